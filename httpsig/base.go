@@ -1,0 +1,116 @@
+package httpsig
+
+import (
+	"net/textproto"
+	"strings"
+
+	"github.com/dunglas/httpsfv"
+)
+
+// component is a component identifier (RFC 9421 §2): what it is called and how it is written.
+type component struct {
+	name   string
+	id     string          // serialized with its parameters, `"@method"` or `"@query-param";name="Pet"`
+	key    string          // canonical header key of a field; empty for a derived component
+	params *httpsfv.Params // nil when there are none
+}
+
+// source yields the values of components of one message. The product's source is request; the RFC's vectors bring one
+// that also knows responses and component parameters.
+type source interface {
+	// appendValue appends the component's value as it stands in the signature base (RFC 9421 §2.1, §2.2).
+	appendValue(dst []byte, c component) ([]byte, error)
+}
+
+// appendBase appends the signature base (RFC 9421 §2.5): a line for each component in order, then the signature
+// parameters, without a final newline.
+func appendBase(dst []byte, components []component, params string, from source) ([]byte, error) {
+	for _, c := range components {
+		dst = append(dst, c.id...)
+		dst = append(dst, ": "...)
+		start := len(dst)
+		var err error
+		if dst, err = from.appendValue(dst, c); err != nil {
+			return nil, err
+		}
+		// A line break in a value could pass for another component; what is not ASCII has no agreed bytes.
+		if !isFieldText(dst[start:]) {
+			return nil, componentError(c.name, ErrRequest, "value is not printable ASCII")
+		}
+		dst = append(dst, '\n')
+	}
+	dst = append(dst, `"@signature-params": `...)
+	return append(dst, params...), nil
+}
+
+func isFieldText(b []byte) bool {
+	for _, c := range b {
+		if (c < 0x20 && c != '\t') || c > 0x7e {
+			return false
+		}
+	}
+	return true
+}
+
+// newComponent checks a component name that we were configured with and makes the plain component of it.
+func newComponent(name string) (component, error) {
+	switch name {
+	case "@method", "@target-uri", "@authority", "@scheme", "@path", "@query", "@request-target":
+		return component{name: name, id: `"` + name + `"`}, nil
+	case "signature", "signature-input":
+		return component{}, componentError(name, ErrConfig, "a signature cannot cover its own fields")
+	}
+	if strings.HasPrefix(name, "@") {
+		return component{}, componentError(name, ErrConfig, "is not a derived component that can be used here")
+	}
+	if !isFieldName(name) {
+		return component{}, componentError(name, ErrConfig, "is not a header field name in lower case")
+	}
+	return component{name: name, id: `"` + name + `"`, key: textproto.CanonicalMIMEHeaderKey(name)}, nil
+}
+
+// newComponents checks a configured list of names.
+func newComponents(optionName string, names []string) ([]component, error) {
+	if len(names) == 0 {
+		return nil, option(optionName, "is empty: the signature would cover nothing")
+	}
+	if len(names) > maxComponents {
+		return nil, option(optionName, "lists too many components")
+	}
+	list := make([]component, 0, len(names))
+	for _, name := range names {
+		c, err := newComponent(name)
+		if err != nil {
+			return nil, err
+		}
+		if covers(list, c.id) {
+			return nil, componentError(name, ErrConfig, "is listed twice")
+		}
+		list = append(list, c)
+	}
+	return list, nil
+}
+
+func covers(list []component, id string) bool {
+	for _, c := range list {
+		if c.id == id {
+			return true
+		}
+	}
+	return false
+}
+
+// isFieldName reports whether name is a token (RFC 9110 §5.6.2) without upper-case letters, which is how field names
+// are written in components (RFC 9421 §2.1).
+func isFieldName(name string) bool {
+	for i := 0; i < len(name); i++ {
+		c := name[i]
+		switch {
+		case c >= 'a' && c <= 'z', c >= '0' && c <= '9':
+		case strings.IndexByte("!#$%&'*+-.^_`|~", c) >= 0:
+		default:
+			return false
+		}
+	}
+	return name != ""
+}
