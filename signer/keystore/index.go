@@ -1,0 +1,192 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+)
+
+// maxKeyFile: a version 3 file has about 500 bytes.
+const maxKeyFile = 64 << 10
+
+// settling is how long after a change of a directory another one may leave its modification time as it is: file
+// systems keep times in steps of up to two seconds.
+const settling = 2 * time.Second
+
+// FileError is a file of the keystore that is of no use.
+type FileError struct {
+	Path string
+	Err  error // reads on after the file's name: "has no crypto section"
+}
+
+func (e *FileError) Error() string { return fmt.Sprintf("key file %s %v", e.Path, e.Err) }
+
+// Unwrap gives Err.
+func (e *FileError) Unwrap() error { return e.Err }
+
+// finding is what one file of the directory turned out to be.
+type finding struct {
+	address common.Address
+	named   bool  // address is known, from the file or from its name
+	problem error // why a key file is of no use; nil when it is sound
+	other   bool  // not a key file at all
+}
+
+// index is one look at the directory. It is never changed once made.
+type index struct {
+	files    map[common.Address]string // base name of the first sound file of each account
+	findings map[string]finding        // by base name
+	broken   []string                  // base names, in the order of the directory
+	first    string                    // the first sound file
+	twice    int                       // sound files of an account that another file stands for
+	other    int                       // files that are no key files
+	modified time.Time                 // of the directory, taken before it was read
+	settled  bool                      // a change since then shows in the modification time
+}
+
+// look reads dir. Files that were found sound before are not opened again: a key file's name never gets another
+// content but by a new password, and unlocking reads the file anyway.
+func look(ctx context.Context, dir string, before *index, now func() time.Time) (*index, error) {
+	begun := now()
+	info, err := os.Stat(dir)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	x := &index{
+		files:    make(map[common.Address]string, len(entries)),
+		findings: make(map[string]finding, len(entries)),
+		modified: info.ModTime(),
+		settled:  begun.Sub(info.ModTime()) > settling,
+	}
+	for _, entry := range entries {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		name := entry.Name()
+		// Hidden files are ..data of a mounted secret, or half-written; a final ~ is an editor's copy.
+		if entry.IsDir() || strings.HasPrefix(name, ".") || strings.HasSuffix(name, "~") {
+			continue
+		}
+		f, known := finding{}, false
+		if before != nil {
+			f, known = before.findings[name]
+		}
+		if !known || f.problem != nil || f.other {
+			f = examine(filepath.Join(dir, name))
+		}
+		x.add(name, f)
+	}
+	return x, nil
+}
+
+func (x *index) add(name string, f finding) {
+	x.findings[name] = f
+	switch {
+	case f.other:
+		x.other++
+	case f.problem != nil:
+		x.broken = append(x.broken, name)
+	default:
+		if _, taken := x.files[f.address]; taken {
+			x.twice++
+			return
+		}
+		x.files[f.address] = name
+		if x.first == "" {
+			x.first = name
+		}
+	}
+}
+
+// brokenFile gives the damaged file that, going by its name or its address field, would hold account's key.
+func (x *index) brokenFile(account common.Address) (string, error) {
+	for _, name := range x.broken {
+		if f := x.findings[name]; f.named && f.address == account {
+			return name, f.problem
+		}
+	}
+	return "", nil
+}
+
+func examine(path string) finding {
+	address, named := addressInName(filepath.Base(path))
+	f := finding{address: address, named: named}
+	data, err := readFile(path)
+	if err != nil {
+		f.problem = err
+		f.other = errors.Is(err, errNotRegular) || errors.Is(err, fs.ErrNotExist) // gone since the listing
+		return f
+	}
+	key, err := parseKeyFile(data)
+	switch {
+	case err != nil:
+		f.problem = err
+		f.other = !looksLikeJSON(data) && !named && !looksLikeKeyFile(filepath.Base(path))
+	case key.hasAddress:
+		f.address, f.named = key.address, true
+	case !named:
+		f.problem = errors.New("says neither in itself nor in its name whose key it holds")
+	}
+	return f
+}
+
+var errNotRegular = errors.New("is not a regular file")
+
+func readFile(path string) ([]byte, error) {
+	// Asked by name first: opening a pipe would wait for a writer.
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot be read: %w", reason(err))
+	}
+	if !info.Mode().IsRegular() {
+		return nil, errNotRegular
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, fmt.Errorf("cannot be read: %w", reason(err))
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
+	if err != nil {
+		return nil, fmt.Errorf("cannot be read: %w", reason(err))
+	}
+	if len(data) > maxKeyFile {
+		return nil, fmt.Errorf("has more than %d bytes", maxKeyFile)
+	}
+	return data, nil
+}
+
+// reason drops operation and path, which the message has already.
+func reason(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+// addressInName reads the account from names as go-ethereum and others make them: UTC--<time>--<address>,
+// <address>, 0x<address>, each with or without .json.
+func addressInName(name string) (common.Address, bool) {
+	stem := strings.TrimSuffix(name, ".json")
+	if i := strings.LastIndexByte(stem, '-'); i >= 0 {
+		stem = stem[i+1:]
+	}
+	return parseAddress(stem)
+}
+
+func looksLikeKeyFile(name string) bool {
+	return strings.HasPrefix(name, "UTC--") || strings.HasSuffix(name, ".json")
+}

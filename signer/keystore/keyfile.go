@@ -1,0 +1,262 @@
+package keystore
+
+import (
+	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/ecdsa"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+	"github.com/google/uuid"
+	"golang.org/x/crypto/pbkdf2"
+	"golang.org/x/crypto/scrypt"
+)
+
+// The format is version 3 of the Web3 Secret Storage Definition. It is read here and not by go-ethereum's
+// accounts/keystore because that panics on a file whose kdfparams lack a field, believes any cost a file demands, and
+// brings transactions, KZG commitments and a file watcher into the program.
+
+const (
+	derivedLength = 32 // bytes 0–15 encrypt, bytes 16–31 authenticate
+
+	// What a file may ask for. The standard cost is 256 MiB and N·r·p = 2²¹, a second or two.
+	maxScryptMemory = 1 << 30
+	maxScryptWork   = 1 << 25
+	maxPBKDF2Count  = 10_000_000
+)
+
+// errPassword: the authentication code does not match; the password is another, or a byte of the file was changed.
+var errPassword = errors.New("the password does not open it")
+
+// keyFile is a key file that is sound as far as can be seen without the password.
+type keyFile struct {
+	address    common.Address // whose key it says to be
+	hasAddress bool           // the field is optional
+	derive     func(password []byte) ([]byte, error)
+	iv         []byte
+	ciphertext []byte
+	mac        []byte
+}
+
+type keyFileJSON struct {
+	Address *string         `json:"address,omitempty"`
+	Crypto  *cryptoJSON     `json:"crypto"`
+	ID      string          `json:"id"`
+	Version json.RawMessage `json:"version"`
+}
+
+type cryptoJSON struct {
+	Cipher       string           `json:"cipher"`
+	Ciphertext   string           `json:"ciphertext"`
+	CipherParams cipherParamsJSON `json:"cipherparams"`
+	KDF          string           `json:"kdf"`
+	KDFParams    kdfParamsJSON    `json:"kdfparams"`
+	MAC          string           `json:"mac"`
+}
+
+type cipherParamsJSON struct {
+	IV string `json:"iv"`
+}
+
+type kdfParamsJSON struct {
+	DKLen int    `json:"dklen"`
+	N     int    `json:"n,omitempty"`
+	R     int    `json:"r,omitempty"`
+	P     int    `json:"p,omitempty"`
+	C     int    `json:"c,omitempty"`
+	PRF   string `json:"prf,omitempty"`
+	Salt  string `json:"salt"`
+}
+
+// parseKeyFile reads a version 3 key file. Errors name the field.
+func parseKeyFile(data []byte) (*keyFile, error) {
+	var j keyFileJSON
+	if err := json.Unmarshal(data, &j); err != nil {
+		return nil, fmt.Errorf("is not a JSON key file: %w", err)
+	}
+	switch {
+	case len(j.Version) == 0:
+		return nil, errors.New("has no version: it is not a key file")
+	case string(j.Version) != "3":
+		return nil, errors.New("is not of version 3, the only one supported")
+	case j.Crypto == nil:
+		return nil, errors.New("has no crypto section")
+	case j.Crypto.Cipher != "aes-128-ctr":
+		return nil, fmt.Errorf("has the cipher %q, want aes-128-ctr", j.Crypto.Cipher)
+	}
+	k := new(keyFile)
+	if j.Address != nil && *j.Address != "" {
+		address, ok := parseAddress(*j.Address)
+		if !ok {
+			return nil, errors.New("has an address that is not 40 hex digits")
+		}
+		k.address, k.hasAddress = address, true
+	}
+	var err error
+	if k.ciphertext, err = hexField("ciphertext", j.Crypto.Ciphertext, 32); err != nil {
+		return nil, err
+	}
+	if k.iv, err = hexField("cipherparams.iv", j.Crypto.CipherParams.IV, aes.BlockSize); err != nil {
+		return nil, err
+	}
+	if k.mac, err = hexField("mac", j.Crypto.MAC, 32); err != nil {
+		return nil, err
+	}
+	if k.derive, err = derivation(j.Crypto.KDF, j.Crypto.KDFParams); err != nil {
+		return nil, err
+	}
+	return k, nil
+}
+
+func derivation(kdf string, p kdfParamsJSON) (func([]byte) ([]byte, error), error) {
+	salt, err := hex.DecodeString(p.Salt)
+	if err != nil || len(salt) == 0 {
+		return nil, errors.New("has a kdfparams.salt that is not hex")
+	}
+	if p.DKLen != derivedLength {
+		return nil, fmt.Errorf("has kdfparams.dklen %d, want %d", p.DKLen, derivedLength)
+	}
+	switch kdf {
+	case "scrypt":
+		if p.N < 2 || p.N&(p.N-1) != 0 || p.R < 1 || p.P < 1 {
+			return nil, fmt.Errorf("has scrypt parameters n=%d r=%d p=%d: n must be a power of two, all positive",
+				p.N, p.R, p.P)
+		}
+		// One division after another: the product could overflow.
+		if p.N > maxScryptMemory/128/p.R || p.P > maxScryptWork/p.N/p.R {
+			return nil, fmt.Errorf("has scrypt parameters n=%d r=%d p=%d: that costs more than 1 GiB, or n·r·p of 2²⁵",
+				p.N, p.R, p.P)
+		}
+		return func(password []byte) ([]byte, error) {
+			return scrypt.Key(password, salt, p.N, p.R, p.P, derivedLength)
+		}, nil
+	case "pbkdf2":
+		if p.PRF != "hmac-sha256" {
+			return nil, fmt.Errorf("has kdfparams.prf %q, want hmac-sha256", p.PRF)
+		}
+		if p.C < 1 || p.C > maxPBKDF2Count {
+			return nil, fmt.Errorf("has kdfparams.c %d, want 1 to %d", p.C, maxPBKDF2Count)
+		}
+		return func(password []byte) ([]byte, error) {
+			return pbkdf2.Key(password, salt, p.C, derivedLength, sha256.New), nil
+		}, nil
+	}
+	return nil, fmt.Errorf("has the kdf %q, want scrypt or pbkdf2", kdf)
+}
+
+func hexField(name, value string, length int) ([]byte, error) {
+	b, err := hex.DecodeString(value)
+	if err != nil {
+		return nil, fmt.Errorf("has a %s that is not hex", name)
+	}
+	if len(b) != length {
+		return nil, fmt.Errorf("has a %s of %d bytes, want %d", name, len(b), length)
+	}
+	return b, nil
+}
+
+// parseAddress reads 40 hex digits of any case, with or without 0x: files of all three kinds are about.
+func parseAddress(s string) (common.Address, bool) {
+	digits := strings.TrimPrefix(s, "0x")
+	b, err := hex.DecodeString(digits)
+	if err != nil || len(b) != common.AddressLength {
+		return common.Address{}, false
+	}
+	return common.Address(b), true
+}
+
+// decrypt gives the key. It takes what the file's cost says, 1.5 s for the standard one, and cannot be interrupted.
+func (k *keyFile) decrypt(password []byte) (*ecdsa.PrivateKey, error) {
+	derived, err := k.derive(password)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(derived)
+	mac := crypto.Keccak256(derived[16:32], k.ciphertext)
+	if subtle.ConstantTimeCompare(mac, k.mac) != 1 {
+		return nil, errPassword
+	}
+	plain, err := ctr(derived[:16], k.iv, k.ciphertext)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(plain)
+	key, err := crypto.ToECDSA(plain)
+	if err != nil {
+		return nil, errors.New("holds something that is not a secp256k1 key")
+	}
+	return key, nil
+}
+
+func ctr(key, iv, in []byte) ([]byte, error) {
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]byte, len(in))
+	cipher.NewCTR(block, iv).XORKeyStream(out, in)
+	return out, nil
+}
+
+// Encrypt makes a version 3 key file of key, under scrypt with cost n and parallelism p (r is 8). 262144 and 1 are the
+// standard, taking 256 MiB and a second or two; 4096 and 6 are what go-ethereum calls light; 2 and 1 protect nothing
+// and are for fixtures. Salt, IV and the file's id are read from random, so the same random gives the same file.
+func Encrypt(key *ecdsa.PrivateKey, password []byte, n, p int, random io.Reader) ([]byte, error) {
+	if key == nil || key.Curve != crypto.S256() {
+		return nil, errors.New("not a secp256k1 key")
+	}
+	salt, iv := make([]byte, 32), make([]byte, aes.BlockSize)
+	for _, b := range [][]byte{salt, iv} {
+		if _, err := io.ReadFull(random, b); err != nil {
+			return nil, fmt.Errorf("read randomness: %w", err)
+		}
+	}
+	id, err := uuid.NewRandomFromReader(random)
+	if err != nil {
+		return nil, fmt.Errorf("read randomness: %w", err)
+	}
+	params := kdfParamsJSON{DKLen: derivedLength, N: n, R: 8, P: p, Salt: hex.EncodeToString(salt)}
+	derive, err := derivation("scrypt", params)
+	if err != nil {
+		return nil, fmt.Errorf("key file %w", err)
+	}
+	derived, err := derive(password)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(derived)
+	plain := crypto.FromECDSA(key)
+	defer clear(plain)
+	ciphertext, err := ctr(derived[:16], iv, plain)
+	if err != nil {
+		return nil, err
+	}
+	address := hex.EncodeToString(crypto.PubkeyToAddress(key.PublicKey).Bytes())
+	return json.Marshal(keyFileJSON{
+		Address: &address,
+		Crypto: &cryptoJSON{
+			Cipher:       "aes-128-ctr",
+			Ciphertext:   hex.EncodeToString(ciphertext),
+			CipherParams: cipherParamsJSON{IV: hex.EncodeToString(iv)},
+			KDF:          "scrypt",
+			KDFParams:    params,
+			MAC:          hex.EncodeToString(crypto.Keccak256(derived[16:32], ciphertext)),
+		},
+		ID:      id.String(),
+		Version: json.RawMessage("3"),
+	})
+}
+
+// looksLikeJSON tells a damaged key file from a file that never was one.
+func looksLikeJSON(data []byte) bool {
+	return bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n\ufeff"), []byte("{"))
+}

@@ -1,0 +1,163 @@
+package keystore
+
+import (
+	"encoding/hex"
+	"errors"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/purser-onboard/purser/signer/signertest"
+)
+
+// The first two are the vectors of the Web3 Secret Storage Definition, at the standard cost; the third was written by
+// go-ethereum 1.17.10 (accounts/keystore.StoreKey).
+var vectors = []struct{ name, password, key, file string }{
+	{
+		"pbkdf2", "testpassword", "7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d",
+		`{"crypto":{"cipher":"aes-128-ctr","cipherparams":{"iv":"6087dab2f9fdbbfaddc31a909735c1e6"},
+		"ciphertext":"5318b4d5bcd28de64ee5559e671353e16f075ecae9f99c7a79a38af5f869aa46","kdf":"pbkdf2",
+		"kdfparams":{"c":262144,"dklen":32,"prf":"hmac-sha256",
+		"salt":"ae3cd4e7013836a3df6bd7241b12db061dbe2c6785853cce422d148a624ce0bd"},
+		"mac":"517ead924a9d0dc3124507e3393d175ce3ff7c1e96529c6c555ce9e51205e9b2"},
+		"id":"3198bc9c-6672-5ab3-d995-4942343ae5b6","version":3}`,
+	},
+	{
+		"scrypt", "testpassword", "7a28b5ba57c53603b0b07b56bba752f7784bf506fa95edc395f5cf6c7514fe9d",
+		`{"crypto":{"cipher":"aes-128-ctr","cipherparams":{"iv":"83dbcc02d8ccb40e466191a123791e0e"},
+		"ciphertext":"d172bf743a674da9cdad04534d56926ef8358534d458fffccd4e6ad2fbde479c","kdf":"scrypt",
+		"kdfparams":{"dklen":32,"n":262144,"r":1,"p":8,
+		"salt":"ab0c7876052600dd703518d6fc3fe8984592145b591fc8fb5c6d43190334ba19"},
+		"mac":"2103ac29920d71da29f15d75b4a16dbe95cfd7ff8faea1056c33131d846e3097"},
+		"id":"3198bc9c-6672-5ab3-d995-4942343ae5b6","version":3}`,
+	},
+	{
+		"go-ethereum", "pässword with space", "4e26ba191625e63ed312b873229adfb1971f559e9060073260efb4da330eb9d8",
+		`{"address":"47823261d1205564e61a54290c344d7b48de2594","crypto":{"cipher":"aes-128-ctr",
+		"ciphertext":"e475d6a181933991d1f7131460b5abc68fc576f4d94d72f273da95c60722a840",
+		"cipherparams":{"iv":"0bc332e19b43bfaf012e2451ee241ad1"},"kdf":"scrypt",
+		"kdfparams":{"dklen":32,"n":2,"p":1,"r":8,"salt":"21d23bd9a24450e7488650ab51df46fd69eb0b02f6c2c6fd8824b0ec4b5af925"},
+		"mac":"aaeb53727662d50219a9d2db1ba708dfaecd620bc535e319c7f876f7b8476630"},
+		"id":"ce84d24f-0216-4f08-a021-dbfa01fa2a08","version":3}`,
+	},
+}
+
+func TestVectors(t *testing.T) {
+	for _, v := range vectors {
+		t.Run(v.name, func(t *testing.T) {
+			if testing.Short() && v.name != "go-ethereum" {
+				t.Skip("the standard cost is a second or two a key")
+			}
+			file, err := parseKeyFile([]byte(v.file))
+			if err != nil {
+				t.Fatal(err)
+			}
+			key, err := file.decrypt([]byte(v.password))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := hex.EncodeToString(crypto.FromECDSA(key)); got != v.key {
+				t.Errorf("key %s, want %s", got, v.key)
+			}
+			if file.hasAddress && file.address != crypto.PubkeyToAddress(key.PublicKey) {
+				t.Errorf("address %v, want that of the key", file.address)
+			}
+		})
+	}
+}
+
+func TestEncryptRoundTrip(t *testing.T) {
+	key := signertest.Key(3)
+	data, err := Encrypt(key, []byte("secret"), 4, 2, rand.NewChaCha8([32]byte{7}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	again, err := Encrypt(key, []byte("secret"), 4, 2, rand.NewChaCha8([32]byte{7}))
+	if err != nil || string(again) != string(data) {
+		t.Errorf("the same randomness gave another file, error %v", err)
+	}
+	file, err := parseKeyFile(data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := file.decrypt([]byte("secret"))
+	if err != nil || !got.Equal(key) || file.address != signertest.Address(key) {
+		t.Errorf("round trip: error %v, address %v", err, file.address)
+	}
+	if _, err := file.decrypt([]byte("Secret")); !errors.Is(err, errPassword) {
+		t.Errorf("error %v, want errPassword", err)
+	}
+	for _, cost := range [][2]int{{3, 1}, {0, 1}, {1, 1}, {2, 0}, {-2, 1}, {1 << 30, 1}} {
+		if _, err := Encrypt(key, nil, cost[0], cost[1], rand.NewChaCha8([32]byte{})); err == nil {
+			t.Errorf("Encrypt accepts n=%d p=%d", cost[0], cost[1])
+		}
+	}
+	if _, err := Encrypt(key, nil, 2, 1, strings.NewReader("too little")); err == nil {
+		t.Error("Encrypt accepts a source of randomness that runs dry")
+	}
+}
+
+func TestParseKeyFileRefuses(t *testing.T) {
+	good := vectors[2].file
+	for _, c := range []struct{ old, with, want string }{
+		{`"version":3`, `"version":"3"`, "not of version 3"},
+		{`"version":3`, `"version":1`, "not of version 3"},
+		{`,"version":3`, ``, "has no version"},
+		{`"crypto"`, `"krypto"`, "has no crypto section"},
+		{"aes-128-ctr", "aes-128-cbc", `cipher "aes-128-cbc"`},
+		{`"47823261`, `"4782326`, "address that is not 40 hex digits"},
+		{`"47823261`, `"zz823261`, "address that is not 40 hex digits"},
+		{`"e475d6a1`, `"e475d6`, "ciphertext of 31 bytes"},
+		{`"e475d6a1`, `"e475d6a`, "ciphertext that is not hex"},
+		{`"iv":"0b`, `"iv":"`, "cipherparams.iv of 15 bytes"},
+		{`"mac":"aaeb`, `"mac":"0xaaeb`, "mac that is not hex"},
+		{`"mac"`, `"mic"`, "mac of 0 bytes"},
+		{`"kdf":"scrypt"`, `"kdf":"argon2id"`, `kdf "argon2id"`},
+		{`"kdf":"scrypt"`, `"kdf":"pbkdf2"`, "kdfparams.prf"},
+		{`"dklen":32`, `"dklen":16`, "kdfparams.dklen 16"},
+		{`"n":2`, `"n":3`, "a power of two"},
+		{`"n":2`, `"n":"2"`, "is not a JSON key file"},
+		{`"n":2,`, ``, "n=0"},
+		{`"p":1`, `"p":-1`, "all positive"},
+		{`"r":8`, `"r":0`, "all positive"},
+		{`"n":2,"p":1`, `"n":4611686018427387904,"p":1`, "costs more"},
+		{`"n":2,"p":1`, `"n":1048576,"p":8`, "costs more"},
+		{`"n":2,"p":1`, `"n":262144,"p":9007199254740991`, "costs more"},
+		{`"salt":"21`, `"salt":"`, ""},
+		{`"salt":"21d2`, `"salt":"x`, "salt that is not hex"},
+		{`"version":3}`, `"version":3}}`, "is not a JSON key file"},
+	} {
+		bad := strings.Replace(good, c.old, c.with, 1)
+		if bad == good {
+			t.Fatalf("%s is not in the file", c.old)
+		}
+		_, err := parseKeyFile([]byte(bad))
+		if c.want == "" && err == nil {
+			continue // another salt is still a salt: the authentication code will tell
+		}
+		if err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s for %s: error %v, want %q", c.with, c.old, err, c.want)
+		}
+	}
+}
+
+// FuzzKeyFile: whatever a key file holds, it is refused or decrypted, without panic and within its cost.
+func FuzzKeyFile(f *testing.F) {
+	f.Add([]byte(vectors[2].file))
+	f.Add([]byte(`{"crypto":{"kdf":"scrypt","kdfparams":{}},"version":3}`))
+	f.Add([]byte(`{"version":3,"crypto":{"cipher":"aes-128-ctr","kdf":"pbkdf2","kdfparams":{"c":1,"prf":"hmac-sha256"}}}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		file, err := parseKeyFile(data)
+		if err != nil {
+			if strings.TrimSpace(err.Error()) == "" {
+				t.Fatal("an empty error")
+			}
+			return
+		}
+		if len(file.ciphertext) != 32 || len(file.iv) != 16 || len(file.mac) != 32 || file.derive == nil {
+			t.Fatalf("accepted %q as %+v", data, file)
+		}
+	})
+}

@@ -1,0 +1,278 @@
+// Package keystore signs with go-ethereum key files: a directory of version 3 files ("UTC--…"), all under one password.
+//
+// The directory is read once, when it is opened; which account a file belongs to stands in its address field or else in
+// its name. A key is decrypted when it is first needed, because the standard cost is over a second and 256 MiB a key,
+// and then stays in memory until Close. The same key is never decrypted by two callers at once. A key that was added
+// later is found when it is first asked for.
+package keystore
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/purser-onboard/purser/signer"
+)
+
+// Shape is how the URI looks. A relative directory is keystore:directory?…; both paths have percent-escapes undone.
+const Shape = "keystore:///directory?password-file=/file"
+
+// mostAtOnce bounds how many keys are decrypted side by side: at the standard cost of 256 MiB each, 1 GiB.
+const mostAtOnce = 4
+
+var errClosed = fmt.Errorf("%w: the keystore is closed", signer.ErrUnusable)
+
+// Keystore is an opened directory of key files; it implements signer.Backend.
+//
+// Its errors: ErrNoKey when no sound file holds the account's key (naming the damaged file, if one would),
+// ErrUnusable when the directory is gone or the password does not open a file, ErrMismatch when a file holds another
+// key than it says.
+type Keystore struct {
+	dir          string
+	passwordFile string
+	exposed      bool // everybody on the machine may read the password file
+	now          func() time.Time
+	decrypt      func(f *keyFile, password []byte) (*ecdsa.PrivateKey, error)
+
+	password  []byte        // unchanged until every unlocking has ended
+	slots     chan struct{} // one taken by each decryption under way
+	closing   chan struct{}
+	unlocking sync.WaitGroup
+	looking   sync.Mutex // held while the directory is read
+
+	mu     sync.RWMutex // guards what follows
+	closed bool
+	index  *index
+	keys   map[common.Address]*ecdsa.PrivateKey
+	opens  map[common.Address]*unlock
+}
+
+// Open opens the directory that uri names (see Shape); it is a signer.Opener. It reads the password file and every key
+// file, but decrypts none. One newline at the password's end is dropped. That everybody may read the password file is
+// allowed, because mounted secrets are commonly so, but Check says it.
+func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backend, error) {
+	u, err := signer.ParseURI(uri, Shape, "password-file")
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme != "keystore" {
+		return nil, &signer.URIError{Scheme: u.Scheme, Problem: "is not a keystore", Shape: Shape}
+	}
+	passwordFile := u.Params["password-file"]
+	if passwordFile == "" {
+		return nil, &signer.URIError{Scheme: u.Scheme, Problem: "has no password-file", Shape: Shape}
+	}
+	password, exposed, err := readPassword(passwordFile)
+	if err != nil {
+		return nil, fmt.Errorf("%w: password file %s %w", signer.ErrUnusable, passwordFile, err)
+	}
+	k := &Keystore{
+		dir:          filepath.Clean(u.Path),
+		passwordFile: passwordFile,
+		exposed:      exposed,
+		now:          env.Now,
+		decrypt:      (*keyFile).decrypt,
+		password:     password,
+		slots:        make(chan struct{}, min(runtime.GOMAXPROCS(0), mostAtOnce)),
+		closing:      make(chan struct{}),
+		keys:         map[common.Address]*ecdsa.PrivateKey{},
+		opens:        map[common.Address]*unlock{},
+	}
+	if k.now == nil {
+		k.now = time.Now
+	}
+	if _, err := k.look(ctx, nil); err != nil {
+		clear(password)
+		return nil, err
+	}
+	return k, nil
+}
+
+// SignMessage implements signer.Signer. The first signature of an account waits for its key's decryption; when ctx ends
+// first, the decryption goes on and its key is kept for the next caller.
+func (k *Keystore) SignMessage(ctx context.Context, account common.Address, message []byte) (signer.Signature, error) {
+	if err := ctx.Err(); err != nil {
+		return signer.Signature{}, err
+	}
+	hash := signer.MessageHash(message)
+	sig, signed, err := k.sign(account, hash)
+	if signed || err != nil {
+		return sig, err
+	}
+	if err := k.unlock(ctx, account); err != nil {
+		return signer.Signature{}, err
+	}
+	sig, signed, err = k.sign(account, hash)
+	if err == nil && !signed {
+		return signer.Signature{}, errClosed // keys only go when the keystore does
+	}
+	return sig, err
+}
+
+// sign signs if the key is in memory. The lock is held all the while, so that Close cannot wipe the key in between.
+func (k *Keystore) sign(account common.Address, hash common.Hash) (sig signer.Signature, signed bool, err error) {
+	k.mu.RLock()
+	defer k.mu.RUnlock()
+	if k.closed {
+		return sig, false, errClosed
+	}
+	key := k.keys[account]
+	if key == nil {
+		return sig, false, nil
+	}
+	raw, err := crypto.Sign(hash[:], key)
+	if err != nil {
+		return sig, false, fmt.Errorf("sign for %v: %w", account, err)
+	}
+	copy(sig[:], raw)
+	return sig, true, nil
+}
+
+// locate gives the base name of account's key file, looking at the directory again if it has changed.
+func (k *Keystore) locate(ctx context.Context, account common.Address) (string, error) {
+	k.mu.RLock()
+	x := k.index
+	k.mu.RUnlock()
+	if name, ok := x.files[account]; ok {
+		return name, nil
+	}
+	x, err := k.look(ctx, x)
+	if err != nil {
+		return "", err
+	}
+	if name, ok := x.files[account]; ok {
+		return name, nil
+	}
+	if name, problem := x.brokenFile(account); problem != nil {
+		return "", fmt.Errorf("%w: %v: %w", signer.ErrNoKey, account, &FileError{filepath.Join(k.dir, name), problem})
+	}
+	return "", fmt.Errorf("%w: %v: keystore %s has no file of it", signer.ErrNoKey, account, k.dir)
+}
+
+// look brings the index up to date: what is newer than missed is good enough, and an unchanged directory is not read
+// again, so that a thousand rows without a key cost a thousand stats. A nil missed asks for a reading in any case.
+func (k *Keystore) look(ctx context.Context, missed *index) (*index, error) {
+	k.looking.Lock()
+	defer k.looking.Unlock()
+	k.mu.RLock()
+	before := k.index
+	k.mu.RUnlock()
+	if missed != nil {
+		if before != missed {
+			return before, nil
+		}
+		info, err := os.Stat(k.dir)
+		if err != nil {
+			return nil, fmt.Errorf("%w: keystore directory %s: %w", signer.ErrUnusable, k.dir, reason(err))
+		}
+		if before.settled && info.ModTime().Equal(before.modified) {
+			return before, nil
+		}
+	}
+	x, err := look(ctx, k.dir, before, k.now)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: keystore directory %s: %w", signer.ErrUnusable, k.dir, reason(err))
+	}
+	k.mu.Lock()
+	k.index = x
+	k.mu.Unlock()
+	return x, nil
+}
+
+// distrust makes the next look read every file anew: one of them is not what it was.
+func (k *Keystore) distrust() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.index = &index{}
+}
+
+// HasKey implements signer.Backend: it reports whether a sound file says that it holds account's key. Nothing is
+// decrypted.
+func (k *Keystore) HasKey(ctx context.Context, account common.Address) (bool, error) {
+	if err := ctx.Err(); err != nil {
+		return false, err
+	}
+	k.mu.RLock()
+	closed, unlocked := k.closed, k.keys[account] != nil
+	k.mu.RUnlock()
+	if closed {
+		return false, errClosed
+	}
+	if unlocked {
+		return true, nil
+	}
+	_, err := k.locate(ctx, account)
+	if errors.Is(err, signer.ErrNoKey) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Check implements signer.Backend: it reads the directory again, fails if a key file in it is damaged or there is none,
+// and decrypts the first one to see whether the password is right.
+func (k *Keystore) Check(ctx context.Context) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	x, err := k.look(ctx, nil)
+	if err != nil {
+		return "", err
+	}
+	if len(x.broken) > 0 {
+		name := x.broken[0]
+		err := &FileError{filepath.Join(k.dir, name), x.findings[name].problem}
+		if len(x.broken) > 1 {
+			return "", fmt.Errorf("%w (and %d more like it)", err, len(x.broken)-1)
+		}
+		return "", err
+	}
+	if x.first == "" {
+		return "", fmt.Errorf("%w: keystore directory %s holds no key file", signer.ErrUnusable, k.dir)
+	}
+	if err := k.unlock(ctx, x.findings[x.first].address); err != nil {
+		return "", err
+	}
+	line := fmt.Sprintf("keystore %s: %d accounts, the password opens the first", k.dir, len(x.files))
+	if x.twice > 0 {
+		line += fmt.Sprintf("; files that repeat an account: %d", x.twice)
+	}
+	if x.other > 0 {
+		line += fmt.Sprintf("; files that are no key files: %d", x.other)
+	}
+	if k.exposed {
+		line += fmt.Sprintf("; everybody on this machine can read %s", k.passwordFile)
+	}
+	return line, nil
+}
+
+// Close implements signer.Backend. It waits for decryptions under way, at most a few seconds, then overwrites keys and
+// password in memory.
+func (k *Keystore) Close() error {
+	k.mu.Lock()
+	if !k.closed {
+		k.closed = true
+		close(k.closing)
+	}
+	k.mu.Unlock()
+	k.unlocking.Wait()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, key := range k.keys {
+		wipe(key)
+	}
+	clear(k.keys)
+	clear(k.password)
+	return nil
+}

@@ -1,0 +1,23 @@
+package signer
+
+import (
+	"strconv"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+)
+
+// Prefix gives the bytes that are hashed for message: EIP-191's "\x19Ethereum Signed Message:\n", the length of message
+// in bytes as decimal text, and message. Backends that add no prefix of their own are sent these bytes.
+func Prefix(message []byte) []byte {
+	b := make([]byte, 0, len(message)+32)
+	b = append(b, "\x19Ethereum Signed Message:\n"...)
+	b = strconv.AppendInt(b, int64(len(message)), 10)
+	return append(b, message...)
+}
+
+// MessageHash is the digest a personal message is signed by: keccak256 over Prefix(message). It is go-ethereum's
+// accounts.TextHash without that package, which would bring transactions, KZG commitments and pairing curves along.
+func MessageHash(message []byte) common.Hash {
+	return crypto.Keccak256Hash(Prefix(message))
+}

@@ -1,0 +1,264 @@
+// Package signertest holds the suite that every signer backend passes, and a backend in memory for the tests of those
+// who use a signer.
+//
+// The suite asks only what signer.Backend promises. It does not assume that the same message gives the same signature
+// twice, which v a backend uses, or that its s is low: all of it looks at signatures through signer.Verified, as the
+// product does.
+package signertest
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/purser-onboard/purser/signer"
+)
+
+const (
+	held       = 4                // keys the backend is given
+	goroutines = 16               //
+	each       = 4                // signatures each of them makes
+	prompt     = 10 * time.Second // what a call may take whose context has ended; only a failure waits for it
+)
+
+// Run tests the backend that open gives. open must make a fresh backend that holds exactly keys (import them, write
+// them to files, hand them to an emulator) and is called once; the suite closes what it returns, and open cleans up
+// behind it with t.Cleanup. About 80 signatures are made.
+func Run(t *testing.T, open func(t *testing.T, keys []*ecdsa.PrivateKey) signer.Backend) {
+	t.Helper()
+	s := &suite{stranger: Address(Key(held))}
+	for i := range uint64(held) {
+		key := Key(i)
+		s.keys = append(s.keys, key)
+		s.accounts = append(s.accounts, Address(key))
+		digits := hex.EncodeToString(crypto.FromECDSA(key))
+		s.secrets = append(s.secrets, digits, key.D.String(), key.D.Text(16))
+	}
+	backend := open(t, s.keys)
+	if backend == nil {
+		t.Fatal("open returned no backend")
+	}
+	t.Cleanup(func() { _ = backend.Close() })
+	s.backend = signer.Verified(backend)
+
+	t.Run("Check", s.check)
+	t.Run("HasKey", s.hasKey)
+	t.Run("EveryKey", s.everyKey)
+	t.Run("OddMessages", s.oddMessages)
+	t.Run("UnknownAccount", s.unknownAccount)
+	t.Run("Again", s.again)
+	t.Run("Concurrent", s.concurrent)
+	t.Run("Cancelled", s.cancelled)
+	t.Run("Close", s.close)
+}
+
+type suite struct {
+	keys     []*ecdsa.PrivateKey
+	accounts []common.Address
+	stranger common.Address // an account whose key the backend does not have
+	secrets  []string
+	backend  signer.Backend
+}
+
+// sign signs message and proves the signature by the public key, apart from the recovery that Verified does.
+func (s *suite) sign(ctx context.Context, i int, message []byte) error {
+	sig, err := s.backend.SignMessage(ctx, s.accounts[i], message)
+	if err != nil {
+		return fmt.Errorf("account %d (%v): %w", i, s.accounts[i], err)
+	}
+	if sig[64] != 27 && sig[64] != 28 {
+		return fmt.Errorf("account %d: v is %d", i, sig[64])
+	}
+	// VerifySignature refuses a high s.
+	public := crypto.FromECDSAPub(&s.keys[i].PublicKey)
+	if !crypto.VerifySignature(public, signer.MessageHash(message).Bytes(), sig[:64]) {
+		return fmt.Errorf("account %d: the signature does not verify", i)
+	}
+	return nil
+}
+
+// clean fails when text holds key material.
+func (s *suite) clean(t *testing.T, what, text string) {
+	t.Helper()
+	lower := strings.ToLower(text)
+	for _, secret := range s.secrets {
+		if strings.Contains(lower, secret) {
+			t.Errorf("%s holds a private key", what)
+		}
+	}
+}
+
+func (s *suite) check(t *testing.T) {
+	line, err := s.backend.Check(t.Context())
+	if err != nil {
+		t.Fatalf("Check: %v", err)
+	}
+	if strings.TrimSpace(line) == "" || strings.ContainsAny(line, "\r\n") {
+		t.Errorf("Check says %q, want one line", line)
+	}
+	s.clean(t, "Check's line", line)
+}
+
+func (s *suite) hasKey(t *testing.T) {
+	for i, account := range s.accounts {
+		if has, err := s.backend.HasKey(t.Context(), account); err != nil || !has {
+			t.Errorf("HasKey(account %d) = %v, %v; want true", i, has, err)
+		}
+	}
+	for _, account := range []common.Address{s.stranger, {}} {
+		if has, err := s.backend.HasKey(t.Context(), account); err != nil || has {
+			t.Errorf("HasKey(%v) = %v, %v; want false", account, has, err)
+		}
+	}
+}
+
+func (s *suite) everyKey(t *testing.T) {
+	for i := range s.accounts {
+		message := fmt.Sprintf("example.com wants you to sign in with your Ethereum account:\n%v\n", s.accounts[i])
+		if err := s.sign(t.Context(), i, []byte(message)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// oddMessages are texts that a backend might take for something else, or change on the way.
+func (s *suite) oddMessages(t *testing.T) {
+	for name, message := range map[string]string{
+		"empty":                   "",
+		"one byte":                "x",
+		"32 bytes, like a digest": "0123456789abcdef0123456789abcdef",
+		"hex, like encoded data":  "0x68656c6c6f",
+		"a hash in hex":           "0xa080337ae51c4e064c189e113edd0ba391df9206e2f49db658bb32cf2911730b",
+		"prefixed already":        "\x19Ethereum Signed Message:\n5hello",
+		"JSON":                    `{"jsonrpc":"2.0","method":"eth_sign"}`,
+		"line ends":               "one\r\ntwo\nthree\r\n\n",
+		"spaces at the ends":      "  two before, one after ",
+		"percent and format":      "100%s %d %x %00",
+		"markup":                  `<a href="x">&amp;</a> "quoted" \ back`,
+		"several scripts":         "Grüße, 你好, مرحبا, \u200b👩‍🚀, e\u0301 is not é",
+		"16 KiB":                  strings.Repeat("0123456789abcde\n", 1024), // twice the longest challenge there is
+	} {
+		t.Run(name, func(t *testing.T) {
+			if err := s.sign(t.Context(), 0, []byte(message)); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func (s *suite) unknownAccount(t *testing.T) {
+	for _, account := range []common.Address{s.stranger, {}} {
+		sig, err := s.backend.SignMessage(t.Context(), account, []byte("hello"))
+		if !errors.Is(err, signer.ErrNoKey) {
+			t.Fatalf("signing with %v: error %v, want ErrNoKey", account, err)
+		}
+		if errors.Is(err, signer.ErrUnusable) {
+			t.Errorf("a missing key is the row's failure, not the run's: %v", err)
+		}
+		if sig != (signer.Signature{}) {
+			t.Error("a signature came with the error")
+		}
+		s.clean(t, "the error", err.Error())
+	}
+}
+
+func (s *suite) again(t *testing.T) {
+	for range 2 {
+		if err := s.sign(t.Context(), 1, []byte("the same message")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+func (s *suite) concurrent(t *testing.T) {
+	var all sync.WaitGroup
+	start := make(chan struct{})
+	for g := range goroutines {
+		all.Go(func() {
+			<-start
+			for n := range each {
+				if err := s.sign(t.Context(), (g+n)%held, fmt.Appendf(nil, "message %d of goroutine %d", n, g)); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+		all.Go(func() {
+			<-start
+			if has, err := s.backend.HasKey(t.Context(), s.accounts[g%held]); err != nil || !has {
+				t.Errorf("HasKey among signatures = %v, %v; want true", has, err)
+			}
+		})
+	}
+	close(start)
+	all.Wait()
+}
+
+// cancelled: a call whose context has ended returns at once, with the context's error or, from the two calls that may
+// know the answer anyway, with that.
+func (s *suite) cancelled(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	late, cancelLate := context.WithDeadline(t.Context(), time.Unix(1, 0))
+	defer cancelLate()
+	for _, c := range []struct {
+		name string
+		ctx  context.Context
+		want error
+	}{{"cancelled", ctx, context.Canceled}, {"past its deadline", late, context.DeadlineExceeded}} {
+		promptly(t, "SignMessage", func() {
+			_, err := s.backend.SignMessage(c.ctx, s.accounts[0], []byte("too late"))
+			if !errors.Is(err, c.want) {
+				t.Errorf("SignMessage, context %s: error %v, want %v", c.name, err, c.want)
+			} else {
+				s.clean(t, "the error", err.Error())
+			}
+		})
+		promptly(t, "HasKey", func() {
+			if has, err := s.backend.HasKey(c.ctx, s.accounts[0]); !errors.Is(err, c.want) && (err != nil || !has) {
+				t.Errorf("HasKey, context %s: %v, %v; want true or %v", c.name, has, err, c.want)
+			}
+		})
+		promptly(t, "Check", func() {
+			if line, err := s.backend.Check(c.ctx); !errors.Is(err, c.want) && (err != nil || line == "") {
+				t.Errorf("Check, context %s: %q, %v; want a line or %v", c.name, line, err, c.want)
+			}
+		})
+	}
+	if err := s.sign(t.Context(), 0, []byte("after the cancelled ones")); err != nil {
+		t.Errorf("the backend did not survive a cancelled call: %v", err)
+	}
+}
+
+func promptly(t *testing.T, what string, call func()) {
+	t.Helper()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		call()
+	}()
+	timeout := time.NewTimer(prompt)
+	defer timeout.Stop()
+	select {
+	case <-done:
+	case <-timeout.C:
+		t.Fatalf("%s did not return within %v of its context's end", what, prompt)
+	}
+}
+
+func (s *suite) close(t *testing.T) {
+	for i := range 2 {
+		if err := s.backend.Close(); err != nil {
+			t.Errorf("Close, call %d: %v", i+1, err)
+		}
+	}
+}
