@@ -13,7 +13,7 @@ import (
 // Verified wraps a backend so that every signature it lets through is canonical and proven: s in the lower half of the
 // group order (EIP-2), v 27 or 28, and recovering to the account that was asked for, over the EIP-191 hash of the
 // message that was asked for. Anything else is a *MismatchError, which wraps ErrMismatch. The other methods are b's
-// own.
+// own. What is made of a Custodian is one too, and Poll's signatures pass through the same check.
 //
 // The backend's v is a hint, not a claim: r and s alone decide whether the account's key made the signature, and many
 // devices know no v at all. The hint is tried first and the other value after it, so an honest backend costs one
@@ -22,7 +22,34 @@ func Verified(b Backend) Backend {
 	v := &verified{Backend: b, order: crypto.S256().Params().N}
 	v.order.FillBytes(v.n[:])
 	new(big.Int).Rsh(v.order, 1).FillBytes(v.halfN[:])
+	if c, ok := b.(Custodian); ok {
+		return &verifiedCustodian{verified: v, custodian: c}
+	}
 	return v
+}
+
+// verifiedCustodian lets a Custodian through as one.
+type verifiedCustodian struct {
+	*verified
+	custodian Custodian
+}
+
+func (v *verifiedCustodian) Request(ctx context.Context, id string, account common.Address, message []byte) error {
+	return v.custodian.Request(ctx, id, account, message)
+}
+
+func (v *verifiedCustodian) Poll(
+	ctx context.Context, id string, account common.Address, message []byte,
+) (Signature, error) {
+	sig, err := v.custodian.Poll(ctx, id, account, message)
+	if err != nil {
+		return Signature{}, err
+	}
+	return v.canonical(sig, account, MessageHash(message))
+}
+
+func (v *verifiedCustodian) Cancel(ctx context.Context, id string) error {
+	return v.custodian.Cancel(ctx, id)
 }
 
 type verified struct {
