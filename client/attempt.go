@@ -1,0 +1,226 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/purser-onboard/purser/httpsig"
+)
+
+// errTimeout is the cause of an attempt's own end. It is not context.DeadlineExceeded, so that nobody takes it for the
+// end of the caller's context.
+var errTimeout = errors.New("no complete answer in time")
+
+// call is one request as the caller means it; attempts are made from it.
+type call struct {
+	op     string // "GET /customers/{id}"
+	method string
+	path   string // below the base URL
+	key    uuid.UUID
+	body   []byte
+	token  bool // this is the request for a token: neither authorized nor signed
+	stream bool // the body is read as it comes, under ListTimeout
+}
+
+func (k call) check() error {
+	switch {
+	case k.key == uuid.Nil:
+		return &Error{Op: k.op, Kind: Unsendable, Message: "no idempotency key"}
+	case len(k.body) == 0:
+		return &Error{Op: k.op, Kind: Unsendable, Message: "no body"}
+	}
+	return nil
+}
+
+// checkID keeps anything that is not a UUID out of the path.
+func checkID(op, id string) error {
+	if !isUUID(id) {
+		return &Error{Op: op, Kind: Unsendable, Message: "the customer id is not a UUID"}
+	}
+	return nil
+}
+
+// isUUID accepts the 36-character form only.
+func isUUID(s string) bool { return len(s) == 36 && uuid.Validate(s) == nil }
+
+// answer is a response whose body was read, as far as it went.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+	broken error // why the body is not whole; nil when it is
+}
+
+// reply is a response whose body is still to be read.
+type reply struct {
+	*http.Response
+	took   time.Duration // until the header was there
+	period uint64        // of the pace, when the attempt left
+	abort  context.CancelCauseFunc
+	finish func() error // closes; says why the attempt was ended early, if this package did it
+}
+
+// do sends the call and reads its 2xx answer whole; everything else is an error.
+func (c *Client) do(ctx context.Context, k call) (answer, error) {
+	r, err := c.open(ctx, k)
+	if err != nil {
+		return answer{}, err
+	}
+	a := c.read(r)
+	if a.broken != nil {
+		if err := ctx.Err(); err != nil {
+			return answer{}, err
+		}
+		return answer{}, c.malformed(k.op, a, a.broken)
+	}
+	return a, nil
+}
+
+// open sends the call and returns its 2xx answer unread; everything else is an error.
+func (c *Client) open(ctx context.Context, k call) (*reply, error) {
+	r, err := c.exchange(ctx, k)
+	switch {
+	case err != nil:
+		return nil, err
+	case r.StatusCode == http.StatusPartialContent: // RFC 9110 §15.3.7: to a Range, which was not asked for
+		a := c.read(r)
+		return nil, c.malformed(k.op, a, errors.New("the answer is a part only"))
+	case r.StatusCode >= 200 && r.StatusCode < 300:
+		return r, nil
+	}
+	return nil, c.refusal(k, r)
+}
+
+// exchange sends the call, a second time with a new token after a 401, and returns the answer unread.
+func (c *Client) exchange(ctx context.Context, k call) (*reply, error) {
+	for again := false; ; again = true {
+		token, period, err := c.slot(ctx)
+		if err != nil {
+			return nil, noToken(ctx, k.op, err)
+		}
+		if again {
+			c.resent.Add(1)
+		}
+		r, err := c.send(ctx, k, token, period)
+		if err != nil {
+			return nil, err
+		}
+		if r.StatusCode != http.StatusUnauthorized || again {
+			return r, nil
+		}
+		c.read(r)
+		c.tokens.refuse(token)
+	}
+}
+
+// send makes one attempt. It does not wait for a place: that was taken before.
+func (c *Client) send(ctx context.Context, k call, token Token, period uint64) (*reply, error) {
+	timeout := c.config.Timeout
+	if k.stream {
+		timeout = c.config.ListTimeout
+	}
+	begun := c.config.Now()
+	timed, cancel := context.WithTimeoutCause(ctx, timeout, errTimeout)
+	watched, stop := watch(timed)
+	// end frees the attempt's context and says why it had ended before, if this package ended it.
+	end := func() error {
+		cause := context.Cause(watched)
+		stop(nil)
+		cancel()
+		switch cause {
+		case errTimeout:
+			return fmt.Errorf("%w (%v)", errTimeout, c.config.Now().Sub(begun).Round(time.Millisecond))
+		case errNotResent, errStuck:
+			return cause
+		}
+		return nil
+	}
+	request, err := c.request(watched, k, token)
+	if err != nil {
+		end()
+		return nil, &Error{Op: k.op, Kind: Unsendable, Err: err}
+	}
+	c.sent.Add(1)
+	header := time.AfterFunc(c.config.Timeout, func() { stop(errTimeout) }) // which a list, too, has to keep
+	sent := c.config.Now()
+	response, err := c.transport.RoundTrip(request)
+	took := c.config.Now().Sub(sent)
+	header.Stop()
+	if err != nil {
+		if ended := end(); ended != nil {
+			err = ended
+		}
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
+		c.logger.DebugContext(ctx, "no answer", "op", k.op, "took", took, "error", c.clean(err))
+		return nil, &Error{Op: k.op, Kind: NoAnswer, Err: c.clean(err)}
+	}
+	c.logger.DebugContext(ctx, "answer", "op", k.op, "status", response.StatusCode, "took", took)
+	if skew, first := c.skew.see(response.Header, sent, took); first {
+		c.logger.WarnContext(ctx, "this machine's clock differs from the partner's", "ahead", skew)
+	}
+	return &reply{Response: response, took: took, period: period, abort: stop, finish: func() error {
+		ended := end()
+		response.Body.Close()
+		return ended
+	}}, nil
+}
+
+// request builds and signs one attempt: the same call gives the same body, digest and key, and a new signature.
+func (c *Client) request(ctx context.Context, k call, token Token) (*http.Request, error) {
+	var body io.Reader
+	if k.body != nil {
+		body = onceReader{bytes.NewReader(k.body)}
+	}
+	r, err := http.NewRequestWithContext(ctx, k.method, c.base+k.path, body)
+	if err != nil {
+		return nil, errors.New("the URL cannot be used")
+	}
+	r.ContentLength = int64(len(k.body))
+	r.Header.Set("Accept", "application/json, application/problem+json")
+	r.Header.Set("User-Agent", c.config.UserAgent)
+	if k.key != uuid.Nil {
+		r.Header.Set("Idempotency-Key", k.key.String())
+	}
+	if k.body != nil {
+		digest, err := httpsig.ContentDigest(c.config.Digest, k.body)
+		if err != nil {
+			return nil, err
+		}
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Content-Digest", digest)
+	}
+	if k.token {
+		return r, nil
+	}
+	r.Header.Set("Authorization", "Bearer "+token.reveal())
+	if err := c.config.Sign.Sign(r); err != nil {
+		return nil, fmt.Errorf("sign the request: %w", err)
+	}
+	return r, nil
+}
+
+// onceReader hides what it reads from, so that http.NewRequest sets no GetBody.
+type onceReader struct{ io.Reader }
+
+// read takes in the body up to MaxBody and closes it. Reading to the end is what lets the connection be used again.
+func (c *Client) read(r *reply) answer {
+	a := answer{status: r.StatusCode, header: r.Header}
+	a.body, a.broken = io.ReadAll(io.LimitReader(r.Body, c.config.MaxBody+1))
+	if ended := r.finish(); ended != nil && a.broken != nil {
+		a.broken = ended
+	}
+	if int64(len(a.body)) > c.config.MaxBody {
+		a.body = a.body[:c.config.MaxBody]
+		a.broken = fmt.Errorf("the answer is larger than %d bytes", c.config.MaxBody)
+	}
+	return a
+}

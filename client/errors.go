@@ -1,0 +1,166 @@
+package client
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// Kind sorts failures by what they say about the request, which is what the decision table asks.
+type Kind string
+
+// The kinds of failure.
+const (
+	// NoAnswer: dial error, timeout, dropped connection, or 408 and 425, by which whoever stands in between says that
+	// the request did not get through: the partner may or may not have acted.
+	NoAnswer Kind = "no-answer"
+	// Malformed: a 2xx answer whose body is truncated, too large or not what it should be. The partner probably acted,
+	// but what it said is unknown: treated like NoAnswer, never like success.
+	Malformed Kind = "malformed"
+	// Invalid: 400, the partner refuses this request's content.
+	Invalid Kind = "invalid"
+	// Unauthorized: 401 with a fresh token.
+	Unauthorized Kind = "unauthorized"
+	// Forbidden: 403.
+	Forbidden Kind = "forbidden"
+	// NotFound: 404.
+	NotFound Kind = "not-found"
+	// Conflicting: 409, which on a creation has two meanings (rule 5).
+	Conflicting Kind = "conflict"
+	// KeyReused: 422, the idempotency key is known with another payload.
+	KeyReused Kind = "key-reused"
+	// Throttled: 429, or 503 with Retry-After. The pace knows already.
+	Throttled Kind = "throttled"
+	// ServerError: any other 5xx. See Error.Open for those that come from a gateway.
+	ServerError Kind = "server-error"
+	// Redirected: a 3xx, never followed, because it would carry credentials elsewhere.
+	Redirected Kind = "redirected"
+	// Unexpected: any other status.
+	Unexpected Kind = "unexpected"
+	// NoToken: POST /auth/token failed, so the request was not sent (or it was refused with 401 and not sent again);
+	// Err is the *Error that says how.
+	NoToken Kind = "no-token"
+	// Unsendable: the request could not be built or signed; it was not sent.
+	Unsendable Kind = "unsendable"
+)
+
+// kindOf maps the status of an answer that is not 2xx. retryAfter: the answer has a readable Retry-After.
+func kindOf(status int, retryAfter bool) Kind {
+	switch status {
+	case http.StatusBadRequest:
+		return Invalid
+	case http.StatusUnauthorized:
+		return Unauthorized
+	case http.StatusForbidden:
+		return Forbidden
+	case http.StatusNotFound:
+		return NotFound
+	case http.StatusRequestTimeout, http.StatusTooEarly:
+		return NoAnswer
+	case http.StatusConflict:
+		return Conflicting
+	case http.StatusUnprocessableEntity:
+		return KeyReused
+	case http.StatusTooManyRequests:
+		return Throttled
+	case http.StatusServiceUnavailable:
+		if retryAfter {
+			return Throttled
+		}
+	}
+	switch {
+	case status >= 300 && status < 400:
+		return Redirected
+	case status >= 500 && status < 600:
+		return ServerError
+	}
+	return Unexpected
+}
+
+// Error is a failed call of the partner API. It holds no secrets: what the partner echoes of them is struck out.
+type Error struct {
+	Op         string        // "POST /customers"
+	Kind       Kind          //
+	Status     int           // HTTP status, 0 without an answer
+	Code       string        // the partner's own code or problem type, where the body has one
+	Message    string        // the partner's words, one printable line, at most 300 bytes
+	RetryAfter time.Duration // from Retry-After, capped at 5 minutes; 0 when absent
+	RequestID  string        // the partner's request id header, where there is one
+	Err        error         // the cause, where there is one
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.Op)
+	b.WriteString(": ")
+	if e.Status != 0 {
+		fmt.Fprintf(&b, "HTTP %d", e.Status)
+	} else {
+		b.WriteString(string(e.Kind))
+	}
+	if e.Status != 0 && e.Kind == Malformed {
+		b.WriteString(" with an unusable body")
+	}
+	if e.Code != "" {
+		fmt.Fprintf(&b, " (%s)", e.Code)
+	}
+	if e.Message != "" {
+		fmt.Fprintf(&b, ": %s", e.Message)
+	}
+	if e.Err != nil {
+		fmt.Fprintf(&b, ": %v", e.Err)
+	}
+	if e.RequestID != "" {
+		fmt.Fprintf(&b, " [request %s]", e.RequestID)
+	}
+	return b.String()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Open reports whether the partner may have acted on the request, or may still do so: there was no answer, or not the
+// partner's. 502 and 504 belong here although their Kind is ServerError: a gateway says by them that it has no usable
+// answer from behind it (RFC 9110 §15.6.3, §15.6.5), which is silence in rule 3's sense.
+func (e *Error) Open() bool {
+	switch e.Kind {
+	case NoAnswer, Malformed:
+		return true
+	}
+	return e.Status == http.StatusBadGateway || e.Status == http.StatusGatewayTimeout
+}
+
+// Hint says what the operator can do about it; empty when that is nothing but to wait.
+func (e *Error) Hint() string {
+	switch e.Kind {
+	case NoToken:
+		if inner, ok := e.Err.(*Error); ok {
+			return inner.Hint()
+		}
+	case Unauthorized, Invalid, Forbidden, NotFound:
+		if e.Op == opToken {
+			if e.Kind == NotFound {
+				return "the API URL is probably wrong: it must include the version, https://host/v1"
+			}
+			return "check the API key and the API secret, and that they belong to this environment (live or sandbox)"
+		}
+		if e.Kind == Unauthorized {
+			return "the token is fresh, so the request signature is the likely reason: check the signing key, its id, " +
+				"the signature components, and this machine's clock"
+		}
+		if e.Kind == Forbidden {
+			return "ask the partner whether this API key may do that, and from this network"
+		}
+	case NoAnswer:
+		if e.Status == 0 {
+			return "check the API URL, the network, and the proxy if there is one"
+		}
+	case Redirected:
+		return "redirects are never followed: set the API URL to where the API really is"
+	case Malformed, Unexpected:
+		return "the API URL may lead to something other than the API, a proxy's page for instance"
+	case Unsendable:
+		return "check the signing key and the signature components"
+	}
+	return ""
+}

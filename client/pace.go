@@ -1,0 +1,283 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"math"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+)
+
+const (
+	// MaxRetryAfter is the longest that the gate stays closed, whatever the partner asks for.
+	MaxRetryAfter = 5 * time.Minute
+
+	firstPause   = time.Second      // of a gate closed without a Retry-After; doubles while that goes on
+	calm         = 10 * time.Second // without throttling, before the pace rises a step
+	calmStep     = 0.1              // of the configured rate
+	throttleStep = 0.5              // of the pace in force
+	burstTime    = 20 * time.Millisecond
+)
+
+// Pace lets the attempts of all workers through, one bucket and one gate for all of them.
+//
+// In any stretch of time of length T, at most rate·T + burst pass, where burst is 1 plus what the rate gives in 20 ms (1
+// up to 49/s, 5 at 200/s, 21 at 1,000/s; that much makes up for timers that fire late). The bucket starts empty, so
+// that restarting often gives no more than running does, and it is emptied when the gate opens.
+//
+// Throttling closes the gate and halves the pace, once for all the answers to what was sent before the gate closed,
+// down to a floor of 1/s or, if that is more, 1% of the rate. After 10 s without throttling the pace rises by a tenth
+// of the rate, and so on every 10 s until the rate is reached.
+//
+// Only the head of the line looks at the clock; the others queue behind it in order. A changed rate or a closed gate
+// therefore counts at once, for those who wait already as well.
+type Pace struct {
+	line chan struct{} // holds one value while there is a head
+
+	mu      sync.Mutex
+	bucket  *rate.Limiter
+	limit   float64       // configured, per second
+	share   float64       // of limit in force, above 0 and at most 1
+	changed chan struct{} // closed and replaced when the head must look again
+
+	open   time.Time // when the gate opens, or opened last
+	drain  bool      // the gate was closed: empty the bucket before letting anyone through
+	period uint64    // grows each time that the gate closes and the pace is lowered
+	blind  int       // such closings in a row without a Retry-After
+	since  time.Time // since when it has been calm, or will be
+
+	stopped bool
+}
+
+// ErrStopped is returned by Wait, and by every call of a Client, after Stop: nothing was sent.
+var ErrStopped = errors.New("stopped before it was sent")
+
+// Stop lets nobody through any more: whoever waits, and whoever comes, gets ErrStopped. Attempts that have left are not
+// touched. It may be called more than once.
+func (p *Pace) Stop() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.stopped = true
+	p.wake()
+}
+
+func (p *Pace) isStopped() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stopped
+}
+
+// NewPace makes a pace of so many attempts a second; see SetRate for special values.
+func NewPace(perSecond float64) *Pace {
+	p := &Pace{line: make(chan struct{}, 1), share: 1, changed: make(chan struct{})}
+	now := time.Now()
+	p.bucket = rate.NewLimiter(0, 0)
+	p.bucket.SetLimitAt(now, 0) // from here on it fills
+	p.setRate(now, perSecond)
+	return p
+}
+
+// SetRate changes the configured rate, in attempts a second; a share of the pace lost to throttling stays lost until
+// calm returns it. 0 or less (or NaN) lets nobody through until the next SetRate; +Inf leaves only the gate.
+func (p *Pace) SetRate(perSecond float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.setRate(time.Now(), perSecond)
+	p.wake()
+}
+
+func (p *Pace) setRate(now time.Time, perSecond float64) {
+	if !(perSecond > 0) {
+		perSecond = 0
+	}
+	p.limit = perSecond
+	p.apply(now)
+}
+
+// apply gives the bucket the pace in force.
+func (p *Pace) apply(now time.Time) {
+	pace := p.pace()
+	if math.IsInf(pace, 1) {
+		p.bucket.SetLimitAt(now, rate.Inf)
+		return
+	}
+	p.bucket.SetBurstAt(now, 1+int(pace*burstTime.Seconds()))
+	p.bucket.SetLimitAt(now, rate.Limit(pace))
+}
+
+func (p *Pace) pace() float64 {
+	if math.IsInf(p.limit, 1) {
+		return p.limit
+	}
+	return max(p.limit*p.share, min(p.limit, max(1, p.limit/100)))
+}
+
+func (p *Pace) empty(now time.Time) {
+	if tokens := int(p.bucket.TokensAt(now)); tokens > 0 {
+		p.bucket.AllowN(now, tokens)
+	}
+}
+
+// Wait blocks until the gate is open and it is this caller's turn. The error is ctx's, or ErrStopped.
+func (p *Pace) Wait(ctx context.Context) error {
+	if err := p.enter(ctx); err != nil {
+		return err
+	}
+	defer p.leave()
+	_, err := p.take(ctx)
+	return err
+}
+
+// enter waits to be the head of the line; leave must follow.
+func (p *Pace) enter(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	select {
+	case p.line <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (p *Pace) leave() { <-p.line }
+
+// take waits, as the head of the line, for a place, and returns the period in which it was given.
+func (p *Pace) take(ctx context.Context) (uint64, error) {
+	for {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		if p.isStopped() {
+			return 0, ErrStopped
+		}
+		wait, period, changed := p.try(time.Now())
+		if wait == 0 {
+			return period, nil
+		}
+		if err := sleep(ctx, wait, changed); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// try takes a place, or says how long it will be until there is one and what would change that.
+func (p *Pace) try(now time.Time) (time.Duration, uint64, <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now.Before(p.open) {
+		return p.open.Sub(now), p.period, p.changed
+	}
+	if p.limit == 0 {
+		return math.MaxInt64, p.period, p.changed
+	}
+	p.recover(now)
+	if p.drain {
+		p.drain = false
+		p.empty(now)
+	}
+	if p.bucket.AllowN(now, 1) {
+		return 0, p.period, p.changed
+	}
+	missing := 1 - p.bucket.TokensAt(now)
+	seconds := missing / p.pace()
+	// At least a microsecond, lest rounding make the head spin.
+	return time.Duration(min(seconds*float64(time.Second), float64(time.Hour))) + time.Microsecond, p.period, p.changed
+}
+
+// recover returns the steps that a calm time has earned.
+func (p *Pace) recover(now time.Time) {
+	if p.share == 1 && p.blind == 0 {
+		return
+	}
+	steps := int(now.Sub(p.since) / calm)
+	if steps < 1 {
+		return
+	}
+	p.blind = 0
+	p.since = p.since.Add(time.Duration(steps) * calm)
+	p.share += calmStep * float64(steps)
+	if p.share > 1-calmStep/2 { // sums of tenths are not exact
+		p.share = 1
+	}
+	p.apply(now)
+}
+
+// Throttled closes the gate for retryAfter, at most 5 minutes; when that is 0, for 1 s, 2 s, 4 s and so on. A gate that
+// is closed for longer already stays so. The pace is lowered unless the gate was closed anyway.
+func (p *Pace) Throttled(retryAfter time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.throttle(time.Now(), p.period, retryAfter)
+}
+
+// throttledIn is Throttled for the answer to an attempt that left in that period.
+func (p *Pace) throttledIn(period uint64, retryAfter time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.throttle(time.Now(), period, retryAfter)
+}
+
+func (p *Pace) throttle(now time.Time, period uint64, pause time.Duration) {
+	news := period == p.period && !now.Before(p.open)
+	if news {
+		p.recover(now)
+		p.period++
+		p.share *= throttleStep
+		if p.limit > 0 && !math.IsInf(p.limit, 1) {
+			p.share = p.pace() / p.limit // not below the floor, or the way back would begin under it
+		}
+		p.apply(now)
+	}
+	if pause <= 0 {
+		if !news {
+			return // another answer to what closed the gate
+		}
+		pause = min(firstPause<<min(p.blind, 10), MaxRetryAfter)
+		p.blind++
+	}
+	if until := now.Add(min(pause, MaxRetryAfter)); until.After(p.open) {
+		p.open = until
+		p.since = until
+		p.drain = true
+	}
+	p.wake()
+}
+
+func (p *Pace) wake() {
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// PaceState is a Pace at one moment.
+type PaceState struct {
+	Rate   float64       // configured, attempts a second
+	Pace   float64       // in force, at most Rate
+	Closed time.Duration // how long the gate stays closed; 0: it is open
+}
+
+// State says how fast attempts go now.
+func (p *Pace) State() PaceState {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := time.Now()
+	if !now.Before(p.open) {
+		p.recover(now)
+	}
+	return PaceState{Rate: p.limit, Pace: p.pace(), Closed: max(0, p.open.Sub(now))}
+}
+
+func sleep(ctx context.Context, d time.Duration, changed <-chan struct{}) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-changed:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	return nil
+}

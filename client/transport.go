@@ -1,0 +1,90 @@
+package client
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"sync/atomic"
+	"time"
+)
+
+// errNotResent stands for the error that made net/http want to send the request again.
+var errNotResent = errors.New("the connection was lost after the request was sent")
+
+// guard keeps net/http from sending one attempt twice. Its Transport repeats a request on a fresh connection when the
+// reused one turns out to be dead, for GET always and for POST when there is an Idempotency-Key (Request.isReplayable);
+// its HTTP/2 side also does so after GOAWAY and REFUSED_STREAM. Such a repetition has no place in the rate, and its
+// signature may be older than the partner accepts. So once the header is written, the next try is stopped:
+//
+//   - HTTP/1 asks Transport.Proxy before each try, and an error from there ends the request.
+//   - HTTP/2 reports GotConn before each try, and does not write the header of a request whose context has ended.
+//
+// A repetition before anything was written (a connection that was just then closed for being idle) stays allowed.
+// Bodies are also given without GetBody, so that no other path can rewind them.
+type guard struct {
+	wrote atomic.Bool
+	stop  context.CancelCauseFunc
+}
+
+type guardKey struct{}
+
+// watch returns the context for one attempt.
+func watch(ctx context.Context) (context.Context, context.CancelCauseFunc) {
+	ctx, stop := context.WithCancelCause(ctx)
+	g := &guard{stop: stop}
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) {
+			if g.wrote.Load() {
+				g.stop(errNotResent)
+			}
+		},
+		WroteHeaders: func() { g.wrote.Store(true) },
+	})
+	return context.WithValue(ctx, guardKey{}, g), stop
+}
+
+// guardedTransport makes the transport, or puts the guard into the one that was given.
+func guardedTransport(config Config) http.RoundTripper {
+	var t *http.Transport
+	switch given := config.Transport.(type) {
+	case nil:
+		t = newTransport(config)
+	case *http.Transport:
+		t = given.Clone()
+	default:
+		return given
+	}
+	proxy := t.Proxy
+	t.Proxy = func(r *http.Request) (*url.URL, error) {
+		if g, ok := r.Context().Value(guardKey{}).(*guard); ok && g.wrote.Load() {
+			return nil, errNotResent
+		}
+		if proxy == nil {
+			return nil, nil
+		}
+		return proxy(r)
+	}
+	return t
+}
+
+func newTransport(config Config) *http.Transport {
+	dialer := net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+	return &http.Transport{
+		Proxy:               config.Proxy,
+		DialContext:         dialer.DialContext,
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout: 10 * time.Second,
+		ForceAttemptHTTP2:   true,
+		// A cut network would otherwise hold all streams of the one connection until each times out.
+		HTTP2:               &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
+		MaxIdleConns:        config.Concurrency,
+		MaxIdleConnsPerHost: config.Concurrency,
+		// Below the 60 s after which common load balancers drop an idle connection: who closes first meets no race.
+		IdleConnTimeout:        45 * time.Second,
+		MaxResponseHeaderBytes: 64 << 10,
+	}
+}

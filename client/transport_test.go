@@ -1,0 +1,350 @@
+package client
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// hangUp is an HTTP/1.1 server that answers the first request of each connection and, having read the second, closes
+// without an answer: the moment in which net/http takes the connection for stale and sends the request once more.
+type hangUp struct {
+	net.Listener
+	requests atomic.Int64
+}
+
+func newHangUp(t *testing.T) *hangUp {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &hangUp{Listener: l}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			context.AfterFunc(t.Context(), func() { conn.Close() })
+			h.serve(conn)
+		}
+	}()
+	t.Cleanup(func() {
+		l.Close()
+		<-done
+	})
+	return h
+}
+
+func (h *hangUp) serve(conn net.Conn) {
+	defer conn.Close()
+	in := bufio.NewReader(conn)
+	for n := 0; ; n++ {
+		r, err := http.ReadRequest(in)
+		if err != nil {
+			return
+		}
+		_, _ = io.Copy(io.Discard, r.Body)
+		h.requests.Add(1)
+		if n == 1 {
+			return
+		}
+		body := `{"code":"not_found"}`
+		status := "404 Not Found"
+		if strings.HasSuffix(r.URL.Path, "/auth/token") {
+			body, status = `{"token":"t","tokenType":"Bearer"}`, "200 OK"
+		}
+		fmt.Fprintf(conn, "HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s", status, len(body), body)
+	}
+}
+
+func TestNoAttemptIsSentTwice(t *testing.T) {
+	t.Run("control: net/http does", func(t *testing.T) {
+		h := newHangUp(t)
+		transport := &http.Transport{}
+		defer transport.CloseIdleConnections()
+		for range 2 {
+			r, _ := http.NewRequestWithContext(t.Context(), "POST", "http://"+h.Addr().String()+"/", strings.NewReader("{}"))
+			r.Header.Set("Idempotency-Key", testIdem.String())
+			response, err := transport.RoundTrip(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = io.Copy(io.Discard, response.Body)
+			response.Body.Close()
+		}
+		if n := h.requests.Load(); n != 3 {
+			t.Fatalf("%d requests for 2 sent: if net/http has stopped repeating, guard can go", n)
+		}
+	})
+	for name, call := range map[string]func(context.Context, *Client) error{
+		"GET": func(ctx context.Context, c *Client) error { _, err := c.Customer(ctx, testID); return err },
+		"POST": func(ctx context.Context, c *Client) error {
+			_, err := c.CreateCustomer(ctx, testIdem, CreateBody(testChain, testExtern))
+			return err
+		},
+		"list": func(ctx context.Context, c *Client) error {
+			return c.Customers(ctx, func(Customer) error { return nil })
+		},
+	} {
+		for _, given := range []http.RoundTripper{nil, &http.Transport{}} {
+			t.Run(fmt.Sprintf("%s over %T", name, given), func(t *testing.T) {
+				h := newHangUp(t)
+				config := testConfig("http://" + h.Addr().String())
+				config.Transport = given
+				c := newClient(t, config)
+				// The connection serves the token and dies with the first call.
+				if e := asError(t, call(t.Context(), c)); e.Kind != NoAnswer || !e.Open() {
+					t.Errorf("first call: %v", e)
+				}
+				if e := asError(t, call(t.Context(), c)); e.Kind != NotFound {
+					t.Errorf("second call: %v", e)
+				}
+				if sent, seen := c.Stats().Sent, h.requests.Load(); sent != 3 || seen != 3 {
+					t.Errorf("%d attempts counted, %d seen, want 3", sent, seen)
+				}
+			})
+		}
+	}
+}
+
+// refuseStreams is an HTTP/2 server, in as few frames as will do, that answers the first stream of a connection with a
+// token and refuses every other with REFUSED_STREAM (RFC 9113 §8.7), which net/http answers by sending again.
+func refuseStreams(t *testing.T, requests *atomic.Int64) (base string, transport *http.Transport) {
+	server := httptest.NewUnstartedServer(nil)
+	server.EnableHTTP2 = true
+	done := make(chan struct{})
+	server.StartTLS()
+	transport = server.Client().Transport.(*http.Transport).Clone()
+	// The server proper was only wanted for its certificate.
+	tlsConfig := server.TLS.Clone()
+	server.Close()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The client may still think a stream open when it closes its idle connections, so this end closes too.
+	var open sync.WaitGroup
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(func() {
+		l.Close()
+		cancel()
+		<-done
+	})
+	go func() {
+		defer close(done)
+		defer open.Wait()
+		for {
+			raw, err := l.Accept()
+			if err != nil {
+				return
+			}
+			context.AfterFunc(ctx, func() { raw.Close() })
+			open.Go(func() {
+				serveRefusals(tls.Server(raw, tlsConfig), requests)
+				raw.Close()
+			})
+		}
+	}()
+	return "https://" + l.Addr().String(), transport
+}
+
+func serveRefusals(conn net.Conn, requests *atomic.Int64) {
+	const data, headers, reset, settings = 0, 1, 3, 4
+	frame := func(kind, flags byte, stream uint32, payload string) {
+		head := []byte{0, 0, byte(len(payload)), kind, flags, 0, 0, 0, 0}
+		binary.BigEndian.PutUint32(head[5:], stream)
+		_, _ = conn.Write(append(head, payload...))
+	}
+	preface := make([]byte, 24)
+	if _, err := io.ReadFull(conn, preface); err != nil {
+		return
+	}
+	frame(settings, 0, 0, "")
+	for first := true; ; {
+		var head [9]byte
+		if _, err := io.ReadFull(conn, head[:]); err != nil {
+			return
+		}
+		length := int64(head[0])<<16 | int64(head[1])<<8 | int64(head[2])
+		if _, err := io.CopyN(io.Discard, conn, length); err != nil {
+			return
+		}
+		kind, flags, stream := head[3], head[4], binary.BigEndian.Uint32(head[5:])
+		switch {
+		case kind == settings && flags&1 == 0:
+			frame(settings, 1, 0, "")
+		case kind == headers && first:
+			first = false
+			requests.Add(1)
+			frame(headers, 4, stream, "\x88") // END_HEADERS; :status 200 is entry 8 of HPACK's static table
+			frame(data, 1, stream, `{"token":"t"}`)
+		case kind == headers:
+			requests.Add(1)
+			frame(reset, 0, stream, "\x00\x00\x00\x07")
+		}
+	}
+}
+
+func TestNoAttemptIsSentTwiceOverHTTP2(t *testing.T) {
+	t.Run("control: net/http does", func(t *testing.T) {
+		var requests atomic.Int64
+		base, transport := refuseStreams(t, &requests)
+		defer transport.CloseIdleConnections()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		for i := range 2 {
+			r, _ := http.NewRequestWithContext(ctx, "GET", base, nil)
+			if i == 1 {
+				// Its first repetition comes at once, the next after a second: do not wait for that.
+				time.AfterFunc(100*time.Millisecond, cancel)
+			}
+			response, err := transport.RoundTrip(r)
+			if err == nil {
+				_, _ = io.Copy(io.Discard, response.Body)
+				response.Body.Close()
+			}
+		}
+		if n := requests.Load(); n < 3 {
+			t.Fatalf("%d requests for 2 sent: if net/http has stopped repeating, guard can go", n)
+		}
+	})
+	for _, name := range []string{"GET", "POST"} {
+		t.Run(name, func(t *testing.T) {
+			var requests atomic.Int64
+			base, transport := refuseStreams(t, &requests)
+			config := testConfig(base)
+			config.Transport = transport
+			c := newClient(t, config)
+			var err error
+			if name == "GET" {
+				_, err = c.Customer(t.Context(), testID)
+			} else {
+				_, err = c.CreateCustomer(t.Context(), testIdem, CreateBody("a", "b"))
+			}
+			if e := asError(t, err); e.Kind != NoAnswer {
+				t.Error(e)
+			}
+			if sent, seen := c.Stats().Sent, requests.Load(); sent != 2 || seen != 2 {
+				t.Errorf("%d attempts counted, %d seen, want 2", sent, seen)
+			}
+		})
+	}
+}
+
+func TestHTTP2IsUsed(t *testing.T) {
+	p := &partner{}
+	p.Server = httptest.NewUnstartedServer(p.handler(t, replying(http.StatusNotFound, "")))
+	p.EnableHTTP2 = true
+	p.StartTLS()
+	t.Cleanup(p.Close)
+	config := testConfig(p.URL + "/v1")
+	config.Transport = p.Client().Transport
+	if _, err := newClient(t, config).Customer(t.Context(), testID); asError(t, err).Kind != NotFound {
+		t.Error(err)
+	}
+	requests, _ := p.requests()
+	for _, r := range requests {
+		if r.ProtoMajor != 2 {
+			t.Errorf("%s came over %s", r.URL, r.Proto)
+		}
+	}
+}
+
+func TestRedirectsAreNotFollowed(t *testing.T) {
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		t.Errorf("followed to %s with %v", r.URL, r.Header)
+	}))
+	defer elsewhere.Close()
+	for _, status := range []int{301, 302, 303, 304, 307, 308} {
+		c, _ := dial(t, func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Location", elsewhere.URL+"/v1/customers?token="+testSecret)
+			w.WriteHeader(status)
+		})
+		_, err := c.CreateCustomer(t.Context(), testIdem, CreateBody("a", "b"))
+		e := asError(t, err)
+		if e.Kind != Redirected || e.Status != status || e.Message != "to "+elsewhere.URL+"/v1/customers" {
+			t.Errorf("%d: %v", status, e)
+		}
+	}
+}
+
+func TestTimeoutsAreSilence(t *testing.T) {
+	release := make(chan struct{})
+	defer close(release)
+	for name, answer := range map[string]http.HandlerFunc{
+		"before the header": func(http.ResponseWriter, *http.Request) { <-release },
+		"in the body": func(w http.ResponseWriter, _ *http.Request) {
+			_, _ = io.WriteString(w, `{"id":`)
+			w.(http.Flusher).Flush()
+			<-release
+		},
+	} {
+		p := newPartner(t, answer)
+		config := testConfig(p.URL + "/v1")
+		c := newClient(t, config)
+		if _, _, err := c.slot(t.Context()); err != nil { // the token, with time enough
+			t.Fatal(err)
+		}
+		c.config.Timeout = 50 * time.Millisecond
+		_, err := c.Customer(t.Context(), testID)
+		e := asError(t, err)
+		if want := map[bool]Kind{true: NoAnswer, false: Malformed}[name == "before the header"]; e.Kind != want {
+			t.Errorf("%s: %v, want %s", name, e, want)
+		}
+		if !e.Open() || !errors.Is(e, errTimeout) || errors.Is(e, context.DeadlineExceeded) {
+			t.Errorf("%s: %v must be the attempt's own timeout", name, e)
+		}
+		err = c.Customers(t.Context(), func(Customer) error { return nil })
+		if e := asError(t, err); !e.Open() {
+			t.Errorf("%s of the list: %v", name, e)
+		}
+	}
+}
+
+func TestNobodyThere(t *testing.T) {
+	p := newPartner(t, reply200(""))
+	base := p.URL
+	p.Close()
+	_, err := newClient(t, testConfig(base)).Customer(t.Context(), testID)
+	e := asError(t, err)
+	var inner *Error
+	if e.Kind != NoToken || !errors.As(e.Err, &inner) || inner.Kind != NoAnswer || e.Hint() == "" {
+		t.Errorf("%v", err)
+	}
+	if op := (*net.OpError)(nil); !errors.As(err, &op) {
+		t.Errorf("%v hides its cause", err)
+	}
+}
+
+func TestProxyIsAsked(t *testing.T) {
+	p := newPartner(t, replying(http.StatusNotFound, ""))
+	var asked atomic.Int64
+	config := testConfig("http://api.invalid/v1")
+	config.AllowPlaintext = true
+	config.Proxy = func(*http.Request) (*url.URL, error) {
+		asked.Add(1)
+		return url.Parse(p.URL)
+	}
+	if _, err := newClient(t, config).Customer(t.Context(), testID); asError(t, err).Kind != NotFound {
+		t.Error(err)
+	}
+	if asked.Load() != 2 {
+		t.Errorf("the proxy function was asked %d times, want 2", asked.Load())
+	}
+}

@@ -1,0 +1,203 @@
+package client
+
+import (
+	"bytes"
+	"encoding/json"
+	"html"
+	"regexp"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	mostMessage = 300 // bytes
+	mostCode    = 80
+	// Of a body without JSON so much is looked at; the message has room for far less.
+	mostProse = 64 << 10
+)
+
+// words makes one printable line out of the body of an error, whatever its shape, and finds the partner's code. The
+// Content-Type is not asked: a proxy's page and a framework's default are labelled by chance.
+func (c *Client) words(body []byte) (code, message string) {
+	code, message, ok := jsonWords(body)
+	if !ok {
+		message = prose(c.strike(string(body)))
+	}
+	return clip(c.line(code), mostCode), clip(c.line(message), mostMessage)
+}
+
+// line makes s one printable line without secrets, not longer than it was.
+func (c *Client) line(s string) string {
+	// Struck out before the line is cut, so that no part of a secret is left at the end, and again when white space and
+	// unprintable characters are gone, in case they had been put into it.
+	return c.strike(printable(c.strike(s)))
+}
+
+// bearer is what looks like a JSON Web Token, or is introduced as a bearer token.
+var bearer = regexp.MustCompile(`(?i:bearer)\s+[-A-Za-z0-9._~+/=]{8,}|\beyJ[-A-Za-z0-9_]{8,}(?:\.[-A-Za-z0-9_]*)*`)
+
+// strike takes out the credentials and the token, should the partner (or a proxy's debug page) repeat them.
+func (c *Client) strike(s string) string {
+	token, _ := c.tokens.valid(c.config.Now())
+	for _, secret := range []string{c.config.APISecret, c.config.APIKey, token.reveal()} {
+		if len(secret) >= 4 { // a shorter one is no secret, and would tear up every message
+			s = strings.ReplaceAll(s, secret, redacted)
+		}
+	}
+	return bearer.ReplaceAllLiteralString(s, redacted)
+}
+
+// cleaned is an error whose text is fit to be shown.
+type cleaned struct {
+	text string
+	err  error
+}
+
+func (e *cleaned) Error() string { return e.text }
+func (e *cleaned) Unwrap() error { return e.err }
+
+// clean makes the text of an error from below one short printable line: net/http quotes what the peer sent.
+func (c *Client) clean(err error) error {
+	text := err.Error()
+	if clean := clip(c.line(text), mostMessage); clean != text {
+		return &cleaned{text: clean, err: err}
+	}
+	return err
+}
+
+// jsonWords reads the error bodies in use: RFC 9457 problems, {"code","message"}, {"error":{…}}, {"error":"…"} with
+// "error_description" (RFC 6749 §5.2), {"message":["…"]}, {"errors":[…]}, and a bare string.
+func jsonWords(body []byte) (code, message string, ok bool) {
+	var value any
+	if !json.Valid(body) || json.Unmarshal(body, &value) != nil {
+		return "", "", false
+	}
+	code, message = find(value, 0)
+	if message == "" && code == "" {
+		var compact bytes.Buffer
+		_ = json.Compact(&compact, body) // it is valid
+		message = compact.String()
+	}
+	return code, message, true
+}
+
+// find looks into a decoded body for a code and a message, not deeper than four levels.
+func find(value any, depth int) (code, message string) {
+	const deepest, most = 4, 5
+	if depth > deepest {
+		return "", ""
+	}
+	switch v := value.(type) {
+	case string:
+		return "", v
+	case []any:
+		for _, element := range v[:min(len(v), most)] {
+			c, m := find(element, depth+1)
+			code = either(code, c)
+			message = joined(message, "; ", m)
+		}
+	case map[string]any:
+		code = firstText(v, "code", "errorCode", "error_code", "type")
+		if code == "about:blank" { // RFC 9457 §4.2.1: says no more than the status
+			code = ""
+		}
+		words := firstText(v, "detail", "message", "msg", "error_description", "description", "reason")
+		if name, ok := v["error"].(string); ok && words != "" && code == "" {
+			code = name // {"error":"invalid_request","error_description":"…"}
+		}
+		message = joined(firstText(v, "title"), ": ", words)
+		for _, member := range []string{"message", "error", "errors", "fault"} {
+			c, m := find(v[member], depth+1)
+			code = either(code, c)
+			if m != code {
+				message = joined(message, ": ", m)
+			}
+		}
+	}
+	return code, message
+}
+
+// firstText returns the first of the members that is a text or a number.
+func firstText(object map[string]any, names ...string) string {
+	for _, name := range names {
+		switch v := object[name].(type) {
+		case string:
+			if v != "" {
+				return v
+			}
+		case float64:
+			text, _ := json.Marshal(v)
+			return string(text)
+		}
+	}
+	return ""
+}
+
+func either(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// joined puts two texts together, unless one says all that the other does.
+func joined(a, between, b string) string {
+	switch {
+	case strings.Contains(a, b):
+		return a
+	case strings.Contains(b, a):
+		return b
+	}
+	return a + between + b
+}
+
+var (
+	hidden = regexp.MustCompile(`(?is)<(script|style|head)\b.*?</(?:script|style|head)\s*>|<!--.*?-->`)
+	title  = regexp.MustCompile(`(?is)<title[^>]*>(.*?)</title\s*>`)
+	tag    = regexp.MustCompile(`(?s)<[a-zA-Z/!?][^>]*>?`)
+)
+
+// prose takes the text out of HTML, and anything else as it is.
+func prose(text string) string {
+	text = text[:min(len(text), mostProse)]
+	if !strings.Contains(text, "<") {
+		return text
+	}
+	heading := ""
+	if m := title.FindStringSubmatch(text); m != nil {
+		heading = m[1]
+	}
+	text = tag.ReplaceAllString(hidden.ReplaceAllString(text, " "), " ")
+	return html.UnescapeString(joined(strings.TrimSpace(heading), ": ", strings.TrimSpace(text)))
+}
+
+// printable replaces each run of white space and of what does not print by one space.
+func printable(s string) string {
+	var b strings.Builder
+	space := false
+	for _, r := range s {
+		if r == utf8.RuneError || r == ' ' || !unicode.IsPrint(r) {
+			space = b.Len() > 0
+			continue
+		}
+		if space {
+			b.WriteByte(' ')
+			space = false
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
+}
+
+// clip shortens s to at most so many bytes, at a character's border.
+func clip(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	cut := most - len("…")
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "…"
+}

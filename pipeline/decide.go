@@ -1,0 +1,233 @@
+package pipeline
+
+import "time"
+
+// Outcome is what came of the last thing that was done for a row. It sorts answers by what they say about the row, so
+// that one table can answer them all.
+type Outcome string
+
+// The outcomes, and the act they come of.
+const (
+	// Of any request.
+	Throttled     Outcome = "throttled"     // 429, 503 with Retry-After
+	NotSent       Outcome = "not sent"      // the request never left: no token was to be had just now
+	Misconfigured Outcome = "misconfigured" // 401 with a fresh token, 403, a redirect; every row would meet it
+
+	// Of a request that changes something: create, submit.
+	Created       Outcome = "created"      // 201
+	Accepted      Outcome = "accepted"     // 204
+	Unknown       Outcome = "unknown"      // no answer, or a 2xx with an unusable body
+	ServerFailed  Outcome = "server error" // 5xx, the partner's or a gateway's, which may be stored under the key
+	Conflicting   Outcome = "409"
+	Unprocessable Outcome = "422"
+	Invalid       Outcome = "400"
+	NotFound      Outcome = "404"
+	Odd           Outcome = "odd status" // a status that has no place here; several in a row halt the run
+
+	// Of looking the customer up or reading it.
+	Absent        Outcome = "absent"     // the partner has no such customer
+	Initiating    Outcome = "initiating" // there, with a challenge to sign
+	Past          Outcome = "past"       // there, past initiating
+	RejectedThere Outcome = "rejected"   // there, rejected
+	Other         Outcome = "other"      // the address or the externalId belongs to another customer
+	ReadFailed    Outcome = "read failed"
+
+	// Of fetching, checking and signing the challenge.
+	GotChallenge Outcome = "challenge"    // the current challenge was read
+	NoChallenge  Outcome = "no challenge" // 4xx instead of one
+	CheckPassed  Outcome = "check passed" // the challenge is this customer's own sign-in
+	Hostile      Outcome = "hostile"      // the challenge failed the policy; nothing was signed
+	Expiring     Outcome = "expiring"     // the challenge is too near its end to be signed
+	Signed       Outcome = "signed"       // a checked signature
+	NoKey        Outcome = "no key"       // the signer has no key of the account
+	Declined     Outcome = "declined"     // the signer refused
+	Mismatch     Outcome = "mismatch"     // the signature does not recover to the account
+	SignerFailed Outcome = "signer error" // the signer failed this time
+	SignerLost   Outcome = "signer lost"  // the signer is locked, absent or refuses us
+)
+
+// Outcomes lists every outcome.
+func Outcomes() []Outcome {
+	return []Outcome{
+		Throttled, NotSent, Misconfigured,
+		Created, Accepted, Unknown, ServerFailed, Conflicting, Unprocessable, Invalid, NotFound, Odd,
+		Absent, Initiating, Past, RejectedThere, Other, ReadFailed,
+		GotChallenge, NoChallenge, CheckPassed, Hostile, Expiring,
+		Signed, NoKey, Declined, Mismatch, SignerFailed, SignerLost,
+	}
+}
+
+// Costs reports whether the outcome uses up one of the row's tries.
+func (o Outcome) Costs() bool {
+	switch o {
+	case Unknown, ServerFailed, Conflicting, Unprocessable, NotFound, ReadFailed, NoChallenge, Expiring, SignerFailed:
+		return true
+	}
+	return false
+}
+
+// Act is what the worker does next for a row.
+type Act string
+
+// The acts.
+const (
+	// DoNext: what the record asks for in its stage (Record.Next).
+	DoNext Act = "next"
+	// DoRepeat: the same act again.
+	DoRepeat Act = "repeat"
+	// DoCreate: send POST /customers under the recorded key.
+	DoCreate Act = "create"
+	// DoSubmit: send the recorded signature under the recorded key.
+	DoSubmit Act = "submit"
+	// DoRekey: open the next generation of the operation's key and send under it.
+	DoRekey Act = "re-key"
+	// DoLookUp: search the pair in the partner's list, then read the customer found.
+	DoLookUp Act = "look up"
+	// DoRead: read the customer whose id is recorded.
+	DoRead Act = "read"
+	// DoFetch: read the current challenge.
+	DoFetch Act = "fetch"
+	// DoCheck: is the challenge this customer's own sign-in?
+	DoCheck Act = "check"
+	// DoSign: check the challenge once more and have it signed.
+	DoSign Act = "sign"
+	// DoHalt: stop the run; the row stays where it is.
+	DoHalt Act = "halt"
+	// DoSettle: the row is terminal.
+	DoSettle Act = "settle"
+)
+
+// When is a condition of a branch of the decision table.
+type When string
+
+// The conditions. A cell's branches are tried in order.
+const (
+	Always       When = "always"
+	KeyFresh     When = "key fresh"     // the key's first use is well within its hour
+	KeyHeard     When = "key answered"  // an answer that settles nothing was received under the key
+	SigRefused   When = "refused"       // the partner refused the signature under this key
+	LastRefusal  When = "last refusal"  // … and it was the last one allowed
+	TriesLeft    When = "tries left"    // the row has tries left
+	EveryThird   When = "third try"     // the row has tries left, and this was its third, sixth, …
+	FirstTries   When = "first tries"   // the row has been tried less than three times
+	ChallengeOld When = "challenge old" // the challenge is near or over its hour
+)
+
+// Situation is all that a decision depends on.
+type Situation struct {
+	Stage   Stage
+	Outcome Outcome
+
+	Now         time.Time
+	KeyFirst    time.Time  // first use of the operation's current key; zero: none
+	KeyOutcome  KeyOutcome // what is known under it
+	ChallengeAt time.Time  // when the challenge was received; zero: none
+	Attempts    int        // tries that settled nothing, this one included
+	Refusals    int        // refused signatures, this one included
+	RetryAfter  time.Duration
+}
+
+// Limits are the settings of the decision table.
+type Limits struct {
+	KeyTTL       time.Duration // how long the partner honours an idempotency key
+	ChallengeTTL time.Duration // how long a challenge lives
+	MaxAttempts  int           // tries of one operation before the row fails
+	MaxRefusals  int           // refused signatures before the row fails
+	RetryMin     time.Duration // first wait between two tries
+	RetryMax     time.Duration // longest wait between two tries
+}
+
+// DefaultLimits returns the partner's documented lifetimes and retries that span about five minutes.
+func DefaultLimits() Limits {
+	return Limits{
+		KeyTTL: time.Hour, ChallengeTTL: time.Hour,
+		MaxAttempts: 12, MaxRefusals: 3,
+		RetryMin: 500 * time.Millisecond, RetryMax: time.Minute,
+	}
+}
+
+// margin is how long before the end of a lifetime it is no longer relied upon: a twelfth, five minutes of the hour.
+func margin(ttl time.Duration) time.Duration { return ttl / 12 }
+
+// KeyIsFresh reports whether a key first used at first can still be relied upon at now (rule 4). A first use in the
+// future means that the clock was set back: nothing is known of the key's age then, and it is not relied upon.
+func (l Limits) KeyIsFresh(first, now time.Time) bool {
+	age := now.Sub(first)
+	return age > -margin(l.KeyTTL) && age < l.KeyTTL-margin(l.KeyTTL)
+}
+
+// ChallengeIsFresh reports whether a challenge received or issued at the given time can still be signed and submitted
+// at now (rule 7).
+func (l Limits) ChallengeIsFresh(at, now time.Time) bool {
+	age := now.Sub(at)
+	return age > -margin(l.ChallengeTTL) && age < l.ChallengeTTL-margin(l.ChallengeTTL)
+}
+
+// Backoff is the wait before try number attempts+1: doubling from RetryMin to RetryMax, and never less than the partner
+// asked for.
+func (l Limits) Backoff(attempts int, retryAfter time.Duration) time.Duration {
+	wait := l.RetryMin
+	for i := 1; i < attempts && wait < l.RetryMax; i++ {
+		wait *= 2
+	}
+	return max(min(wait, l.RetryMax), retryAfter)
+}
+
+// Disposition is the decision: what the row becomes and what is done for it next.
+type Disposition struct {
+	Stage Stage         // the stage to be in; the same one means stay
+	Do    Act           // what to do next
+	Wait  bool          // not before the backoff has passed
+	Class string        // of a bad end or a halt: the machine-readable kind
+	Key   KeyOutcome    // what is known under the operation's key now; "" leaves it
+	After time.Duration // filled in by Decide from Wait
+}
+
+// Branch is one possibility of a cell of the decision table.
+type Branch struct {
+	When When
+	Then Disposition
+}
+
+// Decide is the decision table: a pure function. A pair of stage and outcome that cannot meet halts the run, since it
+// means that the program is wrong.
+func Decide(s Situation, l Limits) Disposition {
+	for _, b := range Cell(s.Stage, s.Outcome) {
+		if !s.holds(b.When, l) {
+			continue
+		}
+		d := b.Then
+		if d.Stage == "" {
+			d.Stage = s.Stage
+		}
+		if d.Wait {
+			d.After = l.Backoff(s.Attempts, s.RetryAfter)
+		}
+		return d
+	}
+	return Disposition{Stage: s.Stage, Do: DoHalt, Class: "impossible"}
+}
+
+func (s Situation) holds(w When, l Limits) bool {
+	switch w {
+	case Always:
+		return true
+	case KeyFresh:
+		return !s.KeyFirst.IsZero() && l.KeyIsFresh(s.KeyFirst, s.Now)
+	case KeyHeard:
+		return s.KeyOutcome == KeyAnswered
+	case SigRefused:
+		return s.KeyOutcome == KeyRefused
+	case LastRefusal:
+		return s.KeyOutcome == KeyRefused && s.Refusals >= l.MaxRefusals
+	case TriesLeft:
+		return s.Attempts < l.MaxAttempts
+	case EveryThird:
+		return s.Attempts < l.MaxAttempts && s.Attempts%3 == 0
+	case FirstTries:
+		return s.Attempts < min(3, l.MaxAttempts)
+	case ChallengeOld:
+		return !l.ChallengeIsFresh(s.ChallengeAt, s.Now)
+	}
+	return false
+}

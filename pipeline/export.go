@@ -1,0 +1,358 @@
+package pipeline
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/ethereum/go-ethereum/common"
+)
+
+// A record of an export may span several lines when a quoted field holds line breaks. A quote that is not closed
+// within these bounds is taken for a stray one: its line is rejected and reading resumes on the next, so that one
+// missing quote does not swallow the rest of the file.
+const (
+	maxLine        = 64 << 10 // bytes of one physical line
+	maxRecordLines = 100
+	maxRecordBytes = 64 << 10
+	clipRaw        = 1 << 10 // what is kept of an over-long line for the rejects file
+)
+
+// Reject is a record of an export that cannot be published.
+type Reject struct {
+	File   string
+	Line   int    // 1-based physical line on which the record begins
+	Field  string // "address", "externalId", "chainId", or "record" when the line as a whole is wrong
+	Reason string
+	Raw    string // the record as it stands in the file, without its line end
+}
+
+// HeaderError says why the header of an export cannot be used; nothing was read beyond it.
+type HeaderError struct {
+	File   string
+	Line   int
+	Reason string
+}
+
+func (e *HeaderError) Error() string {
+	return fmt.Sprintf("%s:%d: header: %s", e.File, e.Line, e.Reason)
+}
+
+// Export reads the rows of one CSV export (RFC 4180) in constant memory. It never repairs: a record is a good row or a
+// Reject. Not for concurrent use.
+type Export struct {
+	name     string
+	chain    uint64 // default chain, 0: none
+	importID string
+
+	lines   *lineReader
+	feed    bytes.Reader
+	csv     *csv.Reader
+	comma   rune
+	record  []byte    // the record being assembled, with its line ends
+	held    []rawLine // lines read ahead and given back by a failed assembly
+	address int       // column numbers
+	extID   int
+	chainID int // -1: no such column
+	columns int
+}
+
+type rawLine struct {
+	text    []byte // without its line end; a copy
+	number  int
+	tooLong bool
+}
+
+// NewExport reads the header of an export. name is shown in messages and carried with each row (its base name), chain
+// is the EIP-155 chain of addresses that name none (0: they are rejected), comma separates the fields. The error is a
+// *HeaderError or one of r.
+func NewExport(r io.Reader, name string, chain uint64, comma rune, importID string) (*Export, error) {
+	e := &Export{name: name, chain: chain, importID: importID, comma: comma, lines: newLineReader(r)}
+	e.resetCSV()
+	if err := e.readHeader(); err != nil {
+		return nil, err
+	}
+	return e, nil
+}
+
+func (e *Export) resetCSV() {
+	e.csv = csv.NewReader(&e.feed)
+	e.csv.Comma = e.comma
+	e.csv.FieldsPerRecord = -1
+	e.csv.ReuseRecord = true
+}
+
+func (e *Export) readHeader() error {
+	line, err := e.nextLine()
+	for err == nil && isBlank(line.text) {
+		line, err = e.nextLine()
+	}
+	if errors.Is(err, io.EOF) {
+		return &HeaderError{File: e.name, Line: 1,
+			Reason: "the file is empty: want a header with the columns address and externalId"}
+	}
+	if err != nil {
+		return err
+	}
+	fail := func(format string, args ...any) error {
+		return &HeaderError{File: e.name, Line: line.number, Reason: fmt.Sprintf(format, args...)}
+	}
+	text := line.text
+	if bytes.HasPrefix(text, []byte{0xff, 0xfe}) || bytes.HasPrefix(text, []byte{0xfe, 0xff}) ||
+		bytes.IndexByte(text, 0) >= 0 {
+		return fail("the file is not UTF-8 (it looks like UTF-16): save it as UTF-8")
+	}
+	text = bytes.TrimPrefix(text, []byte("\ufeff")) // only the very first line can carry a byte order mark
+	if !utf8.Valid(text) {
+		return fail("the header is not valid UTF-8")
+	}
+	e.feed.Reset(text)
+	fields, err := e.csv.Read()
+	if err != nil {
+		e.resetCSV()
+		return fail("%v", csvReason(err))
+	}
+	e.address, e.extID, e.chainID, e.columns = -1, -1, -1, len(fields)
+	for i, f := range fields {
+		var column *int
+		switch strings.ToLower(strings.TrimSpace(f)) {
+		case "address":
+			column = &e.address
+		case "externalid", "external_id":
+			column = &e.extID
+		case "chainid", "chain_id":
+			column = &e.chainID
+		default:
+			continue
+		}
+		if *column >= 0 {
+			return fail("column %q appears twice", f)
+		}
+		*column = i
+	}
+	if e.address < 0 || e.extID < 0 {
+		hint := ""
+		for _, other := range ";\t|" {
+			if other != e.comma && strings.ContainsRune(string(text), other) && len(fields) == 1 {
+				hint = fmt.Sprintf(" (it looks separated by %q: say so with --delimiter)", other)
+			}
+		}
+		return fail("want the columns address and externalId, found %s%s", quoteAll(fields), hint)
+	}
+	return nil
+}
+
+func quoteAll(fields []string) string {
+	const most = 10
+	var b strings.Builder
+	for i, f := range fields {
+		if i == most {
+			fmt.Fprintf(&b, " and %d more", len(fields)-most)
+			break
+		}
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%q", clip(f))
+	}
+	return b.String()
+}
+
+// Next returns the next row, or a Reject, or an error of the reader; io.EOF at the end. Exactly one of the first two is
+// set when the error is nil.
+func (e *Export) Next() (Row, *Reject, error) {
+	for {
+		first, err := e.nextLine()
+		if err != nil {
+			return Row{}, nil, err
+		}
+		if isBlank(first.text) {
+			continue
+		}
+		row, reject, err := e.parse(first)
+		return row, reject, err
+	}
+}
+
+func (e *Export) parse(first rawLine) (Row, *Reject, error) {
+	if first.tooLong {
+		return Row{}, e.reject(first, first.text, "record",
+			fmt.Sprintf("line is longer than %d bytes; only its beginning is kept here", maxLine)), nil
+	}
+	e.record = append(e.record[:0], first.text...)
+	var more []rawLine
+	closed := bytes.Count(first.text, []byte{'"'})%2 == 0
+	if !closed {
+		first.text = bytes.Clone(first.text) // reading on overwrites it
+	}
+	for !closed && len(more) < maxRecordLines && len(e.record) < maxRecordBytes {
+		line, err := e.nextLine()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return Row{}, nil, err
+		}
+		line.text = bytes.Clone(line.text)
+		more = append(more, line)
+		if line.tooLong {
+			break
+		}
+		e.record = append(e.record, '\n')
+		e.record = append(e.record, line.text...)
+		closed = bytes.Count(line.text, []byte{'"'})%2 != 0
+	}
+	if !closed {
+		e.giveBack(more)
+		return Row{}, e.reject(first, first.text, "record", "a quoted field is not closed"), nil
+	}
+	if len(more) == 0 && !utf8.Valid(first.text) {
+		return Row{}, e.reject(first, first.text, "record", "line is not valid UTF-8"), nil
+	}
+	e.feed.Reset(e.record)
+	fields, err := e.csv.Read()
+	if err != nil {
+		e.resetCSV()
+		e.giveBack(more)
+		return Row{}, e.reject(first, first.text, "record", csvReason(err)), nil
+	}
+	if len(fields) != e.columns {
+		return Row{}, e.reject(first, e.record, "record",
+			fmt.Sprintf("record has %d fields, the header has %d", len(fields), e.columns)), nil
+	}
+	if !utf8.Valid(e.record) {
+		return Row{}, e.reject(first, e.record, "record", "record is not valid UTF-8"), nil
+	}
+	row, field, err := e.check(fields)
+	if err != nil {
+		return Row{}, e.reject(first, e.record, field, err.Error()), nil
+	}
+	row.File, row.Line, row.ImportID = e.name, first.number, e.importID
+	return row, nil, nil
+}
+
+// check turns the fields of a record into a row, or names the field that is wrong.
+func (e *Export) check(fields []string) (Row, string, error) {
+	var row Row
+	address, chain := fields[e.address], ""
+	if e.chainID >= 0 {
+		chain = fields[e.chainID]
+	}
+	switch {
+	case address == "":
+		return row, "address", errors.New("address is empty")
+	case strings.TrimSpace(address) != address:
+		return row, "address", errors.New("address has space around it")
+	}
+	row.Account.Chain = e.chain
+	if chain != "" {
+		number, err := ParseChain(chain)
+		if err != nil {
+			return row, "chainId", err
+		}
+		row.Account.Chain = number
+	}
+	if strings.IndexByte(address, ':') >= 0 {
+		account, err := ParseAccount(address)
+		if err != nil {
+			return row, "address", err
+		}
+		if chain != "" && account.Chain != row.Account.Chain {
+			return row, "chainId", fmt.Errorf("chainId %s contradicts the address, which names chain %d",
+				clip(chain), account.Chain)
+		}
+		row.Account = account
+	} else {
+		parsed, err := ParseAddress(address)
+		if err != nil {
+			return row, "address", err
+		}
+		if row.Account.Chain == 0 {
+			return row, "chainId", errors.New("the row names no chain and no default is set (--chain)")
+		}
+		row.Account.Address = parsed
+	}
+	if row.Account.Address == (common.Address{}) {
+		return row, "address", errors.New("address is the zero address, which nobody can sign for")
+	}
+	id := fields[e.extID]
+	if err := CheckExternalID(id); err != nil {
+		return row, "externalId", err
+	}
+	row.ExternalID = strings.Clone(id) // fields share one buffer, which would stay alive with the row
+	return row, "", nil
+}
+
+func (e *Export) reject(first rawLine, raw []byte, field, reason string) *Reject {
+	return &Reject{File: e.name, Line: first.number, Field: field, Reason: reason, Raw: string(raw)}
+}
+
+func (e *Export) giveBack(lines []rawLine) {
+	e.held = append(lines, e.held...)
+}
+
+func (e *Export) nextLine() (rawLine, error) {
+	if len(e.held) > 0 {
+		line := e.held[0]
+		e.held = e.held[1:]
+		return line, nil
+	}
+	return e.lines.next()
+}
+
+// csvReason is the csv package's complaint without its line numbers, which count within the record.
+func csvReason(err error) string {
+	var parse *csv.ParseError
+	if !errors.As(err, &parse) {
+		return err.Error()
+	}
+	switch {
+	case errors.Is(parse.Err, csv.ErrBareQuote):
+		return fmt.Sprintf("a quote stands inside an unquoted field (column %d)", parse.Column)
+	case errors.Is(parse.Err, csv.ErrQuote):
+		return fmt.Sprintf("a quoted field is not closed, or has text behind its closing quote (column %d)", parse.Column)
+	}
+	return parse.Err.Error()
+}
+
+func isBlank(line []byte) bool { return len(bytes.TrimLeft(line, " \t")) == 0 }
+
+// lineReader splits into physical lines (LF or CRLF) and counts them.
+type lineReader struct {
+	r      *bufio.Reader
+	number int
+}
+
+func newLineReader(r io.Reader) *lineReader {
+	return &lineReader{r: bufio.NewReaderSize(r, maxLine+2)}
+}
+
+// next returns a line whose text is valid until the following call.
+func (l *lineReader) next() (rawLine, error) {
+	text, err := l.r.ReadSlice('\n')
+	l.number++
+	line := rawLine{text: text, number: l.number}
+	if errors.Is(err, bufio.ErrBufferFull) {
+		line.text = bytes.ToValidUTF8(bytes.Clone(text[:clipRaw]), []byte("\ufffd"))
+		line.tooLong = true
+		for errors.Is(err, bufio.ErrBufferFull) {
+			_, err = l.r.ReadSlice('\n')
+		}
+	}
+	if err != nil && !errors.Is(err, io.EOF) {
+		return rawLine{}, err
+	}
+	if errors.Is(err, io.EOF) && len(text) == 0 {
+		return rawLine{}, io.EOF
+	}
+	if !line.tooLong {
+		line.text = bytes.TrimSuffix(line.text, []byte{'\n'})
+		line.text = bytes.TrimSuffix(line.text, []byte{'\r'})
+	}
+	return line, nil
+}

@@ -1,0 +1,313 @@
+package pipeline
+
+import (
+	"encoding/csv"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+func readAll(t *testing.T, text string, chain uint64) (rows []Row, rejects []*Reject) {
+	t.Helper()
+	e, err := NewExport(strings.NewReader(text), "export.csv", chain, ',', "import-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return drain(t, e)
+}
+
+func drain(t *testing.T, e *Export) (rows []Row, rejects []*Reject) {
+	t.Helper()
+	for {
+		row, reject, err := e.Next()
+		if errors.Is(err, io.EOF) {
+			return rows, rejects
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reject != nil {
+			rejects = append(rejects, reject)
+		} else {
+			rows = append(rows, row)
+		}
+	}
+}
+
+// TestMessyExport reads the shipped export that holds everything a real one gets wrong, and expects of each line what
+// the list beside it says.
+func TestMessyExport(t *testing.T) {
+	f, err := os.Open("../testdata/messy.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	e, err := NewExport(f, "messy.csv", 300, ',', "import-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, rejects := drain(t, e)
+	got := map[int]string{}
+	for _, r := range rows {
+		got[r.Line] = "published"
+	}
+	for _, r := range rejects {
+		got[r.Line] = "rejected " + r.Field
+		if r.Reason == "" || r.Raw == "" {
+			t.Errorf("line %d: reject without reason or record: %+v", r.Line, r)
+		}
+	}
+	list, err := os.ReadFile("../testdata/messy-expected.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	records, err := csv.NewReader(strings.NewReader(string(list))).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range records[1:] {
+		line, err := strconv.Atoi(r[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "published"
+		switch r[1] {
+		case "rejected":
+			want = "rejected " + r[2]
+		case "blank":
+			want = ""
+		}
+		if got[line] != want {
+			t.Errorf("line %d (%s): %q, want %q", line, r[3], got[line], want)
+		}
+		delete(got, line)
+	}
+	for line, what := range got {
+		t.Errorf("line %d is %s and not in the list", line, what)
+	}
+}
+
+func TestHeader(t *testing.T) {
+	tests := []struct{ name, text, problem string }{
+		{"empty", "", "the file is empty"},
+		{"blank", "\n  \n", "the file is empty"},
+		{"no externalId", "address,id\n", "want the columns address and externalId"},
+		{"semicolons", "address;externalId\n", "looks separated by ';'"},
+		{"twice", "address,externalId,external_id\n", "appears twice"},
+		{"utf-16", "\xff\xfea\x00d\x00", "UTF-16"},
+		{"bad quote", "\"address,externalId\n", "not closed"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := NewExport(strings.NewReader(tt.text), "e.csv", 300, ',', "i")
+			var header *HeaderError
+			if !errors.As(err, &header) || !strings.Contains(err.Error(), tt.problem) || !strings.HasPrefix(err.Error(), "e.csv:") {
+				t.Errorf("got %v, want a HeaderError with %q", err, tt.problem)
+			}
+		})
+	}
+}
+
+const goodAddress = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+
+// TestStrayQuote: a quote that is not closed costs its own line and no other.
+func TestStrayQuote(t *testing.T) {
+	text := "address,externalId\n" +
+		goodAddress + ",\"stray\n" +
+		goodAddress + ",a\n" +
+		goodAddress + ",\"b\"\n" +
+		goodAddress + ",x\"y\n" +
+		goodAddress + ",c"
+	rows, rejects := readAll(t, text, 300)
+	var ids []string
+	for _, r := range rows {
+		ids = append(ids, r.ExternalID)
+	}
+	if want := []string{"a", "b", "c"}; !slices.Equal(ids, want) {
+		t.Errorf("rows %q, want %q", ids, want)
+	}
+	if len(rejects) != 2 || rejects[0].Line != 2 || rejects[1].Line != 5 || rejects[0].Raw != goodAddress+",\"stray" {
+		t.Errorf("rejects %+v", rejects)
+	}
+}
+
+func TestOverLongLine(t *testing.T) {
+	text := "address,externalId\n" + goodAddress + "," + strings.Repeat("x", 3*maxLine) + "\n" + goodAddress + ",a\n"
+	rows, rejects := readAll(t, text, 300)
+	if len(rows) != 1 || rows[0].Line != 3 || len(rejects) != 1 || rejects[0].Line != 2 || len(rejects[0].Raw) != clipRaw {
+		t.Errorf("rows %v, rejects %d", rows, len(rejects))
+	}
+}
+
+// TestEveryLineIsAccountedFor: whatever the bytes, each line that is not blank belongs to a row or a reject.
+func FuzzExport(f *testing.F) {
+	messy, err := os.ReadFile("../testdata/messy.csv")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(messy)
+	f.Add([]byte("address,externalId\n\"" + goodAddress + "\",\"a\nb\"\n" + goodAddress + ",c\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		e, err := NewExport(strings.NewReader(string(text)), "f.csv", 300, ',', "i")
+		if err != nil {
+			return
+		}
+		last := 0
+		rows, rejects := drain(t, e)
+		seen := map[int]bool{}
+		for _, r := range rows {
+			if seen[r.Line] {
+				t.Fatalf("line %d twice", r.Line)
+			}
+			seen[r.Line] = true
+			last = max(last, r.Line)
+			again, err := ParseMessage(AppendMessage(nil, Row{r.Account, r.ExternalID, "i", "f.csv", r.Line}))
+			if err != nil || again.ExternalID != r.ExternalID || again.Account != r.Account {
+				t.Fatalf("line %d: what was published does not parse: %v", r.Line, err)
+			}
+		}
+		for _, r := range rejects {
+			if seen[r.Line] {
+				t.Fatalf("line %d twice", r.Line)
+			}
+			seen[r.Line] = true
+		}
+	})
+}
+
+func TestDefuse(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain text":         "plain text",
+		"=cmd|' /C calc'!A0": "'=cmd|' /C calc'!A0",
+		"+1":                 "'+1",
+		"a-b":                "a-b",
+		"x;=1+1":             "x;'=1+1",
+		"x,\" =1":            "x,\" '=1",
+		"a\tb":               `a\x09b`,
+		"\xff\xfe":           `\xff\xfe`,
+		"line\n@SUM(A1)":     "line\n'@SUM(A1)",
+		"2026-11-22 -5":      "2026-11-22 -5",
+		"\t=1":               `\x09'=1`,
+		"\r=1":               `\x0d'=1`,
+	} {
+		if got := Defuse(in); got != want {
+			t.Errorf("Defuse(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+// The checksummed addresses of EIP-55's own test cases.
+var eip55 = []string{
+	"0x52908400098527886E0F7030069857D2E4169EE7", "0x8617E340B3D01FA5F11F306F4090FD50E238070D",
+	"0xde709f2102306220921060314715629080e2fb77", "0x27b1fdb04752bbc536007a920d24acb045561c26",
+	"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed", "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359",
+	"0xdbF03B407c01E7cD3CBea99509d93f8DDDC8C6FB", "0xD1220A0cf47c7B9Be7A2E6BA89F429762e7b9aDb",
+}
+
+func TestParseAddress(t *testing.T) {
+	for _, s := range eip55 {
+		got, err := ParseAddress(s)
+		if err != nil || got.Hex() != s {
+			t.Errorf("ParseAddress(%s) = %s, %v", s, got, err)
+		}
+		for _, folded := range []string{"0x" + strings.ToLower(s[2:]), "0x" + strings.ToUpper(s[2:])} {
+			if got, err := ParseAddress(folded); err != nil || got.Hex() != s {
+				t.Errorf("ParseAddress(%s) = %s, %v", folded, got, err)
+			}
+		}
+		for i := 2; i < len(s); i++ { // one letter in the other case
+			c := s[i] ^ 0x20
+			if s[i] <= '9' {
+				continue
+			}
+			bad := s[:i] + string(c) + s[i+1:]
+			mixed := strings.ToLower(bad[2:]) != bad[2:] && strings.ToUpper(bad[2:]) != bad[2:]
+			if _, err := ParseAddress(bad); mixed && err == nil {
+				t.Errorf("ParseAddress(%s) passed with a wrong checksum", bad)
+			}
+		}
+	}
+	for _, s := range []string{"", "0x", "0X" + goodAddress[2:], goodAddress[2:], goodAddress + "0", goodAddress[:41], "0x" + strings.Repeat("g", 40)} {
+		if _, err := ParseAddress(s); err == nil {
+			t.Errorf("ParseAddress(%q) passed", s)
+		}
+	}
+}
+
+func TestParseAccount(t *testing.T) {
+	a, err := ParseAccount("eip155:300:" + strings.ToLower(goodAddress))
+	if err != nil || a.String() != "eip155:300:"+goodAddress {
+		t.Errorf("%v, %v", a, err)
+	}
+	for _, s := range []string{"", ":", "eip155:300", goodAddress, "eip155::" + goodAddress, "eip155:0:" + goodAddress, "eip155:01:" + goodAddress,
+		"eip155:+1:" + goodAddress, "eip155:0x1:" + goodAddress, "solana:5eykt4:" + goodAddress, "EIP155:1:" + goodAddress,
+		"eip155:9223372036854775808:" + goodAddress, "eip155:1:2:" + goodAddress} {
+		if _, err := ParseAccount(s); err == nil {
+			t.Errorf("ParseAccount(%q) passed", s)
+		}
+	}
+}
+
+func TestMessage(t *testing.T) {
+	account, err := ParseAccount("eip155:300:" + goodAddress)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row := Row{Account: account, ExternalID: `a"b<é>`, ImportID: "0190", File: "export.csv", Line: 17}
+	raw := string(AppendMessage(nil, row))
+	if got, err := ParseMessage([]byte(raw)); err != nil || got != row {
+		t.Errorf("round trip of %s: %+v, %v", raw, got, err)
+	}
+	for name, tt := range map[string]struct{ message, class string }{
+		"not JSON":         {"hello", "syntax"},
+		"not an object":    {`[1]`, "syntax"},
+		"no version":       {`{"chainId":"x"}`, "version"},
+		"other version":    {`{"v":2}`, "version"},
+		"unknown field":    {strings.Replace(raw, `"v":1`, `"v":1,"x":1`, 1), "syntax"},
+		"text behind":      {raw + "x", "syntax"},
+		"second object":    {raw + "{}", "syntax"},
+		"bad account":      {strings.Replace(raw, "5aAe", "5aae", 1), "row"},
+		"empty externalId": {`{"v":1,"chainId":"eip155:300:` + goodAddress + `","externalId":"","importId":"i","file":"f","line":1}`, "row"},
+		"no importId":      {`{"v":1,"chainId":"eip155:300:` + goodAddress + `","externalId":"e","file":"f","line":1}`, "row"},
+		"negative line":    {`{"v":1,"chainId":"eip155:300:` + goodAddress + `","externalId":"e","importId":"i","file":"f","line":-1}`, "row"},
+	} {
+		_, err := ParseMessage([]byte(tt.message))
+		var m *MessageError
+		if !errors.As(err, &m) || m.Class != tt.class {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestKeysAreDerived(t *testing.T) {
+	account, err := ParseAccount("eip155:300:" + goodAddress)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ring := Keyring{APIHost: "api.example", APIKeyID: "k"}
+	row := Row{Account: account, ExternalID: "e"}
+	again := Row{Account: account, ExternalID: "e", ImportID: "another", File: "f", Line: 3}
+	if ring.Create(row, 0) != ring.Create(again, 0) {
+		t.Error("another import of the same row arrives at another key")
+	}
+	if got := ring.Create(row, 0).String(); got != "00000000-0000-0000-0000-000000000000" && ring.Create(row, 0).Version() != 5 {
+		t.Errorf("key %s is not a UUIDv5", got)
+	}
+	different := map[string]bool{}
+	for _, k := range []string{
+		ring.Create(row, 0).String(), ring.Create(row, 1).String(),
+		ring.Create(Row{Account: account, ExternalID: "f"}, 0).String(),
+		Keyring{APIHost: "api.example", APIKeyID: "l"}.Create(row, 0).String(),
+		Keyring{APIHost: "api2.example", APIKeyID: "k"}.Create(row, 0).String(),
+		ring.Submit("c", [32]byte{1}, 0).String(), ring.Submit("c", [32]byte{2}, 0).String(), ring.Submit("c", [32]byte{1}, 1).String(),
+	} {
+		if different[k] {
+			t.Errorf("key %s twice", k)
+		}
+		different[k] = true
+	}
+}

@@ -1,0 +1,101 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	// streakLimit is how many rows in a row may fail in a way that points at the set-up rather than at the row.
+	streakLimit = 5
+	// outageAfter and outageTries say when a partner that gives no usable answer is taken for gone.
+	outageAfter = 2 * time.Minute
+	outageTries = 10
+)
+
+// health watches for trouble that is not the rows': it halts the run before the rows pay for it (rule 10).
+type health struct {
+	mu       sync.Mutex
+	lastGood time.Time // the last answer that was the partner's own and no 5xx
+	bad      int       // unusable answers since
+	class    string    // of the running streak
+	length   int
+}
+
+func (h *health) start(now time.Time) { h.lastGood = now }
+
+// judge notes whether the partner answered, and halts when nobody has had an answer for long, or when a row is about to
+// fail for want of one while no other row has fared better.
+func (h *health) judge(t *task, res result, d Disposition, now time.Time) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch res.outcome {
+	case Unknown, ServerFailed, ReadFailed, NotSent:
+		var soon tooSoonError
+		if errors.As(res.err, &soon) {
+			return nil
+		}
+		h.bad++
+		if t.trouble.IsZero() {
+			t.trouble = now
+		}
+	case CheckPassed, Hostile, Expiring, Signed, NoKey, Declined, Mismatch, SignerFailed, SignerLost:
+		return nil // the partner was not asked
+	default:
+		h.lastGood, h.bad = now, 0
+		t.trouble = time.Time{}
+		return nil
+	}
+	givingUp := d.Class == "no-answer" || d.Class == "server-error"
+	if givingUp && !h.lastGood.After(t.trouble) || h.bad >= outageTries && now.Sub(h.lastGood) > outageAfter {
+		return &HaltError{Class: "unreachable", Row: t.Row, Err: fmt.Errorf("no usable answer of the partner since %s: %w",
+			h.lastGood.UTC().Format(time.RFC3339), res.err)}
+	}
+	return nil
+}
+
+// streak counts rows that fail alike, and halts when it gets too long.
+func (h *health) streak(r Row, class string, cause error) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch class {
+	case "signer-mismatch", "unexpected":
+		if h.class != class {
+			h.class, h.length = class, 0
+		}
+		h.length++
+		if h.length >= streakLimit {
+			return &HaltError{Class: class, Row: r, Err: cause}
+		}
+	}
+	return nil
+}
+
+// settledWell ends a streak.
+func (h *health) settledWell() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.class, h.length = "", 0
+}
+
+// oneLine makes text fit for one line of a report: printable, at most max bytes.
+func oneLine(s string, most int) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, strings.ToValidUTF8(s, "\ufffd"))
+	if len(s) <= most {
+		return s
+	}
+	for most > 0 && !utf8.RuneStart(s[most]) {
+		most--
+	}
+	return s[:most] + "…"
+}

@@ -1,0 +1,85 @@
+package pipeline
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/purser-onboard/purser/client"
+)
+
+// lister finds a pair among the partner's customers (rule 5). The partner's list has no filter, so it is read as a
+// whole, as a stream, into the ledger: once when first needed, and again only when what is stored is too old to answer.
+type lister struct {
+	api    API
+	dir    Directory
+	now    func() time.Time
+	pause  time.Duration // least time between the beginnings of two readings
+	mu     chan struct{} // a lock that can be waited for with a context
+	last   time.Time     // when the last reading of this process ended
+	took   time.Duration
+	onRead func(customers int, took time.Duration)
+}
+
+func newLister(api API, dir Directory, now func() time.Time, pause time.Duration) *lister {
+	return &lister{api: api, dir: dir, now: now, pause: pause, mu: make(chan struct{}, 1)}
+}
+
+// tooSoonError says that the stored list cannot answer and that it is too early to read it again.
+type tooSoonError struct{ after time.Duration }
+
+func (e tooSoonError) Error() string {
+	return fmt.Sprintf("the partner's list was just read and will be read again in %v", e.after.Round(time.Second))
+}
+
+// find returns the customers that have the row's account or externalId. A customer that is not listed is only absent
+// if the list was begun after since, the last time that its creation may have been sent.
+func (l *lister) find(ctx context.Context, r Row, since time.Time) ([]client.Customer, error) {
+	found, err := l.dir.FindCustomers(ctx, r.Account.String(), r.ExternalID)
+	if err != nil || len(found) > 0 {
+		return found, err
+	}
+	select {
+	case l.mu <- struct{}{}:
+		defer func() { <-l.mu }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	asOf, err := l.dir.DirectoryAsOf(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if !asOf.After(since) {
+		if err := l.read(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return l.dir.FindCustomers(ctx, r.Account.String(), r.ExternalID)
+}
+
+// read reads the whole list. A reading that is dear is repeated seldom: the pause grows to ten times what it took.
+func (l *lister) read(ctx context.Context) error {
+	begun := l.now()
+	if !l.last.IsZero() {
+		if due := l.last.Add(max(l.pause, 10*l.took)); begun.Before(due) {
+			return tooSoonError{after: due.Sub(begun)}
+		}
+	}
+	n := 0
+	err := l.dir.ReplaceDirectory(ctx, begun, func(add func(client.Customer) error) error {
+		n = 0
+		return l.api.Customers(ctx, func(c client.Customer) error {
+			n++
+			return add(c)
+		})
+	})
+	ended := l.now()
+	l.last, l.took = ended, ended.Sub(begun)
+	if err != nil {
+		return err
+	}
+	if l.onRead != nil {
+		l.onRead(n, l.took)
+	}
+	return nil
+}

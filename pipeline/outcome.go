@@ -1,0 +1,114 @@
+package pipeline
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/signer"
+)
+
+// changeOutcome sorts the failure of a request that changes something at the partner.
+func changeOutcome(err error) (Outcome, time.Duration) {
+	var e *client.Error
+	if !errors.As(err, &e) {
+		return Unknown, 0
+	}
+	switch e.Kind {
+	case client.NoAnswer, client.Malformed:
+		return Unknown, e.RetryAfter
+	case client.ServerError:
+		return ServerFailed, e.RetryAfter
+	case client.Throttled:
+		return Throttled, e.RetryAfter
+	case client.Conflicting:
+		return Conflicting, e.RetryAfter
+	case client.KeyReused:
+		return Unprocessable, e.RetryAfter
+	case client.Invalid:
+		return Invalid, 0
+	case client.NotFound:
+		return NotFound, 0
+	case client.NoToken:
+		return tokenOutcome(e)
+	case client.Unexpected:
+		return Odd, 0
+	}
+	return Misconfigured, 0 // Unauthorized, Forbidden, Redirected, Unsendable
+}
+
+// tokenOutcome sorts the failure to get a token: the request itself never left.
+func tokenOutcome(e *client.Error) (Outcome, time.Duration) {
+	var cause *client.Error
+	if !errors.As(e.Err, &cause) {
+		return NotSent, e.RetryAfter
+	}
+	switch cause.Kind {
+	case client.NoAnswer, client.Malformed, client.ServerError, client.Conflicting:
+		return NotSent, cause.RetryAfter
+	case client.Throttled:
+		return Throttled, cause.RetryAfter
+	}
+	return Misconfigured, 0
+}
+
+// readOutcome sorts the failure of a GET, which may simply be repeated.
+func readOutcome(err error) (Outcome, time.Duration) {
+	outcome, after := changeOutcome(err)
+	switch outcome {
+	case Unknown, ServerFailed:
+		return ReadFailed, after
+	case NotFound:
+		return Absent, 0
+	case Conflicting, Unprocessable, Invalid, Odd:
+		return ReadFailed, after
+	}
+	return outcome, after
+}
+
+// fetchOutcome sorts the failure to read a challenge.
+func fetchOutcome(err error) (Outcome, time.Duration) {
+	outcome, after := changeOutcome(err)
+	switch outcome {
+	case Unknown, ServerFailed:
+		return ReadFailed, after
+	case NotFound, Conflicting, Unprocessable, Invalid, Odd:
+		return NoChallenge, after
+	}
+	return outcome, after
+}
+
+func signOutcome(err error) Outcome {
+	switch {
+	case errors.Is(err, signer.ErrNoKey):
+		return NoKey
+	case errors.Is(err, signer.ErrDeclined):
+		return Declined
+	case errors.Is(err, signer.ErrMismatch):
+		return Mismatch
+	case errors.Is(err, signer.ErrUnusable):
+		return SignerLost
+	}
+	return SignerFailed
+}
+
+// customerOutcome says what a customer that was read means for a row.
+func customerOutcome(r Row, c client.Customer) Outcome {
+	if !strings.EqualFold(c.ChainID, r.Account.String()) || c.ExternalID != r.ExternalID {
+		return Other
+	}
+	return statusOutcome(c.Status)
+}
+
+func statusOutcome(s client.Status) Outcome {
+	switch s {
+	case "":
+		return ReadFailed // no customer is without a status: the answer is not to be relied upon
+	case client.StatusInitiating:
+		return Initiating
+	case client.StatusRejected:
+		return RejectedThere
+	}
+	return Past // a state that we do not know yet is not initiating either
+}

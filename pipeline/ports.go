@@ -1,0 +1,127 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/uuid"
+
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/signer"
+)
+
+// API is what the worker asks of the partner; *client.Client implements it. Each call is one attempt (plus at most one
+// repetition with a fresh token after a 401), takes its place in the rate, and blocks until there is an answer, an
+// error or ctx ends. Errors are *client.Error, or ctx's.
+type API interface {
+	CreateCustomer(ctx context.Context, key uuid.UUID, body []byte) (client.Customer, error)
+	Customer(ctx context.Context, id string) (client.Customer, error)
+	Challenge(ctx context.Context, id string) (string, error)
+	SubmitSignature(ctx context.Context, id string, key uuid.UUID, body []byte) error
+	// Customers streams the whole list; an error of yield stops it and is returned.
+	Customers(ctx context.Context, yield func(client.Customer) error) error
+}
+
+// Signer is what the worker asks of whoever holds the customers' keys; signer.Backend has it.
+type Signer interface {
+	signer.Signer
+	// HasKey reports whether there is a key of the account, without signing.
+	HasKey(ctx context.Context, account common.Address) (bool, error)
+}
+
+// Verdict is what Accept found about a row.
+type Verdict int
+
+const (
+	// Open: the row is new, restarted by a new import, or unfinished: it has to be worked on.
+	Open Verdict = iota + 1
+	// Settled: the row was terminal before this message came: skip it.
+	Settled
+	// Contradicted: the row contradicts an earlier one (same account with another externalId or the reverse) and has
+	// just been recorded as conflict; Record.Reason names the other.
+	Contradicted
+)
+
+// Acceptance answers one row of an Accept call. Of a Settled row only ID, Row, Stage, Class, Reason and CustomerID
+// need be filled.
+type Acceptance struct {
+	Verdict Verdict
+	Record  Record
+}
+
+// ErrStale is returned by Ledger.Update when the stored row is no longer at the version the caller read: somebody else
+// moved it. Nothing was written.
+var ErrStale = errors.New("ledger row changed since it was read")
+
+// Ledger is the durable memory of the run; package ledger implements it. All methods may be called by many goroutines;
+// those that write return only when the change is durable, and share one fsync where they meet (group commit).
+type Ledger interface {
+	// Accept records the rows of one batch, in order, in one transaction, and says for each what to do. It may be
+	// called again with the same rows: nothing changes then.
+	Accept(ctx context.Context, rows []Row) ([]Acceptance, error)
+
+	// Update stores next over the row with next.ID if that row is still at version next.Version, and returns the new
+	// version. The keys in next (CreateKey, SubmitKey) are stored with it, older generations are kept. ErrStale when
+	// the version differs; an error when the step of stages is not one the state machine knows.
+	Update(ctx context.Context, next Record) (version int64, err error)
+
+	Directory
+}
+
+// Directory is the ledger's copy of the partner's customer list, which has no filter of its own (rule 5).
+type Directory interface {
+	// DirectoryAsOf says when the stored list was begun to be read; zero when there is none.
+	DirectoryAsOf(ctx context.Context) (time.Time, error)
+	// ReplaceDirectory stores a list read from begun on: feed is called once and hands over every customer. Memory stays
+	// bounded; the earlier list stays in force until feed returned without error.
+	ReplaceDirectory(ctx context.Context, begun time.Time, feed func(add func(client.Customer) error) error) error
+	// FindCustomers returns the listed customers that have the CAIP-10 account (in any case) or the externalId: none,
+	// one, or two different ones.
+	FindCustomers(ctx context.Context, chainID, externalID string) ([]client.Customer, error)
+}
+
+// Header is a header of a Kafka message.
+type Header struct {
+	Key   string
+	Value []byte
+}
+
+// Message is a Kafka message. When publishing, Topic, Partition and Offset are the broker's to choose unless stated.
+type Message struct {
+	Topic     string
+	Partition int
+	Offset    int64
+	Key       []byte
+	Value     []byte
+	Headers   []Header
+	Time      time.Time
+}
+
+// Publisher writes messages to Kafka.
+type Publisher interface {
+	// Publish writes all messages to the topic and returns when every in-sync replica has them (acks=all). The partition
+	// follows from the key as Java clients choose it (murmur2). Order is kept among messages of one partition. After an
+	// error some messages may have been written; publishing them again is safe because the ledger finds repetitions.
+	Publish(ctx context.Context, topic string, messages []Message) error
+}
+
+// Handler takes what a Queue delivers.
+type Handler interface {
+	// Take is called for one batch at a time per partition, for several partitions at once, in order of offsets. It
+	// blocks while there is no room (back-pressure) and returns early with ctx's error when ctx ends. settled must be
+	// called once for each message whose row is settled durably, in any order, from any goroutine, also after Take
+	// returned; messages for which it is never called are delivered again later.
+	Take(ctx context.Context, batch []Message, settled func(Message)) error
+	// Release is called when the partition is taken away or the run ends: it drops what has not been started, waits for
+	// what is in flight (bounded by ctx), and returns when settled will not be called any more for the partition.
+	Release(ctx context.Context, partition int)
+}
+
+// Queue delivers the work topic.
+type Queue interface {
+	// Run joins the group and delivers until ctx ends (nil then), an error of the handler (returned as it is), or the
+	// broker is lost. Before it returns it has released every partition and committed the settled prefix of each.
+	Run(ctx context.Context, h Handler) error
+}

@@ -1,0 +1,73 @@
+package pipeline
+
+import (
+	"context"
+	"time"
+
+	"github.com/purser-onboard/purser/client"
+)
+
+// Book is what Reconcile asks of the ledger besides the list's copy.
+type Book interface {
+	Directory
+	// Each hands over every row; yield may write to the ledger.
+	Each(ctx context.Context, yield func(Record) error) error
+	// SetPartnerStatus records a status without touching the row's stage.
+	SetPartnerStatus(ctx context.Context, id int64, status string) error
+}
+
+// Reconciled says what Reconcile found.
+type Reconciled struct {
+	Customers int64            // customers in the partner's list
+	Rows      int64            // rows in the ledger
+	Matched   int64            // rows whose pair is in the list
+	Updated   int64            // rows whose status had changed
+	Statuses  map[string]int64 // matched rows by the partner's status
+	// Missing are onboarded rows that the partner's list does not have.
+	Missing int64
+	// Ahead are unsettled rows and rows that ended badly whose customer is past initiating: the next import or run
+	// settles them as onboarded.
+	Ahead int64
+}
+
+// Reconcile reads the partner's list anew, as a stream, and records the partner's status of every row. Stages are left
+// to the worker: only it may settle a row.
+func Reconcile(ctx context.Context, api API, book Book, now func() time.Time) (Reconciled, error) {
+	r := Reconciled{Statuses: map[string]int64{}}
+	list := newLister(api, book, now, 0)
+	list.onRead = func(customers int, _ time.Duration) { r.Customers = int64(customers) }
+	if err := list.read(ctx); err != nil {
+		return r, err
+	}
+	err := book.Each(ctx, func(rec Record) error {
+		r.Rows++
+		found, err := book.FindCustomers(ctx, rec.Account.String(), rec.ExternalID)
+		if err != nil {
+			return err
+		}
+		var customer *client.Customer
+		for i := range found {
+			if customerOutcome(rec.Row, found[i]) != Other {
+				customer = &found[i]
+			}
+		}
+		if customer == nil {
+			if rec.Stage == Onboarded {
+				r.Missing++
+			}
+			return nil
+		}
+		r.Matched++
+		status := string(customer.Status)
+		r.Statuses[status]++
+		if rec.Stage != Onboarded && rec.Stage != Rejected && statusOutcome(customer.Status) == Past {
+			r.Ahead++
+		}
+		if rec.PartnerStatus == status {
+			return nil
+		}
+		r.Updated++
+		return book.SetPartnerStatus(ctx, rec.ID, status)
+	})
+	return r, err
+}

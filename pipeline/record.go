@@ -1,0 +1,113 @@
+package pipeline
+
+import (
+	"crypto/sha256"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// Operation names a request that carries an idempotency key.
+type Operation string
+
+// The two operations that change something at the partner.
+const (
+	OpCreate Operation = "create" // POST /customers
+	OpSubmit Operation = "submit" // POST /customers/{id}/challenge/sign
+)
+
+// KeyOutcome is what is known of the requests sent under an idempotency key.
+type KeyOutcome string
+
+const (
+	// KeyOpen: no answer was received yet; the partner may or may not have acted.
+	KeyOpen KeyOutcome = "open"
+	// KeyAnswered: an answer was received that settles nothing (the partner's 5xx, 422): the generation may go up.
+	KeyAnswered KeyOutcome = "answered"
+	// KeyRefused: the partner answered 400 to the signature sent under it.
+	KeyRefused KeyOutcome = "refused"
+	// KeySettled: the operation is known to have happened, or never to happen under this key.
+	KeySettled KeyOutcome = "settled"
+)
+
+// Key is an idempotency key as the ledger keeps it.
+type Key struct {
+	Operation  Operation
+	Generation int // 0 for the first
+	ID         uuid.UUID
+	Digest     [sha256.Size]byte // SHA-256 of the payload; the payload of one key never changes
+	FirstSent  time.Time         // when it was recorded, just before the first send
+	LastSent   time.Time         // when the latest send was recorded
+	Outcome    KeyOutcome
+}
+
+// Record is all that the ledger knows of a row. The worker computes the next Record; the ledger stores it by
+// compare-and-set on (ID, Version).
+type Record struct {
+	Row // as its latest import stated it
+
+	ID      int64 // the ledger's own number, 0 before it is stored
+	Version int64 // grows by one with every stored change
+	Stage   Stage
+
+	CustomerID    string // the partner's id; empty until known
+	PartnerStatus string // the partner's status as last seen; empty until seen
+
+	Challenge   string    // the challenge's text, decoded; empty when it must be fetched
+	ChallengeAt time.Time // when it was received
+
+	ExternalTxID string // a custodian's transaction id, recorded before the custodian is asked
+	Signature    string // 65 bytes as 0x hex, v 27 or 28; recorded before it is sent
+	Refusals     int    // signatures the partner refused (rule 7)
+
+	CreateKey Key // zero until the first creation is recorded
+	SubmitKey Key // zero until the first submission is recorded; replaced with each new signature
+
+	Attempts         int  // tries of the present operation that gave no settling answer
+	AlreadyOnboarded bool // onboarded because the customer was found past initiating
+
+	Class  string // machine-readable kind of a bad end, "no-key", "invalid", …; empty otherwise
+	Reason string // one line for the operator; no secrets
+
+	AcceptedAt time.Time
+	UpdatedAt  time.Time
+}
+
+// Next says what the record asks for in its stage: where a row begins, and where it goes on after a restart.
+func (r Record) Next(now time.Time, l Limits) Act {
+	switch r.Stage {
+	case Planned:
+		switch {
+		case r.CustomerID != "":
+			return DoRead
+		case r.CreateKey.IsZero():
+			return DoCreate
+		case r.CreateKey.Outcome != KeyOpen:
+			return DoRekey // an earlier import got an answer under that key
+		case l.KeyIsFresh(r.CreateKey.FirstSent, now):
+			return DoCreate
+		}
+		return DoLookUp
+	case Creating:
+		if !r.CreateKey.IsZero() && l.KeyIsFresh(r.CreateKey.FirstSent, now) {
+			return DoCreate
+		}
+		return DoLookUp // rule 4
+	case Challenged:
+		if r.Challenge == "" || !l.ChallengeIsFresh(r.ChallengeAt, now) {
+			return DoFetch
+		}
+		return DoCheck
+	case Signing:
+		return DoSign
+	case Submitting:
+		if l.KeyIsFresh(r.SubmitKey.FirstSent, now) {
+			return DoSubmit
+		}
+		return DoRead
+	}
+	return DoSettle
+}
+
+// IsZero reports whether no key was recorded yet.
+func (k Key) IsZero() bool { return k.FirstSent.IsZero() }

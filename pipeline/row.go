@@ -1,0 +1,123 @@
+package pipeline
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/ethereum/go-ethereum/common"
+)
+
+// Account is an EVM account on one chain: a CAIP-10 account id in the eip155 namespace.
+type Account struct {
+	Chain   uint64 // EIP-155 chain id, at least 1
+	Address common.Address
+}
+
+// String is the CAIP-10 account id with the address in EIP-55 form, "eip155:300:0x4315…2691". The same account
+// always gives the same bytes.
+func (a Account) String() string {
+	b := make([]byte, 0, 64)
+	b = append(b, "eip155:"...)
+	b = strconv.AppendUint(b, a.Chain, 10)
+	b = append(b, ':')
+	return string(append(b, a.Address.Hex()...))
+}
+
+// ParseAccount reads a CAIP-10 account id of the eip155 namespace. A mixed-case address must carry a right EIP-55
+// checksum; all-lower and all-upper case have none to check.
+func ParseAccount(id string) (Account, error) {
+	i := strings.LastIndexByte(id, ':')
+	if i < 0 {
+		return Account{}, errors.New("not a CAIP-10 account id (want eip155:<chain>:<0x address>)")
+	}
+	chain, err := ParseChain(id[:i])
+	if err != nil {
+		return Account{}, err
+	}
+	address, err := ParseAddress(id[i+1:])
+	if err != nil {
+		return Account{}, err
+	}
+	return Account{Chain: chain, Address: address}, nil
+}
+
+// ParseChain reads a CAIP-2 chain id of the eip155 namespace, "eip155:300", and returns the EIP-155 chain id.
+func ParseChain(id string) (uint64, error) {
+	namespace, reference, ok := strings.Cut(id, ":")
+	if !ok || strings.Contains(reference, ":") {
+		return 0, errors.New("not a CAIP-2 chain id (want eip155:<chain>)")
+	}
+	if namespace != "eip155" {
+		return 0, fmt.Errorf("namespace %q is not supported: only eip155 (EVM) customers can answer a challenge",
+			clip(namespace))
+	}
+	chain, err := strconv.ParseUint(reference, 10, 63)
+	if err != nil || chain == 0 || reference[0] == '0' || reference[0] == '+' {
+		return 0, fmt.Errorf("chain reference %q is not a decimal EIP-155 chain id", clip(reference))
+	}
+	return chain, nil
+}
+
+// ParseAddress reads a 20-byte hex address with its 0x prefix. Mixed case must be a right EIP-55 checksum.
+func ParseAddress(s string) (common.Address, error) {
+	var address common.Address
+	if len(s) < 2 || s[0] != '0' || s[1] != 'x' {
+		return address, errors.New("address does not begin with 0x")
+	}
+	digits := s[2:]
+	if len(digits) != 2*common.AddressLength {
+		return address, fmt.Errorf("address has %d hex digits, want 40", len(digits))
+	}
+	var lower, upper bool
+	for i := 0; i < len(digits); i++ {
+		c := digits[i]
+		switch {
+		case c >= '0' && c <= '9':
+			c -= '0'
+		case c >= 'a' && c <= 'f':
+			lower = true
+			c -= 'a' - 10
+		case c >= 'A' && c <= 'F':
+			upper = true
+			c -= 'A' - 10
+		default:
+			return common.Address{}, fmt.Errorf("address has a character that is not a hex digit at position %d", i+3)
+		}
+		address[i/2] = address[i/2]<<4 | c
+	}
+	if lower && upper && address.Hex() != s {
+		return common.Address{}, errors.New("address fails its EIP-55 checksum: a character was mistyped or its case changed")
+	}
+	return address, nil
+}
+
+// MaxExternalID is the greatest length of an externalId, in bytes.
+const MaxExternalID = 255
+
+// CheckExternalID says what is wrong with an externalId: it must be present, valid UTF-8, printable, without space at
+// its ends, at most MaxExternalID bytes, and nothing that a spreadsheet would run as a formula.
+func CheckExternalID(id string) error {
+	return checkExternalID(id)
+}
+
+// Row is one line of an export: one customer to onboard. A row is known by its pair (Account, ExternalID).
+type Row struct {
+	Account    Account
+	ExternalID string // the customer's id in our user's system
+	ImportID   string // one run of the importer
+	File       string // base name of the export, "-" for standard input
+	Line       int    // 1-based physical line on which the record begins
+}
+
+// Where names the row's place in the export for messages, "customers.csv:17".
+func (r Row) Where() string { return fmt.Sprintf("%s:%d", r.File, r.Line) }
+
+func clip(s string) string {
+	const most = 40
+	if len(s) > most {
+		return s[:most] + "…"
+	}
+	return s
+}

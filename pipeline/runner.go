@@ -1,0 +1,399 @@
+package pipeline
+
+import (
+	"container/heap"
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/purser-onboard/purser/client"
+)
+
+// Runner is the consumer's loop: it takes batches from a Queue, accepts their rows into the ledger, and has workers
+// take them down the road. A row that waits occupies no worker. It implements Handler.
+type Runner struct {
+	Worker      *Worker
+	DeadLetters Publisher
+	// DeadLetterTopic receives the messages that cannot be processed.
+	DeadLetterTopic string
+	Concurrency     int // workers, at least 1
+	Logger          *slog.Logger
+	// OnHalt is called once, with the error that stops the run; it should end the Queue's Run. It must not block.
+	OnHalt func(error)
+	// OnSettled is called for each row that this run settles. It must not block. May be nil.
+	OnSettled func(Record)
+
+	mu      sync.Mutex
+	wake    *sync.Cond
+	timer   *time.Timer
+	tasks   map[int64]*task // by ledger id: a row has one task at most
+	waiting taskHeap
+	seq     int64
+	closed  bool
+	halted  error
+	tally   Tally
+	done    sync.WaitGroup
+}
+
+// Tally counts rows as the report does.
+type Tally struct {
+	Received         int64 // messages taken
+	Skipped          int64 // … whose row was terminal already, or is another message's
+	Onboarded        int64 // rows
+	AlreadyOnboarded int64 // the part of Onboarded found past initiating
+	Conflict         int64
+	Refused          int64
+	Rejected         int64
+	Failed           int64
+	DeadLettered     int64 // messages
+	SkippedBad       int64 // the part of Skipped whose row had ended badly
+	Open             int64 // rows under way
+	Dropped          int64 // rows taken and given back unsettled
+	Retried          int64 // requests sent again under the same key
+	Signatures       int64 // signatures made
+}
+
+// Bad reports whether any row of the run is not well.
+func (t Tally) Bad() bool {
+	return t.Conflict+t.Refused+t.Rejected+t.Failed+t.DeadLettered+t.SkippedBad > 0
+}
+
+// Start starts the workers. ctx bounds what they do: ending it cuts requests short, which is safe but leaves outcomes
+// unknown; a gentle stop is to end the Queue's Run, then Close.
+func (r *Runner) Start(ctx context.Context) {
+	r.wake = sync.NewCond(&r.mu)
+	r.tasks = make(map[int64]*task)
+	r.timer = time.AfterFunc(time.Hour, r.wakeAll)
+	for range max(1, r.Concurrency) {
+		r.done.Go(func() { r.work(ctx) })
+	}
+}
+
+// Close stops the workers when they have finished the act they are at, and waits for them.
+func (r *Runner) Close() {
+	r.mu.Lock()
+	r.closed = true
+	r.mu.Unlock()
+	r.wakeAll()
+	r.done.Wait()
+	r.timer.Stop()
+}
+
+// Tally returns the counts so far.
+func (r *Runner) Tally() Tally {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	t := r.tally
+	t.Open = int64(len(r.tasks))
+	t.Retried = r.Worker.stats.retried.Load()
+	t.Signatures = r.Worker.stats.signatures.Load()
+	return t
+}
+
+// Take implements Handler.
+func (r *Runner) Take(ctx context.Context, batch []Message, settled func(Message)) error {
+	rows := make([]Row, 0, len(batch))
+	messages := make([]Message, 0, len(batch))
+	var dead []Message
+	for _, m := range batch {
+		row, err := ParseMessage(m.Value)
+		if err != nil {
+			dead = append(dead, deadLetter(m, err))
+			r.Logger.Warn("message cannot be processed and goes to the dead letters",
+				"partition", m.Partition, "offset", m.Offset, "reason", err.Error())
+			continue
+		}
+		rows, messages = append(rows, row), append(messages, m)
+	}
+	if len(dead) > 0 {
+		if err := r.DeadLetters.Publish(ctx, r.DeadLetterTopic, dead); err != nil {
+			return err
+		}
+		i := 0
+		for _, m := range batch { // those that are not among messages
+			if i < len(messages) && messages[i].Offset == m.Offset {
+				i++
+				continue
+			}
+			settled(m)
+		}
+	}
+	var accepted []Acceptance
+	if len(rows) > 0 {
+		var err error
+		if accepted, err = r.Worker.Ledger.Accept(ctx, rows); err != nil {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return &HaltError{Class: "ledger", Row: rows[0], Err: err}
+		}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tally.Received += int64(len(batch))
+	r.tally.DeadLettered += int64(len(dead))
+	for i, a := range accepted {
+		r.admit(a, messages[i], settled)
+	}
+	return nil
+}
+
+// admit takes up one accepted row. The lock is held.
+func (r *Runner) admit(a Acceptance, m Message, settled func(Message)) {
+	switch a.Verdict {
+	case Settled:
+		r.skip(a.Record)
+		settled(m)
+		return
+	case Contradicted:
+		r.count(a.Record)
+		settled(m)
+		return
+	}
+	if t, ok := r.tasks[a.Record.ID]; ok && !t.released {
+		t.messages = append(t.messages, m) // the row is on its way: this message is settled with it
+		return
+	}
+	t := &task{Record: a.Record, part: m.Partition, messages: []Message{m}, settled: settled, index: -1}
+	r.tasks[a.Record.ID] = t
+	r.push(t)
+}
+
+func (r *Runner) skip(rec Record) {
+	r.tally.Skipped++
+	if rec.Stage != Onboarded {
+		r.tally.SkippedBad++
+	}
+}
+
+// push makes a task ready at its time. The lock is held.
+func (r *Runner) push(t *task) {
+	r.seq++
+	t.seq = r.seq
+	heap.Push(&r.waiting, t)
+	r.wake.Signal()
+}
+
+func (r *Runner) wakeAll() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.wake.Broadcast()
+}
+
+// work is one worker: it takes the next ready task and brings it as far as it goes without waiting.
+func (r *Runner) work(ctx context.Context) {
+	for {
+		t := r.next()
+		if t == nil {
+			return
+		}
+		r.advance(ctx, t)
+	}
+}
+
+// next blocks for a ready task; nil when the runner closes or has halted.
+func (r *Runner) next() *task {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for {
+		if r.closed || r.halted != nil {
+			return nil
+		}
+		if len(r.waiting) > 0 {
+			wait := r.waiting[0].ready.Sub(monotonic())
+			if wait <= 0 {
+				t := heap.Pop(&r.waiting).(*task)
+				t.running = true
+				return t
+			}
+			r.timer.Reset(wait)
+		}
+		r.wake.Wait()
+	}
+}
+
+func (r *Runner) advance(ctx context.Context, t *task) {
+	for {
+		d, err := r.Worker.step(ctx, t)
+		if errors.Is(err, ErrStale) {
+			d, err = r.reload(ctx, t)
+		}
+		if more := r.afterStep(ctx, t, d, err); !more {
+			return
+		}
+	}
+}
+
+// reload asks the ledger anew about a row that somebody else moved: a later import of it, while it was on its way.
+func (r *Runner) reload(ctx context.Context, t *task) (Disposition, error) {
+	accepted, err := r.Worker.Ledger.Accept(ctx, []Row{t.Row})
+	if err != nil {
+		return Disposition{}, &HaltError{Class: "ledger", Row: t.Row, Err: err}
+	}
+	t.Record = accepted[0].Record
+	if accepted[0].Verdict == Open {
+		return Disposition{Stage: t.Stage, Do: DoNext}, nil
+	}
+	return Disposition{Stage: t.Stage, Do: DoSettle}, nil
+}
+
+// afterStep says whether the worker goes on with the task at once.
+func (r *Runner) afterStep(ctx context.Context, t *task, d Disposition, err error) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if err == nil && t.Stage.Terminal() {
+		r.settle(t)
+		return false
+	}
+	if err != nil {
+		if t.Stage.Terminal() { // the row itself was settled, and was one too many
+			r.settle(t)
+		} else {
+			r.drop(t)
+		}
+		if ctx.Err() == nil && !errors.Is(err, client.ErrStopped) {
+			r.halt(err)
+		}
+		return false
+	}
+	t.act = d.Do
+	if t.released || r.closed || r.halted != nil {
+		r.drop(t)
+		return false
+	}
+	if d.After > 0 {
+		t.running = false
+		t.ready = monotonic().Add(d.After)
+		r.push(t)
+		return false
+	}
+	return true
+}
+
+// settle ends a task whose row is terminal. The lock is held.
+func (r *Runner) settle(t *task) {
+	r.count(t.Record)
+	for i, m := range t.messages {
+		if i > 0 {
+			r.skip(t.Record)
+		}
+		if !t.dead {
+			t.settled(m)
+		}
+	}
+	r.Worker.Hook("settled")
+	if t.Stage == Onboarded {
+		r.Worker.health.settledWell()
+	}
+	if r.OnSettled != nil {
+		r.OnSettled(t.Record)
+	}
+	r.forget(t)
+}
+
+// drop gives a row up unsettled: its messages come again. The lock is held.
+func (r *Runner) drop(t *task) {
+	r.tally.Dropped++
+	r.forget(t)
+}
+
+func (r *Runner) forget(t *task) {
+	t.running = false
+	if r.tasks[t.ID] == t {
+		delete(r.tasks, t.ID)
+	}
+	if t.index >= 0 {
+		heap.Remove(&r.waiting, t.index)
+	}
+	r.wake.Broadcast()
+}
+
+func (r *Runner) count(rec Record) {
+	switch rec.Stage {
+	case Onboarded:
+		r.tally.Onboarded++
+		if rec.AlreadyOnboarded {
+			r.tally.AlreadyOnboarded++
+		}
+	case Conflict:
+		r.tally.Conflict++
+	case Refused:
+		r.tally.Refused++
+	case Rejected:
+		r.tally.Rejected++
+	case Failed:
+		r.tally.Failed++
+	}
+}
+
+// halt stops the run once. The lock is held.
+func (r *Runner) halt(err error) {
+	if r.halted != nil {
+		return
+	}
+	r.halted = err
+	r.wake.Broadcast()
+	r.OnHalt(err)
+}
+
+// Release implements Handler. It drops the partition's rows that no worker is at, and waits until those at work have
+// finished their act, or ctx ends.
+func (r *Runner) Release(ctx context.Context, partition int) {
+	stop := context.AfterFunc(ctx, r.wakeAll)
+	defer stop()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var running []*task
+	for _, t := range r.tasks {
+		if t.part != partition {
+			continue
+		}
+		t.released = true
+		if t.running {
+			running = append(running, t)
+			continue
+		}
+		r.drop(t)
+	}
+	for _, t := range running {
+		for t.running && ctx.Err() == nil {
+			r.wake.Wait()
+		}
+		t.dead = t.running // too late: whatever comes of it, the offset is no longer ours
+	}
+}
+
+// monotonic is the time by which waits are measured. It must not follow a wall clock that is set.
+func monotonic() time.Time {
+	return time.Now() //nolint:forbidigo // only its monotonic reading is used, to which the clock of rows does not matter
+}
+
+// taskHeap orders tasks by the time they are ready, then by arrival.
+type taskHeap []*task
+
+func (h taskHeap) Len() int { return len(h) }
+func (h taskHeap) Less(i, j int) bool {
+	if h[i].ready.Equal(h[j].ready) {
+		return h[i].seq < h[j].seq
+	}
+	return h[i].ready.Before(h[j].ready)
+}
+func (h taskHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+func (h *taskHeap) Push(x any) {
+	t := x.(*task)
+	t.index = len(*h)
+	*h = append(*h, t)
+}
+func (h *taskHeap) Pop() any {
+	old := *h
+	t := old[len(old)-1]
+	old[len(old)-1] = nil
+	t.index = -1
+	*h = old[:len(old)-1]
+	return t
+}

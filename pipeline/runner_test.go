@@ -1,0 +1,445 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/uuid"
+
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/signer"
+	"github.com/purser-onboard/purser/signer/signertest"
+)
+
+// onBench runs a test in a bubble with a clock of its own.
+func onBench(t *testing.T, alter func(*bench), test func(*testing.T, *bench)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		test(t, newBench(t, alter))
+	})
+}
+
+func TestRowIsOnboarded(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.partner.before = func(c call) { // rule 1: what leaves is recorded already
+			switch c.op {
+			case "create":
+				if r := b.ledger.get(b.row(0)); r.Stage != Creating || r.CreateKey.ID != c.key {
+					t.Errorf("sent %v before it was recorded: %+v", c.key, r)
+				}
+			case "submit":
+				if r := b.ledger.get(b.row(0)); r.Stage != Submitting || r.SubmitKey.ID != c.key || !strings.Contains(c.body, "signature") {
+					t.Errorf("sent %v before it was recorded: %+v", c.key, r)
+				}
+			}
+		}
+	}, func(t *testing.T, b *bench) {
+		b.take(b.row(0))
+		b.await(1)
+		r := b.ledger.get(b.row(0))
+		if r.Stage != Onboarded || r.AlreadyOnboarded || r.Class != "" || r.PartnerStatus != "screening" {
+			t.Errorf("%+v", r)
+		}
+		if tally := b.runner.Tally(); tally.Onboarded != 1 || tally.Received != 1 || tally.Signatures != 1 || tally.Retried != 0 || tally.Bad() {
+			t.Errorf("%+v", tally)
+		}
+		if len(b.partner.calls) != 2 {
+			t.Errorf("calls %+v", b.partner.calls)
+		}
+	})
+}
+
+func TestRepeatedMessageIsSkipped(t *testing.T) {
+	onBench(t, nil, func(t *testing.T, b *bench) {
+		b.take(b.row(0), b.row(0))
+		b.await(2)
+		b.take(b.row(0))
+		b.await(1)
+		if tally := b.runner.Tally(); tally.Received != 3 || tally.Skipped != 2 || tally.Onboarded != 1 {
+			t.Errorf("%+v", tally)
+		}
+		if n := len(b.partner.of("create")); n != 1 {
+			t.Errorf("created %d times", n)
+		}
+	})
+}
+
+func TestContradictionIsAConflict(t *testing.T) {
+	onBench(t, nil, func(t *testing.T, b *bench) {
+		other := b.row(0)
+		other.ExternalID = "another"
+		reverse := b.row(1)
+		reverse.ExternalID = b.row(0).ExternalID
+		b.take(b.row(0), other, reverse)
+		b.await(3)
+		if tally := b.runner.Tally(); tally.Onboarded != 1 || tally.Conflict != 2 || !tally.Bad() {
+			t.Errorf("%+v", tally)
+		}
+	})
+}
+
+func TestBadMessageGoesToTheDeadLetters(t *testing.T) {
+	onBench(t, nil, func(t *testing.T, b *bench) {
+		bad := Message{Topic: "work", Partition: 0, Offset: 1, Key: []byte("k"), Value: []byte("{"), Headers: []Header{{"h", []byte("v")}}}
+		good := b.message(b.row(0))
+		good.Offset = 2
+		if err := b.runner.Take(t.Context(), []Message{bad, good}, func(m Message) { b.settled <- m }); err != nil {
+			t.Fatal(err)
+		}
+		b.await(2)
+		if len(b.dead.published) != 1 || string(b.dead.published[0].Value) != "{" || len(b.dead.published[0].Headers) != 6 {
+			t.Errorf("%+v", b.dead.published)
+		}
+		if tally := b.runner.Tally(); tally.DeadLettered != 1 || tally.Onboarded != 1 || tally.Received != 2 {
+			t.Errorf("%+v", tally)
+		}
+	})
+}
+
+// scripted makes the first calls of operations meet the given faults.
+func scripted(script map[string][]*fault) func(string, int) *fault {
+	return func(op string, n int) *fault {
+		if faults := script[op]; n <= len(faults) {
+			return faults[n-1]
+		}
+		return nil
+	}
+}
+
+// TestFaultsOnTheRoad: whatever happens to a request, the row ends where it should, with one customer and never two
+// payloads under a key.
+func TestFaultsOnTheRoad(t *testing.T) {
+	before, after := &fault{err: errDropped}, &fault{act: true, err: errDropped}
+	e500 := status(500, client.ServerError)
+	e502 := status(502, client.ServerError)
+	truncated := &client.Error{Op: "test", Kind: client.Malformed, Status: 201}
+	throttled := &client.Error{Op: "test", Kind: client.Throttled, Status: 429, RetryAfter: 7 * time.Second}
+	noToken := &client.Error{Op: "test", Kind: client.NoToken, Err: errDropped}
+	inFlight := status(409, client.Conflicting)
+	tests := []struct {
+		name    string
+		script  map[string][]*fault
+		stage   Stage
+		class   string
+		already bool
+		creates int // calls of create
+		keys    int // different create keys
+	}{
+		{name: "none", stage: Onboarded, creates: 1, keys: 1},
+		{name: "create lost before", script: map[string][]*fault{"create": {before}}, stage: Onboarded, creates: 2, keys: 1},
+		{name: "create lost after", script: map[string][]*fault{"create": {after}}, stage: Onboarded, creates: 2, keys: 1},
+		{name: "create truncated", script: map[string][]*fault{"create": {{act: true, err: truncated}}}, stage: Onboarded, creates: 2, keys: 1},
+		{name: "create gateway error after", script: map[string][]*fault{"create": {{act: true, err: e502}, {err: e502}, {err: e502}, {err: e502}}}, stage: Onboarded, creates: 3, keys: 1},
+		{name: "create 500 before", script: map[string][]*fault{"create": {{err: e500}}}, stage: Onboarded, creates: 2, keys: 1},
+		{name: "create 500 after", script: map[string][]*fault{"create": {{act: true, err: e500}}}, stage: Onboarded, creates: 2, keys: 1},
+		{name: "create 500 replayed thrice", script: map[string][]*fault{"create": {{err: e500}, {err: e500}, {err: e500}}}, stage: Onboarded, creates: 4, keys: 2},
+		{name: "create in flight, then created", script: map[string][]*fault{"create": {{err: inFlight}, {err: inFlight}}}, stage: Onboarded, creates: 3, keys: 1},
+		{name: "create throttled", script: map[string][]*fault{"create": {{err: throttled}, {err: throttled}}}, stage: Onboarded, creates: 3, keys: 1},
+		{name: "create without token", script: map[string][]*fault{"create": {{err: noToken}}}, stage: Onboarded, creates: 2, keys: 1},
+		{name: "create 422 twice", script: map[string][]*fault{"create": {{err: status(422, client.KeyReused)}, {err: status(422, client.KeyReused)}}}, stage: Onboarded, creates: 3, keys: 3},
+		{name: "create 422 thrice", script: map[string][]*fault{"create": {{err: status(422, client.KeyReused)}, {err: status(422, client.KeyReused)}, {err: status(422, client.KeyReused)}}}, stage: Failed, class: "unprocessable", creates: 3, keys: 3},
+		{name: "create 400", script: map[string][]*fault{"create": {{err: status(400, client.Invalid)}}}, stage: Failed, class: "invalid", creates: 1, keys: 1},
+		{name: "create teapot", script: map[string][]*fault{"create": {{err: status(418, client.Unexpected)}}}, stage: Failed, class: "unexpected", creates: 1, keys: 1},
+		{name: "submit lost before", script: map[string][]*fault{"submit": {before, before}}, stage: Onboarded, creates: 1, keys: 1},
+		{name: "submit lost after", script: map[string][]*fault{"submit": {after}}, stage: Onboarded, creates: 1, keys: 1},
+		{name: "submit 500 after, stored", script: map[string][]*fault{"submit": {{act: true, err: e500}, {err: e500}, {err: e500}}}, stage: Onboarded, already: true, creates: 1, keys: 1},
+		{name: "submit 500 before, stored", script: map[string][]*fault{"submit": {{err: e500}, {err: e500}, {err: e500}}}, stage: Onboarded, creates: 1, keys: 1},
+		{name: "submit in flight", script: map[string][]*fault{"submit": {{err: inFlight}}}, stage: Onboarded, creates: 1, keys: 1},
+		{name: "submit refused twice", script: map[string][]*fault{"submit": {{err: status(400, client.Invalid)}, {err: status(400, client.Invalid)}}}, stage: Onboarded, creates: 1, keys: 1},
+		{name: "submit refused thrice", script: map[string][]*fault{"submit": {{err: status(400, client.Invalid)}, {err: status(400, client.Invalid)}, {err: status(400, client.Invalid)}}}, stage: Failed, class: "signature-refused", creates: 1, keys: 1},
+		{name: "submit refused although accepted", script: map[string][]*fault{"submit": {{act: true, err: status(400, client.Invalid)}}}, stage: Onboarded, already: true, creates: 1, keys: 1},
+		{name: "submit 404", script: map[string][]*fault{"submit": {{err: status(404, client.NotFound)}}}, stage: Onboarded, creates: 1, keys: 1},
+		{name: "list lost", script: map[string][]*fault{"create": {{err: inFlight}}, "list": {before, {err: e502}, {err: throttled}}}, stage: Onboarded, creates: 2, keys: 1},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			onBench(t, func(b *bench) {
+				if tt.script != nil {
+					b.partner.faults = scripted(tt.script)
+				}
+			}, func(t *testing.T, b *bench) {
+				b.take(b.row(0))
+				b.await(1)
+				r := b.ledger.get(b.row(0))
+				if r.Stage != tt.stage || r.Class != tt.class || r.AlreadyOnboarded != tt.already {
+					t.Errorf("%s (%s) already %v: %s", r.Stage, r.Class, r.AlreadyOnboarded, r.Reason)
+				}
+				b.checkKeys(t)
+				creates := b.partner.of("create")
+				keys := map[uuid.UUID]bool{}
+				for _, c := range creates {
+					keys[c.key] = true
+				}
+				if len(creates) != tt.creates || len(keys) != tt.keys {
+					t.Errorf("%d creations under %d keys, want %d under %d", len(creates), len(keys), tt.creates, tt.keys)
+				}
+				if len(b.partner.customers) > 1 {
+					t.Errorf("customers: %+v", b.partner.customers)
+				}
+			})
+		})
+	}
+}
+
+// checkKeys makes sure that no key was seen with two payloads.
+func (b *bench) checkKeys(t *testing.T) {
+	t.Helper()
+	bodies := map[uuid.UUID]string{}
+	for _, c := range b.partner.calls {
+		if c.key == uuid.Nil {
+			continue
+		}
+		if earlier, ok := bodies[c.key]; ok && earlier != c.body {
+			t.Errorf("key %s with two payloads:\n%s\n%s", c.key, earlier, c.body)
+		}
+		bodies[c.key] = c.body
+	}
+}
+
+// TestFullPartner: with an empty ledger and customers that are all there already, every row is settled and none is
+// created again.
+func TestFullPartner(t *testing.T) {
+	onBench(t, nil, func(t *testing.T, b *bench) {
+		for i, s := range []client.Status{"initiating", "screening", "active", "inactive", "rejected"} {
+			c := client.Customer{ID: uuid.NewString(), ChainID: strings.ToLower(b.row(i).Account.String()), ExternalID: b.row(i).ExternalID, Status: s}
+			b.partner.customers = append(b.partner.customers, c)
+		}
+		taken := client.Customer{ID: uuid.NewString(), ChainID: b.row(5).Account.String(), ExternalID: "somebody else", Status: "active"}
+		b.partner.customers = append(b.partner.customers, taken)
+		b.take(b.row(0), b.row(1), b.row(2), b.row(3), b.row(4), b.row(5))
+		b.await(6)
+		if tally := b.runner.Tally(); tally.Onboarded != 4 || tally.AlreadyOnboarded != 3 || tally.Rejected != 1 || tally.Conflict != 1 {
+			t.Errorf("%+v", tally)
+		}
+		if n := len(b.partner.of("list")); n != 1 {
+			t.Errorf("the list was read %d times", n)
+		}
+		if len(b.partner.customers) != 6 {
+			t.Errorf("%d customers", len(b.partner.customers))
+		}
+		if r := b.ledger.get(b.row(5)); !strings.Contains(r.Reason, "somebody else") {
+			t.Errorf("the reason does not name the other: %q", r.Reason)
+		}
+	})
+}
+
+func TestHostileChallengeIsNotSigned(t *testing.T) {
+	for name, text := range map[string]func(string) string{
+		"not a sign-in": func(string) string { return "I owe you 5 ETH" },
+		"domain":        func(s string) string { return strings.ReplaceAll(s, "partner.test", "partner.test.evil") },
+		"chain":         func(s string) string { return strings.Replace(s, "Chain ID: 300", "Chain ID: 1", 1) },
+		"address": func(s string) string {
+			return strings.Replace(s, signertest.Address(signertest.Key(0)).Hex(), signertest.Address(signertest.Key(1)).Hex(), 1)
+		},
+		"trailing": func(s string) string { return s + "\nand more" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			onBench(t, func(b *bench) { b.partner.text = text }, func(t *testing.T, b *bench) {
+				b.take(b.row(0))
+				b.await(1)
+				r := b.ledger.get(b.row(0))
+				if r.Stage != Refused || r.Class != "challenge" || r.Reason == "" {
+					t.Errorf("%+v", r)
+				}
+				if tally := b.runner.Tally(); tally.Signatures != 0 || tally.Refused != 1 {
+					t.Errorf("%+v", tally)
+				}
+			})
+		})
+	}
+}
+
+// TestReplayedStaleChallenge: a creation answered from the partner's store brings a challenge of long ago; a fresh one is
+// fetched and signed. When that too is stale, it is refused.
+func TestStaleChallenge(t *testing.T) {
+	for name, tt := range map[string]struct {
+		stale int
+		want  Stage
+	}{"first": {1, Onboarded}, "always": {99, Refused}} {
+		t.Run(name, func(t *testing.T) {
+			issued := 0
+			onBench(t, func(b *bench) {
+				b.partner.text = func(s string) string {
+					if issued++; issued <= tt.stale {
+						now := time.Now().UTC().Format(time.RFC3339)
+						return strings.Replace(s, now[:13], time.Now().UTC().Add(-3 * time.Hour).Format(time.RFC3339)[:13], 1)
+					}
+					return s
+				}
+			}, func(t *testing.T, b *bench) {
+				b.take(b.row(0))
+				b.await(1)
+				if r := b.ledger.get(b.row(0)); r.Stage != tt.want {
+					t.Errorf("%s: %s", r.Stage, r.Reason)
+				}
+			})
+		})
+	}
+}
+
+func TestNoKey(t *testing.T) {
+	onBench(t, nil, func(t *testing.T, b *bench) {
+		b.take(b.row(77))
+		b.await(1)
+		if r := b.ledger.get(b.row(77)); r.Stage != Failed || r.Class != "no-key" {
+			t.Errorf("%+v", r)
+		}
+		if len(b.partner.calls) != 0 {
+			t.Errorf("a customer that nobody can sign for was sent: %+v", b.partner.calls)
+		}
+	})
+}
+
+func TestHalts(t *testing.T) {
+	tests := []struct {
+		name  string
+		alter func(*bench)
+		rows  int
+		class string
+	}{
+		{"401", func(b *bench) {
+			b.partner.faults = func(string, int) *fault { return &fault{err: status(401, client.Unauthorized)} }
+		}, 1, "configuration"},
+		{"403", func(b *bench) {
+			b.partner.faults = func(string, int) *fault { return &fault{err: status(403, client.Forbidden)} }
+		}, 1, "configuration"},
+		{"redirect", func(b *bench) {
+			b.partner.faults = func(string, int) *fault { return &fault{err: status(302, client.Redirected)} }
+		}, 1, "configuration"},
+		{"wrong secret", func(b *bench) {
+			b.partner.faults = func(string, int) *fault {
+				return &fault{err: &client.Error{Kind: client.NoToken, Err: status(401, client.Unauthorized)}}
+			}
+		}, 1, "configuration"},
+		{"no such API", func(b *bench) {
+			b.partner.faults = func(string, int) *fault { return &fault{err: status(404, client.NotFound)} }
+		}, 1, "configuration"},
+		{"partner gone", func(b *bench) {
+			b.partner.faults = func(string, int) *fault { return &fault{err: errDropped} }
+		}, 1, "unreachable"},
+		{"partner broken", func(b *bench) {
+			b.partner.faults = func(string, int) *fault { return &fault{err: status(500, client.ServerError)} }
+		}, 8, "unreachable"},
+		{"five teapots", func(b *bench) {
+			b.partner.faults = func(string, int) *fault { return &fault{err: status(418, client.Unexpected)} }
+		}, 8, "unexpected"},
+		{"disk full", func(b *bench) { b.ledger.fail = errors.New("disk full") }, 1, "ledger"},
+		{"signer locked", func(b *bench) { b.worker.Signer = broken{signer.ErrUnusable} }, 1, "signer"},
+		{"wrong signer", func(b *bench) { b.worker.Signer = broken{signer.ErrMismatch} }, 8, "signer-mismatch"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			onBench(t, tt.alter, func(t *testing.T, b *bench) {
+				var rows []Row
+				for i := range tt.rows {
+					rows = append(rows, b.row(i))
+				}
+				b.take(rows...)
+				err := <-b.halted
+				var halt *HaltError
+				if !errors.As(err, &halt) || halt.Class != tt.class {
+					t.Fatalf("%v", err)
+				}
+				for _, r := range b.ledger.records {
+					if tt.class != "unexpected" && tt.class != "signer-mismatch" && r.Stage.Terminal() {
+						t.Errorf("%s: the run's trouble ended the row: %s (%s)", r.Where(), r.Stage, r.Class)
+					}
+				}
+			})
+		})
+	}
+}
+
+// broken is a signer that has every key and fails every signature.
+type broken struct{ err error }
+
+func (b broken) HasKey(context.Context, common.Address) (bool, error) { return true, nil }
+
+func (b broken) SignMessage(context.Context, common.Address, []byte) (signer.Signature, error) {
+	return signer.Signature{}, b.err
+}
+
+// TestNewImportRetries: what ended badly starts again with a new import, and only with a new one.
+func TestNewImportRetries(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.partner.faults = scripted(map[string][]*fault{"create": {{err: status(400, client.Invalid)}}})
+	}, func(t *testing.T, b *bench) {
+		b.take(b.row(0))
+		b.await(1)
+		b.take(b.row(0))
+		b.await(1)
+		if tally := b.runner.Tally(); tally.Failed != 1 || tally.Skipped != 1 || tally.SkippedBad != 1 {
+			t.Errorf("%+v", tally)
+		}
+		again := b.row(0)
+		again.ImportID = "import-2"
+		b.take(again)
+		b.await(1)
+		if r := b.ledger.get(again); r.Stage != Onboarded || r.CreateKey.Generation != 1 {
+			t.Errorf("%+v", r)
+		}
+		b.checkKeys(t)
+	})
+}
+
+// TestStop: on release, rows nobody is at are given back at once, the one at work finishes its act and goes no further.
+func TestRelease(t *testing.T) {
+	arrived, answer := make(chan struct{}, 10), make(chan struct{})
+	onBench(t, func(b *bench) {
+		arrived, answer = make(chan struct{}, 10), make(chan struct{})
+		b.runner.Concurrency = 1
+		b.partner.before = func(call) { arrived <- struct{}{}; <-answer }
+	}, func(t *testing.T, b *bench) {
+		b.take(b.row(0), b.row(1), b.row(2))
+		<-arrived
+		released := make(chan struct{})
+		go func() { b.runner.Release(t.Context(), 0); close(released) }()
+		synctest.Wait()
+		select {
+		case <-released:
+			t.Fatal("released while a request was in flight")
+		default:
+		}
+		close(answer)
+		<-released
+		if tally := b.runner.Tally(); tally.Open != 0 || tally.Dropped != 3 {
+			t.Errorf("%+v", tally)
+		}
+		if r := b.ledger.get(b.row(0)); r.Stage != Challenged {
+			t.Errorf("the answer was not stored: %s", r.Stage)
+		}
+		if len(b.partner.calls) != 1 {
+			t.Errorf("went on after the release: %+v", b.partner.calls)
+		}
+		b.partner.before = func(call) {}
+		b.take(b.row(0), b.row(1), b.row(2)) // they come again
+		b.await(3)
+		if tally := b.runner.Tally(); tally.Onboarded != 3 {
+			t.Errorf("%+v", tally)
+		}
+	})
+}
+
+// TestHSMSignatureIsResentByteForByte: signatures of an HSM differ each time; the one that was recorded goes out again.
+func TestRecordedSignatureIsResent(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.partner.faults = scripted(map[string][]*fault{"submit": {{err: errDropped}, {err: status(500, client.ServerError)}, {err: errDropped}}})
+	}, func(t *testing.T, b *bench) {
+		b.take(b.row(0))
+		b.await(1)
+		submits := b.partner.of("submit")
+		for _, s := range submits {
+			if s != submits[0] {
+				t.Errorf("%+v is not %+v", s, submits[0])
+			}
+		}
+		if tally := b.runner.Tally(); len(submits) != 4 || tally.Signatures != 1 || tally.Retried != 3 {
+			t.Errorf("%d submissions, %+v", len(submits), tally)
+		}
+	})
+}

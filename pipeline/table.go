@@ -1,0 +1,215 @@
+package pipeline
+
+// Cell returns the branches of one cell of the decision table, none for a stage and an outcome that cannot meet.
+// docs/state-machine.md is drawn from it.
+func Cell(s Stage, o Outcome) []Branch {
+	if s.Terminal() {
+		return nil
+	}
+	switch o { // what says something about the run and nothing about the row
+	case Misconfigured:
+		return always(Disposition{Do: DoHalt, Class: "configuration"})
+	case Throttled, NotSent:
+		return always(Disposition{Do: DoRepeat, Wait: true}) // rule 11: costs no try
+	case ReadFailed:
+		return []Branch{
+			{TriesLeft, Disposition{Do: DoRepeat, Wait: true}}, // nothing was changed by reading
+			{Always, failed("no-answer")},
+		}
+	}
+	switch s {
+	case Planned:
+		return planned(o)
+	case Creating:
+		return creating(o)
+	case Challenged:
+		return challenged(o)
+	case Signing:
+		return signing(o)
+	case Submitting:
+		return submitting(o)
+	}
+	return nil
+}
+
+// planned meets what the signer says about the key, which is asked before anything is sent; and, when an earlier import
+// already had the customer created, so that its id is known, what became of that customer.
+func planned(o Outcome) []Branch {
+	switch o {
+	case NoKey, SignerFailed, SignerLost:
+		return signing(o)
+	case Absent, Other:
+		return always(Disposition{Stage: Creating, Do: DoLookUp}) // that id leads nowhere: search the pair
+	case Initiating:
+		return always(Disposition{Stage: Challenged, Do: DoFetch})
+	case Past:
+		return always(Disposition{Stage: Onboarded, Do: DoSettle})
+	case RejectedThere:
+		return always(Disposition{Stage: Rejected, Do: DoSettle})
+	}
+	return nil
+}
+
+func creating(o Outcome) []Branch {
+	switch o {
+	case Created:
+		return always(Disposition{Stage: Challenged, Do: DoNext, Key: KeySettled})
+	case Unknown:
+		return []Branch{
+			{TriesLeft, Disposition{Do: DoNext, Wait: true, Key: KeyOpen}}, // rules 3 and 4: the same key, or look up
+			{Always, failed("no-answer")},
+		}
+	case ServerFailed:
+		return []Branch{
+			{EveryThird, Disposition{Do: DoLookUp, Wait: true, Key: KeyAnswered}},
+			{TriesLeft, Disposition{Do: DoNext, Wait: true, Key: KeyAnswered}},
+			{Always, failed("server-error")},
+		}
+	case Conflicting:
+		return []Branch{
+			{TriesLeft, Disposition{Do: DoLookUp, Key: KeyOpen}}, // rule 5: a question, not an answer
+			{Always, failed("conflict-unresolved")},
+		}
+	case Unprocessable:
+		return []Branch{
+			{FirstTries, Disposition{Do: DoLookUp, Wait: true, Key: KeyAnswered}},
+			{Always, failed("unprocessable")},
+		}
+	case Invalid:
+		return always(Disposition{Stage: Failed, Do: DoSettle, Class: "invalid", Key: KeySettled})
+	case Odd:
+		return always(Disposition{Stage: Failed, Do: DoSettle, Class: "unexpected", Key: KeyAnswered})
+	case NotFound:
+		return always(Disposition{Do: DoHalt, Class: "configuration"}) // there is no POST /customers: a wrong base URL
+	case Initiating:
+		return always(Disposition{Stage: Challenged, Do: DoFetch, Key: KeySettled})
+	case Past:
+		return always(Disposition{Stage: Onboarded, Do: DoSettle, Key: KeySettled})
+	case RejectedThere:
+		return always(Disposition{Stage: Rejected, Do: DoSettle, Key: KeySettled})
+	case Other:
+		return always(Disposition{Stage: Conflict, Do: DoSettle, Class: "taken", Key: KeySettled})
+	case Absent:
+		return []Branch{
+			{KeyHeard, Disposition{Do: DoRekey}},
+			// In flight, or never arrived: the same key, however old. A clock that was moved must not open another
+			// generation beside a request that may still be on its way.
+			{Always, Disposition{Do: DoCreate, Wait: true}},
+		}
+	}
+	return nil
+}
+
+func challenged(o Outcome) []Branch {
+	switch o {
+	case GotChallenge:
+		return always(Disposition{Do: DoCheck})
+	case CheckPassed:
+		return always(Disposition{Stage: Signing, Do: DoSign})
+	case Hostile:
+		return always(Disposition{Stage: Refused, Do: DoSettle, Class: "challenge"})
+	case Expiring:
+		return []Branch{
+			{TriesLeft, Disposition{Do: DoFetch, Wait: true}}, // rule 7
+			{Always, failed("challenge-expired")},
+		}
+	case NoChallenge:
+		return []Branch{
+			{TriesLeft, Disposition{Do: DoRead, Wait: true}}, // what has become of the customer?
+			{Always, failed("no-challenge")},
+		}
+	case Initiating:
+		return always(Disposition{Do: DoFetch})
+	case Past:
+		return always(Disposition{Stage: Onboarded, Do: DoSettle})
+	case RejectedThere:
+		return always(Disposition{Stage: Rejected, Do: DoSettle})
+	case Absent, Other:
+		return always(failed("customer-gone"))
+	}
+	return nil
+}
+
+func signing(o Outcome) []Branch {
+	switch o {
+	case Signed:
+		return always(Disposition{Stage: Submitting, Do: DoSubmit})
+	case Hostile:
+		return always(Disposition{Stage: Refused, Do: DoSettle, Class: "challenge"})
+	case Expiring:
+		return always(Disposition{Stage: Challenged, Do: DoFetch})
+	case NoKey:
+		return always(failed("no-key"))
+	case Declined:
+		return always(failed("declined"))
+	case Mismatch:
+		return always(failed("signer-mismatch"))
+	case SignerFailed:
+		return []Branch{
+			{TriesLeft, Disposition{Do: DoNext, Wait: true}},
+			{Always, failed("signer-error")},
+		}
+	case SignerLost:
+		return always(Disposition{Do: DoHalt, Class: "signer"})
+	}
+	return nil
+}
+
+func submitting(o Outcome) []Branch {
+	switch o {
+	case Accepted:
+		return always(Disposition{Stage: Onboarded, Do: DoSettle, Key: KeySettled})
+	case Unknown:
+		return []Branch{
+			{TriesLeft, Disposition{Do: DoNext, Wait: true, Key: KeyOpen}}, // the same key and signature, or read
+			{Always, failed("no-answer")},
+		}
+	case ServerFailed:
+		return []Branch{
+			{EveryThird, Disposition{Do: DoRead, Wait: true, Key: KeyAnswered}},
+			{TriesLeft, Disposition{Do: DoNext, Wait: true, Key: KeyAnswered}},
+			{Always, failed("server-error")},
+		}
+	case Invalid:
+		return always(Disposition{Do: DoRead, Key: KeyRefused}) // refused, or not needed any more
+	case Conflicting:
+		return []Branch{
+			{TriesLeft, Disposition{Do: DoRead, Key: KeyOpen}},
+			{Always, failed("conflict-unresolved")},
+		}
+	case Unprocessable:
+		return []Branch{
+			{FirstTries, Disposition{Do: DoRead, Wait: true, Key: KeyAnswered}},
+			{Always, failed("unprocessable")},
+		}
+	case NotFound:
+		return []Branch{
+			{FirstTries, Disposition{Do: DoRead, Wait: true, Key: KeyAnswered}},
+			{Always, failed("customer-gone")},
+		}
+	case Odd:
+		return always(Disposition{Stage: Failed, Do: DoSettle, Class: "unexpected", Key: KeyAnswered})
+	case Past:
+		return always(Disposition{Stage: Onboarded, Do: DoSettle, Key: KeySettled})
+	case RejectedThere:
+		return always(Disposition{Stage: Rejected, Do: DoSettle, Key: KeySettled})
+	case Absent, Other:
+		return always(failed("customer-gone"))
+	case Initiating:
+		return []Branch{
+			{LastRefusal, failed("signature-refused")},
+			{SigRefused, Disposition{Stage: Challenged, Do: DoFetch}},
+			{ChallengeOld, Disposition{Stage: Challenged, Do: DoFetch}},
+			{KeyHeard, Disposition{Do: DoRekey}},
+			{KeyFresh, Disposition{Do: DoSubmit, Wait: true}},
+			{Always, Disposition{Stage: Challenged, Do: DoFetch}},
+		}
+	}
+	return nil
+}
+
+func always(d Disposition) []Branch { return []Branch{{Always, d}} }
+
+func failed(class string) Disposition {
+	return Disposition{Stage: Failed, Do: DoSettle, Class: class}
+}

@@ -1,0 +1,459 @@
+package pipeline
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/signer"
+	"github.com/purser-onboard/purser/siwe"
+)
+
+// Worker takes rows down the road, one act at a time. It may be used by many goroutines, never by two for one row.
+type Worker struct {
+	API      API
+	Signer   Signer // wrapped by signer.Verified
+	Ledger   Ledger
+	Keyring  Keyring
+	Limits   Limits
+	Encoding client.SignatureEncoding
+	// Policy is the policy for the challenge of an account (rule 8).
+	Policy func(Account) siwe.Policy
+	// ListPause is the least time between two readings of the partner's list.
+	ListPause time.Duration
+	Now       func() time.Time
+	// Hook is called at named points around each durable write and each send; crash tests stop the process there. May
+	// be nil.
+	Hook func(point string)
+	// OnList is called after the partner's list was read. May be nil.
+	OnList func(customers int, took time.Duration)
+
+	list   *lister
+	health health
+	stats  workerStats
+}
+
+type workerStats struct{ retried, signatures atomic.Int64 }
+
+// Init prepares the worker; call it once before the first Step.
+func (w *Worker) Init() {
+	if w.Hook == nil {
+		w.Hook = func(string) {}
+	}
+	w.list = newLister(w.API, w.Ledger, w.Now, w.ListPause)
+	w.list.onRead = w.OnList
+	w.health.start(w.Now())
+}
+
+// task is a row on its way, with what is known of it beyond the ledger.
+type task struct {
+	Record
+	act      Act
+	fetched  bool      // the challenge was read with GET, so a stale one is the partner's doing
+	recorded bool      // the send of this act is recorded already
+	trouble  time.Time // when the present series of unanswered tries began
+	running  bool
+	released bool
+	dead     bool // released, and no longer waited for
+	part     int
+	messages []Message
+	settled  func(Message)
+	ready    time.Time
+	seq      int64
+	index    int // in the heap, -1 when not in it
+}
+
+// HaltError stops the run (rules 10 and 11): the row stays where it was, and so do all others.
+type HaltError struct {
+	Class string // "configuration", "signer", "unreachable", "signer-mismatch", "unexpected", "ledger", "impossible"
+	Row   Row
+	Err   error
+}
+
+func (e *HaltError) Error() string {
+	hint := ""
+	switch e.Class {
+	case "configuration":
+		hint = "; every row would meet this: mend the configuration (`consumer check` tests it without touching a customer)"
+	case "signer":
+		hint = "; mend the signer, then run again"
+	case "unreachable":
+		hint = "; the partner is not answering: run again later"
+	case "signer-mismatch":
+		hint = fmt.Sprintf("; %d rows in a row had a signature of another key: is this the right signer for this export?",
+			streakLimit)
+	case "unexpected":
+		hint = fmt.Sprintf("; %d rows in a row met it: has the API changed?", streakLimit)
+	}
+	return fmt.Sprintf("halted at %s (%s): %v%s", e.Row.Where(), e.Row.Account, e.Err, hint)
+}
+
+func (e *HaltError) Unwrap() error { return e.Err }
+
+// result is what an act came to.
+type result struct {
+	outcome Outcome
+	after   time.Duration // the partner's Retry-After
+	err     error         // the cause, for the operator
+	change  func(*Record) // what is now known besides
+}
+
+// step performs the task's next act, decides, and stores the decision. The error is ErrStale (somebody else moved the
+// row), a *HaltError, client.ErrStopped, or ctx's when the act was interrupted: the row then stands where the ledger
+// says, and the same key goes out again.
+func (w *Worker) step(ctx context.Context, t *task) (Disposition, error) {
+	if t.act == DoNext || t.act == "" {
+		t.act = t.Next(w.Now(), w.Limits)
+	}
+	if t.act == DoSettle {
+		return Disposition{Stage: t.Stage, Do: DoSettle}, nil
+	}
+	res, err := w.perform(ctx, t)
+	if err != nil {
+		return Disposition{}, err
+	}
+	if errors.Is(res.err, client.ErrStopped) {
+		return Disposition{}, res.err
+	}
+	if res.err != nil && ctx.Err() != nil {
+		return Disposition{}, ctx.Err() // cut short by us, not by the partner
+	}
+	return w.conclude(ctx, t, res)
+}
+
+func (w *Worker) perform(ctx context.Context, t *task) (result, error) {
+	switch t.act {
+	case DoCreate, DoRekey:
+		if t.act == DoRekey && t.Stage == Submitting {
+			return w.submit(ctx, t)
+		}
+		return w.create(ctx, t)
+	case DoLookUp:
+		return w.lookUp(ctx, t)
+	case DoRead:
+		return w.readCustomer(ctx, t.Row, t.CustomerID)
+	case DoFetch:
+		return w.fetch(ctx, t)
+	case DoCheck:
+		return w.check(t), nil
+	case DoSign:
+		return w.sign(ctx, t)
+	case DoSubmit:
+		return w.submit(ctx, t)
+	}
+	return result{}, &HaltError{Class: "impossible", Row: t.Row, Err: fmt.Errorf("act %q in stage %s", t.act, t.Stage)}
+}
+
+// conclude decides, and stores what the row has become before anything else happens to it.
+func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition, error) {
+	now := w.Now()
+	next := t.Record
+	if res.change != nil {
+		res.change(&next)
+	}
+	if res.outcome.Costs() {
+		next.Attempts++
+	}
+	op := next.operationKey()
+	if res.outcome == Invalid && t.Stage == Submitting {
+		next.Refusals++
+	}
+	d := Decide(Situation{
+		Stage: t.Stage, Outcome: res.outcome, Now: now,
+		KeyFirst: op.FirstSent, KeyOutcome: op.Outcome, ChallengeAt: next.ChallengeAt,
+		Attempts: next.Attempts, Refusals: next.Refusals, RetryAfter: res.after,
+	}, w.Limits)
+	if halt := w.health.judge(t, res, d, now); halt != nil {
+		return Disposition{}, halt
+	}
+	if d.Do == DoHalt {
+		cause := res.err
+		if cause == nil {
+			cause = fmt.Errorf("outcome %q in stage %s", res.outcome, t.Stage)
+		}
+		return Disposition{}, &HaltError{Class: d.Class, Row: t.Row, Err: cause}
+	}
+	if d.Do == DoRepeat && !res.outcome.Costs() {
+		d.Do = t.act // throttled or not sent: nothing is known that was not known before, so nothing is written
+		t.recorded = false
+		return d, nil
+	}
+	if d.Do == DoRepeat {
+		d.Do = t.act
+	}
+	if d.Key != "" {
+		op.Outcome = d.Key
+	}
+	next.settleInto(d, res)
+	if err := w.store(ctx, t, next); err != nil {
+		return Disposition{}, err
+	}
+	return d, w.health.streak(t.Row, d.Class, res.err)
+}
+
+// operationKey is the key of the stage's operation.
+func (r *Record) operationKey() *Key {
+	if r.Stage == Submitting {
+		return &r.SubmitKey
+	}
+	return &r.CreateKey
+}
+
+// settleInto moves the record to the stage decided on.
+func (r *Record) settleInto(d Disposition, res result) {
+	if d.Stage != r.Stage {
+		r.Attempts = 0
+	}
+	if d.Stage == Challenged && r.Stage != Challenged && d.Do == DoFetch {
+		r.Challenge, r.ChallengeAt = "", time.Time{} // the old one is of no use any more
+	}
+	r.AlreadyOnboarded = r.AlreadyOnboarded || d.Stage == Onboarded && res.outcome == Past
+	r.Stage = d.Stage
+	switch {
+	case d.Stage.Terminal() && d.Class != "":
+		r.Class, r.Reason = d.Class, reasonOf(res)
+	case d.Stage == Onboarded:
+		r.Class, r.Reason = "", ""
+	case res.err != nil:
+		r.Class, r.Reason = string(res.outcome), reasonOf(res) // what the row is struggling with
+	}
+}
+
+func reasonOf(res result) string {
+	if res.err == nil {
+		return string(res.outcome)
+	}
+	return oneLine(res.err.Error(), 500)
+}
+
+// store writes the record by compare-and-set and takes over its new version.
+func (w *Worker) store(ctx context.Context, t *task, next Record) error {
+	point := "ledger." + string(next.Stage)
+	w.Hook(point + ".before")
+	// What the partner answered is stored even while we are being stopped.
+	version, err := w.Ledger.Update(context.WithoutCancel(ctx), next)
+	if err != nil {
+		if errors.Is(err, ErrStale) {
+			return err
+		}
+		return &HaltError{Class: "ledger", Row: t.Row, Err: err}
+	}
+	w.Hook(point + ".after")
+	next.Version = version
+	t.Record = next
+	return nil
+}
+
+// create sends POST /customers. The key and the digest of the payload are durable before it leaves (rule 1).
+func (w *Worker) create(ctx context.Context, t *task) (result, error) {
+	if t.Stage == Planned && t.CreateKey.IsZero() {
+		// A customer that nobody can sign for would stay half made with the partner.
+		if has, err := w.Signer.HasKey(ctx, t.Account.Address); err != nil {
+			return result{outcome: signOutcome(err), err: err}, nil
+		} else if !has {
+			return result{outcome: NoKey, err: signer.ErrNoKey}, nil
+		}
+	}
+	body := client.CreateBody(t.Account.String(), t.ExternalID)
+	now := w.Now()
+	next := t.Record
+	next.Stage = Creating
+	switch {
+	case next.CreateKey.IsZero():
+		next.CreateKey = Key{Operation: OpCreate, FirstSent: now}
+	case t.act == DoRekey:
+		next.CreateKey = Key{Operation: OpCreate, Generation: next.CreateKey.Generation + 1, FirstSent: now}
+	default:
+		w.stats.retried.Add(1)
+	}
+	key := &next.CreateKey
+	key.ID = w.Keyring.Create(t.Row, key.Generation)
+	key.Digest = sha256.Sum256(body)
+	key.LastSent, key.Outcome = now, KeyOpen
+	if err := w.store(ctx, t, next); err != nil {
+		return result{}, err
+	}
+	t.act = DoCreate // from here on a repetition is one under the same key
+	w.Hook("create.before-send")
+	customer, err := w.API.CreateCustomer(ctx, t.CreateKey.ID, body)
+	w.Hook("create.after-send")
+	if err != nil {
+		outcome, after := changeOutcome(err)
+		return result{outcome: outcome, after: after, err: err}, nil
+	}
+	received := w.Now()
+	t.fetched = false
+	res := result{outcome: Created, change: func(r *Record) {
+		r.CustomerID, r.PartnerStatus = customer.ID, string(customer.Status)
+		r.Challenge, r.ChallengeAt = "", time.Time{}
+		if text, err := client.DecodeChallenge(customer.Challenge); err == nil {
+			r.Challenge, r.ChallengeAt = text, received // else it is fetched
+		}
+	}}
+	if customer.Status != "" && customer.Status != client.StatusInitiating {
+		res.outcome = statusOutcome(customer.Status)
+	}
+	return res, nil
+}
+
+// lookUp searches the pair in the partner's list and reads the customer found, whose status may have moved on since.
+func (w *Worker) lookUp(ctx context.Context, t *task) (result, error) {
+	found, err := w.list.find(ctx, t.Row, t.CreateKey.LastSent)
+	var soon tooSoonError
+	switch {
+	case errors.As(err, &soon):
+		return result{outcome: NotSent, after: soon.after, err: err}, nil
+	case err != nil:
+		var partner *client.Error
+		if !errors.As(err, &partner) && !errors.Is(err, client.ErrStopped) && ctx.Err() == nil {
+			return result{}, &HaltError{Class: "ledger", Row: t.Row, Err: err}
+		}
+		outcome, after := readOutcome(err)
+		if outcome == Absent { // of the list itself: there is no such endpoint
+			outcome = Misconfigured
+		}
+		return result{outcome: outcome, after: after, err: err}, nil
+	}
+	for _, c := range found {
+		if customerOutcome(t.Row, c) != Other {
+			return w.readCustomer(ctx, t.Row, c.ID)
+		}
+	}
+	if len(found) > 0 {
+		return result{outcome: Other, err: takenBy(found[0])}, nil
+	}
+	return result{outcome: Absent}, nil
+}
+
+// readCustomer reads one customer and says what it means for the row.
+func (w *Worker) readCustomer(ctx context.Context, row Row, id string) (result, error) {
+	customer, err := w.API.Customer(ctx, id)
+	if err != nil {
+		outcome, after := readOutcome(err)
+		return result{outcome: outcome, after: after, err: err}, nil
+	}
+	outcome := customerOutcome(row, customer)
+	if outcome == Other {
+		return result{outcome: Other, err: takenBy(customer)}, nil
+	}
+	return result{outcome: outcome, change: func(r *Record) {
+		r.CustomerID, r.PartnerStatus = customer.ID, string(customer.Status)
+	}}, nil
+}
+
+func takenBy(c client.Customer) error {
+	return fmt.Errorf("customer %s has account %s and externalId %q", c.ID, c.ChainID, c.ExternalID)
+}
+
+// fetch reads the current challenge.
+func (w *Worker) fetch(ctx context.Context, t *task) (result, error) {
+	encoded, err := w.API.Challenge(ctx, t.CustomerID)
+	if err != nil {
+		outcome, after := fetchOutcome(err)
+		return result{outcome: outcome, after: after, err: err}, nil
+	}
+	text, err := client.DecodeChallenge(encoded)
+	if err != nil {
+		return result{outcome: Hostile, err: fmt.Errorf("challenge: %w", err)}, nil
+	}
+	t.fetched = true
+	received := w.Now()
+	return result{outcome: GotChallenge, change: func(r *Record) {
+		r.Challenge, r.ChallengeAt = text, received
+	}}, nil
+}
+
+// check asks rule 8's question of the challenge: is it this very customer's sign-in?
+func (w *Worker) check(t *task) result {
+	now := w.Now()
+	if !w.Limits.ChallengeIsFresh(t.ChallengeAt, now) {
+		return result{outcome: Expiring, err: errors.New("the challenge is near its end")}
+	}
+	message, err := siwe.Parse(t.Challenge)
+	if err != nil {
+		return result{outcome: Hostile, err: err}
+	}
+	err = w.Policy(t.Account).Check(message)
+	var refusal *siwe.PolicyError
+	switch {
+	case errors.Is(err, siwe.ErrPolicy):
+		return result{outcome: Misconfigured, err: err}
+	case errors.As(err, &refusal) && refusal.Stale && !t.fetched:
+		return result{outcome: Expiring, err: errors.New("the challenge has expired")} // replayed to us: fetch it anew
+	case err != nil:
+		return result{outcome: Hostile, err: err}
+	case !w.Limits.ChallengeIsFresh(message.IssuedAt, now):
+		return result{outcome: Expiring, err: errors.New("the challenge is near its end")}
+	}
+	return result{outcome: CheckPassed}
+}
+
+// sign has the challenge signed. It is checked here once more, so that no path leads to the signer but through the
+// policy. The signature and the key it will be sent under are stored before it is sent (rule 1).
+func (w *Worker) sign(ctx context.Context, t *task) (result, error) {
+	if res := w.check(t); res.outcome != CheckPassed {
+		return res, nil
+	}
+	w.Hook("sign.before")
+	signature, err := w.Signer.SignMessage(ctx, t.Account.Address, []byte(t.Challenge))
+	if err != nil {
+		return result{outcome: signOutcome(err), err: err}, nil
+	}
+	w.stats.signatures.Add(1)
+	w.Hook("sign.after")
+	text := "0x" + hex.EncodeToString(signature[:])
+	digest := sha256.Sum256(client.SubmitBody(t.Account.String(), text, w.Encoding))
+	now := w.Now()
+	t.recorded = true
+	return result{outcome: Signed, change: func(r *Record) {
+		generation := 0
+		if !r.SubmitKey.IsZero() {
+			generation = r.SubmitKey.Generation + 1
+		}
+		r.Signature = text
+		r.SubmitKey = Key{
+			Operation: OpSubmit, Generation: generation, Digest: digest,
+			ID:        w.Keyring.Submit(r.CustomerID, digest, generation),
+			FirstSent: now, LastSent: now, Outcome: KeyOpen,
+		}
+	}}, nil
+}
+
+// submit sends the recorded signature, byte for byte the same under the same key.
+func (w *Worker) submit(ctx context.Context, t *task) (result, error) {
+	body := client.SubmitBody(t.Account.String(), t.Signature, w.Encoding)
+	if digest := sha256.Sum256(body); digest != t.SubmitKey.Digest {
+		return result{}, &HaltError{Class: "configuration", Row: t.Row, Err: errors.New(
+			"the recorded signature would be sent in another form than before: was --signature-encoding changed?")}
+	}
+	if !t.recorded {
+		now := w.Now()
+		next := t.Record
+		if t.act == DoRekey {
+			generation := next.SubmitKey.Generation + 1
+			next.SubmitKey.Generation, next.SubmitKey.FirstSent = generation, now
+			next.SubmitKey.ID = w.Keyring.Submit(next.CustomerID, next.SubmitKey.Digest, generation)
+		} else {
+			w.stats.retried.Add(1)
+		}
+		next.SubmitKey.LastSent, next.SubmitKey.Outcome = now, KeyOpen
+		if err := w.store(ctx, t, next); err != nil {
+			return result{}, err
+		}
+	}
+	t.recorded = false
+	t.act = DoSubmit
+	w.Hook("submit.before-send")
+	err := w.API.SubmitSignature(ctx, t.CustomerID, t.SubmitKey.ID, body)
+	w.Hook("submit.after-send")
+	if err != nil {
+		outcome, after := changeOutcome(err)
+		return result{outcome: outcome, after: after, err: err}, nil
+	}
+	return result{outcome: Accepted, change: func(r *Record) { r.PartnerStatus = string(client.StatusScreening) }}, nil
+}
