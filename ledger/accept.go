@@ -1,0 +1,318 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// ClassDuplicate is the class of a row that contradicts an earlier one of the exports.
+const ClassDuplicate = "duplicate"
+
+// item is a row of a batch on its way through Accept.
+type item struct {
+	row     pipeline.Row
+	chainID string // the account as it is stored
+	known   bool   // the look-up found the pair, so that inserting it would be in vain
+}
+
+// Accept implements pipeline.Ledger. A batch of 100 to 10,000 rows is best: it is looked up in one query, and one
+// that is settled throughout never meets the writer. A row without externalId or import id, or with one that SQLite
+// cannot keep as text, fails the batch: such messages belong to the dead letters.
+func (l *Ledger) Accept(ctx context.Context, rows []pipeline.Row) ([]pipeline.Acceptance, error) {
+	if len(rows) == 0 {
+		return nil, ctx.Err()
+	}
+	items := make([]item, len(rows))
+	for i, row := range rows {
+		if err := storable(row); err != nil {
+			return nil, fmt.Errorf("row %s: %w", row.Where(), err)
+		}
+		items[i] = item{row: row, chainID: row.Account.String()}
+	}
+	answers := make([]pipeline.Acceptance, len(rows))
+	open, err := l.lookUp(ctx, items, answers)
+	if err != nil {
+		return nil, translate(l.path, err)
+	}
+	if len(open) == 0 {
+		return answers, nil
+	}
+	err = l.writer.do(ctx, len(open), func(t *tx) error {
+		for _, i := range open {
+			var err error
+			if answers[i], err = t.accept(items[i]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, translate(l.path, err)
+	}
+	return answers, nil
+}
+
+func storable(row pipeline.Row) error {
+	switch {
+	case row.Account.Chain == 0:
+		return errors.New("no account")
+	case row.ExternalID == "":
+		return errors.New("no externalId")
+	case row.ImportID == "":
+		return errors.New("no import id")
+	case !utf8.ValidString(row.ExternalID) || strings.IndexByte(row.ExternalID, 0) >= 0:
+		return errors.New("externalId is not text")
+	}
+	return nil
+}
+
+// lookUpQuery answers every element of a JSON object {chainId: externalId, …}, which may repeat its names, with one
+// row, in order: json_each walks the object and is the outer side of the join. One query for a whole batch costs a
+// fraction of a query for each row.
+const lookUpQuery = `SELECT r.id, r.external_id, r.stage, r.class, r.reason, r.customer_id,
+	r.import_id, r.file, r.line
+	FROM json_each(?) j LEFT JOIN rows r ON r.external_id = j.value AND r.chain_id = j.key`
+
+// lookUp answers the rows that were settled before, and returns the indexes of those that the writer has to see.
+// When there are any, it has to see settled rows too that could be restarted: an earlier row of the batch may do so.
+func (l *Ledger) lookUp(ctx context.Context, items []item, answers []pipeline.Acceptance) (open []int, err error) {
+	rows, err := l.source.QueryContext(ctx, lookUpQuery, lookUpArgument(items))
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var id, line sql.NullInt64
+	var externalID, stage, class, reason, customerID, importID, file sql.NullString
+	unsettled := false
+	i := 0
+	for ; rows.Next() && i < len(items); i++ {
+		if err := rows.Scan(&id, &externalID, &stage, &class, &reason, &customerID, &importID, &file, &line); err != nil {
+			return nil, err
+		}
+		it := &items[i]
+		it.known = id.Valid
+		at := pipeline.Stage(stage.String)
+		switch {
+		case !id.Valid, !at.Terminal(), at.Retryable() && importID.String != it.row.ImportID:
+			unsettled = true
+			open = append(open, i)
+			continue
+		case externalID.String != it.row.ExternalID:
+			return nil, fmt.Errorf("ledger row %d answers for row %s, which it is not", id.Int64, it.row.Where())
+		case at.Retryable():
+			open = append(open, i)
+		}
+		record := &answers[i].Record
+		answers[i].Verdict = pipeline.Settled
+		record.Account = it.row.Account
+		record.ExternalID = it.row.ExternalID
+		record.ImportID = importID.String
+		record.File = file.String
+		record.Line = int(line.Int64)
+		record.ID = id.Int64
+		record.Stage = at
+		record.Class = class.String
+		record.Reason = reason.String
+		record.CustomerID = customerID.String
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	if i != len(items) {
+		return nil, fmt.Errorf("the look-up of %d rows answered %d", len(items), i)
+	}
+	if !unsettled {
+		return nil, nil
+	}
+	return open, nil
+}
+
+func lookUpArgument(items []item) string {
+	var b []byte
+	for i, it := range items {
+		if i == 0 {
+			b = make([]byte, 0, len(items)*(len(it.chainID)+len(it.row.ExternalID)+16))
+			b = append(b, '{')
+		} else {
+			b = append(b, ',')
+		}
+		b = append(b, '"')
+		b = append(b, it.chainID...)
+		b = append(b, '"', ':')
+		b = appendJSON(b, it.row.ExternalID)
+	}
+	return string(append(b, '}'))
+}
+
+func appendJSON(b []byte, text string) []byte {
+	for i := 0; i < len(text); i++ {
+		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			quoted, _ := json.Marshal(text) // a string is always marshalled
+			return append(b, quoted...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, text...)
+	return append(b, '"')
+}
+
+const insertRowQuery = `INSERT INTO rows
+	(external_id, chain_id, stage, class, reason, import_id, file, line, claims, version, accepted_at, updated_at)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?) ON CONFLICT DO NOTHING`
+
+// accept decides one row within the writer's transaction.
+func (t *tx) accept(it item) (pipeline.Acceptance, error) {
+	if !it.known {
+		// The usual row is new and contradicts nothing: then all unique indexes let it in.
+		answer, inserted, err := t.insert(it, pipeline.Planned, "", "")
+		if err != nil || inserted {
+			return answer, err
+		}
+	}
+	record, claims, err := scanRecord(t.rowByPair.QueryRowContext(t.ctx, it.row.ExternalID, it.chainID))
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return t.acceptContested(it)
+	case err != nil:
+		return pipeline.Acceptance{}, err
+	case !record.Stage.Terminal():
+		return t.acceptUnfinished(it, record)
+	}
+	return t.acceptTerminal(it, record, claims)
+}
+
+func (t *tx) insert(it item, stage pipeline.Stage, class, reason string) (pipeline.Acceptance, bool, error) {
+	claims := stage == pipeline.Planned
+	result, err := t.insertRow.ExecContext(t.ctx, it.row.ExternalID, it.chainID, string(stage), class, reason,
+		it.row.ImportID, it.row.File, it.row.Line, claims, t.now.UnixMicro(), t.now.UnixMicro())
+	if err != nil {
+		return pipeline.Acceptance{}, false, err
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return pipeline.Acceptance{}, false, err
+	}
+	id, err := result.LastInsertId()
+	if err != nil {
+		return pipeline.Acceptance{}, false, err
+	}
+	answer := pipeline.Acceptance{Verdict: pipeline.Open, Record: pipeline.Record{
+		Row: it.row, ID: id, Version: 1, Stage: stage, Class: class, Reason: reason, AcceptedAt: t.now, UpdatedAt: t.now,
+	}}
+	if !claims {
+		answer.Verdict = pipeline.Contradicted
+	}
+	return answer, true, nil
+}
+
+// acceptContested stores a new row whose account or externalId is claimed.
+func (t *tx) acceptContested(it item) (pipeline.Acceptance, error) {
+	against, err := t.claim(it, 0)
+	if err != nil {
+		return pipeline.Acceptance{}, err
+	}
+	stage, class := pipeline.Planned, ""
+	if against != "" {
+		stage, class = pipeline.Conflict, ClassDuplicate
+	}
+	answer, inserted, err := t.insert(it, stage, class, against)
+	if err == nil && !inserted {
+		err = fmt.Errorf("row %s cannot be stored although nothing claims its account or externalId", it.row.Where())
+	}
+	return answer, err
+}
+
+const placeQuery = `UPDATE rows SET import_id = ?, file = ?, line = ?, updated_at = ? WHERE id = ?`
+
+// acceptUnfinished moves the row to its newest import. The version stays: it guards what a worker computes, and the
+// worker that has this row in hand must not fail because the export came again.
+func (t *tx) acceptUnfinished(it item, record pipeline.Record) (pipeline.Acceptance, error) {
+	newer, err := t.isNewImport(it, record)
+	if err != nil {
+		return pipeline.Acceptance{}, err
+	}
+	if newer {
+		if err := t.remember(record); err != nil {
+			return pipeline.Acceptance{}, err
+		}
+		_, err := t.place.ExecContext(t.ctx, it.row.ImportID, it.row.File, it.row.Line, t.now.UnixMicro(), record.ID)
+		if err != nil {
+			return pipeline.Acceptance{}, err
+		}
+		record.Row, record.UpdatedAt = it.row, t.now
+	}
+	return pipeline.Acceptance{Verdict: pipeline.Open, Record: record}, nil
+}
+
+// The keys stay with their outcome (rules 3 and 4), and so does the customer: a worker that finds one goes on from its
+// status. Everything that belongs to the failed try goes.
+const restartQuery = `UPDATE rows SET version = version + 1, stage = 'planned', claims = 1, class = '', reason = '',
+	challenge = '', challenge_at = NULL, external_tx_id = '', signature = '', refusals = 0, attempts = 0,
+	already_onboarded = 0, import_id = ?, file = ?, line = ?, updated_at = ? WHERE id = ?`
+
+const contradictQuery = `UPDATE rows SET version = version + 1, stage = 'conflict', class = ?, reason = ?,
+	import_id = ?, file = ?, line = ?, updated_at = ? WHERE id = ?`
+
+// acceptTerminal skips a settled row, or starts it again when a new import states it.
+func (t *tx) acceptTerminal(it item, record pipeline.Record, claims bool) (pipeline.Acceptance, error) {
+	settled := pipeline.Acceptance{Verdict: pipeline.Settled, Record: record}
+	if !record.Stage.Retryable() {
+		return settled, nil
+	}
+	newer, err := t.isNewImport(it, record)
+	if err != nil || !newer {
+		return settled, err
+	}
+	against := ""
+	if !claims {
+		if against, err = t.claim(it, record.ID); err != nil {
+			return pipeline.Acceptance{}, err
+		}
+	}
+	if err := t.remember(record); err != nil {
+		return pipeline.Acceptance{}, err
+	}
+	if against != "" {
+		_, err = t.contradict.ExecContext(t.ctx, ClassDuplicate, against,
+			it.row.ImportID, it.row.File, it.row.Line, t.now.UnixMicro(), record.ID)
+	} else {
+		_, err = t.restart.ExecContext(t.ctx,
+			it.row.ImportID, it.row.File, it.row.Line, t.now.UnixMicro(), record.ID)
+	}
+	if err != nil {
+		return pipeline.Acceptance{}, err
+	}
+	record, _, err = scanRecord(t.rowByPair.QueryRowContext(t.ctx, it.row.ExternalID, it.chainID))
+	if against != "" {
+		return pipeline.Acceptance{Verdict: pipeline.Contradicted, Record: record}, err
+	}
+	return pipeline.Acceptance{Verdict: pipeline.Open, Record: record}, err
+}
+
+const importSeenQuery = `SELECT EXISTS (SELECT 1 FROM row_imports WHERE row_id = ? AND import_id = ?)`
+
+// isNewImport reports whether the row comes from an import that it neither has nor had: an old import whose messages
+// are delivered once more is not news.
+func (t *tx) isNewImport(it item, record pipeline.Record) (bool, error) {
+	if it.row.ImportID == record.ImportID {
+		return false, nil
+	}
+	var seen bool
+	err := t.importSeen.QueryRowContext(t.ctx, record.ID, it.row.ImportID).Scan(&seen)
+	return !seen, err
+}
+
+const rememberImportQuery = `INSERT INTO row_imports (row_id, import_id) VALUES (?, ?) ON CONFLICT DO NOTHING`
+
+// remember notes the import that the row is about to leave. A row that is settled for good never leaves its import, so
+// replaying it writes nothing.
+func (t *tx) remember(record pipeline.Record) error {
+	_, err := t.rememberImport.ExecContext(t.ctx, record.ID, record.ImportID)
+	return err
+}

@@ -1,0 +1,317 @@
+package ledger
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+func TestAcceptNewRow(t *testing.T) {
+	l, o := openTest(t)
+	row := testRow(1, "i1")
+	r := acceptOne(t, l, row, pipeline.Open)
+	want := pipeline.Record{
+		Row: row, ID: r.ID, Version: 1, Stage: pipeline.Planned, AcceptedAt: o.Now(), UpdatedAt: o.Now(),
+	}
+	if r.ID == 0 || !reflect.DeepEqual(r, want) {
+		t.Errorf("got %+v, want %+v", r, want)
+	}
+	if stored := get(t, l, row); !reflect.DeepEqual(stored, r) {
+		t.Errorf("stored %+v, want %+v", stored, r)
+	}
+	if again := acceptOne(t, l, row, pipeline.Open); !reflect.DeepEqual(again, r) {
+		t.Errorf("again %+v, want %+v", again, r)
+	}
+}
+
+// What becomes of a row that is delivered again depends on its stage and on whether the import is new.
+func TestAcceptAgain(t *testing.T) {
+	for _, c := range []struct {
+		stage    pipeline.Stage
+		customer string
+		same     pipeline.Verdict
+		newer    pipeline.Verdict
+	}{
+		{pipeline.Planned, "", pipeline.Open, pipeline.Open},
+		{pipeline.Creating, "", pipeline.Open, pipeline.Open},
+		{pipeline.Onboarded, "c1", pipeline.Settled, pipeline.Settled},
+		{pipeline.Rejected, "c1", pipeline.Settled, pipeline.Settled},
+		{pipeline.Failed, "", pipeline.Settled, pipeline.Open},
+		{pipeline.Failed, "c1", pipeline.Settled, pipeline.Open},
+		{pipeline.Conflict, "", pipeline.Settled, pipeline.Open},
+		{pipeline.Refused, "c1", pipeline.Settled, pipeline.Open},
+	} {
+		t.Run(fmt.Sprintf("%s%s", c.stage, c.customer), func(t *testing.T) {
+			l, _ := openTest(t)
+			r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+			switch {
+			case c.stage == pipeline.Creating:
+				r = advance(t, l, r, pipeline.Creating, nil)
+			case c.stage.Terminal():
+				r = settle(t, l, r, c.stage, c.customer)
+			}
+			same := acceptOne(t, l, testRow(1, "i1"), c.same)
+			if same.ID != r.ID || same.Stage != c.stage || same.Class != r.Class || same.Reason != r.Reason ||
+				same.CustomerID != c.customer || same.Row != r.Row {
+				t.Errorf("same import: %+v, want %+v", same, r)
+			}
+			newer := acceptOne(t, l, testRow(1, "i2"), c.newer)
+			if stored := get(t, l, r.Row); c.newer == pipeline.Open && !reflect.DeepEqual(stored, newer) {
+				t.Errorf("answered %+v, stored %+v", newer, stored)
+			}
+			wantImport := "i1"
+			if c.newer == pipeline.Open {
+				wantImport = "i2"
+			}
+			if newer.ImportID != wantImport {
+				t.Errorf("import %s, want %s", newer.ImportID, wantImport)
+			}
+			// Messages of the older import restart nothing and take nothing back.
+			older := accept(t, l, testRow(1, "i1"))[0]
+			if older.Record.ImportID != wantImport || older.Record.Stage != newer.Stage {
+				t.Errorf("older import: %+v", older.Record)
+			}
+		})
+	}
+}
+
+func TestRestartKeepsKeysAndCustomer(t *testing.T) {
+	l, o := openTest(t)
+	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	r = advance(t, l, r, pipeline.Creating, func(r *pipeline.Record) { r.CreateKey = createKey(0, o.Now()) })
+	r = advance(t, l, r, pipeline.Challenged, func(r *pipeline.Record) {
+		r.CustomerID, r.PartnerStatus, r.Challenge, r.ChallengeAt = "c1", "initiating", "sign me", o.Now()
+		r.CreateKey.Outcome = pipeline.KeySettled
+	})
+	r = advance(t, l, r, pipeline.Signing, func(r *pipeline.Record) { r.ExternalTxID = "tx1" })
+	r = advance(t, l, r, pipeline.Submitting, func(r *pipeline.Record) {
+		r.Signature, r.SubmitKey = "0xsig", testKey(pipeline.OpSubmit, 0, o.Now())
+	})
+	r = advance(t, l, r, pipeline.Failed, func(r *pipeline.Record) {
+		r.Class, r.Reason, r.Attempts, r.Refusals, r.SubmitKey.Outcome = "refused", "three times", 4, 3, pipeline.KeyAnswered
+	})
+	got := acceptOne(t, l, testRow(1, "i2"), pipeline.Open)
+	want := pipeline.Record{
+		Row: testRow(1, "i2"), ID: r.ID, Version: r.Version + 1, Stage: pipeline.Planned,
+		CustomerID: "c1", PartnerStatus: "initiating", CreateKey: r.CreateKey, SubmitKey: r.SubmitKey,
+		AcceptedAt: o.Now(), UpdatedAt: o.Now(),
+	}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// Every import that a row has had is remembered, however it left it.
+func TestOldImportsRestartNothing(t *testing.T) {
+	l, _ := openTest(t)
+	acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	r := acceptOne(t, l, testRow(1, "i2"), pipeline.Open) // while under way
+	settle(t, l, r, pipeline.Failed, "")
+	for _, importID := range []string{"i1", "i2", "i1"} {
+		acceptOne(t, l, testRow(1, importID), pipeline.Settled)
+	}
+	r = acceptOne(t, l, testRow(1, "i3"), pipeline.Open)
+	settle(t, l, r, pipeline.Failed, "")
+	for _, importID := range []string{"i1", "i2", "i3"} {
+		acceptOne(t, l, testRow(1, importID), pipeline.Settled)
+	}
+}
+
+func TestContradictions(t *testing.T) {
+	for name, c := range map[string]struct {
+		later pipeline.Row
+		words string
+	}{
+		"same account":    {pair(1, 9, "i1"), "customers.csv:3 has the same account with externalId cust-0000001"},
+		"same externalId": {pair(9, 1, "i1"), "customers.csv:3 has the same externalId with account " + account(1).String()},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, _ := openTest(t)
+			acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+			r := acceptOne(t, l, c.later, pipeline.Contradicted)
+			if r.Stage != pipeline.Conflict || r.Class != ClassDuplicate || r.Reason != c.words {
+				t.Errorf("got %+v, want reason %q", r, c.words)
+			}
+			if stored := get(t, l, c.later); !reflect.DeepEqual(stored, r) {
+				t.Errorf("answered %+v, stored %+v", r, stored)
+			}
+			acceptOne(t, l, c.later, pipeline.Settled) // not said twice
+			later := c.later
+			later.ImportID, later.Line = "i2", 40
+			r = acceptOne(t, l, later, pipeline.Contradicted)
+			if r.Row != later || r.Version != 2 {
+				t.Errorf("stated again by another import: %+v", r)
+			}
+			acceptOne(t, l, later, pipeline.Settled)
+			acceptOne(t, l, c.later, pipeline.Settled)
+		})
+	}
+}
+
+// The first row of a batch wins; what comes later in it is measured against it.
+func TestOrderWithinABatch(t *testing.T) {
+	l, _ := openTest(t)
+	answers := accept(t, l, testRow(1, "i1"), pair(1, 2, "i1"), pair(3, 2, "i1"), testRow(1, "i1"), pair(3, 1, "i1"))
+	want := []pipeline.Verdict{
+		pipeline.Open, pipeline.Contradicted,
+		pipeline.Open, // a contradicted row claims nothing
+		pipeline.Open, pipeline.Contradicted,
+	}
+	for i, answer := range answers {
+		if answer.Verdict != want[i] {
+			t.Errorf("row %d: verdict %d, want %d", i, answer.Verdict, want[i])
+		}
+	}
+	if answers[3].Record.ID != answers[0].Record.ID {
+		t.Error("the repeated row is another one")
+	}
+	holder := pair(3, 2, "")
+	if words := answers[4].Record.Reason; !strings.Contains(words, "same account with externalId "+holder.ExternalID) {
+		t.Errorf("reason %q names another row than the account's", words)
+	}
+}
+
+// A row that was settled when the batch began may be restarted by it.
+func TestRestartWithinABatch(t *testing.T) {
+	l, _ := openTest(t)
+	r := settle(t, l, acceptOne(t, l, testRow(1, "i1"), pipeline.Open), pipeline.Failed, "")
+	answers := accept(t, l, testRow(1, "i1"), testRow(1, "i2"), testRow(1, "i1"))
+	for i, want := range []pipeline.Verdict{pipeline.Settled, pipeline.Open, pipeline.Open} {
+		if answers[i].Verdict != want || answers[i].Record.ID != r.ID {
+			t.Errorf("row %d: %+v, want verdict %d", i, answers[i], want)
+		}
+	}
+}
+
+func TestClaimsGiveWayToACorrectedExport(t *testing.T) {
+	for name, c := range map[string]struct {
+		stage    pipeline.Stage
+		customer string
+		importID string
+		want     pipeline.Verdict
+	}{
+		"failed":                 {pipeline.Failed, "", "i2", pipeline.Open},
+		"conflict":               {pipeline.Conflict, "", "i2", pipeline.Open},
+		"failed, same import":    {pipeline.Failed, "", "i1", pipeline.Contradicted},
+		"failed with a customer": {pipeline.Failed, "c1", "i2", pipeline.Contradicted},
+		"refused":                {pipeline.Refused, "", "i2", pipeline.Contradicted},
+		"rejected":               {pipeline.Rejected, "", "i2", pipeline.Contradicted},
+		"onboarded":              {pipeline.Onboarded, "c1", "i2", pipeline.Contradicted},
+	} {
+		for side, corrected := range map[string]pipeline.Row{
+			"externalId": pair(1, 2, c.importID), "account": pair(2, 1, c.importID),
+		} {
+			t.Run(name+"/"+side, func(t *testing.T) {
+				l, _ := openTest(t)
+				first := settle(t, l, acceptOne(t, l, testRow(1, "i1"), pipeline.Open), c.stage, c.customer)
+				acceptOne(t, l, corrected, c.want)
+				if c.want != pipeline.Open {
+					return
+				}
+				// The old row comes back: it is now the one that contradicts.
+				acceptOne(t, l, first.Row, pipeline.Settled)
+				old := testRow(1, "i3")
+				r := acceptOne(t, l, old, pipeline.Contradicted)
+				if r.ID != first.ID || r.Stage != pipeline.Conflict || r.Class != ClassDuplicate {
+					t.Errorf("got %+v", r)
+				}
+				acceptOne(t, l, old, pipeline.Settled)
+				// Until the corrected one fails as well, and a fourth import means the old one after all.
+				settle(t, l, get(t, l, corrected), pipeline.Failed, "")
+				r = acceptOne(t, l, testRow(1, "i4"), pipeline.Open)
+				if r.ID != first.ID || r.Stage != pipeline.Planned || r.Class != "" || r.Reason != "" {
+					t.Errorf("got %+v", r)
+				}
+			})
+		}
+	}
+}
+
+// When only one of two claims would give way, neither does.
+func TestClaimsGiveWayTogether(t *testing.T) {
+	l, _ := openTest(t)
+	failed := settle(t, l, acceptOne(t, l, testRow(1, "i1"), pipeline.Open), pipeline.Failed, "")
+	settle(t, l, acceptOne(t, l, testRow(2, "i1"), pipeline.Open), pipeline.Onboarded, "c2")
+	acceptOne(t, l, pair(1, 2, "i2"), pipeline.Contradicted)
+	acceptOne(t, l, pair(1, 3, "i1"), pipeline.Contradicted) // failed still holds its account
+	if r := acceptOne(t, l, testRow(1, "i3"), pipeline.Open); r.ID != failed.ID {
+		t.Errorf("got %+v", r)
+	}
+	settle(t, l, get(t, l, failed.Row), pipeline.Failed, "")
+	other := settle(t, l, acceptOne(t, l, testRow(4, "i1"), pipeline.Open), pipeline.Failed, "")
+	acceptOne(t, l, pair(1, 4, "i9"), pipeline.Open) // takes one claim of each
+	acceptOne(t, l, testRow(4, "i10"), pipeline.Contradicted)
+	if r := get(t, l, other.Row); r.Stage != pipeline.Conflict {
+		t.Errorf("got %+v", r)
+	}
+}
+
+func TestAcceptOddTexts(t *testing.T) {
+	l, _ := openTest(t)
+	texts := []string{
+		`quote " backslash \`, "Łódź 🙂", "<&>", "\u2028", `{"a":1}`, "'; DROP TABLE rows; --", "\ttab\n", "\x7f",
+	}
+	for i, text := range texts {
+		row := testRow(i, "i1")
+		row.ExternalID = text
+		r := acceptOne(t, l, row, pipeline.Open)
+		settle(t, l, r, pipeline.Onboarded, "c")
+		if got := acceptOne(t, l, row, pipeline.Settled); got.ExternalID != text || got.ID != r.ID {
+			t.Errorf("%q came back as %+v", text, got)
+		}
+	}
+}
+
+func TestAcceptRefusesWhatItCannotKeep(t *testing.T) {
+	l, _ := openTest(t)
+	for name, spoil := range map[string]func(*pipeline.Row){
+		"no account":    func(r *pipeline.Row) { r.Account.Chain = 0 },
+		"no externalId": func(r *pipeline.Row) { r.ExternalID = "" },
+		"no import id":  func(r *pipeline.Row) { r.ImportID = "" },
+		"not text":      func(r *pipeline.Row) { r.ExternalID = "a\xff" },
+		"is not text":   func(r *pipeline.Row) { r.ExternalID = "a\x00b" },
+	} {
+		bad := testRow(2, "i1")
+		spoil(&bad)
+		_, err := l.Accept(t.Context(), []pipeline.Row{testRow(1, "i1"), bad})
+		if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "customers.csv:4") {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+	if _, err := l.Get(t.Context(), account(1).String(), testRow(1, "").ExternalID); !errors.Is(err, ErrNotFound) {
+		t.Errorf("part of a refused batch was kept: %v", err)
+	}
+	if answers, err := l.Accept(t.Context(), nil); err != nil || len(answers) != 0 {
+		t.Errorf("empty batch: %v, %v", answers, err)
+	}
+}
+
+// Replaying a settled export takes no turn at the writer, whichever import it comes from.
+func TestReplayOfSettledRowsWritesNothing(t *testing.T) {
+	o := testOptions(t.TempDir() + "/ledger.db")
+	commits := 0
+	o.Hook = func(string) { commits++ }
+	l := reopen(t, o)
+	var rows []pipeline.Row
+	for n := range 50 {
+		rows = append(rows, testRow(n, "i1"))
+	}
+	for i, a := range accept(t, l, rows...) {
+		stage := []pipeline.Stage{pipeline.Onboarded, pipeline.Rejected}[i%2]
+		settle(t, l, a.Record, stage, fmt.Sprint("c", i))
+	}
+	failed := settle(t, l, acceptOne(t, l, testRow(99, "i1"), pipeline.Open), pipeline.Failed, "")
+	commits = 0
+	accept(t, l, append(rows, failed.Row)...)
+	for i := range rows {
+		rows[i].ImportID = "i2"
+	}
+	accept(t, l, rows...)
+	if commits != 0 {
+		t.Errorf("%d hooks of commits were called", commits)
+	}
+}

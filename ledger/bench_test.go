@@ -1,0 +1,224 @@
+package ledger
+
+import (
+	"database/sql"
+	"flag"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+var benchRows = flag.Int("ledger.rows", 1_000_000, "rows of the replay benchmarks (50,000 with -short)")
+
+func rowsForBench() int {
+	if testing.Short() {
+		return min(*benchRows, 50_000)
+	}
+	return *benchRows
+}
+
+// noClock leaves the clock's mutex out of what is measured.
+func noClock() time.Time { return time.Date(2026, 3, 1, 22, 0, 0, 0, time.UTC) }
+
+const batchSize = 5_000
+
+// filled makes a ledger in which rows have been accepted and settled, and says how long accepting took.
+func filled(b *testing.B, path string, rows int, stage pipeline.Stage) (*Ledger, Options, time.Duration) {
+	b.Helper()
+	o := testOptions(path)
+	o.Now = noClock
+	l := reopen(b, o)
+	batch := make([]pipeline.Row, 0, batchSize)
+	begun := time.Now()
+	for n := 0; n < rows; {
+		batch = batch[:0]
+		for ; n < rows && len(batch) < batchSize; n++ {
+			batch = append(batch, testRow(n, "import-1"))
+		}
+		accept(b, l, batch...)
+	}
+	took := time.Since(begun)
+	// As a settled row is: with what the road has left in it.
+	execSQL(b, l, `UPDATE rows SET stage = ?, customer_id = 'c0ffee00-0000-4000-8000-' || printf('%012d', id),
+		version = 6, challenge = printf('%.300c', 'x'), signature = printf('%.132c', 'y'),
+		create_generation = 0`, string(stage))
+	execSQL(b, l, `INSERT INTO keys SELECT id, 'create', 0, customer_id, randomblob(32), 1, 1, 'settled' FROM rows`)
+	return l, o, took
+}
+
+// BenchmarkReplaySettled skips a settled export: a batch is one operation of b.N rows' worth.
+func BenchmarkReplaySettled(b *testing.B) {
+	rows := rowsForBench()
+	l, _, took := filled(b, filepath.Join(b.TempDir(), "ledger.db"), rows, pipeline.Onboarded)
+	b.Logf("accepting %d new rows: %.0f rows/s", rows, float64(rows)/took.Seconds())
+	for _, importID := range []string{"import-1", "import-2"} {
+		b.Run(fmt.Sprintf("rows=%d/%s", rows, importID), func(b *testing.B) {
+			batch := make([]pipeline.Row, batchSize)
+			done := 0
+			for b.Loop() {
+				b.StopTimer()
+				for i := range batch {
+					batch[i] = testRow((done+i)%rows, importID)
+				}
+				b.StartTimer()
+				for _, a := range accept(b, l, batch...) {
+					if a.Verdict != pipeline.Settled {
+						b.Fatalf("%+v", a)
+					}
+				}
+				done += len(batch)
+			}
+			b.ReportMetric(float64(done)/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
+}
+
+// BenchmarkOpen opens a ledger of many rows after a clean stop and after a crash.
+func BenchmarkOpen(b *testing.B) {
+	rows := rowsForBench()
+	path := filepath.Join(b.TempDir(), "ledger.db")
+	l, o, _ := filled(b, path, rows, pipeline.Onboarded)
+	for _, clean := range []bool{true, false} {
+		b.Run(fmt.Sprintf("rows=%d/clean=%t", rows, clean), func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				l.writer.suspect.Store(!clean) // a suspect ledger is closed like one that crashed
+				if err := l.Close(); err != nil {
+					b.Fatal(err)
+				}
+				b.StartTimer()
+				l = reopen(b, o)
+			}
+		})
+	}
+}
+
+// BenchmarkTransitions counts durable updates beside raw SQLite that commits batches of the same size.
+func BenchmarkTransitions(b *testing.B) {
+	for _, workers := range []int{1, 32, 256} {
+		b.Run(fmt.Sprintf("ledger/workers=%d", workers), func(b *testing.B) { benchTransitions(b, workers) })
+		b.Run(fmt.Sprintf("raw/batch=%d", workers), func(b *testing.B) { benchRaw(b, workers) })
+	}
+}
+
+func benchTransitions(b *testing.B, workers int) {
+	var commits atomic.Int64
+	o := testOptions(filepath.Join(b.TempDir(), "ledger.db"))
+	o.Now = noClock
+	o.Hook = func(point string) {
+		if point == "ledger.after-commit" {
+			commits.Add(1)
+		}
+	}
+	l := reopen(b, o)
+	records := make([]pipeline.Record, workers)
+	for i := range records {
+		records[i] = acceptOne(b, l, testRow(i, "import-1"), pipeline.Open)
+	}
+	commits.Store(0)
+	var left atomic.Int64
+	left.Store(int64(b.N))
+	b.ResetTimer()
+	var wg sync.WaitGroup
+	for _, r := range records {
+		wg.Go(func() {
+			r.Stage = pipeline.Creating
+			r.CreateKey = createKey(0, noClock())
+			for left.Add(-1) >= 0 {
+				r.Attempts++
+				r.CreateKey.LastSent = r.CreateKey.LastSent.Add(time.Millisecond)
+				version, err := l.Update(b.Context(), r)
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				r.Version = version
+			}
+		})
+	}
+	wg.Wait()
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "updates/s")
+	b.ReportMetric(float64(b.N)/float64(max(commits.Load(), 1)), "updates/commit")
+}
+
+// benchRaw runs the same two statements without the ledger around them.
+func benchRaw(b *testing.B, batch int) {
+	o := testOptions(filepath.Join(b.TempDir(), "ledger.db"))
+	l := reopen(b, o)
+	for i := range batch {
+		acceptOne(b, l, testRow(i, "import-1"), pipeline.Open)
+	}
+	if err := l.Close(); err != nil {
+		b.Fatal(err)
+	}
+	db := openDB(l.path, "rw", writerPragmas()...)
+	defer db.Close()
+	ctx := b.Context()
+	update, err := db.PrepareContext(ctx, updateQuery)
+	if err != nil {
+		b.Fatal(err)
+	}
+	key, err := db.PrepareContext(ctx, putKeyQuery)
+	if err != nil {
+		b.Fatal(err)
+	}
+	k := createKey(0, noClock())
+	from := stagesBefore(pipeline.Creating)
+	versions := make([]int64, batch)
+	b.ResetTimer()
+	for n := 0; n < b.N; {
+		tx, err := db.BeginTx(ctx, &sql.TxOptions{})
+		if err != nil {
+			b.Fatal(err)
+		}
+		u, p := tx.StmtContext(ctx, update), tx.StmtContext(ctx, key) //nolint:sqlclosecheck // Commit does
+		for i := 0; i < batch && n < b.N; i, n = i+1, n+1 {
+			versions[i]++
+			if _, err := u.Exec("creating", "", "", "", "", "", nil, "", "", 0, versions[i], false, 0, nil, 1, i+1,
+				versions[i], from); err != nil {
+				b.Fatal(err)
+			}
+			if _, err := p.Exec(i+1, "create", 0, k.ID.String(), k.Digest[:], 1, versions[i], "open"); err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := tx.Commit(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.StopTimer()
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "updates/s")
+}
+
+// BenchmarkReplaceDirectory reads the partner's list in, twice, so that the old copy is given back too.
+func BenchmarkReplaceDirectory(b *testing.B) {
+	rows := rowsForBench()
+	o := testOptions(filepath.Join(b.TempDir(), "ledger.db"))
+	l := reopen(b, o)
+	for b.Loop() {
+		err := l.ReplaceDirectory(b.Context(), noClock(), func(add func(client.Customer) error) error {
+			for n := range rows {
+				r := testRow(n, "")
+				c := client.Customer{
+					ID: fmt.Sprintf("c0ffee00-0000-4000-8000-%012d", n), ChainID: r.Account.String(),
+					ExternalID: r.ExternalID, Status: client.StatusActive, CreatedAt: noClock(), UpdatedAt: noClock(),
+				}
+				if err := add(c); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "customers/s")
+}

@@ -1,0 +1,184 @@
+//go:build unix
+
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+func children() map[string]func(context.Context, []string) error {
+	return map[string]func(context.Context, []string) error{
+		"crash":    crashChild,
+		"limit":    limitChild,
+		"readonly": readOnlyChild,
+		"pid":      pidChild,
+	}
+}
+
+const (
+	crashWorkers = 8
+	crashRows    = 4 // of each worker
+)
+
+// crashChild works on a ledger until it is killed: arguments are the path, and optionally a point at which it kills
+// itself and after how many visits. It prints "<row> <version>" for every update that was acknowledged.
+func crashChild(ctx context.Context, arguments []string) error {
+	o := testOptions(arguments[0])
+	o.Now = time.Now
+	if len(arguments) == 3 {
+		left, err := strconv.Atoi(arguments[2])
+		if err != nil {
+			return err
+		}
+		o.Hook = func(point string) {
+			if point != arguments[1] {
+				return
+			}
+			if left--; left == 0 {
+				self, _ := os.FindProcess(os.Getpid())
+				_ = self.Kill()
+				select {}
+			}
+		}
+	}
+	l, err := Open(ctx, o)
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	errs := make([]error, crashWorkers)
+	for w := range crashWorkers {
+		wg.Go(func() { errs[w] = crashWork(ctx, l, w) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+// crashWork updates the worker's rows for ever. The version, the attempts and the key of a row grow together, so that
+// half an update would show.
+func crashWork(ctx context.Context, l *Ledger, w int) error {
+	var rows []pipeline.Row
+	for n := range crashRows {
+		rows = append(rows, testRow(w*crashRows+n, "i1"))
+	}
+	answers, err := l.Accept(ctx, rows)
+	if err != nil {
+		return err
+	}
+	for {
+		for i := range answers {
+			r := &answers[i].Record
+			if r.Stage == pipeline.Planned {
+				r.Stage = pipeline.Creating
+			}
+			r.Attempts = int(r.Version)
+			r.CreateKey = createKey(int(r.Version), time.Unix(r.Version, 0).UTC())
+			if r.Version, err = l.Update(ctx, *r); err != nil {
+				return err
+			}
+			if _, err := fmt.Fprintf(os.Stdout, "%d %d\n", w*crashRows+i, r.Version); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// Killed at any moment, the ledger opens again and has every update that was acknowledged, whole.
+func TestKilled(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	if given := os.Getenv("LEDGER_TEST_SEED"); given != "" {
+		var err error
+		if seed, err = strconv.ParseUint(given, 10, 64); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("LEDGER_TEST_SEED=%d repeats the choice of moments", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	o := testOptions(filepath.Join(t.TempDir(), "ledger.db"))
+	acked := make(map[int]int64)
+	kills := 8
+	if testing.Short() {
+		kills = 4
+	}
+	for kill := range kills {
+		arguments := []string{o.Path}
+		switch kill % 4 {
+		case 0:
+			arguments = append(arguments, "ledger.before-commit", strconv.Itoa(1+random.IntN(60)))
+		case 1:
+			arguments = append(arguments, "ledger.after-commit", strconv.Itoa(1+random.IntN(60)))
+		}
+		child := startChild(t, "crash", arguments...)
+		lines := 1 + random.IntN(600)
+		for n := 0; child.lines.Scan(); n++ {
+			var row int
+			var version int64
+			if _, err := fmt.Sscan(child.lines.Text(), &row, &version); err != nil {
+				t.Fatalf("child says %q", child.lines.Text())
+			}
+			acked[row] = version
+			if n == lines && len(arguments) == 1 {
+				if err := child.Process.Kill(); err != nil { // what is in the pipe was acknowledged, and is read on
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := child.Wait(); err == nil || child.ProcessState.ExitCode() != -1 {
+			t.Fatalf("the child was not killed: %v %s", err, child.stderr.String())
+		}
+		checkSurvivors(t, o, acked)
+	}
+	t.Logf("%d kills, %d rows at versions up to %d", kills, len(acked), acked[0])
+}
+
+func checkSurvivors(t *testing.T, o Options, acked map[int]int64) {
+	t.Helper()
+	reader, err := OpenReadOnly(t.Context(), o.Path) // `consumer status` right after the crash
+	if err != nil && !errors.Is(err, ErrEmpty) {
+		t.Fatal(err)
+	}
+	if err == nil {
+		if _, err := reader.Counts(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if err := reader.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for row, version := range acked {
+		r := get(t, l, testRow(row, "i1"))
+		if r.Version < version || r.Version > version+1 {
+			t.Errorf("row %d is at version %d, %d was acknowledged", row, r.Version, version)
+		}
+		if int64(r.Attempts) != r.Version-1 || int64(r.CreateKey.Generation) != r.Version-1 {
+			t.Errorf("row %d has half an update: %+v", row, r)
+		}
+		keys, err := l.Keys(t.Context(), r.ID)
+		if err != nil || int64(len(keys)) != r.Version-1 {
+			t.Errorf("row %d at version %d has %d keys, %v", row, r.Version, len(keys), err)
+		}
+	}
+	// The next child starts from what is there, acknowledged or not.
+	if err := l.Each(t.Context(), func(r pipeline.Record) error {
+		acked[r.Line-2] = r.Version
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+}

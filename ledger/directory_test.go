@@ -1,0 +1,239 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+func testCustomer(n int) client.Customer {
+	at := time.Date(2026, 2, 1, 0, 0, n, 123456000, time.UTC)
+	return client.Customer{
+		ID: fmt.Sprintf("c0ffee00-0000-4000-8000-%012d", n), ChainID: account(n).String(),
+		ExternalID: testRow(n, "").ExternalID, Status: client.StatusScreening, CreatedAt: at, UpdatedAt: at.Add(time.Hour),
+	}
+}
+
+func replace(t testing.TB, l *Ledger, begun time.Time, list ...client.Customer) {
+	t.Helper()
+	err := l.ReplaceDirectory(t.Context(), begun, func(add func(client.Customer) error) error {
+		for _, c := range list {
+			if err := add(c); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func find(t testing.TB, l *Ledger, chainID, externalID string) []client.Customer {
+	t.Helper()
+	found, err := l.FindCustomers(t.Context(), chainID, externalID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestFindCustomers(t *testing.T) {
+	l, _ := openTest(t)
+	begun := time.Date(2026, 3, 1, 1, 2, 3, 0, time.UTC)
+	twice := testCustomer(4)
+	twice.Status = client.StatusActive // as it stood when it was met again
+	lower := testCustomer(5)
+	lower.ChainID = strings.ToLower(lower.ChainID)
+	replace(t, l, begun, testCustomer(1), testCustomer(2), testCustomer(4), lower, twice)
+	if at, err := l.DirectoryAsOf(t.Context()); err != nil || !at.Equal(begun) {
+		t.Errorf("DirectoryAsOf = %v, %v", at, err)
+	}
+	one, two := testCustomer(1), testCustomer(2)
+	for name, c := range map[string]struct {
+		chainID, externalID string
+		want                []client.Customer
+	}{
+		"none":           {account(9).String(), "cust-9", nil},
+		"pair":           {one.ChainID, one.ExternalID, []client.Customer{one}},
+		"account":        {one.ChainID, "cust-9", []client.Customer{one}},
+		"any case":       {strings.ToLower(one.ChainID), "cust-9", []client.Customer{one}},
+		"upper case":     {strings.ToUpper(one.ChainID), "cust-9", []client.Customer{one}},
+		"listed lower":   {account(5).String(), "cust-9", []client.Customer{lower}},
+		"externalId":     {account(9).String(), two.ExternalID, []client.Customer{two}},
+		"exact id":       {account(9).String(), strings.ToUpper(two.ExternalID), nil},
+		"two":            {one.ChainID, two.ExternalID, []client.Customer{one, two}},
+		"listed twice":   {account(9).String(), twice.ExternalID, []client.Customer{twice}},
+		"nothing at all": {"", "", nil},
+	} {
+		if got := find(t, l, c.chainID, c.externalID); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: got %+v, want %+v", name, got, c.want)
+		}
+	}
+	var plan strings.Builder
+	rows, err := l.readers.QueryContext(t.Context(), "EXPLAIN QUERY PLAN "+findCustomersQuery(), "a", "b")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, parent, unused int
+		var detail string
+		if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(&plan, detail)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(plan.String(), "SCAN d") || strings.Count(plan.String(), "USING INDEX directory_") != 4 {
+		t.Errorf("the look-up does not use its indexes:\n%s", plan.String())
+	}
+}
+
+// The earlier list answers until the new one is whole, and after a reading that broke off.
+func TestReplaceDirectoryIsAllOrNothing(t *testing.T) {
+	l, o := openTest(t)
+	if at, err := l.DirectoryAsOf(t.Context()); err != nil || !at.IsZero() {
+		t.Errorf("without a list: %v, %v", at, err)
+	}
+	first := o.Now()
+	replace(t, l, first, testCustomer(1))
+	cut := errors.New("cut off")
+	err := l.ReplaceDirectory(t.Context(), first.Add(time.Hour), func(add func(client.Customer) error) error {
+		for n := range 3 * customersPerChunk {
+			if err := add(testCustomer(100 + n)); err != nil {
+				return err
+			}
+		}
+		if got := find(t, l, account(1).String(), ""); len(got) != 1 {
+			t.Errorf("while a list is read: %+v", got)
+		}
+		if got := find(t, l, account(100).String(), ""); len(got) != 0 {
+			t.Errorf("an unfinished list answers: %+v", got)
+		}
+		return cut
+	})
+	if !errors.Is(err, cut) {
+		t.Fatalf("got %v", err)
+	}
+	if at, err := l.DirectoryAsOf(t.Context()); err != nil || !at.Equal(first) {
+		t.Errorf("after a broken reading: %v, %v", at, err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = reopen(t, o)
+	for round := range 3 {
+		replace(t, l, first.Add(time.Duration(round)*time.Hour), testCustomer(2+round))
+		if got := find(t, l, account(2+round).String(), ""); len(got) != 1 {
+			t.Errorf("round %d: %+v", round, got)
+		}
+		if got := find(t, l, account(1+round).String(), ""); len(got) != 0 {
+			t.Errorf("round %d: the earlier list answers: %+v", round, got)
+		}
+	}
+	var left int
+	err = l.readers.QueryRowContext(t.Context(),
+		`SELECT (SELECT count(*) FROM directory_0) + (SELECT count(*) FROM directory_1)`).Scan(&left)
+	if err != nil || left != 1 {
+		t.Errorf("%d entries are kept, %v; want 1", left, err)
+	}
+	replace(t, l, first) // an empty list is a list
+	if got := find(t, l, account(4).String(), ""); len(got) != 0 {
+		t.Errorf("the empty list answers %+v", got)
+	}
+}
+
+func TestReplaceDirectoryStopsWithItsContext(t *testing.T) {
+	l, o := openTest(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	added := 0
+	err := l.ReplaceDirectory(ctx, o.Now(), func(add func(client.Customer) error) error {
+		cancel()
+		for ; added < 10*customersPerChunk; added++ {
+			if add(testCustomer(added)) != nil {
+				return nil // a feed that forgets the error
+			}
+		}
+		return nil
+	})
+	if !errors.Is(err, context.Canceled) || added >= customersPerChunk {
+		t.Errorf("error %v after %d customers", err, added)
+	}
+	if at, err := l.DirectoryAsOf(t.Context()); err != nil || !at.IsZero() {
+		t.Errorf("DirectoryAsOf = %v, %v", at, err)
+	}
+}
+
+// A long list is written between the workers' updates, and a second list waits for the first.
+func TestReplaceDirectoryLetsOthersWrite(t *testing.T) {
+	l, o := openTest(t)
+	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	r = advance(t, l, r, pipeline.Creating, nil)
+	inside := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		<-inside
+		replace(t, l, o.Now().Add(time.Hour), testCustomer(7))
+	})
+	err := l.ReplaceDirectory(t.Context(), o.Now(), func(add func(client.Customer) error) error {
+		close(inside)
+		for n := range 4 * customersPerChunk {
+			if err := add(testCustomer(n)); err != nil {
+				return err
+			}
+			if n%customersPerChunk == 0 {
+				r = advance(t, l, r, pipeline.Creating, nil)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wg.Wait()
+	if at, err := l.DirectoryAsOf(t.Context()); err != nil || !at.Equal(o.Now().Add(time.Hour)) {
+		t.Errorf("the second list is not in force: %v, %v", at, err)
+	}
+}
+
+// Go's memory does not grow with the list; SQLite's is bounded by its page cache.
+func TestReplaceDirectoryIsBounded(t *testing.T) {
+	l, o := openTest(t)
+	size := 40_000
+	if testing.Short() {
+		size = 10_000
+	}
+	var most uint64
+	err := l.ReplaceDirectory(t.Context(), o.Now(), func(add func(client.Customer) error) error {
+		for n := range size {
+			if err := add(testCustomer(n)); err != nil {
+				return err
+			}
+			if n%5_000 == 4_999 {
+				runtime.GC()
+				var stats runtime.MemStats
+				runtime.ReadMemStats(&stats)
+				most = max(most, stats.HeapAlloc)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if most > 16<<20 {
+		t.Errorf("the heap grew to %d MiB over %d customers", most>>20, size)
+	}
+}

@@ -1,0 +1,177 @@
+package ledger
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/uuid"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+var testEnvironment = Environment{APIHost: "api.example.com", APIKeyID: "key-1"}
+
+// clock is a time that tests move.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.Date(2026, 3, 1, 22, 0, 0, 0, time.UTC)} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+func testOptions(path string) Options {
+	return Options{Path: path, Environment: testEnvironment, Now: newClock().Now, Program: "purser 0.1.0"}
+}
+
+// openTest opens a new ledger that is closed with the test.
+func openTest(t testing.TB) (*Ledger, Options) {
+	t.Helper()
+	o := testOptions(filepath.Join(t.TempDir(), "data", "ledger.db"))
+	return reopen(t, o), o
+}
+
+func reopen(t testing.TB, o Options) *Ledger {
+	t.Helper()
+	l, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := l.Close(); err != nil {
+			t.Errorf("Close: %v", err)
+		}
+	})
+	return l
+}
+
+// account is the nth account of the tests; neighbours are far apart, as real addresses are.
+func account(n int) pipeline.Account {
+	var number [8]byte
+	binary.BigEndian.PutUint64(number[:], uint64(n))
+	digest := sha256.Sum256(number[:])
+	return pipeline.Account{Chain: 300, Address: common.BytesToAddress(digest[:20])}
+}
+
+// testRow is the nth row of an export.
+func testRow(n int, importID string) pipeline.Row {
+	return pipeline.Row{
+		Account: account(n), ExternalID: fmt.Sprintf("cust-%07d", n),
+		ImportID: importID, File: "customers.csv", Line: n + 2,
+	}
+}
+
+func pair(n, externalID int, importID string) pipeline.Row {
+	row := testRow(n, importID)
+	row.ExternalID = testRow(externalID, importID).ExternalID
+	return row
+}
+
+func accept(t testing.TB, l *Ledger, rows ...pipeline.Row) []pipeline.Acceptance {
+	t.Helper()
+	answers, err := l.Accept(t.Context(), rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(answers) != len(rows) {
+		t.Fatalf("%d answers to %d rows", len(answers), len(rows))
+	}
+	return answers
+}
+
+// acceptOne accepts a row and wants a verdict.
+func acceptOne(t testing.TB, l *Ledger, row pipeline.Row, want pipeline.Verdict) pipeline.Record {
+	t.Helper()
+	answer := accept(t, l, row)[0]
+	if answer.Verdict != want {
+		t.Fatalf("%s: verdict %d, want %d; record %+v", row.Where(), answer.Verdict, want, answer.Record)
+	}
+	return answer.Record
+}
+
+// advance stores a record in the next stage, and fails the test if the ledger does not let it.
+func advance(
+	t testing.TB, l *Ledger, r pipeline.Record, stage pipeline.Stage, change func(*pipeline.Record),
+) pipeline.Record {
+	t.Helper()
+	r.Stage = stage
+	if change != nil {
+		change(&r)
+	}
+	version, err := l.Update(t.Context(), r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Version = version
+	return r
+}
+
+func createKey(generation int, at time.Time) pipeline.Key {
+	return testKey(pipeline.OpCreate, generation, at)
+}
+
+func testKey(operation pipeline.Operation, generation int, at time.Time) pipeline.Key {
+	name := fmt.Sprintf("%s %d", operation, generation)
+	return pipeline.Key{
+		Operation: operation, Generation: generation, ID: uuid.NewSHA1(uuid.NameSpaceURL, []byte(name)),
+		Digest: sha256.Sum256([]byte(name)), FirstSent: at, LastSent: at, Outcome: pipeline.KeyOpen,
+	}
+}
+
+// settle takes a new row to a terminal stage by the shortest way.
+func settle(t testing.TB, l *Ledger, r pipeline.Record, stage pipeline.Stage, customer string) pipeline.Record {
+	t.Helper()
+	r = advance(t, l, r, pipeline.Creating, func(r *pipeline.Record) {
+		if r.CreateKey.IsZero() {
+			r.CreateKey = createKey(0, r.AcceptedAt)
+		}
+	})
+	if stage == pipeline.Refused {
+		r = advance(t, l, r, pipeline.Challenged, nil)
+	}
+	return advance(t, l, r, stage, func(r *pipeline.Record) {
+		r.CustomerID = customer
+		if stage != pipeline.Onboarded {
+			r.Class, r.Reason, r.Attempts = "test", "it went wrong", 2
+		}
+	})
+}
+
+func get(t testing.TB, l *Ledger, row pipeline.Row) pipeline.Record {
+	t.Helper()
+	r, err := l.Get(t.Context(), row.Account.String(), row.ExternalID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// execSQL writes past the ledger's own methods.
+func execSQL(t testing.TB, l *Ledger, query string, args ...any) {
+	t.Helper()
+	err := l.writer.do(t.Context(), 1, func(tx *tx) error {
+		_, err := l.conn.ExecContext(context.WithoutCancel(t.Context()), query, args...)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,390 @@
+package ledger
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"testing/fstest"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+func TestOpenWantsItsOptions(t *testing.T) {
+	good := testOptions(filepath.Join(t.TempDir(), "ledger.db"))
+	for name, spoil := range map[string]func(*Options){
+		"path":   func(o *Options) { o.Path = "" },
+		"host":   func(o *Options) { o.Environment.APIHost = "" },
+		"key id": func(o *Options) { o.Environment.APIKeyID = "" },
+		"clock":  func(o *Options) { o.Now = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := good
+			spoil(&o)
+			if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), name) {
+				t.Errorf("error %v does not name the %s", err, name)
+			}
+		})
+	}
+}
+
+func TestConnectionsAreDurable(t *testing.T) {
+	l, _ := openTest(t)
+	for pragma, want := range map[string]string{
+		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000",
+		"application_id": strconv.Itoa(applicationID), "user_version": "2",
+	} {
+		var got string
+		if err := l.conn.QueryRowContext(t.Context(), "PRAGMA "+pragma).Scan(&got); err != nil || got != want {
+			t.Errorf("PRAGMA %s = %q, %v; want %q", pragma, got, err, want)
+		}
+	}
+	if _, err := l.readers.ExecContext(t.Context(), `DELETE FROM rows`); err == nil {
+		t.Error("a reading connection writes")
+	}
+}
+
+func TestOneProcessPerLedger(t *testing.T) {
+	l, o := openTest(t)
+	_, err := Open(t.Context(), o)
+	var locked *LockedError
+	if !errors.As(err, &locked) || locked.PID != os.Getpid() || locked.Path != l.Path() {
+		t.Fatalf("second Open: %v, want a LockedError that names process %d", err, os.Getpid())
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	reopen(t, o)
+}
+
+func TestLockedByAProcessThatHasNotSaid(t *testing.T) {
+	_, o := openTest(t)
+	if err := os.WriteFile(o.Path+".lock", nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err := Open(t.Context(), o)
+	var locked *LockedError
+	if !errors.As(err, &locked) || locked.PID != 0 || !strings.Contains(err.Error(), "another process") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestEnvironmentIsBound(t *testing.T) {
+	l, o := openTest(t)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, other := range []Environment{{"api.example.org", "key-1"}, {"api.example.com", "key-2"}} {
+		changed := o
+		changed.Environment = other
+		_, err := Open(t.Context(), changed)
+		var wrong *EnvironmentError
+		if !errors.As(err, &wrong) || wrong.Ledger != testEnvironment || wrong.Given != other {
+			t.Fatalf("got %v, want an EnvironmentError", err)
+		}
+		for _, fact := range []string{testEnvironment.APIHost, testEnvironment.APIKeyID, other.APIHost, other.APIKeyID} {
+			if !strings.Contains(err.Error(), fact) {
+				t.Errorf("%q does not show %s", err, fact)
+			}
+		}
+	}
+	l = reopen(t, o)
+	if got, err := l.Environment(t.Context()); err != nil || got != testEnvironment {
+		t.Errorf("Environment = %v, %v", got, err)
+	}
+}
+
+func TestCloseTwiceAndAfter(t *testing.T) {
+	l, o := openTest(t)
+	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	for range 2 {
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := os.Stat(o.Path + "-wal"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the log was not written back: %v", err)
+	}
+	r.Stage = pipeline.Failed
+	_, updateErr := l.Update(t.Context(), r)
+	_, acceptErr := l.Accept(t.Context(), []pipeline.Row{testRow(2, "i1")})
+	_, getErr := l.Get(t.Context(), r.Account.String(), r.ExternalID)
+	_, countErr := l.Counts(t.Context())
+	for _, err := range []error{updateErr, acceptErr, getErr, countErr, l.SetPartnerStatus(t.Context(), 1, "active")} {
+		if !errors.Is(err, ErrClosed) {
+			t.Errorf("after Close: %v, want ErrClosed", err)
+		}
+	}
+}
+
+// An older ledger, as schema 1 wrote it, opens, keeps its rows and has what came later.
+func TestOlderSchemaIsMigrated(t *testing.T) {
+	o := testOptions(filepath.Join(t.TempDir(), "ledger.db"))
+	script, err := os.ReadFile(filepath.Join("testdata", "schema1.sql"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	makeDatabase(t, o.Path, string(script))
+
+	_, err = OpenReadOnly(t.Context(), o.Path)
+	var schema *SchemaError
+	if !errors.As(err, &schema) || schema.Have != 1 || !strings.Contains(err.Error(), "run the consumer once") {
+		t.Errorf("OpenReadOnly: %v, want a SchemaError that asks for the consumer", err)
+	}
+
+	l := reopen(t, o)
+	r := get(t, l, testRow(1, ""))
+	if r.Stage != pipeline.Creating || r.CreateKey != createKey(0, r.CreateKey.FirstSent) || r.CreateKey.IsZero() {
+		t.Errorf("row of schema 1: %+v", r)
+	}
+	if begun, err := l.DirectoryAsOf(t.Context()); err != nil || !begun.IsZero() {
+		t.Errorf("DirectoryAsOf = %v, %v", begun, err)
+	}
+	var programs string
+	err = l.conn.QueryRowContext(t.Context(), `SELECT group_concat(program, ', ') FROM migrations`).Scan(&programs)
+	if err != nil || programs != "purser 0.0.9, purser 0.1.0" {
+		t.Errorf("migrations by %q, %v", programs, err)
+	}
+}
+
+// A migration that breaks leaves the schema that was there.
+func TestMigrationIsWhole(t *testing.T) {
+	l, o := openTest(t)
+	acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	steps, err := readMigrations(embedded)
+	if err != nil {
+		t.Fatal(err)
+	}
+	broken := append(steps[:len(steps):len(steps)], migration{
+		version: len(steps) + 1, name: "0003_broken.sql",
+		script: "ALTER TABLE rows ADD COLUMN colour TEXT; INSERT INTO nowhere VALUES (1);",
+	})
+	if _, err := open(t.Context(), o, broken); err == nil || !strings.Contains(err.Error(), "0003_broken.sql") {
+		t.Fatalf("got %v, want an error that names the migration", err)
+	}
+	l = reopen(t, o)
+	if _, err := l.readers.ExecContext(t.Context(), `SELECT colour FROM rows`); err == nil {
+		t.Error("half a migration was kept")
+	}
+}
+
+func TestMigrationsAreNumbered(t *testing.T) {
+	file := &fstest.MapFile{Data: []byte("SELECT 1;")}
+	for name, files := range map[string]fstest.MapFS{
+		"gap":       {"migrations/0001_a.sql": file, "migrations/0003_b.sql": file},
+		"twice":     {"migrations/0001_a.sql": file, "migrations/0001_b.sql": file},
+		"no number": {"migrations/a.sql": file},
+		"short":     {"migrations/1_a.sql": file},
+	} {
+		if _, err := readMigrations(files); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func TestNewerSchemaIsRefused(t *testing.T) {
+	l, o := openTest(t)
+	execSQL(t, l, `INSERT INTO migrations VALUES (9, 'purser 4.2.0', 1)`)
+	execSQL(t, l, `PRAGMA user_version = 9`)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, openErr := Open(t.Context(), o)
+	_, readErr := OpenReadOnly(t.Context(), o.Path)
+	for _, err := range []error{openErr, readErr} {
+		var schema *SchemaError
+		if !errors.As(err, &schema) || schema.Have != 9 || schema.Known != 2 || schema.Program != "purser 4.2.0" {
+			t.Fatalf("got %v, want a SchemaError", err)
+		}
+		if !strings.Contains(err.Error(), "purser 4.2.0 or newer") {
+			t.Errorf("%q does not say what is needed", err)
+		}
+	}
+}
+
+// What is not ours keeps its bytes and its mode.
+func TestForeignFilesAreLeftAlone(t *testing.T) {
+	for name, script := range map[string]string{
+		"another application": `CREATE TABLE t (x); PRAGMA application_id = 7;`,
+		"no application":      `CREATE TABLE t (x);`,
+		"a version":           `PRAGMA user_version = 3;`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := testOptions(filepath.Join(t.TempDir(), "other.db"))
+			makeDatabase(t, o.Path, script)
+			if err := os.Chmod(o.Path, 0o644); err != nil {
+				t.Fatal(err)
+			}
+			before := readFile(t, o.Path)
+			_, openErr := Open(t.Context(), o)
+			_, readErr := OpenReadOnly(t.Context(), o.Path)
+			for _, err := range []error{openErr, readErr} {
+				var foreign *ForeignError
+				if !errors.As(err, &foreign) || !strings.Contains(err.Error(), o.Path) {
+					t.Errorf("got %v, want a ForeignError", err)
+				}
+			}
+			info, err := os.Stat(o.Path)
+			if err != nil || info.Mode().Perm() != 0o644 || !bytes.Equal(before, readFile(t, o.Path)) {
+				t.Errorf("the file was changed: %v, %v", info.Mode(), err)
+			}
+		})
+	}
+}
+
+func TestDamageIsFound(t *testing.T) {
+	for name, damage := range map[string]func([]byte) []byte{
+		"not a database": func([]byte) []byte { return []byte("address,externalId\n0x00,1\n") },
+		"first page":     func(file []byte) []byte { clear(file[100:4096]); return file },
+		"middle":         func(file []byte) []byte { clear(file[len(file)/3 : 2*len(file)/3]); return file },
+		"cut off":        func(file []byte) []byte { return file[:len(file)/2] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l, o := openTest(t)
+			var rows []pipeline.Row
+			for n := range 200 {
+				rows = append(rows, testRow(n, "i1"))
+			}
+			accept(t, l, rows...)
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(o.Path, damage(readFile(t, o.Path)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := Open(t.Context(), o)
+			var corrupt *CorruptError
+			if !errors.As(err, &corrupt) || corrupt.Path != l.Path() {
+				t.Fatalf("got %v, want a CorruptError", err)
+			}
+			if !strings.Contains(err.Error(), "move the file") || !strings.Contains(err.Error(), "run again") {
+				t.Errorf("%q does not say what to do", err)
+			}
+			// And doing so works.
+			if err := os.Rename(o.Path, o.Path+".damaged"); err != nil {
+				t.Fatal(err)
+			}
+			acceptOne(t, reopen(t, o), testRow(1, "i1"), pipeline.Open)
+		})
+	}
+}
+
+func TestInterruptedCreation(t *testing.T) {
+	for name, script := range map[string]string{"empty file": "", "log only": "PRAGMA journal_mode = WAL;"} {
+		t.Run(name, func(t *testing.T) {
+			o := testOptions(filepath.Join(t.TempDir(), "ledger.db"))
+			if err := os.WriteFile(o.Path, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if script != "" {
+				makeDatabase(t, o.Path, script)
+			}
+			if _, err := OpenReadOnly(t.Context(), o.Path); !errors.Is(err, ErrEmpty) {
+				t.Errorf("OpenReadOnly: %v, want ErrEmpty", err)
+			}
+			acceptOne(t, reopen(t, o), testRow(1, "i1"), pipeline.Open)
+		})
+	}
+}
+
+func TestPathsThatCannotBe(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, path := range map[string]string{
+		"under a file": filepath.Join(file, "ledger.db"),
+		"a directory":  dir,
+	} {
+		_, err := Open(t.Context(), testOptions(path))
+		if err == nil || !strings.Contains(err.Error(), path) && !strings.Contains(err.Error(), file) {
+			t.Errorf("%s: error %v does not name the path", name, err)
+		}
+		if _, err := OpenReadOnly(t.Context(), path); err == nil {
+			t.Errorf("%s: OpenReadOnly opens it", name)
+		}
+	}
+	if _, err := OpenReadOnly(t.Context(), filepath.Join(dir, "missing.db")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing: %v, want fs.ErrNotExist", err)
+	}
+	odd := filepath.Join(dir, "50% of ?#a & ledger.db")
+	acceptOne(t, reopen(t, testOptions(odd)), testRow(1, "i1"), pipeline.Open)
+	if _, err := os.Stat(odd); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestReaderSeesOneMoment(t *testing.T) {
+	l, o := openTest(t)
+	first := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	reader, err := OpenReadOnly(t.Context(), o.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reader.Close()
+	acceptOne(t, l, testRow(2, "i1"), pipeline.Open)
+	settle(t, l, first, pipeline.Onboarded, "c1")
+
+	counts, err := reader.Counts(t.Context())
+	if err != nil || len(counts) != 1 || counts[0].Stage != pipeline.Planned || counts[0].Rows != 1 {
+		t.Errorf("Counts = %+v, %v; want one planned row", counts, err)
+	}
+	now, err := OpenReadOnly(t.Context(), o.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if counts, err := now.Counts(t.Context()); err != nil || len(counts) != 2 {
+		t.Errorf("a later reader: %+v, %v", counts, err)
+	}
+	for range 2 {
+		if err := now.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := now.Counts(t.Context()); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: %v", err)
+	}
+	// Without a consumer, too.
+	reader.Close()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	late, err := OpenReadOnly(t.Context(), o.Path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer late.Close()
+	if _, err := late.Get(t.Context(), account(2).String(), testRow(2, "").ExternalID); err != nil {
+		t.Error(err)
+	}
+}
+
+// makeDatabase writes a database that the ledger did not make.
+func makeDatabase(t testing.TB, path, script string) {
+	t.Helper()
+	db := openDB(path, "rwc")
+	if _, err := db.ExecContext(context.WithoutCancel(t.Context()), script); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func readFile(t testing.TB, path string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}

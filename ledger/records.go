@@ -1,0 +1,101 @@
+package ledger
+
+import (
+	"database/sql"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// recordQuery reads a whole record: the row and the present key of each operation.
+const recordQuery = `SELECT r.id, r.version, r.stage, r.external_id, r.chain_id, r.import_id, r.file, r.line,
+	r.customer_id, r.partner_status, r.challenge, r.challenge_at, r.external_tx_id, r.signature, r.refusals,
+	r.attempts, r.already_onboarded, r.class, r.reason, r.accepted_at, r.updated_at, r.claims,
+	c.generation, c.id, c.digest, c.first_sent, c.last_sent, c.outcome,
+	s.generation, s.id, s.digest, s.first_sent, s.last_sent, s.outcome
+	FROM rows r
+	LEFT JOIN keys c ON c.row_id = r.id AND c.operation = 'create' AND c.generation = r.create_generation
+	LEFT JOIN keys s ON s.row_id = r.id AND s.operation = 'submit' AND s.generation = r.submit_generation`
+
+// scanner is *sql.Row or *sql.Rows.
+type scanner interface {
+	Scan(dest ...any) error
+}
+
+// scanRecord reads what recordQuery selects; claims reports whether the row holds its claims.
+func scanRecord(row scanner) (r pipeline.Record, claims bool, err error) {
+	var chainID string
+	var challengeAt sql.NullInt64
+	var acceptedAt, updatedAt int64
+	var create, submit scannedKey
+	err = row.Scan(&r.ID, &r.Version, &r.Stage, &r.ExternalID, &chainID, &r.ImportID, &r.File, &r.Line,
+		&r.CustomerID, &r.PartnerStatus, &r.Challenge, &challengeAt, &r.ExternalTxID, &r.Signature, &r.Refusals,
+		&r.Attempts, &r.AlreadyOnboarded, &r.Class, &r.Reason, &acceptedAt, &updatedAt, &claims,
+		&create.generation, &create.id, &create.digest, &create.firstSent, &create.lastSent, &create.outcome,
+		&submit.generation, &submit.id, &submit.digest, &submit.firstSent, &submit.lastSent, &submit.outcome)
+	if err != nil {
+		return r, false, err
+	}
+	if _, err := pipeline.ParseStage(string(r.Stage)); err != nil {
+		return r, false, fmt.Errorf("ledger row %d: %w", r.ID, err)
+	}
+	if r.Account, err = pipeline.ParseAccount(chainID); err != nil {
+		return r, false, fmt.Errorf("ledger row %d: account %q: %w", r.ID, chainID, err)
+	}
+	r.ChallengeAt = fromMicros(challengeAt)
+	r.AcceptedAt = time.UnixMicro(acceptedAt).UTC()
+	r.UpdatedAt = time.UnixMicro(updatedAt).UTC()
+	if r.CreateKey, err = create.key(pipeline.OpCreate); err != nil {
+		return r, false, fmt.Errorf("ledger row %d: %w", r.ID, err)
+	}
+	if r.SubmitKey, err = submit.key(pipeline.OpSubmit); err != nil {
+		return r, false, fmt.Errorf("ledger row %d: %w", r.ID, err)
+	}
+	return r, claims, nil
+}
+
+// scannedKey is a key as an outer join gives it: all NULL when there is none.
+type scannedKey struct {
+	generation          sql.NullInt64
+	id, outcome         sql.NullString
+	digest              []byte
+	firstSent, lastSent sql.NullInt64
+}
+
+func (k scannedKey) key(operation pipeline.Operation) (pipeline.Key, error) {
+	if !k.id.Valid {
+		return pipeline.Key{}, nil
+	}
+	id, err := uuid.Parse(k.id.String)
+	if err != nil {
+		return pipeline.Key{}, fmt.Errorf("%s key %q: %w", operation, k.id.String, err)
+	}
+	key := pipeline.Key{
+		Operation:  operation,
+		Generation: int(k.generation.Int64),
+		ID:         id,
+		FirstSent:  fromMicros(k.firstSent),
+		LastSent:   fromMicros(k.lastSent),
+		Outcome:    pipeline.KeyOutcome(k.outcome.String),
+	}
+	copy(key.Digest[:], k.digest)
+	return key, nil
+}
+
+// micros is how a time is stored: microseconds since 1970, NULL for the zero time.
+func micros(t time.Time) sql.NullInt64 {
+	if t.IsZero() {
+		return sql.NullInt64{}
+	}
+	return sql.NullInt64{Int64: t.UnixMicro(), Valid: true}
+}
+
+func fromMicros(n sql.NullInt64) time.Time {
+	if !n.Valid {
+		return time.Time{}
+	}
+	return time.UnixMicro(n.Int64).UTC()
+}

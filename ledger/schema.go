@@ -1,0 +1,205 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"embed"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+)
+
+// applicationID marks the file as ours in SQLite's header: "PURS".
+const applicationID = 0x50555253
+
+//go:embed migrations/*.sql
+var embedded embed.FS
+
+// migration is one step of the schema; the number in its file name is the schema it leads to.
+type migration struct {
+	version int
+	name    string
+	script  string
+}
+
+// readMigrations reads 0001_….sql, 0002_….sql, … from dir; a gap in the numbers is an error.
+func readMigrations(files fs.FS) ([]migration, error) {
+	names, err := fs.Glob(files, "migrations/*.sql")
+	if err != nil {
+		return nil, err
+	}
+	steps := make([]migration, 0, len(names))
+	for i, name := range names { // Glob sorts
+		base := strings.TrimPrefix(name, "migrations/")
+		number, _, _ := strings.Cut(base, "_")
+		version, err := strconv.Atoi(number)
+		if err != nil || version != i+1 || len(number) != 4 {
+			return nil, fmt.Errorf("migration %s: want number %04d", base, i+1)
+		}
+		script, err := fs.ReadFile(files, name)
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, migration{version: version, name: base, script: string(script)})
+	}
+	return steps, nil
+}
+
+// connector opens SQLite connections without a name in database/sql's global registry.
+type connector struct {
+	dsn    string
+	driver *sqlite3.SQLiteDriver
+}
+
+func (c connector) Connect(context.Context) (driver.Conn, error) { return c.driver.Open(c.dsn) }
+func (c connector) Driver() driver.Driver                        { return c.driver }
+
+// openDB opens path (absolute) with mode ro or rw; pragmas are set on every connection and must not write.
+func openDB(path, mode string, pragmas ...string) *sql.DB {
+	// Five seconds are for the moments in which another program checkpoints or recovers; a ledger is not shared.
+	uri := url.URL{Scheme: "file", Path: path, RawQuery: "mode=" + mode + "&_busy_timeout=5000"}
+	return sql.OpenDB(connector{dsn: uri.String(), driver: &sqlite3.SQLiteDriver{
+		ConnectHook: func(conn *sqlite3.SQLiteConn) error {
+			for _, pragma := range pragmas {
+				if _, err := conn.Exec("PRAGMA "+pragma, nil); err != nil {
+					return fmt.Errorf("PRAGMA %s: %w", pragma, err)
+				}
+			}
+			return nil
+		},
+	}})
+}
+
+// execer is the writing connection.
+type execer interface {
+	source
+	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
+}
+
+// identify reads what kind of file this is and touches nothing. The schema of a new file is 0.
+func identify(ctx context.Context, db source, path string) (schema int, err error) {
+	var id uint32
+	var objects int
+	row := db.QueryRowContext(ctx, `SELECT a.application_id, u.user_version, (SELECT count(*) FROM sqlite_schema)
+		FROM pragma_application_id a, pragma_user_version u`)
+	if err := row.Scan(&id, &schema, &objects); err != nil {
+		return 0, err
+	}
+	switch {
+	case id == applicationID:
+		return schema, nil
+	case id == 0 && schema == 0 && objects == 0:
+		return 0, nil // made by us and then interrupted, or put there empty
+	}
+	return 0, &ForeignError{Path: path, ApplicationID: id}
+}
+
+// checkSchema refuses a ledger that a newer program has written.
+func checkSchema(ctx context.Context, db source, path string, have, known int) error {
+	if have <= known {
+		return nil
+	}
+	newer := &SchemaError{Path: path, Have: have, Known: known}
+	// The newer program may have changed this table too; then its name stays unknown.
+	_ = db.QueryRowContext(ctx, `SELECT program FROM migrations ORDER BY version DESC LIMIT 1`).Scan(&newer.Program)
+	return newer
+}
+
+// migrate brings the schema from have to the newest, each step in a transaction of its own.
+func migrate(ctx context.Context, conn execer, have int, steps []migration, program string, now time.Time) error {
+	for _, step := range steps {
+		if step.version <= have {
+			continue
+		}
+		script := fmt.Sprintf("BEGIN IMMEDIATE;\n%s\nPRAGMA user_version = %d;", step.script, step.version)
+		_, err := conn.ExecContext(ctx, script)
+		if err == nil {
+			_, err = conn.ExecContext(ctx, `INSERT INTO migrations (version, program, applied_at) VALUES (?, ?, ?)`,
+				step.version, program, now.UnixMicro())
+		}
+		if err == nil {
+			_, err = conn.ExecContext(ctx, `COMMIT`)
+		}
+		if err != nil {
+			// After some errors SQLite has rolled back already, and then this one fails.
+			_, _ = conn.ExecContext(context.WithoutCancel(ctx), `ROLLBACK`)
+			return fmt.Errorf("migration %s: %w", step.name, err)
+		}
+	}
+	return nil
+}
+
+// checkIntegrity reads the whole file. After a clean stop it checks the structure of tables and indexes; after a
+// crash also that every index agrees with its table, which takes about twice as long.
+func checkIntegrity(ctx context.Context, db source, path string, clean bool) error {
+	check := "integrity_check"
+	if clean {
+		check = "quick_check"
+	}
+	var answer string
+	if err := db.QueryRowContext(ctx, "PRAGMA "+check+"(1)").Scan(&answer); err != nil {
+		return err
+	}
+	if answer != "ok" {
+		return &CorruptError{Path: path, Detail: strings.TrimSpace(strings.ReplaceAll(answer, "\n", " "))}
+	}
+	return nil
+}
+
+// The keys of meta.
+const (
+	metaHost  = "api_host"
+	metaKeyID = "api_key_id"
+	metaClean = "clean" // "1" while no process has the ledger open
+)
+
+// bind ties a new ledger to its environment.
+func bind(ctx context.Context, conn execer, given Environment) error {
+	_, err := conn.ExecContext(ctx, `INSERT INTO meta (key, value) VALUES (?, ?), (?, ?) ON CONFLICT DO NOTHING`,
+		metaHost, given.APIHost, metaKeyID, given.APIKeyID)
+	return err
+}
+
+// checkEnvironment holds a known ledger to its environment (rule 12). One that is bound to nothing was interrupted
+// while it was made.
+func checkEnvironment(ctx context.Context, db source, path string, given Environment) error {
+	stored, err := readEnvironment(ctx, db)
+	if err != nil {
+		return err
+	}
+	if stored != (Environment{}) && stored != given {
+		return &EnvironmentError{Path: path, Ledger: stored, Given: given}
+	}
+	return nil
+}
+
+func readEnvironment(ctx context.Context, db source) (Environment, error) {
+	host, err := readMeta(ctx, db, metaHost)
+	if err != nil {
+		return Environment{}, err
+	}
+	keyID, err := readMeta(ctx, db, metaKeyID)
+	return Environment{APIHost: host, APIKeyID: keyID}, err
+}
+
+func readMeta(ctx context.Context, db source, key string) (string, error) {
+	var value string
+	err := db.QueryRowContext(ctx, `SELECT value FROM meta WHERE key = ?`, key).Scan(&value)
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return value, err
+}
+
+func writeMeta(ctx context.Context, conn execer, key, value string) error {
+	_, err := conn.ExecContext(ctx,
+		`INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT DO UPDATE SET value = excluded.value`, key, value)
+	return err
+}

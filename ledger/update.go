@@ -1,0 +1,137 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/mattn/go-sqlite3"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// A key that was recorded is never unrecorded: without one in the record, the row keeps the one it has.
+const updateQuery = `UPDATE rows SET version = version + 1, stage = ?, class = ?, reason = ?, customer_id = ?,
+	partner_status = ?, challenge = ?, challenge_at = ?, external_tx_id = ?, signature = ?, refusals = ?, attempts = ?,
+	already_onboarded = ?, create_generation = coalesce(?, create_generation),
+	submit_generation = coalesce(?, submit_generation), updated_at = ?
+	WHERE id = ? AND version = ? AND instr(?, ',' || stage || ',')`
+
+const versionOfQuery = `SELECT stage, version FROM rows WHERE id = ?`
+
+// Nothing is written when nothing changed: most updates come with a key that an earlier one has stored. That a key
+// keeps its id and payload is the table's own trigger's business.
+const putKeyQuery = `INSERT INTO keys (row_id, operation, generation, id, digest, first_sent, last_sent, outcome)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET id = excluded.id, digest = excluded.digest,
+	first_sent = excluded.first_sent, last_sent = excluded.last_sent, outcome = excluded.outcome
+	WHERE (id, digest, first_sent, last_sent, outcome) IS NOT
+	(excluded.id, excluded.digest, excluded.first_sent, excluded.last_sent, excluded.outcome)`
+
+// Update implements pipeline.Ledger. Import, file and line are Accept's to change, and UpdatedAt is the transaction's
+// time: what next says of them is not stored, nor is its pair. A settled row is not updated, it is restarted by
+// Accept: *StepError, as for every step that the state machine does not know. *KeyError when a key's generation is
+// known with another payload.
+func (l *Ledger) Update(ctx context.Context, next pipeline.Record) (int64, error) {
+	from := stagesBefore(next.Stage)
+	err := l.writer.do(ctx, 1, func(t *tx) error {
+		result, err := t.update.ExecContext(t.ctx, string(next.Stage), next.Class, next.Reason, next.CustomerID,
+			next.PartnerStatus, next.Challenge, micros(next.ChallengeAt), next.ExternalTxID, next.Signature,
+			next.Refusals, next.Attempts, next.AlreadyOnboarded, generation(next.CreateKey), generation(next.SubmitKey),
+			t.now.UnixMicro(), next.ID, next.Version, from)
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); err != nil {
+			return err
+		} else if n == 0 {
+			return t.whyNotUpdated(next)
+		}
+		if err := t.storeKey(next.ID, pipeline.OpCreate, next.CreateKey); err != nil {
+			return err
+		}
+		return t.storeKey(next.ID, pipeline.OpSubmit, next.SubmitKey)
+	})
+	if err != nil {
+		return 0, translate(l.path, err)
+	}
+	return next.Version + 1, nil
+}
+
+// stagesBefore lists the stages from which an update may come, as updateQuery wants them. The way back from the end is
+// Accept's: it has to look at the claims.
+func stagesBefore(next pipeline.Stage) string {
+	var b strings.Builder
+	b.WriteByte(',')
+	for _, stage := range pipeline.Stages() {
+		if !stage.Terminal() && stage.CanBecome(next) {
+			b.WriteString(string(stage))
+			b.WriteByte(',')
+		}
+	}
+	return b.String()
+}
+
+func (t *tx) whyNotUpdated(next pipeline.Record) error {
+	var stage pipeline.Stage
+	var version int64
+	err := t.versionOf.QueryRowContext(t.ctx, next.ID).Scan(&stage, &version)
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return fmt.Errorf("row %d: %w", next.ID, ErrNotFound)
+	case err != nil:
+		return err
+	case version != next.Version:
+		return fmt.Errorf("row %d is at version %d, not %d: %w", next.ID, version, next.Version, pipeline.ErrStale)
+	}
+	return &StepError{ID: next.ID, From: stage, To: next.Stage}
+}
+
+// generation is NULL for a key that is not there yet.
+func generation(key pipeline.Key) sql.NullInt64 {
+	return sql.NullInt64{Int64: int64(key.Generation), Valid: !key.IsZero()}
+}
+
+func (t *tx) storeKey(id int64, operation pipeline.Operation, key pipeline.Key) error {
+	if key.IsZero() {
+		return nil
+	}
+	if key.Operation != operation {
+		return fmt.Errorf("row %d: the %s key is one of operation %q", id, operation, key.Operation)
+	}
+	_, err := t.putKey.ExecContext(t.ctx, id, string(operation), key.Generation, key.ID.String(), key.Digest[:],
+		micros(key.FirstSent), micros(key.LastSent), string(key.Outcome))
+	var lite sqlite3.Error
+	if errors.As(err, &lite) && lite.ExtendedCode == sqlite3.ErrConstraintTrigger {
+		return &KeyError{ID: id, Operation: operation, Generation: key.Generation}
+	}
+	return err
+}
+
+const partnerStatusQuery = `UPDATE rows SET partner_status = ?, version = version + 1, updated_at = ?
+	WHERE id = ? AND partner_status <> ?`
+
+// SetPartnerStatus records the partner's status of a row's customer and leaves the stage as it is, which may be
+// terminal: that is how `consumer reconcile` keeps the status of onboarded rows. A status that is known already
+// changes nothing; a new one makes the row's version grow, so that a worker that has it in hand reads it again.
+// ErrNotFound when there is no such row.
+func (l *Ledger) SetPartnerStatus(ctx context.Context, id int64, status string) error {
+	err := l.writer.do(ctx, 1, func(t *tx) error {
+		result, err := t.partnerStatus.ExecContext(t.ctx, status, t.now.UnixMicro(), id, status)
+		if err != nil {
+			return err
+		}
+		if n, err := result.RowsAffected(); err != nil || n > 0 {
+			return err
+		}
+		var stage string
+		var version int64
+		err = t.versionOf.QueryRowContext(t.ctx, id).Scan(&stage, &version)
+		if errors.Is(err, sql.ErrNoRows) {
+			return fmt.Errorf("row %d: %w", id, ErrNotFound)
+		}
+		return err
+	})
+	return translate(l.path, err)
+}

@@ -1,0 +1,198 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+func TestUpdateStoresTheWholeRecord(t *testing.T) {
+	l, o := openTest(t)
+	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	at := o.Now().Add(1234567 * time.Microsecond)
+	r = advance(t, l, r, pipeline.Creating, func(r *pipeline.Record) { r.CreateKey = createKey(0, at) })
+	r = advance(t, l, r, pipeline.Challenged, func(r *pipeline.Record) {
+		r.CustomerID, r.PartnerStatus = "c1", "initiating"
+		r.Challenge, r.ChallengeAt = "line one\nline two", at
+		r.CreateKey.Outcome, r.CreateKey.LastSent = pipeline.KeySettled, at.Add(time.Second)
+	})
+	r = advance(t, l, r, pipeline.Signing, func(r *pipeline.Record) { r.ExternalTxID = "tx" })
+	r = advance(t, l, r, pipeline.Submitting, func(r *pipeline.Record) {
+		r.Signature, r.Refusals, r.Attempts = "0xsig", 1, 2
+		r.SubmitKey = testKey(pipeline.OpSubmit, 3, at)
+	})
+	if got := get(t, l, r.Row); !reflect.DeepEqual(got, r) {
+		t.Errorf("got %+v\nwant %+v", got, r)
+	}
+	r = advance(t, l, r, pipeline.Onboarded, func(r *pipeline.Record) { r.AlreadyOnboarded = true })
+	if got := get(t, l, r.Row); !reflect.DeepEqual(got, r) {
+		t.Errorf("got %+v\nwant %+v", got, r)
+	}
+}
+
+func TestUpdateTimestampIsTheTransactions(t *testing.T) {
+	c := newClock()
+	o := testOptions(filepath.Join(t.TempDir(), "ledger.db"))
+	o.Now = c.Now
+	l := reopen(t, o)
+	accepted := c.Now()
+	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	c.advance(-time.Hour) // clocks step back, too
+	advance(t, l, r, pipeline.Creating, func(r *pipeline.Record) { r.UpdatedAt, r.AcceptedAt = time.Time{}, time.Time{} })
+	got := get(t, l, r.Row)
+	if !got.UpdatedAt.Equal(accepted.Add(-time.Hour)) || !got.AcceptedAt.Equal(accepted) {
+		t.Errorf("updated %v, accepted %v", got.UpdatedAt, got.AcceptedAt)
+	}
+}
+
+func TestUpdateIsCompareAndSet(t *testing.T) {
+	l, _ := openTest(t)
+	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	moved := advance(t, l, r, pipeline.Creating, nil)
+	stale := r
+	stale.Stage, stale.Class = pipeline.Failed, "stale"
+	if _, err := l.Update(t.Context(), stale); !errors.Is(err, pipeline.ErrStale) {
+		t.Errorf("stale update: %v", err)
+	}
+	moved.Version++
+	if _, err := l.Update(t.Context(), moved); !errors.Is(err, pipeline.ErrStale) {
+		t.Errorf("update from the future: %v", err)
+	}
+	moved.ID = 77
+	if _, err := l.Update(t.Context(), moved); !errors.Is(err, ErrNotFound) {
+		t.Errorf("unknown row: %v", err)
+	}
+	if got := get(t, l, r.Row); got.Stage != pipeline.Creating || got.Version != 2 || got.Class != "" {
+		t.Errorf("got %+v", got)
+	}
+}
+
+// Every step that the state machine knows is stored and every other is refused, except that the way back from the end
+// is Accept's alone.
+func TestUpdateKnowsTheSteps(t *testing.T) {
+	l, _ := openTest(t)
+	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	for _, from := range pipeline.Stages() {
+		for _, to := range append(pipeline.Stages(), "sleeping") {
+			execSQL(t, l, `UPDATE rows SET stage = ?, version = 1 WHERE id = ?`, string(from), r.ID)
+			next := r
+			next.Stage, next.Version = to, 1
+			version, err := l.Update(t.Context(), next)
+			if !from.Terminal() && from.CanBecome(to) {
+				if err != nil || version != 2 {
+					t.Errorf("%s to %s: version %d, %v", from, to, version, err)
+				}
+				continue
+			}
+			var step *StepError
+			if !errors.As(err, &step) || *step != (StepError{ID: r.ID, From: from, To: to}) {
+				t.Errorf("%s to %s: %v, want a StepError", from, to, err)
+			}
+		}
+	}
+}
+
+// A later import of a row under way changes where it comes from, and the worker that has it goes on undisturbed.
+func TestUpdateLeavesTheImportToAccept(t *testing.T) {
+	l, _ := openTest(t)
+	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	later := testRow(1, "i2")
+	later.File, later.Line = "more.csv", 7
+	if again := acceptOne(t, l, later, pipeline.Open); again.Version != r.Version || again.Row != later {
+		t.Errorf("later import: %+v", again)
+	}
+	advance(t, l, r, pipeline.Creating, nil)
+	if got := get(t, l, r.Row); got.Row != later || got.Stage != pipeline.Creating {
+		t.Errorf("got %+v", got)
+	}
+}
+
+func TestKeysAreKept(t *testing.T) {
+	l, o := openTest(t)
+	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	first, second := createKey(0, o.Now()), createKey(1, o.Now().Add(time.Minute))
+	r = advance(t, l, r, pipeline.Creating, func(r *pipeline.Record) { r.CreateKey = first })
+	first.Outcome, first.LastSent = pipeline.KeyAnswered, o.Now().Add(time.Second)
+	r = advance(t, l, r, pipeline.Creating, func(r *pipeline.Record) { r.CreateKey = first })
+	r = advance(t, l, r, pipeline.Creating, func(r *pipeline.Record) { r.CreateKey = second })
+	submit := testKey(pipeline.OpSubmit, 0, o.Now())
+	r = advance(t, l, r, pipeline.Challenged, func(r *pipeline.Record) { r.SubmitKey = submit })
+	keys, err := l.Keys(t.Context(), r.ID)
+	if want := []pipeline.Key{first, second, submit}; err != nil || !reflect.DeepEqual(keys, want) {
+		t.Errorf("got %+v, %v; want %+v", keys, err, want)
+	}
+	// A record without keys does not take them back.
+	r = advance(t, l, r, pipeline.Challenged, func(r *pipeline.Record) {
+		r.CreateKey, r.SubmitKey = pipeline.Key{}, pipeline.Key{}
+	})
+	if got := get(t, l, r.Row); got.CreateKey != second || got.SubmitKey != submit {
+		t.Errorf("got %+v and %+v", got.CreateKey, got.SubmitKey)
+	}
+}
+
+// The partner answers 422 to a key with another payload, so the ledger never records one.
+func TestAKeysPayloadNeverChanges(t *testing.T) {
+	l, o := openTest(t)
+	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	r = advance(t, l, r, pipeline.Creating, func(r *pipeline.Record) { r.CreateKey = createKey(0, o.Now()) })
+	for name, spoil := range map[string]func(*pipeline.Key){
+		"digest": func(k *pipeline.Key) { k.Digest[0]++ },
+		"id":     func(k *pipeline.Key) { k.ID[0]++ },
+	} {
+		next := r
+		next.Class = "spoiled"
+		spoil(&next.CreateKey)
+		_, err := l.Update(t.Context(), next)
+		var key *KeyError
+		if !errors.As(err, &key) || *key != (KeyError{ID: r.ID, Operation: pipeline.OpCreate}) {
+			t.Errorf("%s: %v, want a KeyError", name, err)
+		}
+	}
+	wrong := r
+	wrong.SubmitKey = createKey(0, o.Now())
+	if _, err := l.Update(t.Context(), wrong); err == nil {
+		t.Error("a create key was stored as submit key")
+	}
+	if got := get(t, l, r.Row); !reflect.DeepEqual(got, r) {
+		t.Errorf("half an update was kept: %+v, want %+v", got, r)
+	}
+}
+
+func TestSetPartnerStatus(t *testing.T) {
+	l, _ := openTest(t)
+	r := settle(t, l, acceptOne(t, l, testRow(1, "i1"), pipeline.Open), pipeline.Onboarded, "c1")
+	for range 2 {
+		if err := l.SetPartnerStatus(t.Context(), r.ID, "rejected"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := get(t, l, r.Row)
+	if got.PartnerStatus != "rejected" || got.Stage != pipeline.Onboarded || got.Version != r.Version+1 {
+		t.Errorf("got %+v", got)
+	}
+	if err := l.SetPartnerStatus(t.Context(), 77, "active"); !errors.Is(err, ErrNotFound) {
+		t.Errorf("unknown row: %v", err)
+	}
+}
+
+func TestEndedContextWritesNothing(t *testing.T) {
+	l, _ := openTest(t)
+	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	r.Stage = pipeline.Creating
+	if _, err := l.Update(ctx, r); !errors.Is(err, context.Canceled) {
+		t.Errorf("Update: %v", err)
+	}
+	if _, err := l.Accept(ctx, []pipeline.Row{testRow(2, "i1")}); !errors.Is(err, context.Canceled) {
+		t.Errorf("Accept: %v", err)
+	}
+	if got := get(t, l, r.Row); got.Version != 1 {
+		t.Errorf("got %+v", got)
+	}
+}

@@ -1,0 +1,235 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mattn/go-sqlite3"
+)
+
+// maxGroup bounds what one transaction takes along, in rows, so that nobody waits long for a commit. A single call may
+// be heavier; it then goes alone.
+const maxGroup = 2048
+
+// An operation is either waiting, begun by the writer, or given up by its caller; the last two exclude each other.
+const (
+	opWaiting int32 = iota
+	opBegun
+	opGivenUp
+)
+
+// operation is one call that writes.
+type operation struct {
+	ctx    context.Context
+	weight int // in rows
+	run    func(*tx) error
+	state  atomic.Int32
+	done   chan struct{} // closed when err is final
+	err    error
+}
+
+// tx is what an operation sees of the transaction it shares.
+type tx struct {
+	*statements
+	ctx context.Context // without end: a statement is never interrupted half-way
+	now time.Time       // the transaction's timestamp, whole microseconds, UTC
+}
+
+// writer owns the writing connection. Its goroutine takes whatever is waiting, runs it in one transaction and
+// commits once; while the disk syncs, the next group gathers. When nothing waits, an operation starts at once.
+type writer struct {
+	ctx   context.Context
+	conn  *sql.Conn
+	stmts *statements
+	now   func() time.Time
+	hook  func(string)
+	// suspect is set when SQLite has failed in a way that the next open should look into.
+	suspect atomic.Bool
+
+	mu      sync.Mutex
+	waiting []*operation
+	wake    *sync.Cond
+	closed  bool
+	stopped chan struct{}
+}
+
+func startWriter(ctx context.Context, conn *sql.Conn, now func() time.Time, hook func(string)) (*writer, error) {
+	stmts, err := prepareStatements(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	if hook == nil {
+		hook = func(string) {}
+	}
+	w := &writer{ctx: ctx, conn: conn, stmts: stmts, now: now, hook: hook, stopped: make(chan struct{})}
+	w.wake = sync.NewCond(&w.mu)
+	go w.loop()
+	return w, nil
+}
+
+// do runs an operation and returns when it is durable, or has failed and left nothing behind. When ctx ends before
+// the operation is begun, it never will be; after that, do waits for the outcome.
+func (w *writer) do(ctx context.Context, weight int, run func(*tx) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	op := &operation{ctx: ctx, weight: weight, run: run, done: make(chan struct{})}
+	w.mu.Lock()
+	if w.closed {
+		w.mu.Unlock()
+		return ErrClosed
+	}
+	w.waiting = append(w.waiting, op)
+	w.wake.Signal()
+	w.mu.Unlock()
+
+	select {
+	case <-op.done:
+	case <-ctx.Done():
+		if op.state.CompareAndSwap(opWaiting, opGivenUp) {
+			return ctx.Err()
+		}
+		<-op.done
+	}
+	return op.err
+}
+
+// stop lets the writer finish what is waiting and waits for it.
+func (w *writer) stop() {
+	w.mu.Lock()
+	w.closed = true
+	w.wake.Signal()
+	w.mu.Unlock()
+	<-w.stopped
+}
+
+func (w *writer) loop() {
+	defer close(w.stopped)
+	for {
+		group := w.gather()
+		if group == nil {
+			return
+		}
+		w.commit(group)
+	}
+}
+
+// gather blocks until something waits, and takes as much of it as fits one transaction, in order; nil when there will
+// be no more.
+func (w *writer) gather() []*operation {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for len(w.waiting) == 0 {
+		if w.closed {
+			return nil
+		}
+		w.wake.Wait()
+	}
+	n, weight := 0, 0
+	for n < len(w.waiting) && (n == 0 || weight+w.waiting[n].weight <= maxGroup) {
+		weight += w.waiting[n].weight
+		n++
+	}
+	group := w.waiting[:n:n]
+	w.waiting = w.waiting[n:]
+	if len(w.waiting) == 0 {
+		w.waiting = nil
+	}
+	return group
+}
+
+// commit runs a group in one transaction and tells each caller how it ended.
+func (w *writer) commit(group []*operation) {
+	begun := make([]*operation, 0, len(group))
+	for _, op := range group {
+		if op.state.CompareAndSwap(opWaiting, opBegun) {
+			begun = append(begun, op)
+		}
+	}
+	if len(begun) == 0 {
+		return
+	}
+	if err := w.transact(begun); err != nil {
+		for _, op := range begun {
+			op.err = err // also of those that had failed for themselves: their reason may be gone with the group
+		}
+	}
+	for _, op := range begun {
+		close(op.done)
+	}
+}
+
+// transact returns an error when the whole group failed; the error of an operation that failed alone is in the
+// operation.
+func (w *writer) transact(group []*operation) error {
+	if _, err := w.stmts.begin.ExecContext(w.ctx); err != nil {
+		return w.failed(err)
+	}
+	// time.Time drops its monotonic reading here and compares equal to what is read back.
+	t := &tx{statements: w.stmts, ctx: w.ctx, now: time.UnixMicro(w.now().UnixMicro()).UTC()}
+	for _, op := range group {
+		if err := w.run(t, op, len(group) > 1); err != nil {
+			_, _ = w.stmts.rollback.ExecContext(w.ctx) // fails when SQLite has rolled back by itself
+			return w.failed(err)
+		}
+	}
+	if len(group) == 1 && group[0].err != nil {
+		if _, err := w.stmts.rollback.ExecContext(w.ctx); err != nil {
+			return w.failed(err)
+		}
+		return nil
+	}
+	w.hook("ledger.before-commit")
+	if _, err := w.stmts.commit.ExecContext(w.ctx); err != nil {
+		_, _ = w.stmts.rollback.ExecContext(w.ctx)
+		return w.failed(err)
+	}
+	w.hook("ledger.after-commit")
+	return nil
+}
+
+// run runs one operation within a savepoint, so that it can fail without spoiling its neighbours; alone in its
+// transaction it needs none. Only an error that concerns the transaction is returned.
+func (w *writer) run(t *tx, op *operation, savepoint bool) error {
+	if !savepoint {
+		op.err = op.run(t)
+		return breaksTransaction(op.err)
+	}
+	if _, err := w.stmts.savepoint.ExecContext(w.ctx); err != nil {
+		return err
+	}
+	op.err = op.run(t)
+	if op.err != nil {
+		if err := breaksTransaction(op.err); err != nil {
+			return err
+		}
+		if _, err := w.stmts.rollbackTo.ExecContext(w.ctx); err != nil {
+			return err
+		}
+	}
+	_, err := w.stmts.releasePoint.ExecContext(w.ctx)
+	return err
+}
+
+// breaksTransaction returns err if it comes from SQLite and is no broken constraint: after a full disk, an I/O error
+// or memory running out, SQLite may have rolled back the whole transaction, and nothing more may be added to it
+// (sqlite.org/lang_transaction.html, section 3.1).
+func breaksTransaction(err error) error {
+	var lite sqlite3.Error
+	if errors.As(err, &lite) && lite.Code != sqlite3.ErrConstraint {
+		return err
+	}
+	return nil
+}
+
+func (w *writer) failed(err error) error {
+	var lite sqlite3.Error
+	if errors.As(err, &lite) && lite.Code != sqlite3.ErrBusy {
+		w.suspect.Store(true)
+	}
+	return err
+}

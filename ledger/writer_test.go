@@ -1,0 +1,264 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// held is a ledger whose commits wait for the test.
+type held struct {
+	*Ledger
+	commits int
+	hold    bool
+	arrived chan struct{} // receives when a held commit has come
+	release chan struct{}
+}
+
+func openHeld(t *testing.T) *held {
+	h := &held{arrived: make(chan struct{}), release: make(chan struct{})}
+	o := testOptions(filepath.Join(t.TempDir(), "ledger.db"))
+	o.Hook = func(point string) { // in the writer's goroutine
+		if point != "ledger.before-commit" {
+			return
+		}
+		h.commits++
+		if h.hold {
+			h.hold = false
+			h.arrived <- struct{}{}
+			<-h.release
+		}
+	}
+	l, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Ledger = l
+	return h
+}
+
+// While one commit is on its way to the disk, whatever comes gathers, and shares the next one.
+func TestGroupCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := openHeld(t)
+		defer h.Close()
+		const workers = 100
+		records := make([]pipeline.Record, workers)
+		for i := range records {
+			records[i] = acceptOne(t, h.Ledger, testRow(i, "i1"), pipeline.Open)
+		}
+		h.commits, h.hold = 0, true
+		var wg sync.WaitGroup
+		wg.Go(func() { acceptOne(t, h.Ledger, testRow(workers, "i1"), pipeline.Open) })
+		<-h.arrived
+		for _, r := range records {
+			wg.Go(func() { advance(t, h.Ledger, r, pipeline.Creating, nil) })
+		}
+		synctest.Wait() // all are in the queue
+		h.release <- struct{}{}
+		wg.Wait()
+		if h.commits != 2 {
+			t.Errorf("%d commits, want 2", h.commits)
+		}
+	})
+}
+
+// In a shared transaction, a call that fails takes nothing with it and leaves nothing behind.
+func TestOneFailureDoesNotSpoilTheGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := openHeld(t)
+		defer h.Close()
+		good := acceptOne(t, h.Ledger, testRow(1, "i1"), pipeline.Open)
+		stale := acceptOne(t, h.Ledger, testRow(2, "i1"), pipeline.Open)
+		keyed := advance(t, h.Ledger, acceptOne(t, h.Ledger, testRow(3, "i1"), pipeline.Open), pipeline.Creating,
+			func(r *pipeline.Record) { r.CreateKey = createKey(0, r.AcceptedAt) })
+		last := acceptOne(t, h.Ledger, testRow(4, "i1"), pipeline.Open)
+
+		h.hold = true
+		var wg sync.WaitGroup
+		wg.Go(func() { acceptOne(t, h.Ledger, testRow(5, "i1"), pipeline.Open) })
+		<-h.arrived
+		update := func(r pipeline.Record) (err error) {
+			_, err = h.Update(t.Context(), r)
+			return err
+		}
+		var errs [4]error
+		start := func(i int, r pipeline.Record) {
+			wg.Go(func() { errs[i] = update(r) })
+			synctest.Wait()
+		}
+		good.Stage, last.Stage = pipeline.Creating, pipeline.Creating
+		stale.Stage = pipeline.Creating
+		stale.Version = 9
+		keyed.Class = "changed"
+		keyed.CreateKey.Digest[0]++ // fails after the row was written
+		start(0, good)
+		start(1, stale)
+		start(2, keyed)
+		start(3, last)
+		h.release <- struct{}{}
+		wg.Wait()
+
+		var key *KeyError
+		if errs[0] != nil || !errors.Is(errs[1], pipeline.ErrStale) || !errors.As(errs[2], &key) || errs[3] != nil {
+			t.Errorf("errors %v", errs)
+		}
+		for _, c := range []struct {
+			row     pipeline.Row
+			version int64
+		}{{good.Row, 2}, {stale.Row, 1}, {keyed.Row, 2}, {last.Row, 2}} {
+			if r := get(t, h.Ledger, c.row); r.Version != c.version || r.Class != "" {
+				t.Errorf("%s: %+v, want version %d", c.row.Where(), r, c.version)
+			}
+		}
+	})
+}
+
+// When the commit itself fails, nobody is told that anything was stored, and nothing was; then work goes on.
+func TestFailedCommitFailsTheGroup(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := openHeld(t)
+		defer h.Close()
+		r := acceptOne(t, h.Ledger, testRow(1, "i1"), pipeline.Open)
+		h.hold = true
+		var wg sync.WaitGroup
+		wg.Go(func() { acceptOne(t, h.Ledger, testRow(2, "i1"), pipeline.Open) })
+		<-h.arrived
+		var updateErr, brokenErr error
+		wg.Go(func() {
+			next := r
+			next.Stage = pipeline.Creating
+			_, updateErr = h.Update(t.Context(), next)
+		})
+		wg.Go(func() { // a foreign key that is only looked at on commit
+			brokenErr = h.writer.do(t.Context(), 1, func(tx *tx) error {
+				_, err := h.conn.ExecContext(tx.ctx, `PRAGMA defer_foreign_keys = ON;
+					INSERT INTO row_imports (row_id, import_id) VALUES (4711, 'i')`)
+				return err
+			})
+		})
+		synctest.Wait()
+		h.release <- struct{}{}
+		wg.Wait()
+		if updateErr == nil || brokenErr == nil {
+			t.Fatalf("errors %v and %v, want two", updateErr, brokenErr)
+		}
+		if got := get(t, h.Ledger, r.Row); got.Version != 1 {
+			t.Errorf("got %+v", got)
+		}
+		advance(t, h.Ledger, r, pipeline.Creating, nil)
+	})
+}
+
+// A call whose context ends while it waits for its turn is taken out; one that has begun is waited for.
+func TestCancelledWhileWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := openHeld(t)
+		defer h.Close()
+		waiting := acceptOne(t, h.Ledger, testRow(1, "i1"), pipeline.Open)
+		ctx, cancel := context.WithCancel(t.Context())
+		h.hold = true
+		var wg sync.WaitGroup
+		var begunErr, waitingErr error
+		wg.Go(func() { _, begunErr = h.Accept(ctx, []pipeline.Row{testRow(2, "i1")}) })
+		<-h.arrived
+		wg.Go(func() {
+			next := waiting
+			next.Stage = pipeline.Creating
+			_, waitingErr = h.Update(ctx, next)
+		})
+		synctest.Wait()
+		cancel()
+		synctest.Wait()
+		if !errors.Is(waitingErr, context.Canceled) {
+			t.Errorf("waiting: %v", waitingErr)
+		}
+		h.release <- struct{}{}
+		wg.Wait()
+		if begunErr != nil {
+			t.Errorf("begun: %v", begunErr)
+		}
+		get(t, h.Ledger, testRow(2, "i1"))
+		if got := get(t, h.Ledger, waiting.Row); got.Version != 1 {
+			t.Errorf("got %+v", got)
+		}
+	})
+}
+
+// Close lets everybody finish who was there before it.
+func TestCloseWaitsForQueuedWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := openHeld(t)
+		h.hold = true
+		var wg sync.WaitGroup
+		wg.Go(func() { acceptOne(t, h.Ledger, testRow(1, "i1"), pipeline.Open) })
+		<-h.arrived
+		wg.Go(func() { acceptOne(t, h.Ledger, testRow(2, "i1"), pipeline.Open) })
+		synctest.Wait()
+		wg.Go(func() {
+			if err := h.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		h.release <- struct{}{}
+		wg.Wait()
+		if h.commits != 2 {
+			t.Errorf("%d commits, want 2", h.commits)
+		}
+	})
+}
+
+// 256 workers fight over few rows: every version is reached exactly once.
+func TestCompareAndSetUnderContention(t *testing.T) {
+	l, _ := openTest(t)
+	const workers, rows, each = 256, 16, 5
+	ids := make([]pipeline.Record, rows)
+	for i := range ids {
+		ids[i] = advance(t, l, acceptOne(t, l, testRow(i, "i1"), pipeline.Open), pipeline.Creating, nil)
+	}
+	var mu sync.Mutex
+	reached := make(map[[2]int64]int)
+	var wg sync.WaitGroup
+	for w := range workers {
+		wg.Go(func() {
+			for n := range each {
+				r := ids[(w+n)%rows]
+				for {
+					version, err := l.Update(t.Context(), r)
+					if err == nil {
+						mu.Lock()
+						reached[[2]int64{r.ID, version}]++
+						mu.Unlock()
+						break
+					}
+					if !errors.Is(err, pipeline.ErrStale) {
+						t.Error(err)
+						return
+					}
+					if r, err = l.Get(t.Context(), r.Account.String(), r.ExternalID); err != nil {
+						t.Error(err)
+						return
+					}
+					r.Attempts++
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if len(reached) != workers*each {
+		t.Errorf("%d versions were reached, want %d", len(reached), workers*each)
+	}
+	total := int64(0)
+	for _, r := range ids {
+		total += get(t, l, r.Row).Version - r.Version
+	}
+	if total != workers*each {
+		t.Errorf("the versions grew by %d, want %d", total, workers*each)
+	}
+}
