@@ -1,0 +1,314 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// ConsumerOptions says what a Consumer takes and how.
+type ConsumerOptions struct {
+	Topic string
+	Group string
+
+	// Drain ends Run when everything that was in the topic when it began has been settled or abandoned, as far as it
+	// falls to this member of the group.
+	Drain bool
+
+	// SessionTimeout is how long the group waits for a member that went silent; default 45s.
+	SessionTimeout time.Duration
+	// HeartbeatInterval is how often we are heard, and so how long a rebalance may stay unnoticed; default 3s.
+	HeartbeatInterval time.Duration
+	// RebalanceTimeout is how long the group waits for a member to finish and join again; default 60s.
+	RebalanceTimeout time.Duration
+	// CommitInterval is how often settled prefixes are committed; default 1s.
+	CommitInterval time.Duration
+
+	// MaxBatch is the greatest number of messages in one Handler.Take; default 1000.
+	MaxBatch int
+	// MaxBytes is about the greatest size of one answer of the broker, per partition; default 1 MiB.
+	MaxBytes int64
+	// MaxWait is how long the broker holds a request back when there is nothing to deliver; default 500ms, at most 5s.
+	MaxWait time.Duration
+	// MaxOutstanding is the greatest number of delivered messages of one partition that are not settled; while it is
+	// reached the partition is not read. Default 10,000.
+	MaxOutstanding int
+
+	// LostAfter is how long the broker may be away before Run gives up with ErrBrokerLost; default 2m.
+	LostAfter time.Duration
+
+	// OnAssigned is told which partitions fell to us, and how many the topic has, whenever the group has agreed anew. It
+	// is called before the first Take of that assignment and must not block.
+	OnAssigned func(partitions []int, of int)
+
+	Logger *slog.Logger // nil: silent
+}
+
+func (o *ConsumerOptions) normalize() error {
+	if o.Topic == "" || o.Group == "" {
+		return errors.New("a consumer needs a topic and a group")
+	}
+	for _, d := range []struct {
+		value *time.Duration
+		def   time.Duration
+	}{
+		{&o.SessionTimeout, 45 * time.Second},
+		{&o.HeartbeatInterval, 3 * time.Second},
+		{&o.RebalanceTimeout, time.Minute},
+		{&o.CommitInterval, time.Second},
+		{&o.MaxWait, 500 * time.Millisecond},
+		{&o.LostAfter, 2 * time.Minute},
+	} {
+		if *d.value <= 0 {
+			*d.value = d.def
+		}
+	}
+	o.MaxWait = min(o.MaxWait, requestTimeout/2)
+	if o.HeartbeatInterval >= o.SessionTimeout {
+		return fmt.Errorf("the heartbeat interval (%v) must be shorter than the session timeout (%v)",
+			o.HeartbeatInterval, o.SessionTimeout)
+	}
+	if o.MaxBatch <= 0 {
+		o.MaxBatch = 1000
+	}
+	if o.MaxBytes <= 0 {
+		o.MaxBytes = 1 << 20
+	}
+	if o.MaxOutstanding <= 0 {
+		o.MaxOutstanding = 10_000
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return nil
+}
+
+// budget is how long a partition may take to be released. Heartbeats stop when a generation ends, so after
+// SessionTimeout − HeartbeatInterval we may be counted as dead, and after RebalanceTimeout the others go on without us;
+// what is then committed is refused and the rows are worked on again elsewhere. A tenth is kept for the commit itself.
+func (o *ConsumerOptions) budget() time.Duration {
+	b := min(o.SessionTimeout-o.HeartbeatInterval, o.RebalanceTimeout)
+	return b - b/10
+}
+
+// Consumer implements pipeline.Queue on one topic and one consumer group.
+//
+// The settled callback looks only at Partition and Offset, so a handler need not keep a message's bytes until its row
+// is settled; they share blocks with their neighbours.
+type Consumer struct {
+	cluster *Cluster
+	o       ConsumerOptions
+
+	mu      sync.Mutex
+	serving *session // the present generation; nil between two
+	lost    []LostRange
+}
+
+var _ pipeline.Queue = (*Consumer)(nil)
+
+// NewConsumer checks the options. Nothing is asked of the broker before Run.
+func NewConsumer(c *Cluster, o ConsumerOptions) (*Consumer, error) {
+	if err := o.normalize(); err != nil {
+		return nil, err
+	}
+	return &Consumer{cluster: c, o: o}, nil
+}
+
+// Run implements pipeline.Queue. It blocks until
+//
+//   - ctx ends, or a drain is done: nil;
+//   - the handler's Take fails: that error, as it is;
+//   - the broker is away for LostAfter: ErrBrokerLost. When it cannot be reached at the start, Run fails at once, with
+//     the *UnreachableError of each broker that was tried;
+//   - the topic is not there (*MissingTopicError), the group's offset lies beyond a partition's end (*AheadError), or
+//     the broker refuses us (a kafka.Error): nothing that time would mend.
+//
+// In each case it first stops reading, has the handler release every partition, commits the settled prefixes and leaves
+// the group. When all went well but messages had been deleted by retention before we came, it returns *LostError after
+// the rest has been delivered.
+//
+// A drain looks at the ends of all partitions when Run begins and does not deliver what comes later. It is done when
+// the partitions assigned to this member are settled up to there; partitions of other members are theirs to settle.
+//
+// Run may be called again after it returned, but not twice at a time.
+func (c *Consumer) Run(ctx context.Context, h pipeline.Handler) error {
+	c.mu.Lock()
+	c.lost = nil
+	c.mu.Unlock()
+	err := c.run(ctx, h)
+	if err == nil {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if len(c.lost) > 0 {
+			return &LostError{Topic: c.o.Topic, Group: c.o.Group, Ranges: c.lost}
+		}
+	}
+	return err
+}
+
+// Abandon tells the consumer that a delivered message will not be settled in this run, because its row waits for
+// something or somebody. A drain no longer waits for it and it takes no room; it is not committed and will be delivered
+// again. Settling it later in the same generation is allowed. Abandon may be called from any goroutine.
+func (c *Consumer) Abandon(m pipeline.Message) {
+	c.mu.Lock()
+	s := c.serving
+	c.mu.Unlock()
+	if s == nil {
+		return
+	}
+	if r := s.readers[m.Partition]; r != nil {
+		r.window.abandon(m.Offset)
+	}
+}
+
+func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
+	counts, err := c.cluster.Check(ctx, c.o.Topic)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	var targets map[int]span
+	if c.o.Drain {
+		targets, err = c.cluster.spans(ctx, c.o.Topic, upTo(counts[c.o.Topic]), c.o.LostAfter)
+		if err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return c.whileJoining(err)
+		}
+	}
+	line := newLine(c.cluster.dialer.DialFunc)
+	dialer := *c.cluster.dialer
+	dialer.DialFunc = line.dialContext
+	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
+		ID:                     c.o.Group,
+		Brokers:                c.cluster.brokers,
+		Dialer:                 &dialer,
+		Topics:                 []string{c.o.Topic},
+		HeartbeatInterval:      c.o.HeartbeatInterval,
+		SessionTimeout:         c.o.SessionTimeout,
+		RebalanceTimeout:       c.o.RebalanceTimeout,
+		JoinGroupBackoff:       250 * time.Millisecond,
+		WatchPartitionChanges:  true,
+		PartitionWatchInterval: 30 * time.Second,
+		StartOffset:            kafka.FirstOffset,
+		Timeout:                requestTimeout / 2,
+		Logger:                 groupLog{c.o.Logger},
+		ErrorLogger:            groupLog{c.o.Logger},
+	})
+	if err != nil {
+		return err
+	}
+	defer group.Close()
+
+	for {
+		gen, err := c.nextGeneration(ctx, group)
+		if gen == nil {
+			line.hurry()
+			return err
+		}
+		s := &session{consumer: c, handler: h, gen: gen, targets: targets}
+		ended := make(chan outcome, 1)
+		gen.Start(func(generation context.Context) {
+			out := s.serve(ctx, generation)
+			ended <- out
+			if out.final {
+				// Returning would end the generation and join the next one. Wait for Close, which leaves the group.
+				<-generation.Done()
+			}
+		})
+		if out := <-ended; out.final {
+			return out.err
+		}
+	}
+}
+
+// nextGeneration waits until the group has agreed on who reads what. It returns neither generation nor error when ctx
+// ended.
+func (c *Consumer) nextGeneration(ctx context.Context, group *kafka.ConsumerGroup) (*kafka.Generation, error) {
+	patience, cancel := context.WithTimeout(ctx, c.o.LostAfter)
+	defer cancel()
+	var last error
+	for {
+		gen, err := group.Next(patience)
+		switch {
+		case err == nil:
+			return gen, nil
+		case ctx.Err() != nil:
+			return nil, nil
+		case patience.Err() != nil:
+			if last == nil {
+				last = err
+			}
+			return nil, fmt.Errorf("%w (%s) while joining group %q: %w", ErrBrokerLost, c.cluster.Brokers(), c.o.Group, last)
+		case fatalInGroup(err):
+			return nil, c.whileJoining(err)
+		}
+		if last == nil || last.Error() != err.Error() {
+			c.o.Logger.Warn("joining the consumer group failed, trying again", "group", c.o.Group, "error", err)
+		}
+		last = err
+	}
+}
+
+// whileJoining puts an error in its place: what was tried again until LostAfter is a lost broker.
+func (c *Consumer) whileJoining(err error) error {
+	if retriable(err) {
+		return fmt.Errorf("%w (%s) while joining group %q: %w", ErrBrokerLost, c.cluster.Brokers(), c.o.Group, err)
+	}
+	return fmt.Errorf("joining group %q: %w", c.o.Group, err)
+}
+
+// fatalInGroup reports what trying again does not mend. That we are not known, or belong to an older generation, is
+// mended by joining again.
+func fatalInGroup(err error) bool {
+	var code kafka.Error
+	if !errors.As(err, &code) {
+		return !retriable(err)
+	}
+	switch code {
+	case kafka.UnknownMemberId, kafka.IllegalGeneration, kafka.RebalanceInProgress, kafka.MemberIDRequired:
+		return false
+	}
+	return !retriable(err)
+}
+
+// lose remembers a range that retention deleted before we came.
+func (c *Consumer) lose(partition int, from, to int64) {
+	c.mu.Lock()
+	c.lost = append(c.lost, LostRange{Partition: partition, From: from, To: to})
+	c.mu.Unlock()
+	c.o.Logger.Error("messages were deleted by the topic's retention before they were settled",
+		"topic", c.o.Topic, "partition", partition, "from", from, "to", to-1, "count", to-from)
+}
+
+func (c *Consumer) serve(s *session) {
+	c.mu.Lock()
+	c.serving = s
+	c.mu.Unlock()
+}
+
+func upTo(n int) []int {
+	all := make([]int, n)
+	for i := range all {
+		all[i] = i
+	}
+	return all
+}
+
+// groupLog hands kafka-go's lines to slog.
+type groupLog struct{ log *slog.Logger }
+
+// Printf implements kafka.Logger.
+func (g groupLog) Printf(format string, args ...any) {
+	g.log.Debug("consumer group", "detail", fmt.Sprintf(format, args...))
+}

@@ -1,0 +1,338 @@
+package broker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/purser-onboard/purser/broker"
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+func TestDrain(t *testing.T) {
+	e := open(t, t.TempDir())
+	publish(t, e.Cluster, rows(0, 5000))
+	var late sync.Once
+	s := &sink{take: func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+		late.Do(func() { publish(t, e.Cluster, rows(5000, 40)) })
+		for i := range batch { // in any order
+			settled(batch[len(batch)-1-i])
+		}
+		return nil
+	}}
+	var assigned []int
+	q := consumer(t, e.Cluster, func(o *broker.ConsumerOptions) {
+		o.Drain = true
+		o.OnAssigned = func(partitions []int, of int) {
+			assigned = append(slices.Clone(partitions), of)
+		}
+	})
+	if err := q.Run(within(t), s); err != nil {
+		t.Fatal(err)
+	}
+	slices.Sort(assigned)
+	if !slices.Equal(assigned, []int{0, 1, 2, 3, 4}) {
+		t.Errorf("assigned %v, want partitions 0 to 3 of 4", assigned)
+	}
+	got := s.all()
+	if seen := counts(got); len(seen) != 5000 || len(got) != 5000 {
+		t.Errorf("%d messages of %d rows came, want the 5000 that were there at the start", len(got), len(seen))
+	}
+	next := make([]int64, 4)
+	for _, m := range got {
+		if m.Offset != next[m.Partition] {
+			t.Fatalf("%d/%d came, want offset %d", m.Partition, m.Offset, next[m.Partition])
+		}
+		next[m.Partition]++
+	}
+	if at := committed(t, e.Cluster); !slices.Equal(at, next) {
+		t.Errorf("committed %v, want %v", at, next)
+	}
+	if rest := counts(drained(t, e.Cluster)); len(rest) != 40 {
+		t.Errorf("the second drain took %d rows, want the 40 late ones", len(rest))
+	}
+	if rest := drained(t, e.Cluster); len(rest) != 0 {
+		t.Errorf("the third drain took %d rows, want none", len(rest))
+	}
+}
+
+func TestOnlySettledPrefixIsCommitted(t *testing.T) {
+	_, c := cluster(t, 1, 1)
+	publish(t, c, rows(0, 100))
+	ctx, stop := context.WithCancel(within(t))
+	var n int
+	s := &sink{take: func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+		for _, m := range batch {
+			if m.Offset != 30 && m.Offset != 60 {
+				settled(m)
+				settled(m) // saying it twice changes nothing
+			}
+		}
+		if n += len(batch); n == 100 {
+			stop()
+		}
+		return nil
+	}}
+	if err := consumer(t, c, nil).Run(ctx, s); err != nil {
+		t.Fatalf("a stop is no error: %v", err)
+	}
+	if at := committed(t, c); at[0] != 30 {
+		t.Errorf("committed %d, want 30", at[0])
+	}
+	again := drained(t, c)
+	if len(again) != 70 || again[0].Offset != 30 {
+		t.Errorf("%d messages came again from %d, want 70 from 30", len(again), again[0].Offset)
+	}
+}
+
+// A row that waits for somebody is abandoned: the drain ends, and the row is there the next time.
+func TestAbandon(t *testing.T) {
+	_, c := cluster(t, 1, 1)
+	publish(t, c, rows(0, 100))
+	q := consumer(t, c, func(o *broker.ConsumerOptions) {
+		o.Drain = true
+		o.MaxOutstanding = 5 // what is abandoned takes no room
+	})
+	s := &sink{take: func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+		for _, m := range batch {
+			if m.Offset >= 80 {
+				go q.Abandon(m)
+			} else {
+				go settled(m)
+			}
+		}
+		return nil
+	}}
+	if err := q.Run(within(t), s); err != nil {
+		t.Fatal(err)
+	}
+	q.Abandon(pipeline.Message{}) // too late, no harm
+	if n := len(s.all()); n != 100 {
+		t.Errorf("%d messages came, want 100", n)
+	}
+	if at := committed(t, c); at[0] != 80 {
+		t.Errorf("committed %d, want 80", at[0])
+	}
+}
+
+func TestOutstandingIsBounded(t *testing.T) {
+	_, c := cluster(t, 1, 2)
+	publish(t, c, rows(0, 1000))
+	var open [2]atomic.Int64
+	var most atomic.Int64
+	s := &sink{take: func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+		n := open[batch[0].Partition].Add(int64(len(batch)))
+		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
+		}
+		go func() {
+			for _, m := range batch {
+				open[m.Partition].Add(-1)
+				settled(m)
+			}
+		}()
+		return nil
+	}}
+	err := consumer(t, c, func(o *broker.ConsumerOptions) {
+		o.Drain = true
+		o.MaxOutstanding, o.MaxBatch = 10, 7
+	}).Run(within(t), s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(s.all()); n != 1000 {
+		t.Errorf("%d messages came, want 1000", n)
+	}
+	if most.Load() > 10 {
+		t.Errorf("%d were outstanding at once, want at most 10", most.Load())
+	}
+}
+
+func TestHandlerErrorIsReturned(t *testing.T) {
+	_, c := cluster(t, 1, 2)
+	publish(t, c, rows(0, 400))
+	halt := errors.New("the signer is locked")
+	var released atomic.Int64
+	s := &sink{
+		take: func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+			if batch[0].Partition == 1 && batch[0].Offset >= 40 {
+				return halt
+			}
+			for _, m := range batch {
+				settled(m)
+			}
+			return nil
+		},
+		release: func(ctx context.Context, _ int) {
+			if _, ok := ctx.Deadline(); !ok || ctx.Err() != nil {
+				t.Error("the handler has no time to finish")
+			}
+			released.Add(1)
+		},
+	}
+	err := consumer(t, c, func(o *broker.ConsumerOptions) { o.MaxBatch = 20 }).Run(within(t), s)
+	if !errors.Is(err, halt) || err.Error() != halt.Error() {
+		t.Errorf("got %v, want the handler's own error", err)
+	}
+	if released.Load() != 2 {
+		t.Errorf("%d partitions were released, want 2", released.Load())
+	}
+	if at := committed(t, c); at[1] != 40 {
+		t.Errorf("committed %d of partition 1, want 40", at[1])
+	}
+}
+
+func TestStartFailures(t *testing.T) {
+	t.Run("missing topic", func(t *testing.T) {
+		_, c := cluster(t, 1, 1)
+		err := consumer(t, c, func(o *broker.ConsumerOptions) { o.Topic = "nowhere" }).Run(within(t), new(sink))
+		var missing *broker.MissingTopicError
+		if !errors.As(err, &missing) || missing.Topic != "nowhere" {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("committed beyond the end", func(t *testing.T) {
+		_, c := cluster(t, 1, 1)
+		publish(t, c, rows(0, 5))
+		commitAt(t, c, 1000)
+		err := consumer(t, c, drain).Run(within(t), new(sink))
+		var ahead *broker.AheadError
+		if !errors.As(err, &ahead) || ahead.Committed != 1000 || ahead.End != 5 {
+			t.Errorf("got %v", err)
+		}
+		if at := committed(t, c); at[0] != 1000 {
+			t.Errorf("the offset was moved to %d", at[0])
+		}
+	})
+	t.Run("unreachable", func(t *testing.T) {
+		fake, c := cluster(t, 1, 1)
+		addr := fake.ListenAddrs()[0]
+		fake.Close()
+		err := consumer(t, c, nil).Run(within(t), new(sink))
+		var down *broker.UnreachableError
+		if !errors.As(err, &down) || down.Broker != addr {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("refused by the group", func(t *testing.T) {
+		fake, c := cluster(t, 1, 1)
+		fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Err: kerr.GroupAuthorizationFailed, Count: -1})
+		err := consumer(t, c, nil).Run(within(t), new(sink))
+		if !errors.Is(err, kafka.GroupAuthorizationFailed) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// commitAt commits an offset of partition 0 from outside of the group.
+func commitAt(t *testing.T, c *broker.Cluster, offset int64) {
+	t.Helper()
+	client := &kafka.Client{Addr: kafka.TCP(strings.Split(c.Brokers(), ",")...), Timeout: patience}
+	transport := new(kafka.Transport)
+	client.Transport = transport
+	defer transport.CloseIdleConnections()
+	res, err := client.OffsetCommit(within(t), &kafka.OffsetCommitRequest{
+		GroupID: group, GenerationID: -1,
+		Topics: map[string][]kafka.OffsetCommit{topic: {{Partition: 0, Offset: offset}}},
+	})
+	if err == nil {
+		err = res.Topics[topic][0].Error
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLostToRetention(t *testing.T) {
+	t.Run("before we came", func(t *testing.T) {
+		fake, c := cluster(t, 1, 1)
+		publish(t, c, rows(0, 100))
+		commitAt(t, c, 10)
+		if err := fake.DeleteRecords(topic, 0, 40); err != nil {
+			t.Fatal(err)
+		}
+		s := new(sink)
+		err := consumer(t, c, drain).Run(within(t), s)
+		var lost *broker.LostError
+		if !errors.As(err, &lost) || !slices.Equal(lost.Ranges, []broker.LostRange{{Partition: 0, From: 10, To: 40}}) {
+			t.Errorf("got %v", err)
+		}
+		if n := len(s.all()); n != 60 {
+			t.Errorf("%d messages came, want the 60 that are left", n)
+		}
+		if err := consumer(t, c, drain).Run(within(t), s); err != nil {
+			t.Errorf("it is told once: %v", err)
+		}
+	})
+	t.Run("while we read", func(t *testing.T) {
+		fake, c := cluster(t, 1, 1)
+		for i := range 10 { // ten batches, so that one answer does not hold all
+			publish(t, c, rows(10*i, 10))
+		}
+		var once sync.Once
+		s := &sink{take: func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+			once.Do(func() {
+				if err := fake.DeleteRecords(topic, 0, 70); err != nil {
+					t.Error(err)
+				}
+			})
+			for _, m := range batch {
+				settled(m)
+			}
+			return nil
+		}}
+		err := consumer(t, c, func(o *broker.ConsumerOptions) { o.Drain, o.MaxBytes = true, 1 }).Run(within(t), s)
+		var lost *broker.LostError
+		if !errors.As(err, &lost) || !slices.Equal(lost.Ranges, []broker.LostRange{{Partition: 0, From: 10, To: 70}}) {
+			t.Errorf("got %v", err)
+		}
+		if n := len(s.all()); n != 40 {
+			t.Errorf("%d messages came, want 40", n)
+		}
+	})
+	t.Run("nothing was committed", func(t *testing.T) { // a group's first run begins where the topic begins
+		fake, c := cluster(t, 1, 1)
+		publish(t, c, rows(0, 100))
+		if err := fake.DeleteRecords(topic, 0, 40); err != nil {
+			t.Fatal(err)
+		}
+		if got := drained(t, c); len(got) != 60 {
+			t.Errorf("%d messages came, want 60", len(got))
+		}
+	})
+}
+
+func TestLag(t *testing.T) {
+	_, c := cluster(t, 1, 2)
+	publish(t, c, rows(0, 100))
+	before, err := c.Lag(within(t), topic, group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if before[0].Committed != -1 || before[0].Lag()+before[1].Lag() != 100 {
+		t.Errorf("before: %+v", before)
+	}
+	drained(t, c)
+	after, err := c.Lag(within(t), topic, group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after[0].Lag() != 0 || after[1].Lag() != 0 || after[1].Partition != 1 {
+		t.Errorf("after: %+v", after)
+	}
+	if _, err := c.Lag(within(t), "nowhere", group); !errors.As(err, new(*broker.MissingTopicError)) {
+		t.Errorf("missing topic: %v", err)
+	}
+	if got := fmt.Sprint(broker.PartitionLag{Committed: 2, First: 10, End: 15}.Lag()); got != "5" {
+		t.Errorf("lag %s: what is gone is not to come", got)
+	}
+}

@@ -1,0 +1,242 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"github.com/gofrs/flock"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+)
+
+// DefaultPartitions is how many partitions the embedded broker gives a topic of which no number was said.
+const DefaultPartitions = 4
+
+// EmbeddedOptions says where the embedded broker lives and what it must hold.
+type EmbeddedOptions struct {
+	// Dir is the broker's own directory; it is made if it is not there, with mode 0700, which protects all that is in it.
+	Dir string
+	// Topics must exist when OpenEmbedded returns: name to number of partitions, 0 for DefaultPartitions. An existing
+	// topic keeps the partitions it has.
+	Topics map[string]int
+	Logger *slog.Logger // nil: silent
+}
+
+// Embedded is a Kafka broker inside this process. Its Cluster is the only way to it: it listens on no port.
+type Embedded struct {
+	*Cluster
+	broker *kfake.Cluster
+	lock   *flock.Flock
+	log    *embeddedLog
+	dir    string
+	once   sync.Once
+	err    error
+}
+
+// OpenEmbedded locks the directory, starts the broker and creates the topics that are missing. A *LockedError says that
+// another process has the directory.
+//
+// All acknowledged messages and commits survive a kill of the process: each batch is written and synced before it is
+// acknowledged. Messages and committed offsets are kept for good; nothing is ever trimmed, because a partition that was
+// emptied would begin at offset 0 again. After an unclean stop the broker is opened, closed and opened once more: a
+// torn tail of its commit log would otherwise hide commits appended behind it.
+//
+// The broker outlives ctx; Close it.
+func OpenEmbedded(ctx context.Context, o EmbeddedOptions) (*Embedded, error) {
+	if o.Dir == "" {
+		return nil, errors.New("the embedded broker needs a directory")
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("embedded broker: %w", err)
+	}
+	if err := os.Chmod(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("embedded broker: %w", err)
+	}
+	lock, err := lockDir(o.Dir)
+	if err != nil {
+		return nil, err
+	}
+	e := &Embedded{dir: o.Dir, lock: lock, log: &embeddedLog{log: o.Logger}}
+	listener, err := e.start(o.Topics)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("embedded broker in %s: %w", o.Dir, err), lock.Unlock())
+	}
+	e.Cluster = newCluster(ctx, Options{Brokers: []string{embeddedAddr}, Logger: o.Logger}, listener.dial)
+	e.Cluster.explain = e.explain
+	return e, nil
+}
+
+func (e *Embedded) start(topics map[string]int) (*memoryListener, error) {
+	if _, err := os.Stat(e.marker()); err == nil {
+		e.log.log.Warn("the embedded broker was not closed properly last time; recovering", "dir", e.dir)
+		again, _, err := e.open()
+		if err != nil {
+			return nil, err
+		}
+		e.log.failure() // what it found torn and mended is no failure
+		again.Close()
+		if detail := e.log.failure(); detail != "" {
+			return nil, &StorageError{Dir: e.dir, Detail: detail}
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if err := writeMarker(e.marker()); err != nil {
+		return nil, err
+	}
+	broker, listener, err := e.open()
+	if err != nil {
+		return nil, err
+	}
+	for topic, partitions := range topics {
+		if partitions == 0 {
+			partitions = DefaultPartitions
+		}
+		err := broker.CreateTopic(topic, int32(partitions), nil)
+		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+			broker.Close()
+			return nil, fmt.Errorf("creating topic %q: %w", topic, err)
+		}
+	}
+	e.broker = broker
+	return listener, nil
+}
+
+func (e *Embedded) open() (*kfake.Cluster, *memoryListener, error) {
+	data := filepath.Join(e.dir, "data")
+	// A clean close saves who was in the groups. Those members were goroutines of a process that is gone; waiting for
+	// their sessions to run out would hold up the first one to join.
+	if err := os.Remove(filepath.Join(data, "session_state.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, err
+	}
+	listener := newMemoryListener()
+	broker, err := kfake.NewCluster(
+		kfake.NumBrokers(1),
+		kfake.ClusterID("purser"),
+		kfake.DataDir(data),
+		kfake.SyncWrites(),
+		kfake.ListenFn(func(string, string) (net.Listener, error) { return listener, nil }),
+		kfake.WithLogger(e.log),
+		kfake.BrokerConfigs(map[string]string{
+			"log.retention.ms":          "-1",
+			"log.retention.bytes":       "-1",
+			"offsets.retention.minutes": strconv.Itoa(365 * 24 * 60),
+			// Opening reads a whole segment of every partition at once: small ones keep that in bounds.
+			"log.segment.bytes": strconv.Itoa(8 << 20),
+			// All members live in this process; short sessions harm nobody.
+			"group.min.session.timeout.ms": "1000",
+		}),
+	)
+	if err != nil {
+		return nil, nil, err
+	}
+	return broker, listener, nil
+}
+
+// Close stops the broker. Order matters: first whoever produces or consumes must have ended, then the client's
+// connections are dropped, the broker writes its snapshots, the marker of an unclean stop goes, and last the lock. It
+// may be called more than once.
+func (e *Embedded) Close() error {
+	e.once.Do(func() {
+		e.disconnect()
+		e.log.failure() // what went wrong before has been told to whom it concerned
+		e.broker.Close()
+		if detail := e.log.failure(); detail != "" {
+			// The marker stays: the next start recovers.
+			e.err = &StorageError{Dir: e.dir, Detail: detail}
+		} else if err := os.Remove(e.marker()); err != nil {
+			e.err = fmt.Errorf("embedded broker: %w", err)
+		}
+		e.err = errors.Join(e.err, e.lock.Unlock())
+	})
+	return e.err
+}
+
+// explain names the disk where the client was only told "unknown server error".
+func (e *Embedded) explain(err error) error {
+	if detail := e.log.last(); detail != "" && isUnknown(err) {
+		return &StorageError{Dir: e.dir, Detail: detail, Err: err}
+	}
+	return err
+}
+
+func (e *Embedded) marker() string { return filepath.Join(e.dir, "running") }
+
+// lockDir takes the lock of the directory and writes our process id into it.
+func lockDir(dir string) (*flock.Flock, error) {
+	path := filepath.Join(dir, "lock")
+	lock := flock.New(path, flock.SetPermissions(0o600))
+	taken, err := lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("locking the embedded broker's directory: %w", err)
+	}
+	if !taken {
+		locked := &LockedError{Dir: dir}
+		if text, err := os.ReadFile(path); err == nil {
+			locked.PID, _ = strconv.Atoi(strings.TrimSpace(string(text)))
+		}
+		return nil, locked
+	}
+	if err := os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
+		return nil, errors.Join(fmt.Errorf("locking the embedded broker's directory: %w", err), lock.Unlock())
+	}
+	return lock, nil
+}
+
+func writeMarker(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString("The embedded broker is running, or was not closed properly; it recovers when it is opened.\n")
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// embeddedLog takes the broker's log lines and remembers the latest failure: over the wire kafka clients learn nothing
+// of its cause.
+type embeddedLog struct {
+	log    *slog.Logger
+	failed atomic.Pointer[string]
+}
+
+// Logf implements kfake.Logger.
+func (l *embeddedLog) Logf(level kfake.LogLevel, format string, args ...any) {
+	switch level {
+	case kfake.LogLevelError, kfake.LogLevelWarn:
+		text := fmt.Sprintf(format, args...)
+		for _, arg := range args {
+			if _, ok := arg.(error); ok {
+				l.failed.Store(&text)
+			}
+		}
+		l.log.Warn("embedded broker", "detail", text)
+	}
+}
+
+func (l *embeddedLog) last() string {
+	if text := l.failed.Load(); text != nil {
+		return *text
+	}
+	return ""
+}
+
+// failure returns the latest failure and forgets it.
+func (l *embeddedLog) failure() string {
+	if text := l.failed.Swap(nil); text != nil {
+		return *text
+	}
+	return ""
+}

@@ -1,0 +1,165 @@
+package broker
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/segmentio/kafka-go"
+)
+
+// ErrBrokerLost means that the broker did not answer for longer than was allowed. Nothing acknowledged is lost; running
+// again when the broker is back goes on from the last commit.
+var ErrBrokerLost = errors.New("lost the Kafka broker")
+
+// LockedError says that another process has the embedded broker's directory. Two brokers on one directory would both
+// acknowledge and one would lose data, so the second one stops here.
+type LockedError struct {
+	Dir string
+	PID int // the process that holds it; 0 when that is not known
+}
+
+func (e *LockedError) Error() string {
+	holder := "another process"
+	if e.PID != 0 {
+		holder = fmt.Sprintf("process %d", e.PID)
+	}
+	return fmt.Sprintf("the embedded broker's directory %s is in use by %s: wait for it to end or stop it, or use "+
+		"another data directory, or a Kafka cluster that several processes can share", e.Dir, holder)
+}
+
+// StorageError says that the embedded broker could not write to its directory, most often because the disk is full.
+// What was acknowledged before is safe.
+type StorageError struct {
+	Dir    string
+	Detail string // the broker's own words, naming the operating system's error
+	Err    error  // what the client was told
+}
+
+func (e *StorageError) Error() string {
+	return fmt.Sprintf("the embedded broker cannot write to %s: %s: make room (or mend the disk) and run again; "+
+		"what was acknowledged is kept", e.Dir, e.Detail)
+}
+
+func (e *StorageError) Unwrap() error { return e.Err }
+
+// UnreachableError says why one broker cannot be used: it does not answer, or does not let us in.
+type UnreachableError struct {
+	Broker string // host:port as configured
+	Err    error
+}
+
+func (e *UnreachableError) Error() string { return fmt.Sprintf("broker %s: %v", e.Broker, e.Err) }
+func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// MissingTopicError says that a topic does not exist, or that we are not allowed to see it: the two look the same.
+type MissingTopicError struct {
+	Topic  string
+	Broker string
+}
+
+func (e *MissingTopicError) Error() string {
+	return fmt.Sprintf("topic %q does not exist on broker %s (or this user may not describe it): create it, "+
+		"or give the name of one that exists", e.Topic, e.Broker)
+}
+
+// TooLargeError names the message that is larger than the broker takes.
+type TooLargeError struct {
+	Topic string
+	Key   string // clipped
+	Size  int    // bytes of key, value and headers
+	Err   error
+}
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("message with key %q (%d bytes) is larger than topic %q takes: raise its max.message.bytes",
+		e.Key, e.Size, e.Topic)
+}
+
+func (e *TooLargeError) Unwrap() error { return e.Err }
+
+// AheadError says that the group's committed offset lies beyond the partition's end: the topic was deleted and made
+// anew, or its log was cut. Where to go on from is not for us to guess.
+type AheadError struct {
+	Topic, Group   string
+	Partition      int
+	Committed, End int64
+}
+
+func (e *AheadError) Error() string {
+	return fmt.Sprintf("group %q has committed offset %d of %s/%d, which ends at %d: the topic was recreated or "+
+		"truncated; reset the group's offsets to earliest (settled rows are skipped) or use another group",
+		e.Group, e.Committed, e.Topic, e.Partition, e.End)
+}
+
+// LostRange is a range of offsets that was deleted before the group had settled it.
+type LostRange struct {
+	Partition int
+	From, To  int64 // [From, To)
+}
+
+// LostError says that the topic's retention deleted messages before they were settled. All that was still there has
+// been delivered; the rows of the lost messages must be imported again.
+type LostError struct {
+	Topic, Group string
+	Ranges       []LostRange
+}
+
+func (e *LostError) Error() string {
+	var b strings.Builder
+	for i, r := range e.Ranges {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		fmt.Fprintf(&b, "%s/%d offsets %d to %d", e.Topic, r.Partition, r.From, r.To-1)
+	}
+	return fmt.Sprintf("messages were deleted by the topic's retention before group %q settled them (%s): import the "+
+		"same files again, settled rows are skipped, and raise the topic's retention.ms", e.Group, b.String())
+}
+
+// retriable says whether the same request may succeed later. A code from the broker knows for itself; a connection
+// that broke or could not be made may be made again, unless it was refused for what we are.
+func retriable(err error) bool {
+	var (
+		code        kafka.Error
+		unverified  *tls.CertificateVerificationError
+		authority   x509.UnknownAuthorityError
+		hostname    x509.HostnameError
+		invalidCert x509.CertificateInvalidError
+		notTLS      tls.RecordHeaderError
+		alert       tls.AlertError
+		storage     *StorageError
+		missing     *MissingTopicError
+	)
+	switch {
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, errClosedBroker):
+		return false
+	case errors.As(err, &code):
+		return code.Temporary() || code == kafka.BrokerNotAvailable || code == kafka.ReplicaNotAvailable
+	case errors.As(err, &unverified), errors.As(err, &authority), errors.As(err, &hostname),
+		errors.As(err, &invalidCert), errors.As(err, &notTLS), errors.As(err, &alert), errors.As(err, &storage),
+		errors.As(err, &missing):
+		return false
+	}
+	return true
+}
+
+// answered reports whether the error is the broker's own word, so that it is there.
+func answered(err error) bool {
+	var code kafka.Error
+	return errors.As(err, &code)
+}
+
+func clip(b []byte) string {
+	const most = 80
+	if len(b) > most {
+		return string(b[:most]) + "…"
+	}
+	return string(b)
+}
+
+// isUnknown reports the broker's UNKNOWN_SERVER_ERROR, which says nothing.
+func isUnknown(err error) bool { return errors.Is(err, kafka.Unknown) }

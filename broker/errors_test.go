@@ -1,0 +1,98 @@
+package broker
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+)
+
+func TestRetriable(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want bool
+	}{
+		{nil, false},
+		{kafka.NotLeaderForPartition, true},
+		{fmt.Errorf("wrapped: %w", kafka.LeaderNotAvailable), true},
+		{kafka.RequestTimedOut, true},
+		{kafka.NotEnoughReplicas, true},
+		{kafka.UnknownTopicOrPartition, true},
+		{kafka.BrokerNotAvailable, true},
+		{kafka.MessageSizeTooLarge, false},
+		{kafka.TopicAuthorizationFailed, false},
+		{kafka.SASLAuthenticationFailed, false},
+		{kafka.Unknown, false},
+		{io.ErrUnexpectedEOF, true},
+		{syscall.ECONNREFUSED, true},
+		{context.DeadlineExceeded, true}, // of one attempt
+		{context.Canceled, false},
+		{x509.UnknownAuthorityError{}, false},
+		{&StorageError{Err: kafka.Unknown}, false},
+	} {
+		if got := retriable(test.err); got != test.want {
+			t.Errorf("retriable(%v) = %v", test.err, got)
+		}
+	}
+}
+
+func TestErrorsSayWhatToDo(t *testing.T) {
+	for _, test := range []struct {
+		err   error
+		parts []string
+	}{
+		{&LockedError{Dir: "/d", PID: 7}, []string{"/d", "process 7", "another data directory"}},
+		{&LockedError{Dir: "/d"}, []string{"another process"}},
+		{&StorageError{Dir: "/d", Detail: "no space"}, []string{"/d", "no space", "make room"}},
+		{&MissingTopicError{Topic: "t", Broker: "b:1"}, []string{`topic "t" does not exist on broker b:1`, "create it"}},
+		{&TooLargeError{Topic: "t", Key: "k", Size: 5}, []string{`"k"`, "5 bytes", "max.message.bytes"}},
+		{&AheadError{Topic: "t", Group: "g", Partition: 2, Committed: 9, End: 4},
+			[]string{"offset 9", "t/2", "ends at 4", "reset the group's offsets"}},
+		{&LostError{Topic: "t", Group: "g", Ranges: []LostRange{{1, 5, 8}, {2, 0, 1}}},
+			[]string{"t/1 offsets 5 to 7, t/2 offsets 0 to 0", "import the same files again"}},
+		{&UnreachableError{Broker: "b:1", Err: io.EOF}, []string{"b:1", "EOF"}},
+	} {
+		for _, part := range test.parts {
+			if !strings.Contains(test.err.Error(), part) {
+				t.Errorf("%T says %q, without %q", test.err, test.err, part)
+			}
+		}
+	}
+}
+
+func TestBudget(t *testing.T) {
+	o := ConsumerOptions{
+		SessionTimeout:    43 * time.Second,
+		HeartbeatInterval: 3 * time.Second,
+		RebalanceTimeout:  time.Minute,
+	}
+	if got := o.budget(); got != 36*time.Second {
+		t.Errorf("budget %v: nine tenths of session − heartbeat", got)
+	}
+	o.RebalanceTimeout = 10 * time.Second
+	if got := o.budget(); got != 9*time.Second {
+		t.Errorf("budget %v: nine tenths of the rebalance timeout", got)
+	}
+}
+
+func TestConsumerOptions(t *testing.T) {
+	for _, o := range []ConsumerOptions{
+		{Topic: "t"},
+		{Group: "g"},
+		{Topic: "t", Group: "g", SessionTimeout: time.Second, HeartbeatInterval: time.Second},
+	} {
+		if _, err := NewConsumer(nil, o); err == nil {
+			t.Errorf("%+v was accepted", o)
+		}
+	}
+	if !errors.Is(&StorageError{Err: kafka.Unknown}, kafka.Unknown) {
+		t.Error("StorageError hides the broker's word")
+	}
+}

@@ -1,0 +1,250 @@
+package broker_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/purser-onboard/purser/broker"
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+const (
+	topic = "onboarding.customers"
+	group = "purser"
+	// patience bounds every wait; nothing that works comes near it.
+	patience = 15 * time.Second
+)
+
+// TestMain runs the test binary as one of the child processes that tests start and kill.
+func TestMain(m *testing.M) {
+	if role := os.Getenv("BROKER_TEST_ROLE"); role != "" {
+		if err := child(role, os.Getenv("BROKER_TEST_DIR")); err != nil {
+			fmt.Println("error:", err)
+			os.Exit(3)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// spawn starts this test binary in a role and returns the lines it prints. The process is killed at the test's end.
+func spawn(t testing.TB, role, dir string, env ...string) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), "BROKER_TEST_ROLE="+role, "BROKER_TEST_DIR="+dir)
+	cmd.Env = append(cmd.Env, env...)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		cmd.Process.Kill()
+		cmd.Wait()
+	})
+	return cmd, bufio.NewScanner(out)
+}
+
+func expectLine(t testing.TB, lines *bufio.Scanner, prefix string) string {
+	t.Helper()
+	if !lines.Scan() {
+		t.Fatalf("the child ended before printing %q", prefix)
+	}
+	if !strings.HasPrefix(lines.Text(), prefix) {
+		t.Fatalf("the child printed %q, want %q…", lines.Text(), prefix)
+	}
+	return strings.TrimSpace(strings.TrimPrefix(lines.Text(), prefix))
+}
+
+func within(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func open(t testing.TB, dir string) *broker.Embedded {
+	t.Helper()
+	e, err := broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{
+		Dir:    dir,
+		Topics: map[string]int{topic: 0, "onboarding.deadletter": 1},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := e.Close(); err != nil {
+			t.Errorf("closing the embedded broker: %v", err)
+		}
+	})
+	return e
+}
+
+// cluster starts kfake on loopback, where faults can be injected, with one topic.
+func cluster(t testing.TB, brokers, partitions int) (*kfake.Cluster, *broker.Cluster) {
+	t.Helper()
+	fake, err := kfake.NewCluster(
+		kfake.NumBrokers(brokers),
+		kfake.SeedTopics(int32(partitions), topic),
+		kfake.GroupMinSessionTimeout(100*time.Millisecond),
+	)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fake.Close)
+	c, err := broker.Connect(t.Context(), broker.Options{Brokers: fake.ListenAddrs()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return fake, c
+}
+
+// rows makes messages with distinct keys; the value is the number of the row.
+func rows(from, n int) []pipeline.Message {
+	all := make([]pipeline.Message, n)
+	for i := range all {
+		all[i] = pipeline.Message{
+			Key:   fmt.Appendf(nil, "eip155:300:0x%040x", from+i),
+			Value: binary.BigEndian.AppendUint64(nil, uint64(from+i)),
+		}
+	}
+	return all
+}
+
+func number(m pipeline.Message) int { return int(binary.BigEndian.Uint64(m.Value)) }
+
+func publish(t testing.TB, c *broker.Cluster, messages []pipeline.Message) {
+	t.Helper()
+	if err := broker.NewProducer(c, broker.ProducerOptions{}).Publish(within(t), topic, messages); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func consumer(t testing.TB, c *broker.Cluster, change func(*broker.ConsumerOptions)) *broker.Consumer {
+	t.Helper()
+	o := broker.ConsumerOptions{
+		Topic:             topic,
+		Group:             group,
+		SessionTimeout:    3 * time.Second,
+		HeartbeatInterval: 20 * time.Millisecond,
+		RebalanceTimeout:  5 * time.Second,
+		CommitInterval:    10 * time.Millisecond,
+		MaxWait:           50 * time.Millisecond,
+	}
+	if change != nil {
+		change(&o)
+	}
+	q, err := broker.NewConsumer(c, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return q
+}
+
+func drain(o *broker.ConsumerOptions) { o.Drain = true }
+
+// drained runs a drain that settles everything at once and returns what it took.
+func drained(t testing.TB, c *broker.Cluster) []pipeline.Message {
+	t.Helper()
+	s := new(sink)
+	if err := consumer(t, c, drain).Run(within(t), s); err != nil {
+		t.Fatal(err)
+	}
+	return s.all()
+}
+
+// sink is a handler that remembers what it took. Without take it settles at once.
+type sink struct {
+	take    func(ctx context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error
+	release func(ctx context.Context, partition int)
+
+	mu    sync.Mutex
+	taken []pipeline.Message
+}
+
+func (s *sink) Take(ctx context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+	s.mu.Lock()
+	s.taken = append(s.taken, batch...)
+	s.mu.Unlock()
+	if s.take != nil {
+		return s.take(ctx, batch, settled)
+	}
+	for _, m := range batch {
+		settled(m)
+	}
+	return nil
+}
+
+func (s *sink) Release(ctx context.Context, partition int) {
+	if s.release != nil {
+		s.release(ctx, partition)
+	}
+}
+
+func (s *sink) all() []pipeline.Message {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return append([]pipeline.Message(nil), s.taken...)
+}
+
+// counts says how often each row was taken.
+func counts(messages []pipeline.Message) map[int]int {
+	seen := make(map[int]int)
+	for _, m := range messages {
+		seen[number(m)]++
+	}
+	return seen
+}
+
+// committed returns the group's offsets, -1 where there is none.
+func committed(t testing.TB, c *broker.Cluster) []int64 {
+	t.Helper()
+	lags, err := c.Lag(within(t), topic, group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := make([]int64, len(lags))
+	for i, l := range lags {
+		at[i] = l.Committed
+	}
+	return at
+}
+
+// eventually waits for something that has no signal of its own, asking the broker again and again.
+func eventually(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	ctx := within(t)
+	for !ok() {
+		if ctx.Err() != nil {
+			t.Fatalf("waited in vain: %s", what)
+		}
+	}
+}
+
+func recv[T any](t testing.TB, what string, ch <-chan T) T {
+	t.Helper()
+	select {
+	case v := <-ch:
+		return v
+	case <-within(t).Done():
+		t.Fatalf("waited in vain for %s", what)
+		panic("unreachable")
+	}
+}

@@ -1,0 +1,62 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"net"
+	"sync"
+)
+
+// embeddedAddr is the name the embedded broker gives itself in its metadata. Nothing resolves it; the Cluster's dial
+// function leads to the listener whatever the address.
+const embeddedAddr = "embedded:9092"
+
+// memoryListener is a net.Listener whose connections are pipes inside the process: the embedded broker can be reached
+// by nobody else.
+type memoryListener struct {
+	conns chan net.Conn
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newMemoryListener() *memoryListener {
+	return &memoryListener{conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+// Accept implements net.Listener.
+func (l *memoryListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.done:
+		return nil, net.ErrClosed
+	}
+}
+
+// Close implements net.Listener. It may be called more than once.
+func (l *memoryListener) Close() error {
+	l.once.Do(func() { close(l.done) })
+	return nil
+}
+
+// Addr implements net.Listener.
+func (l *memoryListener) Addr() net.Addr { return memoryAddr{} }
+
+func (l *memoryListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	select {
+	case l.conns <- theirs:
+		return ours, nil
+	case <-l.done:
+		return nil, errClosedBroker
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+var errClosedBroker = errors.New("the embedded broker is closed")
+
+type memoryAddr struct{}
+
+func (memoryAddr) Network() string { return "memory" }
+func (memoryAddr) String() string  { return embeddedAddr }

@@ -1,0 +1,294 @@
+package broker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/sethvargo/go-retry"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// ProducerOptions tunes a Producer; the zero value is good.
+type ProducerOptions struct {
+	// BatchMessages is the greatest number of messages in one request; default 8000.
+	BatchMessages int
+	// BatchBytes is about the greatest size of one request; default 1,000,000, just below the 1,048,588 that brokers take
+	// unless told otherwise. When a topic takes less, batches are split until they fit.
+	BatchBytes int
+	// Timeout bounds how long one Publish tries again while the broker cannot be reached or has no leader; default 2m.
+	Timeout time.Duration
+	Logger  *slog.Logger // nil: silent
+}
+
+// Producer implements pipeline.Publisher. It is safe for concurrent use; order is kept within one Publish and between
+// calls that follow each other.
+type Producer struct {
+	cluster *Cluster
+	o       ProducerOptions
+	plans   sync.Pool     // of *plan
+	turn    atomic.Uint32 // deals messages without a key
+}
+
+var _ pipeline.Publisher = (*Producer)(nil)
+
+// NewProducer makes a producer. It holds nothing that needs closing.
+func NewProducer(c *Cluster, o ProducerOptions) *Producer {
+	if o.BatchMessages <= 0 {
+		o.BatchMessages = 8000
+	}
+	if o.BatchBytes <= 0 {
+		o.BatchBytes = 1_000_000
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = 2 * time.Minute
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Producer{cluster: c, o: o}
+}
+
+// Publish writes the messages with acks=all, one goroutine for each partition that gets some, and returns when all are
+// acknowledged. Partition and Offset of the messages are ignored, a zero Time becomes the time of writing. The messages
+// must not be changed before it returns.
+//
+// Retriable failures are tried again, in order, for at most ProducerOptions.Timeout; a broker that stayed away is
+// ErrBrokerLost. Others are *MissingTopicError, *TooLargeError, *StorageError (embedded broker), a kafka.Error, or
+// ctx's. After an error any part of the messages may have been written, some of them twice.
+func (p *Producer) Publish(ctx context.Context, topic string, messages []pipeline.Message) error {
+	if len(messages) == 0 {
+		return nil
+	}
+	n, err := p.cluster.partitions(ctx, topic, p.o.Timeout)
+	if err != nil {
+		return p.named(ctx, topic, err)
+	}
+	plan := p.plan(messages, n)
+	defer p.plans.Put(plan)
+	group, working := errgroup.WithContext(ctx)
+	for partition := range n {
+		share := plan.share(partition)
+		if len(share) == 0 {
+			continue
+		}
+		group.Go(func() error {
+			t := target{Producer: p, topic: topic, partition: partition, all: messages}
+			return t.send(working, share)
+		})
+	}
+	return p.named(ctx, topic, group.Wait())
+}
+
+// named says which broker was lost.
+func (p *Producer) named(ctx context.Context, topic string, err error) error {
+	if err == nil || ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
+		return err
+	}
+	err = p.cluster.explain(err)
+	if retriable(err) && !answered(err) {
+		return fmt.Errorf("%w (%s) while publishing to %q: %w", ErrBrokerLost, p.cluster.Brokers(), topic, err)
+	}
+	return fmt.Errorf("publishing to %q: %w", topic, err)
+}
+
+// plan sorts messages by partition, keeping their order: order[starts[i]:starts[i+1]] are the indexes for partition i.
+// A plan is used again so that a million messages leave no garbage.
+type plan struct {
+	of     []int32
+	order  []int32
+	starts []int32
+}
+
+func (p *Producer) plan(messages []pipeline.Message, partitions int) *plan {
+	pl, _ := p.plans.Get().(*plan)
+	if pl == nil {
+		pl = new(plan)
+	}
+	pl.of = grow(pl.of, len(messages))
+	pl.order = grow(pl.order, len(messages))
+	pl.starts = grow(pl.starts, partitions+1)
+	clear(pl.starts)
+	for i := range messages {
+		var to int
+		if key := messages[i].Key; key != nil {
+			to = partitionOf(key, partitions)
+		} else {
+			to = int(p.turn.Add(1) % uint32(partitions))
+		}
+		pl.of[i] = int32(to)
+		pl.starts[to+1]++
+	}
+	for i := range partitions {
+		pl.starts[i+1] += pl.starts[i]
+	}
+	// Placing moves each start to the next partition's; walking backwards moves it from the end to the right place.
+	ends := pl.starts[1:]
+	for i := len(messages) - 1; i >= 0; i-- {
+		to := pl.of[i]
+		ends[to]--
+		pl.order[ends[to]] = int32(i)
+	}
+	// Now ends[i] is the start of partition i.
+	copy(pl.starts, ends)
+	pl.starts[partitions] = int32(len(messages))
+	return pl
+}
+
+func (pl *plan) share(partition int) []int32 {
+	return pl.order[pl.starts[partition]:pl.starts[partition+1]]
+}
+
+func grow(s []int32, n int) []int32 {
+	if cap(s) < n {
+		return make([]int32, n)
+	}
+	return s[:n]
+}
+
+// target is one partition's part of a Publish.
+type target struct {
+	*Producer
+	topic     string
+	partition int
+	all       []pipeline.Message
+}
+
+// send writes the messages at the given indexes in as few batches as the limits allow, all of about one size: a broker
+// that syncs each of them takes as long for a small one as for a large one.
+func (t target) send(ctx context.Context, share []int32) error {
+	total := 0
+	for _, i := range share {
+		total += encodedSize(&t.all[i])
+	}
+	batches := max(ceil(len(share), t.o.BatchMessages), ceil(total, t.o.BatchBytes))
+	each := ceil(len(share), batches)
+	for len(share) > 0 {
+		n, size := 0, 0
+		for n < min(each, len(share)) {
+			size += encodedSize(&t.all[share[n]])
+			if n > 0 && size > t.o.BatchBytes {
+				break
+			}
+			n++
+		}
+		if err := t.batch(ctx, share[:n]); err != nil {
+			return err
+		}
+		share = share[n:]
+	}
+	return nil
+}
+
+func ceil(a, b int) int { return (a + b - 1) / b }
+
+// batch writes one batch, split in two as often as the topic finds it too large.
+func (t target) batch(ctx context.Context, share []int32) error {
+	err := t.attempt(ctx, share)
+	if !errors.Is(err, kafka.MessageSizeTooLarge) && !errors.Is(err, kafka.RecordListTooLarge) {
+		return err
+	}
+	if len(share) == 1 {
+		m := &t.all[share[0]]
+		return &TooLargeError{Topic: t.topic, Key: clip(m.Key), Size: payloadSize(m), Err: err}
+	}
+	half := len(share) / 2
+	if err := t.batch(ctx, share[:half]); err != nil {
+		return err
+	}
+	return t.batch(ctx, share[half:])
+}
+
+func (t target) attempt(ctx context.Context, share []int32) error {
+	tries := 0
+	return retry.Do(ctx, backoff(t.o.Timeout), func(ctx context.Context) error {
+		tries++
+		res, err := t.cluster.client.Produce(ctx, &kafka.ProduceRequest{
+			Topic:        t.topic,
+			Partition:    t.partition,
+			RequiredAcks: kafka.RequireAll,
+			Records:      &records{all: t.all, share: share},
+		})
+		if err == nil {
+			err = res.Error
+		}
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if !retriable(err) {
+			return err
+		}
+		t.o.Logger.Warn("publishing failed, trying again", "topic", t.topic, "partition", t.partition,
+			"messages", len(share), "tries", tries, "error", err)
+		return retry.RetryableError(err)
+	})
+}
+
+// encodedSize is an upper bound of a message's size in a record batch (format v2): its varints take at most 24 bytes.
+func encodedSize(m *pipeline.Message) int {
+	return 24 + payloadSize(m)
+}
+
+func payloadSize(m *pipeline.Message) int {
+	n := len(m.Key) + len(m.Value)
+	for i := range m.Headers {
+		n += len(m.Headers[i].Key) + len(m.Headers[i].Value) + 10
+	}
+	return n
+}
+
+// records reads messages as kafka-go wants them, through one Record that is used over and over.
+type records struct {
+	all        []pipeline.Message
+	share      []int32
+	record     kafka.Record
+	key, value payload
+	headers    []kafka.Header
+}
+
+// ReadRecord implements kafka.RecordReader.
+func (r *records) ReadRecord() (*kafka.Record, error) {
+	if len(r.share) == 0 {
+		return nil, io.EOF
+	}
+	m := &r.all[r.share[0]]
+	r.share = r.share[1:]
+	r.headers = r.headers[:0]
+	for _, h := range m.Headers {
+		r.headers = append(r.headers, kafka.Header{Key: h.Key, Value: h.Value})
+	}
+	r.record = kafka.Record{
+		Time:    m.Time,
+		Key:     r.key.of(m.Key),
+		Value:   r.value.of(m.Value),
+		Headers: r.headers,
+	}
+	return &r.record, nil
+}
+
+// payload implements kafka.Bytes over a slice.
+type payload struct{ bytes.Reader }
+
+// of returns nil for nil, which is Kafka's null.
+func (p *payload) of(b []byte) kafka.Bytes {
+	if b == nil {
+		return nil
+	}
+	p.Reset(b)
+	return p
+}
+
+// Close implements kafka.Bytes.
+func (p *payload) Close() error { return nil }

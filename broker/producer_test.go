@@ -1,0 +1,215 @@
+package broker_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/purser-onboard/purser/broker"
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+func TestPublishKeepsOrderAndContent(t *testing.T) {
+	e := open(t, t.TempDir())
+	at := time.UnixMilli(1_700_000_000_123)
+	sent := rows(0, 20_000)
+	for i := range sent {
+		sent[i].Key = fmt.Appendf(nil, "key-%d", i%50)
+		sent[i].Time = at
+	}
+	sent[7].Headers = []pipeline.Header{{Key: "reason", Value: []byte("no-key")}, {Key: "empty", Value: []byte{}}}
+	p := broker.NewProducer(e.Cluster, broker.ProducerOptions{BatchMessages: 700})
+	if err := p.Publish(within(t), topic, sent); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Publish(within(t), topic, nil); err != nil {
+		t.Errorf("publishing nothing: %v", err)
+	}
+	got := drained(t, e.Cluster)
+	if len(got) != len(sent) {
+		t.Fatalf("%d messages came, %d were sent", len(got), len(sent))
+	}
+	last, home := map[string]int{}, map[string]int{}
+	for _, m := range got {
+		i, key := number(m), string(m.Key)
+		if !bytes.Equal(m.Key, sent[i].Key) || !m.Time.Equal(at) || m.Topic != topic {
+			t.Fatalf("row %d came as %+v", i, m)
+		}
+		if before, ok := last[key]; ok && (i < before || m.Partition != home[key]) {
+			t.Fatalf("row %d of key %s came after %d", i, key, before)
+		}
+		last[key], home[key] = i, m.Partition
+		if i == 7 && (len(m.Headers) != 2 || m.Headers[0].Key != "reason" || string(m.Headers[0].Value) != "no-key") {
+			t.Errorf("headers came as %+v", m.Headers)
+		}
+	}
+}
+
+func TestPublishNulls(t *testing.T) {
+	e := open(t, t.TempDir())
+	publish(t, e.Cluster, []pipeline.Message{{}, {Key: []byte{}, Value: []byte{}}, {}, {}, {}})
+	var nulls, empties int
+	for _, m := range drained(t, e.Cluster) {
+		switch {
+		case m.Key == nil && m.Value == nil:
+			nulls++
+		case m.Key != nil && m.Value != nil && len(m.Key)+len(m.Value) == 0:
+			empties++
+		}
+	}
+	if nulls != 4 || empties != 1 {
+		t.Errorf("%d nulls and %d empties came, want 4 and 1", nulls, empties)
+	}
+}
+
+// Another producer, with the Java client's default partitioning, puts the same keys where we put them.
+func TestPublishAgreesWithOtherProducers(t *testing.T) {
+	fake, c := cluster(t, 1, 7)
+	theirs, err := kgo.NewClient(kgo.SeedBrokers(fake.ListenAddrs()...), kgo.DefaultProduceTopic(topic))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Close()
+	ours := rows(0, 200)
+	for _, m := range ours {
+		if err := theirs.ProduceSync(within(t), &kgo.Record{Key: m.Key, Value: m.Value}).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish(t, c, ours)
+	home := map[int]int{}
+	for _, m := range drained(t, c) {
+		if p, ok := home[number(m)]; ok && p != m.Partition {
+			t.Fatalf("key %s is in partitions %d and %d", m.Key, p, m.Partition)
+		}
+		home[number(m)] = m.Partition
+	}
+	if len(home) != 200 {
+		t.Fatalf("%d keys came", len(home))
+	}
+}
+
+// A produce request that timed out may have been applied: the messages are there twice, and none is missing.
+func TestPublishTimedOutMayDouble(t *testing.T) {
+	fake, c := cluster(t, 1, 1)
+	fault := fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.RequestTimedOut, Count: 1})
+	publish(t, c, rows(0, 50))
+	if fault.Hits() != 1 {
+		t.Fatal("the fault was not hit")
+	}
+	for row, times := range counts(drained(t, c)) {
+		if times != 2 {
+			t.Errorf("row %d came %d times", row, times)
+		}
+	}
+}
+
+func TestPublishRetries(t *testing.T) {
+	for name, inject := range map[string]func(t *testing.T, fake *kfake.Cluster){
+		"not leader": func(t *testing.T, fake *kfake.Cluster) {
+			fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.NotLeaderForPartition, Count: 2})
+		},
+		"leader not available": func(t *testing.T, fake *kfake.Cluster) {
+			fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.LeaderNotAvailable, Count: 2})
+		},
+		"moved leader": func(t *testing.T, fake *kfake.Cluster) {
+			for p := range int32(2) {
+				if err := fake.MoveTopicPartition(topic, p, 1-fake.LeaderFor(topic, p)); err != nil {
+					t.Fatal(err)
+				}
+			}
+		},
+		"dropped connection": func(t *testing.T, fake *kfake.Cluster) {
+			fake.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+				return nil, errors.New("drop"), true
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fake, c := cluster(t, 2, 2)
+			publish(t, c, rows(0, 10)) // so that leaders are known
+			inject(t, fake)
+			publish(t, c, rows(10, 100))
+			seen := counts(drained(t, c))
+			if len(seen) != 110 {
+				t.Errorf("%d rows came, want 110", len(seen))
+			}
+		})
+	}
+}
+
+func TestPublishSplitsAndNamesTooLarge(t *testing.T) {
+	fake, c := cluster(t, 1, 1)
+	if err := fake.CreateTopic("small", 1, map[string]string{"max.message.bytes": "2000"}); err != nil {
+		t.Fatal(err)
+	}
+	p := broker.NewProducer(c, broker.ProducerOptions{})
+	if err := p.Publish(within(t), "small", rows(0, 500)); err != nil {
+		t.Fatalf("messages that fit one by one: %v", err)
+	}
+	lags, err := c.Lag(within(t), "small", group)
+	if err != nil || lags[0].End != 500 {
+		t.Fatalf("%+v, %v: want 500 messages", lags, err)
+	}
+	large := rows(0, 3)
+	large[1] = pipeline.Message{Key: []byte("the-big-one"), Value: make([]byte, 3000)}
+	err = p.Publish(within(t), "small", large)
+	var tooLarge *broker.TooLargeError
+	if !errors.As(err, &tooLarge) || tooLarge.Key != "the-big-one" || tooLarge.Size != 3011 {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestPublishFailures(t *testing.T) {
+	t.Run("missing topic", func(t *testing.T) {
+		_, c := cluster(t, 1, 1)
+		err := broker.NewProducer(c, broker.ProducerOptions{}).Publish(within(t), "nowhere", rows(0, 1))
+		var missing *broker.MissingTopicError
+		if !errors.As(err, &missing) || missing.Topic != "nowhere" {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("refused", func(t *testing.T) {
+		fake, c := cluster(t, 1, 1)
+		fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.TopicAuthorizationFailed, Count: 1})
+		err := broker.NewProducer(c, broker.ProducerOptions{}).Publish(within(t), topic, rows(0, 1))
+		if err == nil || !strings.Contains(err.Error(), "Topic Authorization Failed") {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("broker lost", func(t *testing.T) {
+		fake, c := cluster(t, 1, 1)
+		publish(t, c, rows(0, 1))
+		fake.Close()
+		p := broker.NewProducer(c, broker.ProducerOptions{Timeout: 200 * time.Millisecond})
+		err := p.Publish(within(t), topic, rows(0, 1))
+		if !errors.Is(err, broker.ErrBrokerLost) || !strings.Contains(err.Error(), c.Brokers()) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("ctx", func(t *testing.T) {
+		fake, c := cluster(t, 1, 1)
+		publish(t, c, rows(0, 1))
+		hit := fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.NotEnoughReplicas, Count: -1})
+		ctx, cancel := context.WithCancel(within(t))
+		go func() {
+			defer cancel()
+			if err := hit.Wait(ctx, 1); err != nil {
+				t.Error(err)
+			}
+		}()
+		err := broker.NewProducer(c, broker.ProducerOptions{}).Publish(ctx, topic, rows(0, 1))
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
