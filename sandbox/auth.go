@@ -1,0 +1,235 @@
+package sandbox
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/purser-onboard/purser/httpsig"
+)
+
+// Credentials are what an integration of the partner holds. The server keeps the public half and a hash of the secret.
+type Credentials struct {
+	APIKey        string // a UUID
+	APISecret     string
+	KeyID         string // a UUID, the keyid of request signatures
+	PrivateKeyPEM []byte // SEC1 "EC PRIVATE KEY", P-384, as the vendor's openssl command writes it [doc]
+}
+
+// NewCredentials makes credentials from random bytes; nil means crypto/rand.Reader. The private key always comes from
+// the system's randomness.
+func NewCredentials(random io.Reader) (Credentials, error) {
+	if random == nil {
+		random = rand.Reader
+	}
+	apiKey, err := uuid.NewRandomFromReader(random)
+	if err != nil {
+		return Credentials{}, fmt.Errorf("sandbox: API key: %w", err)
+	}
+	keyID, err := uuid.NewRandomFromReader(random)
+	if err != nil {
+		return Credentials{}, fmt.Errorf("sandbox: key id: %w", err)
+	}
+	var secret [20]byte // as long as the vendor's example [doc]
+	if _, err := io.ReadFull(random, secret[:]); err != nil {
+		return Credentials{}, fmt.Errorf("sandbox: API secret: %w", err)
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		return Credentials{}, fmt.Errorf("sandbox: signing key: %w", err)
+	}
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return Credentials{}, fmt.Errorf("sandbox: signing key: %w", err)
+	}
+	return Credentials{
+		APIKey:        apiKey.String(),
+		APISecret:     hex.EncodeToString(secret[:]),
+		KeyID:         keyID.String(),
+		PrivateKeyPEM: pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der}),
+	}, nil
+}
+
+// String names the credentials without their secrets.
+func (c Credentials) String() string { return "credentials of API key " + c.APIKey }
+
+// GoString is String, so that %#v shows no secrets either.
+func (c Credentials) GoString() string { return c.String() }
+
+// LogValue is String for logs.
+func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
+
+// RegisterCredentials is Register with what NewCredentials made.
+func (s *Server) RegisterCredentials(c Credentials) error {
+	key, err := httpsig.ParsePrivateKey(c.PrivateKeyPEM)
+	if err != nil {
+		return fmt.Errorf("sandbox: signing key: %w", err)
+	}
+	s.Register(c.APIKey, c.APISecret, c.KeyID, &key.PublicKey)
+	return nil
+}
+
+// Register makes an API key known, or replaces it. All API keys belong to one programme and see the same customers. A
+// nil pub registers no signing key yet: PUT /auth/signing can.
+func (s *Server) Register(apiKey, apiSecret, keyID string, pub *ecdsa.PublicKey) {
+	s.programs.put(apiKey, sha256.Sum256([]byte(apiSecret)))
+	if pub != nil {
+		s.programs.setKey(apiKey, keyID, pub)
+	}
+}
+
+// registry holds the API keys and their signing keys, one each: PUT replaces it. [doc]
+type registry struct {
+	mu       sync.RWMutex
+	byAPIKey map[string]*program
+	byKeyID  map[string]signingKey
+}
+
+type program struct {
+	secret [sha256.Size]byte
+	keyID  string
+}
+
+type signingKey struct {
+	apiKey string
+	public *ecdsa.PublicKey
+}
+
+func (g *registry) put(apiKey string, secret [sha256.Size]byte) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.byAPIKey == nil {
+		g.byAPIKey, g.byKeyID = make(map[string]*program), make(map[string]signingKey)
+	}
+	if old := g.byAPIKey[apiKey]; old != nil {
+		delete(g.byKeyID, old.keyID)
+	}
+	g.byAPIKey[apiKey] = &program{secret: secret}
+}
+
+// setKey replaces the signing key of an API key; a nil key removes it. It reports whether there was one.
+func (g *registry) setKey(apiKey, keyID string, public *ecdsa.PublicKey) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p := g.byAPIKey[apiKey]
+	if p == nil {
+		return false
+	}
+	had := p.keyID != ""
+	delete(g.byKeyID, p.keyID)
+	p.keyID = ""
+	if public != nil {
+		p.keyID = keyID
+		g.byKeyID[keyID] = signingKey{apiKey, public}
+	}
+	return had
+}
+
+func (g *registry) known(apiKey string) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.byAPIKey[apiKey] != nil
+}
+
+func (g *registry) secretMatches(apiKey, secret string) bool {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	p := g.byAPIKey[apiKey]
+	sum := sha256.Sum256([]byte(secret))
+	return p != nil && subtle.ConstantTimeCompare(p.secret[:], sum[:]) == 1
+}
+
+func (g *registry) owner(keyID string) string {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.byKeyID[keyID].apiKey
+}
+
+func (g *registry) publicKey(keyID string) (*ecdsa.PublicKey, error) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	k, ok := g.byKeyID[keyID]
+	if !ok {
+		return nil, fmt.Errorf("keyid %q is not registered", clip(keyID))
+	}
+	return k.public, nil
+}
+
+// tokenMint issues and checks tokens: JSON Web Tokens under HS256 with a secret of its own for every reset, after which
+// the tokens from before are refused.
+type tokenMint struct {
+	epoch  uint64
+	secret [sha256.Size]byte
+	issued atomic.Uint64
+}
+
+type claims struct {
+	Subject string `json:"sub"` // the API key
+	Issued  int64  `json:"iat"`
+	Expires int64  `json:"exp"`
+	ID      string `json:"jti"`
+}
+
+func (m *tokenMint) init(seed seeded, epoch uint64) {
+	m.epoch = epoch
+	m.secret = seed.sum("token-secret", fmt.Sprint(epoch))
+}
+
+func (m *tokenMint) issue(apiKey string, now time.Time, ttl time.Duration) (token string, expires int64) {
+	c := claims{apiKey, now.Unix(), now.Add(ttl).Unix(), fmt.Sprintf("%d-%d", m.epoch, m.issued.Add(1))}
+	body := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." +
+		base64.RawURLEncoding.EncodeToString(mustJSON(c))
+	return body + "." + base64.RawURLEncoding.EncodeToString(m.mac(body)), c.Expires
+}
+
+func (m *tokenMint) mac(body string) []byte {
+	h := hmac.New(sha256.New, m.secret[:])
+	h.Write([]byte(body))
+	return h.Sum(nil)
+}
+
+// check returns the claims of a token that is ours, expired or not, and why it is refused.
+func (m *tokenMint) check(authorization []string, now time.Time) (claims, *refusal) {
+	var c claims
+	if len(authorization) != 1 {
+		return c, unauthorized("want one Authorization header, got %d", len(authorization))
+	}
+	token, ok := strings.CutPrefix(authorization[0], "Bearer ")
+	if !ok {
+		return c, unauthorized("Authorization is not of the form Bearer <token>")
+	}
+	cut := strings.LastIndexByte(token, '.')
+	if cut < 0 {
+		return c, unauthorized("token is not a JWT")
+	}
+	mac, err := base64.RawURLEncoding.DecodeString(token[cut+1:])
+	if err != nil || !hmac.Equal(mac, m.mac(token[:cut])) {
+		return c, unauthorized("token was not issued here, or was altered, or is from before a reset")
+	}
+	_, payload, _ := strings.Cut(token[:cut], ".")
+	raw, err := base64.RawURLEncoding.DecodeString(payload)
+	if err != nil || json.Unmarshal(raw, &c) != nil {
+		return claims{}, unauthorized("token is not a JWT")
+	}
+	if now.Unix() >= c.Expires {
+		return c, unauthorized("token expired %s ago", now.Sub(time.Unix(c.Expires, 0)).Round(time.Second))
+	}
+	return c, nil
+}

@@ -1,0 +1,287 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Status is a customer's state at the partner. [doc]
+type Status string
+
+// The states of a customer.
+const (
+	StatusInitiating Status = "initiating"
+	StatusScreening  Status = "screening"
+	StatusVerifying  Status = "verifying"
+	StatusActive     Status = "active"
+	StatusInactive   Status = "inactive"
+	StatusRejected   Status = "rejected"
+)
+
+func (s Status) known() bool {
+	switch s {
+	case StatusInitiating, StatusScreening, StatusVerifying, StatusActive, StatusInactive, StatusRejected:
+		return true
+	}
+	return false
+}
+
+// Customer is a customer as the test sees it: what the API shows, and the challenges.
+type Customer struct {
+	ID         string      `json:"id"`
+	ChainID    string      `json:"chainId"` // the CAIP-10 account id as it was sent
+	ExternalID string      `json:"externalId"`
+	Status     Status      `json:"status"`
+	CreatedAt  time.Time   `json:"createdAt"`
+	UpdatedAt  time.Time   `json:"updatedAt"`
+	Given      bool        `json:"given,omitempty"` // put there by the test, not created over the API
+	Challenges []Challenge `json:"challenges,omitempty"`
+}
+
+// Challenge is one sign-in message issued to a customer.
+type Challenge struct {
+	Number   int       `json:"number"` // from 1; the last one is current
+	IssuedAt time.Time `json:"issuedAt"`
+	Hostile  Fault     `json:"hostile,omitempty"` // the fault that made it hostile
+	Text     string    `json:"text"`
+}
+
+// customer is the record itself. id, account, external, created and given never change.
+type customer struct {
+	id, external string
+	account      account
+	created      time.Time
+	given        bool
+
+	mu         sync.Mutex
+	status     Status
+	updated    time.Time
+	challenges []challenge // every one ever issued, append-only; the last is current
+}
+
+// current is the challenge that can be signed; one that has long expired when none was issued yet.
+func (c *customer) current() challenge {
+	if len(c.challenges) == 0 {
+		return challenge{}
+	}
+	return c.challenges[len(c.challenges)-1]
+}
+
+// view is a customer as the API shows it. The times have milliseconds, as the vendor's do. [doc]
+type view struct {
+	ID         string `json:"id"`
+	ChainID    string `json:"chainId"`
+	ExternalID string `json:"externalId"`
+	Status     Status `json:"status"`
+	CreatedAt  string `json:"createdAt"`
+	UpdatedAt  string `json:"updatedAt"`
+	Challenge  string `json:"challenge,omitempty"`
+}
+
+const milli = "2006-01-02T15:04:05.000Z"
+
+func (c *customer) view() view {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return view{
+		ID: c.id, ChainID: c.account.text, ExternalID: c.external, Status: c.status,
+		CreatedAt: c.created.UTC().Format(milli), UpdatedAt: c.updated.UTC().Format(milli),
+	}
+}
+
+// register finds customers by id, account and externalId, the last two each unique. [doc]
+type register struct {
+	mu         sync.RWMutex
+	byID       map[string]*customer
+	byAccount  map[string]*customer // by the account in lower case [inferred]
+	byExternal map[string]*customer
+	order      []*customer // as they were created; append-only
+}
+
+func (g *register) init() {
+	g.byID, g.byAccount, g.byExternal = map[string]*customer{}, map[string]*customer{}, map[string]*customer{}
+}
+
+// add takes the customer in unless its account or externalId is taken, and says which.
+func (g *register) add(c *customer) (taken string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.byAccount[c.account.folded] != nil:
+		return "chainId"
+	case g.byExternal[c.external] != nil:
+		return "externalId"
+	}
+	g.byID[c.id], g.byAccount[c.account.folded], g.byExternal[c.external] = c, c, c
+	g.order = append(g.order, c)
+	return ""
+}
+
+func (g *register) find(id string) *customer {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.byID[id]
+}
+
+// all is every customer as of now; the slice is not copied and not written to any more.
+func (g *register) all() []*customer {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.order[:len(g.order):len(g.order)]
+}
+
+func (s *Server) newCustomer(chainID, externalID string) (*customer, error) {
+	acc, err := parseAccount(chainID)
+	if err != nil {
+		return nil, fmt.Errorf("chainId %w", err)
+	}
+	if err := checkExternalID(externalID); err != nil {
+		return nil, fmt.Errorf("externalId %w", err)
+	}
+	now := s.Now()
+	return &customer{
+		id:       s.seed.uuid("customer", acc.folded, externalID),
+		external: externalID,
+		account:  acc,
+		created:  now,
+		status:   StatusInitiating,
+		updated:  now,
+	}, nil
+}
+
+// create answers POST /customers.
+func (x *exchange) create() (reply, *refusal) {
+	f, err := decodeStrings(x.body, "chainId", "externalId")
+	if err != nil {
+		return reply{}, badRequest("%v", err)
+	}
+	c, err := x.s.newCustomer(f["chainId"], f["externalId"])
+	if err != nil {
+		return reply{}, badRequest("%v", err)
+	}
+	c.mu.Lock() // nobody may meet it before it has a challenge
+	defer c.mu.Unlock()
+	if taken := x.st.customers.add(c); taken != "" {
+		return reply{}, refuse(409, "customer_exists", "Customer already exists: %s is taken", taken)
+	}
+	ch := x.renew(c)
+	x.entry.Created = true
+	x.entry.CustomerID = c.id
+	return x.s.created(c, ch), nil
+}
+
+// created is the answer to a creation; only it shows the challenge. [doc] The caller holds c.mu.
+func (s *Server) created(c *customer, ch challenge) reply {
+	at := c.created.UTC().Format(milli)
+	return jsonReply(201, view{
+		ID: c.id, ChainID: c.account.text, ExternalID: c.external, Status: c.status, CreatedAt: at, UpdatedAt: at,
+		Challenge: encodeChallenge(s.challengeText(c, ch)),
+	})
+}
+
+// list answers GET /customers: all of them, oldest first, as they are when their turn comes. [inferred]
+func (x *exchange) list() (reply, *refusal) {
+	all := x.st.customers.all()
+	return reply{status: 200, contentType: "application/json", stream: func(yield func([]byte) error) error {
+		for i, c := range all {
+			lead := ","
+			if i == 0 {
+				lead = "["
+			}
+			if err := yield(append([]byte(lead), mustJSON(c.view())...)); err != nil {
+				return err
+			}
+		}
+		if len(all) == 0 {
+			return yield([]byte("[]"))
+		}
+		return yield([]byte("]"))
+	}}, nil
+}
+
+// read answers GET /customers/{id}.
+func (x *exchange) read() (reply, *refusal) {
+	c := x.st.customers.find(x.id)
+	if c == nil {
+		return reply{}, noCustomer()
+	}
+	return jsonReply(200, c.view()), nil
+}
+
+// simulate answers PATCH /simulator/customers/{id}/verify and /reject.
+func (x *exchange) simulate() (reply, *refusal) {
+	c := x.st.customers.find(x.id)
+	if c == nil {
+		return reply{}, noCustomer()
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	next := StatusActive
+	allowed := c.status == StatusScreening || c.status == StatusVerifying || c.status == StatusInactive
+	if x.op == OpReject {
+		next = StatusRejected
+		allowed = c.status != StatusRejected
+	}
+	if !allowed {
+		return reply{}, refuse(409, "invalid_state", "customer is %s", c.status)
+	}
+	c.status, c.updated = next, x.s.Now()
+	return reply{status: 202}, nil
+}
+
+// Add puts a customer there without a request, as a full partner has them before a run. It has no challenge before one
+// is asked for. Errors say what is wrong with the account, the externalId or the status, or that one is taken.
+func (s *Server) Add(chainID, externalID string, status Status) (Customer, error) {
+	if !status.known() {
+		return Customer{}, fmt.Errorf("status %q is unknown", status)
+	}
+	c, err := s.newCustomer(chainID, externalID)
+	if err != nil {
+		return Customer{}, err
+	}
+	c.status, c.given = status, true
+	if taken := s.state.Load().customers.add(c); taken != "" {
+		return Customer{}, errors.New(taken + " is taken")
+	}
+	return s.dump(c, false), nil
+}
+
+// SetStatus moves a customer to any status, allowed or not.
+func (s *Server) SetStatus(id string, status Status) error {
+	c := s.state.Load().customers.find(id)
+	switch {
+	case !status.known():
+		return fmt.Errorf("status %q is unknown", status)
+	case c == nil:
+		return fmt.Errorf("no customer %q", clip(id))
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.status, c.updated = status, s.Now()
+	return nil
+}
+
+// Customers lists every customer, oldest first, with the challenges issued to it.
+func (s *Server) Customers() []Customer {
+	all := s.state.Load().customers.all()
+	out := make([]Customer, len(all))
+	for i, c := range all {
+		out[i] = s.dump(c, true)
+	}
+	return out
+}
+
+func (s *Server) dump(c *customer, challenges bool) Customer {
+	c.mu.Lock()
+	issued := c.challenges
+	d := Customer{c.id, c.account.text, c.external, c.status, c.created, c.updated, c.given, nil}
+	c.mu.Unlock()
+	if challenges {
+		for _, ch := range issued {
+			d.Challenges = append(d.Challenges, Challenge{ch.number, ch.issued, ch.hostile, s.challengeText(c, ch)})
+		}
+	}
+	return d
+}

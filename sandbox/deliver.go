@@ -1,0 +1,198 @@
+package sandbox
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+)
+
+// errCut stops a body where a fault wants it to end.
+var errCut = errors.New("cut")
+
+// deliver sends the answer, or what a fault leaves of it. The history is written first: who has the answer must find it
+// there. What could not be handed to the connection after all is noted as incomplete.
+func (x *exchange) deliver(r reply) {
+	x.entry.Outcome = r.status
+	var fault Fault
+	if !r.cut && x.plan.table != nil {
+		if fault = x.plan.useOne(x, DropAfter, Truncated); fault == "" && r.status/100 == 2 {
+			fault = x.plan.useOne(x, Malformed)
+		}
+		if fault == "" && (len(r.body) > 0 || r.stream != nil) {
+			fault = x.plan.useOne(x, Trickle)
+		}
+	}
+	if r.cut || fault == DropAfter {
+		x.st.history.finish(x.record, x.entry, false)
+		panic(http.ErrAbortHandler)
+	}
+	switch fault {
+	case Malformed:
+		r = x.garbled(r)
+	case Truncated:
+		if len(r.body) == 0 && r.stream == nil { // nothing to truncate: promise something
+			r.body, r.contentType = []byte(`{"id":`), "application/json"
+			if r.status == http.StatusNoContent {
+				r.status = http.StatusOK
+			}
+		}
+	}
+	x.entry.Status = r.status
+	x.entry.InFlight = r.inFlight
+	x.entry.Throttled = r.retryAfter != ""
+	x.entry.Complete = fault != Truncated && fault != Malformed && x.r.Context().Err() == nil
+	x.entry.Answered = x.st.history.events.Add(1)
+	x.st.history.finish(x.record, x.entry, false)
+
+	err := x.send(r, fault)
+	if err != nil && x.entry.Complete {
+		x.entry.Complete = false
+		x.st.history.finish(x.record, x.entry, true)
+	}
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+}
+
+func (x *exchange) send(r reply, fault Fault) error {
+	h := x.w.Header()
+	h.Set("Date", x.s.Now().UTC().Format(http.TimeFormat))
+	h.Set("X-Request-Id", "sandbox-"+strconv.FormatUint(x.entry.Seq, 10))
+	for name, value := range map[string]string{
+		"Content-Type": r.contentType, "Retry-After": r.retryAfter, "Location": r.location, "Allow": r.allow,
+	} {
+		if value != "" {
+			h.Set(name, value)
+		}
+	}
+	if r.status == http.StatusUnauthorized {
+		h.Set("WWW-Authenticate", "Bearer")
+	}
+	if r.stream != nil {
+		x.w.WriteHeader(r.status)
+		return x.sendStream(r, fault)
+	}
+	if r.status != http.StatusNoContent {
+		length := len(r.body)
+		if fault == Truncated { // half of it, or all of it and still less than was promised
+			length++
+			if x.s.seed.pick(2, "truncate", string(x.op), x.subject, strconv.Itoa(x.attempt)) == 0 {
+				r.body = r.body[:len(r.body)/2]
+			}
+		}
+		h.Set("Content-Length", strconv.Itoa(length))
+	}
+	x.w.WriteHeader(r.status)
+	if fault == Trickle {
+		return x.trickle(r.body)
+	}
+	if len(r.body) > 0 {
+		if _, err := x.w.Write(r.body); err != nil {
+			return err
+		}
+	}
+	if err := x.flush(); err != nil {
+		return err
+	}
+	if fault == Truncated {
+		return errCut
+	}
+	return nil
+}
+
+// sendStream sends the customer list in pieces of some kilobytes.
+func (x *exchange) sendStream(r reply, fault Fault) error {
+	buffered := bufio.NewWriterSize(x.w, 4<<10)
+	var out io.Writer = buffered
+	if fault == Truncated {
+		out = &cutWriter{buffered, 1 + x.s.seed.pick(400, "truncate", string(x.op), strconv.Itoa(x.attempt))}
+	}
+	err := r.stream(func(piece []byte) error {
+		if fault == Trickle {
+			fault = "" // the first piece is enough: a long list would take for ever
+			return x.trickle(piece)
+		}
+		_, err := out.Write(piece)
+		return err
+	})
+	if fault == Truncated {
+		err = errCut // a list shorter than that still ends without its last chunk
+	}
+	for _, step := range []func() error{buffered.Flush, x.flush} {
+		if failed := step(); err == nil {
+			err = failed
+		}
+	}
+	return err
+}
+
+// cutWriter writes the first left bytes and then fails with errCut.
+type cutWriter struct {
+	w    io.Writer
+	left int
+}
+
+func (c *cutWriter) Write(p []byte) (int, error) {
+	if len(p) <= c.left {
+		c.left -= len(p)
+		return c.w.Write(p)
+	}
+	n, err := c.w.Write(p[:c.left])
+	c.left -= n
+	return n, errors.Join(err, errCut)
+}
+
+// trickle sends at most two thousand bytes one by one, and the rest at once.
+func (x *exchange) trickle(body []byte) error {
+	for i := range body {
+		if i >= 2000 {
+			_, err := x.w.Write(body[i:])
+			return errors.Join(err, x.flush())
+		}
+		if _, err := x.w.Write(body[i : i+1]); err != nil {
+			return err
+		}
+		if err := x.flush(); err != nil {
+			return err
+		}
+		x.pause(x.plan.table.Pause)
+	}
+	return nil
+}
+
+func (x *exchange) flush() error {
+	err := http.NewResponseController(x.w).Flush()
+	if errors.Is(err, http.ErrNotSupported) {
+		return nil // it goes out when the handler returns
+	}
+	return err
+}
+
+// garbled is a 2xx with a body from which nothing can be learned.
+func (x *exchange) garbled(r reply) reply {
+	if r.status == http.StatusNoContent || r.status == http.StatusAccepted {
+		r.status = http.StatusOK
+	}
+	r.stream = nil
+	bodies := []string{
+		`{"id":"`,
+		"",
+		"null",
+		`{"id":42,"token":42,"challenge":42}`,
+		"<html><body>Welcome</body></html>",
+		`{"error":"upstream"`,
+	}
+	i := x.s.seed.pick(len(bodies), "malformed", string(x.op), x.subject, strconv.Itoa(x.attempt))
+	r.body, r.contentType = []byte(bodies[i]), "application/json"
+	if i == 4 {
+		r.contentType = "text/html"
+	}
+	return r
+}
+
+func (s *Server) canaryURL(seq uint64) string {
+	return fmt.Sprintf("%s%s%d", *s.canary.Load(), canaryPath, seq)
+}

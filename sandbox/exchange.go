@@ -1,0 +1,348 @@
+package sandbox
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/purser-onboard/purser/httpsig"
+)
+
+// exchange is one request on its way through the sandbox.
+type exchange struct {
+	s  *Server
+	st *state
+	w  http.ResponseWriter
+	r  *http.Request
+
+	op      Operation
+	id      string // customer id from the path
+	body    []byte
+	caller  string // the API key, once the token is checked
+	subject string
+	attempt int
+	plan    plan
+	over    challenge // which challenge a submitted signature is over; number 0: none
+
+	entry  Entry
+	record *record
+}
+
+func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
+	if strings.HasPrefix(r.URL.Path, canaryPath) {
+		s.serveCanary(w, r)
+		return
+	}
+	x := &exchange{s: s, st: s.state.Load(), w: w, r: r}
+	var allow string
+	x.op, x.id, allow = route(r.Method, r.URL.EscapedPath())
+	x.entry = Entry{
+		Time:       s.Now(),
+		Elapsed:    s.cfg.Now().Sub(s.began),
+		Method:     r.Method,
+		Path:       cut(r.URL.EscapedPath(), 200),
+		Op:         x.op,
+		Key:        cut(r.Header.Get("Idempotency-Key"), 100),
+		CustomerID: cut(x.id, 100),
+	}
+	x.record = x.st.history.arrive(&x.entry)
+	if x.op == "" {
+		x.deliver(x.noEndpoint(allow))
+		return
+	}
+	x.deliver(x.answer())
+}
+
+func (x *exchange) noEndpoint(allow string) reply {
+	if allow == "" {
+		return x.render(refuse(http.StatusNotFound, "not_found", "no such endpoint"))
+	}
+	r := x.render(refuse(http.StatusMethodNotAllowed, "method_not_allowed", "allowed: %s", allow))
+	r.allow = allow
+	return r
+}
+
+// render turns a refusal into the answer of the configured shape and notes its reason.
+func (x *exchange) render(f *refusal) reply {
+	x.entry.Reason = f.detail
+	return x.s.render(f, x.op, x.subject, x.attempt)
+}
+
+// answer makes the checks in the order the package documentation gives, then executes.
+func (x *exchange) answer() reply {
+	if refused := x.readBody(); refused != nil {
+		return x.render(refused)
+	}
+	x.observe()
+	if r, full := x.throttle(); full {
+		return r
+	}
+	if x.r.URL.RawQuery != "" {
+		return x.render(badRequest("the API takes no query parameters")) // [inferred]
+	}
+	if x.op == OpToken {
+		return x.answerToken()
+	}
+	for _, check := range []func() *refusal{x.checkToken, x.checkSignature, x.checkBody, x.checkKey} {
+		if refused := check(); refused != nil {
+			return x.render(refused)
+		}
+	}
+	x.subject = x.entry.Account
+	if x.op != OpCreate {
+		x.subject = x.id
+	}
+	if f := x.drawFaults(); f != "" {
+		return x.early(f)
+	}
+	if !x.op.keyed() {
+		x.wait()
+		r, refused := x.execute()
+		if refused != nil {
+			r = x.render(refused)
+		}
+		return r
+	}
+	return x.answerOnce()
+}
+
+func (x *exchange) drawFaults() Fault {
+	x.attempt = x.st.attempts.next(string(x.op), x.subject)
+	x.entry.Subject, x.entry.Attempt = x.subject, x.attempt
+	return x.drawEarly()
+}
+
+// throttle asks the bucket of Config.Rate. It runs on the unshifted clock: moving the clock does not fill it.
+func (x *exchange) throttle() (reply, bool) {
+	if x.s.limiter == nil || x.s.limiter.AllowN(x.s.cfg.Now(), 1) {
+		return reply{}, false
+	}
+	r := x.render(refuse(http.StatusTooManyRequests, "rate_limited", "more than %v requests a second", x.s.cfg.Rate))
+	r.retryAfter = retryAfter(x.s.Now(), time.Second, x.s.retries.Add(1)%2 == 0)
+	return r, true
+}
+
+func (x *exchange) readBody() *refusal {
+	body, err := io.ReadAll(http.MaxBytesReader(x.w, x.r.Body, x.s.cfg.MaxBody))
+	if tooLarge := (*http.MaxBytesError)(nil); errors.As(err, &tooLarge) {
+		return refuse(http.StatusRequestEntityTooLarge, "too_large", "body is larger than %d bytes", x.s.cfg.MaxBody)
+	}
+	if err != nil {
+		return badRequest("body could not be read")
+	}
+	x.body = body
+	return nil
+}
+
+func (x *exchange) checkToken() *refusal {
+	c, refused := x.st.tokens.check(x.r.Header["Authorization"], x.s.Now())
+	x.entry.APIKey = c.Subject
+	if refused != nil {
+		return refused
+	}
+	if !x.s.programs.known(c.Subject) {
+		return unauthorized("the token's API key is not known any more")
+	}
+	x.caller = c.Subject
+	return nil
+}
+
+// checkSignature demands a signature of the caller's own key. Registering a key needs none, for there may be none yet;
+// removing it does. [inferred]
+func (x *exchange) checkSignature() *refusal {
+	if x.op == OpPutKey {
+		return nil
+	}
+	verified, err := x.s.verifier.Verify(x.r)
+	if err != nil {
+		return unauthorized("request signature: %v", err)
+	}
+	if x.s.programs.owner(verified.KeyID) != x.caller {
+		return unauthorized("request signature: the key belongs to another API key")
+	}
+	x.entry.KeyID = verified.KeyID
+	return nil
+}
+
+// checkBody demands the digest and the media type of a body, and no body where none belongs. [doc] for the digest.
+func (x *exchange) checkBody() *refusal {
+	if !x.op.hasBody() {
+		if len(x.body) > 0 {
+			return badRequest("%s takes no body", x.op)
+		}
+		return nil
+	}
+	if x.op != OpToken { // not signed, so nothing says that it carries a digest
+		if err := httpsig.VerifyContentDigest(x.r.Header, x.body); err != nil {
+			return badRequest("%v", err)
+		}
+	}
+	if !isJSON(x.r.Header["Content-Type"]) {
+		return refuse(http.StatusUnsupportedMediaType, "unsupported_media_type", "Content-Type must be application/json")
+	}
+	return nil
+}
+
+func (x *exchange) checkKey() *refusal {
+	if !x.op.keyed() {
+		return nil
+	}
+	switch keys := x.r.Header["Idempotency-Key"]; {
+	case len(keys) == 0 || keys[0] == "":
+		return badRequest("Idempotency-Key is missing")
+	case len(keys) > 1:
+		return badRequest("Idempotency-Key comes %d times", len(keys))
+	case !isUUID(keys[0]):
+		return badRequest("Idempotency-Key is not a UUID")
+	}
+	return nil
+}
+
+// answerToken answers POST /auth/token, which is neither signed nor keyed. [doc]
+func (x *exchange) answerToken() reply {
+	if refused := x.checkBody(); refused != nil {
+		return x.render(refused)
+	}
+	f, err := decodeStrings(x.body, "apiKey", "apiSecret")
+	if err != nil {
+		return x.render(badRequest("%v", err))
+	}
+	if !isUUID(f["apiKey"]) {
+		return x.render(badRequest("apiKey is not a UUID"))
+	}
+	if !x.s.programs.secretMatches(f["apiKey"], f["apiSecret"]) {
+		return x.render(unauthorized("apiKey and apiSecret do not match"))
+	}
+	x.subject, x.entry.APIKey = f["apiKey"], f["apiKey"]
+	if fault := x.drawFaults(); fault != "" {
+		return x.early(fault)
+	}
+	x.wait()
+	token, expires := x.st.tokens.issue(f["apiKey"], x.s.Now(), x.s.cfg.TokenTTL)
+	return jsonReply(http.StatusOK, struct {
+		Token     string `json:"token"`
+		ExpiresAt int64  `json:"expiresAt"`
+		TokenType string `json:"tokenType"`
+	}{token, expires, "Bearer"})
+}
+
+// answerOnce executes a request with a key once, or gives what was answered before.
+func (x *exchange) answerOnce() (r reply) {
+	name := keyName{x.caller, strings.ToLower(x.r.Header.Get("Idempotency-Key"))}
+	keys := &x.st.keys
+	payload := sha256.Sum256([]byte(x.r.Method + " " + x.r.URL.EscapedPath() + "\n" + string(x.body)))
+	verdict, stored := keys.claim(name, payload, x.s.Now())
+	switch verdict {
+	case claimReplay:
+		x.entry.Replayed = true
+		return stored
+	case claimInFlight:
+		return x.render(x.concurrency())
+	case claimMismatch:
+		return x.render(refuse(http.StatusUnprocessableEntity, codeKeyReused,
+			"this Idempotency-Key was used with another payload"))
+	}
+	remembered := false
+	defer func() {
+		if remembered {
+			keys.complete(name, r)
+		} else {
+			keys.forget(name) // also when the operation panics: the key must not stay in flight
+		}
+	}()
+
+	x.wait()
+	coin := x.s.seed.pick(60, "status", string(x.op), x.entry.Key)
+	if x.plan.useOne(x, Stored5xx) != "" {
+		remembered = true
+		return x.render(x.serverError(coin))
+	}
+	r, refused := x.execute()
+	if refused != nil {
+		r = x.render(refused)
+	}
+	f := x.plan.useOne(x, Stored5xxAfter, Unstored5xxAfter)
+	if f != "" {
+		r = x.render(x.serverError(coin))
+	}
+	remembered = f != Unstored5xxAfter
+	return r
+}
+
+func (x *exchange) execute() (reply, *refusal) {
+	switch x.op {
+	case OpPutKey:
+		return x.putSigningKey()
+	case OpDeleteKey:
+		if !x.s.programs.setKey(x.caller, "", nil) {
+			return reply{}, refuse(http.StatusNotFound, "not_found", "no signing key is registered")
+		}
+		return reply{status: http.StatusNoContent}, nil
+	case OpCreate:
+		return x.create()
+	case OpList:
+		return x.list()
+	case OpRead:
+		return x.read()
+	case OpChallenge:
+		return x.readChallenge()
+	case OpSign:
+		return x.sign()
+	case OpVerify, OpReject:
+		return x.simulate()
+	}
+	panic("sandbox: operation without a handler: " + string(x.op))
+}
+
+// putSigningKey answers PUT /auth/signing: the public key's PEM in base64. [doc]
+func (x *exchange) putSigningKey() (reply, *refusal) {
+	f, err := decodeStrings(x.body, "publicKey")
+	if err != nil {
+		return reply{}, badRequest("%v", err)
+	}
+	pem, err := base64.StdEncoding.DecodeString(f["publicKey"])
+	if err != nil {
+		return reply{}, badRequest("publicKey is not base64")
+	}
+	public, err := httpsig.ParsePublicKey(pem)
+	if err != nil {
+		return reply{}, badRequest("publicKey: %v", err)
+	}
+	keyID := x.s.seed.uuid("signing-key", x.caller, f["publicKey"])
+	x.s.programs.setKey(x.caller, keyID, public)
+	return jsonReply(http.StatusOK, struct {
+		KeyID string `json:"keyId"`
+	}{keyID}), nil
+}
+
+// wait lets the configured latency and the fault slow pass, or the client go away, which does not stop the work.
+func (x *exchange) wait() {
+	d := x.s.cfg.Latency
+	if x.plan.use(x, Slow) {
+		d += x.plan.table.SlowFor
+	}
+	x.pause(d)
+}
+
+func (x *exchange) pause(d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-x.r.Context().Done():
+	}
+}
+
+func cut(s string, most int) string {
+	if len(s) > most {
+		return s[:most]
+	}
+	return s
+}

@@ -1,0 +1,259 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Fault names something that goes wrong on purpose. The name is what the flag, the control port and the history say.
+type Fault string
+
+// Faults that come before the sandbox acts, or instead of it.
+const (
+	ExpiredToken Fault = "expired-token" // 401 for a good token; never twice running for one subject
+	Throttle429  Fault = "throttle-429"  // 429 with Retry-After
+	Throttle503  Fault = "throttle-503"  // 503 with Retry-After
+	DropBefore   Fault = "drop-before"   // the connection is cut, nothing was done
+	HTMLError    Fault = "html-error"    // 502 in HTML from a proxy, nothing was done
+	Redirect     Fault = "redirect"      // 302, 307 or 308 to a canary that records what comes along
+	InFlight409  Fault = "in-flight-409" // "Idempotency-Key Concurrency Conflict", nothing was done
+	Unstored5xx  Fault = "unstored-5xx"  // 5xx, nothing was done, not remembered under the key
+)
+
+// Faults of the execution of a request with an idempotency key.
+const (
+	Stored5xx        Fault = "stored-5xx"         // 5xx, nothing was done, remembered under the key
+	Stored5xxAfter   Fault = "stored-5xx-after"   // 5xx although it was done, remembered under the key
+	Unstored5xxAfter Fault = "unstored-5xx-after" // 5xx although it was done, not remembered
+	RefuseSignature  Fault = "refuse-signature"   // a good wallet signature is refused, with a new challenge
+	Slow             Fault = "slow"               // SlowFor passes before it is answered, the key in flight
+)
+
+// Faults of the delivery of an answer.
+const (
+	DropAfter Fault = "drop-after" // it was done and remembered, then the connection is cut
+	Truncated Fault = "truncated"  // the body ends before Content-Length
+	Malformed Fault = "malformed"  // a 2xx whose body is not what it should be
+	Trickle   Fault = "trickle"    // the body comes byte by byte, Pause apart
+)
+
+// Hostile challenges. Signing one is what a client must never do.
+const (
+	ChallengeAddress   Fault = "challenge-address"   // another account's
+	ChallengeDomain    Fault = "challenge-domain"    // for another domain
+	ChallengeChain     Fault = "challenge-chain"     // for another chain
+	ChallengeURI       Fault = "challenge-uri"       // for another site's URI
+	ChallengeStale     Fault = "challenge-stale"     // issued longer ago than a challenge lives
+	ChallengeNotSIWE   Fault = "challenge-not-siwe"  // not a sign-in message at all
+	ChallengeHomograph Fault = "challenge-homograph" // a domain that looks right
+	ChallengeTrailing  Fault = "challenge-trailing"  // a right one that goes on
+)
+
+// Faults are probabilities from 0 to 1, one for each Fault, and how they are dealt. Whether a fault strikes follows
+// from the seed, the fault, the operation, its subject (the account of a creation, the customer's id, the API key of a
+// token) and the number of the attempt on that subject, and from nothing else.
+type Faults struct {
+	ExpiredToken, Throttle429, Throttle503, DropBefore, HTMLError, Redirect, InFlight409, Unstored5xx float64
+	Stored5xx, Stored5xxAfter, Unstored5xxAfter, RefuseSignature, Slow                                float64
+	DropAfter, Truncated, Malformed, Trickle                                                          float64
+
+	ChallengeAddress, ChallengeDomain, ChallengeChain, ChallengeURI         float64
+	ChallengeStale, ChallengeNotSIWE, ChallengeHomograph, ChallengeTrailing float64
+
+	// Limit is how often one fault strikes one operation on one subject; 0: no limit. With a limit every row can settle
+	// in the end, whatever the probabilities.
+	Limit int
+	// On restricts the faults to these operations; empty: token, create, list, read, challenge and sign. Hostile
+	// challenges are not restricted.
+	On []Operation
+
+	SlowFor    time.Duration // 0: 1s
+	Pause      time.Duration // 0: 2ms
+	RetryAfter time.Duration // what the throttling faults ask for, in whole seconds; 0: 1s
+}
+
+// AllFaults lists every fault in the order in which they are drawn: of those that exclude each other the first wins.
+func AllFaults() []Fault {
+	return []Fault{
+		ExpiredToken, Throttle429, Throttle503, DropBefore, HTMLError, Redirect, InFlight409, Unstored5xx,
+		Stored5xx, Stored5xxAfter, Unstored5xxAfter, RefuseSignature, Slow,
+		DropAfter, Truncated, Malformed, Trickle,
+		ChallengeAddress, ChallengeDomain, ChallengeChain, ChallengeURI,
+		ChallengeStale, ChallengeNotSIWE, ChallengeHomograph, ChallengeTrailing,
+	}
+}
+
+// probability is the field of a fault, nil when there is no such fault.
+func (f *Faults) probability(name Fault) *float64 {
+	fields := []*float64{
+		&f.ExpiredToken, &f.Throttle429, &f.Throttle503, &f.DropBefore, &f.HTMLError, &f.Redirect, &f.InFlight409,
+		&f.Unstored5xx, &f.Stored5xx, &f.Stored5xxAfter, &f.Unstored5xxAfter, &f.RefuseSignature, &f.Slow,
+		&f.DropAfter, &f.Truncated, &f.Malformed, &f.Trickle,
+		&f.ChallengeAddress, &f.ChallengeDomain, &f.ChallengeChain, &f.ChallengeURI,
+		&f.ChallengeStale, &f.ChallengeNotSIWE, &f.ChallengeHomograph, &f.ChallengeTrailing,
+	}
+	if i := slices.Index(AllFaults(), name); i >= 0 {
+		return fields[i]
+	}
+	return nil
+}
+
+// ParseFaults reads the form of a flag, "drop-after=0.1,slow=0.05,limit=3,on=create+sign,slow-for=2s,pause=1ms,
+// retry-after=1s". An empty text is no faults. Errors name the part that is wrong.
+func ParseFaults(text string) (Faults, error) {
+	var f Faults
+	for part := range strings.SplitSeq(text, ",") {
+		part = strings.TrimSpace(part)
+		if part == "" {
+			continue
+		}
+		name, value, ok := strings.Cut(part, "=")
+		if !ok {
+			return Faults{}, fmt.Errorf("fault %q: want name=probability", part)
+		}
+		if err := f.set(name, value); err != nil {
+			return Faults{}, fmt.Errorf("fault %q: %w", part, err)
+		}
+	}
+	if err := f.Validate(); err != nil {
+		return Faults{}, err
+	}
+	return f, nil
+}
+
+func (f *Faults) set(name, value string) (err error) {
+	switch name {
+	case "limit":
+		f.Limit, err = strconv.Atoi(value)
+	case "slow-for":
+		f.SlowFor, err = time.ParseDuration(value)
+	case "pause":
+		f.Pause, err = time.ParseDuration(value)
+	case "retry-after":
+		f.RetryAfter, err = time.ParseDuration(value)
+	case "on":
+		for op := range strings.SplitSeq(value, "+") {
+			f.On = append(f.On, Operation(op))
+		}
+	default:
+		p := f.probability(Fault(name))
+		if p == nil {
+			return errors.New("unknown fault")
+		}
+		*p, err = strconv.ParseFloat(value, 64)
+	}
+	return err
+}
+
+// Validate says what is out of range: a probability below 0 or above 1, a negative limit or time, an operation that has
+// no faults.
+func (f Faults) Validate() error {
+	for _, name := range AllFaults() {
+		if p := *f.probability(name); p < 0 || p > 1 || math.IsNaN(p) {
+			return fmt.Errorf("fault %s: %v is not a probability from 0 to 1", name, p)
+		}
+	}
+	if f.Limit < 0 || f.SlowFor < 0 || f.Pause < 0 || f.RetryAfter < 0 {
+		return errors.New("limit, slow-for, pause and retry-after must not be negative")
+	}
+	for _, op := range f.On {
+		if !op.faulty() {
+			return fmt.Errorf("on: operation %q has no faults", op)
+		}
+	}
+	return nil
+}
+
+// String is the form ParseFaults reads, "" for none.
+func (f Faults) String() string {
+	var parts []string
+	for _, name := range AllFaults() {
+		if p := *f.probability(name); p != 0 {
+			parts = append(parts, string(name)+"="+strconv.FormatFloat(p, 'g', -1, 64))
+		}
+	}
+	if f.Limit != 0 {
+		parts = append(parts, "limit="+strconv.Itoa(f.Limit))
+	}
+	if len(f.On) > 0 {
+		ops := make([]string, len(f.On))
+		for i, op := range f.On {
+			ops[i] = string(op)
+		}
+		parts = append(parts, "on="+strings.Join(ops, "+"))
+	}
+	for _, d := range []struct {
+		name string
+		d    time.Duration
+	}{{"slow-for", f.SlowFor}, {"pause", f.Pause}, {"retry-after", f.RetryAfter}} {
+		if d.d != 0 {
+			parts = append(parts, d.name+"="+d.d.String())
+		}
+	}
+	return strings.Join(parts, ",")
+}
+
+// MarshalJSON writes an object of the names the flag has, {"drop-after":0.1,"limit":3,"on":["create"],"slow-for":"2s"}.
+func (f Faults) MarshalJSON() ([]byte, error) {
+	out := make(map[string]any)
+	for _, name := range AllFaults() {
+		if p := *f.probability(name); p != 0 {
+			out[string(name)] = p
+		}
+	}
+	if f.Limit != 0 {
+		out["limit"] = f.Limit
+	}
+	if len(f.On) > 0 {
+		out["on"] = f.On
+	}
+	for name, d := range map[string]time.Duration{"slow-for": f.SlowFor, "pause": f.Pause, "retry-after": f.RetryAfter} {
+		if d != 0 {
+			out[name] = d.String()
+		}
+	}
+	return json.Marshal(out)
+}
+
+// UnmarshalJSON reads that object; what it does not name is off. An unknown name or a value out of range is an error.
+func (f *Faults) UnmarshalJSON(data []byte) error {
+	var in map[string]json.RawMessage
+	if err := json.Unmarshal(data, &in); err != nil {
+		return err
+	}
+	var next Faults
+	for name, raw := range in {
+		var err error
+		var text string
+		switch name {
+		case "limit":
+			err = json.Unmarshal(raw, &next.Limit)
+		case "on":
+			err = json.Unmarshal(raw, &next.On)
+		case "slow-for", "pause", "retry-after":
+			if err = json.Unmarshal(raw, &text); err == nil {
+				err = next.set(name, text)
+			}
+		default:
+			p := next.probability(Fault(name))
+			if p == nil {
+				return fmt.Errorf("fault %q: unknown fault", name)
+			}
+			err = json.Unmarshal(raw, p)
+		}
+		if err != nil {
+			return fmt.Errorf("fault %q: %w", name, err)
+		}
+	}
+	if err := next.Validate(); err != nil {
+		return err
+	}
+	*f = next
+	return nil
+}

@@ -1,0 +1,332 @@
+package sandbox
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/purser-onboard/purser/siwe"
+)
+
+// TestEveryFault lets each fault strike once and looks at what the client sees, what became of the customer, and what a
+// second attempt under the same key meets.
+func TestEveryFault(t *testing.T) {
+	type after struct {
+		customers int // after the first attempt
+		status    int // of the second attempt
+	}
+	for fault, c := range map[Fault]struct {
+		saw   func(a answer) bool
+		after after
+	}{
+		ExpiredToken: {func(a answer) bool { return a.status == 401 && strings.Contains(a.body, "expired") }, after{0, 201}},
+		Throttle429:  {func(a answer) bool { return a.status == 429 && a.header.Get("Retry-After") != "" }, after{0, 201}},
+		Throttle503:  {func(a answer) bool { return a.status == 503 && a.header.Get("Retry-After") != "" }, after{0, 201}},
+		DropBefore:   {func(a answer) bool { return a.status == 0 && a.err != nil }, after{0, 201}},
+		HTMLError:    {func(a answer) bool { return a.status == 502 && strings.HasPrefix(a.body, "<html>") }, after{0, 201}},
+		Redirect: {func(a answer) bool {
+			return a.status/100 == 3 && strings.Contains(a.header.Get("Location"), canaryPath)
+		}, after{0, 201}},
+		InFlight409: {func(a answer) bool { return a.status == 409 && strings.Contains(a.body, "Concur") }, after{0, 201}},
+		Unstored5xx: {func(a answer) bool { return a.status >= 500 && a.header.Get("Retry-After") == "" }, after{0, 201}},
+
+		Stored5xx:        {func(a answer) bool { return a.status >= 500 }, after{0, -1}},
+		Stored5xxAfter:   {func(a answer) bool { return a.status >= 500 }, after{1, -1}},
+		Unstored5xxAfter: {func(a answer) bool { return a.status >= 500 }, after{1, 409}},
+		Slow:             {func(a answer) bool { return a.status == 201 }, after{1, 201}},
+
+		DropAfter: {func(a answer) bool { return a.status == 0 && a.err != nil }, after{1, 201}},
+		Truncated: {func(a answer) bool { return a.status == 201 && a.err != nil }, after{1, 201}},
+		Malformed: {func(a answer) bool { return a.status == 201 && a.err == nil && !hasID(a.body) }, after{1, 201}},
+		Trickle:   {func(a answer) bool { return a.status == 201 && a.err == nil && hasID(a.body) }, after{1, 201}},
+	} {
+		t.Run(string(fault), func(t *testing.T) {
+			f := Faults{Limit: 1, On: []Operation{OpCreate}, SlowFor: time.Millisecond, Pause: time.Microsecond}
+			*f.probability(fault) = 1
+			p := open(t, func(c *Config) { c.Faults = f })
+			body := createBody(newWallet(1).account(), "ext-1")
+			first := p.do("POST", "/v1/customers", body, withKey(testKey(1)))
+			if !c.saw(first) {
+				t.Errorf("saw %+v", first)
+			}
+			e := p.last()
+			if !slices.Equal(e.Faults, []Fault{fault}) || e.Attempt != 1 || e.Created != (c.after.customers == 1) {
+				t.Errorf("history: %+v", e)
+			}
+			if n := len(p.s.Customers()); n != c.after.customers {
+				t.Errorf("%d customers, want %d", n, c.after.customers)
+			}
+			second := p.do("POST", "/v1/customers", body, withKey(testKey(1)))
+			want := c.after.status
+			if want == -1 {
+				want = first.status // remembered under the key
+			}
+			if second.status != want || second.err != nil {
+				t.Errorf("second attempt: %+v, want %d", second, want)
+			}
+			if e := p.last(); len(e.Faults) != 0 || !e.Complete {
+				t.Errorf("history of the second attempt: %+v", e)
+			}
+			p.wantNoViolations(nil)
+		})
+	}
+}
+
+func hasID(body string) bool {
+	var v struct{ ID string }
+	return json.Unmarshal([]byte(body), &v) == nil && v.ID != ""
+}
+
+func TestFaultsOfOtherOperations(t *testing.T) {
+	p := open(t, nil)
+	w := newWallet(1)
+	id, challenge := p.create(w)
+	sign := "/v1/customers/" + id + "/challenge/sign"
+
+	p.s.SetFaults(Faults{RefuseSignature: 1, Limit: 1})
+	refused := p.do("POST", sign, w.submission(t, challenge), withKey(testKey(900)))
+	again := p.do("POST", sign, w.submission(t, challenge), withKey(testKey(900)))
+	if refused.status != 400 || again.status != 400 || refused.body != again.body {
+		t.Fatalf("%+v\n%+v", refused, again)
+	}
+	if e := p.s.History()[2]; !slices.Equal(e.Faults, []Fault{RefuseSignature}) {
+		t.Errorf("history: %+v", e)
+	}
+	next := p.do("GET", "/v1/customers/"+id+"/challenge", "").field(t, "challenge")
+	if next == challenge {
+		t.Error("a refused signature brought no new challenge")
+	}
+
+	for name, f := range map[string]Faults{"list": {Truncated: 1}, "half a list": {Malformed: 1}} {
+		p.s.SetFaults(f)
+		a := p.do("GET", "/v1/customers", "")
+		var list []view
+		if a.status != 200 || a.err == nil && json.Unmarshal([]byte(a.body), &list) == nil && len(list) > 0 {
+			t.Errorf("%s: %+v", name, a)
+		}
+	}
+	p.s.SetFaults(Faults{Trickle: 1, Pause: time.Microsecond})
+	if a := p.do("GET", "/v1/customers", ""); a.status != 200 || a.err != nil || !strings.Contains(a.body, id) {
+		t.Errorf("trickling list: %+v", a)
+	}
+	p.s.SetFaults(Faults{Malformed: 1})
+	if a := p.do("POST", sign, w.submission(t, next), withKey(testKey(901))); a.status != 200 {
+		t.Errorf("malformed 204: %+v", a)
+	}
+	p.s.SetFaults(Faults{Truncated: 1})
+	if a := p.do("POST", sign, w.submission(t, next), withKey(testKey(901))); a.status != 200 || a.err == nil {
+		t.Errorf("truncated 204: %+v", a)
+	}
+	p.s.SetFaults(Faults{})
+	if a := p.do("POST", sign, w.submission(t, next), withKey(testKey(901))); a.status != 204 {
+		t.Errorf("204 under its key: %+v", a)
+	}
+	p.s.SetFaults(Faults{DropAfter: 1})
+	if a := p.fetchToken(); a.err == nil {
+		t.Errorf("token: %+v", a)
+	}
+	p.s.SetFaults(Faults{Unstored5xx: 1})
+	if a := p.do("PATCH", "/v1/simulator/customers/"+id+"/verify", ""); a.status != 202 {
+		t.Errorf("the simulator has no faults: %+v", a)
+	}
+}
+
+func TestExpiredTokenNeverTwiceRunning(t *testing.T) {
+	p := open(t, func(c *Config) { c.Faults = Faults{ExpiredToken: 0.6} })
+	var struck int
+	for range 60 {
+		was := len(p.s.History()) > 0 && slices.Contains(p.last().Faults, ExpiredToken)
+		a := p.do("GET", "/v1/customers", "")
+		if a.status == 401 && was {
+			t.Fatal("a second 401 in a row would look like a broken configuration")
+		}
+		if a.status == 401 {
+			struck++
+		}
+	}
+	if struck == 0 {
+		t.Error("never struck")
+	}
+}
+
+func TestProbabilityIsKept(t *testing.T) {
+	p := open(t, func(c *Config) { c.Faults = Faults{Unstored5xx: 0.25} })
+	const n = 400
+	struck := 0
+	x := &exchange{s: p.s, st: p.s.state.Load(), op: OpCreate, attempt: 1}
+	for i := range n {
+		x.subject = fmt.Sprint(i)
+		if x.drawEarly() != "" {
+			struck++
+		}
+	}
+	if struck < n/6 || struck > n/3 {
+		t.Errorf("struck %d of %d at 0.25", struck, n)
+	}
+}
+
+func TestHostileChallenges(t *testing.T) {
+	for i, fault := range AllFaults()[slices.Index(AllFaults(), ChallengeAddress):] {
+		t.Run(string(fault), func(t *testing.T) {
+			var f Faults
+			f.Limit = 1
+			*f.probability(fault) = 1
+			p := open(t, func(c *Config) { c.Faults, c.Domain = f, "api.partner.example" })
+			w := newWallet(i)
+			id, challenge := p.create(w)
+			text, err := base64.StdEncoding.DecodeString(challenge)
+			if err != nil {
+				t.Fatal(err)
+			}
+			policy := siwe.Policy{
+				Domain: "api.partner.example", ChainID: 300, Address: crypto.PubkeyToAddress(w.key.PublicKey),
+				MaxAge: time.Hour, Skew: time.Minute, Now: p.clock.now, AllowHTTP: true,
+			}
+			m, err := siwe.Parse(string(text))
+			if err == nil {
+				err = policy.Check(m)
+			}
+			if err == nil {
+				t.Fatalf("the policy admits it:\n%s", text)
+			}
+			if c := p.s.Customers()[0]; c.Challenges[0].Hostile != fault || c.Challenges[0].Text != string(text) {
+				t.Errorf("dump: %+v", c)
+			}
+
+			// A client that signs it is not let through, and is found out.
+			sign := "/v1/customers/" + id + "/challenge/sign"
+			if a := p.do("POST", sign, w.submission(t, challenge)); a.status != 400 {
+				t.Errorf("signing it: %+v", a)
+			}
+			v := p.s.Judge(nil).Violations
+			if len(v) != 1 || v[0].Rule != BlindSignature || !strings.Contains(v[0].Detail, string(fault)) {
+				t.Errorf("verdict: %+v", v)
+			}
+			next := p.do("GET", "/v1/customers/"+id+"/challenge", "").field(t, "challenge")
+			if a := p.do("POST", sign, w.submission(t, next)); a.status != 204 {
+				t.Errorf("the honest one after it: %+v", a)
+			}
+		})
+	}
+}
+
+// TestHostileSignatureIsSeenThroughFaults: a dropped, throttled or unauthorised submission counts as well.
+func TestHostileSignatureIsSeenThroughFaults(t *testing.T) {
+	p := open(t, func(c *Config) { c.Faults = Faults{ChallengeNotSIWE: 1} })
+	w := newWallet(1)
+	id, challenge := p.create(w)
+	sign := "/v1/customers/" + id + "/challenge/sign"
+	p.s.SetFaults(Faults{DropBefore: 1})
+	p.do("POST", sign, w.submission(t, challenge))
+	p.do("POST", sign, w.submission(t, challenge), after(drop("Authorization")))
+	if v := p.s.Judge(nil).Violations; len(v) != 2 {
+		t.Errorf("verdict: %+v", v)
+	}
+}
+
+func TestRedirectLeadsToTheCanary(t *testing.T) {
+	p := open(t, func(c *Config) { c.Faults = Faults{Redirect: 1, Limit: 1, On: []Operation{OpCreate}} })
+	p.do("POST", "/v1/customers", createBody(newWallet(1).account(), "ext-1"))
+	p.wantNoViolations(nil)
+
+	p.s.Reset()
+	p.login()
+	p.http.CheckRedirect = nil // net/http's own way: it follows, and takes credentials along to another port
+	p.do("POST", "/v1/customers", createBody(newWallet(1).account(), "ext-1"))
+	v := p.s.Judge(nil).Violations
+	if len(v) != 1 || v[0].Rule != NoRedirect || !strings.Contains(v[0].Detail, "Authorization") {
+		t.Errorf("verdict: %+v", v)
+	}
+	p.s.RedirectTo("")
+	if a := p.send(mustRequest(t, p.api.URL+p.s.canaryURL(1))); a.status != 204 {
+		t.Errorf("canary of the API itself: %+v", a)
+	}
+}
+
+func mustRequest(t *testing.T, url string) *http.Request {
+	t.Helper()
+	r, err := http.NewRequest(http.MethodGet, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+func TestParseFaults(t *testing.T) {
+	text := "throttle-429=0.25,drop-after=0.1,challenge-trailing=1,limit=3,on=create+sign,slow-for=2s,pause=5ms,retry-after=3s"
+	f, err := ParseFaults(" " + strings.ReplaceAll(text, ",", " , "))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if f.DropAfter != 0.1 || f.Limit != 3 || !slices.Equal(f.On, []Operation{OpCreate, OpSign}) || f.String() != text {
+		t.Errorf("%+v\n%s", f, f)
+	}
+	raw, err := json.Marshal(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back Faults
+	if err := json.Unmarshal(raw, &back); err != nil || back.String() != text {
+		t.Errorf("%v: %s, JSON %s", err, back, raw)
+	}
+	for _, name := range AllFaults() {
+		f, err := ParseFaults(string(name) + "=1")
+		if err != nil || f.String() != string(name)+"=1" {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, bad := range []string{
+		"nonsense=1", "slow", "slow=2", "slow=-1", "slow=NaN", "slow=x", "limit=-1", "limit=x", "on=verify", "pause=5",
+	} {
+		if _, err := ParseFaults(bad); err == nil {
+			t.Errorf("%s: no error", bad)
+		}
+	}
+	for _, bad := range []string{
+		`{"nonsense":1}`, `{"slow":2}`, `{"slow":"x"}`, `{"on":["verify"]}`, `{"pause":"x"}`, `[]`,
+	} {
+		if err := json.Unmarshal([]byte(bad), &back); err == nil {
+			t.Errorf("%s: no error", bad)
+		}
+	}
+	if back.String() != text {
+		t.Error("a refused JSON changed the faults")
+	}
+}
+
+func FuzzParseFaults(f *testing.F) {
+	f.Add("drop-after=0.1,limit=3,on=create+sign,slow-for=2s")
+	f.Add("slow=1e-3")
+	f.Fuzz(func(t *testing.T, text string) {
+		faults, err := ParseFaults(text)
+		if err != nil {
+			return
+		}
+		again, err := ParseFaults(faults.String())
+		if err != nil || again.String() != faults.String() {
+			t.Errorf("%q became %q, then %q: %v", text, faults, again, err)
+		}
+	})
+}
+
+func FuzzDecodeStrings(f *testing.F) {
+	f.Add([]byte(`{"chainId":"eip155:1:0x","externalId":"a"}`))
+	f.Add([]byte(`{"chainId":"a","chainId":"b"} x`))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		got, err := decodeStrings(body, "chainId", "externalId")
+		if err != nil {
+			return
+		}
+		var loose map[string]string
+		if json.Unmarshal(body, &loose) != nil || len(loose) != 2 || loose["chainId"] != got["chainId"] {
+			t.Errorf("%q: took %v where encoding/json has %v", body, got, loose)
+		}
+	})
+}

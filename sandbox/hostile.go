@@ -1,0 +1,65 @@
+package sandbox
+
+import (
+	"encoding/hex"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+)
+
+// drawHostile says what is wrong with a customer's nth challenge, "" for nothing.
+func (s *Server) drawHostile(st *state, customerID string, number int) Fault {
+	t := s.faults.Load()
+	for _, c := range t.hostile {
+		if s.seed.chance("fault", string(c.fault), customerID, strconv.Itoa(number)) >= c.p {
+			continue
+		}
+		if t.Limit == 0 || st.attempts.take(t.Limit, "struck", string(c.fault), customerID) {
+			return c.fault
+		}
+	}
+	return ""
+}
+
+// hostileText spoils the message in one way, and leaves the rest right.
+func (s *Server) hostileText(c *customer, ch challenge, m signIn) string {
+	draw := s.seed.sum("hostile", c.id, strconv.Itoa(ch.number))
+	const elsewhere = "wallet-login.example"
+	switch ch.hostile {
+	case ChallengeAddress:
+		m.address = common.BytesToAddress(draw[:20]).Hex()
+	case ChallengeDomain:
+		m.domain = elsewhere
+	case ChallengeChain:
+		m.chain = strconv.FormatUint(c.account.chain+1, 10)
+	case ChallengeURI:
+		m.uri = "https://" + elsewhere + "/login"
+	case ChallengeStale:
+		m.issued = m.issued.Add(-s.cfg.ChallengeTTL - 2*time.Hour)
+	case ChallengeHomograph:
+		m.domain = lookalike(m.domain)
+	case ChallengeTrailing:
+		return m.text() + "\n\nI also authorise the holder of 0x" + hex.EncodeToString(draw[:20]) + " to spend all my funds."
+	case ChallengeNotSIWE:
+		if draw[0]%2 == 0 {
+			return "0x" + hex.EncodeToString(draw[:]) // the hash of who knows what
+		}
+		return "I approve the transfer of 1000 USDC from " + m.address + " to 0x" + hex.EncodeToString(draw[:20]) + "."
+	}
+	return m.text()
+}
+
+// lookalike replaces the first character that has one by a sign that looks the same.
+func lookalike(domain string) string {
+	for i, r := range domain {
+		if twin, ok := map[rune]string{
+			'a': "\u0430", 'c': "\u0441", 'e': "\u0435", 'o': "\u043e", 'p': "\u0440", 'i': "\u0456", // Cyrillic
+			'0': "\uff10", '1': "\uff11", '2': "\uff12", // full width
+		}[r]; ok {
+			return domain[:i] + twin + domain[i+1:]
+		}
+	}
+	return strings.ToUpper(domain) + "\u200b" // a zero-width space
+}

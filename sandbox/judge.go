@@ -1,0 +1,280 @@
+package sandbox
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"slices"
+	"time"
+)
+
+// Rule names an invariant of the client that the judge watches over.
+type Rule string
+
+// The invariants. Each holds whatever faults the client met.
+const (
+	// OneCustomer: no account and no externalId belongs to two customers, or was created twice.
+	OneCustomer Rule = "one-customer"
+	// OnePayload: an idempotency key never travels with two payloads.
+	OnePayload Rule = "one-payload"
+	// OpenKey: no account is created under a new key while an older key of the account is open and still remembered. A
+	// key is open until a whole answer to it has left that says what became of the request: a 2xx, 400, 403, 404, 409 or
+	// 422, or a 5xx without Retry-After; not a 401, a 409 for a key in flight, a redirect, 429, or 503 with Retry-After.
+	OpenKey Rule = "open-key"
+	// BlindSignature: a signature over a hostile challenge, or over nothing that was issued to that customer.
+	BlindSignature Rule = "blind-signature"
+	// SignedAnew: every attempt has a request signature of its own.
+	SignedAnew Rule = "signed-anew"
+	// RateKept: no more requests than the declared rate allows.
+	RateKept Rule = "rate"
+	// NoRedirect: no credentials, key or body went where a redirect pointed.
+	NoRedirect Rule = "no-redirect"
+	// RowSettled: every expected row is terminal, and the partner agrees with how it ended.
+	RowSettled Rule = "row-settled"
+	// NobodyElse: no customer exists that no expected row asked for.
+	NobodyElse Rule = "nobody-else"
+)
+
+// Tolerance is what the judge allows beyond the declared rate. In any window of one or of ten seconds there may arrive
+// rate × (window + Jitter) + Burst requests, rounded up: a bucket holds a burst, and requests that left in time may
+// bunch on their way. Arrivals are measured on the unshifted clock.
+type Tolerance struct {
+	Burst  int           // 0: a tenth of a second's requests, at least 2
+	Jitter time.Duration // 0: 250ms
+}
+
+// Evidence is what the judge looks at.
+type Evidence struct {
+	Seed      uint64
+	Entries   []Entry // in the order of arrival
+	Dropped   uint64  // older entries that are forgotten
+	Customers []Customer
+	Leaks     []Leak
+	KeyTTL    time.Duration
+	Rate      float64 // requests a second the client has promised; 0: not judged
+	Tolerance Tolerance
+	Expected  []Expected // nil: rows are not judged
+}
+
+// Violation is an invariant that was broken.
+type Violation struct {
+	Rule    Rule     `json:"rule"`
+	Subject string   `json:"subject,omitempty"` // account, key, customer or row
+	Seqs    []uint64 `json:"seqs,omitempty"`    // the requests that show it
+	Detail  string   `json:"detail"`
+}
+
+// Verdict is what the judge says.
+type Verdict struct {
+	Seed       uint64      `json:"seed"` // repeats the run
+	Requests   int         `json:"requests"`
+	Customers  int         `json:"customers"`
+	Rows       int         `json:"rows"`
+	Complete   bool        `json:"complete"`   // false: part of the history was forgotten, the verdict says less
+	Violations []Violation `json:"violations"` // never null; at most a thousand of each rule
+}
+
+// Judge looks for broken invariants. It depends on its argument alone.
+func Judge(e Evidence) Verdict {
+	v := Verdict{
+		Seed: e.Seed, Requests: len(e.Entries), Customers: len(e.Customers), Rows: len(e.Expected),
+		Complete: e.Dropped == 0, Violations: []Violation{},
+	}
+	for _, look := range []func(Evidence) []Violation{
+		oneCustomer, onePayload, openKeys, blindSignatures, signedAnew, rateKept, noRedirect, rowsSettled,
+	} {
+		perRule := make(map[Rule]int)
+		for _, found := range look(e) {
+			if perRule[found.Rule]++; perRule[found.Rule] <= 1000 {
+				v.Violations = append(v.Violations, found)
+			}
+		}
+	}
+	return v
+}
+
+// Judge gathers the evidence and judges it by Config.DeclaredRate. A nil expected leaves the rows aside.
+func (s *Server) Judge(expected []Expected) Verdict {
+	return s.judge(expected, s.cfg.DeclaredRate)
+}
+
+func (s *Server) judge(expected []Expected, rate float64) Verdict {
+	st := s.state.Load()
+	entries, dropped := st.history.entries()
+	return Judge(Evidence{
+		Seed: s.cfg.Seed, Entries: entries, Dropped: dropped, Customers: s.Customers(), Leaks: st.leaks.all(),
+		KeyTTL: s.cfg.KeyTTL, Rate: rate, Tolerance: s.cfg.Tolerance, Expected: expected,
+	})
+}
+
+func oneCustomer(e Evidence) (out []Violation) {
+	accounts, externals := make(map[string]string), make(map[string]string)
+	for _, c := range e.Customers {
+		for _, by := range []struct {
+			seen map[string]string
+			name string
+		}{{accounts, foldAccount(c.ChainID)}, {externals, c.ExternalID}} {
+			if other, twice := by.seen[by.name]; twice {
+				out = append(out, Violation{OneCustomer, by.name, nil, "belongs to customers " + other + " and " + c.ID})
+			}
+			by.seen[by.name] = c.ID
+		}
+	}
+	made := make(map[string]uint64)
+	for _, r := range e.Entries {
+		if !r.Created {
+			continue
+		}
+		if first, twice := made[r.Account]; twice {
+			out = append(out, Violation{OneCustomer, r.Account, []uint64{first, r.Seq}, "was created twice"})
+		}
+		made[r.Account] = r.Seq
+	}
+	return out
+}
+
+func onePayload(e Evidence) (out []Violation) {
+	type use struct {
+		payload string
+		seq     uint64
+	}
+	first := make(map[string]use)
+	for _, r := range e.Entries {
+		if r.Key == "" {
+			continue
+		}
+		now := use{r.Method + " " + r.Path + " " + r.Digest, r.Seq}
+		if was, again := first[r.Key]; !again {
+			first[r.Key] = now
+		} else if was.payload != now.payload {
+			out = append(out, Violation{OnePayload, r.Key, []uint64{was.seq, r.Seq}, "the key was used with another payload"})
+		}
+	}
+	return out
+}
+
+// closes reports whether the answer says what became of the request.
+func (e Entry) closes() bool {
+	if !e.Complete || e.InFlight || e.Throttled {
+		return false
+	}
+	switch e.Status {
+	case 400, 403, 404, 409, 422:
+		return true
+	}
+	return e.Status/100 == 2 || e.Status/100 == 5
+}
+
+func openKeys(e Evidence) (out []Violation) {
+	type keyLife struct {
+		key    string
+		first  Entry
+		closed uint64 // number of the event at which it was closed, 0: never
+	}
+	lives := make(map[string][]*keyLife) // by account, in the order of first use
+	find := func(r Entry) *keyLife {
+		for _, l := range lives[r.Account] {
+			if l.key == r.Key {
+				return l
+			}
+		}
+		return nil
+	}
+	for _, r := range e.Entries {
+		if r.Op != OpCreate || r.Key == "" || r.Account == "" {
+			continue
+		}
+		l := find(r)
+		if l == nil {
+			l = &keyLife{key: r.Key, first: r}
+			lives[r.Account] = append(lives[r.Account], l)
+		}
+		if r.closes() && (l.closed == 0 || r.Answered < l.closed) {
+			l.closed = r.Answered
+		}
+	}
+	for _, account := range slices.Sorted(maps.Keys(lives)) {
+		of := lives[account]
+		for i, later := range of {
+			for _, older := range of[:i] {
+				open := older.closed == 0 || older.closed > later.first.Seq
+				age := later.first.Time.Sub(older.first.Time)
+				if open && age < e.KeyTTL {
+					out = append(out, Violation{OpenKey, account, []uint64{older.first.Seq, later.first.Seq},
+						fmt.Sprintf("created under key %s while %s, %s old, was open", later.key, older.key, age)})
+				}
+			}
+		}
+	}
+	return out
+}
+
+func blindSignatures(e Evidence) (out []Violation) {
+	for _, r := range e.Entries {
+		switch r.Signed {
+		case SignedHostile:
+			out = append(out, Violation{BlindSignature, r.CustomerID, []uint64{r.Seq}, "signed over " + string(r.HostileAs)})
+		case SignedOther:
+			out = append(out, Violation{BlindSignature, r.CustomerID, []uint64{r.Seq},
+				"signed something that was never issued to that customer, or with another account's key"})
+		}
+	}
+	return out
+}
+
+func signedAnew(e Evidence) (out []Violation) {
+	seen := make(map[string]uint64, len(e.Entries))
+	for _, r := range e.Entries {
+		if r.SigHash == "" {
+			continue
+		}
+		if first, again := seen[r.SigHash]; again {
+			out = append(out, Violation{SignedAnew, r.Subject, []uint64{first, r.Seq}, "two attempts carry the same signature"})
+		}
+		seen[r.SigHash] = r.Seq
+	}
+	return out
+}
+
+func rateKept(e Evidence) (out []Violation) {
+	if e.Rate <= 0 {
+		return nil
+	}
+	more := e.Tolerance
+	if more.Burst == 0 {
+		more.Burst = max(2, int(e.Rate/10))
+	}
+	if more.Jitter == 0 {
+		more.Jitter = 250 * time.Millisecond
+	}
+	arrivals := slices.Clone(e.Entries) // concurrent arrivals may be numbered a little out of their times' order
+	slices.SortStableFunc(arrivals, func(a, b Entry) int { return int(a.Elapsed - b.Elapsed) })
+	for _, window := range []time.Duration{time.Second, 10 * time.Second} {
+		allowed := int(math.Ceil(e.Rate*(window+more.Jitter).Seconds())) + more.Burst
+		worst, first, last := 0, 0, 0
+		from := 0
+		for to := range arrivals {
+			for arrivals[to].Elapsed-arrivals[from].Elapsed >= window {
+				from++
+			}
+			if n := to - from + 1; n > worst {
+				worst, first, last = n, from, to
+			}
+		}
+		if worst > allowed {
+			out = append(out, Violation{RateKept, window.String(), []uint64{arrivals[first].Seq, arrivals[last].Seq},
+				fmt.Sprintf("%d requests in %s, at most %d are allowed at %v a second", worst, window, allowed, e.Rate)})
+		}
+	}
+	return out
+}
+
+func noRedirect(e Evidence) (out []Violation) {
+	for _, l := range e.Leaks {
+		if len(l.Carried) > 0 {
+			detail := fmt.Sprintf("%s followed a redirect with %v", l.Method, l.Carried)
+			out = append(out, Violation{NoRedirect, l.Path, nil, detail})
+		}
+	}
+	return out
+}

@@ -1,0 +1,105 @@
+package sandbox
+
+import "strings"
+
+// Expected is a row the client was given, and what it says became of it.
+type Expected struct {
+	ChainID    string `json:"chainId"` // CAIP-10, in any case
+	ExternalID string `json:"externalId"`
+	// Stage is the client's word: onboarded, conflict, refused, rejected or failed. Empty: the partner's side alone must
+	// show that the row is onboarded.
+	Stage string `json:"stage,omitempty"`
+}
+
+func foldAccount(chainID string) string { return strings.ToLower(chainID) }
+
+// rowsSettled holds the client's word against what the partner has.
+func rowsSettled(e Evidence) (out []Violation) {
+	if e.Expected == nil {
+		return nil
+	}
+	byAccount, byExternal := make(map[string]Customer), make(map[string]Customer)
+	for _, c := range e.Customers {
+		byAccount[foldAccount(c.ChainID)], byExternal[c.ExternalID] = c, c
+	}
+	rowsByAccount, rowsByExternal := make(map[string]pairs), make(map[string]pairs)
+	for _, row := range e.Expected {
+		account := foldAccount(row.ChainID)
+		rowsByAccount[account] = rowsByAccount[account].with(row.ExternalID)
+		rowsByExternal[row.ExternalID] = rowsByExternal[row.ExternalID].with(account)
+	}
+	for _, row := range e.Expected {
+		account := foldAccount(row.ChainID)
+		c, exists := byAccount[account]
+		own := exists && c.ExternalID == row.ExternalID
+		contradicted := exists && !own || byExternal[row.ExternalID].ID != "" && !own ||
+			len(rowsByAccount[account]) > 1 || len(rowsByExternal[row.ExternalID]) > 1
+		if problem := row.problem(c, own, contradicted); problem != "" {
+			out = append(out, Violation{RowSettled, row.ChainID + " " + row.ExternalID, nil, problem})
+		}
+	}
+	for _, c := range e.Customers {
+		if !c.Given && !rowsByAccount[foldAccount(c.ChainID)].has(c.ExternalID) {
+			out = append(out, Violation{NobodyElse, c.ID, nil, c.ChainID + " " + c.ExternalID + " is no expected row"})
+		}
+	}
+	return out
+}
+
+// problem says where a row's word and the partner's side part, "" when they agree. own reports whether c is the row's
+// own customer.
+func (row Expected) problem(c Customer, own, contradicted bool) string {
+	switch row.Stage {
+	case "onboarded", "":
+		switch {
+		case !own:
+			return "the partner has no such customer"
+		case c.Status == StatusInitiating:
+			return "the customer is still initiating"
+		}
+	case "conflict":
+		if !contradicted {
+			return "ended as conflict, but neither account nor externalId belongs to another"
+		}
+	case "refused":
+		if !own || !c.hostile() {
+			return "ended as refused, but no hostile challenge was issued"
+		}
+	case "rejected":
+		if !own || c.Status != StatusRejected {
+			return "ended as rejected, but the partner has not rejected it"
+		}
+	case "failed":
+	default:
+		return "is not terminal: " + row.Stage
+	}
+	return ""
+}
+
+func (c Customer) hostile() bool {
+	for _, ch := range c.Challenges {
+		if ch.Hostile != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// pairs is the few different partners a name has among the rows.
+type pairs []string
+
+func (p pairs) has(name string) bool {
+	for _, known := range p {
+		if known == name {
+			return true
+		}
+	}
+	return false
+}
+
+func (p pairs) with(name string) pairs {
+	if p.has(name) || len(p) > 8 {
+		return p
+	}
+	return append(p, name)
+}

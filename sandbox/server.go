@@ -1,0 +1,240 @@
+package sandbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"github.com/purser-onboard/purser/httpsig"
+)
+
+// Config is what a Server is made of. Only Now must be set.
+type Config struct {
+	// Now is the clock; it must be set. The control port can add to it.
+	Now func() time.Time
+	// Seed decides ids, nonces, faults and the rotation of error shapes. 0 is a seed like any other.
+	Seed uint64
+
+	// Domain is the challenge's domain, "host" or "host:port". Empty: the Host of the request that caused the challenge.
+	Domain string
+	// ChallengeURI is the challenge's URI. Empty: http or https (as the request came) and the domain.
+	ChallengeURI string
+	// Statement is the challenge's statement. Empty: the vendor's. [doc]
+	Statement string
+
+	KeyTTL          time.Duration // how long an idempotency key is remembered; 0: 1h [doc]
+	ChallengeTTL    time.Duration // how long a challenge may be signed; 0: 1h [doc]
+	TokenTTL        time.Duration // how long a token is good, at least 1s; 0: 1h [inferred]
+	MaxSignatureAge time.Duration // greatest age of a request signature's created; 0: 5m [lib]
+	SignatureSkew   time.Duration // how far created may lie in the future; 0: 1m [inferred]
+
+	// RequiredComponents must be covered by every signature. Nil: @method, @target-uri, authorization and, where
+	// present, content-type, content-digest and idempotency-key. [inferred]
+	RequiredComponents []string
+	// Encoding is the accepted form of a wallet signature. Zero: EncodingHex. [doc]
+	Encoding SignatureEncoding
+	// ErrorShape is the form of error bodies. Zero: ShapeProblem. [inferred]
+	ErrorShape ErrorShape
+
+	// Rate in requests a second is answered; what exceeds it gets a 429 with Retry-After. 0: unlimited.
+	Rate float64
+	// RateBurst is how many requests may come at once below Rate. 0: one tenth of Rate, at least 1.
+	RateBurst int
+	// Latency is waited before a request with a key acts, and before any other is answered, while its key is in flight.
+	Latency time.Duration
+
+	// DeclaredRate, in requests a second, is what the client has promised; the judge holds it to that. 0: not judged.
+	DeclaredRate float64
+	// Tolerance is what the judge allows beyond it.
+	Tolerance Tolerance
+
+	// Faults to begin with; the control port can change them.
+	Faults Faults
+
+	// MaxBody is the greatest size of a request body in bytes; 0: 64 KiB.
+	MaxBody int64
+	// HistoryLimit is how many requests are remembered, the latest; 0: 200,000. The judge says when some are missing.
+	HistoryLimit int
+	// HistoryLog gets every request as a line of JSON when it is answered; a later line with the same seq replaces an
+	// earlier one. Writes happen one at a time and hold up the answer. Nil: none.
+	HistoryLog io.Writer
+	// Logger gets what an operator of the sandbox should see; nil: nothing.
+	Logger *slog.Logger
+}
+
+// Server is the stand-in. Its methods may be called by many goroutines. It owns no goroutine and no connection: whoever
+// serves its handlers shuts them down.
+type Server struct {
+	cfg      Config
+	seed     seeded
+	log      *slog.Logger
+	began    time.Time
+	offset   atomic.Int64 // nanoseconds the control port has added to the clock
+	limiter  *rate.Limiter
+	verifier *httpsig.Verifier
+	programs registry
+	faults   atomic.Pointer[faultTable]
+	calm     *faultTable // no faults
+	canary   atomic.Pointer[string]
+	retries  atomic.Uint64 // alternates the forms of Retry-After
+
+	state atomic.Pointer[state]
+	reset sync.Mutex // one reset at a time
+}
+
+// state is all that a reset forgets. A request keeps to the state it met on arrival.
+type state struct {
+	tokens    tokenMint
+	customers register
+	keys      keyStore
+	attempts  counters
+	history   history
+	leaks     leaks
+}
+
+// New makes a server that knows no API key yet. Errors name the field of Config that is wrong.
+func New(cfg Config) (*Server, error) {
+	if cfg.Now == nil {
+		return nil, errors.New("sandbox: Config.Now must be set")
+	}
+	for _, d := range []struct {
+		field    string
+		value    *time.Duration
+		fallback time.Duration
+		least    time.Duration
+	}{
+		{"KeyTTL", &cfg.KeyTTL, time.Hour, time.Millisecond},
+		{"ChallengeTTL", &cfg.ChallengeTTL, time.Hour, time.Millisecond},
+		{"TokenTTL", &cfg.TokenTTL, time.Hour, time.Second},
+		{"MaxSignatureAge", &cfg.MaxSignatureAge, 5 * time.Minute, time.Second},
+		{"SignatureSkew", &cfg.SignatureSkew, time.Minute, time.Second},
+	} {
+		if *d.value == 0 {
+			*d.value = d.fallback
+		}
+		if *d.value < d.least {
+			return nil, fmt.Errorf("sandbox: Config.%s is %s, want at least %s", d.field, *d.value, d.least)
+		}
+	}
+	switch {
+	case cfg.DeclaredRate < 0:
+		return nil, fmt.Errorf("sandbox: Config.DeclaredRate is %v, want 0 or more", cfg.DeclaredRate)
+	case cfg.Rate < 0:
+		return nil, fmt.Errorf("sandbox: Config.Rate is %v, want 0 or more", cfg.Rate)
+	case cfg.Latency < 0:
+		return nil, fmt.Errorf("sandbox: Config.Latency is %s, want 0 or more", cfg.Latency)
+	case cfg.MaxBody < 0 || cfg.HistoryLimit < 0 || cfg.RateBurst < 0:
+		return nil, errors.New("sandbox: Config.MaxBody, HistoryLimit and RateBurst must not be negative")
+	case !cfg.Encoding.known():
+		return nil, fmt.Errorf("sandbox: Config.Encoding %q is unknown", cfg.Encoding)
+	case !cfg.ErrorShape.known():
+		return nil, fmt.Errorf("sandbox: Config.ErrorShape %q is unknown", cfg.ErrorShape)
+	}
+	if err := cfg.Faults.Validate(); err != nil {
+		return nil, fmt.Errorf("sandbox: Config.Faults: %w", err)
+	}
+	withDefaults(&cfg)
+
+	s := &Server{cfg: cfg, seed: seeded(cfg.Seed), log: cfg.Logger, began: cfg.Now(),
+		calm: Faults{}.table()}
+	if cfg.Rate > 0 {
+		s.limiter = rate.NewLimiter(rate.Limit(cfg.Rate), cfg.RateBurst)
+	}
+	verifier, err := httpsig.NewVerifier(httpsig.VerifyOptions{
+		Key:      s.programs.publicKey,
+		Required: cfg.RequiredComponents,
+		MaxAge:   cfg.MaxSignatureAge,
+		Skew:     cfg.SignatureSkew,
+		Now:      s.Now,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("sandbox: Config.RequiredComponents: %w", err)
+	}
+	s.verifier = verifier
+	s.SetFaults(cfg.Faults)
+	s.RedirectTo("")
+	s.state.Store(s.freshState(0))
+	return s, nil
+}
+
+func withDefaults(cfg *Config) {
+	if cfg.Statement == "" {
+		cfg.Statement = vendorStatement
+	}
+	if cfg.RequiredComponents == nil {
+		cfg.RequiredComponents = []string{
+			"@method", "@target-uri", "authorization", "content-type", "content-digest", "idempotency-key",
+		}
+	}
+	if cfg.Encoding == "" {
+		cfg.Encoding = EncodingHex
+	}
+	if cfg.ErrorShape == "" {
+		cfg.ErrorShape = ShapeProblem
+	}
+	if cfg.RateBurst == 0 {
+		cfg.RateBurst = max(1, int(cfg.Rate/10))
+	}
+	if cfg.MaxBody == 0 {
+		cfg.MaxBody = 64 << 10
+	}
+	if cfg.HistoryLimit == 0 {
+		cfg.HistoryLimit = 200_000
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+func (s *Server) freshState(epoch uint64) *state {
+	st := &state{}
+	st.tokens.init(s.seed, epoch)
+	st.customers.init()
+	st.keys.init(s.cfg.KeyTTL)
+	st.attempts.init()
+	st.history.init(s.cfg.HistoryLimit, s.cfg.HistoryLog)
+	return st
+}
+
+// Now is the sandbox's clock: Config.Now and what Advance has added.
+func (s *Server) Now() time.Time { return s.cfg.Now().Add(time.Duration(s.offset.Load())) }
+
+// Advance moves the sandbox's clock, back when d is negative. Keys, challenges and tokens age with it, the Date header
+// and the age of request signatures follow it: a client that does not share the clock sees it as skew.
+func (s *Server) Advance(d time.Duration) time.Time {
+	s.offset.Add(int64(d))
+	return s.Now()
+}
+
+// Reset forgets customers, idempotency keys, tokens, history and the count of attempts, so that the seed begins anew.
+// API keys, signing keys, faults and the clock stay.
+func (s *Server) Reset() {
+	s.reset.Lock()
+	defer s.reset.Unlock()
+	s.state.Store(s.freshState(s.state.Load().tokens.epoch + 1))
+}
+
+// SetFaults replaces the faults. The caller has validated them: an invalid set panics.
+func (s *Server) SetFaults(f Faults) {
+	if err := f.Validate(); err != nil {
+		panic("sandbox: SetFaults: " + err.Error())
+	}
+	s.faults.Store(f.table())
+}
+
+// Faults returns the faults in force.
+func (s *Server) Faults() Faults { return s.faults.Load().Faults }
+
+// RedirectTo says where the fault redirect sends clients: the base URL of the control port, "http://127.0.0.1:9091",
+// below which /canary/ records what came along. Empty: a path of the API itself, which records the same.
+func (s *Server) RedirectTo(controlURL string) { s.canary.Store(&controlURL) }
+
+// API is the handler of the partner API below /v1.
+func (s *Server) API() http.Handler { return http.HandlerFunc(s.serveAPI) }
