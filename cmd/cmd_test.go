@@ -1,0 +1,130 @@
+// Package cmd tests the commands as their users meet them: as processes, by their exit codes, output and files.
+package cmd
+
+import (
+	"context"
+	"errors"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/cmd/internal/consuming"
+	"github.com/purser-onboard/purser/cmd/internal/importing"
+	"github.com/purser-onboard/purser/cmd/internal/standin"
+	"github.com/purser-onboard/purser/sandbox"
+)
+
+// TestMain lets the test binary stand for the three commands: started under one of their names, it is that command.
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		"importer": func() {
+			gentle, _, stop := console.Signals(context.Background())
+			err := importing.Main(gentle, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+			stop()
+			os.Exit(console.Exit(os.Stderr, "importer", err))
+		},
+		"consumer": func() {
+			gentle, hard, stop := console.Signals(context.Background())
+			err := consuming.Main(gentle, hard, os.Args[1:], consuming.Streams{
+				Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
+			})
+			stop()
+			os.Exit(console.Exit(os.Stderr, "consumer", err))
+		},
+		"sandbox": func() {
+			gentle, hard, stop := console.Signals(context.Background())
+			err := standin.Main(gentle, hard, os.Args[1:], os.Stdout, os.Stderr)
+			stop()
+			os.Exit(console.Exit(os.Stderr, "sandbox", err))
+		},
+	})
+}
+
+func TestScripts(t *testing.T) {
+	samples, err := filepath.Abs("../testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("SAMPLES", samples)
+			e.Setenv("PURSER_CHAIN", "eip155:300")
+			e.Setenv("PURSER_SIGNER", "keystore://"+samples+"/keystore?password-file="+samples+"/keystore-password")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"partner": startPartner,
+			"exits":   exits,
+			"mode":    mode,
+		},
+		RequireExplicitExec: true,
+	})
+}
+
+// startPartner starts a stand-in in the test's own process and sets the variables that a consumer needs. The script's
+// variable PARTNER_FAULTS gives it faults.
+func startPartner(ts *testscript.TestScript, _ bool, _ []string) {
+	creds, err := sandbox.NewCredentials(nil)
+	ts.Check(err)
+	faults, err := sandbox.ParseFaults(ts.Getenv("PARTNER_FAULTS"))
+	ts.Check(err)
+	server, err := sandbox.New(sandbox.Config{Now: time.Now, Faults: faults})
+	ts.Check(err)
+	ts.Check(server.RegisterCredentials(creds))
+	api := httptest.NewServer(server.API())
+	ts.Defer(api.Close)
+	control := httptest.NewServer(server.Control())
+	ts.Defer(control.Close)
+	server.RedirectTo(control.URL)
+	secret, key := ts.MkAbs("api-secret"), ts.MkAbs("signing-key.pem")
+	ts.Check(os.WriteFile(secret, []byte(creds.APISecret+"\n"), 0o600))
+	ts.Check(os.WriteFile(key, creds.PrivateKeyPEM, 0o600))
+	ts.Setenv("OFFBLOCKS_API_URL", api.URL+"/v1")
+	ts.Setenv("OFFBLOCKS_API_KEY", creds.APIKey)
+	ts.Setenv("OFFBLOCKS_API_SECRET_FILE", secret)
+	ts.Setenv("OFFBLOCKS_SIGNING_KEY", key)
+	ts.Setenv("OFFBLOCKS_SIGNING_KEY_ID", creds.KeyID)
+	ts.Setenv("SECRET", creds.APISecret)
+}
+
+// exits runs a command that must end with the given exit code: exits 3 importer …
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits CODE COMMAND …")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("%s ended with %d, want %d", strings.Join(args[1:], " "), got, want)
+	}
+}
+
+// mode checks the permissions of files: mode 0600 file …
+func mode(ts *testscript.TestScript, _ bool, args []string) {
+	want, err := strconv.ParseUint(args[0], 8, 32)
+	ts.Check(err)
+	for _, name := range args[1:] {
+		info, err := os.Stat(ts.MkAbs(name))
+		ts.Check(err)
+		if got := info.Mode().Perm(); got != os.FileMode(want) {
+			ts.Fatalf("%s has mode %o, want %o", name, got, want)
+		}
+	}
+}

@@ -1,0 +1,19 @@
+// Consumer takes the queued rows and onboards them with the partner: the second half of Purser.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/cmd/internal/consuming"
+)
+
+func main() {
+	gentle, hard, stop := console.Signals(context.Background())
+	err := consuming.Main(gentle, hard, os.Args[1:], consuming.Streams{
+		Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
+	})
+	stop()
+	os.Exit(console.Exit(os.Stderr, "consumer", err))
+}

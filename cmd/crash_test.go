@@ -1,0 +1,272 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/purser-onboard/purser/ledger"
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/sandbox"
+)
+
+// The crash suite: the real consumer, killed with SIGKILL at named points and at random moments while the partner
+// misbehaves, started again until everything is settled, and judged by the partner. $PURSER_CRASH_SEED repeats one
+// seed; $PURSER_CRASH_SEEDS runs more than the usual number.
+const (
+	crashSeeds   = 30
+	killsPerSeed = 11
+)
+
+// crashPoints are passed around every durable write and every send.
+func crashPoints() []string {
+	points := []string{
+		"create.before-send", "create.after-send", "submit.before-send", "submit.after-send", "sign.before", "sign.after",
+		"ledger.before-commit", "ledger.after-commit", "settled",
+	}
+	for _, s := range []pipeline.Stage{
+		pipeline.Creating, pipeline.Challenged, pipeline.Signing, pipeline.Submitting, pipeline.Onboarded,
+	} {
+		points = append(points, "ledger."+string(s)+".before", "ledger."+string(s)+".after")
+	}
+	return points
+}
+
+type crashTotals struct {
+	kills, runs, requests, faults, halts, violations atomic.Int64
+	mu                                               sync.Mutex
+	points                                           map[string]int
+}
+
+func TestCrashes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("some minutes of killing; not with -short")
+	}
+	binary := buildConsumer(t)
+	totals := &crashTotals{points: map[string]int{}}
+	seeds := crashSeeds
+	first := uint64(1)
+	if s := os.Getenv("PURSER_CRASH_SEEDS"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			t.Fatalf("PURSER_CRASH_SEEDS: %v", err)
+		}
+		seeds = n
+	}
+	single := os.Getenv("PURSER_CRASH_SEED")
+	if single != "" {
+		n, err := strconv.ParseUint(single, 10, 64)
+		if err != nil {
+			t.Fatalf("PURSER_CRASH_SEED: %v", err)
+		}
+		first, seeds = n, 1
+	}
+	begun := time.Now()
+	t.Run("seeds", func(t *testing.T) {
+		for i := range seeds {
+			seed := first + uint64(i)
+			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+				t.Parallel()
+				crashSeed(t, binary, seed, totals)
+			})
+		}
+	})
+	t.Logf("%d kills in %d runs over %d seeds, %d requests, %d faults, %d halts, %d violations, %v",
+		totals.kills.Load(), totals.runs.Load(), seeds, totals.requests.Load(), totals.faults.Load(),
+		totals.halts.Load(), totals.violations.Load(), time.Since(begun).Round(time.Second))
+	if single != "" {
+		return
+	}
+	if want := int64(seeds * 10); totals.kills.Load() < want {
+		t.Errorf("only %d kills, want %d: the suite no longer hits what it aims at", totals.kills.Load(), want)
+	}
+	for _, p := range crashPoints() {
+		if totals.points[p] == 0 && seeds >= crashSeeds {
+			t.Errorf("no kill at %s: is the point still passed?", p)
+		}
+	}
+}
+
+// buildConsumer builds the consumer that can be told where to kill itself.
+func buildConsumer(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "consumer")
+	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "crashpoints", "-o", path, "./consumer")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build the consumer with its crash points: %v\n%s", err, out)
+	}
+	return path
+}
+
+// crashFaults draws how the partner misbehaves under this seed. Every fault is limited, so that every row can settle.
+func crashFaults(random *rand.Rand) sandbox.Faults {
+	f := sandbox.Faults{Limit: 2, SlowFor: 300 * time.Millisecond, RetryAfter: time.Second}
+	for _, p := range []*float64{
+		&f.ExpiredToken, &f.DropBefore, &f.HTMLError, &f.InFlight409, &f.Unstored5xx, &f.Stored5xx, &f.Stored5xxAfter,
+		&f.Unstored5xxAfter, &f.RefuseSignature, &f.Slow, &f.DropAfter, &f.Truncated, &f.Malformed, &f.Trickle,
+	} {
+		if random.IntN(2) == 0 {
+			*p = random.Float64() * 0.2
+		}
+	}
+	if random.IntN(4) == 0 {
+		f.Throttle429, f.Throttle503, f.Redirect = 0.02, 0.02, 0.02
+	}
+	if random.IntN(2) == 0 {
+		for _, p := range []*float64{
+			&f.ChallengeAddress, &f.ChallengeDomain, &f.ChallengeChain, &f.ChallengeURI,
+			&f.ChallengeStale, &f.ChallengeNotSIWE, &f.ChallengeHomograph, &f.ChallengeTrailing,
+		} {
+			*p = random.Float64() * 0.03
+		}
+	}
+	return f
+}
+
+func crashSeed(t *testing.T, binary string, seed uint64, totals *crashTotals) {
+	random := rand.New(rand.NewPCG(seed, 0))
+	const rate = 300
+	config := sandbox.Config{
+		Seed: seed, Faults: crashFaults(random), DeclaredRate: rate,
+		// The machine may stand still for a while with all that goes on; the longer window stays sharp.
+		Tolerance: sandbox.Tolerance{Jitter: time.Second},
+	}
+	args := []string{
+		"--drain", "--concurrency", "4", "--rate", strconv.Itoa(rate), "--max-attempts", "40", "--progress", "none",
+		"--retry-min", "5ms", "--retry-max", "100ms", "--list-pause", "50ms", "--request-timeout", "2s", "--log-level", "warn",
+	}
+	if random.IntN(3) == 0 { // keys and challenges that run out while the consumer is down
+		config.KeyTTL, config.ChallengeTTL = 2*time.Second, 3*time.Second
+		args = append(args, "--idempotency-ttl", "2s", "--challenge-ttl", "3s")
+	}
+	server, env := partnerEnv(t, config)
+	mustRun(t, env, "importer", "../testdata/customers.csv")
+
+	var log strings.Builder
+	kills, settled := 0, false
+	points := crashPoints()
+	for run := 0; !settled; run++ {
+		if run > 60 {
+			t.Fatalf("seed %d: not settled after %d runs:\n%s", seed, run, log.String())
+		}
+		at, after := "", time.Duration(0)
+		if kills < killsPerSeed {
+			if random.IntN(4) > 0 {
+				at = fmt.Sprintf("%s:%d", points[random.IntN(len(points))], 1+random.IntN(5))
+			} else {
+				after = time.Duration(random.IntN(250)) * time.Millisecond
+			}
+		}
+		killed, code, out := crashRun(t, binary, append(env, "PURSER_CRASH_AT="+at), args, after)
+		totals.runs.Add(1)
+		fmt.Fprintf(&log, "run %d: kill at %q or after %v: killed %v, exit %d\n%s", run, at, after, killed, code, out)
+		switch {
+		case killed:
+			kills++
+			totals.kills.Add(1)
+			if at != "" {
+				point, _, _ := strings.Cut(at, ":")
+				totals.mu.Lock()
+				totals.points[point]++
+				totals.mu.Unlock()
+			}
+		case code == 0, code == 3:
+			settled = true
+		default: // halted, by a redirect for instance: rows stay where they are
+			totals.halts.Add(1)
+		}
+	}
+	expected := rowsOf(t, env)
+	verdict := server.Judge(expected)
+	stats := server.Stats()
+	totals.requests.Add(int64(stats.Requests))
+	for _, n := range stats.ByFault {
+		totals.faults.Add(int64(n))
+	}
+	totals.violations.Add(int64(len(verdict.Violations)))
+	for _, v := range verdict.Violations {
+		t.Errorf("seed %d: %s %s %v: %s", seed, v.Rule, v.Subject, v.Seqs, v.Detail)
+	}
+	if len(expected) != 30 || !verdict.Complete {
+		t.Errorf("seed %d: %d rows judged, history complete: %v", seed, len(expected), verdict.Complete)
+	}
+	for _, row := range expected {
+		if row.Stage != string(pipeline.Onboarded) && row.Stage != string(pipeline.Refused) {
+			t.Errorf("seed %d: %s ended as %s", seed, row.ChainID, row.Stage)
+		}
+	}
+	if t.Failed() {
+		status, out := command(t, env, "consumer", "status")
+		if err := status.Run(); err != nil {
+			t.Error(err)
+		}
+		log.WriteString(out.String())
+	}
+	if t.Failed() {
+		t.Logf("repeat with PURSER_CRASH_SEED=%d; faults %s\n%s", seed, config.Faults, log.String())
+	}
+}
+
+// crashRun runs the consumer until it ends or is killed, by itself or after the given time.
+func crashRun(
+	t *testing.T, binary string, env, args []string, after time.Duration,
+) (killed bool, code int, output string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), binary, args...)
+	var out strings.Builder
+	cmd.Env, cmd.Stdout, cmd.Stderr = env, &out, &out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if after > 0 {
+		timer := time.AfterFunc(after, func() { _ = cmd.Process.Kill() }) // it may have ended by itself
+		defer timer.Stop()
+	}
+	err := cmd.Wait()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return false, 0, out.String()
+	case errors.As(err, &exit):
+		status, ok := exit.Sys().(syscall.WaitStatus)
+		return ok && status.Signaled() && status.Signal() == syscall.SIGKILL, exit.ExitCode(), out.String()
+	}
+	t.Fatal(err)
+	return false, 0, ""
+}
+
+// rowsOf reads what the consumer says became of its rows.
+func rowsOf(t *testing.T, env []string) []sandbox.Expected {
+	t.Helper()
+	dir := ""
+	for _, v := range env {
+		if value, ok := strings.CutPrefix(v, "PURSER_DATA_DIR="); ok {
+			dir = value
+		}
+	}
+	book, err := ledger.OpenReadOnly(context.WithoutCancel(t.Context()), filepath.Join(dir, "ledger.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer book.Close()
+	var rows []sandbox.Expected
+	err = book.Each(t.Context(), func(r pipeline.Record) error {
+		rows = append(rows, sandbox.Expected{ChainID: r.Account.String(), ExternalID: r.ExternalID, Stage: string(r.Stage)})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rows
+}

@@ -1,0 +1,17 @@
+// Importer checks exports and publishes their rows to Kafka: the first half of Purser.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/cmd/internal/importing"
+)
+
+func main() {
+	gentle, _, stop := console.Signals(context.Background())
+	err := importing.Main(gentle, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(console.Exit(os.Stderr, "importer", err))
+}

@@ -1,0 +1,118 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"reflect"
+	"strings"
+
+	"github.com/alecthomas/kong"
+	"go.yaml.in/yaml/v3"
+)
+
+// file is a configuration file: a YAML mapping from flag names to values. One file may serve all commands, so it may
+// hold any name that one of them knows.
+type file struct {
+	name   string
+	values map[string]*yaml.Node
+	keys   map[string]*yaml.Node
+}
+
+func loadFile(r io.Reader) (kong.Resolver, error) {
+	name := "configuration file"
+	if f, ok := r.(interface{ Name() string }); ok {
+		name = f.Name()
+	}
+	f := &file{name: name, values: map[string]*yaml.Node{}, keys: map[string]*yaml.Node{}}
+	var document yaml.Node
+	if err := yaml.NewDecoder(r).Decode(&document); err != nil {
+		if errors.Is(err, io.EOF) {
+			return f, nil // an empty file sets nothing
+		}
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	root := document.Content[0]
+	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
+		return f, nil
+	}
+	if root.Kind != yaml.MappingNode {
+		return nil, fmt.Errorf("%s:%d: want settings as name: value", name, root.Line)
+	}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		key, value := root.Content[i], root.Content[i+1]
+		if earlier, ok := f.keys[key.Value]; ok {
+			return nil, fmt.Errorf("%s:%d: %s is set already in line %d", name, key.Line, key.Value, earlier.Line)
+		}
+		f.keys[key.Value], f.values[key.Value] = key, value
+	}
+	return f, nil
+}
+
+// Validate implements kong.Resolver.
+func (f *file) Validate(*kong.Application) error {
+	known := knownNames()
+	for name, key := range f.keys {
+		if strings.EqualFold(name, "api-secret") {
+			return fmt.Errorf("%s:%d: the secret itself does not belong here: use api-secret-file or $OFFBLOCKS_API_SECRET",
+				f.name, key.Line)
+		}
+		if !known[name] {
+			return fmt.Errorf("%s:%d: unknown setting %q", f.name, key.Line, name)
+		}
+	}
+	return nil
+}
+
+// Resolve implements kong.Resolver. A variable goes before the file.
+func (f *file) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, error) {
+	node, ok := f.values[flag.Name]
+	if !ok {
+		return nil, nil
+	}
+	for _, variable := range flag.Envs {
+		if _, set := os.LookupEnv(variable); set {
+			return nil, nil
+		}
+	}
+	switch node.Kind {
+	case yaml.ScalarNode:
+		return node.Value, nil
+	case yaml.SequenceNode:
+		parts := make([]string, len(node.Content))
+		for i, n := range node.Content {
+			if n.Kind != yaml.ScalarNode {
+				return nil, fmt.Errorf("%s:%d: want a list of plain values", f.name, n.Line)
+			}
+			parts[i] = n.Value
+		}
+		return strings.Join(parts, ","), nil
+	}
+	return nil, fmt.Errorf("%s:%d: want a value or a list", f.name, node.Line)
+}
+
+// knownNames are the flags of all commands.
+func knownNames() map[string]bool {
+	names := map[string]bool{}
+	for _, grammar := range []any{&Importer{}, &ConsumerCommands{}, &SandboxCommands{}} {
+		parser, err := kong.New(grammar, kong.Vars{"version": ""})
+		if err != nil {
+			panic(fmt.Sprintf("grammar %v: %v", reflect.TypeOf(grammar), err)) // a programming error, found by any test
+		}
+		addNames(names, parser.Model.Node)
+	}
+	delete(names, "config")
+	delete(names, "help")
+	delete(names, "version")
+	return names
+}
+
+func addNames(names map[string]bool, n *kong.Node) {
+	for _, f := range n.Flags {
+		names[f.Name] = true
+	}
+	for _, child := range n.Children {
+		addNames(names, child)
+	}
+}

@@ -1,0 +1,133 @@
+// Package config is the one place where Purser's settings are read: flags over variables over the configuration file.
+// What fails names the setting and the value; an unknown name is an error. It parses and checks; it opens nothing but
+// the files that hold settings.
+package config
+
+import (
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// Common are the settings of every command.
+type Common struct {
+	Config    kong.ConfigFlag  `help:"Read settings from this YAML file; its names are the flags' names." placeholder:"FILE"`
+	LogFormat string           `help:"Form of the log on standard error: text or json." enum:"text,json" default:"text"`
+	LogLevel  string           `help:"Least level that is logged: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
+	Progress  string           `help:"Progress on standard error: auto (a line that is rewritten, on a terminal), plain (a line now and then) or none." enum:"auto,plain,none" default:"auto"`
+	Version   kong.VersionFlag `help:"Print the version and exit."`
+}
+
+// Queue says where the rows queue.
+type Queue struct {
+	Brokers         []string `help:"Kafka brokers, host:port; none: the embedded broker under the data directory." env:"KAFKA_BROKERS" placeholder:"HOST:PORT,…"`
+	Topic           string   `help:"The topic of the rows." env:"PURSER_TOPIC" default:"onboarding.customers"`
+	DeadLetterTopic string   `help:"The topic of the messages that cannot be processed." env:"PURSER_DEAD_LETTER_TOPIC" default:"onboarding.deadletter"`
+	DataDir         string   `help:"Directory of the ledger and the embedded broker." env:"PURSER_DATA_DIR" default:"./purser-data"`
+}
+
+// Embedded reports whether the embedded broker is used.
+func (q Queue) Embedded() bool { return len(q.Brokers) == 0 }
+
+// Importer are the settings of `importer`.
+type Importer struct {
+	Common
+	Queue
+	Files     []string `arg:"" name:"file" help:"Exports to import (CSV, also .gz and .zst); - is standard input."`
+	Chain     string   `help:"Chain of addresses that name none, as CAIP-2, for example eip155:300." env:"PURSER_CHAIN" placeholder:"CHAIN"`
+	Rejects   string   `help:"File for the rows that are not published, with line, field and reason (default: rejects.csv in the data directory)." env:"PURSER_REJECTS" placeholder:"FILE"`
+	Delimiter string   `help:"What separates the fields of an export." default:","`
+	DryRun    bool     `help:"Check the exports and write the rejects, but publish nothing."`
+
+	ChainNumber uint64 `kong:"-"` // from Chain; 0: none
+	Comma       rune   `kong:"-"` // from Delimiter
+}
+
+// Partner says how to talk to the partner API.
+type Partner struct {
+	APIURL              string        `name:"api-url" help:"Base URL of the partner API, with its version: https://…/v1." env:"OFFBLOCKS_API_URL" placeholder:"URL"`
+	APIKey              string        `name:"api-key" help:"Id of the API key." env:"OFFBLOCKS_API_KEY" placeholder:"UUID"`
+	APISecretFile       string        `name:"api-secret-file" help:"File that holds the API secret; or put the secret into $$OFFBLOCKS_API_SECRET." env:"OFFBLOCKS_API_SECRET_FILE" placeholder:"FILE"`
+	SigningKey          string        `help:"PEM file of the P-384 key that signs the requests." env:"OFFBLOCKS_SIGNING_KEY" placeholder:"FILE"`
+	SigningKeyID        string        `name:"signing-key-id" help:"The id that the partner gave to that key." env:"OFFBLOCKS_SIGNING_KEY_ID" placeholder:"ID"`
+	SignatureComponents []string      `help:"What the request signature covers; fields where the request has them." env:"OFFBLOCKS_SIGNATURE_COMPONENTS" default:"@method,@target-uri,authorization,content-type,content-digest,idempotency-key"`
+	ContentDigest       string        `help:"Digest of request bodies: sha-256 or sha-512." env:"OFFBLOCKS_CONTENT_DIGEST" enum:"sha-256,sha-512" default:"sha-256"`
+	SignatureEncoding   string        `help:"How a wallet's signature is sent: hex (base64 of the 0x text) or raw (base64 of the 65 bytes)." env:"OFFBLOCKS_SIGNATURE_ENCODING" enum:"hex,raw" default:"hex"`
+	RequestTimeout      time.Duration `help:"Longest wait for one answer." env:"PURSER_REQUEST_TIMEOUT" default:"30s"`
+}
+
+// Consumer are the settings that all commands of `consumer` share.
+type Consumer struct {
+	Common
+	Queue
+	Partner
+	Group           string        `help:"The consumer group." env:"PURSER_GROUP" default:"purser"`
+	Ledger          string        `help:"The ledger's file (default: ledger.db in the data directory)." env:"PURSER_LEDGER" placeholder:"FILE"`
+	Signer          string        `help:"Who signs for the customers, a URI: keystore:///dir?password-file=…, …" env:"PURSER_SIGNER" placeholder:"URI"`
+	ChallengeDomain string        `help:"The domain that a challenge must name (default: host and port of the API URL)." env:"PURSER_CHALLENGE_DOMAIN" placeholder:"DOMAIN"`
+	Rate            float64       `help:"Most requests a second, all workers and repetitions together." env:"PURSER_RATE" default:"20"`
+	Concurrency     int           `help:"How many rows are worked on side by side." env:"PURSER_CONCURRENCY" default:"32"`
+	IdempotencyTTL  time.Duration `name:"idempotency-ttl" help:"How long the partner honours an idempotency key." env:"PURSER_IDEMPOTENCY_TTL" default:"1h"`
+	ChallengeTTL    time.Duration `name:"challenge-ttl" help:"How long a challenge lives." env:"PURSER_CHALLENGE_TTL" default:"1h"`
+	MaxAttempts     int           `help:"Tries of one operation before the row fails." env:"PURSER_MAX_ATTEMPTS" default:"12"`
+	RetryMin        time.Duration `help:"First wait between two tries; it doubles." env:"PURSER_RETRY_MIN" default:"500ms"`
+	RetryMax        time.Duration `help:"Longest wait between two tries." env:"PURSER_RETRY_MAX" default:"1m"`
+	ListPause       time.Duration `help:"Least time between two readings of the partner's customer list." env:"PURSER_LIST_PAUSE" default:"10s"`
+	MaxOutstanding  int           `help:"Most unsettled rows per partition." env:"PURSER_MAX_OUTSTANDING" default:"10000"`
+	Report          string        `help:"Write a JSON report to this file when the run ends." env:"PURSER_REPORT" placeholder:"FILE"`
+
+	Secret string `kong:"-" json:"-"` // the API secret; never printed
+}
+
+// ConsumerCommands are the commands of `consumer`.
+type ConsumerCommands struct {
+	Consumer
+	Run struct {
+		Drain bool `help:"End when the queue as it stood at the start is settled."`
+	} `cmd:"" default:"withargs" help:"Take rows from the queue and onboard them (the default command)."`
+	Check     struct{} `cmd:"" help:"Test clock, token, request signature, signer, broker and ledger without touching a customer."`
+	Status    struct{} `cmd:"" help:"Count the ledger's rows by stage and reason."`
+	Failures  struct{} `cmd:"" help:"Print unsettled and badly ended rows as CSV, ready to be imported again."`
+	Reconcile struct{} `cmd:"" help:"Read the partner's list and bring the ledger up to date with it."`
+}
+
+// SandboxCommands are the commands of `sandbox`.
+type SandboxCommands struct {
+	Common
+	Serve SandboxServe `cmd:"" help:"Serve the stand-in API on loopback until stopped."`
+	Run   SandboxRun   `cmd:"" help:"Everything at once: stand-in API, embedded broker, keystore signer, importer, consumer, summary."`
+}
+
+// Adversary says how the stand-in misbehaves and what it keeps short.
+type Adversary struct {
+	Seed         uint64        `help:"Seed of ids, nonces and faults: the same seed repeats a run." default:"1"`
+	Faults       string        `help:"Faults with their probabilities, name=p,name=p." placeholder:"NAME=P,…"`
+	KeyTTL       time.Duration `name:"key-ttl" help:"How long an idempotency key is honoured." default:"1h"`
+	ChallengeTTL time.Duration `name:"challenge-ttl" help:"How long a challenge lives." default:"1h"`
+	TokenTTL     time.Duration `name:"token-ttl" help:"How long a token lives." default:"1h"`
+	Latency      time.Duration `help:"How long each answer takes at least." default:"0s"`
+}
+
+// SandboxServe are the settings of `sandbox serve`.
+type SandboxServe struct {
+	Adversary
+	Listen       string  `help:"Address of the API, on loopback." default:"127.0.0.1:8420"`
+	Control      string  `help:"Address of the control plane, on loopback." default:"127.0.0.1:8421"`
+	Dir          string  `help:"Directory for the credentials that a consumer needs; made if missing, credentials in it are used again." default:"./sandbox-data"`
+	Rate         float64 `help:"Requests a second above which 429 is answered; 0: no limit." default:"0"`
+	DeclaredRate float64 `help:"The rate that the client has promised, for the judge; 0: not judged." default:"0"`
+	Domain       string  `help:"Domain of the challenges (default: the host that was asked)." placeholder:"DOMAIN"`
+}
+
+// SandboxRun are the settings of `sandbox run`.
+type SandboxRun struct {
+	Adversary
+	Files        []string `arg:"" name:"file" help:"Exports to onboard."`
+	Chain        string   `help:"Chain of addresses that name none." default:"eip155:300"`
+	Keystore     string   `help:"Directory of the customers' V3 key files (default: keystore beside the export)." placeholder:"DIR"`
+	PasswordFile string   `help:"File that holds their password (default: keystore-password beside the export)." placeholder:"FILE"`
+	DataDir      string   `help:"Directory for ledger, broker and rejects (default: a temporary one, removed if all is well)." placeholder:"DIR"`
+	Rate         float64  `help:"Most requests a second." default:"200"`
+	Concurrency  int      `help:"How many rows are worked on side by side." default:"32"`
+	Report       string   `help:"Write the consumer's JSON report to this file." placeholder:"FILE"`
+}

@@ -1,0 +1,279 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// Version is the program's version.
+const Version = "0.1.0"
+
+// Error is a setting that cannot be used. Commands exit with 2 for it.
+type Error struct {
+	Setting string // "--rate"
+	Value   string // as given; empty for secrets and for what is missing
+	Problem string
+}
+
+func (e *Error) Error() string {
+	if e.Value == "" {
+		return fmt.Sprintf("%s: %s", e.Setting, e.Problem)
+	}
+	return fmt.Sprintf("%s %q: %s", e.Setting, e.Value, e.Problem)
+}
+
+// ErrPrinted is returned when the arguments asked for help or the version, which has been printed: exit with 0.
+var ErrPrinted = errors.New("help or version printed")
+
+// exited carries kong's wish to exit out of the parser.
+type exited int
+
+// parse fills a command's settings. It returns the chosen command ("run") for grammars that have several.
+func parse(grammar any, name, description string, args []string, stdout, stderr io.Writer) (command string, err error) {
+	parser, err := kong.New(grammar,
+		kong.Name(name), kong.Description(description),
+		kong.Writers(stdout, stderr),
+		kong.Exit(func(code int) { panic(exited(code)) }),
+		kong.Configuration(loadFile),
+		kong.Vars{"version": "purser " + Version},
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
+	)
+	if err != nil {
+		return "", err // the grammar itself is wrong; every test would see it
+	}
+	defer func() {
+		switch r := recover().(type) {
+		case nil:
+		case exited:
+			err = ErrPrinted
+		default:
+			panic(r)
+		}
+	}()
+	context, err := parser.Parse(args)
+	if err != nil {
+		return "", &UsageError{Command: name, Err: err}
+	}
+	command, _, _ = strings.Cut(context.Command(), " ")
+	return command, nil
+}
+
+// UsageError is a command line, variable or configuration file that does not fit the command.
+type UsageError struct {
+	Command string
+	Err     error
+}
+
+func (e *UsageError) Error() string {
+	return fmt.Sprintf("%v (see `%s --help`)", e.Err, e.Command)
+}
+
+func (e *UsageError) Unwrap() error { return e.Err }
+
+// ParseImporter reads the settings of `importer`.
+func ParseImporter(args []string, stdout, stderr io.Writer) (*Importer, error) {
+	var c Importer
+	_, err := parse(&c, "importer", "Checks exports and publishes their rows to Kafka.", args, stdout, stderr)
+	if err != nil {
+		return nil, err
+	}
+	if c.Chain != "" {
+		chain, err := pipeline.ParseChain(c.Chain)
+		if err != nil {
+			return nil, &Error{"--chain", c.Chain, err.Error()}
+		}
+		c.ChainNumber = chain
+	}
+	if err := c.Queue.check(); err != nil {
+		return nil, err
+	}
+	comma, size := utf8.DecodeRuneInString(unescape(c.Delimiter))
+	if size != len(unescape(c.Delimiter)) || strings.ContainsRune("\"\r\n", comma) || comma == utf8.RuneError {
+		return nil, &Error{"--delimiter", c.Delimiter, `want one character, or \t`}
+	}
+	c.Comma = comma
+	stdin := 0
+	for _, f := range c.Files {
+		if f == "-" {
+			stdin++
+		}
+	}
+	if stdin > 1 {
+		return nil, &Error{"FILE", "-", "standard input can be read only once"}
+	}
+	if c.Rejects == "" {
+		c.Rejects = filepath.Join(c.DataDir, "rejects.csv")
+	}
+	return &c, nil
+}
+
+func unescape(s string) string { return strings.ReplaceAll(s, `\t`, "\t") }
+
+// ParseConsumer reads the settings of `consumer` and the command. What only some commands need is checked by
+// CheckPartner and CheckSigner.
+func ParseConsumer(args []string, stdout, stderr io.Writer) (*ConsumerCommands, string, error) {
+	var c ConsumerCommands
+	command, err := parse(&c, "consumer", "Onboards the queued customers with the partner.", args, stdout, stderr)
+	if err != nil {
+		return nil, "", err
+	}
+	if err := c.Queue.check(); err != nil {
+		return nil, "", err
+	}
+	if c.Ledger == "" {
+		c.Ledger = filepath.Join(c.DataDir, "ledger.db")
+	}
+	positive := []struct {
+		name  string
+		value float64
+		text  string
+	}{
+		{"--rate", c.Rate, fmt.Sprint(c.Rate)},
+		{"--concurrency", float64(c.Concurrency), fmt.Sprint(c.Concurrency)},
+		{"--max-attempts", float64(c.MaxAttempts), fmt.Sprint(c.MaxAttempts)},
+		{"--max-outstanding", float64(c.MaxOutstanding), fmt.Sprint(c.MaxOutstanding)},
+		{"--idempotency-ttl", c.IdempotencyTTL.Seconds(), c.IdempotencyTTL.String()},
+		{"--challenge-ttl", c.ChallengeTTL.Seconds(), c.ChallengeTTL.String()},
+		{"--retry-min", c.RetryMin.Seconds(), c.RetryMin.String()},
+		{"--request-timeout", c.RequestTimeout.Seconds(), c.RequestTimeout.String()},
+	}
+	for _, p := range positive {
+		if !(p.value > 0) || math.IsInf(p.value, 0) {
+			return nil, "", &Error{p.name, p.text, "must be greater than 0"}
+		}
+	}
+	if c.Concurrency > 4096 {
+		return nil, "", &Error{"--concurrency", fmt.Sprint(c.Concurrency), "more than 4096 workers help nobody"}
+	}
+	if c.RetryMax < c.RetryMin {
+		return nil, "", &Error{"--retry-max", c.RetryMax.String(), "must not be less than --retry-min"}
+	}
+	return &c, command, nil
+}
+
+// ParseSandbox reads the settings of `sandbox` and the command.
+func ParseSandbox(args []string, stdout, stderr io.Writer) (*SandboxCommands, string, error) {
+	var c SandboxCommands
+	const about = "A strict local stand-in for the partner API, for tests and trials."
+	command, err := parse(&c, "sandbox", about, args, stdout, stderr)
+	if err != nil {
+		return nil, "", err
+	}
+	if command == "serve" {
+		for name, address := range map[string]string{"--listen": c.Serve.Listen, "--control": c.Serve.Control} {
+			host, _, err := net.SplitHostPort(address)
+			if err != nil {
+				return nil, "", &Error{name, address, "want host:port"}
+			}
+			if !IsLoopback(host) {
+				return nil, "", &Error{name, address, "the sandbox serves on loopback only"}
+			}
+		}
+	}
+	return &c, command, nil
+}
+
+func (q Queue) check() error {
+	for _, b := range q.Brokers {
+		if _, _, err := net.SplitHostPort(b); err != nil {
+			return &Error{"--brokers", b, "want host:port"}
+		}
+	}
+	for name, topic := range map[string]string{"--topic": q.Topic, "--dead-letter-topic": q.DeadLetterTopic} {
+		if !validTopic(topic) {
+			return &Error{name, topic, "a topic's name is 1 to 249 letters, digits, dots, hyphens or underscores"}
+		}
+	}
+	if q.Topic == q.DeadLetterTopic {
+		return &Error{"--dead-letter-topic", q.DeadLetterTopic, "must differ from --topic"}
+	}
+	return nil
+}
+
+func validTopic(s string) bool {
+	if s == "" || len(s) > 249 || s == "." || s == ".." {
+		return false
+	}
+	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
+}
+
+// CheckPartner makes sure that the partner API can be talked to, and reads the secret. It returns the parsed base URL.
+func (c *Consumer) CheckPartner(getenv func(string) string) (*url.URL, error) {
+	required := []struct{ flag, variable, value string }{
+		{"--api-url", "OFFBLOCKS_API_URL", c.APIURL},
+		{"--api-key", "OFFBLOCKS_API_KEY", c.APIKey},
+		{"--signing-key", "OFFBLOCKS_SIGNING_KEY", c.SigningKey},
+		{"--signing-key-id", "OFFBLOCKS_SIGNING_KEY_ID", c.SigningKeyID},
+	}
+	for _, r := range required {
+		if r.value == "" {
+			return nil, &Error{Setting: r.flag, Problem: "is missing (or $" + r.variable + ")"}
+		}
+	}
+	base, err := url.Parse(c.APIURL)
+	switch {
+	case err != nil:
+		return nil, &Error{"--api-url", "", "is not a URL"}
+	case base.User != nil:
+		return nil, &Error{"--api-url", base.Redacted(), "must not hold a user name or password"}
+	case base.Scheme != "https" && base.Scheme != "http" || base.Host == "" || base.RawQuery != "" || base.Fragment != "":
+		return nil, &Error{"--api-url", c.APIURL, "want https://host/path"}
+	case base.Scheme == "http" && !IsLoopback(base.Hostname()):
+		return nil, &Error{"--api-url", c.APIURL, "credentials are sent over https only, or over http to loopback"}
+	}
+	if c.APISecretFile != "" {
+		raw, err := os.ReadFile(c.APISecretFile)
+		if err != nil {
+			return nil, &Error{"--api-secret-file", c.APISecretFile, reason(err)}
+		}
+		c.Secret = strings.TrimRight(string(raw), "\r\n")
+		if c.Secret == "" {
+			return nil, &Error{"--api-secret-file", c.APISecretFile, "the file is empty"}
+		}
+	} else if c.Secret = getenv("OFFBLOCKS_API_SECRET"); c.Secret == "" {
+		return nil, &Error{Setting: "--api-secret-file", Problem: "is missing (or $OFFBLOCKS_API_SECRET, the secret itself)"}
+	}
+	if c.ChallengeDomain == "" {
+		c.ChallengeDomain = base.Host
+	}
+	return base, nil
+}
+
+// reason is an os error without its path, which the setting names already.
+func reason(err error) string {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return path.Err.Error()
+	}
+	return err.Error()
+}
+
+// IsLoopback reports whether a host names this machine only.
+func IsLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return ip != nil && ip.IsLoopback()
+}
+
+// Limits returns the decision table's settings.
+func (c *Consumer) Limits() pipeline.Limits {
+	l := pipeline.DefaultLimits()
+	l.KeyTTL, l.ChallengeTTL = c.IdempotencyTTL, c.ChallengeTTL
+	l.MaxAttempts, l.RetryMin, l.RetryMax = c.MaxAttempts, c.RetryMin, max(c.RetryMax, time.Millisecond)
+	return l
+}

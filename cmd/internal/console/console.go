@@ -1,0 +1,111 @@
+// Package console is what the commands have in common towards whoever started them: exit codes, the log, signals and
+// progress.
+package console
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/purser-onboard/purser/cmd/internal/config"
+)
+
+// Exit codes of all commands.
+const (
+	ExitWell       = 0 // all settled well
+	ExitUnfinished = 1 // could not finish: halted, interrupted, broker gone
+	ExitUsage      = 2 // usage or configuration
+	ExitRowsBad    = 3 // finished, but some rows are rejected, failed, refused, in conflict or dead-lettered
+)
+
+// CodedError is an error with the exit code that it asks for.
+type CodedError struct {
+	Code int
+	Err  error
+}
+
+func (e *CodedError) Error() string { return e.Err.Error() }
+func (e *CodedError) Unwrap() error { return e.Err }
+
+// Coded gives an error its exit code; nil stays nil.
+func Coded(code int, err error) error {
+	if err == nil {
+		return nil
+	}
+	return &CodedError{Code: code, Err: err}
+}
+
+// Exit turns a command's error into its exit code, after saying on w what was wrong.
+func Exit(w io.Writer, command string, err error) int {
+	code := Code(err)
+	if code != ExitWell {
+		fmt.Fprintf(w, "%s: %v\n", command, err)
+	}
+	return code
+}
+
+// Code is the exit code that an error asks for.
+func Code(err error) int {
+	var coded *CodedError
+	var usage *config.UsageError
+	var setting *config.Error
+	switch {
+	case err == nil, errors.Is(err, config.ErrPrinted):
+		return ExitWell
+	case errors.As(err, &coded):
+		return coded.Code
+	case errors.As(err, &usage), errors.As(err, &setting):
+		return ExitUsage
+	}
+	return ExitUnfinished
+}
+
+// NewLogger returns the log of a command.
+func NewLogger(w io.Writer, form, level string) *slog.Logger {
+	var least slog.Level
+	if err := least.UnmarshalText([]byte(level)); err != nil {
+		least = slog.LevelInfo // the flag's enum admits no other
+	}
+	options := &slog.HandlerOptions{Level: least}
+	if form == "json" {
+		return slog.New(slog.NewJSONHandler(w, options))
+	}
+	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// ErrInterrupted is the cause of a context that ended with SIGINT or SIGTERM.
+var ErrInterrupted = errors.New("interrupted")
+
+// Signals returns two contexts. The first ends with the first SIGINT or SIGTERM: take nothing new, finish what is in
+// flight. The second ends with the second signal: cut short what is in flight, too. stop gives the signals back.
+func Signals(parent context.Context) (gentle, hard context.Context, stop func()) {
+	hard, cancelHard := context.WithCancelCause(parent)
+	gentle, cancelGentle := context.WithCancelCause(hard)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	done := make(chan struct{})
+	finished := make(chan struct{})
+	go func() {
+		defer close(finished)
+		for _, cancel := range []context.CancelCauseFunc{cancelGentle, cancelHard} {
+			select {
+			case s := <-signals:
+				cancel(fmt.Errorf("%w by %v", ErrInterrupted, s))
+			case <-done:
+				return
+			}
+		}
+	}()
+	return gentle, hard, func() {
+		signal.Stop(signals)
+		close(done)
+		<-finished
+		cancelGentle(nil)
+		cancelHard(nil)
+	}
+}

@@ -1,0 +1,225 @@
+// Package consuming is the consumer's wiring: broker, ledger, partner API and signer around the pipeline's Runner. The
+// command consumer and `sandbox run` share it.
+package consuming
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/cmd/internal/outfile"
+	"github.com/purser-onboard/purser/cmd/internal/queue"
+	"github.com/purser-onboard/purser/ledger"
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// Streams are where a command reads and writes.
+type Streams struct {
+	Stdout, Stderr io.Writer
+	Getenv         func(string) string
+}
+
+// Main parses the arguments and runs the command they name. gentle asks to take nothing new and finish what is in
+// flight, hard to cut that short. The error carries the exit code (console.Exit).
+func Main(gentle, hard context.Context, args []string, s Streams) error {
+	c, command, err := config.ParseConsumer(args, s.Stdout, s.Stderr)
+	if err != nil {
+		return err
+	}
+	switch command {
+	case "run":
+		return run(gentle, hard, &c.Consumer, c.Run.Drain, s)
+	case "check":
+		return check(gentle, &c.Consumer, s)
+	case "status":
+		return status(gentle, &c.Consumer, s)
+	case "failures":
+		return failures(gentle, &c.Consumer, s)
+	case "reconcile":
+		return reconcile(gentle, &c.Consumer, s)
+	}
+	return fmt.Errorf("command %q is not known", command) // the grammar admits no other
+}
+
+// run is the consumer proper. Order of shutdown: the queue's Run ends and has released and committed everything, the
+// workers stop, then broker, ledger, signer and connections are closed in the reverse order of their opening.
+func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams) (err error) {
+	report := pipeline.Report{StartedAt: time.Now().UTC()}
+	var tally pipeline.Tally
+	var stats client.Stats
+	defer func() {
+		err = conclude(c, s, &report, tally, stats, err)
+	}()
+	log := console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)
+	p, err := openPartner(c, s.Getenv, log)
+	if err != nil {
+		return err
+	}
+	defer p.client.Close()
+	backend, err := openSigner(gentle, c, p.base, s.Getenv)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "signer", backend.Close)
+	hook := crashHook(s.Getenv)
+	book, err := openLedger(gentle, c, p, hook, log)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "ledger", book.Close)
+	q, err := queue.Open(gentle, c.Queue, log)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "broker", q.Close)
+	if err := q.CheckTopics(gentle, c.Topic, c.DeadLetterTopic); err != nil {
+		return err
+	}
+	consumer, err := q.Consumer(c, drain)
+	if err != nil {
+		return console.Coded(console.ExitUsage, err)
+	}
+
+	worker := &pipeline.Worker{
+		API: p.client, Signer: backend, Ledger: book,
+		Keyring: pipeline.Keyring{APIHost: p.environment(c).APIHost, APIKeyID: c.APIKey},
+		Limits:  c.Limits(), Encoding: encoding(c), Policy: p.policy(c),
+		ListPause: c.ListPause, Now: time.Now, Hook: hook,
+		OnList: func(n int, took time.Duration) {
+			log.Info("read the partner's list of customers", "customers", n, "took", took.Round(time.Millisecond))
+		},
+	}
+	worker.Init()
+	taking, stopTaking := context.WithCancelCause(gentle)
+	defer stopTaking(nil)
+	runner := &pipeline.Runner{
+		Worker: worker, DeadLetters: q.Publisher(), DeadLetterTopic: c.DeadLetterTopic,
+		Concurrency: c.Concurrency, Logger: log,
+		OnHalt: func(cause error) { stopTaking(cause) },
+	}
+	// A worker that waits for its turn in the rate has sent nothing: it need not be waited for.
+	stopPace := context.AfterFunc(taking, p.pace.Stop)
+	defer stopPace()
+	runner.Start(hard)
+	progress := console.StartProgress(s.Stderr, c.Progress, func() string { return progressLine(runner.Tally()) })
+	err = consumer.Run(taking, runner)
+	progress.Stop()
+	runner.Close()
+	tally, stats = runner.Tally(), p.client.Stats()
+	if cause := context.Cause(taking); taking.Err() != nil && err == nil {
+		err = cause
+	}
+	warnOfSkew(log, stats)
+	return classify(err)
+}
+
+// classify gives what ended the run its exit code.
+func classify(err error) error {
+	var halt *pipeline.HaltError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &halt) && halt.Class == "configuration":
+		return console.Coded(console.ExitUsage, err)
+	}
+	return console.Coded(console.ExitUnfinished, err)
+}
+
+func closing(err *error, what string, end func() error) {
+	if e := end(); e != nil {
+		*err = errors.Join(*err, fmt.Errorf("close %s: %w", what, e))
+	}
+}
+
+func openLedger(
+	ctx context.Context, c *config.Consumer, p *partner, hook func(string), log *slog.Logger,
+) (*ledger.Ledger, error) {
+	book, err := ledger.Open(ctx, ledger.Options{
+		Path: c.Ledger, Environment: p.environment(c), Now: time.Now,
+		Program: "purser " + config.Version, Logger: log, Hook: hook,
+	})
+	var environment *ledger.EnvironmentError
+	if errors.As(err, &environment) {
+		return nil, console.Coded(console.ExitUsage, err)
+	}
+	return book, err
+}
+
+func progressLine(t pipeline.Tally) string {
+	bad := t.Conflict + t.Refused + t.Rejected + t.Failed + t.DeadLettered
+	return fmt.Sprintf("%d taken: %d onboarded, %d skipped, %d bad, %d under way",
+		t.Received, t.Onboarded, t.Skipped, bad, t.Open)
+}
+
+func warnOfSkew(log *slog.Logger, s client.Stats) {
+	if skew := s.ClockSkew; skew.Abs() > 5*time.Second {
+		log.Warn("the clock here differs from the partner's; request signatures carry the time, so set it right",
+			"ahead", skew.Round(time.Second))
+	}
+}
+
+// conclude prints the summary, writes the report, and settles the exit code.
+func conclude(
+	c *config.Consumer, s Streams, report *pipeline.Report, t pipeline.Tally, stats client.Stats, err error,
+) error {
+	report.FinishedAt = time.Now().UTC()
+	report.Rows = t.ReportRows()
+	report.Requests = pipeline.ReportRequests{
+		Sent: stats.Sent, Throttled: stats.Throttled, Retried: stats.Retried + t.Retried,
+	}
+	report.Signatures = t.Signatures
+	if err == nil && t.Bad() {
+		err = console.Coded(console.ExitRowsBad, errors.New("some rows did not end well: `consumer failures` lists them"))
+	} else if err != nil {
+		report.Reason = err.Error()
+		if errors.Is(err, console.ErrInterrupted) {
+			err = console.Coded(console.ExitUnfinished, fmt.Errorf("%w: %s", err, whatIsLeft(t)))
+		}
+	}
+	report.Exit = console.Code(err)
+	summarize(s.Stdout, report, t)
+	if c.Report != "" {
+		if e := outfile.Write(c.Report, report.JSON()); e != nil {
+			return console.Coded(max(report.Exit, console.ExitUnfinished), errors.Join(err, fmt.Errorf("report: %w", e)))
+		}
+	}
+	return err
+}
+
+// whatIsLeft tells whoever interrupted the run what became of its rows.
+func whatIsLeft(t pipeline.Tally) string {
+	n := t.Open + t.Dropped
+	if n == 0 {
+		return "all rows that were taken are settled; the next run goes on with the queue"
+	}
+	return fmt.Sprintf("%d rows that were taken are not settled; they stay in the queue, "+
+		"and the next run goes on with them", n)
+}
+
+func summarize(w io.Writer, r *pipeline.Report, t pipeline.Tally) {
+	took := r.FinishedAt.Sub(r.StartedAt).Round(time.Millisecond)
+	fmt.Fprintf(w, "rows      %d received: %d onboarded", r.Rows.Received, r.Rows.Onboarded)
+	if n := r.Rows.AlreadyOnboarded; n > 0 {
+		fmt.Fprintf(w, " (%d of them were already)", n)
+	}
+	for _, part := range []struct {
+		n    int64
+		what string
+	}{
+		{r.Rows.Skipped, "skipped"}, {r.Rows.Conflict, "in conflict"}, {r.Rows.Refused, "refused"},
+		{r.Rows.Rejected, "rejected by the partner"}, {r.Rows.Failed, "failed"}, {r.Rows.DeadLettered, "dead-lettered"},
+		{t.Open + t.Dropped, "not settled"},
+	} {
+		if part.n > 0 {
+			fmt.Fprintf(w, ", %d %s", part.n, part.what)
+		}
+	}
+	fmt.Fprintf(w, "\nrequests  %d sent, %d throttled, %d retried; %d signatures\ntime      %s\n",
+		r.Requests.Sent, r.Requests.Throttled, r.Requests.Retried, r.Signatures, took)
+}

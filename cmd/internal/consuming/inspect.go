@@ -1,0 +1,198 @@
+package consuming
+
+import (
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strconv"
+	"text/tabwriter"
+	"time"
+
+	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/cmd/internal/queue"
+	"github.com/purser-onboard/purser/ledger"
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// openReader opens the ledger for reading; a consumer may be running.
+func openReader(ctx context.Context, c *config.Consumer) (*ledger.Reader, error) {
+	book, err := ledger.OpenReadOnly(ctx, c.Ledger)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, console.Coded(console.ExitUsage, fmt.Errorf(
+			"there is no ledger at %s: has the consumer run, and with this --data-dir or --ledger?", c.Ledger))
+	}
+	return book, err
+}
+
+// status counts the ledger's rows by stage and class.
+func status(ctx context.Context, c *config.Consumer, s Streams) (err error) {
+	book, err := openReader(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "ledger", book.Close)
+	environment, err := book.Environment(ctx)
+	if err != nil {
+		return err
+	}
+	counts, err := book.Counts(ctx)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.Stdout, "ledger %s, API %s\n", c.Ledger, environment.APIHost)
+	table := tabwriter.NewWriter(s.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "STAGE\tCLASS\tROWS\tLATEST REASON")
+	var total int64
+	for _, n := range counts {
+		total += n.Rows
+		reason := n.Reason
+		if n.Stage == pipeline.Onboarded && n.AlreadyOnboarded > 0 {
+			reason = fmt.Sprintf("%d of them were onboarded already", n.AlreadyOnboarded)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%d\t%s\n", n.Stage, n.Class, n.Rows, reason)
+	}
+	fmt.Fprintf(table, "total\t\t%d\t\n", total)
+	return table.Flush()
+}
+
+// failures prints the rows that are not onboarded, in a form that the importer reads.
+func failures(ctx context.Context, c *config.Consumer, s Streams) (err error) {
+	book, err := openReader(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "ledger", book.Close)
+	out := csv.NewWriter(s.Stdout)
+	header := []string{"address", "externalId", "chainId", "stage", "class", "reason", "file", "line"}
+	if err := out.Write(header); err != nil {
+		return err
+	}
+	err = book.Failures(ctx, func(r pipeline.Record) error {
+		return out.Write([]string{
+			r.Account.Address.Hex(), r.ExternalID, "eip155:" + strconv.FormatUint(r.Account.Chain, 10),
+			string(r.Stage), pipeline.Defuse(r.Class), pipeline.Defuse(r.Reason),
+			pipeline.Defuse(r.File), strconv.Itoa(r.Line),
+		})
+	})
+	out.Flush()
+	return errors.Join(err, out.Error())
+}
+
+// reconcile reads the partner's list and records the statuses.
+func reconcile(ctx context.Context, c *config.Consumer, s Streams) (err error) {
+	log := console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)
+	p, err := openPartner(c, s.Getenv, log)
+	if err != nil {
+		return err
+	}
+	defer p.client.Close()
+	book, err := openLedger(ctx, c, p, nil, log)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "ledger", book.Close)
+	r, err := pipeline.Reconcile(ctx, p.client, book, time.Now)
+	if err != nil {
+		return fmt.Errorf("reconcile: %w", err)
+	}
+	fmt.Fprintf(s.Stdout, "partner   %d customers\nledger    %d rows, %d of them with the partner, %d statuses changed\n",
+		r.Customers, r.Rows, r.Matched, r.Updated)
+	names := make([]string, 0, len(r.Statuses))
+	for name := range r.Statuses {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		fmt.Fprintf(s.Stdout, "  %-12s %d\n", name, r.Statuses[name])
+	}
+	if r.Ahead > 0 {
+		fmt.Fprintf(s.Stdout, "%d rows that are not onboarded here are past initiating there: "+
+			"import them again to settle them\n", r.Ahead)
+	}
+	if r.Missing > 0 {
+		return console.Coded(console.ExitRowsBad, fmt.Errorf("%d onboarded rows are not in the partner's list", r.Missing))
+	}
+	return nil
+}
+
+// check tests everything that a run needs, without touching a customer (rule 10).
+func check(ctx context.Context, c *config.Consumer, s Streams) error {
+	log := console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)
+	var failed []error
+	say := func(what string, line string, err error) {
+		if err != nil {
+			fmt.Fprintf(s.Stdout, "FAIL  %-9s %v\n", what, err)
+			failed = append(failed, fmt.Errorf("%s: %w", what, err))
+			return
+		}
+		fmt.Fprintf(s.Stdout, "ok    %-9s %s\n", what, line)
+	}
+	p, err := openPartner(c, s.Getenv, log)
+	if err != nil {
+		return err
+	}
+	defer p.client.Close()
+	result, err := p.client.Check(ctx)
+	say("partner", fmt.Sprintf("%s: token and request signature accepted in %v",
+		c.APIURL, result.Latency.Round(time.Millisecond)), err)
+	if err == nil {
+		if result.ClockSkew.Abs() > 30*time.Second {
+			err = fmt.Errorf("the clock here is %v ahead of the partner's: request signatures carry the time, set it right",
+				result.ClockSkew.Round(time.Second))
+		}
+		say("clock", fmt.Sprintf("within %v of the partner's", result.ClockSkew.Abs().Round(time.Second)+time.Second), err)
+	}
+	if backend, err := openSigner(ctx, c, p.base, s.Getenv); err != nil {
+		say("signer", "", err)
+	} else {
+		line, err := backend.Check(ctx)
+		say("signer", line, errors.Join(err, backend.Close()))
+	}
+	say("ledger", c.Ledger, checkLedger(ctx, c, p))
+	line, err := checkBroker(ctx, c, s)
+	say("broker", line, err)
+	if len(failed) > 0 {
+		return console.Coded(console.ExitUsage, fmt.Errorf("%d of the checks failed", len(failed)))
+	}
+	return nil
+}
+
+func checkLedger(ctx context.Context, c *config.Consumer, p *partner) error {
+	book, err := ledger.OpenReadOnly(ctx, c.Ledger)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ledger.ErrEmpty):
+		return nil // the first run makes it
+	case err != nil:
+		return err
+	}
+	have, err := book.Environment(ctx)
+	if want := p.environment(c); err == nil && have != want {
+		err = &ledger.EnvironmentError{Path: c.Ledger, Ledger: have, Given: want}
+	}
+	return errors.Join(err, book.Close())
+}
+
+func checkBroker(ctx context.Context, c *config.Consumer, s Streams) (string, error) {
+	q, err := queue.Open(ctx, c.Queue, console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel))
+	if err != nil {
+		return "", err
+	}
+	err = q.CheckTopics(ctx, c.Topic, c.DeadLetterTopic)
+	var waiting int64
+	if err == nil {
+		lag, lagErr := q.Lag(ctx, c.Topic, c.Group)
+		err = lagErr
+		for _, l := range lag {
+			waiting += l.Lag()
+		}
+	}
+	name := "embedded"
+	if !c.Embedded() {
+		name = fmt.Sprint(c.Brokers)
+	}
+	return fmt.Sprintf("%s: %s has %d messages for group %s", name, c.Topic, waiting, c.Group), errors.Join(err, q.Close())
+}

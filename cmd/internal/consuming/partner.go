@@ -1,0 +1,115 @@
+package consuming
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/httpsig"
+	"github.com/purser-onboard/purser/ledger"
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/signer"
+	"github.com/purser-onboard/purser/signer/insecurefile"
+	"github.com/purser-onboard/purser/signer/keystore"
+	"github.com/purser-onboard/purser/siwe"
+)
+
+// partner is the way to the partner API.
+type partner struct {
+	client *client.Client
+	pace   *client.Pace
+	base   *url.URL
+}
+
+func openPartner(c *config.Consumer, getenv func(string) string, log *slog.Logger) (*partner, error) {
+	base, err := c.CheckPartner(getenv)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := os.ReadFile(c.SigningKey)
+	if err != nil {
+		return nil, &config.Error{Setting: "--signing-key", Problem: err.Error()}
+	}
+	key, err := httpsig.ParsePrivateKey(raw)
+	if err != nil {
+		return nil, &config.Error{Setting: "--signing-key", Value: c.SigningKey, Problem: err.Error()}
+	}
+	sign, err := httpsig.NewSigner(key, httpsig.Options{
+		KeyID: c.SigningKeyID, Components: c.SignatureComponents, Now: time.Now,
+	})
+	if err != nil {
+		return nil, &config.Error{
+			Setting: "--signature-components", Value: strings.Join(c.SignatureComponents, ","), Problem: err.Error(),
+		}
+	}
+	pace := client.NewPace(c.Rate)
+	api, err := client.New(client.Config{
+		BaseURL: c.APIURL, APIKey: c.APIKey, APISecret: c.Secret,
+		Sign: sign, Digest: c.ContentDigest,
+		Timeout: c.RequestTimeout, Now: time.Now, Pace: pace,
+		Concurrency: c.Concurrency,
+		UserAgent:   "purser/" + config.Version, Logger: log,
+	})
+	if err != nil {
+		return nil, console.Coded(console.ExitUsage, err)
+	}
+	return &partner{client: api, pace: pace, base: base}, nil
+}
+
+// environment is what keys are derived from and the ledger is bound to (rules 2 and 12).
+func (p *partner) environment(c *config.Consumer) ledger.Environment {
+	return ledger.Environment{APIHost: strings.ToLower(p.base.Host), APIKeyID: c.APIKey}
+}
+
+// policy returns rule 8's policy for an account.
+func (p *partner) policy(c *config.Consumer) func(pipeline.Account) siwe.Policy {
+	loopback := config.IsLoopback(p.base.Hostname())
+	return func(a pipeline.Account) siwe.Policy {
+		return siwe.Policy{
+			Domain: c.ChallengeDomain, ChainID: a.Chain, Address: a.Address,
+			MaxAge: c.ChallengeTTL, Skew: clockSkew, Now: time.Now, AllowHTTP: loopback,
+		}
+	}
+}
+
+// clockSkew is how far ahead of ours the partner's clock may be.
+const clockSkew = 2 * time.Minute
+
+func encoding(c *config.Consumer) client.SignatureEncoding {
+	if c.SignatureEncoding == "raw" {
+		return client.EncodingRaw
+	}
+	return client.EncodingHex
+}
+
+// openSigner opens the backend that the URI names.
+func openSigner(
+	ctx context.Context, c *config.Consumer, base *url.URL, getenv func(string) string,
+) (signer.Backend, error) {
+	openers := map[string]signer.Opener{
+		"keystore":      keystore.Open,
+		"insecure-file": insecurefile.Open,
+	}
+	const shapes = "keystore:///dir?password-file=FILE or insecure-file:keys.csv"
+	if c.Signer == "" {
+		return nil, &config.Error{Setting: "--signer", Problem: "is missing (or $PURSER_SIGNER): want " + shapes}
+	}
+	open, ok := openers[signer.Scheme(c.Signer)]
+	if !ok {
+		return nil, &config.Error{
+			Setting: "--signer", Problem: fmt.Sprintf("scheme %q is not known: want %s", signer.Scheme(c.Signer), shapes),
+		}
+	}
+	backend, err := open(ctx, c.Signer, signer.Environment{Getenv: getenv, Loopback: config.IsLoopback(base.Hostname())})
+	if err != nil {
+		return nil, &config.Error{Setting: "--signer", Problem: err.Error()}
+	}
+	return signer.Verified(backend), nil
+}

@@ -1,0 +1,200 @@
+// Package importing is the importer's wiring: exports in, a Kafka topic and a rejects file out. The command importer
+// and `sandbox run` share it.
+package importing
+
+import (
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/klauspost/compress/zstd"
+
+	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/cmd/internal/outfile"
+	"github.com/purser-onboard/purser/cmd/internal/queue"
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// Main parses the arguments and runs the importer. Its error carries the exit code (console.Exit).
+func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	c, err := config.ParseImporter(args, stdout, stderr)
+	if err != nil {
+		return err
+	}
+	return Run(ctx, c, stdin, stdout, stderr)
+}
+
+// Run imports the exports. It ends early when ctx ends; what was published until then is in the queue.
+func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stderr io.Writer) error {
+	started := time.Now()
+	importID, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("draw an import id: %w", err)
+	}
+	for _, file := range c.Files { // a file that cannot be used is found before anything is published
+		if err := probe(c, file); err != nil {
+			return console.Coded(console.ExitUsage, err)
+		}
+	}
+	log := console.NewLogger(stderr, c.LogFormat, c.LogLevel)
+	rejects, err := outfile.Create(c.Rejects)
+	if err != nil {
+		return fmt.Errorf("rejects file: %w", err)
+	}
+	defer rejects.Discard()
+	im := &pipeline.Importer{Topic: c.Topic, Rejects: pipeline.NewRejectsWriter(rejects)}
+	if !c.DryRun {
+		q, err := queue.Open(ctx, c.Queue, log)
+		if err != nil {
+			return err
+		}
+		defer func() { q.Close() }()
+		if err := q.CheckTopics(ctx, c.Topic); err != nil {
+			return err
+		}
+		im.Publisher = q.Publisher()
+	}
+	progress := console.StartProgress(stderr, c.Progress, func() string {
+		s := im.Stats()
+		return fmt.Sprintf("%d rows read, %d published, %d rejected", s.Read, s.Published, s.Rejected)
+	})
+	defer progress.Stop()
+	for _, file := range c.Files {
+		if err = importFile(ctx, c, im, file, stdin, importID.String()); err != nil {
+			break
+		}
+	}
+	progress.Stop()
+	if keep := finishRejects(c, im, rejects); keep != nil {
+		err = errors.Join(err, keep)
+	}
+	s := im.Stats()
+	summarize(stdout, c, s, time.Since(started))
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return fmt.Errorf("%w: %d rows are in the queue, the rest is not; importing the same files again is safe",
+			context.Cause(ctx), s.Published)
+	case err != nil:
+		return err
+	case s.Rejected > 0:
+		return console.Coded(console.ExitRowsBad,
+			fmt.Errorf("%d of %d rows were rejected: see %s", s.Rejected, s.Read, c.Rejects))
+	}
+	return nil
+}
+
+// finishRejects puts the rejects file in place, or clears away that of an earlier run when there is nothing to say.
+func finishRejects(c *config.Importer, im *pipeline.Importer, rejects *outfile.File) error {
+	if err := im.Rejects.Flush(); err != nil {
+		return err
+	}
+	if im.Rejects.Count() > 0 {
+		return rejects.Commit()
+	}
+	if err := os.Remove(c.Rejects); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove the rejects file of an earlier run: %w", err)
+	}
+	return nil
+}
+
+func summarize(w io.Writer, c *config.Importer, s pipeline.ImportStats, took time.Duration) {
+	verb := "published"
+	if c.DryRun {
+		verb = "found good"
+		s.Published = s.Read - s.Rejected
+	}
+	fmt.Fprintf(w, "imported %s: %d rows read, %d %s, %d rejected in %s\n",
+		strings.Join(c.Files, ", "), s.Read, s.Published, verb, s.Rejected, took.Round(time.Millisecond))
+	if s.Rejected > 0 {
+		fmt.Fprintf(w, "rejects: %s\n", c.Rejects)
+	}
+}
+
+// probe makes sure that a file can be opened and begins with a header that can be used. Standard input cannot be read
+// twice and is left alone.
+func probe(c *config.Importer, file string) error {
+	if file == "-" {
+		return nil
+	}
+	r, err := open(file, nil)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = pipeline.NewExport(r, filepath.Base(file), c.ChainNumber, c.Comma, "probe")
+	return err
+}
+
+func importFile(
+	ctx context.Context, c *config.Importer, im *pipeline.Importer, file string, stdin io.Reader, importID string,
+) error {
+	r, err := open(file, stdin)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	export, err := pipeline.NewExport(r, filepath.Base(file), c.ChainNumber, c.Comma, importID)
+	if err != nil {
+		var header *pipeline.HeaderError
+		if errors.As(err, &header) {
+			return console.Coded(console.ExitUsage, err)
+		}
+		return err
+	}
+	return im.Import(ctx, export)
+}
+
+// open opens an export, unpacking .gz and .zst.
+func open(file string, stdin io.Reader) (io.ReadCloser, error) {
+	if file == "-" {
+		return io.NopCloser(stdin), nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	r, err := unpack(f, file)
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return r, nil
+}
+
+func unpack(f *os.File, file string) (io.ReadCloser, error) {
+	if info, err := f.Stat(); err != nil {
+		return nil, err
+	} else if info.IsDir() {
+		return nil, fmt.Errorf("%s is a directory, not an export", file)
+	}
+	switch strings.ToLower(filepath.Ext(file)) {
+	case ".gz":
+		r, err := gzip.NewReader(f)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		return &unpacker{Reader: r, close: func() error { return errors.Join(r.Close(), f.Close()) }}, nil
+	case ".zst":
+		r, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(128<<20))
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		return &unpacker{Reader: r, close: func() error { r.Close(); return f.Close() }}, nil
+	}
+	return f, nil
+}
+
+type unpacker struct {
+	io.Reader
+	close func() error
+}
+
+func (u *unpacker) Close() error { return u.close() }

@@ -1,0 +1,99 @@
+package standin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/purser-onboard/purser/cmd/internal/outfile"
+	"github.com/purser-onboard/purser/sandbox"
+)
+
+// Files of the sandbox's directory.
+const (
+	idsFile    = "credentials.json" // API key and key id, no secrets
+	secretFile = "api-secret"
+	keyFile    = "signing-key.pem"
+	envFile    = "sandbox.env"
+)
+
+type ids struct {
+	APIKey string `json:"apiKey"`
+	KeyID  string `json:"signingKeyId"`
+}
+
+// openCredentials reads the credentials in dir, or makes them when there are none, so that a consumer's settings and
+// its ledger outlive a restart of the sandbox.
+func openCredentials(dir string) (sandbox.Credentials, error) {
+	raw, err := os.ReadFile(filepath.Join(dir, idsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return makeCredentials(dir)
+	}
+	if err != nil {
+		return sandbox.Credentials{}, err
+	}
+	var known ids
+	if err := json.Unmarshal(raw, &known); err != nil {
+		return sandbox.Credentials{}, fmt.Errorf("%s: %w: remove the directory to have new credentials made",
+			filepath.Join(dir, idsFile), err)
+	}
+	secret, err := os.ReadFile(filepath.Join(dir, secretFile))
+	if err != nil {
+		return sandbox.Credentials{}, err
+	}
+	key, err := os.ReadFile(filepath.Join(dir, keyFile))
+	if err != nil {
+		return sandbox.Credentials{}, err
+	}
+	return sandbox.Credentials{
+		APIKey: known.APIKey, KeyID: known.KeyID, APISecret: strings.TrimSpace(string(secret)), PrivateKeyPEM: key,
+	}, nil
+}
+
+func makeCredentials(dir string) (sandbox.Credentials, error) {
+	creds, err := sandbox.NewCredentials(nil)
+	if err != nil {
+		return creds, err
+	}
+	public, err := json.MarshalIndent(ids{APIKey: creds.APIKey, KeyID: creds.KeyID}, "", "  ")
+	if err != nil {
+		return creds, err
+	}
+	for _, file := range []struct {
+		name string
+		data []byte
+	}{
+		{secretFile, []byte(creds.APISecret + "\n")},
+		{keyFile, creds.PrivateKeyPEM},
+		{idsFile, append(public, '\n')}, // last: with it the set is whole
+	} {
+		if err := outfile.Write(filepath.Join(dir, file.name), file.data); err != nil {
+			return creds, err
+		}
+	}
+	return creds, nil
+}
+
+// writeEnvironment writes the consumer's settings as a file for the shell's `source` and returns its path.
+func writeEnvironment(dir string, creds sandbox.Credentials, url string) (string, error) {
+	abs, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for _, v := range [][2]string{
+		{"OFFBLOCKS_API_URL", url},
+		{"OFFBLOCKS_API_KEY", creds.APIKey},
+		{"OFFBLOCKS_API_SECRET_FILE", filepath.Join(abs, secretFile)},
+		{"OFFBLOCKS_SIGNING_KEY", filepath.Join(abs, keyFile)},
+		{"OFFBLOCKS_SIGNING_KEY_ID", creds.KeyID},
+	} {
+		fmt.Fprintf(&b, "export %s='%s'\n", v[0], strings.ReplaceAll(v[1], "'", `'\''`))
+	}
+	path := filepath.Join(abs, envFile)
+	return path, outfile.Write(path, []byte(b.String()))
+}

@@ -1,0 +1,172 @@
+package standin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/cmd/internal/consuming"
+	"github.com/purser-onboard/purser/cmd/internal/importing"
+	"github.com/purser-onboard/purser/ledger"
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/sandbox"
+)
+
+// onboard runs everything at once: the stand-in on loopback, then the importer and the consumer exactly as their own
+// commands run them, on the embedded broker of one data directory.
+func onboard(gentle, hard context.Context, c *config.SandboxCommands, stdout, stderr io.Writer) (err error) {
+	log := console.NewLogger(stderr, c.LogFormat, "warn")
+	dir, cleanUp, err := dataDir(c.Run.DataDir)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, cleanUp(err == nil)) }()
+	server, err := newServer(c.Run.Adversary, "", 0, c.Run.Rate, log)
+	if err != nil {
+		return err
+	}
+	creds, err := openCredentials(filepath.Join(dir, "credentials"))
+	if err != nil {
+		return err
+	}
+	if err := server.RegisterCredentials(creds); err != nil {
+		return err
+	}
+	listener, err := new(net.ListenConfig).Listen(gentle, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	serving, stopServing := context.WithCancel(context.WithoutCancel(hard))
+	served := make(chan error, 1)
+	go func() { served <- serveAll(serving, map[net.Listener]http.Handler{listener: server.API()}) }()
+	defer func() {
+		stopServing()
+		err = errors.Join(err, <-served)
+	}()
+
+	base := "http://" + listener.Addr().String() + "/v1"
+	fmt.Fprintf(stdout, "sandbox   API on %s, data in %s\n", base, dir)
+	common := []string{
+		"--data-dir", dir, "--brokers=", "--progress", c.Progress,
+		"--log-format", c.LogFormat, "--log-level", c.LogLevel,
+	}
+	imported := importing.Main(gentle, slices.Concat(common, []string{"--chain", c.Run.Chain, "--"}, c.Run.Files),
+		nil, stdout, stderr)
+	if code := console.Code(imported); code != console.ExitWell && code != console.ExitRowsBad {
+		return imported
+	}
+	args := slices.Concat([]string{"run", "--drain"}, common, []string{
+		"--api-url", base, "--api-key", creds.APIKey,
+		"--api-secret-file", filepath.Join(dir, "credentials", secretFile),
+		"--signing-key", filepath.Join(dir, "credentials", keyFile), "--signing-key-id", creds.KeyID,
+		"--signer", keystoreURI(c.Run), "--challenge-domain", listener.Addr().String(),
+		"--rate", strconv.FormatFloat(c.Run.Rate, 'g', -1, 64), "--concurrency", strconv.Itoa(c.Run.Concurrency),
+		"--idempotency-ttl", c.Run.KeyTTL.String(), "--challenge-ttl", c.Run.ChallengeTTL.String(),
+	})
+	if c.Run.Report != "" {
+		args = append(args, "--report", c.Run.Report)
+	}
+	onboarded := consuming.Main(gentle, hard, args, consuming.Streams{Stdout: stdout, Stderr: stderr, Getenv: os.Getenv})
+	summarize(stdout, server.Stats())
+	if err := listBad(hard, filepath.Join(dir, "ledger.db"), stdout); err != nil {
+		return errors.Join(onboarded, err)
+	}
+	if verdict := server.Judge(nil); len(verdict.Violations) > 0 {
+		for _, v := range verdict.Violations {
+			fmt.Fprintf(stdout, "violation %s %s: %s\n", v.Rule, v.Subject, v.Detail)
+		}
+		return errors.Join(onboarded, fmt.Errorf("the sandbox saw %d broken promises (seed %d)",
+			len(verdict.Violations), verdict.Seed))
+	}
+	if onboarded == nil {
+		return imported
+	}
+	return onboarded
+}
+
+// summarize says what the stand-in saw.
+func summarize(w io.Writer, s sandbox.Stats) {
+	fmt.Fprintf(w, "partner   %d customers created, %d requests answered", s.Created, s.Complete)
+	if n := s.Requests - s.Complete; n > 0 {
+		fmt.Fprintf(w, ", %d cut off", n)
+	}
+	var faults uint64
+	for _, n := range s.ByFault {
+		faults += n
+	}
+	if faults > 0 {
+		fmt.Fprintf(w, ", %d faults", faults)
+	}
+	fmt.Fprintln(w)
+}
+
+// listBad prints the rows that are not onboarded, the first of them.
+func listBad(ctx context.Context, path string, w io.Writer) error {
+	const most = 20
+	book, err := ledger.OpenReadOnly(ctx, path)
+	if err != nil {
+		return err
+	}
+	n := 0
+	err = book.Failures(ctx, func(r pipeline.Record) error {
+		if n++; n <= most {
+			fmt.Fprintf(w, "  %-9s %s %s: %s\n", r.Stage, r.Where(), r.Account, r.Reason)
+		}
+		return nil
+	})
+	if n > most {
+		fmt.Fprintf(w, "  and %d more: consumer failures --data-dir %s\n", n-most, filepath.Dir(path))
+	}
+	return errors.Join(err, book.Close())
+}
+
+// dataDir returns the directory to work in. A temporary one is removed when all went well; otherwise its ledger and
+// rejects are what the operator wants to see.
+func dataDir(given string) (dir string, cleanUp func(well bool) error, err error) {
+	if given != "" {
+		return given, func(bool) error { return nil }, nil
+	}
+	dir, err = os.MkdirTemp("", "purser-sandbox-")
+	if err != nil {
+		return "", nil, err
+	}
+	return dir, func(well bool) error {
+		if !well {
+			return nil
+		}
+		return os.RemoveAll(dir)
+	}, nil
+}
+
+// keystoreURI is the signer: the keystore named, or the one beside the first export.
+func keystoreURI(r config.SandboxRun) string {
+	beside := filepath.Dir(r.Files[0])
+	dir, password := r.Keystore, r.PasswordFile
+	if dir == "" {
+		dir = filepath.Join(beside, "keystore")
+	}
+	if password == "" {
+		password = filepath.Join(beside, "keystore-password")
+	}
+	u := url.URL{Scheme: "keystore", Path: absolute(dir), RawQuery: "password-file=" + url.QueryEscape(absolute(password))}
+	return strings.Replace(u.String(), "keystore:/", "keystore:///", 1)
+}
+
+func absolute(path string) string {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return path // as good as it gets; opening it will say what is wrong
+	}
+	return abs
+}

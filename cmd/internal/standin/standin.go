@@ -1,0 +1,27 @@
+// Package standin is the sandbox's wiring: the stand-in API as a server, and `sandbox run`, which has importer and
+// consumer work against it in one process.
+package standin
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/purser-onboard/purser/cmd/internal/config"
+)
+
+// Main parses the arguments and runs the command they name. gentle asks to take nothing new and finish what is in
+// flight, hard to cut that short. The error carries the exit code (console.Exit).
+func Main(gentle, hard context.Context, args []string, stdout, stderr io.Writer) error {
+	c, command, err := config.ParseSandbox(args, stdout, stderr)
+	if err != nil {
+		return err
+	}
+	switch command {
+	case "serve":
+		return serve(gentle, c, stdout, stderr)
+	case "run":
+		return onboard(gentle, hard, c, stdout, stderr)
+	}
+	return fmt.Errorf("command %q is not known", command) // the grammar admits no other
+}

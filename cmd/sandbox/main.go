@@ -1,0 +1,17 @@
+// Sandbox is a strict local stand-in for the partner API, and with `sandbox run` a whole Purser in one process.
+package main
+
+import (
+	"context"
+	"os"
+
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/cmd/internal/standin"
+)
+
+func main() {
+	gentle, hard, stop := console.Signals(context.Background())
+	err := standin.Main(gentle, hard, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(console.Exit(os.Stderr, "sandbox", err))
+}
