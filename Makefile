@@ -1,0 +1,93 @@
+# `make` lists the targets. Tools are installed by `go install` at the versions below, into bin/tools, unless the
+# same version is there already.
+
+GOLANGCI_LINT_VERSION := v2.15.0
+GOVULNCHECK_VERSION   := v1.8.0
+
+FUZZTIME   ?= 10s # for each fuzz target
+FUZZ_TOTAL ?= 0   # seconds that all of them share; 0: no bound
+BENCHTIME  ?= 1s
+BENCH      ?= .
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+# Each puts the path of a tool into the shell variable $$tool, or ends the recipe.
+golangci_lint = tool=$$(.ci/tool github.com/golangci/golangci-lint/v2/cmd/golangci-lint $(GOLANGCI_LINT_VERSION))
+govulncheck   = tool=$$(.ci/tool golang.org/x/vuln/cmd/govulncheck $(GOVULNCHECK_VERSION))
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/importer, bin/consumer and bin/sandbox
+	@.ci/need cc:gcc
+	go build -o bin/ ./cmd/importer ./cmd/consumer ./cmd/sandbox
+
+.PHONY: run-sandbox
+run-sandbox: ## onboard testdata/customers.csv with the sandbox, nothing else needed
+	go run ./cmd/sandbox run testdata/customers.csv
+
+.PHONY: test
+test: ## run the tests
+	go test ./...
+
+.PHONY: race
+race: ## run the tests under the race detector
+	@.ci/need cc:gcc
+	go test -race ./...
+
+.PHONY: test-external
+test-external: ## run the tests against implementations we did not write (installs Node.js and its packages)
+	@.ci/external
+
+.PHONY: fuzz
+fuzz: ## run every fuzz target for FUZZTIME (10s)
+	@.ci/fuzz $(FUZZTIME) $(FUZZ_TOTAL)
+
+.PHONY: bench
+bench: ## run the benchmarks, those matching BENCH (.), each for BENCHTIME (1s)
+	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./...
+
+.PHONY: cover
+cover: ## say how much of each function the tests reach, in total last (bin/cover.out)
+	@mkdir -p bin
+	go test -coverpkg ./... -coverprofile bin/cover.out ./...
+	go tool cover -func bin/cover.out
+
+.PHONY: fmt
+fmt: ## format the code as lint wants it
+	@$(golangci_lint); "$$tool" fmt ./...
+
+.PHONY: gofmt
+gofmt: ## fail if gofmt would change a file
+	@files=$$(git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -l); \
+	if [ -n "$$files" ]; then printf 'gofmt would change:\n%s\n' "$$files" >&2; exit 1; fi
+
+.PHONY: vet
+vet: ## go vet, the tagged tests included
+	go vet -tags external ./...
+
+.PHONY: lint
+lint: ## golangci-lint, the directions of imports among its rules, and no test that sleeps
+	@$(golangci_lint); "$$tool" run ./...
+	@.ci/sleepless
+
+.PHONY: vuln
+vuln: ## look for known vulnerabilities that our code reaches (skipped where the database is out of reach)
+	@$(govulncheck); .ci/vuln "$$tool"
+
+.PHONY: tools
+tools: ## install the linter and the vulnerability checker at their versions
+	@$(golangci_lint); echo "$$tool"
+	@$(govulncheck); echo "$$tool"
+
+.PHONY: ci
+ci: ## everything above that has to hold, as the continuous integration runs it
+	.ci/run
+
+.PHONY: clean
+clean: ## remove what was built and what the runs of the sandbox left here
+	rm -rf bin sandbox-data
+	find . -name node_modules -prune -exec rm -rf {} +
