@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -197,6 +198,11 @@ func crashSeed(t *testing.T, binary string, seed uint64, totals *crashTotals) {
 	totals.violations.Add(int64(len(verdict.Violations)))
 	for _, v := range verdict.Violations {
 		t.Errorf("seed %d: %s %s %v: %s", seed, v.Rule, v.Subject, v.Seqs, v.Detail)
+		for _, e := range server.History() {
+			if slices.Contains(v.Seqs, e.Seq) {
+				t.Logf("%+v", e)
+			}
+		}
 	}
 	if len(expected) != 30 || !verdict.Complete {
 		t.Errorf("seed %d: %d rows judged, history complete: %v", seed, len(expected), verdict.Complete)
@@ -204,6 +210,11 @@ func crashSeed(t *testing.T, binary string, seed uint64, totals *crashTotals) {
 	for _, row := range expected {
 		if row.Stage != string(pipeline.Onboarded) && row.Stage != string(pipeline.Refused) {
 			t.Errorf("seed %d: %s ended as %s", seed, row.ChainID, row.Stage)
+			for _, e := range server.History() {
+				if e.Subject == row.ChainID || strings.Contains(e.Path, customerID(server, row.ChainID)) {
+					t.Logf("%+v", e)
+				}
+			}
 		}
 	}
 	if t.Failed() {
@@ -269,4 +280,13 @@ func rowsOf(t *testing.T, env []string) []sandbox.Expected {
 		t.Fatal(err)
 	}
 	return rows
+}
+
+func customerID(server *sandbox.Server, chainID string) string {
+	for _, c := range server.Customers() {
+		if c.ChainID == chainID {
+			return c.ID
+		}
+	}
+	return "nobody"
 }

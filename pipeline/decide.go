@@ -163,6 +163,12 @@ func (l Limits) ChallengeIsFresh(at, now time.Time) bool {
 	return age > -margin(l.ChallengeTTL) && age < l.ChallengeTTL-margin(l.ChallengeTTL)
 }
 
+// staleOnArrival reports whether a challenge had run out for good when it was received: a partner that hands out such a
+// one anew is not to be trusted. Issued At counts in seconds.
+func (l Limits) staleOnArrival(issued, received time.Time) bool {
+	return received.Sub(issued) > l.ChallengeTTL+max(margin(l.ChallengeTTL), 2*time.Second)
+}
+
 // Backoff is the wait before try number attempts+1: doubling from RetryMin to RetryMax, and never less than the partner
 // asked for.
 func (l Limits) Backoff(attempts int, retryAfter time.Duration) time.Duration {

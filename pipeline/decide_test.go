@@ -215,6 +215,7 @@ func TestNext(t *testing.T) {
 		{"challenged, none", Record{Stage: Challenged}, DoFetch},
 		{"signing", Record{Stage: Signing}, DoSign},
 		{"submitting", Record{Stage: Submitting, SubmitKey: key(fresh, KeyOpen)}, DoSubmit},
+		{"submitting, refused", Record{Stage: Submitting, SubmitKey: key(fresh, KeyRefused)}, DoRead},
 		{"submitting, old", Record{Stage: Submitting, SubmitKey: key(old, KeyOpen)}, DoRead},
 		{"terminal", Record{Stage: Onboarded}, DoSettle},
 	}

@@ -101,10 +101,10 @@ func (r Record) Next(now time.Time, l Limits) Act {
 	case Signing:
 		return DoSign
 	case Submitting:
-		if l.KeyIsFresh(r.SubmitKey.FirstSent, now) {
-			return DoSubmit
+		if r.SubmitKey.Outcome == KeyRefused || !l.KeyIsFresh(r.SubmitKey.FirstSent, now) {
+			return DoRead // what was refused is not sent again
 		}
-		return DoRead
+		return DoSubmit
 	}
 	return DoSettle
 }

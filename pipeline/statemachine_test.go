@@ -45,7 +45,7 @@ before the partner's Retry-After. "next" is what the stage asks for anyway:
 | creating | create under the same key while it is fresh, else look up |
 | challenged | check the challenge while it is fresh, else fetch |
 | signing | sign |
-| submitting | submit the same signature under the same key while it is fresh, else read |
+| submitting | submit the same signature under the same key while it is fresh and not refused, else read |
 
 `)
 	b.WriteString("```mermaid\nstateDiagram-v2\n    [*] --> planned: a new row\n")

@@ -160,8 +160,8 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 		next.Attempts++
 	}
 	op := next.operationKey()
-	if res.outcome == Invalid && t.Stage == Submitting {
-		next.Refusals++
+	if res.outcome == Invalid && t.Stage == Submitting && w.Limits.ChallengeIsFresh(t.ChallengeAt, now) {
+		next.Refusals++ // a challenge that ran out meanwhile was not refused, it was late
 	}
 	d := Decide(Situation{
 		Stage: t.Stage, Outcome: res.outcome, Now: now,
@@ -383,8 +383,8 @@ func (w *Worker) check(t *task) result {
 	switch {
 	case errors.Is(err, siwe.ErrPolicy):
 		return result{outcome: Misconfigured, err: err}
-	case errors.As(err, &refusal) && refusal.Stale && !t.fetched:
-		return result{outcome: Expiring, err: errors.New("the challenge has expired")} // replayed to us: fetch it anew
+	case errors.As(err, &refusal) && refusal.Stale && !(t.fetched && w.Limits.staleOnArrival(message.IssuedAt, t.ChallengeAt)):
+		return result{outcome: Expiring, err: errors.New("the challenge has expired")} // late or replayed: fetch it anew
 	case err != nil:
 		return result{outcome: Hostile, err: err}
 	case !w.Limits.ChallengeIsFresh(message.IssuedAt, now):

@@ -132,6 +132,7 @@ func (x *exchange) readBody() *refusal {
 		return refuse(http.StatusRequestEntityTooLarge, "too_large", "body is larger than %d bytes", x.s.cfg.MaxBody)
 	}
 	if err != nil {
+		x.entry.Cut = true
 		return badRequest("body could not be read")
 	}
 	x.body = body

@@ -28,6 +28,7 @@ type Entry struct {
 	Subject  string        `json:"subject,omitempty"` // what the attempt is counted by, when it came that far
 	Attempt  int           `json:"attempt,omitempty"` // on the subject, from 1
 	Replayed bool          `json:"replayed,omitempty"`
+	Cut      bool          `json:"cut,omitempty"` // the body ended before its length: the client was gone
 
 	Account    string `json:"account,omitempty"`    // of a creation: the chainId in lower case
 	ExternalID string `json:"externalId,omitempty"` // of a creation

@@ -140,7 +140,7 @@ func onePayload(e Evidence) (out []Violation) {
 	}
 	first := make(map[string]use)
 	for _, r := range e.Entries {
-		if r.Key == "" {
+		if r.Key == "" || r.Cut { // what a killed client left of a body is not a payload
 			continue
 		}
 		now := use{r.Method + " " + r.Path + " " + r.Digest, r.Seq}
