@@ -139,7 +139,7 @@ func crashSeed(t *testing.T, binary string, seed uint64, totals *crashTotals) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	const rate = 300
 	config := sandbox.Config{
-		Seed: seed, Faults: crashFaults(random), DeclaredRate: rate,
+		Seed: seed, Faults: crashFaults(random), DeclaredRate: rate, ErrorShape: sandbox.ShapeRotate,
 		// The machine may stand still for a while with all that goes on; the longer window stays sharp.
 		Tolerance: sandbox.Tolerance{Jitter: time.Second},
 	}

@@ -16,7 +16,7 @@ const customersPerChunk = 500
 const addCustomerQuery = `INSERT INTO directory_%d (customer_id, chain_id, external_id, status, created_at, updated_at)
 	VALUES (?, ?, ?, ?, ?, ?)`
 
-// DirectoryAsOf implements pipeline.Directory.
+// DirectoryAsOf says when the stored list of the partner's customers was begun to be read; zero when there is none.
 func (q *queries) DirectoryAsOf(ctx context.Context) (time.Time, error) {
 	var begun sql.NullInt64
 	err := q.source.QueryRowContext(ctx, `SELECT begun FROM directory_state WHERE id = 1`).Scan(&begun)

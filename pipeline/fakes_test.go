@@ -30,8 +30,8 @@ type memoryLedger struct {
 	records   []Record
 	restarted map[string]bool // row and import
 	list      []client.Customer
-	asOf      time.Time
 	fail      error // returned by Update
+	failAt    int   // the update from which on it fails, as if the process had died; 0: none
 	updates   []Record
 }
 
@@ -79,6 +79,10 @@ func (l *memoryLedger) Update(_ context.Context, next Record) (int64, error) {
 	if l.fail != nil {
 		return 0, l.fail
 	}
+	if l.failAt > 0 && len(l.updates)+1 >= l.failAt {
+		l.fail = errors.New("crashed")
+		return 0, l.fail
+	}
 	r := &l.records[next.ID-1]
 	if r.Version != next.Version {
 		return 0, ErrStale
@@ -103,14 +107,12 @@ func (l *memoryLedger) get(row Row) Record {
 	return Record{}
 }
 
-func (l *memoryLedger) DirectoryAsOf(context.Context) (time.Time, error) { return l.asOf, nil }
-
-func (l *memoryLedger) ReplaceDirectory(_ context.Context, begun time.Time, feed func(func(client.Customer) error) error) error {
+func (l *memoryLedger) ReplaceDirectory(_ context.Context, _ time.Time, feed func(func(client.Customer) error) error) error {
 	var list []client.Customer
 	if err := feed(func(c client.Customer) error { list = append(list, c); return nil }); err != nil {
 		return err
 	}
-	l.list, l.asOf = list, begun
+	l.list = list
 	return nil
 }
 
@@ -133,8 +135,9 @@ type call struct {
 
 // fault is what happens to a request instead of, or after, its execution.
 type fault struct {
-	act bool // execute it first
-	err error
+	act   bool // execute it first
+	store bool // remember the error under the key, as the answer to every repetition
+	err   error
 }
 
 // memoryPartner is the partner with its rules on creation, keys and challenges, and faults as told.
@@ -150,8 +153,9 @@ type memoryPartner struct {
 	faults func(op string, n int) *fault
 	// text changes the challenge that is issued.
 	text func(string) string
-	// before looks at each call as it arrives.
-	before func(call)
+	// before looks at each call as it arrives, answered at what it is answered with.
+	before   func(call)
+	answered func(call, error)
 }
 
 func newMemoryPartner(now func() time.Time) *memoryPartner {
@@ -159,18 +163,22 @@ func newMemoryPartner(now func() time.Time) *memoryPartner {
 		now: now, challenge: map[string]string{}, stored: map[uuid.UUID]any{}, seen: map[string]int{},
 		faults: func(string, int) *fault { return nil },
 		text:   func(s string) string { return s },
-		before: func(call) {},
+		before: func(call) {}, answered: func(call, error) {},
 	}
 }
 
-func (p *memoryPartner) do(c call, execute func() (any, error)) (any, error) {
+func (p *memoryPartner) do(c call, execute func() (any, error)) (answer any, err error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	defer func() { p.answered(c, err) }()
 	p.calls = append(p.calls, c)
 	p.before(c)
 	p.seen[c.op]++
 	f := p.faults(c.op, p.seen[c.op])
 	if f != nil && !f.act {
+		if _, known := p.stored[c.key]; f.store && !known {
+			p.stored[c.key] = f.err
+		}
 		return nil, f.err
 	}
 	if answer, ok := p.stored[c.key]; ok && c.key != uuid.Nil {
@@ -182,7 +190,7 @@ func (p *memoryPartner) do(c call, execute func() (any, error)) (any, error) {
 		}
 		return answer, nil
 	}
-	answer, err := execute()
+	answer, err = execute()
 	if c.key != uuid.Nil {
 		p.stored[c.key] = answer
 		if err != nil {
@@ -190,6 +198,9 @@ func (p *memoryPartner) do(c call, execute func() (any, error)) (any, error) {
 		}
 	}
 	if f != nil {
+		if f.store && c.key != uuid.Nil {
+			p.stored[c.key] = f.err
+		}
 		return nil, f.err
 	}
 	return answer, err
@@ -351,8 +362,15 @@ type bench struct {
 }
 
 func newBench(t *testing.T, alter func(*bench)) *bench {
+	b := newBenchFor(t, &memoryLedger{restarted: map[string]bool{}}, newMemoryPartner(time.Now), alter)
+	t.Cleanup(b.stop)
+	return b
+}
+
+// newBenchFor works with a ledger and a partner that may have a past. Stop it.
+func newBenchFor(t *testing.T, ledger *memoryLedger, partner *memoryPartner, alter func(*bench)) *bench {
 	b := &bench{
-		t: t, ledger: &memoryLedger{restarted: map[string]bool{}}, partner: newMemoryPartner(time.Now),
+		t: t, ledger: ledger, partner: partner,
 		dead: &discard{}, halted: make(chan error, 1), settled: make(chan Message, 1000),
 	}
 	for i := range 20 {
@@ -378,8 +396,12 @@ func newBench(t *testing.T, alter func(*bench)) *bench {
 	ctx, cancel := context.WithCancel(t.Context())
 	b.cancel = cancel
 	b.runner.Start(ctx)
-	t.Cleanup(func() { b.runner.Close(); cancel() })
 	return b
+}
+
+func (b *bench) stop() {
+	b.runner.Close()
+	b.cancel()
 }
 
 func (b *bench) row(i int) Row {

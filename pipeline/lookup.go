@@ -16,7 +16,8 @@ type lister struct {
 	now    func() time.Time
 	pause  time.Duration // least time between the beginnings of two readings
 	mu     chan struct{} // a lock that can be waited for with a context
-	last   time.Time     // when the last reading of this process ended
+	begun  time.Time     // when the last reading of this process was begun, by the monotonic clock
+	ended  time.Time     // and when it ended
 	took   time.Duration
 	onRead func(customers int, took time.Duration)
 }
@@ -32,9 +33,10 @@ func (e tooSoonError) Error() string {
 	return fmt.Sprintf("the partner's list was just read and will be read again in %v", e.after.Round(time.Second))
 }
 
-// find returns the customers that have the row's account or externalId. A customer that is not listed is only absent
-// if the list was begun after since, the last time that its creation may have been sent.
-func (l *lister) find(ctx context.Context, r Row, since time.Time) ([]client.Customer, error) {
+// find returns the customers that have the row's account or externalId. A customer that is not in the stored list is
+// only absent if this process has read the list, and begun to after sent, when it last sent the creation. Both times are
+// monotonic: the times that the ledger keeps may be those of a clock that was wrong.
+func (l *lister) find(ctx context.Context, r Row, sent time.Time) ([]client.Customer, error) {
 	found, err := l.dir.FindCustomers(ctx, r.Account.String(), r.ExternalID)
 	if err != nil || len(found) > 0 {
 		return found, err
@@ -45,11 +47,7 @@ func (l *lister) find(ctx context.Context, r Row, since time.Time) ([]client.Cus
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	asOf, err := l.dir.DirectoryAsOf(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if !asOf.After(since) {
+	if l.begun.IsZero() || !l.begun.After(sent) {
 		if err := l.read(ctx); err != nil {
 			return nil, err
 		}
@@ -59,25 +57,26 @@ func (l *lister) find(ctx context.Context, r Row, since time.Time) ([]client.Cus
 
 // read reads the whole list. A reading that is dear is repeated seldom: the pause grows to ten times what it took.
 func (l *lister) read(ctx context.Context) error {
-	begun := l.now()
-	if !l.last.IsZero() {
-		if due := l.last.Add(max(l.pause, 10*l.took)); begun.Before(due) {
+	begun := monotonic()
+	if !l.ended.IsZero() {
+		if due := l.ended.Add(max(l.pause, 10*l.took)); begun.Before(due) {
 			return tooSoonError{after: due.Sub(begun)}
 		}
 	}
 	n := 0
-	err := l.dir.ReplaceDirectory(ctx, begun, func(add func(client.Customer) error) error {
+	err := l.dir.ReplaceDirectory(ctx, l.now(), func(add func(client.Customer) error) error {
 		n = 0
 		return l.api.Customers(ctx, func(c client.Customer) error {
 			n++
 			return add(c)
 		})
 	})
-	ended := l.now()
-	l.last, l.took = ended, ended.Sub(begun)
+	l.ended = monotonic()
+	l.took = l.ended.Sub(begun)
 	if err != nil {
 		return err
 	}
+	l.begun = begun
 	if l.onRead != nil {
 		l.onRead(n, l.took)
 	}

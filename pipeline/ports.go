@@ -72,8 +72,6 @@ type Ledger interface {
 
 // Directory is the ledger's copy of the partner's customer list, which has no filter of its own (rule 5).
 type Directory interface {
-	// DirectoryAsOf says when the stored list was begun to be read; zero when there is none.
-	DirectoryAsOf(ctx context.Context) (time.Time, error)
 	// ReplaceDirectory stores a list read from begun on: feed is called once and hands over every customer. Memory stays
 	// bounded; the earlier list stays in force until feed returned without error.
 	ReplaceDirectory(ctx context.Context, begun time.Time, feed func(add func(client.Customer) error) error) error

@@ -24,6 +24,10 @@ type Worker struct {
 	Encoding client.SignatureEncoding
 	// Policy is the policy for the challenge of an account (rule 8).
 	Policy func(Account) siwe.Policy
+	// Skew is how far this machine's clock is ahead of the partner's, as far as that is known; beyond MaxSkew nothing is
+	// signed and the run halts, because no challenge can be judged by a wrong clock. May be nil.
+	Skew    func() time.Duration
+	MaxSkew time.Duration
 	// ListPause is the least time between two readings of the partner's list.
 	ListPause time.Duration
 	Now       func() time.Time
@@ -56,6 +60,7 @@ type task struct {
 	act      Act
 	fetched  bool      // the challenge was read with GET, so a stale one is the partner's doing
 	recorded bool      // the send of this act is recorded already
+	sent     time.Time // when this process last sent the creation, by the monotonic clock
 	trouble  time.Time // when the present series of unanswered tries began
 	running  bool
 	released bool
@@ -280,6 +285,7 @@ func (w *Worker) create(ctx context.Context, t *task) (result, error) {
 	}
 	t.act = DoCreate // from here on a repetition is one under the same key
 	w.Hook("create.before-send")
+	t.sent = monotonic()
 	customer, err := w.API.CreateCustomer(ctx, t.CreateKey.ID, body)
 	w.Hook("create.after-send")
 	if err != nil {
@@ -303,7 +309,7 @@ func (w *Worker) create(ctx context.Context, t *task) (result, error) {
 
 // lookUp searches the pair in the partner's list and reads the customer found, whose status may have moved on since.
 func (w *Worker) lookUp(ctx context.Context, t *task) (result, error) {
-	found, err := w.list.find(ctx, t.Row, t.CreateKey.LastSent)
+	found, err := w.list.find(ctx, t.Row, t.sent)
 	var soon tooSoonError
 	switch {
 	case errors.As(err, &soon):
@@ -370,6 +376,12 @@ func (w *Worker) fetch(ctx context.Context, t *task) (result, error) {
 
 // check asks rule 8's question of the challenge: is it this very customer's sign-in?
 func (w *Worker) check(t *task) result {
+	if w.Skew != nil {
+		if skew := w.Skew(); skew.Abs() > w.MaxSkew {
+			return result{outcome: Misconfigured, err: fmt.Errorf("the clock here is %v ahead of the partner's: set it right",
+				skew.Round(time.Second))}
+		}
+	}
 	now := w.Now()
 	if !w.Limits.ChallengeIsFresh(t.ChallengeAt, now) {
 		return result{outcome: Expiring, err: errors.New("the challenge is near its end")}

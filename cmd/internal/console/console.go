@@ -86,6 +86,8 @@ var ErrInterrupted = errors.New("interrupted")
 func Signals(parent context.Context) (gentle, hard context.Context, stop func()) {
 	hard, cancelHard := context.WithCancelCause(parent)
 	gentle, cancelGentle := context.WithCancelCause(hard)
+	// A file-size limit (ulimit -f) shall be an error of the write that met it, not the end of the process.
+	signal.Ignore(syscall.SIGXFSZ)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	done := make(chan struct{})

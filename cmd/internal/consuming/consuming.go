@@ -90,6 +90,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		API: p.client, Signer: backend, Ledger: book,
 		Keyring: pipeline.Keyring{APIHost: p.environment(c).APIHost, APIKeyID: c.APIKey},
 		Limits:  c.Limits(), Encoding: encoding(c), Policy: p.policy(c),
+		Skew: func() time.Duration { return p.client.Stats().ClockSkew }, MaxSkew: clockSkew,
 		ListPause: c.ListPause, Now: time.Now, Hook: hook,
 		OnList: func(n int, took time.Duration) {
 			log.Info("read the partner's list of customers", "customers", n, "took", took.Round(time.Millisecond))

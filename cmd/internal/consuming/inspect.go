@@ -44,6 +44,13 @@ func status(ctx context.Context, c *config.Consumer, s Streams) (err error) {
 		return err
 	}
 	fmt.Fprintf(s.Stdout, "ledger %s, API %s\n", c.Ledger, environment.APIHost)
+	listed, err := book.DirectoryAsOf(ctx)
+	if err != nil {
+		return err
+	}
+	if !listed.IsZero() {
+		fmt.Fprintf(s.Stdout, "the partner's list was read at %s\n", listed.UTC().Format(time.RFC3339))
+	}
 	table := tabwriter.NewWriter(s.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "STAGE\tCLASS\tROWS\tLATEST REASON")
 	var total int64
