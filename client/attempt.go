@@ -134,23 +134,23 @@ func (c *Client) send(ctx context.Context, k call, token Token, period uint64) (
 		cause := context.Cause(watched)
 		stop(nil)
 		cancel()
-		switch cause {
-		case errTimeout:
+		switch {
+		case errors.Is(cause, errTimeout):
 			return fmt.Errorf("%w (%v)", errTimeout, c.config.Now().Sub(begun).Round(time.Millisecond))
-		case errNotResent, errStuck:
+		case errors.Is(cause, errNotResent), errors.Is(cause, errStuck):
 			return cause
 		}
 		return nil
 	}
 	request, err := c.request(watched, k, token)
 	if err != nil {
-		end()
+		_ = end()
 		return nil, &Error{Op: k.op, Kind: Unsendable, Err: err}
 	}
 	c.sent.Add(1)
 	header := time.AfterFunc(c.config.Timeout, func() { stop(errTimeout) }) // which a list, too, has to keep
 	sent := c.config.Now()
-	response, err := c.transport.RoundTrip(request)
+	response, err := c.transport.RoundTrip(request) //nolint:bodyclose // reply.finish does
 	took := c.config.Now().Sub(sent)
 	header.Stop()
 	if err != nil {

@@ -53,8 +53,8 @@ func twoMembers(first, a, second, b string) []byte {
 	return append(body, '}')
 }
 
-// appendString appends s as a JSON string (RFC 8259 §7), escaping what must be and nothing else. Invalid UTF-8, which no
-// checked row has, becomes U+FFFD.
+// appendString appends s as a JSON string (RFC 8259 §7), escaping what must be and nothing else. Invalid UTF-8, which
+// no checked row has, becomes U+FFFD.
 func appendString(b []byte, s string) []byte {
 	const digits = "0123456789abcdef"
 	b = append(b, '"')
@@ -82,8 +82,8 @@ func appendString(b []byte, s string) []byte {
 const MaxChallenge = 8 << 10
 
 // DecodeChallenge returns the text of a challenge in base64 (RFC 4648 §4 or §5, padded or not; line breaks inside are
-// skipped). It is an error when it is empty, longer than MaxChallenge, or not UTF-8. Nothing is said about what the text
-// means.
+// skipped). It is an error when it is empty, longer than MaxChallenge, or not UTF-8. Nothing is said about what the
+// text means.
 func DecodeChallenge(b64 string) (string, error) {
 	b64 = strings.Trim(b64, " \t\r\n")
 	if base64.StdEncoding.DecodedLen(len(b64)) > 2*MaxChallenge {

@@ -17,8 +17,8 @@ type CheckResult struct {
 }
 
 // Check is rule 10's preflight: it fetches a token if there is none, and a signed GET of a random customer id must be
-// answered 404. Nothing is changed at the partner. The result holds what was learned even if there is an error; its Advice
-// may ask for the clock to be set when there is none.
+// answered 404. Nothing is changed at the partner. The result holds what was learned even if there is an error; its
+// Advice may ask for the clock to be set when there is none.
 func (c *Client) Check(ctx context.Context) (CheckResult, error) {
 	id, err := c.newID()
 	if err != nil {
@@ -73,9 +73,9 @@ func (w *skewWatch) see(h http.Header, sent time.Time, took time.Duration) (time
 	if err != nil || h.Get("Age") != "" { // RFC 9111 §5.1: from a cache, so not of now
 		return 0, false
 	}
-	// Date has whole seconds, cut off: on average it is half a second late.
+	// Date has whole seconds, cut off: on average it is half a second late, and so much may be wrong either way.
 	skew := sent.Add(took / 2).Sub(date.Add(time.Second / 2))
-	if skew.Abs() <= time.Second+took/2 {
+	if skew.Abs() <= time.Second+time.Second/2+took/2 {
 		skew = 0
 	}
 	w.mu.Lock()

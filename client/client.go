@@ -88,7 +88,8 @@ func (c Config) String() string { return "partner API at " + c.BaseURL }
 func (c Config) GoString() string { return c.String() }
 
 // Client is the partner's API. All methods may be called by many goroutines at once; they block until there is an
-// answer, an error, or ctx ends. Errors are *Error, or ctx's own when ctx ended: then too the request may have been sent.
+// answer, an error, or ctx ends. Errors are *Error, or ctx's own when ctx ended: the request may have been sent then,
+// too.
 type Client struct {
 	config    Config
 	base      string // without a trailing slash
@@ -126,7 +127,7 @@ func New(config Config) (*Client, error) {
 	setDefault(&config.Concurrency, DefaultConcurrency)
 	setDefault(&config.UserAgent, DefaultUserAgent)
 	if config.Now == nil {
-		config.Now = time.Now
+		config.Now = time.Now //nolint:forbidigo // the documented default of a field through which it is passed in
 	}
 	if config.Rand == nil {
 		config.Rand = rand.Reader
@@ -177,8 +178,8 @@ func loopback(host string) bool {
 }
 
 // CreateCustomer sends POST /customers with body, from CreateBody, under the idempotency key. The answer names a
-// customer with a UUID, and with the body's chainId (in any case) and externalId where it repeats them; any other 2xx is
-// Malformed. Challenge is empty when the answer held none.
+// customer with a UUID, and with the body's chainId (in any case) and externalId where it repeats them; any other 2xx
+// is Malformed. Challenge is empty when the answer held none.
 func (c *Client) CreateCustomer(ctx context.Context, key uuid.UUID, body []byte) (Customer, error) {
 	k := call{op: "POST /customers", method: http.MethodPost, path: "/customers", key: key, body: body}
 	if err := k.check(); err != nil {
@@ -232,9 +233,9 @@ func (c *Client) Challenge(ctx context.Context, id string) (string, error) {
 
 // SubmitSignature sends POST /customers/{id}/challenge/sign with body, from SubmitBody, under the idempotency key.
 //
-// 204 is success. So is 200 or 201 with an empty body or one JSON object that does not say otherwise (an "error", another
-// id, the status initiating); and any 2xx with a customer past initiating. What remains, an HTML page from something in
-// between for instance, is Malformed: reading the customer then tells.
+// 204 is success. So is 200 or 201 with an empty body or one JSON object that does not say otherwise (an "error",
+// another id, the status initiating); and any 2xx with a customer past initiating. What remains, an HTML page from
+// something in between for instance, is Malformed: reading the customer then tells.
 func (c *Client) SubmitSignature(ctx context.Context, id string, key uuid.UUID, body []byte) error {
 	k := call{op: "POST /customers/{id}/challenge/sign", method: http.MethodPost,
 		path: "/customers/" + id + "/challenge/sign", key: key, body: body}
@@ -261,7 +262,7 @@ type Stats struct {
 	Retried   int64 // attempts repeated with a new token after a 401
 
 	// ClockSkew is how far this machine's clock is ahead of the partner's (behind when negative), as the latest Date
-	// header shows it; 0 while it is within what Date can tell, a second and half a round trip.
+	// header shows it; 0 while it is within a second and what Date can tell (half a second and half a round trip).
 	ClockSkew time.Duration
 	FirstSeen time.Time // when a skew was first noticed, by this machine's clock; zero if never
 }

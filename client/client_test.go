@@ -73,7 +73,8 @@ func (p *partner) handler(t testing.TB, answer http.HandlerFunc) http.HandlerFun
 		n := p.tokens
 		p.mu.Unlock()
 		if issue {
-			fmt.Fprintf(w, `{"token":"token-%d","expiresAt":%d,"tokenType":"Bearer"}`, n, time.Now().Add(time.Hour).Unix())
+			_, _ = fmt.Fprintf(w, `{"token":"token-%d","expiresAt":%d,"tokenType":"Bearer"}`, n,
+				time.Now().Add(time.Hour).Unix())
 			return
 		}
 		answer(w, r)
@@ -154,18 +155,18 @@ func TestRequestsAsTheyLeave(t *testing.T) {
 				t.Error(err)
 			}
 			w.WriteHeader(http.StatusCreated)
-			fmt.Fprintf(w, `{"id":%q,"status":"initiating","challenge":"aGk="}`, testID)
+			_, _ = fmt.Fprintf(w, `{"id":%q,"status":"initiating","challenge":"aGk="}`, testID)
 		case "POST /v1/customers/" + testID + "/challenge/sign":
 			if err := httpsig.VerifyContentDigest(r.Header, submit); err != nil {
 				t.Error(err)
 			}
 			w.WriteHeader(http.StatusNoContent)
 		case "GET /v1/customers/" + testID:
-			fmt.Fprintf(w, `{"id":%q,"status":"screening"}`, testID)
+			_, _ = fmt.Fprintf(w, `{"id":%q,"status":"screening"}`, testID)
 		case "GET /v1/customers/" + testID + "/challenge":
-			fmt.Fprint(w, `{"challenge":"aGk="}`)
+			_, _ = fmt.Fprint(w, `{"challenge":"aGk="}`)
 		case "GET /v1/customers":
-			fmt.Fprintf(w, `[{"id":%q}]`, testID)
+			_, _ = fmt.Fprintf(w, `[{"id":%q}]`, testID)
 		default:
 			t.Errorf("unexpected %s %s", r.Method, r.URL)
 		}
@@ -225,11 +226,13 @@ func TestUnsendable(t *testing.T) {
 	ctx := t.Context()
 	body := CreateBody("a", "b")
 	for name, call := range map[string]func() error{
-		"id with a path":    func() error { _, err := c.Customer(ctx, "../auth/token"); return err },
-		"empty id":          func() error { _, err := c.Challenge(ctx, ""); return err },
-		"id in braces":      func() error { return c.SubmitSignature(ctx, "{"+testID+"}", testIdem, body) },
-		"no key":            func() error { _, err := c.CreateCustomer(ctx, uuid.Nil, body); return err },
-		"no body":           func() error { return c.SubmitSignature(ctx, testID, testIdem, SubmitBody("a", "zz", EncodingRaw)) },
+		"id with a path": func() error { _, err := c.Customer(ctx, "../auth/token"); return err },
+		"empty id":       func() error { _, err := c.Challenge(ctx, ""); return err },
+		"id in braces":   func() error { return c.SubmitSignature(ctx, "{"+testID+"}", testIdem, body) },
+		"no key":         func() error { _, err := c.CreateCustomer(ctx, uuid.Nil, body); return err },
+		"no body": func() error {
+			return c.SubmitSignature(ctx, testID, testIdem, SubmitBody("a", "zz", EncodingRaw))
+		},
 		"create, no body":   func() error { _, err := c.CreateCustomer(ctx, testIdem, nil); return err },
 		"submit without id": func() error { return c.SubmitSignature(ctx, "", testIdem, body) },
 	} {
@@ -275,7 +278,8 @@ func TestNewRefuses(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for _, base := range []string{"http://127.0.0.1:8080/v1", "http://[::1]:1/v1", "http://localhost/v1", "https://api.example/v1/"} {
+	for _, base := range []string{"http://127.0.0.1:8080/v1", "http://[::1]:1/v1", "http://localhost/v1",
+		"https://api.example/v1/"} {
 		if _, err := New(testConfig(base)); err != nil {
 			t.Errorf("%s: %v", base, err)
 		}
@@ -313,10 +317,10 @@ func TestCancelledCallsReturnTheirContextsError(t *testing.T) {
 		<-arrived
 		cancel()
 	}()
-	if _, err := c.Customer(ctx, testID); err != context.Canceled {
+	if _, err := c.Customer(ctx, testID); !errors.Is(err, context.Canceled) {
 		t.Errorf("under way: %v", err)
 	}
-	if _, err := c.Customer(ctx, testID); err != context.Canceled {
+	if _, err := c.Customer(ctx, testID); !errors.Is(err, context.Canceled) {
 		t.Errorf("before it left: %v", err)
 	}
 }

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strings"
@@ -134,7 +135,7 @@ func (e *Error) Open() bool {
 func (e *Error) Hint() string {
 	switch e.Kind {
 	case NoToken:
-		if inner, ok := e.Err.(*Error); ok {
+		if inner := (*Error)(nil); errors.As(e.Err, &inner) {
 			return inner.Hint()
 		}
 	case Unauthorized, Invalid, Forbidden, NotFound:

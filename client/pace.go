@@ -23,8 +23,8 @@ const (
 
 // Pace lets the attempts of all workers through, one bucket and one gate for all of them.
 //
-// In any stretch of time of length T, at most rate·T + burst pass, where burst is 1 plus what the rate gives in 20 ms (1
-// up to 49/s, 5 at 200/s, 21 at 1,000/s; that much makes up for timers that fire late). The bucket starts empty, so
+// In any stretch of time of length T, at most rate·T + burst pass, where burst is 1 plus what the rate gives in 20 ms:
+// 1 up to 49/s, 5 at 200/s, 21 at 1,000/s. That much makes up for timers that fire late. The bucket starts empty, so
 // that restarting often gives no more than running does, and it is emptied when the gate opens.
 //
 // Throttling closes the gate and halves the pace, once for all the answers to what was sent before the gate closed,
@@ -71,11 +71,8 @@ func (p *Pace) isStopped() bool {
 
 // NewPace makes a pace of so many attempts a second; see SetRate for special values.
 func NewPace(perSecond float64) *Pace {
-	p := &Pace{line: make(chan struct{}, 1), share: 1, changed: make(chan struct{})}
-	now := time.Now()
-	p.bucket = rate.NewLimiter(0, 0)
-	p.bucket.SetLimitAt(now, 0) // from here on it fills
-	p.setRate(now, perSecond)
+	p := &Pace{line: make(chan struct{}, 1), share: 1, changed: make(chan struct{}), bucket: rate.NewLimiter(0, 0)}
+	p.setRate(p.now(), perSecond) // from now on it fills
 	return p
 }
 
@@ -84,7 +81,7 @@ func NewPace(perSecond float64) *Pace {
 func (p *Pace) SetRate(perSecond float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.setRate(time.Now(), perSecond)
+	p.setRate(p.now(), perSecond)
 	p.wake()
 }
 
@@ -154,7 +151,7 @@ func (p *Pace) take(ctx context.Context) (uint64, error) {
 		if p.isStopped() {
 			return 0, ErrStopped
 		}
-		wait, period, changed := p.try(time.Now())
+		wait, period, changed := p.try(p.now())
 		if wait == 0 {
 			return period, nil
 		}
@@ -211,14 +208,14 @@ func (p *Pace) recover(now time.Time) {
 func (p *Pace) Throttled(retryAfter time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.throttle(time.Now(), p.period, retryAfter)
+	p.throttle(p.now(), p.period, retryAfter)
 }
 
 // throttledIn is Throttled for the answer to an attempt that left in that period.
 func (p *Pace) throttledIn(period uint64, retryAfter time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.throttle(time.Now(), period, retryAfter)
+	p.throttle(p.now(), period, retryAfter)
 }
 
 func (p *Pace) throttle(now time.Time, period uint64, pause time.Duration) {
@@ -247,6 +244,11 @@ func (p *Pace) throttle(now time.Time, period uint64, pause time.Duration) {
 	p.wake()
 }
 
+// now is the clock of the timers that sleep uses: another one could not be waited for. In a test both are synctest's.
+func (p *Pace) now() time.Time {
+	return time.Now() //nolint:forbidigo // see above
+}
+
 func (p *Pace) wake() {
 	close(p.changed)
 	p.changed = make(chan struct{})
@@ -263,7 +265,7 @@ type PaceState struct {
 func (p *Pace) State() PaceState {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
+	now := p.now()
 	if !now.Before(p.open) {
 		p.recover(now)
 	}

@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	opToken = "POST /auth/token"
+	opToken = "POST /auth/token" //nolint:gosec // G101: a path, no credential
 
 	// A token that does not say when it ends, or says that it has ended already, is used this long.
 	shortLifetime = time.Minute
