@@ -59,7 +59,7 @@ func TestCreateAnswers(t *testing.T) {
 				return
 			}
 			e := asError(t, err)
-			if e.Kind != Malformed || e.Status != tt.status || !e.Open() || !strings.Contains(e.Error(), tt.problem) {
+			if e.Kind != Malformed || e.Status != tt.status || !strings.Contains(e.Error(), tt.problem) {
 				t.Errorf("got %v, want %q", e, tt.problem)
 			}
 		})

@@ -120,17 +120,6 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// Open reports whether the partner may have acted on the request, or may still do so: there was no answer, or not the
-// partner's. 502 and 504 belong here although their Kind is ServerError: a gateway says by them that it has no usable
-// answer from behind it (RFC 9110 §15.6.3, §15.6.5), which is silence in rule 3's sense.
-func (e *Error) Open() bool {
-	switch e.Kind {
-	case NoAnswer, Malformed:
-		return true
-	}
-	return e.Status == http.StatusBadGateway || e.Status == http.StatusGatewayTimeout
-}
-
 // Hint says what the operator can do about it; empty when that is nothing but to wait.
 func (e *Error) Hint() string {
 	switch e.Kind {

@@ -20,38 +20,37 @@ func TestStatuses(t *testing.T) {
 		retryAfter string
 		kind       Kind
 		pause      time.Duration
-		open       bool
 	}{
-		{101, "", Unexpected, 0, false},
-		{302, "", Redirected, 0, false},
-		{304, "", Redirected, 0, false},
-		{400, "", Invalid, 0, false},
-		{402, "", Unexpected, 0, false},
-		{403, "", Forbidden, 0, false},
-		{404, "", NotFound, 0, false},
-		{405, "", Unexpected, 0, false},
-		{408, "", NoAnswer, 0, true},
-		{409, "", Conflicting, 0, false},
-		{409, "2", Conflicting, 2 * time.Second, false},
-		{410, "", Unexpected, 0, false},
-		{413, "", Unexpected, 0, false},
-		{415, "", Unexpected, 0, false},
-		{422, "", KeyReused, 0, false},
-		{425, "", NoAnswer, 0, true},
-		{429, "", Throttled, 0, false},
-		{429, "7", Throttled, 7 * time.Second, false},
-		{429, "soon", Throttled, 0, false},
-		{500, "", ServerError, 0, false},
-		{500, "3", ServerError, 3 * time.Second, false},
-		{501, "", ServerError, 0, false},
-		{502, "", ServerError, 0, true},
-		{503, "", ServerError, 0, false},
-		{503, "0", Throttled, 0, false},
-		{503, "4", Throttled, 4 * time.Second, false},
-		{503, "soon", ServerError, 0, false},
-		{504, "", ServerError, 0, true},
-		{520, "", ServerError, 0, false},
-		{600, "", Unexpected, 0, false},
+		{101, "", Unexpected, 0},
+		{302, "", Redirected, 0},
+		{304, "", Redirected, 0},
+		{400, "", Invalid, 0},
+		{402, "", Unexpected, 0},
+		{403, "", Forbidden, 0},
+		{404, "", NotFound, 0},
+		{405, "", Unexpected, 0},
+		{408, "", NoAnswer, 0},
+		{409, "", Conflicting, 0},
+		{409, "2", Conflicting, 2 * time.Second},
+		{410, "", Unexpected, 0},
+		{413, "", Unexpected, 0},
+		{415, "", Unexpected, 0},
+		{422, "", KeyReused, 0},
+		{425, "", NoAnswer, 0},
+		{429, "", Throttled, 0},
+		{429, "7", Throttled, 7 * time.Second},
+		{429, "soon", Throttled, 0},
+		{500, "", ServerError, 0},
+		{500, "3", ServerError, 3 * time.Second},
+		{501, "", ServerError, 0},
+		{502, "", ServerError, 0},
+		{503, "", ServerError, 0},
+		{503, "0", Throttled, 0},
+		{503, "4", Throttled, 4 * time.Second},
+		{503, "soon", ServerError, 0},
+		{504, "", ServerError, 0},
+		{520, "", ServerError, 0},
+		{600, "", Unexpected, 0},
 	} {
 		t.Run(fmt.Sprint(tt.status, tt.retryAfter), func(t *testing.T) {
 			config := testConfig("https://api.example/v1")
@@ -66,8 +65,8 @@ func TestStatuses(t *testing.T) {
 			want := Error{Op: "POST /customers", Kind: tt.kind, Status: tt.status, Code: "c", Message: "m",
 				RetryAfter: tt.pause, RequestID: "r-1"}
 			e := asError(t, err)
-			if *e != want || e.Open() != tt.open {
-				t.Errorf("got  %#v, open %v\nwant %#v, open %v", *e, e.Open(), want, tt.open)
+			if *e != want {
+				t.Errorf("got  %#v\nwant %#v", *e, want)
 			}
 			closed := config.Pace.State().Closed > 0
 			if throttled := tt.kind == Throttled; closed != throttled || c.Stats().Throttled == 1 != throttled {

@@ -43,6 +43,7 @@ const (
 	Declined     Outcome = "declined"     // the signer refused
 	Mismatch     Outcome = "mismatch"     // the signature does not recover to the account
 	SignerFailed Outcome = "signer error" // the signer failed this time
+	Waiting      Outcome = "waiting"      // the custodian has been asked and has not decided
 	SignerLost   Outcome = "signer lost"  // the signer is locked, absent or refuses us
 )
 
@@ -53,7 +54,7 @@ func Outcomes() []Outcome {
 		Created, Accepted, Unknown, ServerFailed, Conflicting, Unprocessable, Invalid, NotFound, Odd,
 		Absent, Initiating, Past, RejectedThere, Other, ReadFailed,
 		GotChallenge, NoChallenge, CheckPassed, Hostile, Expiring,
-		Signed, NoKey, Declined, Mismatch, SignerFailed, SignerLost,
+		Signed, NoKey, Declined, Mismatch, SignerFailed, SignerLost, Waiting,
 	}
 }
 

@@ -125,6 +125,7 @@ func TestDecide(t *testing.T) {
 		{"mismatch", Situation{Stage: Signing, Outcome: Mismatch}, end(Failed, "signer-mismatch")},
 		{"signer error", Situation{Stage: Signing, Outcome: SignerFailed, Attempts: 1}, wait(Signing, DoNext, "", half)},
 		{"signer error, spent", Situation{Stage: Signing, Outcome: SignerFailed, Attempts: 12}, end(Failed, "signer-error")},
+		{"waiting for the custodian", Situation{Stage: Signing, Outcome: Waiting, Attempts: 3}, wait(Signing, DoRepeat, "", 4*half)},
 		{"signer lost", Situation{Stage: Signing, Outcome: SignerLost}, halt(Signing, "signer")},
 
 		{"204", Situation{Stage: Submitting, Outcome: Accepted}, settled(Onboarded, "")},

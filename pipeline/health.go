@@ -44,7 +44,7 @@ func (h *health) judge(t *task, res result, d Disposition, now time.Time) error 
 		if t.trouble.IsZero() {
 			t.trouble = now
 		}
-	case CheckPassed, Hostile, Expiring, Signed, NoKey, Declined, Mismatch, SignerFailed, SignerLost:
+	case CheckPassed, Hostile, Expiring, Signed, NoKey, Declined, Mismatch, SignerFailed, SignerLost, Waiting:
 		return nil // the partner was not asked
 	default:
 		h.lastGood, h.bad = now, 0

@@ -19,6 +19,8 @@ func changeOutcome(err error) (Outcome, time.Duration) {
 	case client.NoAnswer, client.Malformed:
 		return Unknown, e.RetryAfter
 	case client.ServerError:
+		// A gateway's 502 or 504 too: by itself it says nothing of the partner, but the same answer thrice under one key is
+		// a stored one, and before the key is given up the customer is looked up.
 		return ServerFailed, e.RetryAfter
 	case client.Throttled:
 		return Throttled, e.RetryAfter
@@ -87,6 +89,8 @@ func signOutcome(err error) Outcome {
 		return Declined
 	case errors.Is(err, signer.ErrMismatch):
 		return Mismatch
+	case errors.Is(err, signer.ErrPending):
+		return Waiting
 	case errors.Is(err, signer.ErrUnusable):
 		return SignerLost
 	}

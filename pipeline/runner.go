@@ -1,10 +1,10 @@
 package pipeline
 
 import (
-	"container/heap"
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -19,17 +19,27 @@ type Runner struct {
 	// DeadLetterTopic receives the messages that cannot be processed.
 	DeadLetterTopic string
 	Concurrency     int // workers, at least 1
-	Logger          *slog.Logger
+	// SignerConcurrency is how many workers of their own wait for the signer, at least 1: a slow signer does not keep the
+	// others from the partner.
+	SignerConcurrency int
+	// SignerPace is waited for before each call of the signer; its error ends the worker's attempt. May be nil.
+	SignerPace func(context.Context) error
+	// SignerWait is how long a row may wait for a custodian before Abandon is called for its messages; 0: for ever.
+	SignerWait time.Duration
+	// Abandon tells the Queue that a message will not be settled in this run. It must not block.
+	Abandon func(Message)
+	Logger  *slog.Logger
 	// OnHalt is called once, with the error that stops the run; it should end the Queue's Run. It must not block.
 	OnHalt func(error)
 	// OnSettled is called for each row that this run settles. It must not block. May be nil.
 	OnSettled func(Record)
 
 	mu      sync.Mutex
-	wake    *sync.Cond
-	timer   *time.Timer
 	tasks   map[int64]*task // by ledger id: a row has one task at most
-	waiting taskHeap
+	road    lane            // rows whose next act is ours or the partner's
+	signing lane            // rows whose next act is the signer's
+	idle    *sync.Cond      // a task has stopped running
+	waiting []Record        // abandoned to the custodian
 	seq     int64
 	closed  bool
 	halted  error
@@ -49,6 +59,7 @@ type Tally struct {
 	Failed           int64
 	DeadLettered     int64 // messages
 	SkippedBad       int64 // the part of Skipped whose row had ended badly
+	Waiting          int64 // rows left to the custodian: the next run asks what became of them
 	Open             int64 // rows under way
 	Dropped          int64 // rows taken and given back unsettled
 	Retried          int64 // requests sent again under the same key
@@ -57,17 +68,21 @@ type Tally struct {
 
 // Bad reports whether any row of the run is not well.
 func (t Tally) Bad() bool {
-	return t.Conflict+t.Refused+t.Rejected+t.Failed+t.DeadLettered+t.SkippedBad > 0
+	return t.Conflict+t.Refused+t.Rejected+t.Failed+t.DeadLettered+t.SkippedBad+t.Waiting > 0
 }
 
 // Start starts the workers. ctx bounds what they do: ending it cuts requests short, which is safe but leaves outcomes
 // unknown; a gentle stop is to end the Queue's Run, then Close.
 func (r *Runner) Start(ctx context.Context) {
-	r.wake = sync.NewCond(&r.mu)
+	r.idle = sync.NewCond(&r.mu)
 	r.tasks = make(map[int64]*task)
-	r.timer = time.AfterFunc(time.Hour, r.wakeAll)
+	r.road.init(&r.mu)
+	r.signing.init(&r.mu)
 	for range max(1, r.Concurrency) {
-		r.done.Go(func() { r.work(ctx) })
+		r.done.Go(func() { r.work(ctx, &r.road) })
+	}
+	for range max(1, r.SignerConcurrency) {
+		r.done.Go(func() { r.work(ctx, &r.signing) })
 	}
 }
 
@@ -78,7 +93,15 @@ func (r *Runner) Close() {
 	r.mu.Unlock()
 	r.wakeAll()
 	r.done.Wait()
-	r.timer.Stop()
+	r.road.stop()
+	r.signing.stop()
+}
+
+// Waiting returns the rows that were left to the custodian.
+func (r *Runner) Waiting() []Record {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.waiting)
 }
 
 // Tally returns the counts so far.
@@ -157,6 +180,7 @@ func (r *Runner) admit(a Acceptance, m Message, settled func(Message)) {
 		return
 	}
 	t := &task{Record: a.Record, part: m.Partition, messages: []Message{m}, settled: settled, index: -1}
+	t.act = t.Next(r.Worker.Now(), r.Worker.Limits)
 	r.tasks[a.Record.ID] = t
 	r.push(t)
 }
@@ -168,59 +192,67 @@ func (r *Runner) skip(rec Record) {
 	}
 }
 
+// laneOf is where a task waits for its next act.
+func (r *Runner) laneOf(t *task) *lane {
+	if t.act == DoSign {
+		return &r.signing
+	}
+	return &r.road
+}
+
 // push makes a task ready at its time. The lock is held.
 func (r *Runner) push(t *task) {
 	r.seq++
 	t.seq = r.seq
-	heap.Push(&r.waiting, t)
-	r.wake.Signal()
+	r.laneOf(t).push(t)
 }
 
 func (r *Runner) wakeAll() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.wake.Broadcast()
+	r.road.wake.Broadcast()
+	r.signing.wake.Broadcast()
+	r.idle.Broadcast()
 }
 
-// work is one worker: it takes the next ready task and brings it as far as it goes without waiting.
-func (r *Runner) work(ctx context.Context) {
+// work is one worker: it takes the next ready task of its lane and brings it as far as it goes without waiting.
+func (r *Runner) work(ctx context.Context, l *lane) {
 	for {
-		t := r.next()
+		t := r.next(l)
 		if t == nil {
 			return
 		}
-		r.advance(ctx, t)
+		r.advance(ctx, t, l)
 	}
 }
 
 // next blocks for a ready task; nil when the runner closes or has halted.
-func (r *Runner) next() *task {
+func (r *Runner) next(l *lane) *task {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for {
-		if r.closed || r.halted != nil {
-			return nil
+	for !r.closed && r.halted == nil {
+		if t := l.pop(); t != nil {
+			t.running = true
+			return t
 		}
-		if len(r.waiting) > 0 {
-			wait := r.waiting[0].ready.Sub(monotonic())
-			if wait <= 0 {
-				t := heap.Pop(&r.waiting).(*task)
-				t.running = true
-				return t
-			}
-			r.timer.Reset(wait)
-		}
-		r.wake.Wait()
+		l.wake.Wait()
 	}
+	return nil
 }
 
-func (r *Runner) advance(ctx context.Context, t *task) {
+func (r *Runner) advance(ctx context.Context, t *task, l *lane) {
 	for {
+		if l == &r.signing && r.SignerPace != nil {
+			if err := r.SignerPace(ctx); err != nil {
+				r.afterStep(ctx, t, l, Disposition{}, client.ErrStopped)
+				return
+			}
+		}
 		d, err := r.Worker.step(ctx, t)
 		if errors.Is(err, ErrStale) {
 			d, err = r.reload(ctx, t)
 		}
-		if more := r.afterStep(ctx, t, d, err); !more {
+		if more := r.afterStep(ctx, t, l, d, err); !more {
 			return
 		}
 	}
@@ -240,36 +272,65 @@ func (r *Runner) reload(ctx context.Context, t *task) (Disposition, error) {
 }
 
 // afterStep says whether the worker goes on with the task at once.
-func (r *Runner) afterStep(ctx context.Context, t *task, d Disposition, err error) bool {
+func (r *Runner) afterStep(ctx context.Context, t *task, l *lane, d Disposition, err error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if err == nil && t.Stage.Terminal() {
+	if t.Stage.Terminal() { // also when this row was one too many and the run halts for it
 		r.settle(t)
+		if err != nil && ctx.Err() == nil {
+			r.halt(err)
+		}
 		return false
 	}
 	if err != nil {
-		if t.Stage.Terminal() { // the row itself was settled, and was one too many
-			r.settle(t)
-		} else {
-			r.drop(t)
-		}
+		r.drop(t)
 		if ctx.Err() == nil && !errors.Is(err, client.ErrStopped) {
 			r.halt(err)
 		}
 		return false
 	}
 	t.act = d.Do
-	if t.released || r.closed || r.halted != nil {
+	if t.act == DoNext {
+		t.act = t.Next(r.Worker.Now(), r.Worker.Limits)
+	}
+	switch {
+	case t.released || r.closed || r.halted != nil:
 		r.drop(t)
-		return false
-	}
-	if d.After > 0 {
-		t.running = false
+	case t.polls > 0 && t.Stage == Signing && r.tooLong(t):
+		r.leaveToCustodian(t)
+	case d.After > 0:
 		t.ready = monotonic().Add(d.After)
+		t.running = false
 		r.push(t)
-		return false
+	case r.laneOf(t) != l:
+		t.ready = time.Time{}
+		t.running = false
+		r.push(t)
+	default:
+		return true
 	}
-	return true
+	return false
+}
+
+// tooLong reports whether a row has waited for the custodian as long as this run is willing to.
+func (r *Runner) tooLong(t *task) bool {
+	if t.asked.IsZero() {
+		t.asked = monotonic()
+	}
+	return r.SignerWait > 0 && monotonic().Sub(t.asked) >= r.SignerWait
+}
+
+// leaveToCustodian gives a row up for this run: its messages stay in the queue, and the next run asks the custodian
+// what became of it. The lock is held.
+func (r *Runner) leaveToCustodian(t *task) {
+	r.tally.Waiting += int64(len(t.messages))
+	r.waiting = append(r.waiting, t.Record)
+	if r.Abandon != nil {
+		for _, m := range t.messages {
+			r.Abandon(m)
+		}
+	}
+	r.forget(t)
 }
 
 // settle ends a task whose row is terminal. The lock is held.
@@ -305,9 +366,9 @@ func (r *Runner) forget(t *task) {
 		delete(r.tasks, t.ID)
 	}
 	if t.index >= 0 {
-		heap.Remove(&r.waiting, t.index)
+		r.laneOf(t).remove(t)
 	}
-	r.wake.Broadcast()
+	r.idle.Broadcast()
 }
 
 func (r *Runner) count(rec Record) {
@@ -334,7 +395,8 @@ func (r *Runner) halt(err error) {
 		return
 	}
 	r.halted = err
-	r.wake.Broadcast()
+	r.road.wake.Broadcast()
+	r.signing.wake.Broadcast()
 	r.OnHalt(err)
 }
 
@@ -359,41 +421,8 @@ func (r *Runner) Release(ctx context.Context, partition int) {
 	}
 	for _, t := range running {
 		for t.running && ctx.Err() == nil {
-			r.wake.Wait()
+			r.idle.Wait()
 		}
 		t.dead = t.running // too late: whatever comes of it, the offset is no longer ours
 	}
-}
-
-// monotonic is the time by which waits are measured. It must not follow a wall clock that is set.
-func monotonic() time.Time {
-	return time.Now() //nolint:forbidigo // only its monotonic reading is used, to which the clock of rows does not matter
-}
-
-// taskHeap orders tasks by the time they are ready, then by arrival.
-type taskHeap []*task
-
-func (h taskHeap) Len() int { return len(h) }
-func (h taskHeap) Less(i, j int) bool {
-	if h[i].ready.Equal(h[j].ready) {
-		return h[i].seq < h[j].seq
-	}
-	return h[i].ready.Before(h[j].ready)
-}
-func (h taskHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
-}
-func (h *taskHeap) Push(x any) {
-	t := x.(*task)
-	t.index = len(*h)
-	*h = append(*h, t)
-}
-func (h *taskHeap) Pop() any {
-	old := *h
-	t := old[len(old)-1]
-	old[len(old)-1] = nil
-	t.index = -1
-	*h = old[:len(old)-1]
-	return t
 }

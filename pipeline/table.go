@@ -151,6 +151,8 @@ func signing(o Outcome) []Branch {
 		}
 	case SignerLost:
 		return always(Disposition{Do: DoHalt, Class: "signer"})
+	case Waiting:
+		return always(Disposition{Do: DoRepeat, Wait: true}) // a person may have to approve: it costs no try
 	}
 	return nil
 }

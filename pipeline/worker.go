@@ -61,6 +61,8 @@ type task struct {
 	fetched  bool      // the challenge was read with GET, so a stale one is the partner's doing
 	recorded bool      // the send of this act is recorded already
 	sent     time.Time // when this process last sent the creation, by the monotonic clock
+	polls    int       // how often the custodian was asked what became of the request
+	asked    time.Time // when this process first found the row waiting for the custodian; zero: it is not
 	trouble  time.Time // when the present series of unanswered tries began
 	running  bool
 	released bool
@@ -168,10 +170,15 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 	if res.outcome == Invalid && t.Stage == Submitting && w.Limits.ChallengeIsFresh(t.ChallengeAt, now) {
 		next.Refusals++ // a challenge that ran out meanwhile was not refused, it was late
 	}
+	attempts := next.Attempts
+	if res.outcome == Waiting {
+		t.polls++
+		attempts = t.polls // polls spread out, too, but count for nothing
+	}
 	d := Decide(Situation{
 		Stage: t.Stage, Outcome: res.outcome, Now: now,
 		KeyFirst: op.FirstSent, KeyOutcome: op.Outcome, ChallengeAt: next.ChallengeAt,
-		Attempts: next.Attempts, Refusals: next.Refusals, RetryAfter: res.after,
+		Attempts: attempts, Refusals: next.Refusals, RetryAfter: res.after,
 	}, w.Limits)
 	if halt := w.health.judge(t, res, d, now); halt != nil {
 		return Disposition{}, halt
@@ -215,7 +222,7 @@ func (r *Record) settleInto(d Disposition, res result) {
 		r.Attempts = 0
 	}
 	if d.Stage == Challenged && r.Stage != Challenged && d.Do == DoFetch {
-		r.Challenge, r.ChallengeAt = "", time.Time{} // the old one is of no use any more
+		r.Challenge, r.ChallengeAt, r.ExternalTxID = "", time.Time{}, "" // the old one is of no use any more
 	}
 	r.AlreadyOnboarded = r.AlreadyOnboarded || d.Stage == Onboarded && res.outcome == Past
 	r.Stage = d.Stage
@@ -402,20 +409,40 @@ func (w *Worker) check(t *task) result {
 	case !w.Limits.ChallengeIsFresh(message.IssuedAt, now):
 		return result{outcome: Expiring, err: errors.New("the challenge is near its end")}
 	}
-	return result{outcome: CheckPassed}
+	return result{outcome: CheckPassed, change: func(r *Record) {
+		if _, slow := w.Signer.(signer.Custodian); slow {
+			r.ExternalTxID = externalTxID(r.Account, r.Challenge) // recorded before the custodian is asked
+		}
+	}}
 }
 
 // sign has the challenge signed. It is checked here once more, so that no path leads to the signer but through the
-// policy. The signature and the key it will be sent under are stored before it is sent (rule 1).
+// policy.
 func (w *Worker) sign(ctx context.Context, t *task) (result, error) {
-	if res := w.check(t); res.outcome != CheckPassed {
-		return res, nil
+	custodian, slow := w.Signer.(signer.Custodian)
+	checked := w.check(t)
+	if checked.outcome == Expiring && slow && t.ExternalTxID != "" {
+		return w.giveUp(ctx, t, custodian, checked)
+	}
+	if checked.outcome != CheckPassed {
+		return checked, nil
 	}
 	w.Hook("sign.before")
-	signature, err := w.Signer.SignMessage(ctx, t.Account.Address, []byte(t.Challenge))
+	var signature signer.Signature
+	var err error
+	if slow {
+		signature, err = w.custody(ctx, t, custodian)
+	} else {
+		signature, err = w.Signer.SignMessage(ctx, t.Account.Address, []byte(t.Challenge))
+	}
 	if err != nil {
 		return result{outcome: signOutcome(err), err: err}, nil
 	}
+	return w.signed(t, signature), nil
+}
+
+// signed takes a signature over: it and the key it will be sent under are stored before it is sent (rule 1).
+func (w *Worker) signed(t *task, signature signer.Signature) result {
 	w.stats.signatures.Add(1)
 	w.Hook("sign.after")
 	text := "0x" + hex.EncodeToString(signature[:])
@@ -433,7 +460,7 @@ func (w *Worker) sign(ctx context.Context, t *task) (result, error) {
 			ID:        w.Keyring.Submit(r.CustomerID, digest, generation),
 			FirstSent: now, LastSent: now, Outcome: KeyOpen,
 		}
-	}}, nil
+	}}
 }
 
 // submit sends the recorded signature, byte for byte the same under the same key.

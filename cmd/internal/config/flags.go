@@ -61,20 +61,23 @@ type Consumer struct {
 	Common
 	Queue
 	Partner
-	Group           string        `help:"The consumer group." env:"PURSER_GROUP" default:"purser"`
-	Ledger          string        `help:"The ledger's file (default: ledger.db in the data directory)." env:"PURSER_LEDGER" placeholder:"FILE"`
-	Signer          string        `help:"Who signs for the customers, a URI: keystore:///dir?password-file=…, …" env:"PURSER_SIGNER" placeholder:"URI"`
-	ChallengeDomain string        `help:"The domain that a challenge must name (default: host and port of the API URL)." env:"PURSER_CHALLENGE_DOMAIN" placeholder:"DOMAIN"`
-	Rate            float64       `help:"Most requests a second, all workers and repetitions together." env:"PURSER_RATE" default:"20"`
-	Concurrency     int           `help:"How many rows are worked on side by side." env:"PURSER_CONCURRENCY" default:"32"`
-	IdempotencyTTL  time.Duration `name:"idempotency-ttl" help:"How long the partner honours an idempotency key." env:"PURSER_IDEMPOTENCY_TTL" default:"1h"`
-	ChallengeTTL    time.Duration `name:"challenge-ttl" help:"How long a challenge lives." env:"PURSER_CHALLENGE_TTL" default:"1h"`
-	MaxAttempts     int           `help:"Tries of one operation before the row fails." env:"PURSER_MAX_ATTEMPTS" default:"12"`
-	RetryMin        time.Duration `help:"First wait between two tries; it doubles." env:"PURSER_RETRY_MIN" default:"500ms"`
-	RetryMax        time.Duration `help:"Longest wait between two tries." env:"PURSER_RETRY_MAX" default:"1m"`
-	ListPause       time.Duration `help:"Least time between two readings of the partner's customer list." env:"PURSER_LIST_PAUSE" default:"10s"`
-	MaxOutstanding  int           `help:"Most unsettled rows per partition." env:"PURSER_MAX_OUTSTANDING" default:"10000"`
-	Report          string        `help:"Write a JSON report to this file when the run ends." env:"PURSER_REPORT" placeholder:"FILE"`
+	Group             string        `help:"The consumer group." env:"PURSER_GROUP" default:"purser"`
+	Ledger            string        `help:"The ledger's file (default: ledger.db in the data directory)." env:"PURSER_LEDGER" placeholder:"FILE"`
+	Signer            string        `help:"Who signs for the customers, a URI: keystore:///dir?password-file=…, …" env:"PURSER_SIGNER" placeholder:"URI"`
+	SignerConcurrency int           `help:"How many signatures are asked for side by side." env:"PURSER_SIGNER_CONCURRENCY" default:"16"`
+	SignerRate        float64       `help:"Most calls of the signer a second; 0: no limit." env:"PURSER_SIGNER_RATE" default:"0"`
+	SignerWait        time.Duration `help:"With --drain: how long a row may wait for a custodian before it is left to the next run." env:"PURSER_SIGNER_WAIT" default:"30m"`
+	ChallengeDomain   string        `help:"The domain that a challenge must name (default: host and port of the API URL)." env:"PURSER_CHALLENGE_DOMAIN" placeholder:"DOMAIN"`
+	Rate              float64       `help:"Most requests a second, all workers and repetitions together." env:"PURSER_RATE" default:"20"`
+	Concurrency       int           `help:"How many rows are worked on side by side." env:"PURSER_CONCURRENCY" default:"32"`
+	IdempotencyTTL    time.Duration `name:"idempotency-ttl" help:"How long the partner honours an idempotency key." env:"PURSER_IDEMPOTENCY_TTL" default:"1h"`
+	ChallengeTTL      time.Duration `name:"challenge-ttl" help:"How long a challenge lives." env:"PURSER_CHALLENGE_TTL" default:"1h"`
+	MaxAttempts       int           `help:"Tries of one operation before the row fails." env:"PURSER_MAX_ATTEMPTS" default:"12"`
+	RetryMin          time.Duration `help:"First wait between two tries; it doubles." env:"PURSER_RETRY_MIN" default:"500ms"`
+	RetryMax          time.Duration `help:"Longest wait between two tries." env:"PURSER_RETRY_MAX" default:"1m"`
+	ListPause         time.Duration `help:"Least time between two readings of the partner's customer list." env:"PURSER_LIST_PAUSE" default:"10s"`
+	MaxOutstanding    int           `help:"Most unsettled rows per partition." env:"PURSER_MAX_OUTSTANDING" default:"10000"`
+	Report            string        `help:"Write a JSON report to this file when the run ends." env:"PURSER_REPORT" placeholder:"FILE"`
 
 	Secret string `kong:"-" json:"-"` // the API secret; never printed
 }

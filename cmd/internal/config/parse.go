@@ -143,6 +143,8 @@ func ParseConsumer(args []string, stdout, stderr io.Writer) (*ConsumerCommands, 
 	}{
 		{"--rate", c.Rate, fmt.Sprint(c.Rate)},
 		{"--concurrency", float64(c.Concurrency), fmt.Sprint(c.Concurrency)},
+		{"--signer-concurrency", float64(c.SignerConcurrency), fmt.Sprint(c.SignerConcurrency)},
+		{"--signer-wait", c.SignerWait.Seconds(), c.SignerWait.String()},
 		{"--max-attempts", float64(c.MaxAttempts), fmt.Sprint(c.MaxAttempts)},
 		{"--max-outstanding", float64(c.MaxOutstanding), fmt.Sprint(c.MaxOutstanding)},
 		{"--idempotency-ttl", c.IdempotencyTTL.Seconds(), c.IdempotencyTTL.String()},
@@ -157,6 +159,9 @@ func ParseConsumer(args []string, stdout, stderr io.Writer) (*ConsumerCommands, 
 	}
 	if c.Concurrency > 4096 {
 		return nil, "", &Error{"--concurrency", fmt.Sprint(c.Concurrency), "more than 4096 workers help nobody"}
+	}
+	if !(c.SignerRate >= 0) || math.IsInf(c.SignerRate, 0) {
+		return nil, "", &Error{"--signer-rate", fmt.Sprint(c.SignerRate), "must be 0 or more"}
 	}
 	if c.RetryMax < c.RetryMin {
 		return nil, "", &Error{"--retry-max", c.RetryMax.String(), "must not be less than --retry-min"}

@@ -101,8 +101,16 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	defer stopTaking(nil)
 	runner := &pipeline.Runner{
 		Worker: worker, DeadLetters: q.Publisher(), DeadLetterTopic: c.DeadLetterTopic,
-		Concurrency: c.Concurrency, Logger: log,
+		Concurrency: c.Concurrency, SignerConcurrency: c.SignerConcurrency, Abandon: consumer.Abandon, Logger: log,
 		OnHalt: func(cause error) { stopTaking(cause) },
+	}
+	if drain {
+		runner.SignerWait = c.SignerWait
+	}
+	if c.SignerRate > 0 {
+		pace := client.NewPace(c.SignerRate)
+		defer context.AfterFunc(taking, pace.Stop)()
+		runner.SignerPace = pace.Wait
 	}
 	// A worker that waits for its turn in the rate has sent nothing: it need not be waited for.
 	stopPace := context.AfterFunc(taking, p.pace.Stop)
@@ -113,6 +121,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	progress.Stop()
 	runner.Close()
 	tally, stats = runner.Tally(), p.client.Stats()
+	listWaiting(s.Stdout, runner.Waiting())
 	if cause := context.Cause(taking); taking.Err() != nil && err == nil {
 		err = cause
 	}
@@ -130,6 +139,18 @@ func classify(err error) error {
 		return console.Coded(console.ExitUsage, err)
 	}
 	return console.Coded(console.ExitUnfinished, err)
+}
+
+// listWaiting names the rows that were left to the custodian.
+func listWaiting(w io.Writer, rows []pipeline.Record) {
+	const most = 50
+	for i, r := range rows {
+		if i == most {
+			fmt.Fprintf(w, "waiting   and %d more: `consumer failures` lists them\n", len(rows)-most)
+			return
+		}
+		fmt.Fprintf(w, "waiting   %s %s: for the custodian's transaction %s\n", r.Where(), r.Account, r.ExternalTxID)
+	}
 }
 
 func closing(err *error, what string, end func() error) {
@@ -177,6 +198,9 @@ func conclude(
 	report.Signatures = t.Signatures
 	if err == nil && t.Bad() {
 		err = console.Coded(console.ExitRowsBad, errors.New("some rows did not end well: `consumer failures` lists them"))
+		if t.Waiting > 0 {
+			report.Reason = fmt.Sprintf("%d rows are waiting for the custodian", t.Waiting)
+		}
 	} else if err != nil {
 		report.Reason = err.Error()
 		if errors.Is(err, console.ErrInterrupted) {
@@ -215,7 +239,7 @@ func summarize(w io.Writer, r *pipeline.Report, t pipeline.Tally) {
 	}{
 		{r.Rows.Skipped, "skipped"}, {r.Rows.Conflict, "in conflict"}, {r.Rows.Refused, "refused"},
 		{r.Rows.Rejected, "rejected by the partner"}, {r.Rows.Failed, "failed"}, {r.Rows.DeadLettered, "dead-lettered"},
-		{t.Open + t.Dropped, "not settled"},
+		{t.Waiting, "waiting for the custodian"}, {t.Open + t.Dropped, "not settled"},
 	} {
 		if part.n > 0 {
 			fmt.Fprintf(w, ", %d %s", part.n, part.what)

@@ -59,7 +59,7 @@ func (q *Queue) Publisher() pipeline.Publisher {
 }
 
 // Consumer returns the consumer of the work topic.
-func (q *Queue) Consumer(c *config.Consumer, drain bool) (pipeline.Queue, error) {
+func (q *Queue) Consumer(c *config.Consumer, drain bool) (*broker.Consumer, error) {
 	return broker.NewConsumer(q.cluster, broker.ConsumerOptions{
 		Topic: c.Topic, Group: c.Group, Drain: drain, MaxOutstanding: c.MaxOutstanding, Logger: q.log,
 	})

@@ -1,0 +1,166 @@
+package cmd
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/purser-onboard/purser/ledger"
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/sandbox"
+)
+
+// The partner's list, as long as a bank's: the stand-in keeps its customers in memory, so this one makes them up as it
+// sends them.
+const (
+	listed      = 200_000
+	listedBig   = 1_000_000 // with $PURSER_BIG=1
+	listedKnown = 1_000     // of them in the ledger, spread over the list
+	listMemory  = 64 << 20  // bytes that the consumer may take
+)
+
+// listRow is the nth customer of the list. Neighbours are far apart, as real addresses are, and the list comes in the
+// order of creation, which is no order of anything that is indexed.
+func listRow(n int) pipeline.Row {
+	var number [8]byte
+	binary.BigEndian.PutUint64(number[:], uint64(n))
+	digest := sha256.Sum256(number[:])
+	return pipeline.Row{
+		Account:    pipeline.Account{Chain: 300, Address: common.BytesToAddress(digest[:20])},
+		ExternalID: fmt.Sprintf("cust-%x", digest[20:26]), ImportID: "import-1", File: "customers.csv", Line: n + 2,
+	}
+}
+
+// serveList answers the token request and GET /customers, and nothing else.
+func serveList(t *testing.T, customers int) *httptest.Server {
+	t.Helper()
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /v1/auth/token", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		fmt.Fprintf(w, `{"token":"t","expiresAt":%d,"tokenType":"Bearer"}`, time.Now().Add(time.Hour).Unix())
+	})
+	mux.HandleFunc("GET /v1/customers", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		out := bufio.NewWriter(w)
+		defer out.Flush()
+		for n := range customers {
+			row := listRow(n)
+			lead := ","
+			if n == 0 {
+				lead = "["
+			}
+			_, err := fmt.Fprintf(out, `%s{"id":"c0ffee00-0000-4000-8000-%012d","chainId":%q,"externalId":%q,"status":"active",`+
+				`"createdAt":"2026-02-01T00:00:00.123Z","updatedAt":"2026-02-02T10:20:30.456Z"}`,
+				lead, n, row.Account, row.ExternalID)
+			if err != nil {
+				return
+			}
+		}
+		out.WriteByte(']')
+	})
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return server
+}
+
+// TestLongList has `consumer reconcile` read a long list: in bounded memory, and whole.
+//
+// A process's peak of memory begins with its parent's (execve(2) keeps what fork shared), and this one's may be large
+// after the other tests. So the test starts itself again, and that small process starts the consumer.
+func TestLongList(t *testing.T) {
+	if testing.Short() {
+		t.Skip("some seconds of reading; not with -short")
+	}
+	const fresh = "PURSER_TEST_FRESH"
+	if os.Getenv(fresh) == "" {
+		again := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^TestLongList$", "-test.v")
+		again.Env = append(os.Environ(), fresh+"="+buildConsumer(t))
+		out, err := again.CombinedOutput()
+		t.Logf("%s", out)
+		if err != nil {
+			t.Error(err)
+		}
+		return
+	}
+	customers := listed
+	if os.Getenv("PURSER_BIG") == "1" {
+		customers = listedBig
+	}
+	_, env := partnerEnv(t, sandbox.Config{}) // for its credentials
+	list := serveList(t, customers)
+	env = append(env, "OFFBLOCKS_API_URL="+list.URL+"/v1")
+	knowRows(t, env, customers)
+
+	cmd, out := command(t, env, os.Getenv(fresh), "reconcile")
+	begun := time.Now()
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	took := time.Since(begun)
+	want := fmt.Sprintf("partner   %d customers\nledger    %[2]d rows, %[2]d of them with the partner, %[2]d statuses changed\n",
+		customers, listedKnown)
+	if !strings.Contains(out.String(), want) {
+		t.Errorf("it says\n%swant\n%s", out, want)
+	}
+	usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	if !ok {
+		t.Fatal("the system does not say how much memory the process took")
+	}
+	peak := usage.Maxrss << 10 // getrusage(2): kilobytes
+	t.Logf("%d customers in %v with at most %.1f MiB", customers, took.Round(time.Millisecond), float64(peak)/(1<<20))
+	if peak > listMemory {
+		t.Errorf("the consumer took %d MiB, it may take %d", peak>>20, listMemory>>20)
+	}
+}
+
+// knowRows makes a ledger with some of the customers as its rows.
+func knowRows(t *testing.T, env []string, customers int) {
+	t.Helper()
+	value := func(name string) (found string) {
+		for _, v := range env { // the last one counts
+			if rest, ok := strings.CutPrefix(v, name+"="); ok {
+				found = rest
+			}
+		}
+		return found
+	}
+	api, err := url.Parse(value("OFFBLOCKS_API_URL"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	book, err := ledger.Open(t.Context(), ledger.Options{
+		Path: filepath.Join(dataOf(env), "ledger.db"), Now: time.Now,
+		Environment: ledger.Environment{APIHost: api.Host, APIKeyID: value("OFFBLOCKS_API_KEY")},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows := make([]pipeline.Row, 0, listedKnown)
+	for n := range listedKnown {
+		rows = append(rows, listRow(n*(customers/listedKnown)))
+	}
+	if _, err := book.Accept(t.Context(), rows); err != nil {
+		t.Fatal(err)
+	}
+	if err := book.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var _ = context.Background
+var _ = json.Marshal
