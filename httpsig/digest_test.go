@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	// RFC 9530 prints 8B 08 80 as the first bytes of this Brotli stream in B.4 and B.6; the digests there are those of a
+	// The draft of RFC 9530 prints 8B 08 80 as the first bytes of this Brotli stream in B.4 and B.6; the digests there are those of a
 	// stream that begins 0B 09 80.
 	brotli = "\x0b\x09\x80" + helloWorld + "\n\x03"
 

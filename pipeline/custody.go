@@ -36,8 +36,8 @@ func (w *Worker) custody(ctx context.Context, t *task, c signer.Custodian) (sign
 }
 
 // giveUp deals with a challenge that ran out while the custodian was thinking. A signature that came at last is used as
-// long as the partner may still take it; otherwise the request is cancelled, where the vendor allows that, so that nobody
-// approves what is of no use, and a new challenge is fetched.
+// long as the partner may still take it; otherwise the request is cancelled, where the vendor allows that, so that
+// nobody approves what is of no use, and a new challenge is fetched.
 func (w *Worker) giveUp(ctx context.Context, t *task, c signer.Custodian, expiring result) (result, error) {
 	if age := w.Now().Sub(t.ChallengeAt); age > 0 && age < w.Limits.ChallengeTTL-margin(margin(w.Limits.ChallengeTTL)) {
 		signature, err := c.Poll(ctx, t.ExternalTxID, t.Account.Address, []byte(t.Challenge))

@@ -34,8 +34,8 @@ func (e tooSoonError) Error() string {
 }
 
 // find returns the customers that have the row's account or externalId. A customer that is not in the stored list is
-// only absent if this process has read the list, and begun to after sent, when it last sent the creation. Both times are
-// monotonic: the times that the ledger keeps may be those of a clock that was wrong.
+// only absent if this process has read the list, and begun to after sent, when it last sent the creation. Both times
+// are monotonic: the times that the ledger keeps may be those of a clock that was wrong.
 func (l *lister) find(ctx context.Context, r Row, sent time.Time) ([]client.Customer, error) {
 	found, err := l.dir.FindCustomers(ctx, r.Account.String(), r.ExternalID)
 	if err != nil || len(found) > 0 {

@@ -100,7 +100,7 @@ func (p plan) run(t *testing.T) error {
 	partner.answered = func(c call, err error) {
 		var e *client.Error
 		answer := err == nil || errors.As(err, &e) && (e.Kind == client.ServerError || e.Kind == client.Invalid ||
-			e.Kind == client.KeyReused || e.Kind == client.Conflicting && err != kinds["in flight"].err)
+			e.Kind == client.KeyReused || e.Kind == client.Conflicting && !errors.Is(err, kinds["in flight"].err))
 		if c.op == "create" && answer {
 			delete(open[c.body], c.key)
 		}
@@ -158,7 +158,8 @@ func runModel(t *testing.T, book *memoryLedger, partner *memoryPartner, rows int
 	for range rows {
 		select {
 		case <-b.settled:
-		case <-b.halted:
+		case err := <-b.halted:
+			t.Log(err) // shown when something else goes wrong
 			return false
 		case <-time.After(240 * time.Hour):
 			t.Fatalf("stuck: %+v", b.runner.Tally())

@@ -399,10 +399,11 @@ func (w *Worker) check(t *task) result {
 	}
 	err = w.Policy(t.Account).Check(message)
 	var refusal *siwe.PolicyError
+	ranOut := errors.As(err, &refusal) && refusal.Stale
 	switch {
 	case errors.Is(err, siwe.ErrPolicy):
 		return result{outcome: Misconfigured, err: err}
-	case errors.As(err, &refusal) && refusal.Stale && !(t.fetched && w.Limits.staleOnArrival(message.IssuedAt, t.ChallengeAt)):
+	case ranOut && !(t.fetched && w.Limits.staleOnArrival(message.IssuedAt, t.ChallengeAt)):
 		return result{outcome: Expiring, err: errors.New("the challenge has expired")} // late or replayed: fetch it anew
 	case err != nil:
 		return result{outcome: Hostile, err: err}

@@ -24,7 +24,7 @@ import (
 )
 
 const (
-	held       = 4                // keys the backend is given
+	held       = 4                // keys that Run gives the backend
 	goroutines = 16               //
 	each       = 4                // signatures each of them makes
 	prompt     = 10 * time.Second // what a call may take whose context has ended; only a failure waits for it
@@ -35,15 +35,30 @@ const (
 // behind it with t.Cleanup. About 80 signatures are made.
 func Run(t *testing.T, open func(t *testing.T, keys []*ecdsa.PrivateKey) signer.Backend) {
 	t.Helper()
-	s := &suite{stranger: Address(Key(held))}
-	for i := range uint64(held) {
-		key := Key(i)
-		s.keys = append(s.keys, key)
+	keys := make([]*ecdsa.PrivateKey, held)
+	for i := range keys {
+		keys[i] = Key(uint64(i))
+	}
+	RunKeys(t, keys, func(t *testing.T) signer.Backend {
+		t.Helper()
+		return open(t, keys)
+	})
+}
+
+// RunKeys is Run for a backend that cannot be given keys because it makes its own: keys, two at least, are some or all
+// of those it has, and none of them is Key(4), which it must not have.
+func RunKeys(t *testing.T, keys []*ecdsa.PrivateKey, open func(t *testing.T) signer.Backend) {
+	t.Helper()
+	if len(keys) < 2 {
+		t.Fatalf("%d keys, want two at least", len(keys))
+	}
+	s := &suite{stranger: Address(Key(held)), keys: keys}
+	for _, key := range keys {
 		s.accounts = append(s.accounts, Address(key))
 		digits := hex.EncodeToString(crypto.FromECDSA(key))
 		s.secrets = append(s.secrets, digits, key.D.String(), key.D.Text(16))
 	}
-	backend := open(t, s.keys)
+	backend := open(t)
 	if backend == nil {
 		t.Fatal("open returned no backend")
 	}
@@ -186,7 +201,7 @@ func (s *suite) concurrent(t *testing.T) {
 		all.Go(func() {
 			<-start
 			for n := range each {
-				if err := s.sign(t.Context(), (g+n)%held, fmt.Appendf(nil, "message %d of goroutine %d", n, g)); err != nil {
+				if err := s.sign(t.Context(), (g+n)%len(s.keys), fmt.Appendf(nil, "message %d of goroutine %d", n, g)); err != nil {
 					t.Error(err)
 					return
 				}
@@ -194,7 +209,7 @@ func (s *suite) concurrent(t *testing.T) {
 		})
 		all.Go(func() {
 			<-start
-			if has, err := s.backend.HasKey(t.Context(), s.accounts[g%held]); err != nil || !has {
+			if has, err := s.backend.HasKey(t.Context(), s.accounts[g%len(s.keys)]); err != nil || !has {
 				t.Errorf("HasKey among signatures = %v, %v; want true", has, err)
 			}
 		})

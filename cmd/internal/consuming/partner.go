@@ -1,8 +1,6 @@
 package consuming
 
 import (
-	"context"
-	"fmt"
 	"log/slog"
 	"net/url"
 	"os"
@@ -15,9 +13,6 @@ import (
 	"github.com/purser-onboard/purser/httpsig"
 	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/pipeline"
-	"github.com/purser-onboard/purser/signer"
-	"github.com/purser-onboard/purser/signer/insecurefile"
-	"github.com/purser-onboard/purser/signer/keystore"
 	"github.com/purser-onboard/purser/siwe"
 )
 
@@ -87,29 +82,4 @@ func encoding(c *config.Consumer) client.SignatureEncoding {
 		return client.EncodingRaw
 	}
 	return client.EncodingHex
-}
-
-// openSigner opens the backend that the URI names.
-func openSigner(
-	ctx context.Context, c *config.Consumer, base *url.URL, getenv func(string) string,
-) (signer.Backend, error) {
-	openers := map[string]signer.Opener{
-		"keystore":      keystore.Open,
-		"insecure-file": insecurefile.Open,
-	}
-	const shapes = "keystore:///dir?password-file=FILE or insecure-file:keys.csv"
-	if c.Signer == "" {
-		return nil, &config.Error{Setting: "--signer", Problem: "is missing (or $PURSER_SIGNER): want " + shapes}
-	}
-	open, ok := openers[signer.Scheme(c.Signer)]
-	if !ok {
-		return nil, &config.Error{
-			Setting: "--signer", Problem: fmt.Sprintf("scheme %q is not known: want %s", signer.Scheme(c.Signer), shapes),
-		}
-	}
-	backend, err := open(ctx, c.Signer, signer.Environment{Getenv: getenv, Loopback: config.IsLoopback(base.Hostname())})
-	if err != nil {
-		return nil, &config.Error{Setting: "--signer", Problem: err.Error()}
-	}
-	return signer.Verified(backend), nil
 }

@@ -1,0 +1,66 @@
+package consuming
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+
+	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/signer"
+	"github.com/purser-onboard/purser/signer/clef"
+	"github.com/purser-onboard/purser/signer/ethrpc"
+	"github.com/purser-onboard/purser/signer/insecurefile"
+	"github.com/purser-onboard/purser/signer/keystore"
+	"github.com/purser-onboard/purser/signer/web3signer"
+)
+
+// signers is the table of backends: the schemes of their URIs, the shape that each wants, and how it is opened.
+func signers() []struct {
+	schemes []string
+	shape   string
+	open    signer.Opener
+} {
+	return []struct {
+		schemes []string
+		shape   string
+		open    signer.Opener
+	}{
+		{[]string{"keystore"}, keystore.Shape, keystore.Open},
+		{[]string{"clef+http", "clef+https", "clef+unix"}, clef.Shape, clef.Open},
+		{[]string{"web3signer+http", "web3signer+https"}, web3signer.Shape, web3signer.Open},
+		{[]string{"eth-rpc+http", "eth-rpc+https"}, ethrpc.Shape, ethrpc.Open},
+		{[]string{"insecure-file"}, insecurefile.Shape, insecurefile.Open},
+	}
+}
+
+// openSigner opens the backend that the URI names.
+func openSigner(
+	ctx context.Context, c *config.Consumer, base *url.URL, getenv func(string) string,
+) (signer.Backend, error) {
+	fail := func(problem string) error {
+		shapes := ""
+		for _, s := range signers() {
+			shapes += "\n  " + s.shape
+		}
+		return &config.Error{Setting: "--signer", Problem: problem + ": want one of" + shapes}
+	}
+	if c.Signer == "" {
+		return nil, fail("is missing (or $PURSER_SIGNER)")
+	}
+	scheme := signer.Scheme(c.Signer)
+	for _, s := range signers() {
+		for _, known := range s.schemes {
+			if known != scheme {
+				continue
+			}
+			backend, err := s.open(ctx, c.Signer, signer.Environment{
+				Getenv: getenv, Loopback: config.IsLoopback(base.Hostname()),
+			})
+			if err != nil {
+				return nil, &config.Error{Setting: "--signer", Problem: err.Error()}
+			}
+			return signer.Verified(backend), nil
+		}
+	}
+	return nil, fail(fmt.Sprintf("scheme %q is not known", scheme))
+}

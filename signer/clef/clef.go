@@ -1,0 +1,149 @@
+// Package clef signs with Clef, go-ethereum's signer in a process of its own, over its HTTP server or its IPC socket.
+//
+// Clef adds the prefix of EIP-191 itself and asks its rules, or a person at its console, about every request. For an
+// unattended run its rules must approve ApproveListing and ApproveSignData. It decrypts the key file anew for every
+// signature; what that costs is the file's scrypt parameters.
+//
+// Every error of Clef has the code -32000 and is known by its text only. These are of signer/core and accounts in
+// go-ethereum v1.17.3, the last version that has Clef.
+package clef
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/purser-onboard/purser/signer"
+	"github.com/purser-onboard/purser/signer/remote"
+)
+
+// Shape is how the URI looks. clef+https takes ca-file, cert-file and key-file, each a PEM file.
+const Shape = "clef+http://host:8550, clef+https://host?ca-file=/file or clef+unix:///directory/clef.ipc"
+
+const (
+	unknownAccount = "unknown account" // accounts.ErrUnknownAccount
+	requestDenied  = "request denied"  // core.ErrRequestDenied
+	internalError  = "internal error"  // the password is not stored and nobody could be asked for it
+)
+
+// Clef is an opened Clef; it implements signer.Backend.
+//
+// Its errors: ErrNoKey when Clef knows no such account; ErrDeclined when its rules or a person refuse a signature;
+// ErrUnusable when they refuse to list the accounts, when Clef refuses the connection's host name, when what answers is
+// no Clef, and, at opening and checking, when nothing answers. Everything else is transient.
+type Clef struct {
+	rpc      *remote.RPC
+	accounts *remote.Accounts[struct{}]
+}
+
+// Open opens the Clef that uri names (see Shape); it is a signer.Opener. It asks for the version of its API, which
+// needs nobody's approval.
+func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backend, error) {
+	rpc, err := remote.OpenRPC(uri, "clef", Shape, true)
+	if err != nil {
+		return nil, err
+	}
+	c := &Clef{rpc: rpc}
+	c.accounts = remote.NewAccounts(c.list, env.Now)
+	if _, err := c.version(ctx); err != nil {
+		_ = rpc.Close()
+		return nil, remote.Unusable(ctx, err)
+	}
+	return c, nil
+}
+
+// version asks for the version of the external API, "6.1.0".
+func (c *Clef) version(ctx context.Context) (string, error) {
+	var version string
+	if err := c.rpc.Call(ctx, remote.MostSignature, &version, "account_version"); err != nil {
+		return "", c.explain(err)
+	}
+	if len(version) == 0 || len(version) > 32 {
+		return "", fmt.Errorf("%w: %s answers account_version, but with no version", signer.ErrUnusable, c.rpc.Name())
+	}
+	return version, nil
+}
+
+// list asks for the accounts. A person who has to approve has a minute.
+func (c *Clef) list(ctx context.Context) (map[common.Address]struct{}, error) {
+	var addresses []string
+	err := c.rpc.Call(ctx, remote.MostList, &addresses, "account_list")
+	if answered := (*remote.RPCError)(nil); errors.As(err, &answered) && answered.Message == requestDenied {
+		return nil, fmt.Errorf("%w: clef refuses to list its accounts, its rules must approve ApproveListing: %w",
+			signer.ErrUnusable, err)
+	}
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	accounts, err := remote.AddressSet(addresses)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", c.rpc.Name(), err)
+	}
+	return accounts, nil
+}
+
+// SignMessage implements signer.Signer; v is 27 or 28. Where a person has to approve, he has as long as Clef's server
+// waits: 30 s over HTTP, and a minute of ours over the socket.
+func (c *Clef) SignMessage(ctx context.Context, account common.Address, message []byte) (signer.Signature, error) {
+	if err := ctx.Err(); err != nil {
+		return signer.Signature{}, err
+	}
+	var text string
+	err := c.rpc.Call(ctx, remote.MostSignature, &text,
+		"account_signData", "text/plain", account.Hex(), remote.Data(message))
+	if err != nil {
+		return signer.Signature{}, fmt.Errorf("sign for %v: %w", account, c.explain(err))
+	}
+	sig, err := remote.ParseSignature(text)
+	if err != nil {
+		return signer.Signature{}, fmt.Errorf("sign for %v: %s: %w", account, c.rpc.Name(), err)
+	}
+	return sig, nil
+}
+
+// explain gives an error that Clef answered its meaning.
+func (c *Clef) explain(err error) error {
+	var answered *remote.RPCError
+	if !errors.As(err, &answered) {
+		return err
+	}
+	switch {
+	case answered.Message == unknownAccount:
+		return fmt.Errorf("%w: %w", signer.ErrNoKey, err)
+	case answered.Message == requestDenied:
+		return fmt.Errorf("%w: %w", signer.ErrDeclined, err)
+	case answered.Code == remote.MethodNotFound:
+		return fmt.Errorf("%w: this is no clef: %w", signer.ErrUnusable, err)
+	case answered.Message == internalError:
+		return fmt.Errorf("%w (has clef this account's password? clef setpw stores it)", err)
+	}
+	return err
+}
+
+// HasKey implements signer.Backend. The list of accounts is remembered, and read again for an account that is not in
+// it, at most every ten seconds. That Clef has the account's password too is not known before it signs.
+func (c *Clef) HasKey(ctx context.Context, account common.Address) (bool, error) {
+	_, ok, err := c.accounts.Find(ctx, account)
+	return ok, err
+}
+
+// Check implements signer.Backend: it asks for the version and the accounts. A Clef without accounts is an error.
+func (c *Clef) Check(ctx context.Context) (string, error) {
+	version, err := c.version(ctx)
+	if err != nil {
+		return "", remote.Unusable(ctx, err)
+	}
+	n, err := c.accounts.Read(ctx)
+	if err != nil {
+		return "", remote.Unusable(ctx, err)
+	}
+	if n == 0 {
+		return "", fmt.Errorf("%w: clef %s has no account", signer.ErrUnusable, c.rpc.Name())
+	}
+	return fmt.Sprintf("clef %s (API %q): %d accounts%s", c.rpc.Name(), version, n, c.rpc.Caveats()), nil
+}
+
+// Close implements signer.Backend: it lets the connections go.
+func (c *Clef) Close() error { return c.rpc.Close() }

@@ -1,0 +1,147 @@
+// Package ethrpc signs with any Ethereum node, or what passes for one, that has the JSON-RPC methods eth_sign and
+// eth_accounts.
+//
+// eth_sign takes the address and the message and gives "an EIP-191 signature over the provided data" (Ethereum's
+// execution-apis): the node adds the prefix. anvil, go-ethereum and Web3Signer's JSON-RPC do. A node that does not
+// gives signatures that signer.Verified finds out as a mismatch; nothing can be told before it signs. Nodes like these
+// have no authentication of their own: their addresses belong on loopback or behind TLS with client certificates.
+package ethrpc
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/purser-onboard/purser/signer"
+	"github.com/purser-onboard/purser/signer/remote"
+)
+
+// Shape is how the URI looks. eth-rpc+https takes ca-file, cert-file and key-file, each a PEM file.
+const Shape = "eth-rpc+http://host:8545/path or eth-rpc+https://host/path?ca-file=/file"
+
+// Codes and texts of the nodes. No standard has any for these cases, so that the list of accounts decides where none
+// of them is recognised.
+const (
+	userRejected = 4001             // EIP-1193
+	denied       = "request denied" // go-ethereum with Clef behind it
+	locked       = "authentication needed: password or unlock"
+)
+
+// Node is an opened node; it implements signer.Backend.
+//
+// Its errors: ErrNoKey when the node answers with an error and does not list the account; ErrDeclined when a person or
+// a rule behind it refuses; ErrUnusable when it has no eth_sign, when the account is locked, when it refuses us, and,
+// at opening and checking, when nothing answers. Everything else is transient.
+type Node struct {
+	rpc      *remote.RPC
+	accounts *remote.Accounts[struct{}]
+}
+
+// Open opens the node that uri names (see Shape); it is a signer.Opener. It reads the list of accounts.
+func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backend, error) {
+	rpc, err := remote.OpenRPC(uri, "eth-rpc", Shape, false)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{rpc: rpc}
+	n.accounts = remote.NewAccounts(n.list, env.Now)
+	if _, err := n.accounts.Read(ctx); err != nil {
+		_ = rpc.Close()
+		return nil, remote.Unusable(ctx, err)
+	}
+	return n, nil
+}
+
+func (n *Node) list(ctx context.Context) (map[common.Address]struct{}, error) {
+	var addresses []string
+	if err := n.rpc.Call(ctx, remote.MostList, &addresses, "eth_accounts"); err != nil {
+		explained := n.explain(err)
+		if errors.Is(explained, signer.ErrDeclined) { // of no row in particular
+			return nil, fmt.Errorf("%w: the node refuses to list its accounts: %w", signer.ErrUnusable, err)
+		}
+		return nil, explained
+	}
+	accounts, err := remote.AddressSet(addresses)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", n.rpc.Name(), err)
+	}
+	return accounts, nil
+}
+
+// SignMessage implements signer.Signer; v is the node's, 27 or 28 with anvil and go-ethereum.
+func (n *Node) SignMessage(ctx context.Context, account common.Address, message []byte) (signer.Signature, error) {
+	if err := ctx.Err(); err != nil {
+		return signer.Signature{}, err
+	}
+	var text string
+	err := n.rpc.Call(ctx, remote.MostSignature, &text, "eth_sign", account.Hex(), remote.Data(message))
+	if err != nil {
+		return signer.Signature{}, fmt.Errorf("sign for %v: %w", account, n.because(ctx, account, err))
+	}
+	sig, err := remote.ParseSignature(text)
+	if err != nil {
+		return signer.Signature{}, fmt.Errorf("sign for %v: %s: %w", account, n.rpc.Name(), err)
+	}
+	return sig, nil
+}
+
+// because is explain for the signature of an account that the node may not have.
+func (n *Node) because(ctx context.Context, account common.Address, err error) error {
+	var answered *remote.RPCError
+	explained := n.explain(err)
+	if !errors.As(err, &answered) || errors.Is(explained, signer.ErrUnusable) || errors.Is(explained, signer.ErrDeclined) {
+		return explained
+	}
+	if _, has, listing := n.accounts.Find(ctx, account); listing == nil && !has {
+		return fmt.Errorf("%w: %w", signer.ErrNoKey, err)
+	}
+	return explained
+}
+
+// explain gives an error that the node answered its meaning, as far as it is the same for every account.
+func (n *Node) explain(err error) error {
+	var answered *remote.RPCError
+	if !errors.As(err, &answered) {
+		return err
+	}
+	switch text := strings.ToLower(answered.Message); {
+	case answered.Code == remote.MethodNotFound:
+		return fmt.Errorf("%w: the node does not sign: %w", signer.ErrUnusable, err)
+	case answered.Code == userRejected, text == denied:
+		return fmt.Errorf("%w: %w", signer.ErrDeclined, err)
+	case strings.Contains(text, locked):
+		return fmt.Errorf("%w: the account is locked: %w", signer.ErrUnusable, err)
+	}
+	return err
+}
+
+// HasKey implements signer.Backend. The list of accounts is remembered, and read again for an account that is not in
+// it, at most every ten seconds.
+func (n *Node) HasKey(ctx context.Context, account common.Address) (bool, error) {
+	_, ok, err := n.accounts.Find(ctx, account)
+	return ok, err
+}
+
+// Check implements signer.Backend: it reads the list of accounts, and the node's own name if it gives one. A node
+// without accounts is an error. Whether it has eth_sign is not known before it signs.
+func (n *Node) Check(ctx context.Context) (string, error) {
+	count, err := n.accounts.Read(ctx)
+	if err != nil {
+		return "", remote.Unusable(ctx, err)
+	}
+	if count == 0 {
+		return "", fmt.Errorf("%w: node %s has no account: it signs for nobody", signer.ErrUnusable, n.rpc.Name())
+	}
+	line := "node " + n.rpc.Name()
+	var version string
+	if err := n.rpc.Call(ctx, remote.MostSignature, &version, "web3_clientVersion"); err == nil && len(version) <= 200 {
+		line += fmt.Sprintf(" (%q)", version)
+	}
+	return fmt.Sprintf("%s: %d accounts%s", line, count, n.rpc.Caveats()), nil
+}
+
+// Close implements signer.Backend: it lets the connections go.
+func (n *Node) Close() error { return n.rpc.Close() }

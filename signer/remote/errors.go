@@ -1,0 +1,121 @@
+package remote
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"unicode"
+
+	"github.com/purser-onboard/purser/signer"
+)
+
+// mostDetail is how much is kept of what the other side says in its own words.
+const mostDetail = 400
+
+// StatusError is an HTTP answer other than 200. It wraps signer.ErrUnusable if it says that we may not ask, or should
+// ask elsewhere.
+type StatusError struct {
+	Endpoint string // "https://host:port"
+	Status   int
+	Detail   string // the body's beginning, one line; may be empty
+}
+
+func (e *StatusError) Error() string {
+	text := fmt.Sprintf("%s answers %d %s", e.Endpoint, e.Status, http.StatusText(e.Status))
+	if e.Status >= 300 && e.Status < 400 {
+		return text + ", which is not followed: name the final address"
+	}
+	if e.Detail != "" {
+		text += ": " + e.Detail
+	}
+	return text
+}
+
+// Unwrap gives signer.ErrUnusable, or nil.
+func (e *StatusError) Unwrap() error {
+	switch {
+	case e.Status >= 300 && e.Status < 400, e.Status == http.StatusUnauthorized, e.Status == http.StatusForbidden:
+		return signer.ErrUnusable
+	}
+	return nil
+}
+
+// RPCError is an error that was answered to a call (JSON-RPC 2.0, section 5.1).
+type RPCError struct {
+	Endpoint string // "http://host:port" or "unix:/path"
+	Method   string
+	Code     int
+	Message  string // one line
+}
+
+// MethodNotFound is the Code for a method that the other side does not have.
+const MethodNotFound = -32601
+
+func (e *RPCError) Error() string {
+	return fmt.Sprintf("%s answers %s with error %d: %s", e.Endpoint, e.Method, e.Code, e.Message)
+}
+
+// Unusable turns the error of a call that opens or checks a backend into one that says so: a signer that cannot be
+// reached now need not be gone during a run, but nobody can begin with it. If ctx has ended, that is the reason.
+func Unusable(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil || errors.Is(err, signer.ErrUnusable) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", signer.ErrUnusable, err)
+}
+
+// explain says whose error it was, and why. inner is ctx with our own time limit.
+func explain(ctx, inner context.Context, name string, err error) error {
+	var status *StatusError
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return fmt.Errorf("%s: %w", name, ctx.Err())
+	case inner.Err() != nil: // ours, and not to be taken for the end of ctx
+		return fmt.Errorf("%s: no answer within %v", name, patience)
+	case errors.As(err, &status):
+		return err
+	case refusedByTLS(err):
+		return fmt.Errorf("%w: %s: %w", signer.ErrUnusable, name, err)
+	}
+	return fmt.Errorf("%s: %w", name, err)
+}
+
+// refusedByTLS: their certificate does not satisfy us, or ours not them (RFC 8446, section 6.2).
+func refusedByTLS(err error) bool {
+	var theirs *tls.CertificateVerificationError
+	if errors.As(err, &theirs) {
+		return true
+	}
+	var alert tls.AlertError
+	if !errors.As(err, &alert) {
+		return false
+	}
+	switch alert {
+	case 42, 43, 44, 45, 46, 48, 49, 116: // the certificate ones, unknown_ca, access_denied, certificate_required
+		return true
+	}
+	return false
+}
+
+// plain makes one printable line, of bounded length, of what the other side said.
+func plain(s string) string {
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	s = strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return ' '
+		}
+		return r
+	}, s)
+	s = strings.Join(strings.Fields(s), " ")
+	for i := range s {
+		if i >= mostDetail {
+			return s[:i] + "…"
+		}
+	}
+	return s
+}

@@ -1,0 +1,212 @@
+package remote
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/purser-onboard/purser/signer"
+)
+
+const (
+	// patience bounds one exchange. go-ethereum's servers give a call up after 30 s.
+	patience = time.Minute
+	// dialing bounds the connection, and again the TLS handshake.
+	dialing = 10 * time.Second
+	// idle is shorter than what the servers allow (Web3Signer 30 s, go-ethereum 120 s), so that it is mostly us who close.
+	idle = 20 * time.Second
+	// most connections that are kept for the next exchange.
+	mostIdle = 64
+	// mostFile bounds a file of certificates.
+	mostFile = 1 << 20
+)
+
+// HTTP is a signer that is reached by HTTP requests. It may be used by many goroutines.
+type HTTP struct {
+	at        address
+	client    *http.Client
+	transport *http.Transport
+	keyFile   string // of a key that everybody on this machine can read
+	closed    atomic.Bool
+}
+
+// OpenHTTP makes ready to speak with the signer at a URI kind+http://host:port/path or kind+https://…, of which shape
+// is the description for a *signer.URIError. With https, ca-file names the certificates to trust instead of the
+// system's, cert-file and key-file our own certificate; all are PEM, and read now. Nothing is sent yet.
+func OpenHTTP(uri, kind, shape string) (*HTTP, error) {
+	at, err := parseAddress(uri, kind, shape, false)
+	if err != nil {
+		return nil, err
+	}
+	return openHTTP(at)
+}
+
+func openHTTP(at address) (*HTTP, error) {
+	h := &HTTP{at: at}
+	h.transport = &http.Transport{
+		DialContext:         (&net.Dialer{Timeout: dialing}).DialContext,
+		TLSHandshakeTimeout: dialing,
+		DisableCompression:  true, // a signature does not shrink, and a bomb does not grow
+		MaxIdleConnsPerHost: mostIdle,
+		IdleConnTimeout:     idle,
+	}
+	if at.secure {
+		config, exposed, err := tlsConfig(at.params)
+		if err != nil {
+			return nil, fmt.Errorf("%w: %s: %w", signer.ErrUnusable, at.name(), err)
+		}
+		h.transport.TLSClientConfig = config
+		if exposed {
+			h.keyFile = at.params[keyFile]
+		}
+	}
+	h.client = &http.Client{
+		Transport:     h.transport,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	return h, nil
+}
+
+func tlsConfig(params map[string]string) (config *tls.Config, exposed bool, err error) {
+	config = &tls.Config{MinVersion: tls.VersionTLS12}
+	if path := params[caFile]; path != "" {
+		data, _, err := readFile(path)
+		if err != nil {
+			return nil, false, fmt.Errorf("%s %s %w", caFile, path, err)
+		}
+		config.RootCAs = x509.NewCertPool()
+		if !config.RootCAs.AppendCertsFromPEM(data) {
+			return nil, false, fmt.Errorf("%s %s holds no PEM certificate", caFile, path)
+		}
+	}
+	if params[certFile] == "" {
+		return config, false, nil
+	}
+	cert, _, err := readFile(params[certFile])
+	if err != nil {
+		return nil, false, fmt.Errorf("%s %s %w", certFile, params[certFile], err)
+	}
+	key, exposed, err := readFile(params[keyFile])
+	if err != nil {
+		return nil, false, fmt.Errorf("%s %s %w", keyFile, params[keyFile], err)
+	}
+	defer clear(key)
+	pair, err := tls.X509KeyPair(cert, key)
+	if err != nil {
+		// The library's text may quote what it could not parse, and that may be the key.
+		return nil, false, fmt.Errorf("%s %s and %s %s are not a PEM certificate and its key",
+			certFile, params[certFile], keyFile, params[keyFile])
+	}
+	config.Certificates = []tls.Certificate{pair}
+	return config, exposed, nil
+}
+
+func readFile(path string) (data []byte, exposed bool, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, false, fmt.Errorf("cannot be read: %w", reason(err))
+	}
+	if !info.Mode().IsRegular() || info.Size() > mostFile {
+		return nil, false, fmt.Errorf("is not a regular file of at most %d bytes", mostFile)
+	}
+	data, err = os.ReadFile(path)
+	if err != nil {
+		return nil, false, fmt.Errorf("cannot be read: %w", reason(err))
+	}
+	return data, info.Mode().Perm()&0o004 != 0, nil
+}
+
+// reason drops operation and path, which the message has already.
+func reason(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+// Name is what messages call the signer: "https://host:port".
+func (h *HTTP) Name() string { return h.at.name() }
+
+// Caveats is what an operator should know of the connection, each part beginning with "; ", or empty.
+func (h *HTTP) Caveats() string {
+	var s string
+	if h.at.exposed() {
+		s = "; the connection is not encrypted"
+	}
+	if h.keyFile != "" {
+		s += "; everybody on this machine can read " + h.keyFile
+	}
+	return s
+}
+
+// Do sends one request and reads the answer, whose body must have at most limit bytes. path follows the URI's own and
+// begins with no slash; it is empty for the URI's own. contentType and body are empty for a request without a body. An
+// answer other than 200 is a *StatusError. It blocks until there is an answer, for a minute at most, or until ctx ends;
+// then the error wraps ctx's.
+func (h *HTTP) Do(
+	ctx context.Context, method, path, contentType string, body []byte, limit int64,
+) (answer []byte, err error) {
+	if h.closed.Load() {
+		return nil, fmt.Errorf("%w: %s: closed", signer.ErrUnusable, h.Name())
+	}
+	inner, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	answer, err = h.exchange(inner, method, path, contentType, body, limit)
+	return answer, explain(ctx, inner, h.Name(), err)
+}
+
+func (h *HTTP) exchange(
+	ctx context.Context, method, path, contentType string, body []byte, limit int64,
+) ([]byte, error) {
+	request, err := http.NewRequestWithContext(ctx, method, h.at.url(path), bytes.NewReader(body))
+	if err != nil {
+		return nil, errors.New("the request cannot be made") // err quotes the URL
+	}
+	if contentType != "" {
+		request.Header.Set("Content-Type", contentType)
+	}
+	request.Header.Set("User-Agent", "purser") // Clef shows it to whoever is asked
+	// An empty value is not sent, and tells the transport that it may repeat the request on a new connection when it
+	// finds a kept one closed.
+	request.Header["X-Idempotency-Key"] = nil
+	response, err := h.client.Do(request)
+	if err != nil {
+		var whole *url.Error // it quotes the URL
+		if errors.As(err, &whole) {
+			err = whole.Err
+		}
+		return nil, err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(response.Body, mostDetail)) // said if there is any
+		return nil, &StatusError{Endpoint: h.Name(), Status: response.StatusCode, Detail: plain(string(text))}
+	}
+	answer, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("the answer broke off: %w", err)
+	}
+	if int64(len(answer)) > limit {
+		return nil, fmt.Errorf("the answer has more than %d bytes", limit)
+	}
+	return answer, nil
+}
+
+// Close lets the kept connections go. Closing twice is fine.
+func (h *HTTP) Close() error {
+	h.closed.Store(true)
+	h.transport.CloseIdleConnections()
+	return nil
+}

@@ -1,0 +1,188 @@
+package remote
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/purser-onboard/purser/signer"
+)
+
+func openTest(t *testing.T, handler http.HandlerFunc) *HTTP {
+	t.Helper()
+	server := httptest.NewServer(handler)
+	t.Cleanup(server.Close)
+	h, err := OpenHTTP("some+"+server.URL+"/s3cret", "some", shape)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = h.Close() })
+	return h
+}
+
+func get(t *testing.T, h *HTTP, limit int64) ([]byte, error) {
+	t.Helper()
+	return h.Do(t.Context(), http.MethodGet, "", "", nil, limit)
+}
+
+func TestDoSends(t *testing.T) {
+	h := openTest(t, func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil || string(body) != "body" || r.Method != http.MethodPost || r.URL.Path != "/s3cret/a/b" ||
+			r.Header.Get("Content-Type") != "text/x" || r.ContentLength != 4 {
+			t.Errorf("got %s %s %v, body %q, %v", r.Method, r.URL, r.Header, body, err)
+		}
+		for name := range r.Header {
+			switch name {
+			case "Content-Type", "Content-Length", "User-Agent":
+			default:
+				t.Errorf("header %s was not asked for", name)
+			}
+		}
+	})
+	if _, err := h.Do(t.Context(), http.MethodPost, "a/b", "text/x", []byte("body"), 0); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDoBoundsTheAnswer(t *testing.T) {
+	h := openTest(t, func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, "0123456789")
+	})
+	if answer, err := get(t, h, 10); err != nil || string(answer) != "0123456789" {
+		t.Errorf("%q, %v", answer, err)
+	}
+	if answer, err := get(t, h, 9); err == nil || len(answer) != 0 || !strings.Contains(err.Error(), "more than 9 bytes") {
+		t.Errorf("%q, %v", answer, err)
+	}
+}
+
+func TestDoFollowsNoRedirect(t *testing.T) {
+	var followed atomic.Bool
+	h := openTest(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/elsewhere" {
+			followed.Store(true)
+		}
+		http.Redirect(w, r, "/elsewhere", http.StatusTemporaryRedirect)
+	})
+	_, err := get(t, h, 10)
+	if !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), "not followed") || followed.Load() {
+		t.Errorf("error %v, followed: %v", err, followed.Load())
+	}
+}
+
+func TestStatusError(t *testing.T) {
+	h := openTest(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusInternalServerError)
+		_, _ = io.WriteString(w, "a\r\nlong\x00\x1b[31m \u202e story"+strings.Repeat(" and more", 1000))
+	})
+	_, err := get(t, h, 10)
+	var status *StatusError
+	if !errors.As(err, &status) || status.Status != 500 || errors.Is(err, signer.ErrUnusable) {
+		t.Fatalf("error %v", err)
+	}
+	if !strings.HasPrefix(status.Detail, "a long [31m story and more") || len(status.Detail) > mostDetail+10 {
+		t.Errorf("detail %q", status.Detail)
+	}
+	if strings.Contains(err.Error(), "s3cret") {
+		t.Errorf("the path is told: %v", err)
+	}
+}
+
+// What the other side has closed meanwhile is replaced, also for a POST; a connection that breaks in mid-answer is an
+// error.
+func TestConnectionsThatClose(t *testing.T) {
+	var requests atomic.Int64
+	h := openTest(t, func(w http.ResponseWriter, _ *http.Request) {
+		n := requests.Add(1)
+		if n%2 == 0 {
+			panic(http.ErrAbortHandler) // on the kept connection, before any answer
+		}
+		_, _ = io.WriteString(w, "ok")
+	})
+	for range 3 {
+		if _, err := h.Do(t.Context(), http.MethodPost, "", "text/x", []byte("body"), 10); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := requests.Load(); n != 5 {
+		t.Errorf("%d requests, want 5: one, and twice one that broke and its repetition", n)
+	}
+	short := openTest(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", "100")
+		_, _ = io.WriteString(w, "ok")
+	})
+	if _, err := get(t, short, 100); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("error %v, want ErrUnexpectedEOF", err)
+	}
+}
+
+// Our own patience is not the end of the caller's context.
+func TestNoAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h, err := OpenHTTP("some+http://h/s3cret", "some", shape)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h.client.Transport = silence{}
+		_, err = get(t, h, 10)
+		if err == nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, signer.ErrUnusable) ||
+			err.Error() != "http://h: no answer within 1m0s" {
+			t.Errorf("error %v", err)
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		go cancel()
+		_, err = h.Do(ctx, http.MethodGet, "", "", nil, 10)
+		if !errors.Is(err, context.Canceled) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("error %v, want context.Canceled", err)
+		}
+	})
+}
+
+type silence struct{}
+
+func (silence) RoundTrip(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+func TestOpenHTTPRefusesFiles(t *testing.T) {
+	dir := t.TempDir()
+	text := filepath.Join(dir, "text")
+	if err := os.WriteFile(text, []byte("s3cret"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for query, want := range map[string]string{
+		"ca-file=" + dir + "/none":                     "no such file",
+		"ca-file=" + dir:                               "not a regular file",
+		"ca-file=" + text:                              "no PEM certificate",
+		"cert-file=" + dir + "/none&key-file=" + text:  "no such file",
+		"cert-file=" + text + "&key-file=" + dir + "/": "not a regular file",
+		"cert-file=" + text + "&key-file=" + text:      "not a PEM certificate and its key",
+	} {
+		_, err := OpenHTTP("some+https://h?"+query, "some", shape)
+		if !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
+			t.Errorf("%s: error %v, want %q", query, err, want)
+		}
+	}
+}
+
+func TestCloseHTTP(t *testing.T) {
+	h := openTest(t, func(http.ResponseWriter, *http.Request) {})
+	for range 2 {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := get(t, h, 0); !errors.Is(err, signer.ErrUnusable) {
+		t.Errorf("after Close: error %v", err)
+	}
+}
