@@ -32,7 +32,7 @@ func NewAccounts[T any](
 	load func(context.Context) (map[common.Address]T, error), now func() time.Time,
 ) *Accounts[T] {
 	if now == nil {
-		now = time.Now //nolint:forbidigo // the documented default of what is passed in
+		now = time.Now
 	}
 	return &Accounts[T]{load: load, now: now, turn: make(chan struct{}, 1)}
 }

@@ -13,7 +13,6 @@ import (
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
-	"github.com/purser-onboard/purser/cmd/internal/queue"
 	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/pipeline"
 )
@@ -124,82 +123,4 @@ func reconcile(ctx context.Context, c *config.Consumer, s Streams) (err error) {
 		return console.Coded(console.ExitRowsBad, fmt.Errorf("%d onboarded rows are not in the partner's list", r.Missing))
 	}
 	return nil
-}
-
-// check tests everything that a run needs, without touching a customer (rule 10).
-func check(ctx context.Context, c *config.Consumer, s Streams) error {
-	log := console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)
-	var failed []error
-	say := func(what string, line string, err error) {
-		if err != nil {
-			fmt.Fprintf(s.Stdout, "FAIL  %-9s %v\n", what, err)
-			failed = append(failed, fmt.Errorf("%s: %w", what, err))
-			return
-		}
-		fmt.Fprintf(s.Stdout, "ok    %-9s %s\n", what, line)
-	}
-	p, err := openPartner(c, s.Getenv, log)
-	if err != nil {
-		return err
-	}
-	defer p.client.Close()
-	result, err := p.client.Check(ctx)
-	say("partner", fmt.Sprintf("%s: token and request signature accepted in %v",
-		c.APIURL, result.Latency.Round(time.Millisecond)), err)
-	if err == nil {
-		if result.ClockSkew.Abs() > 30*time.Second {
-			err = fmt.Errorf("the clock here is %v ahead of the partner's: request signatures carry the time, set it right",
-				result.ClockSkew.Round(time.Second))
-		}
-		say("clock", fmt.Sprintf("within %v of the partner's", result.ClockSkew.Abs().Round(time.Second)+time.Second), err)
-	}
-	if backend, err := openSigner(ctx, c, p.base, s.Getenv); err != nil {
-		say("signer", "", err)
-	} else {
-		line, err := backend.Check(ctx)
-		say("signer", line, errors.Join(err, backend.Close()))
-	}
-	say("ledger", c.Ledger, checkLedger(ctx, c, p))
-	line, err := checkBroker(ctx, c, s)
-	say("broker", line, err)
-	if len(failed) > 0 {
-		return console.Coded(console.ExitUsage, fmt.Errorf("%d of the checks failed", len(failed)))
-	}
-	return nil
-}
-
-func checkLedger(ctx context.Context, c *config.Consumer, p *partner) error {
-	book, err := ledger.OpenReadOnly(ctx, c.Ledger)
-	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ledger.ErrEmpty):
-		return nil // the first run makes it
-	case err != nil:
-		return err
-	}
-	have, err := book.Environment(ctx)
-	if want := p.environment(c); err == nil && have != want {
-		err = &ledger.EnvironmentError{Path: c.Ledger, Ledger: have, Given: want}
-	}
-	return errors.Join(err, book.Close())
-}
-
-func checkBroker(ctx context.Context, c *config.Consumer, s Streams) (string, error) {
-	q, err := queue.Open(ctx, c.Queue, console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel))
-	if err != nil {
-		return "", err
-	}
-	err = q.CheckTopics(ctx, c.Topic, c.DeadLetterTopic)
-	var waiting int64
-	if err == nil {
-		lag, lagErr := q.Lag(ctx, c.Topic, c.Group)
-		err = lagErr
-		for _, l := range lag {
-			waiting += l.Lag()
-		}
-	}
-	name := "embedded"
-	if !c.Embedded() {
-		name = fmt.Sprint(c.Brokers)
-	}
-	return fmt.Sprintf("%s: %s has %d messages for group %s", name, c.Topic, waiting, c.Group), errors.Join(err, q.Close())
 }

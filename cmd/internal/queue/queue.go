@@ -65,6 +65,11 @@ func (q *Queue) Consumer(c *config.Consumer, drain bool) (*broker.Consumer, erro
 	})
 }
 
+// Peek returns the first messages that the group would take, without taking them.
+func (q *Queue) Peek(ctx context.Context, topic, group string, n int) ([]pipeline.Message, error) {
+	return q.cluster.Peek(ctx, topic, group, n)
+}
+
 // Lag returns how far the group stands behind in each partition of the topic.
 func (q *Queue) Lag(ctx context.Context, topic, group string) ([]broker.PartitionLag, error) {
 	return q.cluster.Lag(ctx, topic, group)

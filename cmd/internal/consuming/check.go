@@ -1,0 +1,157 @@
+package consuming
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/cmd/internal/queue"
+	"github.com/purser-onboard/purser/ledger"
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/signer"
+)
+
+// firstRows is how many of the queue's rows are looked at by check.
+const firstRows = 100
+
+// checklist prints the outcome of each check and remembers whether one failed.
+type checklist struct {
+	w      io.Writer
+	failed int
+}
+
+func (l *checklist) say(what, line string, err error) {
+	if err != nil {
+		l.failed++
+		fmt.Fprintf(l.w, "FAIL  %-9s %v\n", what, err)
+		return
+	}
+	fmt.Fprintf(l.w, "ok    %-9s %s\n", what, line)
+}
+
+// check tests everything that a run needs, without touching a customer and without a signature (rule 10).
+func check(ctx context.Context, c *config.Consumer, s Streams) error {
+	list := &checklist{w: s.Stdout}
+	log := console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)
+	p, err := openPartner(c, s.Getenv, log)
+	if err != nil {
+		return err
+	}
+	defer p.client.Close()
+	checkPartner(ctx, list, c, p)
+	backend, err := openSigner(ctx, c, p.base, s.Getenv)
+	if err != nil {
+		list.say("signer", "", err)
+	} else {
+		line, err := backend.Check(ctx)
+		list.say("signer", line, err)
+	}
+	list.say("ledger", c.Ledger, checkLedger(ctx, c, p))
+	first, line, err := checkBroker(ctx, c, s)
+	list.say("broker", line, err)
+	if backend != nil {
+		if len(first) > 0 {
+			line, err := checkKeys(ctx, backend, first)
+			list.say("keys", line, err)
+		}
+		if err := backend.Close(); err != nil {
+			list.say("signer", "", err)
+		}
+	}
+	if list.failed > 0 {
+		return console.Coded(console.ExitUsage, fmt.Errorf("%d of the checks failed", list.failed))
+	}
+	return nil
+}
+
+func checkPartner(ctx context.Context, list *checklist, c *config.Consumer, p *partner) {
+	result, err := p.client.Check(ctx)
+	if err != nil {
+		if result.Advice != "" {
+			err = fmt.Errorf("%w: %s", err, result.Advice)
+		}
+		list.say("partner", "", err)
+		return
+	}
+	list.say("partner", fmt.Sprintf("%s: token and request signature accepted in %v",
+		c.APIURL, result.Latency.Round(time.Millisecond)), nil)
+	skew := result.ClockSkew
+	if skew.Abs() > clockSkew {
+		err = fmt.Errorf("the clock here is %v ahead of the partner's: nothing is signed by a wrong clock, set it right",
+			skew.Round(time.Second))
+	}
+	list.say("clock", fmt.Sprintf("within %v of the partner's", skew.Abs().Round(time.Second)+time.Second), err)
+}
+
+func checkLedger(ctx context.Context, c *config.Consumer, p *partner) error {
+	book, err := ledger.OpenReadOnly(ctx, c.Ledger)
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ledger.ErrEmpty):
+		return nil // the first run makes it
+	case err != nil:
+		return err
+	}
+	have, err := book.Environment(ctx)
+	if want := p.environment(c); err == nil && have != want {
+		err = &ledger.EnvironmentError{Path: c.Ledger, Ledger: have, Given: want}
+	}
+	return errors.Join(err, book.Close())
+}
+
+// checkBroker returns the queue's first rows besides.
+func checkBroker(ctx context.Context, c *config.Consumer, s Streams) (first []pipeline.Message, line string, err error) {
+	q, err := queue.Open(ctx, c.Queue, console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel))
+	if err != nil {
+		return nil, "", err
+	}
+	defer closing(&err, "broker", q.Close)
+	if err := q.CheckTopics(ctx, c.Topic, c.DeadLetterTopic); err != nil {
+		return nil, "", err
+	}
+	lag, err := q.Lag(ctx, c.Topic, c.Group)
+	if err != nil {
+		return nil, "", err
+	}
+	var waiting int64
+	for _, l := range lag {
+		waiting += l.Lag()
+	}
+	if first, err = q.Peek(ctx, c.Topic, c.Group, firstRows); err != nil {
+		return nil, "", err
+	}
+	name := "embedded"
+	if !c.Embedded() {
+		name = strings.Join(c.Brokers, ",")
+	}
+	return first, fmt.Sprintf("%s: %s has %d messages for group %s", name, c.Topic, waiting, c.Group), nil
+}
+
+// checkKeys counts the accounts of the queue's first rows that the signer has a key of. Missing ones are their rows'
+// failures and not the run's; none at all points at the wrong signer.
+func checkKeys(ctx context.Context, backend signer.Backend, first []pipeline.Message) (string, error) {
+	rows, keys := 0, 0
+	for _, m := range first {
+		row, err := pipeline.ParseMessage(m.Value)
+		if err != nil {
+			continue // it goes to the dead letters
+		}
+		rows++
+		has, err := backend.HasKey(ctx, row.Account.Address)
+		if err != nil {
+			return "", err
+		}
+		if has {
+			keys++
+		}
+	}
+	if rows > 0 && keys == 0 {
+		return "", fmt.Errorf("the signer has a key for none of the queue's first %d rows", rows)
+	}
+	return fmt.Sprintf("the signer has a key for %d of the queue's first %d rows", keys, rows), nil
+}
