@@ -13,8 +13,9 @@ type Kind string
 
 // The kinds of failure.
 const (
-	// NoAnswer: dial error, timeout, dropped connection, or 408 and 425, by which whoever stands in between says that
-	// the request did not get through: the partner may or may not have acted.
+	// NoAnswer: dial error, timeout, dropped connection, an error answer that broke off in the middle, or 408 and 425,
+	// by which whoever stands in between says that the request did not get through: the partner may or may not have
+	// acted.
 	NoAnswer Kind = "no-answer"
 	// Malformed: a 2xx answer whose body is truncated, too large or not what it should be. The partner probably acted,
 	// but what it said is unknown: treated like NoAnswer, never like success.
@@ -119,6 +120,15 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) Unwrap() error { return e.Err }
+
+// settles reports whether the answer says what became of the request, so that another key may follow.
+func (e *Error) settles() bool {
+	switch e.Kind {
+	case Throttled, Unauthorized, Redirected:
+		return false
+	}
+	return true
+}
 
 // Hint says what the operator can do about it; empty when that is nothing but to wait.
 func (e *Error) Hint() string {

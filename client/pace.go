@@ -14,10 +14,10 @@ const (
 	// MaxRetryAfter is the longest that the gate stays closed, whatever the partner asks for.
 	MaxRetryAfter = 5 * time.Minute
 
-	firstPause   = time.Second      // of a gate closed without a Retry-After; doubles while that goes on
-	calm         = 10 * time.Second // without throttling, before the pace rises a step
-	calmStep     = 0.1              // of the configured rate
-	throttleStep = 0.5              // of the pace in force
+	firstPause   = time.Second     // of a gate closed without a Retry-After; doubles while that goes on
+	calm         = 3 * time.Second // without throttling, before the pace rises a step
+	calmStep     = 0.1             // of the configured rate
+	throttleStep = 0.5             // of the pace in force
 	burstTime    = 20 * time.Millisecond
 )
 
@@ -28,8 +28,8 @@ const (
 // that restarting often gives no more than running does, and it is emptied when the gate opens.
 //
 // Throttling closes the gate and halves the pace, once for all the answers to what was sent before the gate closed,
-// down to a floor of 1/s or, if that is more, 1% of the rate. After 10 s without throttling the pace rises by a tenth
-// of the rate, and so on every 10 s until the rate is reached.
+// down to a floor of 1/s or, if that is more, 1% of the rate. After 3 s without throttling the pace rises by a tenth
+// of the rate, and so on every 3 s until the rate is reached.
 //
 // Only the head of the line looks at the clock; the others queue behind it in order. A changed rate or a closed gate
 // therefore counts at once, for those who wait already as well.

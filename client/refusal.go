@@ -7,15 +7,21 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // refusal turns an answer that is not 2xx into an *Error, and tells the pace when it was throttled.
 func (c *Client) refusal(k call, r *reply) *Error {
-	a := c.read(r) // as far as it goes: a broken body changes nothing about the status
+	a := c.read(r)
 	retryAfter, stated := parseRetryAfter(a.header.Get("Retry-After"), a.header.Get("Date"), c.config.Now())
 	e := &Error{Op: k.op, Kind: kindOf(a.status, stated), Status: a.status, RetryAfter: retryAfter,
 		RequestID: c.requestID(a.header)}
 	e.Code, e.Message = c.words(a.body)
+	if k.key != uuid.Nil && a.broken != nil && e.settles() {
+		// Half an answer to a request that changes something settles nothing. Under the same key the whole one comes.
+		e.Kind, e.Err = NoAnswer, c.clean(a.broken)
+	}
 	switch e.Kind {
 	case Throttled:
 		c.throttled.Add(1)

@@ -3,6 +3,7 @@ package cmd
 import (
 	"bytes"
 	"errors"
+	"io"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -160,5 +161,31 @@ func TestSecondCopy(t *testing.T) {
 	}
 	if err := cmd.Wait(); err == nil {
 		t.Errorf("ended with 0 although stopped:\n%s", out)
+	}
+}
+
+// TestStopImporter stops an importer that waits for a pipe nobody writes to any more.
+func TestStopImporter(t *testing.T) {
+	_, env := partnerEnv(t, sandbox.Config{})
+	cmd, out := command(t, env, "importer", "-")
+	pipe, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	// More than a pipe holds: when all of it is written, the importer is reading.
+	bad := "address,externalId\n" + strings.Repeat("no address,e\n", 40_000)
+	if _, err := io.WriteString(pipe, bad); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	err = cmd.Wait()
+	var exit *exec.ExitError
+	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(out.String(), "interrupted by interrupt") {
+		t.Errorf("ended with %v:\n%s", err, out)
 	}
 }

@@ -4,9 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"github.com/purser-onboard/purser/pipeline"
 	"time"
-
-	"github.com/purser-onboard/purser/client"
 )
 
 // customersPerChunk is how many customers of the partner's list are written at once: enough to spread the fsync,
@@ -27,7 +26,7 @@ func (q *queries) DirectoryAsOf(ctx context.Context) (time.Time, error) {
 // which other calls get their turn, and one small transaction puts it in force. A second call waits for the first.
 // feed may call add from one goroutine at a time; an error of add must end feed.
 func (l *Ledger) ReplaceDirectory(ctx context.Context, begun time.Time,
-	feed func(add func(client.Customer) error) error,
+	feed func(add func(pipeline.Customer) error) error,
 ) error {
 	select {
 	case l.replacing <- struct{}{}:
@@ -46,9 +45,9 @@ func (l *Ledger) ReplaceDirectory(ctx context.Context, begun time.Time,
 		return err
 	}
 
-	chunk := make([]client.Customer, 0, customersPerChunk)
+	chunk := make([]pipeline.Customer, 0, customersPerChunk)
 	var broken error // add's own error, in case feed does not return it
-	add := func(c client.Customer) error {
+	add := func(c pipeline.Customer) error {
 		if broken != nil {
 			return broken
 		}
@@ -90,7 +89,7 @@ func (l *Ledger) emptyDirectory(ctx context.Context, which int) error {
 	}))
 }
 
-func (l *Ledger) addCustomers(ctx context.Context, which int, chunk []client.Customer) error {
+func (l *Ledger) addCustomers(ctx context.Context, which int, chunk []pipeline.Customer) error {
 	if len(chunk) == 0 {
 		return nil
 	}
@@ -109,17 +108,17 @@ func (l *Ledger) addCustomers(ctx context.Context, which int, chunk []client.Cus
 // FindCustomers implements pipeline.Directory. A customer that moved from page to page while the list was read is
 // in it twice; the later entry counts. Of the copies, only the one in force answers: the state is read in the same
 // statement, so that a switch cannot come between.
-func (q *queries) FindCustomers(ctx context.Context, chainID, externalID string) ([]client.Customer, error) {
+func (q *queries) FindCustomers(ctx context.Context, chainID, externalID string) ([]pipeline.Customer, error) {
 	rows, err := q.source.QueryContext(ctx, findCustomersQuery(), chainID, externalID)
 	if err != nil {
 		return nil, translate(q.path, err)
 	}
 	defer rows.Close()
-	var found []client.Customer
+	var found []pipeline.Customer
 	at := make(map[string]int)
 	for rows.Next() {
 		var number int64
-		var c client.Customer
+		var c pipeline.Customer
 		var created, updated sql.NullInt64
 		if err := rows.Scan(&number, &c.ID, &c.ChainID, &c.ExternalID, &c.Status, &created, &updated); err != nil {
 			return nil, translate(q.path, err)

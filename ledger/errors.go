@@ -36,9 +36,9 @@ type LockedError struct {
 
 func (e *LockedError) Error() string {
 	if e.PID == 0 {
-		return fmt.Sprintf("ledger %s is in use by another process", e.Path)
+		return fmt.Sprintf("ledger %s is in use by another process: wait for it to end, or stop it", e.Path)
 	}
-	return fmt.Sprintf("ledger %s is in use by process %d", e.Path, e.PID)
+	return fmt.Sprintf("ledger %s is in use by process %d: wait for it to end, or stop it", e.Path, e.PID)
 }
 
 // EnvironmentError says that the ledger was made with another API host or key id (rule 12): its idempotency keys and

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
+	"golang.org/x/sys/unix"
 
 	"github.com/purser-onboard/purser/pipeline"
 )
@@ -273,7 +275,11 @@ func OpenReadOnly(ctx context.Context, path string) (_ *Reader, err error) {
 	if info.IsDir() {
 		return nil, fmt.Errorf("ledger %s is a directory", abs)
 	}
-	r := &Reader{db: openDB(abs, "ro", readerPragmas()...)}
+	mode := "ro"
+	if frozen(abs) {
+		mode = "ro&immutable=1"
+	}
+	r := &Reader{db: openDB(abs, mode, readerPragmas()...)}
 	defer func() {
 		if err != nil {
 			_ = r.Close()
@@ -299,6 +305,14 @@ func OpenReadOnly(ctx context.Context, path string) (_ *Reader, err error) {
 		return nil, &SchemaError{Path: abs, Have: have, Known: len(steps)}
 	}
 	return r, checkSchema(ctx, r.tx, abs, have, len(steps))
+}
+
+// frozen reports whether the ledger lies, closed properly, where nothing can be written: SQLite could not make the -shm
+// that reading a log needs, and does not need it when there is no log.
+func frozen(path string) bool {
+	info, err := os.Stat(path + "-wal")
+	noLog := errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0
+	return noLog && unix.Access(filepath.Dir(path), unix.W_OK) != nil
 }
 
 // Close lets go of the moment. It may be called twice.

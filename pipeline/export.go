@@ -97,7 +97,7 @@ func (e *Export) readHeader() error {
 			Reason: "the file is empty: want a header with the columns address and externalId"}
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("read %s: %w", e.name, err)
 	}
 	fail := func(format string, args ...any) error {
 		return &HeaderError{File: e.name, Line: line.number, Reason: fmt.Sprintf(format, args...)}
@@ -110,6 +110,9 @@ func (e *Export) readHeader() error {
 	text = bytes.TrimPrefix(text, []byte("\ufeff")) // only the very first line can carry a byte order mark
 	if !utf8.Valid(text) {
 		return fail("the header is not valid UTF-8")
+	}
+	if isBlank(text) {
+		return fail("the file holds nothing but a byte order mark")
 	}
 	e.feed.Reset(text)
 	fields, err := e.csv.Read()
@@ -162,6 +165,9 @@ func quoteAll(fields []string) string {
 	}
 	return b.String()
 }
+
+// Line is the physical line that was read last.
+func (e *Export) Line() int { return e.lines.number }
 
 // Next returns the next row, or a Reject, or an error of the reader; io.EOF at the end. Exactly one of the first two is
 // set when the error is nil.

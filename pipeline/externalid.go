@@ -3,6 +3,7 @@ package pipeline
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 )
@@ -50,6 +51,11 @@ func isPlain(id string) bool {
 // looksLikeFormula reports whether a spreadsheet would run the text: it begins with =, or with +, - or @ and goes on
 // like more than a telephone number or a handle.
 func looksLikeFormula(id string) bool {
+	for _, wide := range []string{"＝", "＋", "－", "＠"} { // spreadsheets take these for the narrow ones
+		if strings.HasPrefix(id, wide) {
+			return true
+		}
+	}
 	switch id[0] {
 	case '=':
 		return true

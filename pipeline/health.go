@@ -16,6 +16,7 @@ const (
 	// outageAfter and outageTries say when a partner that gives no usable answer is taken for gone.
 	outageAfter = 2 * time.Minute
 	outageTries = 10
+	tellEvery   = 30 * time.Second
 )
 
 // health watches for trouble that is not the rows': it halts the run before the rows pay for it (rule 10).
@@ -23,6 +24,7 @@ type health struct {
 	mu       sync.Mutex
 	lastGood time.Time // the last answer that was the partner's own and no 5xx
 	bad      int       // unusable answers since
+	told     time.Time // when the operator was last told of them, monotonic
 	class    string    // of the running streak
 	length   int
 }
@@ -31,7 +33,9 @@ func (h *health) start(now time.Time) { h.lastGood = now }
 
 // judge notes whether the partner answered, and halts when nobody has had an answer for long, or when a row is about to
 // fail for want of one while no other row has fared better.
-func (h *health) judge(t *task, res result, d Disposition, now time.Time) error {
+func (h *health) judge(
+	t *task, res result, d Disposition, now time.Time, tell func(tries int, since time.Time, cause error),
+) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch res.outcome {
@@ -41,6 +45,10 @@ func (h *health) judge(t *task, res result, d Disposition, now time.Time) error 
 			return nil
 		}
 		h.bad++
+		if tell != nil && (h.bad == 1 || monotonic().Sub(h.told) >= tellEvery) {
+			h.told = monotonic()
+			tell(h.bad, h.lastGood, res.err)
+		}
 		if t.trouble.IsZero() {
 			t.trouble = now
 		}

@@ -107,13 +107,16 @@ func (im *Importer) scan(ctx context.Context, export *Export, batches chan<- []M
 		batch = make([]Message, 0, size)
 		return nil
 	}
-	for {
+	for n := 0; ; n++ {
+		if n%1024 == 0 && ctx.Err() != nil { // also when there is nothing but rejects
+			return ctx.Err()
+		}
 		row, reject, err := export.Next()
 		if errors.Is(err, io.EOF) {
 			return send()
 		}
 		if err != nil {
-			return fmt.Errorf("read %s: %w", export.name, err)
+			return fmt.Errorf("read %s after line %d: %w", export.name, export.Line()-1, err)
 		}
 		im.read.Add(1)
 		if reject != nil {

@@ -12,6 +12,9 @@ import (
 	"github.com/purser-onboard/purser/signer"
 )
 
+// Customer is a customer as the partner shows it.
+type Customer = client.Customer
+
 // API is what the worker asks of the partner; *client.Client implements it. Each call is one attempt (plus at most one
 // repetition with a fresh token after a 401), takes its place in the rate, and blocks until there is an answer, an
 // error or ctx ends. Errors are *client.Error, or ctx's.

@@ -69,7 +69,7 @@ func Defuse(s string) string {
 				fmt.Fprintf(&b, `\x%02x`, c)
 			}
 			starts = true
-		case starts && (r == '=' || r == '+' || r == '-' || r == '@'):
+		case starts && strings.ContainsRune("=+-@＝＋－＠", r):
 			b.WriteByte('\'')
 			b.WriteRune(r)
 			starts = false

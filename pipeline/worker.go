@@ -34,6 +34,9 @@ type Worker struct {
 	// Hook is called at named points around each durable write and each send; crash tests stop the process there. May
 	// be nil.
 	Hook func(point string)
+	// OnTrouble is called when a request got no usable answer, for the first of a series and then every half minute. May
+	// be nil.
+	OnTrouble func(tries int, since time.Time, cause error)
 	// OnList is called after the partner's list was read. May be nil.
 	OnList func(customers int, took time.Duration)
 
@@ -62,6 +65,8 @@ type task struct {
 	recorded bool      // the send of this act is recorded already
 	sent     time.Time // when this process last sent the creation, by the monotonic clock
 	polls    int       // how often the custodian was asked what became of the request
+	delays   int       // how often in a row the act could not be done for reasons that are not the row's
+	resends  bool      // the request of this act was sent before
 	asked    time.Time // when this process first found the row waiting for the custodian; zero: it is not
 	trouble  time.Time // when the present series of unanswered tries began
 	running  bool
@@ -171,16 +176,26 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 		next.Refusals++ // a challenge that ran out meanwhile was not refused, it was late
 	}
 	attempts := next.Attempts
-	if res.outcome == Waiting {
+	switch res.outcome { // these spread out, too, but count for nothing
+	case Waiting:
 		t.polls++
-		attempts = t.polls // polls spread out, too, but count for nothing
+		attempts = t.polls
+	case Throttled, NotSent:
+		t.delays++
+		attempts = t.delays
+	default:
+		t.delays = 0
 	}
+	if t.resends && res.outcome != NotSent {
+		w.stats.retried.Add(1)
+	}
+	t.resends = false
 	d := Decide(Situation{
 		Stage: t.Stage, Outcome: res.outcome, Now: now,
 		KeyFirst: op.FirstSent, KeyOutcome: op.Outcome, ChallengeAt: next.ChallengeAt,
 		Attempts: attempts, Refusals: next.Refusals, RetryAfter: res.after,
 	}, w.Limits)
-	if halt := w.health.judge(t, res, d, now); halt != nil {
+	if halt := w.health.judge(t, res, d, now, w.OnTrouble); halt != nil {
 		return Disposition{}, halt
 	}
 	if d.Do == DoHalt {
@@ -281,7 +296,7 @@ func (w *Worker) create(ctx context.Context, t *task) (result, error) {
 	case t.act == DoRekey:
 		next.CreateKey = Key{Operation: OpCreate, Generation: next.CreateKey.Generation + 1, FirstSent: now}
 	default:
-		w.stats.retried.Add(1)
+		t.resends = true
 	}
 	key := &next.CreateKey
 	key.ID = w.Keyring.Create(t.Row, key.Generation)
@@ -479,7 +494,7 @@ func (w *Worker) submit(ctx context.Context, t *task) (result, error) {
 			next.SubmitKey.Generation, next.SubmitKey.FirstSent = generation, now
 			next.SubmitKey.ID = w.Keyring.Submit(next.CustomerID, next.SubmitKey.Digest, generation)
 		} else {
-			w.stats.retried.Add(1)
+			t.resends = true
 		}
 		next.SubmitKey.LastSent, next.SubmitKey.Outcome = now, KeyOpen
 		if err := w.store(ctx, t, next); err != nil {

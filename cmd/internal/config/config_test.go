@@ -16,14 +16,15 @@ import (
 func TestSampleConfiguration(t *testing.T) {
 	const sample = "../../../testdata/purser.yaml"
 	var out bytes.Buffer
-	c, command, err := ParseConsumer([]string{"--config", sample, "--drain"}, &out, &out)
+	streams := Streams{Stdout: &out, Stderr: &out}
+	c, command, err := ParseConsumer([]string{"--config", sample, "--drain"}, streams)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if command != "run" || !c.Run.Drain || c.Rate != 20 || c.Ledger != "/var/lib/purser/ledger.db" || !c.Embedded() {
 		t.Errorf("%+v", c)
 	}
-	i, err := ParseImporter([]string{"--config", sample, "export.csv"}, &out, &out)
+	i, err := ParseImporter([]string{"--config", sample, "export.csv"}, streams)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +41,7 @@ func TestSampleConfiguration(t *testing.T) {
 	if err := os.WriteFile(path, full, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c, _, err = ParseConsumer([]string{"--config", path}, &out, &out)
+	c, _, err = ParseConsumer([]string{"--config", path}, streams)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -56,9 +57,10 @@ func TestPrecedence(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
+	streams := Streams{Stdout: &out, Stderr: &out}
 	rate := func(args ...string) float64 {
 		t.Helper()
-		c, _, err := ParseConsumer(append(args, "status"), &out, &out)
+		c, _, err := ParseConsumer(append(args, "status"), streams)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -121,7 +123,13 @@ func TestSecret(t *testing.T) {
 		t.Fatal(err)
 	}
 	base := Consumer{Partner: Partner{APIURL: "https://api.example:8443/v1", APIKey: "k", SigningKey: "f", SigningKeyID: "i"}}
-	env := func(string) string { return "from the variable" }
+	env := func(name string) string {
+		if name == "OFFBLOCKS_API_SECRET" {
+			return "from the variable"
+		}
+		return ""
+	}
+	both := func(string) string { return "set" }
 
 	c := base
 	if _, err := c.CheckPartner(env); err != nil || c.Secret != "from the variable" || c.ChallengeDomain != "api.example:8443" {
@@ -135,6 +143,10 @@ func TestSecret(t *testing.T) {
 	c.APISecretFile = filepath.Join(dir, "missing")
 	var setting *Error
 	if _, err := c.CheckPartner(env); !errors.As(err, &setting) || setting.Setting != "--api-secret-file" {
+		t.Errorf("%v", err)
+	}
+	c = base
+	if _, err := c.CheckPartner(both); !errors.As(err, &setting) || setting.Setting != "--api-secret-file" {
 		t.Errorf("%v", err)
 	}
 	c = base

@@ -13,7 +13,7 @@ import (
 )
 
 // file is a configuration file: a YAML mapping from flag names to values. One file may serve all commands, so it may
-// hold any name that one of them knows.
+// hold any name that one of them knows. What librdkafka calls its settings is understood, too (librdkafka.go).
 type file struct {
 	name   string
 	values map[string]*yaml.Node
@@ -26,12 +26,16 @@ func loadFile(r io.Reader) (kong.Resolver, error) {
 		name = f.Name()
 	}
 	f := &file{name: name, values: map[string]*yaml.Node{}, keys: map[string]*yaml.Node{}}
-	var document yaml.Node
-	if err := yaml.NewDecoder(r).Decode(&document); err != nil {
+	var document, second yaml.Node
+	decoder := yaml.NewDecoder(r)
+	if err := decoder.Decode(&document); err != nil {
 		if errors.Is(err, io.EOF) {
 			return f, nil // an empty file sets nothing
 		}
 		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
+		return nil, fmt.Errorf("%s:%d: want one document, settings in a second one would not count", name, max(second.Line, 1))
 	}
 	root := document.Content[0]
 	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {
@@ -47,6 +51,9 @@ func loadFile(r io.Reader) (kong.Resolver, error) {
 		}
 		f.keys[key.Value], f.values[key.Value] = key, value
 	}
+	if err := f.translate(); err != nil {
+		return nil, err
+	}
 	return f, nil
 }
 
@@ -56,6 +63,10 @@ func (f *file) Validate(*kong.Application) error {
 	for name, key := range f.keys {
 		if strings.EqualFold(name, "api-secret") {
 			return fmt.Errorf("%s:%d: the secret itself does not belong here: use api-secret-file or $OFFBLOCKS_API_SECRET",
+				f.name, key.Line)
+		}
+		if strings.EqualFold(name, "kafka-password") {
+			return fmt.Errorf("%s:%d: the password itself does not belong here: use kafka-password-file or $KAFKA_PASSWORD",
 				f.name, key.Line)
 		}
 		if !known[name] {
@@ -71,7 +82,11 @@ func (f *file) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, err
 	if !ok {
 		return nil, nil
 	}
-	for _, variable := range flag.Envs {
+	variables := flag.Envs
+	if flag.Name == "api-secret-file" {
+		variables = append([]string{"OFFBLOCKS_API_SECRET"}, variables...) // the secret itself goes before the file, too
+	}
+	for _, variable := range variables {
 		if _, set := os.LookupEnv(variable); set {
 			return nil, nil
 		}

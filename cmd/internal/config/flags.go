@@ -24,6 +24,23 @@ type Queue struct {
 	Topic           string   `help:"The topic of the rows." env:"PURSER_TOPIC" default:"onboarding.customers"`
 	DeadLetterTopic string   `help:"The topic of the messages that cannot be processed." env:"PURSER_DEAD_LETTER_TOPIC" default:"onboarding.deadletter"`
 	DataDir         string   `help:"Directory of the ledger and the embedded broker." env:"PURSER_DATA_DIR" default:"./purser-data"`
+	Kafka
+	CreateTopics      bool `help:"Create the topics that are not there (the embedded broker always does)." env:"PURSER_CREATE_TOPICS"`
+	CreatePartitions  int  `help:"Partitions of a topic that is created (default: 12; 4 with the embedded broker); the dead letters get 1." env:"PURSER_CREATE_PARTITIONS" placeholder:"N"`
+	CreateReplication int  `help:"Copies of each partition of a topic that is created (default: as the brokers have it)." env:"PURSER_CREATE_REPLICATION" placeholder:"N"`
+}
+
+// Kafka says how to talk to the brokers: what is between us and who we are.
+type Kafka struct {
+	TLS          bool   `name:"kafka-tls" help:"Talk TLS to the brokers." env:"KAFKA_TLS"`
+	CA           string `name:"kafka-ca" help:"PEM file of the authorities that the brokers' certificates are checked against (default: the system's)." env:"KAFKA_CA" placeholder:"FILE"`
+	Cert         string `name:"kafka-cert" help:"PEM file of our certificate, for brokers that ask for one." env:"KAFKA_CERT" placeholder:"FILE"`
+	Key          string `name:"kafka-key" help:"PEM file of its key." env:"KAFKA_KEY" placeholder:"FILE"`
+	SASL         string `name:"kafka-sasl" help:"How to log in to the brokers: none, plain, scram-sha-256, scram-sha-512 or oauthbearer." env:"KAFKA_SASL" default:"none" placeholder:"MECHANISM"`
+	Username     string `name:"kafka-username" help:"Name to log in with." env:"KAFKA_USERNAME" placeholder:"NAME"`
+	PasswordFile string `name:"kafka-password-file" help:"File that holds the password; or put the password into $$KAFKA_PASSWORD." env:"KAFKA_PASSWORD_FILE" placeholder:"FILE"`
+	TokenFile    string `name:"kafka-token-file" help:"File that holds the token for oauthbearer; it is read anew for each connection." env:"KAFKA_TOKEN_FILE" placeholder:"FILE"`
+	ClientID     string `name:"kafka-client-id" help:"What the brokers' logs and quotas call us." env:"KAFKA_CLIENT_ID" default:"purser" placeholder:"NAME"`
 }
 
 // Embedded reports whether the embedded broker is used.
@@ -39,8 +56,9 @@ type Importer struct {
 	Delimiter string   `help:"What separates the fields of an export." default:","`
 	DryRun    bool     `help:"Check the exports and write the rejects, but publish nothing."`
 
-	ChainNumber uint64 `kong:"-"` // from Chain; 0: none
-	Comma       rune   `kong:"-"` // from Delimiter
+	ChainNumber  uint64 `kong:"-"` // from Chain; 0: none
+	Comma        rune   `kong:"-"` // from Delimiter
+	RejectsGiven bool   `kong:"-"` // Rejects was said, and is not the default
 }
 
 // Partner says how to talk to the partner API.

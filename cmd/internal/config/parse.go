@@ -41,11 +41,17 @@ var ErrPrinted = errors.New("help or version printed")
 // exited carries kong's wish to exit out of the parser.
 type exited int
 
+// Streams are where the parser prints help and version, and whether the process's variables count.
+type Streams struct {
+	Stdout, Stderr    io.Writer
+	IgnoreEnvironment bool // for `sandbox run`, which must not meet the settings of production
+}
+
 // parse fills a command's settings. It returns the chosen command ("run") for grammars that have several.
-func parse(grammar any, name, description string, args []string, stdout, stderr io.Writer) (command string, err error) {
+func parse(grammar any, name, description string, args []string, s Streams) (command string, err error) {
 	parser, err := kong.New(grammar,
 		kong.Name(name), kong.Description(description),
-		kong.Writers(stdout, stderr),
+		kong.Writers(s.Stdout, s.Stderr),
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.Configuration(loadFile),
 		kong.Vars{"version": "purser " + Version},
@@ -53,6 +59,9 @@ func parse(grammar any, name, description string, args []string, stdout, stderr 
 	)
 	if err != nil {
 		return "", err // the grammar itself is wrong; every test would see it
+	}
+	if s.IgnoreEnvironment {
+		forgetVariables(parser.Model.Node)
 	}
 	defer func() {
 		switch r := recover().(type) {
@@ -71,6 +80,15 @@ func parse(grammar any, name, description string, args []string, stdout, stderr 
 	return command, nil
 }
 
+func forgetVariables(n *kong.Node) {
+	for _, f := range n.Flags {
+		f.Envs, f.Tag.Envs = nil, nil
+	}
+	for _, child := range n.Children {
+		forgetVariables(child)
+	}
+}
+
 // UsageError is a command line, variable or configuration file that does not fit the command.
 type UsageError struct {
 	Command string
@@ -84,9 +102,9 @@ func (e *UsageError) Error() string {
 func (e *UsageError) Unwrap() error { return e.Err }
 
 // ParseImporter reads the settings of `importer`.
-func ParseImporter(args []string, stdout, stderr io.Writer) (*Importer, error) {
+func ParseImporter(args []string, s Streams) (*Importer, error) {
 	var c Importer
-	_, err := parse(&c, "importer", "Checks exports and publishes their rows to Kafka.", args, stdout, stderr)
+	_, err := parse(&c, "importer", "Checks exports and publishes their rows to Kafka.", args, s)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +132,8 @@ func ParseImporter(args []string, stdout, stderr io.Writer) (*Importer, error) {
 	if stdin > 1 {
 		return nil, &Error{"FILE", "-", "standard input can be read only once"}
 	}
-	if c.Rejects == "" {
+	c.RejectsGiven = c.Rejects != ""
+	if !c.RejectsGiven {
 		c.Rejects = filepath.Join(c.DataDir, "rejects.csv")
 	}
 	return &c, nil
@@ -124,9 +143,9 @@ func unescape(s string) string { return strings.ReplaceAll(s, `\t`, "\t") }
 
 // ParseConsumer reads the settings of `consumer` and the command. What only some commands need is checked by
 // CheckPartner and CheckSigner.
-func ParseConsumer(args []string, stdout, stderr io.Writer) (*ConsumerCommands, string, error) {
+func ParseConsumer(args []string, s Streams) (*ConsumerCommands, string, error) {
 	var c ConsumerCommands
-	command, err := parse(&c, "consumer", "Onboards the queued customers with the partner.", args, stdout, stderr)
+	command, err := parse(&c, "consumer", "Onboards the queued customers with the partner.", args, s)
 	if err != nil {
 		return nil, "", err
 	}
@@ -157,6 +176,9 @@ func ParseConsumer(args []string, stdout, stderr io.Writer) (*ConsumerCommands, 
 			return nil, "", &Error{p.name, p.text, "must be greater than 0"}
 		}
 	}
+	if c.Rate < 0.001 || c.Rate > 1e6 {
+		return nil, "", &Error{"--rate", fmt.Sprint(c.Rate), "want between 0.001 and 1,000,000 requests a second"}
+	}
 	if c.Concurrency > 4096 {
 		return nil, "", &Error{"--concurrency", fmt.Sprint(c.Concurrency), "more than 4096 workers help nobody"}
 	}
@@ -170,10 +192,10 @@ func ParseConsumer(args []string, stdout, stderr io.Writer) (*ConsumerCommands, 
 }
 
 // ParseSandbox reads the settings of `sandbox` and the command.
-func ParseSandbox(args []string, stdout, stderr io.Writer) (*SandboxCommands, string, error) {
+func ParseSandbox(args []string, s Streams) (*SandboxCommands, string, error) {
 	var c SandboxCommands
 	const about = "A strict local stand-in for the partner API, for tests and trials."
-	command, err := parse(&c, "sandbox", about, args, stdout, stderr)
+	command, err := parse(&c, "sandbox", about, args, s)
 	if err != nil {
 		return nil, "", err
 	}
@@ -196,6 +218,9 @@ func (q Queue) check() error {
 		if _, _, err := net.SplitHostPort(b); err != nil {
 			return &Error{"--brokers", b, "want host:port"}
 		}
+	}
+	if err := q.checkKafka(); err != nil {
+		return err
 	}
 	for name, topic := range map[string]string{"--topic": q.Topic, "--dead-letter-topic": q.DeadLetterTopic} {
 		if !validTopic(topic) {
@@ -239,14 +264,18 @@ func (c *Consumer) CheckPartner(getenv func(string) string) (*url.URL, error) {
 	case base.Scheme == "http" && !IsLoopback(base.Hostname()):
 		return nil, &Error{"--api-url", c.APIURL, "credentials are sent over https only, or over http to loopback"}
 	}
+	if getenv("OFFBLOCKS_API_SECRET") != "" && getenv("OFFBLOCKS_API_SECRET_FILE") != "" {
+		return nil, &Error{Setting: "--api-secret-file", Problem: "$OFFBLOCKS_API_SECRET and $OFFBLOCKS_API_SECRET_FILE are both set: which one?"}
+	}
 	if c.APISecretFile != "" {
 		raw, err := os.ReadFile(c.APISecretFile)
 		if err != nil {
-			return nil, &Error{"--api-secret-file", c.APISecretFile, reason(err)}
+			// Not the value: somebody may have put the secret itself there.
+			return nil, &Error{Setting: "--api-secret-file", Problem: "the file cannot be read: " + reason(err)}
 		}
 		c.Secret = strings.TrimRight(string(raw), "\r\n")
 		if c.Secret == "" {
-			return nil, &Error{"--api-secret-file", c.APISecretFile, "the file is empty"}
+			return nil, &Error{Setting: "--api-secret-file", Problem: "the file is empty"}
 		}
 	} else if c.Secret = getenv("OFFBLOCKS_API_SECRET"); c.Secret == "" {
 		return nil, &Error{Setting: "--api-secret-file", Problem: "is missing (or $OFFBLOCKS_API_SECRET, the secret itself)"}

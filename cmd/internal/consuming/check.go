@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/purser-onboard/purser/broker"
+	"github.com/purser-onboard/purser/client"
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/cmd/internal/queue"
@@ -22,13 +24,15 @@ const firstRows = 100
 
 // checklist prints the outcome of each check and remembers whether one failed.
 type checklist struct {
-	w      io.Writer
-	failed int
+	w       io.Writer
+	failed  int
+	patient bool // all that failed may mend itself: something could not be reached
 }
 
 func (l *checklist) say(what, line string, err error) {
 	if err != nil {
 		l.failed++
+		l.patient = l.patient && unreachable(err)
 		fmt.Fprintf(l.w, "FAIL  %-9s %v\n", what, err)
 		return
 	}
@@ -37,7 +41,7 @@ func (l *checklist) say(what, line string, err error) {
 
 // check tests everything that a run needs, without touching a customer and without a signature (rule 10).
 func check(ctx context.Context, c *config.Consumer, s Streams) error {
-	list := &checklist{w: s.Stdout}
+	list := &checklist{w: s.Stdout, patient: true}
 	log := console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)
 	p, err := openPartner(c, s.Getenv, log)
 	if err != nil {
@@ -64,10 +68,27 @@ func check(ctx context.Context, c *config.Consumer, s Streams) error {
 			list.say("signer", "", err)
 		}
 	}
-	if list.failed > 0 {
+	switch {
+	case list.failed > 0 && list.patient:
+		return console.Coded(console.ExitUnfinished, fmt.Errorf("%d of the checks failed", list.failed))
+	case list.failed > 0:
 		return console.Coded(console.ExitUsage, fmt.Errorf("%d of the checks failed", list.failed))
 	}
 	return nil
+}
+
+// unreachable reports whether the error says that something was not there, rather than that a setting is wrong.
+func unreachable(err error) bool {
+	var partner *client.Error
+	for errors.As(err, &partner) && partner.Kind == client.NoToken {
+		err, partner = partner.Err, nil
+	}
+	if partner != nil {
+		return partner.Kind == client.NoAnswer || partner.Kind == client.ServerError || partner.Kind == client.Throttled
+	}
+	var gone *broker.UnreachableError
+	var locked *broker.LockedError
+	return errors.As(err, &gone) || errors.As(err, &locked) || errors.Is(err, broker.ErrBrokerLost)
 }
 
 func checkPartner(ctx context.Context, list *checklist, c *config.Consumer, p *partner) {
@@ -77,11 +98,18 @@ func checkPartner(ctx context.Context, list *checklist, c *config.Consumer, p *p
 			err = fmt.Errorf("%w: %s", err, result.Advice)
 		}
 		list.say("partner", "", err)
+		if skew := p.client.Stats().ClockSkew; skew.Abs() > 5*time.Second {
+			checkClock(list, skew)
+		}
 		return
 	}
 	list.say("partner", fmt.Sprintf("%s: token and request signature accepted in %v",
 		c.APIURL, result.Latency.Round(time.Millisecond)), nil)
-	skew := result.ClockSkew
+	checkClock(list, result.ClockSkew)
+}
+
+func checkClock(list *checklist, skew time.Duration) {
+	var err error
 	if skew.Abs() > clockSkew {
 		err = fmt.Errorf("the clock here is %v ahead of the partner's: nothing is signed by a wrong clock, set it right",
 			skew.Round(time.Second))

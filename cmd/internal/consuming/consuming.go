@@ -23,12 +23,16 @@ import (
 type Streams struct {
 	Stdout, Stderr io.Writer
 	Getenv         func(string) string
+	// IgnoreEnvironment keeps the process's variables from being settings.
+	IgnoreEnvironment bool
 }
 
 // Main parses the arguments and runs the command they name. gentle asks to take nothing new and finish what is in
 // flight, hard to cut that short. The error carries the exit code (console.Exit).
 func Main(gentle, hard context.Context, args []string, s Streams) error {
-	c, command, err := config.ParseConsumer(args, s.Stdout, s.Stderr)
+	c, command, err := config.ParseConsumer(args, config.Streams{
+		Stdout: s.Stdout, Stderr: s.Stderr, IgnoreEnvironment: s.IgnoreEnvironment,
+	})
 	if err != nil {
 		return err
 	}
@@ -92,6 +96,10 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		Limits:  c.Limits(), Encoding: encoding(c), Policy: p.policy(c),
 		Skew: func() time.Duration { return p.client.Stats().ClockSkew }, MaxSkew: clockSkew,
 		ListPause: c.ListPause, Now: time.Now, Hook: hook,
+		OnTrouble: func(tries int, since time.Time, cause error) {
+			log.Warn("the partner gives no usable answer; trying again under the same keys",
+				"tries", tries, "since", since.UTC().Format(time.RFC3339), "error", cause)
+		},
 		OnList: func(n int, took time.Duration) {
 			log.Info("read the partner's list of customers", "customers", n, "took", took.Round(time.Millisecond))
 		},

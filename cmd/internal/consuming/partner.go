@@ -1,11 +1,14 @@
 package consuming
 
 import (
+	"errors"
 	"log/slog"
 	"net/url"
 	"os"
 	"strings"
 	"time"
+
+	"github.com/ethereum/go-ethereum/common"
 
 	"github.com/purser-onboard/purser/client"
 	"github.com/purser-onboard/purser/cmd/internal/config"
@@ -40,6 +43,10 @@ func openPartner(c *config.Consumer, getenv func(string) string, log *slog.Logge
 		KeyID: c.SigningKeyID, Components: c.SignatureComponents, Now: time.Now,
 	})
 	if err != nil {
+		var sig *httpsig.Error
+		if errors.As(err, &sig) && sig.Name == "KeyID" {
+			return nil, &config.Error{Setting: "--signing-key-id", Value: c.SigningKeyID, Problem: err.Error()}
+		}
 		return nil, &config.Error{
 			Setting: "--signature-components", Value: strings.Join(c.SignatureComponents, ","), Problem: err.Error(),
 		}
@@ -55,7 +62,12 @@ func openPartner(c *config.Consumer, getenv func(string) string, log *slog.Logge
 	if err != nil {
 		return nil, console.Coded(console.ExitUsage, err)
 	}
-	return &partner{client: api, pace: pace, base: base}, nil
+	p := &partner{client: api, pace: pace, base: base}
+	anybody := pipeline.Account{Chain: 1, Address: common.Address{1}}
+	if err := p.policy(c)(anybody).Validate(); err != nil {
+		return nil, &config.Error{Setting: "--challenge-domain", Value: c.ChallengeDomain, Problem: err.Error()}
+	}
+	return p, nil
 }
 
 // environment is what keys are derived from and the ledger is bound to (rules 2 and 12).

@@ -26,7 +26,7 @@ import (
 
 // Main parses the arguments and runs the importer. Its error carries the exit code (console.Exit).
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
-	c, err := config.ParseImporter(args, stdout, stderr)
+	c, err := config.ParseImporter(args, config.Streams{Stdout: stdout, Stderr: stderr})
 	if err != nil {
 		return err
 	}
@@ -44,6 +44,9 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 		if err := probe(c, file); err != nil {
 			return console.Coded(console.ExitUsage, err)
 		}
+	}
+	if err := checkRejects(c); err != nil {
+		return err
 	}
 	log := console.NewLogger(stderr, c.LogFormat, c.LogLevel)
 	rejects, err := outfile.Create(c.Rejects)
@@ -92,16 +95,51 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 	return nil
 }
 
-// finishRejects puts the rejects file in place, or clears away that of an earlier run when there is nothing to say.
+// finishRejects puts the rejects file in place. The default file of an earlier import is moved aside first, so that it
+// is neither lost nor taken for this one's; a file that was asked for by name is written even if it lists nothing.
 func finishRejects(c *config.Importer, im *pipeline.Importer, rejects *outfile.File) error {
 	if err := im.Rejects.Flush(); err != nil {
 		return err
 	}
-	if im.Rejects.Count() > 0 {
+	if c.RejectsGiven {
 		return rejects.Commit()
 	}
-	if err := os.Remove(c.Rejects); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove the rejects file of an earlier run: %w", err)
+	if err := moveAside(c.Rejects); err != nil {
+		return err
+	}
+	if im.Rejects.Count() == 0 {
+		return nil
+	}
+	return rejects.Commit()
+}
+
+// moveAside renames rejects.csv to rejects-<time it was written>.csv.
+func moveAside(path string) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	extension := filepath.Ext(path)
+	aside := strings.TrimSuffix(path, extension) + info.ModTime().UTC().Format("-20060102T150405.000Z") + extension
+	if err := os.Rename(path, aside); err != nil {
+		return fmt.Errorf("move the rejects of an earlier import aside: %w", err)
+	}
+	return nil
+}
+
+// checkRejects keeps the rejects file from being one of the exports.
+func checkRejects(c *config.Importer) error {
+	target, err := os.Stat(c.Rejects)
+	if err != nil {
+		return nil // it is not there; whether it can be made, making it will tell
+	}
+	for _, file := range c.Files {
+		if info, err := os.Stat(file); err == nil && os.SameFile(info, target) {
+			return &config.Error{Setting: "--rejects", Value: c.Rejects, Problem: "is one of the exports, and would replace it"}
+		}
 	}
 	return nil
 }
@@ -142,7 +180,8 @@ func importFile(
 		return err
 	}
 	defer r.Close()
-	export, err := pipeline.NewExport(r, filepath.Base(file), c.ChainNumber, c.Comma, importID)
+	// A read that blocks, on a pipe that nobody writes to, ends with ctx.
+	export, err := pipeline.NewExport(interruptible(ctx, r), filepath.Base(file), c.ChainNumber, c.Comma, importID)
 	if err != nil {
 		var header *pipeline.HeaderError
 		if errors.As(err, &header) {
@@ -151,6 +190,17 @@ func importFile(
 		return err
 	}
 	return im.Import(ctx, export)
+}
+
+// interruptible reads r until ctx ends. The goroutine that reads ahead ends with r, or with the process.
+func interruptible(ctx context.Context, r io.Reader) io.Reader {
+	out, in := io.Pipe()
+	go func() {
+		_, err := io.CopyBuffer(in, r, make([]byte, 256<<10))
+		in.CloseWithError(err) // nil is io.EOF
+	}()
+	context.AfterFunc(ctx, func() { out.CloseWithError(ctx.Err()) })
+	return out
 }
 
 // open opens an export, unpacking .gz and .zst.

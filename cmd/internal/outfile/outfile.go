@@ -15,8 +15,15 @@ type File struct {
 	done bool
 }
 
-// Create begins a file with mode 0600. Its directory is made, with mode 0700, if it is missing.
+// Create begins a file with mode 0600. Its directory is made, with mode 0700, if it is missing. What stands at the path
+// already must be a regular file: a device or a directory is not replaced.
 func Create(path string) (*File, error) {
+	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("%s is not a regular file and is not replaced by one", path)
+	}
+	if target, err := filepath.EvalSymlinks(path); err == nil {
+		path = target
+	}
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err

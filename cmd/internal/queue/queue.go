@@ -4,7 +4,9 @@ package queue
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
 
 	"github.com/purser-onboard/purser/broker"
@@ -16,6 +18,7 @@ import (
 // Queue is an open broker.
 type Queue struct {
 	cluster *broker.Cluster
+	topics  *topics // what to create; nil: nothing
 	close   func() error
 	log     *slog.Logger
 }
@@ -23,15 +26,15 @@ type Queue struct {
 // Open opens the broker; Close it. Its errors carry the exit code.
 func Open(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, error) {
 	if !q.Embedded() {
-		cluster, err := broker.Connect(ctx, broker.Options{Brokers: q.Brokers, Logger: log})
-		if err != nil {
-			return nil, console.Coded(console.ExitUnfinished, err)
-		}
-		return &Queue{cluster: cluster, close: cluster.Close, log: log}, nil
+		return connect(ctx, q, log)
+	}
+	partitions := broker.DefaultPartitions
+	if q.CreatePartitions > 0 {
+		partitions = q.CreatePartitions
 	}
 	embedded, err := broker.OpenEmbedded(ctx, broker.EmbeddedOptions{
 		Dir:    filepath.Join(q.DataDir, "broker"),
-		Topics: map[string]int{q.Topic: broker.DefaultPartitions, q.DeadLetterTopic: 1},
+		Topics: map[string]int{q.Topic: partitions, q.DeadLetterTopic: 1},
 		Logger: log,
 	})
 	if err != nil {
@@ -40,14 +43,72 @@ func Open(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, error)
 	return &Queue{cluster: embedded.Cluster, close: embedded.Close, log: log}, nil
 }
 
+func connect(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, error) {
+	o := broker.Options{Brokers: q.Brokers, ClientID: q.Kafka.ClientID, Logger: log}
+	var err error
+	if o.TLS, err = q.Kafka.TLSConfig(); err != nil {
+		return nil, err
+	}
+	if o.SASL, err = login(q.Kafka); err != nil {
+		return nil, err
+	}
+	if m := q.Kafka.Mechanism(); o.TLS == nil && (m == broker.Plain || m == broker.OAuthBearer) {
+		log.Warn("without --kafka-tls, who listens on the way to the brokers learns the password or token",
+			"mechanism", m)
+	}
+	cluster, err := broker.Connect(ctx, o)
+	switch {
+	case broker.Refused(err):
+		return nil, console.Coded(console.ExitUsage, err)
+	case err != nil:
+		return nil, console.Coded(console.ExitUnfinished, err)
+	}
+	opened := &Queue{cluster: cluster, close: cluster.Close, log: log}
+	if q.CreateTopics {
+		opened.topics = newTopics(q)
+	}
+	return opened, nil
+}
+
+func login(k config.Kafka) (sasl broker.Mechanism, err error) {
+	l := broker.Login{Mechanism: k.Mechanism(), Username: k.Username, TokenFile: k.TokenFile}
+	if l.Mechanism == "" {
+		return nil, nil
+	}
+	if l.Password, err = k.Password(os.Getenv); err != nil {
+		return nil, err
+	}
+	sasl, err = l.SASL()
+	var token *broker.TokenError
+	switch {
+	case errors.As(err, &token):
+		return nil, &config.Error{Setting: "--kafka-token-file", Value: token.File, Problem: token.Err.Error()}
+	case err != nil:
+		return nil, &config.Error{Setting: "--kafka-sasl", Value: k.SASL, Problem: err.Error()}
+	}
+	return sasl, nil
+}
+
 // Close closes the broker; twice is fine.
 func (q *Queue) Close() error { return q.close() }
 
-// CheckTopics makes sure that the topics are there.
-func (q *Queue) CheckTopics(ctx context.Context, topics ...string) error {
-	_, err := q.cluster.Check(ctx, topics...)
+// CheckTopics makes sure that the topics are there; with --create-topics it makes those that are not.
+func (q *Queue) CheckTopics(ctx context.Context, names ...string) error {
+	if q.topics != nil {
+		created, err := q.cluster.CreateTopics(ctx, q.topics.describe(names)...)
+		for _, name := range created {
+			q.log.Info("created a topic", "topic", name)
+		}
+		if err != nil {
+			return console.Coded(console.ExitUsage, err)
+		}
+	}
+	_, err := q.cluster.Check(ctx, names...)
 	var missing *broker.MissingTopicError
 	if errors.As(err, &missing) {
+		if q.topics == nil {
+			err = fmt.Errorf("%w; --create-topics makes it", err)
+		}
 		return console.Coded(console.ExitUsage, err)
 	}
 	return err

@@ -27,11 +27,22 @@ import (
 // commands run them, on the embedded broker of one data directory.
 func onboard(gentle, hard context.Context, c *config.SandboxCommands, stdout, stderr io.Writer) (err error) {
 	log := console.NewLogger(stderr, c.LogFormat, "warn")
+	for setting, path := range map[string]string{"--keystore": c.Run.Keystore, "--password-file": c.Run.PasswordFile} {
+		if path == "" {
+			continue
+		}
+		if _, err := os.Stat(path); err != nil {
+			return &config.Error{Setting: setting, Value: path, Problem: err.Error()}
+		}
+	}
 	dir, cleanUp, err := dataDir(c.Run.DataDir)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, cleanUp(err == nil)) }()
+	defer func() {
+		code := console.Code(err) // after a usage error there is nothing in it to look at
+		err = errors.Join(err, cleanUp(code == console.ExitWell || code == console.ExitUsage))
+	}()
 	server, err := newServer(c.Run.Adversary, "", 0, c.Run.Rate, log)
 	if err != nil {
 		return err
@@ -61,8 +72,8 @@ func onboard(gentle, hard context.Context, c *config.SandboxCommands, stdout, st
 		"--data-dir", dir, "--brokers=", "--progress", c.Progress,
 		"--log-format", c.LogFormat, "--log-level", c.LogLevel,
 	}
-	imported := importing.Main(gentle, slices.Concat(common, []string{"--chain", c.Run.Chain, "--"}, c.Run.Files),
-		nil, stdout, stderr)
+	imported := importHere(gentle, slices.Concat(common, []string{"--chain", c.Run.Chain, "--"}, c.Run.Files),
+		stdout, stderr)
 	if code := console.Code(imported); code != console.ExitWell && code != console.ExitRowsBad {
 		return imported
 	}
@@ -77,10 +88,15 @@ func onboard(gentle, hard context.Context, c *config.SandboxCommands, stdout, st
 	if c.Run.Report != "" {
 		args = append(args, "--report", c.Run.Report)
 	}
-	onboarded := consuming.Main(gentle, hard, args, consuming.Streams{Stdout: stdout, Stderr: stderr, Getenv: os.Getenv})
+	onboarded := consuming.Main(gentle, hard, args, consuming.Streams{
+		Stdout: stdout, Stderr: stderr,
+		Getenv: func(string) string { return "" }, IgnoreEnvironment: true,
+	})
 	summarize(stdout, server.Stats())
-	if err := listBad(hard, filepath.Join(dir, "ledger.db"), stdout); err != nil {
-		return errors.Join(onboarded, err)
+	if code := console.Code(onboarded); code == console.ExitWell || code == console.ExitRowsBad {
+		if err := listBad(hard, filepath.Join(dir, "ledger.db"), stdout); err != nil {
+			return errors.Join(onboarded, err)
+		}
 	}
 	if verdict := server.Judge(nil); len(verdict.Violations) > 0 {
 		for _, v := range verdict.Violations {
@@ -93,6 +109,15 @@ func onboard(gentle, hard context.Context, c *config.SandboxCommands, stdout, st
 		return imported
 	}
 	return onboarded
+}
+
+// importHere runs the importer with these arguments and nothing of the process's environment.
+func importHere(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	c, err := config.ParseImporter(args, config.Streams{Stdout: stdout, Stderr: stderr, IgnoreEnvironment: true})
+	if err != nil {
+		return err
+	}
+	return importing.Run(ctx, c, nil, stdout, stderr)
 }
 
 // summarize says what the stand-in saw.

@@ -13,7 +13,7 @@ import (
 // Main parses the arguments and runs the command they name. gentle asks to take nothing new and finish what is in
 // flight, hard to cut that short. The error carries the exit code (console.Exit).
 func Main(gentle, hard context.Context, args []string, stdout, stderr io.Writer) error {
-	c, command, err := config.ParseSandbox(args, stdout, stderr)
+	c, command, err := config.ParseSandbox(args, config.Streams{Stdout: stdout, Stderr: stderr})
 	if err != nil {
 		return err
 	}

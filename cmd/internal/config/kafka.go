@@ -1,0 +1,156 @@
+package config
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+)
+
+// NoSASL is the value of --kafka-sasl that means no login.
+const NoSASL = "none"
+
+// Mechanism returns the SASL mechanism by its registered name, "" for none.
+func (k Kafka) Mechanism() string {
+	if strings.EqualFold(k.SASL, NoSASL) {
+		return ""
+	}
+	return strings.ToUpper(k.SASL)
+}
+
+// given returns the names of the connection's settings that were given, in the order of the flags.
+func (k Kafka) given() []string {
+	var names []string
+	for _, s := range []struct {
+		name string
+		set  bool
+	}{
+		{"--kafka-tls", k.TLS}, {"--kafka-ca", k.CA != ""}, {"--kafka-cert", k.Cert != ""}, {"--kafka-key", k.Key != ""},
+		{"--kafka-sasl", k.Mechanism() != ""}, {"--kafka-username", k.Username != ""},
+		{"--kafka-password-file", k.PasswordFile != ""}, {"--kafka-token-file", k.TokenFile != ""},
+	} {
+		if s.set {
+			names = append(names, s.name)
+		}
+	}
+	return names
+}
+
+// checkKafka finds settings that contradict each other or do nothing, which is never what was meant. Files are opened
+// by TLSConfig and Password.
+func (q Queue) checkKafka() error {
+	if q.CreatePartitions < 0 || q.CreatePartitions > 10_000 {
+		return &Error{"--create-partitions", fmt.Sprint(q.CreatePartitions), "want 1 to 10000"}
+	}
+	if q.CreateReplication < 0 || q.CreateReplication > 32767 {
+		return &Error{"--create-replication", fmt.Sprint(q.CreateReplication), "want 1 or more"}
+	}
+	k := q.Kafka
+	if !slices.Contains([]string{"", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"}, k.Mechanism()) {
+		return &Error{"--kafka-sasl", k.SASL, "want none, plain, scram-sha-256, scram-sha-512 or oauthbearer"}
+	}
+	if given := k.given(); q.Embedded() && len(given) > 0 {
+		return &Error{Setting: given[0], Problem: "says how to reach Kafka brokers, but --brokers names none"}
+	}
+	if !k.TLS {
+		for _, s := range []struct{ name, value string }{
+			{"--kafka-ca", k.CA}, {"--kafka-cert", k.Cert}, {"--kafka-key", k.Key},
+		} {
+			if s.value != "" {
+				return &Error{s.name, s.value, "has no effect without --kafka-tls"}
+			}
+		}
+	}
+	switch {
+	case k.Cert != "" && k.Key == "":
+		return &Error{"--kafka-cert", k.Cert, "needs its key: --kafka-key"}
+	case k.Key != "" && k.Cert == "":
+		return &Error{"--kafka-key", k.Key, "needs its certificate: --kafka-cert"}
+	}
+	return k.checkLogin()
+}
+
+func (k Kafka) checkLogin() error {
+	mechanism := k.Mechanism()
+	bearer := mechanism == "OAUTHBEARER"
+	for _, s := range []struct {
+		name, value, with string
+		wanted            bool
+	}{
+		{"--kafka-username", k.Username, "plain or scram-sha-…", mechanism != "" && !bearer},
+		{"--kafka-password-file", k.PasswordFile, "plain or scram-sha-…", mechanism != "" && !bearer},
+		{"--kafka-token-file", k.TokenFile, "oauthbearer", bearer},
+	} {
+		if s.value != "" && !s.wanted {
+			return &Error{s.name, s.value, fmt.Sprintf("is for --kafka-sasl %s, but that is %q", s.with, k.SASL)}
+		}
+	}
+	switch {
+	case bearer && k.TokenFile == "":
+		return &Error{Setting: "--kafka-token-file", Problem: "is missing (or $KAFKA_TOKEN_FILE)"}
+	case mechanism != "" && !bearer && k.Username == "":
+		return &Error{Setting: "--kafka-username", Problem: "is missing (or $KAFKA_USERNAME)"}
+	}
+	return nil
+}
+
+// TLSConfig reads the certificates. It returns nil without --kafka-tls.
+func (k Kafka) TLSConfig() (*tls.Config, error) {
+	if !k.TLS {
+		return nil, nil
+	}
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if k.CA != "" {
+		raw, err := os.ReadFile(k.CA)
+		if err != nil {
+			return nil, &Error{"--kafka-ca", k.CA, reason(err)}
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(raw) {
+			return nil, &Error{"--kafka-ca", k.CA, "holds no certificate in PEM form"}
+		}
+	}
+	if k.Cert != "" {
+		cert, err := os.ReadFile(k.Cert)
+		if err != nil {
+			return nil, &Error{"--kafka-cert", k.Cert, reason(err)}
+		}
+		key, err := os.ReadFile(k.Key)
+		if err != nil {
+			return nil, &Error{"--kafka-key", k.Key, reason(err)}
+		}
+		if strings.Contains(string(key), "ENCRYPTED") {
+			return nil, &Error{"--kafka-key", k.Key, "is encrypted: give the key itself, in a file with mode 0600"}
+		}
+		pair, err := tls.X509KeyPair(cert, key)
+		if err != nil {
+			return nil, &Error{"--kafka-cert", k.Cert, fmt.Sprintf("cannot be used with the key in %s: %v", k.Key, err)}
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
+}
+
+// Password reads the password: from its file, or else $KAFKA_PASSWORD. It is "" when the login needs none.
+func (k Kafka) Password(getenv func(string) string) (string, error) {
+	if m := k.Mechanism(); m == "" || m == "OAUTHBEARER" {
+		return "", nil
+	}
+	if k.PasswordFile == "" {
+		if password := getenv("KAFKA_PASSWORD"); password != "" {
+			return password, nil
+		}
+		return "", &Error{Setting: "--kafka-password-file", Problem: "is missing (or $KAFKA_PASSWORD, the password itself)"}
+	}
+	raw, err := os.ReadFile(k.PasswordFile)
+	if err == nil && strings.TrimRight(string(raw), "\r\n") == "" {
+		err = errors.New("the file is empty")
+	}
+	if err != nil {
+		return "", &Error{"--kafka-password-file", k.PasswordFile, reason(err)}
+	}
+	return strings.TrimRight(string(raw), "\r\n"), nil
+}

@@ -1,0 +1,45 @@
+package queue
+
+import (
+	"github.com/purser-onboard/purser/broker"
+	"github.com/purser-onboard/purser/cmd/internal/config"
+)
+
+// createdPartitions is how many partitions a topic gets that is created without a number: enough for a dozen consumers,
+// and more cannot be added later without moving rows to other partitions.
+const createdPartitions = 12
+
+// topics describes the topics that --create-topics makes.
+type topics struct {
+	partitions, replication int
+	deadLetters             string
+}
+
+func newTopics(q config.Queue) *topics {
+	t := &topics{partitions: createdPartitions, replication: q.CreateReplication, deadLetters: q.DeadLetterTopic}
+	if q.CreatePartitions > 0 {
+		t.partitions = q.CreatePartitions
+	}
+	return t
+}
+
+// describe says how the topics of these names are made. Nothing is deleted by age, because a row that is deleted before
+// it is settled has to be imported again. With three copies or more, a write is acknowledged only when two have it:
+// otherwise a lone replica could acknowledge, be lost, and the row with it.
+func (t *topics) describe(names []string) []broker.Topic {
+	var all []broker.Topic
+	for _, name := range names {
+		topic := broker.Topic{
+			Name: name, Partitions: t.partitions, Replication: t.replication,
+			Config: map[string]string{"retention.ms": "-1"},
+		}
+		if name == t.deadLetters {
+			topic.Partitions = 1
+		}
+		if t.replication >= 3 {
+			topic.Config["min.insync.replicas"] = "2"
+		}
+		all = append(all, topic)
+	}
+	return all
+}
