@@ -42,6 +42,10 @@ race: ## run the tests under the race detector
 test-external: ## run the tests against implementations we did not write (installs Node.js and its packages)
 	@.ci/external
 
+.PHONY: test-hsm
+test-hsm: ## run the tests on a PKCS#11 token, SoftHSM2 (installs it)
+	@.ci/hsm
+
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@.ci/fuzz $(FUZZTIME) $(FUZZ_TOTAL)
@@ -67,7 +71,7 @@ gofmt: ## fail if gofmt would change a file
 
 .PHONY: vet
 vet: ## go vet, the tagged tests included
-	go vet -tags external ./...
+	go vet -tags external,hsm ./...
 
 .PHONY: lint
 lint: ## golangci-lint, the directions of imports among its rules, and no test that sleeps

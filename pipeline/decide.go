@@ -164,10 +164,10 @@ func (l Limits) ChallengeIsFresh(at, now time.Time) bool {
 	return age > -margin(l.ChallengeTTL) && age < l.ChallengeTTL-margin(l.ChallengeTTL)
 }
 
-// staleOnArrival reports whether a challenge had run out for good when it was received: a partner that hands out such a
-// one anew is not to be trusted. Issued At counts in seconds.
-func (l Limits) staleOnArrival(issued, received time.Time) bool {
-	return received.Sub(issued) > l.ChallengeTTL+max(margin(l.ChallengeTTL), 2*time.Second)
+// staleWhenAsked reports whether a challenge had run out for good when it was asked for, however long it then was on its
+// way: a partner that hands out such a one is not to be trusted. Issued At counts in seconds.
+func (l Limits) staleWhenAsked(issued, asked time.Time) bool {
+	return asked.Sub(issued) > l.ChallengeTTL+max(margin(l.ChallengeTTL), 2*time.Second)
 }
 
 // Backoff is the wait before try number attempts+1: doubling from RetryMin to RetryMax, and never less than the partner

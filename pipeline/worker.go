@@ -61,7 +61,7 @@ func (w *Worker) Init() {
 type task struct {
 	Record
 	act      Act
-	fetched  bool      // the challenge was read with GET, so a stale one is the partner's doing
+	fetched  time.Time // when the present challenge was asked for with GET, so a stale one is the partner's doing
 	recorded bool      // the send of this act is recorded already
 	sent     time.Time // when this process last sent the creation, by the monotonic clock
 	polls    int       // how often the custodian was asked what became of the request
@@ -315,7 +315,7 @@ func (w *Worker) create(ctx context.Context, t *task) (result, error) {
 		return result{outcome: outcome, after: after, err: err}, nil
 	}
 	received := w.Now()
-	t.fetched = false
+	t.fetched = time.Time{}
 	res := result{outcome: Created, change: func(r *Record) {
 		r.CustomerID, r.PartnerStatus = customer.ID, string(customer.Status)
 		r.Challenge, r.ChallengeAt = "", time.Time{}
@@ -380,6 +380,7 @@ func takenBy(c client.Customer) error {
 
 // fetch reads the current challenge.
 func (w *Worker) fetch(ctx context.Context, t *task) (result, error) {
+	asked := w.Now()
 	encoded, err := w.API.Challenge(ctx, t.CustomerID)
 	if err != nil {
 		outcome, after := fetchOutcome(err)
@@ -389,7 +390,7 @@ func (w *Worker) fetch(ctx context.Context, t *task) (result, error) {
 	if err != nil {
 		return result{outcome: Hostile, err: fmt.Errorf("challenge: %w", err)}, nil
 	}
-	t.fetched = true
+	t.fetched = asked
 	received := w.Now()
 	return result{outcome: GotChallenge, change: func(r *Record) {
 		r.Challenge, r.ChallengeAt = text, received
@@ -418,7 +419,7 @@ func (w *Worker) check(t *task) result {
 	switch {
 	case errors.Is(err, siwe.ErrPolicy):
 		return result{outcome: Misconfigured, err: err}
-	case ranOut && !(t.fetched && w.Limits.staleOnArrival(message.IssuedAt, t.ChallengeAt)):
+	case ranOut && (t.fetched.IsZero() || !w.Limits.staleWhenAsked(message.IssuedAt, t.fetched)):
 		return result{outcome: Expiring, err: errors.New("the challenge has expired")} // late or replayed: fetch it anew
 	case err != nil:
 		return result{outcome: Hostile, err: err}

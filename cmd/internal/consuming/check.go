@@ -133,7 +133,9 @@ func checkLedger(ctx context.Context, c *config.Consumer, p *partner) error {
 }
 
 // checkBroker returns the queue's first rows besides.
-func checkBroker(ctx context.Context, c *config.Consumer, s Streams) (first []pipeline.Message, line string, err error) {
+func checkBroker(
+	ctx context.Context, c *config.Consumer, s Streams,
+) (first []pipeline.Message, line string, err error) {
 	q, err := queue.Open(ctx, c.Queue, console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel))
 	if err != nil {
 		return nil, "", err

@@ -11,6 +11,7 @@ import (
 	"github.com/purser-onboard/purser/signer/ethrpc"
 	"github.com/purser-onboard/purser/signer/insecurefile"
 	"github.com/purser-onboard/purser/signer/keystore"
+	"github.com/purser-onboard/purser/signer/pkcs11"
 	"github.com/purser-onboard/purser/signer/web3signer"
 )
 
@@ -26,6 +27,7 @@ func signers() []struct {
 		open    signer.Opener
 	}{
 		{[]string{"keystore"}, keystore.Shape, keystore.Open},
+		{[]string{"pkcs11"}, pkcs11.Shape, new(pkcs11.Modules).Open}, // one consumer a process, one set of modules
 		{[]string{"clef+http", "clef+https", "clef+unix"}, clef.Shape, clef.Open},
 		{[]string{"web3signer+http", "web3signer+https"}, web3signer.Shape, web3signer.Open},
 		{[]string{"eth-rpc+http", "eth-rpc+https"}, ethrpc.Shape, ethrpc.Open},

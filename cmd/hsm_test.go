@@ -1,0 +1,54 @@
+//go:build hsm
+
+package cmd
+
+import (
+	"crypto/ecdsa"
+	"encoding/binary"
+	"strings"
+	"testing"
+
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/purser-onboard/purser/sandbox"
+	"github.com/purser-onboard/purser/signer/pkcs11/pkcs11test"
+)
+
+// sampleKeys are the keys of testdata/customers.csv, made as testdata/generate.go makes them.
+func sampleKeys(t *testing.T) []*ecdsa.PrivateKey {
+	t.Helper()
+	var keys []*ecdsa.PrivateKey
+	for i := range uint64(30) {
+		seed := binary.BigEndian.AppendUint64([]byte("purser testdata v1 key "), i)
+		key, err := crypto.ToECDSA(crypto.Keccak256(seed))
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys = append(keys, key)
+	}
+	return keys
+}
+
+// TestHSM takes the whole road with keys that never leave a PKCS#11 token, whose signatures differ each time, with a
+// kill -9 in the middle.
+func TestHSM(t *testing.T) {
+	token := pkcs11test.New(t, sampleKeys(t)...)
+	answered := newAfterLines(25)
+	server, env := partnerEnv(t, sandbox.Config{
+		HistoryLog: answered, DeclaredRate: 500,
+		Faults: sandbox.Faults{DropAfter: 0.2, DropBefore: 0.1, Stored5xx: 0.1, RefuseSignature: 0.1, Limit: 2},
+	})
+	env = append(env, "PURSER_SIGNER="+token.URI(), "PURSER_RETRY_MIN=5ms", "PURSER_RETRY_MAX=100ms", "PURSER_LIST_PAUSE=50ms")
+	env = append(env, token.Env()...)
+	mustRun(t, env, "importer", "../testdata/customers.csv")
+	check, out := command(t, env, "consumer", "check")
+	if err := check.Run(); err != nil || !strings.Contains(out.String(), "key for 30 of the queue's first 30 rows") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if strings.Contains(out.String(), token.PIN) {
+		t.Error("the PIN is shown")
+	}
+	killAfter(t, env, answered)
+	mustRun(t, env, "consumer", "--drain")
+	judged(t, server, env)
+}

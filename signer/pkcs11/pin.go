@@ -1,0 +1,134 @@
+package pkcs11
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/purser-onboard/purser/signer"
+)
+
+// pinVariable is where the PIN is looked for when the URI has no pin-source.
+const pinVariable = "PURSER_PKCS11_PIN"
+
+// mostPIN: tokens say at most 255 (CK_TOKEN_INFO.ulMaxPinLen); AWS CloudHSM's is a user's name and password.
+const mostPIN = 1 << 10
+
+// pinSource is where the PIN is: in a file or in a variable, neither meaning pinVariable.
+type pinSource struct {
+	file     string
+	variable string
+}
+
+// parsePINSource takes file:/path, file:///path, /path, and env:NAME. RFC 7512, section 2.4, leaves to the reader which
+// URIs it knows; others know |command as well, but nothing that Purser runs is said in a URI.
+func parsePINSource(value string) (pinSource, string) {
+	const want = "has a pin-source that is neither file: and an absolute path nor env: and a variable's name"
+	if name, ok := strings.CutPrefix(value, "env:"); ok {
+		if name == "" || strings.ContainsAny(name, "= \t\r\n") {
+			return pinSource{}, want
+		}
+		return pinSource{variable: name}, ""
+	}
+	path, isURI := strings.CutPrefix(value, "file:")
+	if isURI {
+		if after, ok := strings.CutPrefix(path, "//"); ok {
+			path = strings.TrimPrefix(after, "localhost") // RFC 8089, section 2
+		}
+		var err error
+		if path, err = url.PathUnescape(path); err != nil {
+			return pinSource{}, "has a pin-source with a malformed percent-escape"
+		}
+	}
+	if !filepath.IsAbs(path) || strings.ContainsRune(path, 0) {
+		return pinSource{}, want
+	}
+	return pinSource{file: filepath.Clean(path)}, ""
+}
+
+// read gives the PIN, without the newline that editors leave at its end. exposed says that everybody on the machine may
+// read the file; Check tells the operator. No error holds any of the PIN.
+func (s pinSource) read(getenv func(string) string) (pin []byte, exposed bool, err error) {
+	if s.file != "" {
+		pin, exposed, err = readPIN(s.file)
+		if err != nil {
+			return nil, false, fmt.Errorf("%w: PIN file %s %w", signer.ErrUnusable, s.file, err)
+		}
+		return pin, exposed, nil
+	}
+	name := s.variable
+	if name == "" {
+		name = pinVariable
+	}
+	if getenv != nil {
+		pin = []byte(getenv(name))
+	}
+	shown := "variable " + name
+	if name != strings.ToUpper(name) { // perhaps a PIN that was taken for a name
+		shown = "variable that pin-source names"
+	}
+	if s.variable == "" {
+		shown += " (there is no pin-source)"
+	}
+	if err := sound(pin); err != nil {
+		return nil, false, fmt.Errorf("%w: PIN in the %s %w", signer.ErrUnusable, shown, err)
+	}
+	return pin, false, nil
+}
+
+func readPIN(path string) (pin []byte, exposed bool, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, false, fmt.Errorf("cannot be read: %w", reason(err))
+	}
+	if info.IsDir() {
+		return nil, false, errors.New("is a directory")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, false, fmt.Errorf("cannot be read: %w", reason(err))
+	}
+	defer f.Close()
+	pin, err = io.ReadAll(io.LimitReader(f, mostPIN+3))
+	if err != nil {
+		return nil, false, fmt.Errorf("cannot be read: %w", reason(err))
+	}
+	if p, ok := bytes.CutSuffix(pin, []byte("\n")); ok {
+		pin = bytes.TrimSuffix(p, []byte("\r"))
+	}
+	if err := sound(pin); err != nil {
+		clear(pin)
+		return nil, false, err
+	}
+	return pin, info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0, nil
+}
+
+// sound: a PIN that is surely none must not cost one of the few tries a device grants.
+func sound(pin []byte) error {
+	switch {
+	case len(pin) == 0:
+		return errors.New("is empty")
+	case len(pin) > mostPIN:
+		return fmt.Errorf("has more than %d bytes", mostPIN)
+	case bytes.ContainsAny(pin, "\r\n"):
+		return errors.New("has more than one line")
+	case bytes.IndexByte(pin, 0) >= 0:
+		return errors.New("has a zero byte")
+	}
+	return nil
+}
+
+// reason drops operation and path, which the message has already.
+func reason(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}

@@ -1,0 +1,241 @@
+// Package pkcs11 signs with keys in a hardware security module, by way of PKCS #11 (version 2.40): any device whose
+// module knows secp256k1 keys and the mechanism CKM_ECDSA.
+//
+// The token is logged in to once, with a PIN that comes from a file or a variable and is never given twice when it was
+// refused. The keys are listed once, because searching takes a device time in proportion to what it holds, and found by
+// address from then on. A few sessions sign side by side, each owned by one goroutine; another one, the anchor, signs
+// nothing and so keeps the login. When the token goes away, one goroutine looks for it, with growing pauses, and
+// finalises and initialises the module each time, which is what devices need to notice; callers get an *AwayError at
+// once meanwhile, and signer.ErrUnusable after five minutes.
+//
+// Calls into a module block for as long as the device likes. A caller gets away when its context ends; the session it
+// used stays its goroutine's until the call returns.
+package pkcs11
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/purser-onboard/purser/signer"
+)
+
+var errClosed = fmt.Errorf("%w: the PKCS #11 token is closed", signer.ErrUnusable)
+
+// Modules holds the PKCS #11 libraries that a process has loaded, and what their tokens refused. Libraries keep their
+// state once a process: two parties that initialise, log in and finalise one behind each other's back make it crash.
+// Therefore a process has one Modules, through which it opens all of its tokens. The zero value is ready.
+type Modules struct {
+	mu     sync.Mutex
+	loaded []*module
+	load   func(path string) cryptoki // nil: from a file
+	timing *timing                    // nil: usualTiming
+}
+
+// Token is an opened token; it implements signer.Backend.
+//
+// Its errors: ErrNoKey when the token has no key of the account, ErrDeclined when it does not let the key sign,
+// ErrUnusable when it refuses the PIN, cannot make such signatures or has been away for five minutes, *AwayError while
+// it is away, *CallError for what may pass.
+type Token struct {
+	where   location
+	module  *module
+	now     func() time.Time
+	timing  timing
+	pin     []byte // the keeper's
+	unclear int    // the keeper's: logins in a row that failed without a reason
+	exposed bool   // everybody on the machine may read the PIN file
+
+	closing   chan struct{}
+	closeOnce sync.Once
+	done      chan struct{} // closed when the keeper has ended, and closeErr is set
+	closeErr  error
+
+	mu     sync.Mutex // guards what follows
+	conn   *connection
+	halted error // wraps ErrUnusable: the keeper has given up
+	last   error // of the keeper's attempts to find the token again
+}
+
+// Open opens the token that uri describes (see Shape); it is a signer.Opener. It loads and initialises the module, logs
+// in, and lists the keys, which takes devices from milliseconds to minutes.
+//
+// Before the question mark stands what RFC 7512 (section 2.3) has to choose a token (token, manufacturer, model,
+// serial, slot-id) and, of its keys, those of one label (object) or one CKA_ID (id); what is left out may be anything,
+// but one token only must fit. Behind it: module-path, absolute; pin-source, file:/path or env:NAME, without which the
+// variable PURSER_PKCS11_PIN is read; and sessions, how many signatures are made side by side, 1 to 64, 4 if not said.
+// A pin-value is refused. The PIN is one line; its newline is dropped.
+func (m *Modules) Open(ctx context.Context, uri string, env signer.Environment) (signer.Backend, error) {
+	where, err := parseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	pin, exposed, err := where.pin.read(env.Getenv)
+	if err != nil {
+		return nil, err
+	}
+	t := &Token{
+		where: where, now: env.Now, timing: usualTiming(), pin: pin, exposed: exposed,
+		closing: make(chan struct{}), done: make(chan struct{}),
+	}
+	if t.now == nil {
+		t.now = time.Now
+	}
+	if m.timing != nil {
+		t.timing = *m.timing
+	}
+	if t.module, err = m.module(where.module); err != nil {
+		clear(pin)
+		return nil, err
+	}
+	opened := make(chan error, 1)
+	go t.keep(opened)
+	select {
+	case err := <-opened:
+		if err == nil {
+			return t, nil
+		}
+		select {
+		case <-t.done:
+		case <-ctx.Done():
+		}
+		return nil, err
+	case <-ctx.Done():
+		t.close() // the keeper ends when the device answers
+		return nil, ctx.Err()
+	}
+}
+
+// SignMessage implements signer.Signer. The signature's v is no claim: PKCS #11 knows none.
+func (t *Token) SignMessage(ctx context.Context, account common.Address, message []byte) (signer.Signature, error) {
+	digest := signer.MessageHash(message)
+	for again := false; ; again = true {
+		c, err := t.connection(ctx)
+		if err != nil {
+			return signer.Signature{}, err
+		}
+		key, list, err := c.key(ctx, account)
+		if err != nil {
+			return signer.Signature{}, err
+		}
+		if _, ok := list.handles[account]; !ok {
+			return signer.Signature{}, c.noKey(account, list)
+		}
+		var raw []byte
+		err = c.ask(ctx, func(s *session) (err error) {
+			raw, err = s.sign(key, digest)
+			return err
+		})
+		if errors.Is(err, errStaleKey) && !again {
+			// The key was deleted, or the handles were dealt anew.
+			if _, err := c.refresh(ctx, list); err != nil {
+				return signer.Signature{}, err
+			}
+			continue
+		}
+		if err != nil {
+			return signer.Signature{}, err
+		}
+		if len(raw) != 64 {
+			return signer.Signature{}, fmt.Errorf("%w %v: CKM_ECDSA gave %d bytes, want r || s of 64",
+				signer.ErrMismatch, account, len(raw))
+		}
+		sig := signer.Signature{64: 0xff}
+		copy(sig[:], raw)
+		return sig, nil
+	}
+}
+
+func (c *connection) noKey(account common.Address, list *keyList) error {
+	return fmt.Errorf("%w: %v: PKCS #11 token %q has no secp256k1 key of that CKA_ID or CKA_LABEL, nor a public key of "+
+		"that address (listed %s)", signer.ErrNoKey, account, c.info.Label, list.at.Format(time.TimeOnly))
+}
+
+// HasKey implements signer.Backend. It knows from the list of keys; for one that is not in it the token is asked again,
+// at most every 30 seconds.
+func (t *Token) HasKey(ctx context.Context, account common.Address) (bool, error) {
+	c, err := t.connection(ctx)
+	if err != nil {
+		return false, err
+	}
+	_, list, err := c.key(ctx, account)
+	if err != nil {
+		return false, err
+	}
+	_, has := list.handles[account]
+	return has, nil
+}
+
+// Check implements signer.Backend: it asks the token for its description, lists the keys anew, and fails if there are
+// none.
+func (t *Token) Check(ctx context.Context) (string, error) {
+	c, err := t.connection(ctx)
+	if err != nil {
+		return "", err
+	}
+	info := c.info
+	err = c.ask(ctx, func(s *session) (err error) {
+		if err := s.health(); err != nil {
+			return err
+		}
+		info, err = s.tokenInfo()
+		return err
+	})
+	if err != nil {
+		return "", err
+	}
+	list, err := c.refresh(ctx, c.keys())
+	if err != nil {
+		return "", err
+	}
+	if len(list.handles) == 0 {
+		if list.anonymous > 0 {
+			return "", fmt.Errorf("%w: PKCS #11 token %q has %d secp256k1 keys, but neither their CKA_ID nor their "+
+				"CKA_LABEL is an address, and they have no public keys there", signer.ErrUnusable, info.Label, list.anonymous)
+		}
+		return "", fmt.Errorf("%w: PKCS #11 token %q has no secp256k1 private key that fits the URI",
+			signer.ErrUnusable, info.Label)
+	}
+	var line strings.Builder
+	fmt.Fprintf(&line, "PKCS #11 token %q (%q %q, serial %q, firmware %d.%d): %d keys, sessions: %d", info.Label,
+		info.ManufacturerID, info.Model, info.SerialNumber, info.FirmwareVersion.Major, info.FirmwareVersion.Minor,
+		len(list.handles), c.granted)
+	if c.granted < t.where.sessions {
+		fmt.Fprintf(&line, " (the token grants no more; asked for %d)", t.where.sessions)
+	}
+	if list.anonymous > 0 {
+		fmt.Fprintf(&line, "; keys whose account cannot be told: %d", list.anonymous)
+	}
+	if list.twice > 0 {
+		fmt.Fprintf(&line, "; keys that repeat an account: %d", list.twice)
+	}
+	if t.exposed {
+		fmt.Fprintf(&line, "; everybody on this machine can read %s", t.where.pin.file)
+	}
+	return line.String(), nil
+}
+
+// Close implements signer.Backend. It waits for the calls under way, logs out, closes the sessions and, behind the last
+// token of a module, finalises it. A device that does not answer is left to the end of the process after ten seconds,
+// with an error.
+func (t *Token) Close() error {
+	t.close()
+	timer := time.NewTimer(t.timing.closing)
+	defer timer.Stop()
+	select {
+	case <-t.done:
+		return t.closeErr
+	case <-timer.C:
+		return errors.New("the PKCS #11 module does not return from a call; its sessions end with the process")
+	}
+}
+
+func (t *Token) close() { t.closeOnce.Do(func() { close(t.closing) }) }

@@ -1,0 +1,492 @@
+package pkcs11
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	p11 "github.com/miekg/pkcs11"
+
+	"github.com/purser-onboard/purser/signer"
+	"github.com/purser-onboard/purser/signer/signertest"
+)
+
+func TestConformance(t *testing.T) {
+	signertest.Run(t, func(t *testing.T, keys []*ecdsa.PrivateKey) signer.Backend {
+		return newBench(t, withKeys(t, keys...)).open()
+	})
+}
+
+// Whatever says that the PIN is not right, it is said once: not even another Open of the same process tries again.
+func TestPINIsNeverTriedTwice(t *testing.T) {
+	for _, code := range []p11.Error{
+		p11.CKR_PIN_INCORRECT, p11.CKR_PIN_LOCKED, p11.CKR_PIN_EXPIRED, p11.CKR_PIN_INVALID, p11.CKR_PIN_LEN_RANGE,
+		p11.CKR_USER_PIN_NOT_INITIALIZED, p11.CKR_USER_ANOTHER_ALREADY_LOGGED_IN, p11.CKR_ARGUMENTS_BAD,
+	} {
+		t.Run(code.Error(), func(t *testing.T) {
+			d := withKeys(t, keys(1)...)
+			d.before = func(function string, _ p11.SessionHandle) error {
+				if function == "C_Login" {
+					return code
+				}
+				return nil
+			}
+			b := newBench(t, d)
+			for range 3 {
+				_, err := b.try("token=purser", "")
+				if !errors.Is(err, signer.ErrUnusable) {
+					t.Fatalf("error %v, want ErrUnusable", err)
+				}
+				if strings.Contains(err.Error(), devicePIN) {
+					t.Errorf("error %q holds the PIN", err)
+				}
+				if !strings.Contains(err.Error(), "C_Login: CKR_") {
+					t.Errorf("error %q does not say what the token said", err)
+				}
+			}
+			if n := d.count("C_Login"); n != 1 {
+				t.Errorf("%d logins, want 1", n)
+			}
+			if d.up {
+				t.Error("the module was left initialised")
+			}
+		})
+	}
+}
+
+func TestPINAboutToLockIsNotTried(t *testing.T) {
+	for flag, text := range map[uint]string{
+		p11.CKF_USER_PIN_FINAL_TRY: "one more wrong PIN locks it", p11.CKF_USER_PIN_LOCKED: "has its PIN locked",
+	} {
+		d := withKeys(t, keys(1)...)
+		d.slots[7].info.Flags |= flag
+		_, err := newBench(t, d).try("token=purser", "")
+		if !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), text) {
+			t.Errorf("error %v, want ErrUnusable that says %q", err, text)
+		}
+		if n := d.count("C_Login"); n != 0 {
+			t.Errorf("%d logins, want none", n)
+		}
+	}
+}
+
+// A login that was accepted and yet left the session a public one finds no keys, and no error either.
+func TestLoginIsVerified(t *testing.T) {
+	d := withKeys(t, keys(1)...)
+	d.before = func(function string, _ p11.SessionHandle) error {
+		if function == "C_GetSessionInfo" {
+			d.change(func() { d.slots[7].user = false })
+		}
+		return nil
+	}
+	_, err := newBench(t, d).try("token=purser", "")
+	if !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), "not the logged-in user's") {
+		t.Errorf("error %v", err)
+	}
+}
+
+// A token that is pulled and put back: calls fail with a transient error meanwhile, never with a missing key, and find
+// it again with one more login.
+func TestTokenGoesAwayAndComesBack(t *testing.T) {
+	for name, silent := range map[string]bool{"says so": false, "finds nothing without a word": true} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := withKeys(t, keys(3)...)
+				d.slots[7].silent = silent
+				token := newBench(t, d).open()
+				if err := sign(t, token, signertest.Key(0)); err != nil {
+					t.Fatal(err)
+				}
+				d.change(func() { d.slots[7].absent = true })
+				for i := range 8 {
+					err := sign(t, token, signertest.Key(uint64(i%3)))
+					var away *AwayError
+					if !errors.As(err, &away) || errors.Is(err, signer.ErrUnusable) || errors.Is(err, signer.ErrNoKey) {
+						t.Fatalf("call %d while it is away: %v", i, err)
+					}
+					if away.Token != "purser" {
+						t.Errorf("the error names token %q", away.Token)
+					}
+					time.Sleep(10 * time.Second)
+				}
+				if _, err := token.HasKey(t.Context(), addressOf(0)); err == nil {
+					t.Error("HasKey answers while the token is away")
+				}
+				if _, err := token.Check(t.Context()); err == nil {
+					t.Error("Check is content while the token is away")
+				}
+				d.change(func() { d.slots[7].absent = false })
+				time.Sleep(15 * time.Second) // the longest pause between two attempts
+				synctest.Wait()
+				for i := range 3 {
+					if err := sign(t, token, signertest.Key(uint64(i))); err != nil {
+						t.Errorf("after it is back: %v", err)
+					}
+				}
+				if n := d.count("C_Login"); n != 2 {
+					t.Errorf("%d logins, want 2", n)
+				}
+				if n := d.count("C_Initialize"); n > 16 {
+					t.Errorf("the module was initialised %d times in 95 s", n)
+				}
+				if err := token.Close(); err != nil || d.up || len(d.sessions) > 0 {
+					t.Errorf("Close: %v; initialised %v, %d sessions", err, d.up, len(d.sessions))
+				}
+			})
+		})
+	}
+}
+
+// A missing key makes us look for it; a token that is gone then must not turn into rows without keys.
+func TestAwayTokenIsNoMissingKey(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := withKeys(t, keys(2)...)
+		d.slots[7].silent = true
+		token := newBench(t, d).open()
+		d.change(func() { d.slots[7].absent = true })
+		time.Sleep(time.Minute)
+		err := sign(t, token, signertest.Key(99))
+		var away *AwayError
+		if !errors.As(err, &away) || errors.Is(err, signer.ErrNoKey) {
+			t.Errorf("error %v, want an AwayError", err)
+		}
+	})
+}
+
+func TestTokenAwayForGood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := withKeys(t, keys(1)...)
+		token := newBench(t, d).open()
+		d.change(func() { d.slots[7].absent = true })
+		begun := time.Now()
+		for {
+			err := sign(t, token, signertest.Key(0))
+			if errors.Is(err, signer.ErrUnusable) {
+				var away *AwayError
+				if !errors.As(err, &away) || !away.Given || !strings.Contains(err.Error(), "has been away since") {
+					t.Errorf("error %v", err)
+				}
+				break
+			}
+			if time.Since(begun) > time.Hour {
+				t.Fatalf("still %v after an hour", err)
+			}
+			time.Sleep(time.Second)
+		}
+		if waited := time.Since(begun); waited < 5*time.Minute || waited > 6*time.Minute {
+			t.Errorf("given up after %v, want 5m", waited)
+		}
+		time.Sleep(time.Hour)
+		attempts := d.count("C_Initialize")
+		d.change(func() { d.slots[7].absent = false })
+		time.Sleep(time.Hour)
+		if n := d.count("C_Initialize"); n != attempts {
+			t.Errorf("%d more attempts after it was given up", n-attempts)
+		}
+		if err := sign(t, token, signertest.Key(0)); !errors.Is(err, signer.ErrUnusable) {
+			t.Errorf("error %v, want it to stay ErrUnusable", err)
+		}
+		if err := token.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// The PIN was changed while the token was away.
+func TestLoginRefusedOnReturn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := withKeys(t, keys(1)...)
+		token := newBench(t, d).open()
+		d.change(func() { d.slots[7].absent, d.slots[7].pin = true, "another" })
+		if err := sign(t, token, signertest.Key(0)); errors.Is(err, signer.ErrUnusable) {
+			t.Fatal(err)
+		}
+		d.change(func() { d.slots[7].absent = false })
+		time.Sleep(time.Hour)
+		if err := sign(t, token, signertest.Key(0)); !errors.Is(err, signer.ErrUnusable) ||
+			!strings.Contains(err.Error(), "refuses the PIN") {
+			t.Errorf("error %v", err)
+		}
+		if n := d.count("C_Login"); n != 2 {
+			t.Errorf("%d logins, want 2: the good one and the refused one", n)
+		}
+	})
+}
+
+// A login that fails without saying why is repeated twice and no more.
+func TestUnclearLoginIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := withKeys(t, keys(1)...)
+		token := newBench(t, d).open()
+		d.set(func(function string, _ p11.SessionHandle) error {
+			switch function {
+			case "C_Sign":
+				return p11.Error(p11.CKR_DEVICE_REMOVED)
+			case "C_Login":
+				return p11.Error(p11.CKR_GENERAL_ERROR)
+			}
+			return nil
+		})
+		_ = sign(t, token, signertest.Key(0))
+		time.Sleep(time.Hour)
+		if err := sign(t, token, signertest.Key(0)); !errors.Is(err, signer.ErrUnusable) {
+			t.Errorf("error %v, want ErrUnusable", err)
+		}
+		if n := d.count("C_Login"); n != 1+mostUnclear {
+			t.Errorf("%d logins, want %d", n, 1+mostUnclear)
+		}
+	})
+}
+
+// A call that the device does not answer holds its session and nobody else; Close does not wait for it for ever.
+func TestStuckCall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := withKeys(t, keys(1)...)
+		token := newBench(t, d).open()
+		stuck := make(chan struct{})
+		var first atomic.Bool
+		d.set(func(function string, _ p11.SessionHandle) error {
+			if function == "C_Sign" && first.CompareAndSwap(false, true) {
+				<-stuck
+			}
+			return nil
+		})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if _, err := token.SignMessage(ctx, addressOf(0), nil); !errors.Is(err, context.DeadlineExceeded) {
+			t.Fatalf("error %v, want the context's", err)
+		}
+		for range 20 {
+			if err := sign(t, token, signertest.Key(0)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		begun := time.Now()
+		if err := token.Close(); err == nil || time.Since(begun) != 10*time.Second {
+			t.Errorf("Close of a stuck token: %v after %v, want an error after 10s", err, time.Since(begun))
+		}
+		if !d.up {
+			t.Error("the module was finalised during a call")
+		}
+		close(stuck)
+		if err := token.Close(); err != nil || d.up || len(d.sessions) > 0 {
+			t.Errorf("Close: %v; initialised %v, %d sessions", err, d.up, len(d.sessions))
+		}
+		if _, err := token.SignMessage(t.Context(), addressOf(0), nil); !errors.Is(err, signer.ErrUnusable) {
+			t.Errorf("signing after Close: %v", err)
+		}
+	})
+}
+
+// A token that is gone while calls to it are stuck: the keeper can do nothing but wait for them, and the verdict comes
+// all the same.
+func TestStuckDeviceIsGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := withKeys(t, keys(1)...)
+		token := newBench(t, d).open()
+		stuck := make(chan struct{})
+		var n atomic.Int32
+		d.set(func(function string, _ p11.SessionHandle) error {
+			if function != "C_Sign" {
+				return nil
+			}
+			if n.Add(1) == 4 { // three of four sessions are stuck by then
+				return p11.Error(p11.CKR_DEVICE_REMOVED)
+			}
+			<-stuck
+			return nil
+		})
+		var all sync.WaitGroup
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		for range 8 {
+			all.Go(func() { _, _ = token.SignMessage(ctx, addressOf(0), nil) })
+		}
+		all.Wait()
+		if err := sign(t, token, signertest.Key(0)); err == nil || errors.Is(err, signer.ErrUnusable) {
+			t.Errorf("error %v, want a transient one", err)
+		}
+		time.Sleep(5 * time.Minute)
+		if err := sign(t, token, signertest.Key(0)); !errors.Is(err, signer.ErrUnusable) {
+			t.Errorf("error %v, want ErrUnusable", err)
+		}
+		close(stuck)
+		synctest.Wait()
+	})
+}
+
+func TestOpenOfStuckDevice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := withKeys(t, keys(1)...)
+		stuck := make(chan struct{})
+		d.before = func(function string, _ p11.SessionHandle) error {
+			if function == "C_Login" {
+				<-stuck
+			}
+			return nil
+		}
+		b := newBench(t, d)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		env := signer.Environment{Getenv: func(string) string { return devicePIN }}
+		_, err := b.modules.Open(ctx, "pkcs11:?module-path="+b.path, env)
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("error %v, want the context's", err)
+		}
+		close(stuck)
+		synctest.Wait()
+		if d.up || len(d.sessions) > 0 {
+			t.Error("what the abandoned Open opened is still open")
+		}
+	})
+}
+
+// The device fails the test when a session has two users or is finalised during a call; here it is given every chance.
+func TestOneOwnerPerSession(t *testing.T) {
+	d := withKeys(t, keys(4)...)
+	b := newBench(t, d)
+	b.modules.timing = &shortly
+	token := b.open()
+	var n atomic.Int64
+	d.set(func(function string, _ p11.SessionHandle) error {
+		if function != "C_Sign" && function != "C_SignInit" {
+			return nil
+		}
+		switch n.Add(1) % 97 {
+		case 13:
+			return p11.Error(p11.CKR_DEVICE_REMOVED)
+		case 29:
+			return p11.Error(p11.CKR_GENERAL_ERROR)
+		case 43:
+			return p11.Error(p11.CKR_SESSION_HANDLE_INVALID)
+		}
+		return nil
+	})
+	var all sync.WaitGroup
+	var signed atomic.Int64
+	for g := range 16 {
+		all.Go(func() {
+			for i := range 200 {
+				ctx, cancel := context.WithCancel(t.Context())
+				if (g+i)%7 == 0 {
+					cancel() // sometimes before, sometimes, see below, in the middle
+				}
+				if (g+i)%11 == 0 {
+					all.Go(cancel)
+				}
+				key := signertest.Key(uint64((g + i) % 4))
+				_, err := signer.Verified(token).SignMessage(ctx, signertest.Address(key), fmt.Append(nil, i))
+				cancel()
+				switch {
+				case err == nil:
+					signed.Add(1)
+				case errors.Is(err, signer.ErrNoKey), errors.Is(err, signer.ErrMismatch), errors.Is(err, signer.ErrUnusable),
+					errors.Is(err, signer.ErrDeclined):
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	if signed.Load() == 0 {
+		t.Error("nothing was signed")
+	}
+	if err := token.Close(); err != nil || d.up {
+		t.Errorf("Close: %v", err)
+	}
+}
+
+func TestErrorsOfSigning(t *testing.T) {
+	for _, c := range []struct {
+		code p11.Error
+		want error
+	}{
+		{p11.CKR_FUNCTION_REJECTED, signer.ErrDeclined},
+		{p11.CKR_KEY_FUNCTION_NOT_PERMITTED, signer.ErrDeclined},
+		{p11.CKR_MECHANISM_INVALID, signer.ErrUnusable},
+		{p11.CKR_CURVE_NOT_SUPPORTED, signer.ErrUnusable},
+		{p11.CKR_PIN_EXPIRED, signer.ErrUnusable},
+		{p11.CKR_USER_NOT_LOGGED_IN, signer.ErrDeclined}, // although logged in: the key wants the PIN every time
+		{p11.CKR_DEVICE_ERROR, nil},
+		{p11.CKR_FUNCTION_FAILED, nil},
+		{0x80000042, nil},
+	} {
+		d := withKeys(t, keys(1)...)
+		token := newBench(t, d).open()
+		for _, function := range []string{"C_SignInit", "C_Sign"} {
+			var failed atomic.Bool
+			d.set(func(f string, _ p11.SessionHandle) error {
+				if f == function && failed.CompareAndSwap(false, true) {
+					return c.code
+				}
+				return nil
+			})
+			err := sign(t, token, signertest.Key(0))
+			for _, sentinel := range []error{signer.ErrDeclined, signer.ErrUnusable, signer.ErrNoKey, signer.ErrMismatch} {
+				if errors.Is(err, sentinel) != errors.Is(c.want, sentinel) {
+					t.Errorf("%v from %s: error %v", c.code, function, err)
+				}
+			}
+			if err == nil {
+				t.Errorf("%v from %s: no error", c.code, function)
+			}
+			// An operation that was left open does no harm to those after it.
+			for range 8 {
+				if err := sign(t, token, signertest.Key(0)); err != nil {
+					t.Errorf("after %v from %s: %v", c.code, function, err)
+				}
+			}
+		}
+		if n := d.count("C_Initialize"); n != 1 {
+			t.Errorf("%v: the module was initialised %d times", c.code, n)
+		}
+	}
+}
+
+// Errors that say nothing, one after the other, from a token that seems well: the module is started anew.
+func TestVagueErrorsInARow(t *testing.T) {
+	d := withKeys(t, keys(1)...)
+	b := newBench(t, d)
+	b.modules.timing = &shortly
+	token := b.open()
+	d.set(func(function string, _ p11.SessionHandle) error {
+		if function == "C_Sign" && d.count("C_Initialize") == 1 {
+			return p11.Error(p11.CKR_DEVICE_ERROR)
+		}
+		return nil
+	})
+	for range mostVague {
+		if err := sign(t, token, signertest.Key(0)); err == nil || errors.Is(err, signer.ErrUnusable) {
+			t.Fatalf("error %v, want a transient one", err)
+		}
+	}
+	for sign(t, token, signertest.Key(0)) != nil { // until the keeper has it back
+	}
+	if n := d.count("C_Initialize"); n != 2 {
+		t.Errorf("the module was initialised %d times, want 2", n)
+	}
+}
+
+func TestWrongLength(t *testing.T) {
+	d := withKeys(t, keys(1)...)
+	b := newBench(t, d)
+	b.modules.load = func(string) cryptoki { return der{d} }
+	if err := sign(t, b.open(), signertest.Key(0)); !errors.Is(err, signer.ErrMismatch) {
+		t.Errorf("error %v, want ErrMismatch", err)
+	}
+}
+
+// der is a device that gives DER.
+type der struct{ *device }
+
+func (d der) Sign(handle p11.SessionHandle, digest []byte) ([]byte, error) {
+	sig, err := d.device.Sign(handle, digest)
+	return append(sig, 1, 2, 3, 4, 5, 6), err
+}
