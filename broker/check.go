@@ -15,12 +15,29 @@ import (
 // does, the error joins a *UnreachableError for each. A topic that is not there is a *MissingTopicError. No topic is
 // created, whatever the broker's auto.create.topics.enable says.
 func (c *Cluster) Check(ctx context.Context, topics ...string) (map[string]int, error) {
+	partitions, broker, err := c.inventory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	found := make(map[string]int, len(topics))
+	for _, topic := range topics {
+		n := partitions[topic]
+		if n == 0 {
+			return nil, &MissingTopicError{Topic: topic, Broker: broker}
+		}
+		found[topic] = n
+	}
+	return found, nil
+}
+
+// inventory returns the number of partitions of every topic we may see, and the broker that said so.
+func (c *Cluster) inventory(ctx context.Context) (partitions map[string]int, from string, err error) {
 	var failures []error
 	for _, broker := range c.brokers {
 		partitions, err := c.look(ctx, broker)
 		if err != nil {
 			if ctx.Err() != nil {
-				return nil, ctx.Err()
+				return nil, "", ctx.Err()
 			}
 			failures = append(failures, &UnreachableError{Broker: broker, Err: err})
 			continue
@@ -28,17 +45,9 @@ func (c *Cluster) Check(ctx context.Context, topics ...string) (map[string]int, 
 		for _, err := range failures {
 			c.log.Warn("a broker cannot be reached; another one answers", "error", err)
 		}
-		found := make(map[string]int, len(topics))
-		for _, topic := range topics {
-			n := partitions[topic]
-			if n == 0 {
-				return nil, &MissingTopicError{Topic: topic, Broker: broker}
-			}
-			found[topic] = n
-		}
-		return found, nil
+		return partitions, broker, nil
 	}
-	return nil, errors.Join(failures...)
+	return nil, "", errors.Join(failures...)
 }
 
 // look asks one broker for all topics. It uses a Dialer because the Transport hides the reason of a failed login behind
@@ -196,6 +205,7 @@ func (c *Cluster) Lag(ctx context.Context, topic, group string) ([]PartitionLag,
 		return err
 	})
 	if err != nil {
+		err = denied(err, fmt.Sprintf("see the offsets of group %q", group), fmt.Sprintf("Read on group %q", group))
 		return nil, fmt.Errorf("committed offsets of group %q: %w", group, err)
 	}
 	lags := make([]PartitionLag, 0, n)

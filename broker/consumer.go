@@ -265,6 +265,8 @@ func (c *Consumer) whileJoining(err error) error {
 	if retriable(err) {
 		return fmt.Errorf("%w (%s) while joining group %q: %w", ErrBrokerLost, c.cluster.Brokers(), c.o.Group, err)
 	}
+	err = denied(err, fmt.Sprintf("join group %q for topic %q", c.o.Group, c.o.Topic),
+		fmt.Sprintf("Read on group %q and topic %q", c.o.Group, c.o.Topic))
 	return fmt.Errorf("joining group %q: %w", c.o.Group, err)
 }
 

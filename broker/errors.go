@@ -6,7 +6,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
+	"syscall"
 
 	"github.com/segmentio/kafka-go"
 )
@@ -52,8 +54,75 @@ type UnreachableError struct {
 	Err    error
 }
 
-func (e *UnreachableError) Error() string { return fmt.Sprintf("broker %s: %v", e.Broker, e.Err) }
+func (e *UnreachableError) Error() string {
+	if hangsUp(e.Err) {
+		return fmt.Sprintf("broker %s hung up without a word (%v): does it want TLS on this port, a login, or neither?",
+			e.Broker, e.Err)
+	}
+	return fmt.Sprintf("broker %s: %v", e.Broker, e.Err)
+}
 func (e *UnreachableError) Unwrap() error { return e.Err }
+
+// hangsUp reports a connection that was made and then closed. A broker does so with what it does not understand: TLS
+// where it speaks plain text or the reverse, and requests from somebody who has not logged in.
+func hangsUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
+}
+
+// Refused reports whether an error of Connect or Check means that a broker answered but does not take us as we are: the
+// login failed, or one side does not accept the other's certificate. Trying again does not help.
+func Refused(err error) bool {
+	var unreachable *UnreachableError
+	if !errors.As(err, &unreachable) {
+		return false
+	}
+	var code kafka.Error
+	if errors.As(err, &code) {
+		return code == kafka.SASLAuthenticationFailed || code == kafka.UnsupportedSASLMechanism ||
+			code == kafka.IllegalSASLState
+	}
+	return !retriable(err)
+}
+
+// DeniedError says what the broker's access control does not allow us, and which permission is missing.
+type DeniedError struct {
+	Action string // "write to topic \"x\""
+	Needs  string // "Write on topic \"x\""
+	Err    error
+}
+
+func (e *DeniedError) Error() string {
+	return fmt.Sprintf("the broker does not allow this user to %s: it needs the permission %s (%v)", e.Action, e.Needs, e.Err)
+}
+
+func (e *DeniedError) Unwrap() error { return e.Err }
+
+// denied turns the broker's bare "not authorized" into a *DeniedError and leaves other errors as they are.
+func denied(err error, action, needs string) error {
+	if errors.Is(err, kafka.TopicAuthorizationFailed) || errors.Is(err, kafka.GroupAuthorizationFailed) ||
+		errors.Is(err, kafka.ClusterAuthorizationFailed) {
+		return &DeniedError{Action: action, Needs: needs, Err: err}
+	}
+	return err
+}
+
+// TopicError says why a topic could not be created.
+type TopicError struct {
+	Topic       string
+	Partitions  int
+	Replication int // 0: the broker's default was asked for
+	Err         error
+}
+
+func (e *TopicError) Error() string {
+	copies := "the broker's default number of copies"
+	if e.Replication > 0 {
+		copies = fmt.Sprintf("%d copies", e.Replication)
+	}
+	return fmt.Sprintf("topic %q with %d partitions and %s cannot be created: %v", e.Topic, e.Partitions, copies, e.Err)
+}
+
+func (e *TopicError) Unwrap() error { return e.Err }
 
 // MissingTopicError says that a topic does not exist, or that we are not allowed to see it: the two look the same.
 type MissingTopicError struct {

@@ -63,8 +63,8 @@ func NewProducer(c *Cluster, o ProducerOptions) *Producer {
 // must not be changed before it returns.
 //
 // Retriable failures are tried again, in order, for at most ProducerOptions.Timeout; a broker that stayed away is
-// ErrBrokerLost. Others are *MissingTopicError, *TooLargeError, *StorageError (embedded broker), a kafka.Error, or
-// ctx's. After an error any part of the messages may have been written, some of them twice.
+// ErrBrokerLost. Others are *MissingTopicError, *TooLargeError, *DeniedError, *StorageError (embedded broker), a
+// kafka.Error, or ctx's. After an error any part of the messages may have been written, some of them twice.
 func (p *Producer) Publish(ctx context.Context, topic string, messages []pipeline.Message) error {
 	if len(messages) == 0 {
 		return nil
@@ -98,6 +98,7 @@ func (p *Producer) named(ctx context.Context, topic string, err error) error {
 	if retriable(err) && !answered(err) {
 		return fmt.Errorf("%w (%s) while publishing to %q: %w", ErrBrokerLost, p.cluster.Brokers(), topic, err)
 	}
+	err = denied(err, fmt.Sprintf("write to topic %q", topic), fmt.Sprintf("Write on topic %q", topic))
 	return fmt.Errorf("publishing to %q: %w", topic, err)
 }
 

@@ -93,7 +93,9 @@ func (r *reader) mend(ctx context.Context, err error) error {
 		return r.relocate(ctx)
 	}
 	if !retriable(err) && !isUnknown(err) {
-		return fmt.Errorf("reading %s/%d: %w", c.o.Topic, r.partition, c.cluster.explain(err))
+		err = denied(c.cluster.explain(err), fmt.Sprintf("read topic %q", c.o.Topic),
+			fmt.Sprintf("Read on topic %q", c.o.Topic))
+		return fmt.Errorf("reading %s/%d: %w", c.o.Topic, r.partition, err)
 	}
 	if r.lost == nil {
 		r.lost = time.After(c.o.LostAfter)

@@ -3,7 +3,6 @@ package config
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -84,8 +83,8 @@ func (k Kafka) checkLogin() error {
 		{"--kafka-password-file", k.PasswordFile, "plain or scram-sha-…", mechanism != "" && !bearer},
 		{"--kafka-token-file", k.TokenFile, "oauthbearer", bearer},
 	} {
-		if s.value != "" && !s.wanted {
-			return &Error{s.name, s.value, fmt.Sprintf("is for --kafka-sasl %s, but that is %q", s.with, k.SASL)}
+		if s.value != "" && !s.wanted { // the value is not shown: somebody may have put the secret itself there
+			return &Error{Setting: s.name, Problem: fmt.Sprintf("is for --kafka-sasl %s, but that is %q", s.with, k.SASL)}
 		}
 	}
 	switch {
@@ -139,6 +138,10 @@ func (k Kafka) Password(getenv func(string) string) (string, error) {
 	if m := k.Mechanism(); m == "" || m == "OAUTHBEARER" {
 		return "", nil
 	}
+	if getenv("KAFKA_PASSWORD") != "" && getenv("KAFKA_PASSWORD_FILE") != "" {
+		return "", &Error{Setting: "--kafka-password-file",
+			Problem: "$KAFKA_PASSWORD and $KAFKA_PASSWORD_FILE are both set: which one?"}
+	}
 	if k.PasswordFile == "" {
 		if password := getenv("KAFKA_PASSWORD"); password != "" {
 			return password, nil
@@ -146,11 +149,12 @@ func (k Kafka) Password(getenv func(string) string) (string, error) {
 		return "", &Error{Setting: "--kafka-password-file", Problem: "is missing (or $KAFKA_PASSWORD, the password itself)"}
 	}
 	raw, err := os.ReadFile(k.PasswordFile)
-	if err == nil && strings.TrimRight(string(raw), "\r\n") == "" {
-		err = errors.New("the file is empty")
-	}
 	if err != nil {
-		return "", &Error{"--kafka-password-file", k.PasswordFile, reason(err)}
+		return "", &Error{Setting: "--kafka-password-file", Problem: "the file cannot be read: " + reason(err)}
 	}
-	return strings.TrimRight(string(raw), "\r\n"), nil
+	password := strings.TrimRight(string(raw), "\r\n")
+	if password == "" {
+		return "", &Error{Setting: "--kafka-password-file", Problem: "the file is empty"}
+	}
+	return password, nil
 }

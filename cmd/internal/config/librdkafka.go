@@ -69,7 +69,7 @@ func (f *file) translate() error {
 // rename takes a setting for one of ours. The key keeps its line and name for messages.
 func (f *file) rename(key *yaml.Node, ours string, value *yaml.Node) error {
 	if earlier, ok := f.keys[ours]; ok {
-		return fmt.Errorf("%s:%d: %s says the same as %s in line %d: give one of them",
+		return fmt.Errorf("%s:%d: %s and %s in line %d set the same thing: give one of them",
 			f.name, key.Line, key.Value, earlier.Value, earlier.Line)
 	}
 	delete(f.keys, key.Value)

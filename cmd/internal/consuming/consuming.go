@@ -85,7 +85,8 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	if err := q.CheckTopics(gentle, c.Topic, c.DeadLetterTopic); err != nil {
 		return err
 	}
-	consumer, err := q.Consumer(c, drain)
+	var part *share
+	consumer, err := q.Consumer(c, drain, func(partitions []int, of int) { part.assigned(partitions, of) })
 	if err != nil {
 		return console.Coded(console.ExitUsage, err)
 	}
@@ -125,7 +126,8 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	defer stopPace()
 	runner.Start(hard)
 	progress := console.StartProgress(s.Stderr, c.Progress, func() string { return progressLine(runner.Tally()) })
-	err = consumer.Run(taking, runner)
+	part = newShare(runner, p.pace, c.Rate, log)
+	err = consumer.Run(taking, part)
 	progress.Stop()
 	runner.Close()
 	tally, stats = runner.Tally(), p.client.Stats()

@@ -82,7 +82,7 @@ func login(k config.Kafka) (sasl broker.Mechanism, err error) {
 	var token *broker.TokenError
 	switch {
 	case errors.As(err, &token):
-		return nil, &config.Error{Setting: "--kafka-token-file", Value: token.File, Problem: token.Err.Error()}
+		return nil, &config.Error{Setting: "--kafka-token-file", Problem: "the file " + token.Err.Error()}
 	case err != nil:
 		return nil, &config.Error{Setting: "--kafka-sasl", Value: k.SASL, Problem: err.Error()}
 	}
@@ -119,10 +119,14 @@ func (q *Queue) Publisher() pipeline.Publisher {
 	return broker.NewProducer(q.cluster, broker.ProducerOptions{Logger: q.log})
 }
 
-// Consumer returns the consumer of the work topic.
-func (q *Queue) Consumer(c *config.Consumer, drain bool) (*broker.Consumer, error) {
+// Consumer returns the consumer of the work topic. assigned is told which partitions fell to it, and of how many; it
+// must not block.
+func (q *Queue) Consumer(
+	c *config.Consumer, drain bool, assigned func(partitions []int, of int),
+) (*broker.Consumer, error) {
 	return broker.NewConsumer(q.cluster, broker.ConsumerOptions{
-		Topic: c.Topic, Group: c.Group, Drain: drain, MaxOutstanding: c.MaxOutstanding, Logger: q.log,
+		Topic: c.Topic, Group: c.Group, Drain: drain, MaxOutstanding: c.MaxOutstanding, OnAssigned: assigned,
+		Logger: q.log,
 	})
 }
 

@@ -1,0 +1,402 @@
+//go:build kafka
+
+// Package kafkatest runs Apache Kafka itself for tests: KRaft brokers as child processes, on random ports of loopback,
+// in a temporary directory, ended with the test. .ci/kafka fetches the jars and says in variables where they are.
+//
+// Each broker has a listener for every way of talking to it: plain text, SASL (PLAIN, SCRAM, OAUTHBEARER) in plain text
+// and over TLS, TLS, and TLS that wants a client certificate. Access control is on; whoever does not log in is a
+// superuser, so that tests which are not about permissions need none.
+package kafkatest
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// Version is a version of Apache Kafka: the name of the variable that says where its jars are.
+type Version string
+
+// The versions that .ci/kafka fetches.
+const (
+	V4  Version = "PURSER_TEST_KAFKA_4"
+	V39 Version = "PURSER_TEST_KAFKA_3_9"
+)
+
+// The users that log in by PLAIN and SCRAM, all with Password. Whoever they are, they may do nothing until they are
+// granted something.
+const (
+	User     = "purser"
+	Stranger = "stranger"
+	Password = `pass "word" ü`
+)
+
+// startupLimit is how long a broker may take to start on a machine with much else to do.
+const startupLimit = 2 * time.Minute
+
+// Cluster is a running cluster.
+type Cluster struct {
+	Authority *Authority // signed the brokers' certificates, and signs clients'
+	Tokens    *Issuer    // signs what OAUTHBEARER accepts
+
+	version Version
+	jars    string
+	dir     string
+	id      string
+	nodes   []*node
+}
+
+// node is one broker, which is a controller, too.
+type node struct {
+	cluster *Cluster
+	id      int
+	ports   map[string]int // by listener
+	dir     string
+
+	mu      sync.Mutex
+	process *process // nil: not running
+}
+
+// listeners in the order of their ports, with the protocol each speaks.
+func listeners() [][2]string {
+	return [][2]string{
+		{"CONTROLLER", "PLAINTEXT"}, {"OPEN", "PLAINTEXT"}, {"LOGIN", "SASL_PLAINTEXT"}, {"SECURE", "SSL"},
+		{"MUTUAL", "SSL"}, {"BOTH", "SASL_SSL"},
+	}
+}
+
+// Start runs a cluster of so many brokers until the test ends. It fails the test, and never skips it, when Java or the
+// jars are missing or a broker does not start.
+func Start(t testing.TB, version Version, brokers int) *Cluster {
+	t.Helper()
+	jars := os.Getenv(string(version))
+	if jars == "" {
+		t.Fatalf("$%s does not say where the jars of Apache Kafka are: run the tests by .ci/kafka", version)
+	}
+	if _, err := os.Stat(jars); err != nil {
+		t.Fatalf("$%s: %v: run the tests by .ci/kafka", version, err)
+	}
+	c := &Cluster{version: version, jars: jars, dir: t.TempDir(), id: "MkU3OEVBNTcwNTJENDM2Qk"}
+	c.Authority = newAuthority(t, c.dir)
+	c.Tokens = newIssuer(t, c.dir)
+	for i := range brokers {
+		c.nodes = append(c.nodes, newNode(t, c, i+1))
+	}
+	var starting sync.WaitGroup
+	errs := make([]error, len(c.nodes))
+	for i, n := range c.nodes {
+		if err := os.WriteFile(n.file("server.properties"), []byte(n.properties()), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		starting.Go(func() {
+			if errs[i] = n.format(); errs[i] == nil {
+				errs[i] = n.start()
+			}
+		})
+	}
+	t.Cleanup(func() {
+		for _, n := range c.nodes {
+			n.kill(syscall.SIGKILL)
+			if t.Failed() {
+				n.showLog(t)
+			}
+		}
+	})
+	starting.Wait()
+	for _, err := range errs {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return c
+}
+
+func newNode(t testing.TB, c *Cluster, id int) *node {
+	t.Helper()
+	n := &node{cluster: c, id: id, ports: map[string]int{}, dir: filepath.Join(c.dir, fmt.Sprint(id))}
+	if err := os.Mkdir(n.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	var held []net.Listener // until all are drawn, so that they differ
+	for _, l := range listeners() {
+		socket, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		held = append(held, socket)
+		n.ports[l[0]] = socket.Addr().(*net.TCPAddr).Port
+	}
+	for _, socket := range held {
+		socket.Close()
+	}
+	return n
+}
+
+func (n *node) file(name string) string { return filepath.Join(n.dir, name) }
+
+// addresses of one listener of all brokers.
+func (c *Cluster) addresses(listener string) []string {
+	var all []string
+	for _, n := range c.nodes {
+		all = append(all, fmt.Sprintf("127.0.0.1:%d", n.ports[listener]))
+	}
+	return all
+}
+
+// Addrs are the brokers in plain text and without a login: the superuser's way.
+func (c *Cluster) Addrs() []string { return c.addresses("OPEN") }
+
+// SASL are the brokers in plain text and with a login.
+func (c *Cluster) SASL() []string { return c.addresses("LOGIN") }
+
+// TLS are the brokers over TLS, without a login.
+func (c *Cluster) TLS() []string { return c.addresses("SECURE") }
+
+// MutualTLS are the brokers over TLS with a client certificate. The user is "CN=…", the certificate's subject.
+func (c *Cluster) MutualTLS() []string { return c.addresses("MUTUAL") }
+
+// SASLOverTLS are the brokers over TLS and with a login.
+func (c *Cluster) SASLOverTLS() []string { return c.addresses("BOTH") }
+
+// Kill ends a broker, counted from 1, as a crash does.
+func (c *Cluster) Kill(id int) { c.nodes[id-1].kill(syscall.SIGKILL) }
+
+// Stop ends a broker, counted from 1, in order: it hands its partitions over first.
+func (c *Cluster) Stop(id int) { c.nodes[id-1].kill(syscall.SIGTERM) }
+
+// Restart starts a broker that was ended, on the ports and the data it had, and returns when it is up.
+func (c *Cluster) Restart(t testing.TB, id int) {
+	t.Helper()
+	if err := c.nodes[id-1].start(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// properties is the broker's configuration. What differs from the defaults either makes it small and quick or is what
+// tests are about; auto.create.topics.enable stays on, as it is by default.
+func (n *node) properties() string {
+	c := n.cluster
+	var bound, advertised, protocols, voters []string
+	for _, l := range listeners() {
+		at := fmt.Sprintf("%s://127.0.0.1:%d", l[0], n.ports[l[0]])
+		bound = append(bound, at)
+		if l[0] != "CONTROLLER" {
+			advertised = append(advertised, at)
+		}
+		protocols = append(protocols, l[0]+":"+l[1])
+	}
+	for _, v := range c.nodes {
+		voters = append(voters, fmt.Sprintf("%d@127.0.0.1:%d", v.id, v.ports["CONTROLLER"]))
+	}
+	replication := min(len(c.nodes), 3)
+	plain := fmt.Sprintf(`org.apache.kafka.common.security.plain.PlainLoginModule required user_%s=%q user_%s=%q;`,
+		User, Password, Stranger, Password)
+	const scram = "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+	const bearer = "org.apache.kafka.common.security.oauthbearer.OAuthBearer"
+	lines := []string{
+		"process.roles=broker,controller",
+		fmt.Sprintf("node.id=%d", n.id),
+		"controller.quorum.voters=" + strings.Join(voters, ","),
+		"controller.listener.names=CONTROLLER",
+		"listeners=" + strings.Join(bound, ","),
+		"advertised.listeners=" + strings.Join(advertised, ","),
+		"listener.security.protocol.map=" + strings.Join(protocols, ","),
+		"inter.broker.listener.name=OPEN",
+		"log.dirs=" + n.file("data"),
+		"num.network.threads=2",
+		"num.io.threads=2",
+		"background.threads=2",
+		"num.partitions=1",
+		fmt.Sprintf("default.replication.factor=%d", replication),
+		fmt.Sprintf("offsets.topic.replication.factor=%d", replication),
+		fmt.Sprintf("transaction.state.log.replication.factor=%d", replication),
+		"transaction.state.log.min.isr=1",
+		"offsets.topic.num.partitions=3",
+		"transaction.state.log.num.partitions=3",
+		"group.initial.rebalance.delay.ms=0",
+		"group.min.session.timeout.ms=1000",
+		"broker.session.timeout.ms=3000",
+		"broker.heartbeat.interval.ms=500",
+		"replica.lag.time.max.ms=3000",
+		"controlled.shutdown.enable=true",
+		"log.cleaner.backoff.ms=100",
+		"log.cleaner.dedupe.buffer.size=4194304",
+		"file.delete.delay.ms=0",
+		"log.initial.task.delay.ms=1000",
+		"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+		"super.users=User:ANONYMOUS",
+		"ssl.keystore.type=PEM",
+		"ssl.keystore.location=" + c.Authority.server,
+		"ssl.truststore.type=PEM",
+		"ssl.truststore.location=" + c.Authority.CA,
+		"listener.name.mutual.ssl.client.auth=required",
+	}
+	for _, name := range []string{"login", "both"} {
+		prefix := "listener.name." + name + "."
+		lines = append(lines,
+			prefix+"sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER",
+			prefix+"plain.sasl.jaas.config="+escape(plain),
+			prefix+"scram-sha-256.sasl.jaas.config="+scram,
+			prefix+"scram-sha-512.sasl.jaas.config="+scram,
+			prefix+"oauthbearer.sasl.jaas.config="+bearer+"LoginModule required;",
+			prefix+"oauthbearer.sasl.server.callback.handler.class="+bearer+"ValidatorCallbackHandler",
+			prefix+"oauthbearer.sasl.oauthbearer.jwks.endpoint.url="+c.Tokens.url,
+			prefix+"oauthbearer.sasl.oauthbearer.expected.audience="+audience,
+		)
+	}
+	return strings.Join(lines, "\n") + "\n"
+}
+
+// escape writes text as a Java properties file has it: in Latin 1, and a backslash is an escape.
+func escape(s string) string {
+	var b strings.Builder
+	for _, r := range strings.ReplaceAll(s, `\`, `\\`) {
+		if r < 128 {
+			b.WriteRune(r)
+		} else {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		}
+	}
+	return b.String()
+}
+
+func (n *node) java(class string, args ...string) *exec.Cmd {
+	c := n.cluster
+	// A small heap, and no more of a compiler than a short life is worth.
+	flags := []string{
+		"-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Djava.awt.headless=true",
+		"-Dfile.encoding=UTF-8", "-Dsun.jnu.encoding=UTF-8",
+		"-Dlog4j2.configurationFile=" + filepath.Join(settings(), "log4j2.properties"),
+		"-Dlog4j.configuration=file:" + filepath.Join(settings(), "log4j.properties"),
+		"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=" + c.Tokens.url,
+		"-cp", c.jars + "/*", class,
+	}
+	cmd := exec.Command("java", slices.Concat(flags, args)...)
+	cmd.Dir = n.dir
+	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
+	cmd.SysProcAttr = withParent()
+	return cmd
+}
+
+// settings is the folder of the logging configurations, beside this source.
+func settings() string {
+	_, self, _, _ := runtime.Caller(0)
+	return filepath.Join(filepath.Dir(filepath.Dir(self)), "testdata", "kafka")
+}
+
+// format prepares the data directory and, in the cluster's first metadata, the SCRAM users.
+func (n *node) format() error {
+	args := []string{"format", "--cluster-id", n.cluster.id, "--config", n.file("server.properties")}
+	for _, mechanism := range []string{"SCRAM-SHA-256", "SCRAM-SHA-512"} {
+		for _, user := range []string{User, Stranger} {
+			args = append(args, "--add-scram", fmt.Sprintf("%s=[name=%s,password=%s]", mechanism, user, scramPassword()))
+		}
+	}
+	if out, err := n.java("kafka.tools.StorageTool", args...).CombinedOutput(); err != nil {
+		return fmt.Errorf("format the storage of broker %d: %w\n%s", n.id, err, out)
+	}
+	return nil
+}
+
+// scramPassword is Password as StorageTool's --add-scram takes it.
+func scramPassword() string { return `"` + strings.ReplaceAll(Password, `"`, `\"`) + `"` }
+
+// process is one life of a broker.
+type process struct {
+	cmd   *exec.Cmd
+	ended chan struct{} // closed when it has been waited for
+}
+
+// start runs the broker and returns when it says that it is up.
+func (n *node) start() error {
+	cmd := n.java("kafka.Kafka", n.file("server.properties"))
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	cmd.Stderr = cmd.Stdout
+	p := &process{cmd: cmd, ended: make(chan struct{})}
+	started, up := make(chan error, 1), make(chan struct{})
+	go func() {
+		// The kernel ends the broker when the thread that started it ends (withParent), so that thread has to stay.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		defer close(p.ended)
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			n.watch(out, up)
+			_ = cmd.Wait() // it is killed in the end, whatever it thinks of that
+		}
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("start broker %d: %w", n.id, err)
+	}
+	n.mu.Lock()
+	n.process = p
+	n.mu.Unlock()
+	select {
+	case <-up:
+		return nil
+	case <-p.ended:
+		return fmt.Errorf("broker %d ended while it started", n.id)
+	case <-time.After(startupLimit):
+		return fmt.Errorf("broker %d is not up after %v", n.id, startupLimit)
+	}
+}
+
+// watch keeps the log and closes up when the broker says that it is.
+func (n *node) watch(out io.Reader, up chan struct{}) {
+	log, err := os.OpenFile(n.file("log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return
+	}
+	defer log.Close()
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		fmt.Fprintln(log, lines.Text())
+		if up != nil && strings.Contains(lines.Text(), "Kafka Server started") {
+			close(up)
+			up = nil
+		}
+	}
+}
+
+func (n *node) kill(signal syscall.Signal) {
+	n.mu.Lock()
+	p := n.process
+	n.process = nil
+	n.mu.Unlock()
+	if p == nil {
+		return
+	}
+	_ = p.cmd.Process.Signal(signal) // it may have ended already
+	select {
+	case <-p.ended:
+		return
+	case <-time.After(30 * time.Second): // a shutdown in order that does not end
+		_ = p.cmd.Process.Kill()
+	}
+	<-p.ended
+}
+
+func (n *node) showLog(t testing.TB) {
+	raw, err := os.ReadFile(n.file("log"))
+	if err != nil {
+		return
+	}
+	lines := strings.Split(strings.TrimSpace(string(raw)), "\n")
+	t.Logf("the last lines of broker %d:\n%s", n.id, strings.Join(lines[max(len(lines)-40, 0):], "\n"))
+}

@@ -1,0 +1,79 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/sethvargo/go-retry"
+)
+
+// Topic describes a topic that CreateTopics makes.
+type Topic struct {
+	Name        string
+	Partitions  int               // at least 1
+	Replication int               // copies of each partition; 0: the broker's default.replication.factor
+	Config      map[string]string // the topic's own settings, "retention.ms": "-1"; nil: the broker's
+}
+
+// CreateTopics makes those of the topics that are not there and returns their names. One that is there stays as it is,
+// whatever its partitions; that another process makes the same one at the same time is no error. It blocks until the
+// new topics are known to the broker that is asked. Its errors are *TopicError, *DeniedError, ctx's, or those of Check.
+func (c *Cluster) CreateTopics(ctx context.Context, topics ...Topic) (created []string, err error) {
+	there, _, err := c.inventory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var missing []kafka.TopicConfig
+	for _, t := range topics {
+		if there[t.Name] == 0 {
+			missing = append(missing, t.config())
+		}
+	}
+	if len(missing) == 0 {
+		return nil, nil
+	}
+	res, err := c.client.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: missing})
+	if err != nil {
+		return nil, fmt.Errorf("creating topics: %w", err)
+	}
+	for _, t := range missing {
+		switch err := res.Errors[t.Topic]; {
+		case err == nil:
+			created = append(created, t.Topic)
+		case errors.Is(err, kafka.TopicAlreadyExists):
+		default:
+			refused := denied(err, fmt.Sprintf("create topic %q", t.Topic), fmt.Sprintf("Create on topic %q", t.Topic))
+			if refused == err {
+				refused = &TopicError{Topic: t.Topic, Partitions: t.NumPartitions, Replication: max(t.ReplicationFactor, 0), Err: err}
+			}
+			return created, refused
+		}
+	}
+	return created, retry.Do(ctx, backoff(requestTimeout), func(ctx context.Context) error {
+		there, broker, err := c.inventory(ctx)
+		if err != nil {
+			return err
+		}
+		for _, t := range missing {
+			if there[t.Topic] == 0 {
+				return retry.RetryableError(&MissingTopicError{Topic: t.Topic, Broker: broker})
+			}
+		}
+		return nil
+	})
+}
+
+func (t Topic) config() kafka.TopicConfig {
+	config := kafka.TopicConfig{Topic: t.Name, NumPartitions: t.Partitions, ReplicationFactor: t.Replication}
+	if t.Replication == 0 {
+		config.ReplicationFactor = -1 // KIP-464: brokers from 2.4 on take their default
+	}
+	for _, name := range slices.Sorted(maps.Keys(t.Config)) {
+		config.ConfigEntries = append(config.ConfigEntries, kafka.ConfigEntry{ConfigName: name, ConfigValue: t.Config[name]})
+	}
+	return config
+}

@@ -1,0 +1,184 @@
+package config
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestKafkaSettings(t *testing.T) {
+	base := Queue{Brokers: []string{"b:9092"}, Topic: "t", DeadLetterTopic: "d"}
+	for name, tt := range map[string]struct {
+		change  func(*Queue)
+		setting string // "": accepted
+		part    string
+	}{
+		"plain text":           {func(*Queue) {}, "", ""},
+		"TLS":                  {func(q *Queue) { q.TLS, q.CA = true, "ca" }, "", ""},
+		"mTLS":                 {func(q *Queue) { q.TLS, q.Cert, q.Key = true, "c", "k" }, "", ""},
+		"SCRAM in capitals":    {func(q *Queue) { q.SASL, q.Username = "SCRAM-SHA-512", "u" }, "", ""},
+		"token":                {func(q *Queue) { q.SASL, q.TokenFile = "oauthbearer", "f" }, "", ""},
+		"none":                 {func(q *Queue) { q.SASL = "none" }, "", ""},
+		"unknown mechanism":    {func(q *Queue) { q.SASL = "gssapi" }, "--kafka-sasl", "scram-sha-512"},
+		"CA without TLS":       {func(q *Queue) { q.CA = "ca" }, "--kafka-ca", "--kafka-tls"},
+		"key without TLS":      {func(q *Queue) { q.Cert, q.Key = "c", "k" }, "--kafka-cert", "--kafka-tls"},
+		"certificate alone":    {func(q *Queue) { q.TLS, q.Cert = true, "c" }, "--kafka-cert", "--kafka-key"},
+		"key alone":            {func(q *Queue) { q.TLS, q.Key = true, "k" }, "--kafka-key", "--kafka-cert"},
+		"user without login":   {func(q *Queue) { q.Username = "u" }, "--kafka-username", "--kafka-sasl"},
+		"login without user":   {func(q *Queue) { q.SASL = "plain" }, "--kafka-username", "KAFKA_USERNAME"},
+		"bearer without token": {func(q *Queue) { q.SASL = "oauthbearer" }, "--kafka-token-file", "missing"},
+		"bearer with user":     {func(q *Queue) { q.SASL, q.TokenFile, q.Username = "oauthbearer", "f", "u" }, "--kafka-username", "plain"},
+		"plain with token":     {func(q *Queue) { q.SASL, q.TokenFile, q.Username = "plain", "f", "u" }, "--kafka-token-file", "oauthbearer"},
+		"embedded with TLS":    {func(q *Queue) { q.Brokers, q.TLS = nil, true }, "--kafka-tls", "--brokers"},
+		"embedded with login":  {func(q *Queue) { q.Brokers, q.SASL = nil, "plain" }, "--kafka-sasl", "--brokers"},
+		"embedded, partitions": {func(q *Queue) { q.Brokers, q.CreateTopics, q.CreatePartitions = nil, true, 3 }, "", ""},
+		"partitions":           {func(q *Queue) { q.CreatePartitions = -1 }, "--create-partitions", "1 to"},
+		"replication":          {func(q *Queue) { q.CreateReplication = -3 }, "--create-replication", "1 or more"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q := base
+			tt.change(&q)
+			err := q.check()
+			var setting *Error
+			switch {
+			case tt.setting == "" && err != nil:
+				t.Errorf("refused: %v", err)
+			case tt.setting != "" && (!errors.As(err, &setting) || setting.Setting != tt.setting || !strings.Contains(err.Error(), tt.part)):
+				t.Errorf("got %v, want an error of %s with %q", err, tt.setting, tt.part)
+			}
+		})
+	}
+}
+
+func TestKafkaFiles(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	none := func(string) string { return "" }
+	if c, err := (Kafka{}).TLSConfig(); c != nil || err != nil {
+		t.Errorf("without TLS: %v, %v", c, err)
+	}
+	if c, err := (Kafka{TLS: true}).TLSConfig(); err != nil || c.RootCAs != nil || c.InsecureSkipVerify {
+		t.Errorf("the system's authorities: %+v, %v", c, err)
+	}
+	junk, locked := file("junk", "junk"), file("locked", "-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
+	missing := filepath.Join(dir, "missing")
+	for _, tt := range []struct {
+		kafka   Kafka
+		setting string
+	}{
+		{Kafka{TLS: true, CA: missing}, "--kafka-ca"},
+		{Kafka{TLS: true, CA: junk}, "--kafka-ca"},
+		{Kafka{TLS: true, Cert: missing, Key: junk}, "--kafka-cert"},
+		{Kafka{TLS: true, Cert: junk, Key: missing}, "--kafka-key"},
+		{Kafka{TLS: true, Cert: junk, Key: locked}, "--kafka-key"},
+		{Kafka{TLS: true, Cert: junk, Key: junk}, "--kafka-cert"},
+	} {
+		var setting *Error
+		if _, err := tt.kafka.TLSConfig(); !errors.As(err, &setting) || setting.Setting != tt.setting {
+			t.Errorf("%+v: %v, want an error of %s", tt.kafka, err, tt.setting)
+		}
+	}
+	secret := file("secret", "pa ss\n")
+	variable := func(name string) string { return map[string]string{"KAFKA_PASSWORD": "hidden"}[name] }
+	both := func(string) string { return "hidden" }
+	for _, tt := range []struct {
+		kafka  Kafka
+		getenv func(string) string
+		want   string
+		bad    bool
+	}{
+		{Kafka{SASL: "none"}, both, "", false},
+		{Kafka{SASL: "oauthbearer"}, none, "", false},
+		{Kafka{SASL: "plain"}, variable, "hidden", false},
+		{Kafka{SASL: "plain", PasswordFile: secret}, variable, "pa ss", false},
+		{Kafka{SASL: "plain", PasswordFile: secret}, both, "", true},
+		{Kafka{SASL: "plain", PasswordFile: missing}, none, "", true},
+		{Kafka{SASL: "plain", PasswordFile: file("empty", "\n")}, none, "", true},
+		{Kafka{SASL: "plain"}, none, "", true},
+	} {
+		got, err := tt.kafka.Password(tt.getenv)
+		if got != tt.want || (err != nil) != tt.bad {
+			t.Errorf("%+v: %q, %v", tt.kafka, got, err)
+		}
+		if err != nil && (strings.Contains(err.Error(), "hidden") || !strings.Contains(err.Error(), "--kafka-password-file")) {
+			t.Errorf("%v", err)
+		}
+	}
+}
+
+// TestLibrdkafkaNames reads files as kcat and its relatives have them.
+func TestLibrdkafkaNames(t *testing.T) {
+	parse := func(t *testing.T, text string) (Queue, string, error) {
+		path := filepath.Join(t.TempDir(), "kafka.yaml")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, _, err := ParseConsumer([]string{"--config", path, "status"}, Streams{Stdout: t.Output(), Stderr: t.Output()})
+		if err != nil {
+			return Queue{}, "", err
+		}
+		return c.Queue, c.Group, nil
+	}
+	t.Run("everything", func(t *testing.T) {
+		q, group, err := parse(t, `
+bootstrap.servers: b-1:9096,b-2:9096
+security.protocol: SASL_SSL
+sasl.mechanisms: SCRAM-SHA-512
+sasl.username: purser
+kafka-password-file: /secret
+ssl.ca.location: /ca.pem
+ssl.certificate.location: /cert.pem
+ssl.key.location: /key.pem
+group.id: night
+client.id: onboarding
+`)
+		want := Kafka{
+			TLS: true, CA: "/ca.pem", Cert: "/cert.pem", Key: "/key.pem", SASL: "SCRAM-SHA-512", Username: "purser",
+			PasswordFile: "/secret", ClientID: "onboarding",
+		}
+		if err != nil || q.Kafka != want || len(q.Brokers) != 2 || group != "night" {
+			t.Errorf("%+v, group %q, %v", q, group, err)
+		}
+	})
+	t.Run("a variable goes before", func(t *testing.T) {
+		t.Setenv("KAFKA_USERNAME", "somebody")
+		q, _, err := parse(t, "bootstrap.servers: b:1\nsecurity.protocol: sasl_plaintext\nsasl.mechanism: PLAIN\nsasl.username: purser\n")
+		if err != nil || q.Username != "somebody" || q.TLS {
+			t.Errorf("%+v, %v", q, err)
+		}
+	})
+	for _, tt := range []struct{ name, text, want string }{
+		{"password", "sasl.password: hunter2\n", ":1: the password itself"},
+		{"our password", "kafka-password: hunter2\n", ":1: the password itself"},
+		{"key password", "ssl.key.password: hunter2\n", ":1: passwords do not belong here"},
+		{"unknown", "sasl.kerberos.keytab: /k\n", `:1: unknown setting "sasl.kerberos.keytab"`},
+		{"kerberos", "sasl.mechanism: GSSAPI\n", `:1: sasl.mechanism "GSSAPI" is not supported`},
+		{"protocol", "security.protocol: tls\n", `:1: security.protocol "tls": want plaintext`},
+		{"both names", "brokers: [a:1]\nbootstrap.servers: a:1\n", ":2: bootstrap.servers and brokers in line 1 set the same thing"},
+		{"both names, ours last", "bootstrap.servers: a:1\nbrokers: [a:1]\n", "set the same thing"},
+		{"two spellings", "sasl.mechanism: PLAIN\nsasl.mechanisms: PLAIN\n", ":2: sasl.mechanisms and sasl.mechanism in line 1 set the same thing"},
+		{"no mechanism", "security.protocol: sasl_ssl\n", ":1: security.protocol sasl_ssl is a login"},
+		{"mechanism none", "security.protocol: sasl_ssl\nkafka-sasl: none\n", ":1: security.protocol sasl_ssl is a login"},
+		{"no login", "sasl.mechanism: PLAIN\nsecurity.protocol: ssl\n", ":2: security.protocol ssl is without a login, but sasl.mechanism in line 1"},
+		{"no TLS", "ssl.ca.location: /ca\nsecurity.protocol: plaintext\n", ":2: security.protocol plaintext is without TLS, but ssl.ca.location in line 1"},
+		{"our TLS", "kafka-tls: false\nsecurity.protocol: ssl\n", ":2: security.protocol and kafka-tls in line 1 set the same thing"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, _, err := parse(t, tt.text)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("got %v, want %q", err, tt.want)
+			}
+			if err != nil && strings.Contains(err.Error(), "hunter2") {
+				t.Errorf("%v shows the secret", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,61 @@
+package consuming
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// share gives this consumer the part of --rate that its part of the partitions gives, so that a fleet of consumers keeps
+// the rate as one does. It stands before the runner: a partition that is released takes its part of the rate with it
+// before another consumer can be given both.
+type share struct {
+	pipeline.Handler
+	pace *client.Pace
+	rate float64
+	log  *slog.Logger
+
+	mu   sync.Mutex
+	held map[int]bool
+	of   int
+}
+
+func newShare(h pipeline.Handler, pace *client.Pace, rate float64, log *slog.Logger) *share {
+	pace.SetRate(0) // nothing is ours yet
+	return &share{Handler: h, pace: pace, rate: rate, log: log}
+}
+
+// assigned takes over a new assignment: these partitions of so many.
+func (s *share) assigned(partitions []int, of int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held, s.of = make(map[int]bool, len(partitions)), of
+	for _, p := range partitions {
+		s.held[p] = true
+	}
+	s.set()
+}
+
+// Release implements pipeline.Handler.
+func (s *share) Release(ctx context.Context, partition int) {
+	s.Handler.Release(ctx, partition)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.held, partition)
+	s.set()
+}
+
+func (s *share) set() {
+	if s.of == 0 {
+		return
+	}
+	rate := s.rate * float64(len(s.held)) / float64(s.of)
+	s.pace.SetRate(rate)
+	if len(s.held) < s.of {
+		s.log.Info("the share of the rate follows the partitions",
+			"partitions", len(s.held), "of", s.of, "requests_per_second", rate)
+	}
+}

@@ -1,0 +1,46 @@
+package consuming
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+type released struct{ partitions []int }
+
+func (r *released) Take(context.Context, []pipeline.Message, func(pipeline.Message)) error {
+	return nil
+}
+func (r *released) Release(_ context.Context, p int) { r.partitions = append(r.partitions, p) }
+
+// TestShare: two consumers never have more than the rate between them, whoever holds what.
+func TestShare(t *testing.T) {
+	log := slog.New(slog.DiscardHandler)
+	inner := &released{}
+	a, b := client.NewPace(20), client.NewPace(20)
+	first, second := newShare(inner, a, 20, log), newShare(inner, b, 20, log)
+	steps := []struct {
+		name  string
+		do    func()
+		rates [2]float64
+	}{
+		{"nobody holds anything", func() {}, [2]float64{0, 0}},
+		{"the first has all", func() { first.assigned([]int{0, 1, 2, 3}, 4) }, [2]float64{20, 0}},
+		{"it gives two back", func() { first.Release(t.Context(), 0); first.Release(t.Context(), 1) }, [2]float64{10, 0}},
+		{"the second takes them", func() { second.assigned([]int{0, 1}, 4) }, [2]float64{10, 10}},
+		{"the first ends", func() { first.Release(t.Context(), 2); first.Release(t.Context(), 3) }, [2]float64{0, 10}},
+		{"the second has all", func() { second.assigned([]int{0, 1, 2, 3}, 4) }, [2]float64{0, 20}},
+	}
+	for _, s := range steps {
+		s.do()
+		if got := [2]float64{a.State().Rate, b.State().Rate}; got != s.rates {
+			t.Errorf("%s: %v, want %v", s.name, got, s.rates)
+		}
+	}
+	if len(inner.partitions) != 4 {
+		t.Errorf("released %v", inner.partitions)
+	}
+}
