@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/purser-onboard/purser/broker"
+	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/sandbox"
 )
 
@@ -193,4 +196,39 @@ func TestDiskFull(t *testing.T) {
 	}
 	mustRun(t, env, "consumer", "--drain")
 	judged(t, server, env)
+}
+
+// TestResults: every settled row has its event, also those settled just before a kill -9.
+func TestResults(t *testing.T) {
+	answered := newAfterLines(25)
+	server, env := partnerEnv(t, sandbox.Config{HistoryLog: answered, DeclaredRate: 500})
+	mustRun(t, env, "importer", "../testdata/customers.csv")
+	killAfter(t, env, answered)
+	mustRun(t, env, "consumer", "--drain")
+	judged(t, server, env)
+	b, err := broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{Dir: filepath.Join(dataOf(env), "broker")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer b.Close()
+	messages, err := b.Peek(t.Context(), "onboarding.results", "nobody", 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stages := map[string]pipeline.Stage{}
+	for _, m := range messages {
+		var e pipeline.Event
+		if err := json.Unmarshal(m.Value, &e); err != nil {
+			t.Fatal(err)
+		}
+		if e.V != 1 || e.ChainID != string(m.Key) || e.CustomerID == "" || e.SettledAt.IsZero() || e.ImportID == "" {
+			t.Errorf("%+v", e)
+		}
+		stages[e.ChainID] = e.Stage
+	}
+	for _, r := range rowsOf(t, env) {
+		if stages[r.ChainID] != pipeline.Onboarded {
+			t.Errorf("%s: the results say %q", r.ChainID, stages[r.ChainID])
+		}
+	}
 }

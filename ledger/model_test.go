@@ -119,7 +119,7 @@ func (r *modelRow) equal(got pipeline.Record) error {
 func TestModel(t *testing.T) {
 	l, o := openTest(t)
 	rapid.Check(t, func(rt *rapid.T) {
-		for _, table := range []string{"keys", "row_imports", "rows"} {
+		for _, table := range []string{"outbox", "keys", "row_imports", "rows"} {
 			execSQL(t, l, "DELETE FROM "+table)
 		}
 		m := &model{}

@@ -18,6 +18,7 @@ type statements struct {
 	importSeen, rememberImport           *sql.Stmt
 
 	update, versionOf, putKey, partnerStatus *sql.Stmt
+	announced                                *sql.Stmt
 
 	addCustomer, clearDirectory [2]*sql.Stmt
 	switchDirectory             *sql.Stmt
@@ -53,6 +54,7 @@ func prepareStatements(ctx context.Context, conn *sql.Conn) (*statements, error)
 		{&s.versionOf, versionOfQuery},
 		{&s.putKey, putKeyQuery},
 		{&s.partnerStatus, partnerStatusQuery},
+		{&s.announced, announcedQuery},
 
 		{&s.addCustomer[0], fmt.Sprintf(addCustomerQuery, 0)},
 		{&s.addCustomer[1], fmt.Sprintf(addCustomerQuery, 1)},

@@ -23,6 +23,7 @@ type Queue struct {
 	Brokers         []string `help:"Kafka brokers, host:port; none: the embedded broker under the data directory." env:"KAFKA_BROKERS" placeholder:"HOST:PORT,…"`
 	Topic           string   `help:"The topic of the rows." env:"PURSER_TOPIC" default:"onboarding.customers"`
 	DeadLetterTopic string   `help:"The topic of the messages that cannot be processed." env:"PURSER_DEAD_LETTER_TOPIC" default:"onboarding.deadletter"`
+	ResultsTopic    string   `help:"The topic of the results, one event for each settled row; empty: none." env:"PURSER_RESULTS_TOPIC" default:"onboarding.results"`
 	DataDir         string   `help:"Directory of the ledger and the embedded broker." env:"PURSER_DATA_DIR" default:"./purser-data"`
 	Kafka
 	CreateTopics      bool `help:"Create the topics that are not there (the embedded broker always does)." env:"PURSER_CREATE_TOPICS"`

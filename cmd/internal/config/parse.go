@@ -227,6 +227,12 @@ func (q Queue) check() error {
 			return &Error{name, topic, "a topic's name is 1 to 249 letters, digits, dots, hyphens or underscores"}
 		}
 	}
+	if q.ResultsTopic != "" && !validTopic(q.ResultsTopic) {
+		return &Error{"--results-topic", q.ResultsTopic, "a topic's name is 1 to 249 letters, digits, dots, hyphens or underscores"}
+	}
+	if q.ResultsTopic == q.Topic || q.ResultsTopic != "" && q.ResultsTopic == q.DeadLetterTopic {
+		return &Error{"--results-topic", q.ResultsTopic, "must differ from the other topics"}
+	}
 	if q.Topic == q.DeadLetterTopic {
 		return &Error{"--dead-letter-topic", q.DeadLetterTopic, "must differ from --topic"}
 	}

@@ -141,7 +141,7 @@ func checkBroker(
 		return nil, "", err
 	}
 	defer closing(&err, "broker", q.Close)
-	if err := q.CheckTopics(ctx, c.Topic, c.DeadLetterTopic); err != nil {
+	if err := q.CheckTopics(ctx, topics(c)...); err != nil {
 		return nil, "", err
 	}
 	lag, err := q.Lag(ctx, c.Topic, c.Group)

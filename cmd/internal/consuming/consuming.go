@@ -82,7 +82,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		return err
 	}
 	defer closing(&err, "broker", q.Close)
-	if err := q.CheckTopics(gentle, c.Topic, c.DeadLetterTopic); err != nil {
+	if err := q.CheckTopics(gentle, topics(c)...); err != nil {
 		return err
 	}
 	var part *share
@@ -121,6 +121,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		defer context.AfterFunc(taking, pace.Stop)()
 		runner.SignerPace = pace.Wait
 	}
+	announced := announce(hard, c, q, book, runner, log)
 	// A worker that waits for its turn in the rate has sent nothing: it need not be waited for.
 	stopPace := context.AfterFunc(taking, p.pace.Stop)
 	defer stopPace()
@@ -130,6 +131,9 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	err = consumer.Run(taking, part)
 	progress.Stop()
 	runner.Close()
+	if e := announced(); err == nil {
+		err = e
+	}
 	tally, stats = runner.Tally(), p.client.Stats()
 	listWaiting(s.Stdout, runner.Waiting())
 	if cause := context.Cause(taking); taking.Err() != nil && err == nil {
@@ -137,6 +141,39 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	}
 	warnOfSkew(log, stats)
 	return classify(err)
+}
+
+// topics are those that a run needs.
+func topics(c *config.Consumer) []string {
+	names := []string{c.Topic, c.DeadLetterTopic}
+	if c.ResultsTopic != "" {
+		names = append(names, c.ResultsTopic)
+	}
+	return names
+}
+
+// announce publishes the results beside the run. The function returned publishes what is left and waits for that.
+func announce(
+	ctx context.Context, c *config.Consumer, q *queue.Queue, book *ledger.Ledger, runner *pipeline.Runner, log *slog.Logger,
+) func() error {
+	if c.ResultsTopic == "" {
+		return func() error { return nil }
+	}
+	announcer := pipeline.NewAnnouncer(book, q.Publisher(), c.ResultsTopic)
+	runner.OnSettled = func(pipeline.Record) { announcer.Wake() }
+	running, stop := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		if err := announcer.Run(running); err != nil {
+			log.Error("results are not published for now", "error", err)
+		}
+	}()
+	return func() error {
+		stop()
+		<-ended
+		return announcer.Flush(ctx)
+	}
 }
 
 // classify gives what ended the run its exit code.

@@ -32,9 +32,13 @@ func Open(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, error)
 	if q.CreatePartitions > 0 {
 		partitions = q.CreatePartitions
 	}
+	topics := map[string]int{q.Topic: partitions, q.DeadLetterTopic: 1}
+	if q.ResultsTopic != "" {
+		topics[q.ResultsTopic] = partitions
+	}
 	embedded, err := broker.OpenEmbedded(ctx, broker.EmbeddedOptions{
 		Dir:    filepath.Join(q.DataDir, "broker"),
-		Topics: map[string]int{q.Topic: partitions, q.DeadLetterTopic: 1},
+		Topics: topics,
 		Logger: log,
 	})
 	if err != nil {

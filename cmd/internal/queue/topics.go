@@ -12,11 +12,12 @@ const createdPartitions = 12
 // topics describes the topics that --create-topics makes.
 type topics struct {
 	partitions, replication int
-	deadLetters             string
+	deadLetters, results    string
 }
 
 func newTopics(q config.Queue) *topics {
-	t := &topics{partitions: createdPartitions, replication: q.CreateReplication, deadLetters: q.DeadLetterTopic}
+	t := &topics{partitions: createdPartitions, replication: q.CreateReplication, deadLetters: q.DeadLetterTopic,
+		results: q.ResultsTopic}
 	if q.CreatePartitions > 0 {
 		t.partitions = q.CreatePartitions
 	}
@@ -33,8 +34,11 @@ func (t *topics) describe(names []string) []broker.Topic {
 			Name: name, Partitions: t.partitions, Replication: t.replication,
 			Config: map[string]string{"retention.ms": "-1"},
 		}
-		if name == t.deadLetters {
+		switch name {
+		case t.deadLetters:
 			topic.Partitions = 1
+		case t.results: // the latest word on each account
+			topic.Config["cleanup.policy"] = "compact"
 		}
 		if t.replication >= 3 {
 			topic.Config["min.insync.replicas"] = "2"

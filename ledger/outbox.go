@@ -1,0 +1,34 @@
+package ledger
+
+import (
+	"context"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// Unannounced implements pipeline.Outbox: up to n settled rows whose event is still to be published, oldest first.
+func (l *Ledger) Unannounced(ctx context.Context, n int) ([]pipeline.Record, error) {
+	var found []pipeline.Record
+	err := l.each(ctx, recordQuery+` JOIN outbox o ON o.row_id = r.id ORDER BY o.row_id LIMIT ?`, []any{n},
+		func(r pipeline.Record) error {
+			found = append(found, r)
+			return nil
+		})
+	return found, err
+}
+
+const announcedQuery = `DELETE FROM outbox WHERE row_id = ? AND version <= ?`
+
+// Announced implements pipeline.Outbox: the events of these rows are published. A row that was settled anew meanwhile
+// stays.
+func (l *Ledger) Announced(ctx context.Context, rows []pipeline.Record) error {
+	err := l.writer.do(ctx, len(rows), func(t *tx) error {
+		for _, r := range rows {
+			if _, err := t.announced.ExecContext(t.ctx, r.ID, r.Version); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return translate(l.path, err)
+}

@@ -1,0 +1,75 @@
+package ledger
+
+import (
+	"testing"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// TestOutbox: a row is in the outbox from the moment it is settled until its event is published, also across a crash,
+// and leaves it when it starts again.
+func TestOutbox(t *testing.T) {
+	l, o := openTest(t)
+	waiting := func(want ...pipeline.Stage) []pipeline.Record {
+		t.Helper()
+		rows, err := l.Unannounced(t.Context(), 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []pipeline.Stage
+		for _, r := range rows {
+			got = append(got, r.Stage)
+		}
+		if len(got) != len(want) {
+			t.Fatalf("in the outbox: %v, want %v", got, want)
+		}
+		for i := range want {
+			if got[i] != want[i] {
+				t.Fatalf("in the outbox: %v, want %v", got, want)
+			}
+		}
+		return rows
+	}
+	accept := func(row pipeline.Row) pipeline.Record {
+		t.Helper()
+		a, err := l.Accept(t.Context(), []pipeline.Row{row})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a[0].Record
+	}
+	fail := func(r pipeline.Record) {
+		t.Helper()
+		r.Stage, r.Class = pipeline.Failed, "no-key"
+		if _, err := l.Update(t.Context(), r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	record := accept(pair(1, 1, "i1"))
+	waiting()
+	fail(record)
+	accept(pair(1, 2, "i1")) // contradicts it: settled at once
+	stale := waiting(pipeline.Failed, pipeline.Conflict)
+
+	record = accept(pair(1, 1, "i2")) // a new import
+	waiting(pipeline.Conflict)
+	fail(record)
+	if err := l.Announced(t.Context(), stale); err != nil { // what was published is not this end of it
+		t.Fatal(err)
+	}
+	fresh := waiting(pipeline.Failed)
+
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var err error
+	if l, err = Open(t.Context(), o); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	waiting(pipeline.Failed)
+	if err := l.Announced(t.Context(), fresh); err != nil {
+		t.Fatal(err)
+	}
+	waiting()
+}

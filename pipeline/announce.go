@@ -1,0 +1,110 @@
+package pipeline
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+)
+
+// Outbox is the ledger's memory of what is still to be announced; package ledger implements it. A row enters it in the
+// transaction that settles it.
+type Outbox interface {
+	// Unannounced returns up to n settled rows whose event is still to be published.
+	Unannounced(ctx context.Context, n int) ([]Record, error)
+	// Announced takes rows out whose events are published; a row that was settled anew meanwhile stays.
+	Announced(ctx context.Context, rows []Record) error
+}
+
+// Event is what the results topic says of a settled row; its key is the CAIP-10 account, like the work message's, so
+// that a compacted topic keeps the latest word on each. It may come twice after a crash. The field names are a contract.
+type Event struct {
+	V                int       `json:"v"` // 1
+	ChainID          string    `json:"chainId"`
+	ExternalID       string    `json:"externalId"`
+	Stage            Stage     `json:"stage"`
+	Class            string    `json:"class,omitempty"`
+	Reason           string    `json:"reason,omitempty"`
+	CustomerID       string    `json:"customerId,omitempty"`
+	PartnerStatus    string    `json:"partnerStatus,omitempty"`
+	AlreadyOnboarded bool      `json:"alreadyOnboarded,omitempty"`
+	ImportID         string    `json:"importId"`
+	File             string    `json:"file"`
+	Line             int       `json:"line"`
+	SettledAt        time.Time `json:"settledAt"`
+}
+
+func eventOf(r Record) Event {
+	return Event{
+		V: 1, ChainID: r.Account.String(), ExternalID: r.ExternalID, Stage: r.Stage, Class: r.Class, Reason: r.Reason,
+		CustomerID: r.CustomerID, PartnerStatus: r.PartnerStatus, AlreadyOnboarded: r.AlreadyOnboarded,
+		ImportID: r.ImportID, File: r.File, Line: r.Line, SettledAt: r.UpdatedAt.UTC(),
+	}
+}
+
+// Announcer publishes an event for each settled row. What a crash or a lost broker kept it from publishing waits in the
+// outbox for the next run.
+type Announcer struct {
+	Outbox    Outbox
+	Publisher Publisher
+	Topic     string
+
+	wake chan struct{}
+}
+
+// announceBatch is how many events are published at once.
+const announceBatch = 1000
+
+// NewAnnouncer returns an Announcer; Run it.
+func NewAnnouncer(outbox Outbox, publisher Publisher, topic string) *Announcer {
+	return &Announcer{Outbox: outbox, Publisher: publisher, Topic: topic, wake: make(chan struct{}, 1)}
+}
+
+// Wake tells that a row was settled. It never blocks.
+func (a *Announcer) Wake() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run publishes what is in the outbox, now and whenever it is woken, until ctx ends (nil) or publishing fails.
+func (a *Announcer) Run(ctx context.Context) error {
+	for {
+		if err := a.Flush(ctx); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		select {
+		case <-a.wake:
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// Flush publishes until the outbox is empty.
+func (a *Announcer) Flush(ctx context.Context) error {
+	for {
+		rows, err := a.Outbox.Unannounced(ctx, announceBatch)
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		messages := make([]Message, len(rows))
+		for i, r := range rows {
+			value, err := json.Marshal(eventOf(r))
+			if err != nil {
+				return fmt.Errorf("event of %s: %w", r.Where(), err)
+			}
+			messages[i] = Message{Key: []byte(r.Account.String()), Value: value}
+		}
+		if err := a.Publisher.Publish(ctx, a.Topic, messages); err != nil {
+			return fmt.Errorf("publish the results: %w; the next run publishes them", err)
+		}
+		if err := a.Outbox.Announced(ctx, rows); err != nil {
+			return err
+		}
+	}
+}
