@@ -6,15 +6,25 @@ import (
 	"time"
 )
 
-// lane is a queue of tasks ordered by the time at which they are ready. All of it is guarded by the Runner's lock.
+// lane is a queue of tasks. Those that are due come first by how far they are, so that a row that has begun its road,
+// with a challenge that runs out, does not wait behind all that have not; then by arrival. All of it is guarded by the
+// Runner's lock.
 type lane struct {
 	wake  *sync.Cond // there may be a ready task
 	timer *time.Timer
-	tasks taskHeap
+	due   taskHeap // in the order in which they are worked on
+	later taskHeap // in the order in which they become due
 }
 
 func (l *lane) init(mu *sync.Mutex) {
 	l.wake = sync.NewCond(mu)
+	l.due.less = func(a, b *task) bool {
+		if begunA, begunB := a.Stage != Planned, b.Stage != Planned; begunA != begunB {
+			return begunA
+		}
+		return a.seq < b.seq
+	}
+	l.later.less = func(a, b *task) bool { return a.ready.Before(b.ready) }
 	l.timer = time.AfterFunc(time.Hour, func() {
 		mu.Lock()
 		defer mu.Unlock()
@@ -25,22 +35,41 @@ func (l *lane) init(mu *sync.Mutex) {
 func (l *lane) stop() { l.timer.Stop() }
 
 func (l *lane) push(t *task) {
-	heap.Push(&l.tasks, t)
+	if t.ready.IsZero() {
+		heap.Push(&l.due, t)
+	} else {
+		heap.Push(&l.later, t)
+	}
 	l.wake.Signal()
 }
 
-func (l *lane) remove(t *task) { heap.Remove(&l.tasks, t.index) }
+func (l *lane) remove(t *task) {
+	if t.index < len(l.due.tasks) && l.due.tasks[t.index] == t {
+		heap.Remove(&l.due, t.index)
+		return
+	}
+	heap.Remove(&l.later, t.index)
+}
 
-// pop returns the first task if it is ready; otherwise it makes sure that somebody wakes when it is.
-func (l *lane) pop() *task {
-	if len(l.tasks) == 0 {
+// backlog is how many tasks are due and not taken.
+func (l *lane) backlog() int { return len(l.due.tasks) }
+
+// pop returns the first task that is due; when there is none it makes sure that somebody wakes when there is. Rows that
+// have not begun are left alone unless fresh.
+func (l *lane) pop(fresh bool) *task {
+	now := monotonic()
+	for len(l.later.tasks) > 0 && !l.later.tasks[0].ready.After(now) {
+		t := heap.Pop(&l.later).(*task)
+		t.ready = time.Time{}
+		heap.Push(&l.due, t)
+	}
+	if len(l.later.tasks) > 0 {
+		l.timer.Reset(l.later.tasks[0].ready.Sub(now))
+	}
+	if len(l.due.tasks) == 0 || !fresh && l.due.tasks[0].Stage == Planned {
 		return nil
 	}
-	if wait := l.tasks[0].ready.Sub(monotonic()); wait > 0 {
-		l.timer.Reset(wait)
-		return nil
-	}
-	return heap.Pop(&l.tasks).(*task)
+	return heap.Pop(&l.due).(*task)
 }
 
 // monotonic is the time by which waits are measured. It must not follow a wall clock that is set.
@@ -48,30 +77,27 @@ func monotonic() time.Time {
 	return time.Now() //nolint:forbidigo // only its monotonic reading is used, to which the clock of rows does not matter
 }
 
-// taskHeap orders tasks by the time they are ready, then by arrival.
-type taskHeap []*task
-
-func (h taskHeap) Len() int { return len(h) }
-func (h taskHeap) Less(i, j int) bool {
-	if h[i].ready.Equal(h[j].ready) {
-		return h[i].seq < h[j].seq
-	}
-	return h[i].ready.Before(h[j].ready)
+// taskHeap implements heap.Interface and keeps each task's index.
+type taskHeap struct {
+	tasks []*task
+	less  func(a, b *task) bool
 }
-func (h taskHeap) Swap(i, j int) {
-	h[i], h[j] = h[j], h[i]
-	h[i].index, h[j].index = i, j
+
+func (h *taskHeap) Len() int           { return len(h.tasks) }
+func (h *taskHeap) Less(i, j int) bool { return h.less(h.tasks[i], h.tasks[j]) }
+func (h *taskHeap) Swap(i, j int) {
+	h.tasks[i], h.tasks[j] = h.tasks[j], h.tasks[i]
+	h.tasks[i].index, h.tasks[j].index = i, j
 }
 func (h *taskHeap) Push(x any) {
 	t := x.(*task)
-	t.index = len(*h)
-	*h = append(*h, t)
+	t.index = len(h.tasks)
+	h.tasks = append(h.tasks, t)
 }
 func (h *taskHeap) Pop() any {
-	old := *h
-	t := old[len(old)-1]
-	old[len(old)-1] = nil
+	t := h.tasks[len(h.tasks)-1]
+	h.tasks[len(h.tasks)-1] = nil
 	t.index = -1
-	*h = old[:len(old)-1]
+	h.tasks = h.tasks[:len(h.tasks)-1]
 	return t
 }

@@ -231,8 +231,13 @@ func (r *Runner) next(l *lane) *task {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for !r.closed && r.halted == nil {
-		if t := l.pop(); t != nil {
+		// A signer that lags behind holds up the beginning of new rows: their challenges would run out in its queue.
+		fresh := r.signing.backlog() < max(1, r.SignerConcurrency)
+		if t := l.pop(fresh); t != nil {
 			t.running = true
+			if l == &r.signing {
+				r.road.wake.Signal()
+			}
 			return t
 		}
 		l.wake.Wait()
@@ -367,6 +372,7 @@ func (r *Runner) forget(t *task) {
 	}
 	if t.index >= 0 {
 		r.laneOf(t).remove(t)
+		r.road.wake.Signal() // the signer's backlog may be shorter
 	}
 	r.idle.Broadcast()
 }

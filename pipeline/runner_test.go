@@ -604,3 +604,29 @@ func TestRecordedSignatureIsResent(t *testing.T) {
 		}
 	})
 }
+
+// TestBegunRowsGoFirst: with one worker and many rows waiting, each row that has begun is finished before the next one
+// begins: its challenge must not run out in the queue.
+func TestBegunRowsGoFirst(t *testing.T) {
+	onBench(t, func(b *bench) { b.runner.Concurrency, b.runner.SignerConcurrency = 1, 1 }, func(t *testing.T, b *bench) {
+		var rows []Row
+		for i := range 10 {
+			rows = append(rows, b.row(i))
+		}
+		b.take(rows...)
+		b.await(10)
+		open, most := 0, 0
+		for _, c := range b.partner.calls {
+			switch c.op {
+			case "create":
+				open++
+			case "submit":
+				open--
+			}
+			most = max(most, open)
+		}
+		if most > 3 { // one at the signer, one waiting for it, one being created meanwhile
+			t.Errorf("%d rows were under way at once", most)
+		}
+	})
+}

@@ -11,29 +11,75 @@ import (
 	"golang.org/x/term"
 )
 
+// Screen is standard error, shared by the log and the progress line: what is logged goes above the line.
+type Screen struct {
+	mu   sync.Mutex
+	w    io.Writer
+	line string // the progress line as it stands; empty: none
+}
+
+// NewScreen writes to w.
+func NewScreen(w io.Writer) *Screen { return &Screen{w: w} }
+
+// Write implements io.Writer for whole lines.
+func (s *Screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.line != "" {
+		fmt.Fprintf(s.w, "\r%s\r", strings.Repeat(" ", len(s.line)))
+	}
+	n, err := s.w.Write(p)
+	if s.line != "" {
+		fmt.Fprint(s.w, s.line)
+	}
+	return n, err
+}
+
+// show replaces the progress line; an empty one clears it.
+func (s *Screen) show(line string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	blank := strings.Repeat(" ", max(0, len(s.line)-len(line)))
+	fmt.Fprintf(s.w, "\r%s%s", line, blank)
+	if line == "" {
+		fmt.Fprint(s.w, "\r")
+	}
+	s.line = line
+}
+
+// width is the terminal's, 0 if it is none.
+func (s *Screen) width() int {
+	f, isFile := s.w.(*os.File)
+	if !isFile {
+		return 0
+	}
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
+}
+
 // Progress shows how far a run has come: on a terminal as one line that is rewritten, elsewhere, if asked for, as a
 // line now and then.
 type Progress struct {
-	w     io.Writer
-	line  func() string
-	every time.Duration
-	live  bool // rewrite the line
-	stop  chan struct{}
-	done  sync.WaitGroup
-	once  sync.Once
-	width int
+	screen *Screen
+	line   func() string
+	every  time.Duration
+	live   bool // rewrite the line
+	stop   chan struct{}
+	done   sync.WaitGroup
+	once   sync.Once
 }
 
-// StartProgress begins to show what line returns. Mode is auto, plain or none; auto is a line that is rewritten if w is
-// a terminal and none otherwise. Stop it before writing anything else to w.
-func StartProgress(w io.Writer, mode string, line func() string) *Progress {
-	p := &Progress{w: w, line: line, stop: make(chan struct{})}
-	f, isFile := w.(*os.File)
-	terminal := isFile && term.IsTerminal(int(f.Fd()))
+// StartProgress begins to show what line returns. Mode is auto, plain or none; auto is a line that is rewritten on a
+// terminal and none elsewhere. Stop it.
+func StartProgress(s *Screen, mode string, line func() string) *Progress {
+	p := &Progress{screen: s, line: line, stop: make(chan struct{})}
 	switch {
 	case mode == "plain":
 		p.every = 10 * time.Second
-	case mode == "auto" && terminal:
+	case mode == "auto" && s.width() > 0:
 		p.every, p.live = 200*time.Millisecond, true
 	default:
 		return p
@@ -49,17 +95,19 @@ func (p *Progress) show() {
 		select {
 		case <-p.stop:
 			if p.live {
-				fmt.Fprintf(p.w, "\r%s\r", strings.Repeat(" ", p.width))
+				p.screen.show("")
 			}
 			return
 		case <-ticker.C:
 			text := p.line()
-			if p.live {
-				fmt.Fprintf(p.w, "\r%s%s", text, strings.Repeat(" ", max(0, p.width-len(text))))
-				p.width = max(p.width, len(text))
-			} else {
-				fmt.Fprintln(p.w, text)
+			if !p.live {
+				fmt.Fprintln(p.screen, text)
+				continue
 			}
+			if width := p.screen.width(); width > 0 && len(text) >= width {
+				text = text[:width-1] // a line that wraps cannot be rewritten
+			}
+			p.screen.show(text)
 		}
 	}
 }

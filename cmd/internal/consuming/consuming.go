@@ -60,7 +60,8 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	defer func() {
 		err = conclude(c, s, &report, tally, stats, err)
 	}()
-	log := console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)
+	screen := console.NewScreen(s.Stderr)
+	log := console.NewLogger(screen, c.LogFormat, c.LogLevel)
 	p, err := openPartner(c, s.Getenv, log)
 	if err != nil {
 		return err
@@ -126,7 +127,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	stopPace := context.AfterFunc(taking, p.pace.Stop)
 	defer stopPace()
 	runner.Start(hard)
-	progress := console.StartProgress(s.Stderr, c.Progress, func() string { return progressLine(runner.Tally()) })
+	progress := console.StartProgress(screen, c.Progress, func() string { return progressLine(runner.Tally()) })
 	part = newShare(runner, p.pace, c.Rate, log)
 	err = consumer.Run(taking, part)
 	progress.Stop()

@@ -37,6 +37,10 @@ func (s *share) assigned(partitions []int, of int) {
 		s.held[p] = true
 	}
 	s.set()
+	if len(partitions) < of {
+		s.log.Info("the share of the rate follows the partitions",
+			"partitions", len(partitions), "of", of, "requests_per_second", s.rate*float64(len(partitions))/float64(of))
+	}
 }
 
 // Release implements pipeline.Handler.
@@ -52,10 +56,5 @@ func (s *share) set() {
 	if s.of == 0 {
 		return
 	}
-	rate := s.rate * float64(len(s.held)) / float64(s.of)
-	s.pace.SetRate(rate)
-	if len(s.held) < s.of {
-		s.log.Info("the share of the rate follows the partitions",
-			"partitions", len(s.held), "of", s.of, "requests_per_second", rate)
-	}
+	s.pace.SetRate(s.rate * float64(len(s.held)) / float64(s.of))
 }

@@ -48,7 +48,8 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 	if err := checkRejects(c); err != nil {
 		return err
 	}
-	log := console.NewLogger(stderr, c.LogFormat, c.LogLevel)
+	screen := console.NewScreen(stderr)
+	log := console.NewLogger(screen, c.LogFormat, c.LogLevel)
 	rejects, err := outfile.Create(c.Rejects)
 	if err != nil {
 		return fmt.Errorf("rejects file: %w", err)
@@ -66,7 +67,7 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 		}
 		im.Publisher = q.Publisher()
 	}
-	progress := console.StartProgress(stderr, c.Progress, func() string {
+	progress := console.StartProgress(screen, c.Progress, func() string {
 		s := im.Stats()
 		return fmt.Sprintf("%d rows read, %d published, %d rejected", s.Read, s.Published, s.Rejected)
 	})
