@@ -3,31 +3,12 @@
 package cmd
 
 import (
-	"crypto/ecdsa"
-	"encoding/binary"
 	"strings"
 	"testing"
-
-	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/purser-onboard/purser/sandbox"
 	"github.com/purser-onboard/purser/signer/pkcs11/pkcs11test"
 )
-
-// sampleKeys are the keys of testdata/customers.csv, made as testdata/generate.go makes them.
-func sampleKeys(t *testing.T) []*ecdsa.PrivateKey {
-	t.Helper()
-	var keys []*ecdsa.PrivateKey
-	for i := range uint64(30) {
-		seed := binary.BigEndian.AppendUint64([]byte("purser testdata v1 key "), i)
-		key, err := crypto.ToECDSA(crypto.Keccak256(seed))
-		if err != nil {
-			t.Fatal(err)
-		}
-		keys = append(keys, key)
-	}
-	return keys
-}
 
 // TestHSM takes the whole road with keys that never leave a PKCS#11 token, whose signatures differ each time, with a
 // kill -9 in the middle.

@@ -2,10 +2,8 @@ package cmd
 
 import (
 	"bufio"
-	"context"
 	"crypto/sha256"
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -161,6 +159,3 @@ func knowRows(t *testing.T, env []string, customers int) {
 		t.Fatal(err)
 	}
 }
-
-var _ = context.Background
-var _ = json.Marshal

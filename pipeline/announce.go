@@ -17,7 +17,8 @@ type Outbox interface {
 }
 
 // Event is what the results topic says of a settled row; its key is the CAIP-10 account, like the work message's, so
-// that a compacted topic keeps the latest word on each. It may come twice after a crash. The field names are a contract.
+// that a compacted topic keeps the latest word on each. It may come twice after a crash. The field names are a
+// contract.
 type Event struct {
 	V                int       `json:"v"` // 1
 	ChainID          string    `json:"chainId"`

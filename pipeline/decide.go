@@ -164,8 +164,8 @@ func (l Limits) ChallengeIsFresh(at, now time.Time) bool {
 	return age > -margin(l.ChallengeTTL) && age < l.ChallengeTTL-margin(l.ChallengeTTL)
 }
 
-// staleWhenAsked reports whether a challenge had run out for good when it was asked for, however long it then was on its
-// way: a partner that hands out such a one is not to be trusted. Issued At counts in seconds.
+// staleWhenAsked reports whether a challenge had run out for good when it was asked for, however long it then was on
+// its way: a partner that hands out such a one is not to be trusted. Issued At counts in seconds.
 func (l Limits) staleWhenAsked(issued, asked time.Time) bool {
 	return asked.Sub(issued) > l.ChallengeTTL+max(margin(l.ChallengeTTL), 2*time.Second)
 }

@@ -35,7 +35,8 @@ func loadFile(r io.Reader) (kong.Resolver, error) {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
 	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s:%d: want one document, settings in a second one would not count", name, max(second.Line, 1))
+		return nil, fmt.Errorf("%s:%d: want one document, settings in a second one would not count",
+			name, max(second.Line, 1))
 	}
 	root := document.Content[0]
 	if root.Kind == yaml.ScalarNode && root.Tag == "!!null" {

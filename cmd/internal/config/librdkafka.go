@@ -9,7 +9,8 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// librdkafka maps what librdkafka (and with it kcat and most clients that are not Java's) calls a setting to our name of
+// librdkafka maps what librdkafka (and with it kcat and most clients that are not Java's) calls a setting to our name
+// of
 // it, so that a file that works there can be pasted here. security.protocol is two of ours and is translated apart.
 func librdkafka(name string) string {
 	switch name {

@@ -224,11 +224,11 @@ func (q Queue) check() error {
 	}
 	for name, topic := range map[string]string{"--topic": q.Topic, "--dead-letter-topic": q.DeadLetterTopic} {
 		if !validTopic(topic) {
-			return &Error{name, topic, "a topic's name is 1 to 249 letters, digits, dots, hyphens or underscores"}
+			return &Error{name, topic, topicShape}
 		}
 	}
 	if q.ResultsTopic != "" && !validTopic(q.ResultsTopic) {
-		return &Error{"--results-topic", q.ResultsTopic, "a topic's name is 1 to 249 letters, digits, dots, hyphens or underscores"}
+		return &Error{"--results-topic", q.ResultsTopic, topicShape}
 	}
 	if q.ResultsTopic == q.Topic || q.ResultsTopic != "" && q.ResultsTopic == q.DeadLetterTopic {
 		return &Error{"--results-topic", q.ResultsTopic, "must differ from the other topics"}
@@ -238,6 +238,8 @@ func (q Queue) check() error {
 	}
 	return nil
 }
+
+const topicShape = "a topic's name is 1 to 249 letters, digits, dots, hyphens or underscores"
 
 func validTopic(s string) bool {
 	if s == "" || len(s) > 249 || s == "." || s == ".." {
@@ -271,7 +273,8 @@ func (c *Consumer) CheckPartner(getenv func(string) string) (*url.URL, error) {
 		return nil, &Error{"--api-url", c.APIURL, "credentials are sent over https only, or over http to loopback"}
 	}
 	if getenv("OFFBLOCKS_API_SECRET") != "" && getenv("OFFBLOCKS_API_SECRET_FILE") != "" {
-		return nil, &Error{Setting: "--api-secret-file", Problem: "$OFFBLOCKS_API_SECRET and $OFFBLOCKS_API_SECRET_FILE are both set: which one?"}
+		return nil, &Error{Setting: "--api-secret-file",
+			Problem: "$OFFBLOCKS_API_SECRET and $OFFBLOCKS_API_SECRET_FILE are both set: which one?"}
 	}
 	if c.APISecretFile != "" {
 		raw, err := os.ReadFile(c.APISecretFile)

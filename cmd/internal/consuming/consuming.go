@@ -155,7 +155,8 @@ func topics(c *config.Consumer) []string {
 
 // announce publishes the results beside the run. The function returned publishes what is left and waits for that.
 func announce(
-	ctx context.Context, c *config.Consumer, q *queue.Queue, book *ledger.Ledger, runner *pipeline.Runner, log *slog.Logger,
+	ctx context.Context, c *config.Consumer, q *queue.Queue, book *ledger.Ledger, runner *pipeline.Runner,
+	log *slog.Logger,
 ) func() error {
 	if c.ResultsTopic == "" {
 		return func() error { return nil }

@@ -7,8 +7,10 @@ import (
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/signer"
+	"github.com/purser-onboard/purser/signer/awskms"
 	"github.com/purser-onboard/purser/signer/clef"
 	"github.com/purser-onboard/purser/signer/ethrpc"
+	"github.com/purser-onboard/purser/signer/fireblocks"
 	"github.com/purser-onboard/purser/signer/insecurefile"
 	"github.com/purser-onboard/purser/signer/keystore"
 	"github.com/purser-onboard/purser/signer/pkcs11"
@@ -31,6 +33,8 @@ func signers() []struct {
 		{[]string{"clef+http", "clef+https", "clef+unix"}, clef.Shape, clef.Open},
 		{[]string{"web3signer+http", "web3signer+https"}, web3signer.Shape, web3signer.Open},
 		{[]string{"eth-rpc+http", "eth-rpc+https"}, ethrpc.Shape, ethrpc.Open},
+		{[]string{"awskms"}, awskms.Shape, awskms.Open},
+		{[]string{"fireblocks"}, fireblocks.Shape, fireblocks.Open},
 		{[]string{"insecure-file"}, insecurefile.Shape, insecurefile.Open},
 	}
 }

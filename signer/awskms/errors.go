@@ -1,0 +1,125 @@
+package awskms
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/aws/aws-sdk-go-v2/aws/retry"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/smithy-go"
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/purser-onboard/purser/signer"
+)
+
+// mostWords is how many bytes are kept of what AWS says in its own words.
+const mostWords = 300
+
+// Error is an answer of AWS that is no success. It wraps the signer's sentinel that its Code stands for, if there is
+// one.
+type Error struct {
+	Op        string         // "Sign"
+	Account   common.Address // zero where it was about none
+	Code      string         // "DisabledException"
+	Message   string         // AWS's words, one line
+	RequestID string         // for AWS's support; may be empty
+	Status    int            // of HTTP
+
+	kind error // a sentinel or nil
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	if e.kind != nil {
+		fmt.Fprintf(&b, "%v: ", e.kind)
+	}
+	if e.Account != (common.Address{}) {
+		fmt.Fprintf(&b, "%v: ", e.Account)
+	}
+	fmt.Fprintf(&b, "KMS %s: %s", e.Op, e.Code)
+	if e.Message != "" {
+		fmt.Fprintf(&b, ": %s", e.Message)
+	}
+	if e.RequestID != "" {
+		fmt.Fprintf(&b, " (request %s)", e.RequestID)
+	}
+	return b.String()
+}
+
+// Unwrap gives the sentinel.
+func (e *Error) Unwrap() error { return e.kind }
+
+// Throttled reports whether AWS only found us too fast. It never says for how long, so after is zero.
+func (e *Error) Throttled() (after time.Duration, yes bool) {
+	_, yes = retry.DefaultThrottleErrorCodes[e.Code]
+	return 0, yes
+}
+
+// kindOf sorts the codes of KMS, of STS and of the signature in front of both. What is not here is transient.
+func kindOf(code string) error {
+	switch code {
+	case "NotFoundException":
+		return signer.ErrNoKey
+	case "DisabledException", "KMSInvalidStateException":
+		return signer.ErrDeclined
+	case "InvalidKeyUsageException":
+		return signer.ErrMismatch
+	case "AccessDenied", "AccessDeniedException", "NotAuthorized", "OptInRequired",
+		"UnrecognizedClientException", "InvalidClientTokenId", "InvalidAccessKeyId",
+		"InvalidSignatureException", "SignatureDoesNotMatch", "IncompleteSignature", "IncompleteSignatureException",
+		"MissingAuthenticationToken", "MissingAuthenticationTokenException",
+		"ExpiredToken", "ExpiredTokenException", "RequestExpired":
+		return signer.ErrUnusable
+	}
+	return nil
+}
+
+// explain turns an error of the SDK into one of ours. What the SDK says of its own accord names endpoint and operation,
+// no credentials.
+func explain(ctx context.Context, op string, account common.Address, err error) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("KMS %s: %w", op, ctx.Err())
+	}
+	e := &Error{Op: op, Account: account}
+	var response *awshttp.ResponseError
+	if errors.As(err, &response) {
+		e.RequestID, e.Status = plain(response.ServiceRequestID()), response.HTTPStatusCode()
+	}
+	var answer smithy.APIError
+	switch {
+	case e.Status >= 300 && e.Status < 400:
+		e.Code, e.Message = "Redirect", fmt.Sprintf("HTTP %d is not followed: name the final endpoint", e.Status)
+		e.kind = signer.ErrUnusable
+	case errors.As(err, &answer):
+		e.Code, e.Message = plain(answer.ErrorCode()), plain(answer.ErrorMessage())
+		e.kind = kindOf(e.Code)
+	default:
+		return fmt.Errorf("KMS %s: %w", op, err)
+	}
+	return e
+}
+
+// unusable is what keeps a backend from being opened.
+func unusable(ctx context.Context, what string, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return fmt.Errorf("%w: %s: %w", signer.ErrUnusable, what, err)
+}
+
+// plain makes one printable line, of bounded length, of another's words.
+func plain(s string) string {
+	s = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(s, "\uFFFD"), func(r rune) bool {
+		return unicode.IsSpace(r) || !unicode.IsPrint(r)
+	}), " ")
+	for i := range s {
+		if i >= mostWords {
+			return s[:i] + "…"
+		}
+	}
+	return s
+}

@@ -1,0 +1,204 @@
+package awskms
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/kms"
+	"github.com/aws/aws-sdk-go-v2/service/kms/types"
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/purser-onboard/purser/signer"
+)
+
+const (
+	// apart is the least time between two lists of the aliases for the sake of a missing key: a thousand rows without
+	// one must not cost a thousand lists.
+	apart = time.Minute
+	// page is as many aliases as ListAliases gives at once (API_ListAliases).
+	page = 100
+)
+
+// key gives the ARN of account's key, and whether it was proven to be the account's by an earlier call.
+func (k *KMS) key(ctx context.Context, account common.Address) (arn string, remembered bool, err error) {
+	k.mu.Lock()
+	arn, remembered = k.proven[account]
+	before := k.known
+	k.mu.Unlock()
+	if remembered {
+		return arn, true, nil
+	}
+	usual := k.prefix + "0x" + hex.EncodeToString(account[:])
+	arn, found, err := k.prove(ctx, account, usual)
+	if err != nil || found {
+		return arn, false, err
+	}
+	missing := fmt.Errorf("%w: %v: KMS in %s has no alias %s, nor one that spells the address differently",
+		signer.ErrNoKey, account, k.region, usual)
+	name := before.name(account)
+	if name == "" || name == usual {
+		list, err := k.list(ctx, before, false)
+		var refused *Error
+		if errors.As(err, &refused) && refused.Code == "AccessDeniedException" {
+			// Who may not list has spelled his aliases as they should be.
+			return "", false, fmt.Errorf("%w: %v: KMS in %s has no alias %s, and may not be asked for other spellings",
+				signer.ErrNoKey, account, k.region, usual)
+		}
+		if err != nil {
+			return "", false, err
+		}
+		name = list.name(account)
+	}
+	if name == "" || name == usual {
+		return "", false, missing
+	}
+	arn, found, err = k.prove(ctx, account, name)
+	if err == nil && !found {
+		return "", false, missing
+	}
+	return arn, false, err
+}
+
+// prove looks at the key an alias leads to, and remembers it if it is account's.
+func (k *KMS) prove(ctx context.Context, account common.Address, alias string) (arn string, found bool, err error) {
+	out, err := k.kms.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: aws.String(alias)})
+	if err != nil {
+		err = explain(ctx, "GetPublicKey", account, err)
+		if errors.Is(err, signer.ErrNoKey) {
+			return "", false, nil
+		}
+		return "", false, err
+	}
+	if out.KeySpec != types.KeySpecEccSecgP256k1 || out.KeyUsage != types.KeyUsageTypeSignVerify {
+		return "", false, fmt.Errorf("%w: %v: %s is a key for %s of the spec %s, want %s and %s", signer.ErrMismatch,
+			account, alias, out.KeyUsage, out.KeySpec, types.KeyUsageTypeSignVerify, types.KeySpecEccSecgP256k1)
+	}
+	holds, err := parsePublicKey(out.PublicKey)
+	if err != nil {
+		return "", false, fmt.Errorf("%w: %v: %s: %w", signer.ErrMismatch, account, alias, err)
+	}
+	if holds != account {
+		return "", false, fmt.Errorf("%w: %v: %s leads to the key of %v", signer.ErrMismatch, account, alias, holds)
+	}
+	arn = aws.ToString(out.KeyId)
+	if arn == "" {
+		return "", false, fmt.Errorf("KMS GetPublicKey of %s names no key", alias)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.proven[account] = arn
+	return arn, true, nil
+}
+
+func (k *KMS) forget(account common.Address) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.proven, account)
+}
+
+// aliases is a list of aliases as it once was.
+type aliases struct {
+	at    time.Time
+	names map[common.Address]string
+	first common.Address // the first in the list
+	total int            // aliases of the account, others than ours among them
+	odd   int            // under our prefix, but no address
+	twice int            // that repeat an account
+}
+
+// name gives the alias that spells account in whatever way, or nothing. A nil list has none.
+func (a *aliases) name(account common.Address) string {
+	if a == nil {
+		return ""
+	}
+	return a.names[account]
+}
+
+// list reads the aliases. Unless it must, it gives the list that another call has read since missed (nil: none had been
+// read), or missed itself if it is young.
+func (k *KMS) list(ctx context.Context, missed *aliases, must bool) (*aliases, error) {
+	select {
+	case k.listing <- struct{}{}:
+		defer func() { <-k.listing }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	k.mu.Lock()
+	known := k.known
+	k.mu.Unlock()
+	if known != nil && !must {
+		age := k.now().Sub(known.at)
+		if known != missed || age >= 0 && age < apart {
+			return known, nil
+		}
+	}
+	list, err := k.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.known = list
+	return list, nil
+}
+
+func (k *KMS) read(ctx context.Context) (*aliases, error) {
+	list := &aliases{at: k.now(), names: map[common.Address]string{}}
+	in := &kms.ListAliasesInput{Limit: aws.Int32(page)}
+	for {
+		out, err := k.kms.ListAliases(ctx, in)
+		if err != nil {
+			return nil, explain(ctx, "ListAliases", common.Address{}, err)
+		}
+		for _, alias := range out.Aliases {
+			list.add(k.prefix, aws.ToString(alias.AliasName))
+		}
+		if !out.Truncated {
+			return list, nil
+		}
+		marker := aws.ToString(out.NextMarker)
+		if marker == "" || marker == aws.ToString(in.Marker) {
+			return nil, errors.New("KMS ListAliases says there is more, and not where")
+		}
+		in.Marker = out.NextMarker
+	}
+}
+
+func (a *aliases) add(prefix, name string) {
+	a.total++
+	spelling, ours := strings.CutPrefix(name, prefix)
+	if !ours {
+		return
+	}
+	account, ok := parseAddress(spelling)
+	if !ok {
+		a.odd++
+		return
+	}
+	if a.names[account] != "" {
+		a.twice++
+		return
+	}
+	if len(a.names) == 0 {
+		a.first = account
+	}
+	a.names[account] = name
+}
+
+// parseAddress reads 40 hex digits of any case, with 0x or without.
+func parseAddress(s string) (common.Address, bool) {
+	if len(s) > 2 && (s[:2] == "0x" || s[:2] == "0X") {
+		s = s[2:]
+	}
+	b, err := hex.DecodeString(s)
+	if err != nil || len(b) != common.AddressLength {
+		return common.Address{}, false
+	}
+	return common.Address(bytes.Clone(b)), true
+}

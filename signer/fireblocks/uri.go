@@ -1,0 +1,191 @@
+package fireblocks
+
+import (
+	"bytes"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+
+	"github.com/purser-onboard/purser/signer"
+)
+
+const (
+	scheme       = "fireblocks"
+	defaultBase  = "https://api.fireblocks.io"
+	defaultAsset = "ETH" // all EVM networks share its address; a testnet workspace has ETH_TEST5 or the like
+	mostFile     = 64 << 10
+	leastBits    = 2048
+)
+
+// settings are a URI taken apart.
+type settings struct {
+	apiKey     string
+	apiKeyFile string // instead of apiKey
+	keyFile    string
+	mapFile    string // empty: Fireblocks is asked
+	asset      string
+	base       string // without /v1
+}
+
+func parse(uri string) (settings, error) {
+	fail := func(problem string) (settings, error) {
+		return settings{}, &signer.URIError{Scheme: signer.Scheme(uri), Problem: problem, Shape: Shape}
+	}
+	if signer.Scheme(uri) != scheme {
+		return fail("is not a " + scheme)
+	}
+	rest, ok := strings.CutPrefix(uri[len(scheme)+1:], "//")
+	if !ok || rest == "" || rest[0] == '/' {
+		return fail("names no host, which is always vault")
+	}
+	u, err := signer.ParseURI(scheme+":"+rest, Shape,
+		"api-key", "api-key-file", "private-key-file", "vault-map", "asset", "base-url")
+	if err != nil {
+		return settings{}, err
+	}
+	s := settings{
+		apiKey: u.Params["api-key"], apiKeyFile: u.Params["api-key-file"], keyFile: u.Params["private-key-file"],
+		mapFile: u.Params["vault-map"], asset: u.Params["asset"], base: u.Params["base-url"],
+	}
+	switch {
+	case u.Path != "vault" && u.Path != "vault/":
+		return fail("names another host than vault, or a path")
+	case (s.apiKey == "") == (s.apiKeyFile == ""):
+		return fail("has not one of api-key and api-key-file")
+	case s.apiKey != "" && !plainKey(s.apiKey):
+		return fail("has an api-key of other characters than letters, digits and -")
+	case s.keyFile == "":
+		return fail("has no private-key-file")
+	}
+	if s.asset == "" {
+		s.asset = defaultAsset
+	}
+	if !plainAsset(s.asset) {
+		return fail("has an asset of other characters than letters, digits, _, - and .")
+	}
+	if s.base == "" {
+		s.base = defaultBase
+		return s, nil
+	}
+	base, err := url.Parse(s.base)
+	switch {
+	case err != nil || base.Hostname() == "":
+		return fail("has a base-url that is no URL")
+	case base.User != nil, base.RawQuery != "", base.Fragment != "":
+		return fail("has a base-url with more than scheme, host and port")
+	case base.Path != "" && base.Path != "/" && base.Path != "/v1" && base.Path != "/v1/": // the vendor writes it with /v1
+		return fail("has a base-url with another path than /v1")
+	case base.Scheme != "https" && (base.Scheme != "http" || !isLoopback(base.Hostname())):
+		return fail("has a base-url that is neither https nor on a loopback address")
+	}
+	s.base = base.Scheme + "://" + base.Host
+	return s, nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+// plainKey: it becomes a header's value.
+func plainKey(s string) bool { return only(s, "-") && len(s) <= 128 }
+
+// plainAsset: it becomes a part of a path.
+func plainAsset(s string) bool { return only(s, "_-.") && len(s) <= 64 && strings.Trim(s, ".") != "" }
+
+// only reports whether s has no other characters than ASCII letters, digits and those of more.
+func only(s, more string) bool {
+	for _, c := range s {
+		lower := c | 0x20
+		if (lower < 'a' || lower > 'z') && (c < '0' || c > '9') && !strings.ContainsRune(more, c) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// readKey reads the RSA key that Fireblocks knows us by, as PKCS#8 ("PRIVATE KEY") or PKCS#1 ("RSA PRIVATE KEY"). No
+// error quotes the file, nor what a parser says of it.
+func readKey(path string) (key *rsa.PrivateKey, exposed bool, err error) {
+	text, exposed, err := readFile(path)
+	if err != nil {
+		return nil, false, err
+	}
+	defer clear(text)
+	block, rest := pem.Decode(text)
+	if block == nil || len(bytes.TrimSpace(rest)) > 0 {
+		return nil, false, errors.New("is not one PEM block")
+	}
+	defer clear(block.Bytes)
+	var parsed any
+	switch block.Type {
+	case "PRIVATE KEY":
+		parsed, err = x509.ParsePKCS8PrivateKey(block.Bytes)
+	case "RSA PRIVATE KEY":
+		parsed, err = x509.ParsePKCS1PrivateKey(block.Bytes)
+	case "ENCRYPTED PRIVATE KEY":
+		return nil, false, errors.New("is encrypted; Purser takes no password for it")
+	default:
+		return nil, false, errors.New("is PEM of another kind than a private key")
+	}
+	key, ok := parsed.(*rsa.PrivateKey)
+	if err != nil || !ok || len(block.Headers) > 0 {
+		return nil, false, errors.New("holds no RSA private key in the clear")
+	}
+	if key.N.BitLen() < leastBits {
+		return nil, false, fmt.Errorf("holds a key of %d bits, want at least %d", key.N.BitLen(), leastBits)
+	}
+	return key, exposed, nil
+}
+
+func readAPIKey(path string) (string, error) {
+	text, _, err := readFile(path)
+	if err != nil {
+		return "", err
+	}
+	key := string(bytes.TrimSpace(text))
+	if !plainKey(key) {
+		return "", errors.New("does not hold one API key (letters, digits and -)")
+	}
+	return key, nil
+}
+
+func readFile(path string) (text []byte, exposed bool, err error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, false, fmt.Errorf("cannot be read: %w", reason(err))
+	}
+	if info.IsDir() {
+		return nil, false, errors.New("is a directory")
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, false, fmt.Errorf("cannot be read: %w", reason(err))
+	}
+	defer f.Close()
+	text, err = io.ReadAll(io.LimitReader(f, mostFile+1))
+	if err != nil {
+		return nil, false, fmt.Errorf("cannot be read: %w", reason(err))
+	}
+	if len(text) > mostFile {
+		return nil, false, fmt.Errorf("has more than %d bytes", mostFile)
+	}
+	return text, info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0, nil
+}
+
+// reason drops operation and path, which the message has already.
+func reason(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}

@@ -1,0 +1,129 @@
+package fireblocks
+
+import (
+	"bufio"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/purser-onboard/purser/signer"
+)
+
+// LineError is a line of the vault map that is wrong.
+type LineError struct {
+	Path    string
+	Line    int
+	Problem string
+}
+
+func (e *LineError) Error() string { return fmt.Sprintf("%s:%d: %s", e.Path, e.Line, e.Problem) }
+
+// readMap reads a vault map: CSV with a header that names the columns address and vaultAccountId, in any order, and
+// perhaps assetId, whose default is asset. Further columns are passed over, so that a list with names may be used.
+func readMap(path, asset string) (refs map[common.Address]ref, first ref, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, first, fmt.Errorf("%w: vault map %s: %w", signer.ErrUnusable, path, reason(err))
+	}
+	defer f.Close()
+	return parseMap(path, f, asset)
+}
+
+func parseMap(path string, r io.Reader, asset string) (refs map[common.Address]ref, first ref, err error) {
+	buffered := bufio.NewReader(r)
+	if mark, err := buffered.Peek(3); err == nil && string(mark) == "\uFEFF" { // as spreadsheets write it
+		_, _ = buffered.Discard(len(mark)) // it was there a moment ago
+	}
+	in := csv.NewReader(buffered)
+	in.ReuseRecord = true
+	columns := map[string]int{}
+	refs = map[common.Address]ref{}
+	lines := map[common.Address]int{}
+	for n := 0; ; n++ {
+		record, err := in.Read()
+		var bad *csv.ParseError
+		switch {
+		case errors.Is(err, io.EOF) && len(refs) == 0:
+			return nil, first, &LineError{path, max(n, 1), "the file has no address"}
+		case errors.Is(err, io.EOF):
+			return refs, first, nil
+		case errors.As(err, &bad):
+			return nil, first, &LineError{path, bad.Line, bad.Err.Error()}
+		case err != nil:
+			return nil, first, fmt.Errorf("%w: vault map %s: %w", signer.ErrUnusable, path, reason(err))
+		}
+		line, _ := in.FieldPos(0)
+		if n == 0 {
+			for i, name := range record {
+				name = strings.ToLower(strings.ReplaceAll(strings.TrimSpace(name), "_", ""))
+				if _, twice := columns[name]; twice {
+					return nil, first, &LineError{path, line, "the header has a column twice"}
+				}
+				columns[name] = i
+			}
+			_, hasAddress := columns["address"]
+			if _, hasAccount := columns["vaultaccountid"]; !hasAccount || !hasAddress {
+				return nil, first, &LineError{path, line, "the header does not name the columns address and vaultAccountId"}
+			}
+			continue
+		}
+		found, problem := parseRow(record, columns, asset)
+		if problem == "" && lines[found.address] > 0 {
+			problem = fmt.Sprintf("the address stands in line %d already", lines[found.address])
+		}
+		if problem != "" {
+			return nil, first, &LineError{path, line, problem}
+		}
+		if len(refs) == 0 {
+			first = found
+		}
+		refs[found.address], lines[found.address] = found, line
+	}
+}
+
+func parseRow(record []string, columns map[string]int, asset string) (found ref, problem string) {
+	field := func(name string) string { return strings.TrimSpace(record[columns[name]]) }
+	address, ok := parseAddress(field("address"))
+	if !ok {
+		return found, "the address is not 0x and 40 hex digits, or its checksum (EIP-55) is wrong"
+	}
+	found = ref{address: address, account: field("vaultaccountid"), asset: asset}
+	if _, has := columns["assetid"]; has && field("assetid") != "" {
+		found.asset = field("assetid")
+	}
+	if !plainAccount(found.account) {
+		return found, "the vaultAccountId is not a number"
+	}
+	if !plainAsset(found.asset) {
+		return found, "the assetId has other characters than letters, digits, _, - and ."
+	}
+	return found, ""
+}
+
+// parseAddress reads an address; one of mixed case must carry its checksum (EIP-55).
+func parseAddress(s string) (common.Address, bool) {
+	if !strings.HasPrefix(s, "0x") || !common.IsHexAddress(s) {
+		return common.Address{}, false
+	}
+	address := common.HexToAddress(s)
+	digits := s[2:]
+	if digits != strings.ToLower(digits) && digits != strings.ToUpper(digits) && address.Hex() != s {
+		return common.Address{}, false
+	}
+	return address, true
+}
+
+// plainAccount: ids of vault accounts are numbers, and become a part of a path.
+func plainAccount(s string) bool {
+	for _, c := range s {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 20
+}
