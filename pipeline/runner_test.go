@@ -93,7 +93,7 @@ func TestBadMessageGoesToTheDeadLetters(t *testing.T) {
 			t.Fatal(err)
 		}
 		b.await(2)
-		if len(b.dead.published) != 1 || string(b.dead.published[0].Value) != "{" || len(b.dead.published[0].Headers) != 6 {
+		if len(b.dead.published) != 1 || string(b.dead.published[0].Value) != "{" || len(b.dead.published[0].Headers) != 8 {
 			t.Errorf("%+v", b.dead.published)
 		}
 		if tally := b.runner.Tally(); tally.DeadLettered != 1 || tally.Onboarded != 1 || tally.Received != 2 {

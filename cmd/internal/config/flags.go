@@ -111,6 +111,11 @@ type ConsumerCommands struct {
 	Status    struct{} `cmd:"" help:"Count the ledger's rows by stage and reason."`
 	Failures  struct{} `cmd:"" help:"Print unsettled and badly ended rows as CSV, ready to be imported again."`
 	Reconcile struct{} `cmd:"" help:"Read the partner's list and bring the ledger up to date with it."`
+	Redrive   struct {
+		Reason string `help:"Only those whose class or reason contains this text." placeholder:"TEXT"`
+		Since  string `help:"Only those since then: a duration (24h), a day (2026-11-22) or a time." placeholder:"WHEN"`
+		DryRun bool   `help:"List them and put nothing back."`
+	} `cmd:"" help:"Put dead letters back into the queue."`
 }
 
 // SandboxCommands are the commands of `sandbox`.

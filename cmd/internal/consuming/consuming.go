@@ -47,6 +47,8 @@ func Main(gentle, hard context.Context, args []string, s Streams) error {
 		return failures(gentle, &c.Consumer, s)
 	case "reconcile":
 		return reconcile(gentle, &c.Consumer, s)
+	case "redrive":
+		return redrive(gentle, c, s)
 	}
 	return fmt.Errorf("command %q is not known", command) // the grammar admits no other
 }

@@ -139,6 +139,18 @@ func (q *Queue) Peek(ctx context.Context, topic, group string, n int) ([]pipelin
 	return q.cluster.Peek(ctx, topic, group, n)
 }
 
+// Scan hands over what a group has not committed of a topic; see broker.Cluster.Scan.
+func (q *Queue) Scan(
+	ctx context.Context, topic, group string, yield func(pipeline.Message) error,
+) (map[int]int64, error) {
+	return q.cluster.Scan(ctx, topic, group, yield)
+}
+
+// CommitScan commits how far a Scan came.
+func (q *Queue) CommitScan(ctx context.Context, topic, group string, ends map[int]int64) error {
+	return q.cluster.CommitScan(ctx, topic, group, ends)
+}
+
 // Lag returns how far the group stands behind in each partition of the topic.
 func (q *Queue) Lag(ctx context.Context, topic, group string) ([]broker.PartitionLag, error) {
 	return q.cluster.Lag(ctx, topic, group)
