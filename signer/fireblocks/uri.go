@@ -7,11 +7,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net"
 	"net/url"
-	"os"
 	"strings"
 
 	"github.com/purser-onboard/purser/signer"
@@ -115,7 +113,7 @@ func only(s, more string) bool {
 // readKey reads the RSA key that Fireblocks knows us by, as PKCS#8 ("PRIVATE KEY") or PKCS#1 ("RSA PRIVATE KEY"). No
 // error quotes the file, nor what a parser says of it.
 func readKey(path string) (key *rsa.PrivateKey, exposed bool, err error) {
-	text, exposed, err := readFile(path)
+	text, exposed, err := signer.ReadSecret(path, mostFile)
 	if err != nil {
 		return nil, false, err
 	}
@@ -147,7 +145,7 @@ func readKey(path string) (key *rsa.PrivateKey, exposed bool, err error) {
 }
 
 func readAPIKey(path string) (string, error) {
-	text, _, err := readFile(path)
+	text, _, err := signer.ReadSecret(path, mostFile)
 	if err != nil {
 		return "", err
 	}
@@ -156,29 +154,6 @@ func readAPIKey(path string) (string, error) {
 		return "", errors.New("does not hold one API key (letters, digits and -)")
 	}
 	return key, nil
-}
-
-func readFile(path string) (text []byte, exposed bool, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, false, fmt.Errorf("cannot be read: %w", reason(err))
-	}
-	if info.IsDir() {
-		return nil, false, errors.New("is a directory")
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, false, fmt.Errorf("cannot be read: %w", reason(err))
-	}
-	defer f.Close()
-	text, err = io.ReadAll(io.LimitReader(f, mostFile+1))
-	if err != nil {
-		return nil, false, fmt.Errorf("cannot be read: %w", reason(err))
-	}
-	if len(text) > mostFile {
-		return nil, false, fmt.Errorf("has more than %d bytes", mostFile)
-	}
-	return text, info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0, nil
 }
 
 // reason drops operation and path, which the message has already.

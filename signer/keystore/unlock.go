@@ -6,9 +6,7 @@ import (
 	"crypto/ecdsa"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"os"
 	"path/filepath"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -104,32 +102,14 @@ func (k *Keystore) load(account common.Address, name string) (*ecdsa.PrivateKey,
 func wipe(key *ecdsa.PrivateKey) { clear(key.D.Bits()) }
 
 func readPassword(path string) (password []byte, exposed bool, err error) {
-	info, err := os.Stat(path)
+	password, exposed, err = signer.ReadSecret(path, 4<<10)
 	if err != nil {
-		return nil, false, fmt.Errorf("cannot be read: %w", reason(err))
+		return nil, false, err
 	}
-	if info.IsDir() {
-		return nil, false, errors.New("is a directory")
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, false, fmt.Errorf("cannot be read: %w", reason(err))
-	}
-	defer f.Close()
-	const most = 4 << 10
-	password, err = io.ReadAll(io.LimitReader(f, most+1))
-	if err != nil {
-		return nil, false, fmt.Errorf("cannot be read: %w", reason(err))
-	}
-	if len(password) > most {
-		return nil, false, fmt.Errorf("has more than %d bytes", most)
-	}
-	if p, ok := bytes.CutSuffix(password, []byte("\n")); ok {
-		password = bytes.TrimSuffix(p, []byte("\r"))
-	}
+	password = signer.CutLine(password)
 	if bytes.ContainsAny(password, "\r\n") {
 		clear(password)
 		return nil, false, errors.New("has more than one line: one password must open all key files")
 	}
-	return password, info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0, nil
+	return password, exposed, nil
 }

@@ -4,10 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/url"
-	"os"
 	"path/filepath"
 	"strings"
 
@@ -83,30 +81,16 @@ func (s pinSource) read(getenv func(string) string) (pin []byte, exposed bool, e
 }
 
 func readPIN(path string) (pin []byte, exposed bool, err error) {
-	info, err := os.Stat(path)
+	pin, exposed, err = signer.ReadSecret(path, mostPIN)
 	if err != nil {
-		return nil, false, fmt.Errorf("cannot be read: %w", reason(err))
+		return nil, false, err
 	}
-	if info.IsDir() {
-		return nil, false, errors.New("is a directory")
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, false, fmt.Errorf("cannot be read: %w", reason(err))
-	}
-	defer f.Close()
-	pin, err = io.ReadAll(io.LimitReader(f, mostPIN+3))
-	if err != nil {
-		return nil, false, fmt.Errorf("cannot be read: %w", reason(err))
-	}
-	if p, ok := bytes.CutSuffix(pin, []byte("\n")); ok {
-		pin = bytes.TrimSuffix(p, []byte("\r"))
-	}
+	pin = signer.CutLine(pin)
 	if err := sound(pin); err != nil {
 		clear(pin)
 		return nil, false, err
 	}
-	return pin, info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0, nil
+	return pin, exposed, nil
 }
 
 // sound: a PIN that is surely none must not cost one of the few tries a device grants.
