@@ -17,7 +17,8 @@ func TestHSM(t *testing.T) {
 	answered := newAfterLines(25)
 	server, env := partnerEnv(t, sandbox.Config{
 		HistoryLog: answered, DeclaredRate: 500,
-		Faults: sandbox.Faults{DropAfter: 0.2, DropBefore: 0.1, Stored5xx: 0.1, RefuseSignature: 0.1, Limit: 2},
+		Faults: sandbox.Faults{DropAfter: 0.2, DropBefore: 0.1, Stored5xx: 0.1, RefuseSignature: 0.1, Limit: 2,
+			On: []sandbox.Operation{sandbox.OpCreate, sandbox.OpSign}}, // the preflight meets none
 	})
 	env = append(env, "PURSER_SIGNER="+token.URI(), "PURSER_RETRY_MIN=5ms", "PURSER_RETRY_MAX=100ms", "PURSER_LIST_PAUSE=50ms")
 	env = append(env, token.Env()...)

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/purser-onboard/purser/pipeline"
 )
@@ -314,4 +315,17 @@ func TestReplayOfSettledRowsWritesNothing(t *testing.T) {
 	if commits != 0 {
 		t.Errorf("%d hooks of commits were called", commits)
 	}
+}
+
+// TestOpenCreationKeepsItsClaim: a creation that was never answered may have made a customer after all. Until its key is
+// long forgotten, a corrected export does not take the row's place.
+func TestOpenCreationKeepsItsClaim(t *testing.T) {
+	l, o := openTest(t)
+	row := pair(1, 1, "i1")
+	record := acceptOne(t, l, row, pipeline.Open)
+	record = advance(t, l, record, pipeline.Creating, func(r *pipeline.Record) { r.CreateKey = createKey(0, o.Now()) })
+	advance(t, l, record, pipeline.Failed, func(r *pipeline.Record) { r.Class = "no-answer" })
+	acceptOne(t, l, pair(1, 2, "i2"), pipeline.Contradicted)
+	execSQL(t, l, `UPDATE keys SET first_sent = ?`, o.Now().Add(-3*time.Hour).UnixMicro())
+	acceptOne(t, l, pair(1, 3, "i2"), pipeline.Open)
 }

@@ -149,6 +149,7 @@ func settle(t testing.TB, l *Ledger, r pipeline.Record, stage pipeline.Stage, cu
 	}
 	return advance(t, l, r, stage, func(r *pipeline.Record) {
 		r.CustomerID = customer
+		r.CreateKey.Outcome = pipeline.KeySettled
 		if stage != pipeline.Onboarded {
 			r.Class, r.Reason, r.Attempts = "test", "it went wrong", 2
 		}

@@ -47,7 +47,8 @@ func (m *model) claim(row pipeline.Row) bool {
 			continue
 		}
 		ended := r.stage == pipeline.Failed || r.stage == pipeline.Conflict
-		if !ended || r.customer != "" || r.ImportID == row.ImportID {
+		unanswered := r.generation >= 0 // the model's keys never get an answer, and its clock stands still
+		if !ended || r.customer != "" || r.ImportID == row.ImportID || unanswered {
 			return false
 		}
 		give = append(give, r)

@@ -109,7 +109,7 @@ const (
 	SigRefused   When = "refused"       // the partner refused the signature under this key
 	LastRefusal  When = "last refusal"  // … and it was the last one allowed
 	TriesLeft    When = "tries left"    // the row has tries left
-	EveryThird   When = "third try"     // the row has tries left, and this was its third, sixth, …
+	HeardThrice  When = "heard thrice"  // the row has tries left, and its key was answered thrice, no silence between
 	FirstTries   When = "first tries"   // the row has been tried less than three times
 	ChallengeOld When = "challenge old" // the challenge is near or over its hour
 )
@@ -124,6 +124,7 @@ type Situation struct {
 	KeyOutcome  KeyOutcome // what is known under it
 	ChallengeAt time.Time  // when the challenge was received; zero: none
 	Attempts    int        // tries that settled nothing, this one included
+	Heard       int        // answers in a row under the key that settled nothing, this one included, no silence between
 	Refusals    int        // refused signatures, this one included
 	RetryAfter  time.Duration
 }
@@ -229,8 +230,8 @@ func (s Situation) holds(w When, l Limits) bool {
 		return s.KeyOutcome == KeyRefused && s.Refusals >= l.MaxRefusals
 	case TriesLeft:
 		return s.Attempts < l.MaxAttempts
-	case EveryThird:
-		return s.Attempts < l.MaxAttempts && s.Attempts%3 == 0
+	case HeardThrice:
+		return s.Attempts < l.MaxAttempts && s.Heard >= 3
 	case FirstTries:
 		return s.Attempts < min(3, l.MaxAttempts)
 	case ChallengeOld:

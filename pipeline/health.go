@@ -25,8 +25,10 @@ type health struct {
 	lastGood time.Time // the last answer that was the partner's own and no 5xx
 	bad      int       // unusable answers since
 	told     time.Time // when the operator was last told of them, monotonic
-	class    string    // of the running streak
-	length   int
+
+	throttled time.Time // when the operator was last told of throttling, monotonic
+	class     string    // of the running streak
+	length    int
 }
 
 func (h *health) start(now time.Time) { h.lastGood = now }
@@ -39,6 +41,13 @@ func (h *health) judge(
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch res.outcome {
+	case Throttled:
+		if tell != nil && monotonic().Sub(h.throttled) >= tellEvery {
+			h.throttled = monotonic()
+			tell(0, now, res.err)
+		}
+		h.lastGood, h.bad = now, 0
+		return nil
 	case Unknown, ServerFailed, ReadFailed, NotSent:
 		var soon tooSoonError
 		if errors.As(res.err, &soon) {

@@ -33,27 +33,47 @@ func (e tooSoonError) Error() string {
 	return fmt.Sprintf("the partner's list was just read and will be read again in %v", e.after.Round(time.Second))
 }
 
-// find returns the customers that have the row's account or externalId. A customer that is not in the stored list is
-// only absent if this process has read the list, and begun to after sent, when it last sent the creation. Both times
-// are monotonic: the times that the ledger keeps may be those of a clock that was wrong.
-func (l *lister) find(ctx context.Context, r Row, sent time.Time) ([]client.Customer, error) {
-	found, err := l.dir.FindCustomers(ctx, r.Account.String(), r.ExternalID)
-	if err != nil || len(found) > 0 {
-		return found, err
-	}
-	select {
-	case l.mu <- struct{}{}:
-		defer func() { <-l.mu }()
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	if l.begun.IsZero() || !l.begun.After(sent) {
-		if err := l.read(ctx); err != nil {
-			return nil, err
-		}
-	}
+// find returns the listed customers that have the row's account or externalId. The list may be of an earlier run: it
+// points at customers, and reading those tells.
+func (l *lister) find(ctx context.Context, r Row) ([]client.Customer, error) {
 	return l.dir.FindCustomers(ctx, r.Account.String(), r.ExternalID)
 }
+
+// current reports whether this process has read the list, and begun to after sent, when it last sent the creation: only
+// then who is not in it is absent. Both times are monotonic: the times that the ledger keeps may be those of a clock that
+// was wrong.
+func (l *lister) current(ctx context.Context, sent time.Time) (bool, error) {
+	if err := l.lock(ctx); err != nil {
+		return false, err
+	}
+	defer l.unlock()
+	return l.isCurrent(sent), nil
+}
+
+func (l *lister) isCurrent(sent time.Time) bool { return !l.begun.IsZero() && l.begun.After(sent) }
+
+// refresh reads the list unless it is current by now.
+func (l *lister) refresh(ctx context.Context, sent time.Time) error {
+	if err := l.lock(ctx); err != nil {
+		return err
+	}
+	defer l.unlock()
+	if l.isCurrent(sent) {
+		return nil
+	}
+	return l.read(ctx)
+}
+
+func (l *lister) lock(ctx context.Context) error {
+	select {
+	case l.mu <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *lister) unlock() { <-l.mu }
 
 // read reads the whole list. A reading that is dear is repeated seldom: the pause grows to ten times what it took.
 func (l *lister) read(ctx context.Context) error {

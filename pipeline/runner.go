@@ -175,11 +175,13 @@ func (r *Runner) admit(a Acceptance, m Message, settled func(Message)) {
 		settled(m)
 		return
 	}
-	if t, ok := r.tasks[a.Record.ID]; ok && !t.released {
-		t.messages = append(t.messages, m) // the row is on its way: this message is settled with it
+	d := delivery{Message: m, settled: settled}
+	if t, ok := r.tasks[a.Record.ID]; ok {
+		t.messages = append(t.messages, d) // the row is on its way: this message is settled with it
+		t.released = false
 		return
 	}
-	t := &task{Record: a.Record, part: m.Partition, messages: []Message{m}, settled: settled, index: -1}
+	t := &task{Record: a.Record, messages: []delivery{d}, index: -1}
 	t.act = t.Next(r.Worker.Now(), r.Worker.Limits)
 	r.tasks[a.Record.ID] = t
 	r.push(t)
@@ -299,7 +301,7 @@ func (r *Runner) afterStep(ctx context.Context, t *task, l *lane, d Disposition,
 		t.act = t.Next(r.Worker.Now(), r.Worker.Limits)
 	}
 	switch {
-	case t.released || r.closed || r.halted != nil:
+	case t.released || len(t.messages) == 0 || r.closed || r.halted != nil:
 		r.drop(t)
 	case t.polls > 0 && t.Stage == Signing && r.tooLong(t):
 		r.leaveToCustodian(t)
@@ -332,7 +334,7 @@ func (r *Runner) leaveToCustodian(t *task) {
 	r.waiting = append(r.waiting, t.Record)
 	if r.Abandon != nil {
 		for _, m := range t.messages {
-			r.Abandon(m)
+			r.Abandon(m.Message)
 		}
 	}
 	r.forget(t)
@@ -345,9 +347,7 @@ func (r *Runner) settle(t *task) {
 		if i > 0 {
 			r.skip(t.Record)
 		}
-		if !t.dead {
-			t.settled(m)
-		}
+		m.settled(m.Message)
 	}
 	r.Worker.Hook("settled")
 	if t.Stage == Onboarded {
@@ -406,8 +406,17 @@ func (r *Runner) halt(err error) {
 	r.OnHalt(err)
 }
 
-// Release implements Handler. It drops the partition's rows that no worker is at, and waits until those at work have
-// finished their act, or ctx ends.
+// delivery is a message and the way to say that its row is settled. A row may have several, also of other partitions:
+// foreign producers choose keys of their own, and partitions may be added.
+type delivery struct {
+	Message
+	settled func(Message)
+	leaving bool // its partition is being released
+}
+
+// Release implements Handler. Rows that no worker is at lose the partition's messages at once, those at work when they
+// have finished their act, or when ctx ends: then whatever comes of the act, its offset is no longer ours. A row that has
+// no message left is given up.
 func (r *Runner) Release(ctx context.Context, partition int) {
 	stop := context.AfterFunc(ctx, r.wakeAll)
 	defer stop()
@@ -415,20 +424,40 @@ func (r *Runner) Release(ctx context.Context, partition int) {
 	defer r.mu.Unlock()
 	var running []*task
 	for _, t := range r.tasks {
-		if t.part != partition {
+		if !t.leave(partition) {
 			continue
 		}
-		t.released = true
 		if t.running {
 			running = append(running, t)
 			continue
 		}
-		r.drop(t)
+		r.takeAway(t)
 	}
 	for _, t := range running {
 		for t.running && ctx.Err() == nil {
 			r.idle.Wait()
 		}
-		t.dead = t.running // too late: whatever comes of it, the offset is no longer ours
+		r.takeAway(t)
+	}
+}
+
+// leave marks the messages of a partition that is released, and reports whether there are any.
+func (t *task) leave(partition int) bool {
+	any, all := false, true
+	for i := range t.messages {
+		if t.messages[i].Partition == partition {
+			t.messages[i].leaving, any = true, true
+		}
+		all = all && t.messages[i].leaving
+	}
+	t.released = any && all
+	return any
+}
+
+// takeAway removes the messages that are leaving. The lock is held.
+func (r *Runner) takeAway(t *task) {
+	t.messages = slices.DeleteFunc(t.messages, func(d delivery) bool { return d.leaving })
+	if len(t.messages) == 0 && !t.running && r.tasks[t.ID] == t {
+		r.drop(t)
 	}
 }

@@ -61,8 +61,8 @@ func creating(o Outcome) []Branch {
 		}
 	case ServerFailed:
 		return []Branch{
-			{EveryThird, Disposition{Do: DoLookUp, Wait: true, Key: KeyAnswered}},
-			{TriesLeft, Disposition{Do: DoNext, Wait: true, Key: KeyAnswered}},
+			{HeardThrice, Disposition{Do: DoLookUp, Wait: true, Key: KeyAnswered}}, // it seems to be stored
+			{TriesLeft, Disposition{Do: DoNext, Wait: true, Key: KeyOpen}},
 			{Always, failed("server-error")},
 		}
 	case Conflicting:
@@ -168,8 +168,8 @@ func submitting(o Outcome) []Branch {
 		}
 	case ServerFailed:
 		return []Branch{
-			{EveryThird, Disposition{Do: DoRead, Wait: true, Key: KeyAnswered}},
-			{TriesLeft, Disposition{Do: DoNext, Wait: true, Key: KeyAnswered}},
+			{HeardThrice, Disposition{Do: DoRead, Wait: true, Key: KeyAnswered}},
+			{TriesLeft, Disposition{Do: DoNext, Wait: true, Key: KeyOpen}},
 			{Always, failed("server-error")},
 		}
 	case Invalid:

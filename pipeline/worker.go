@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -34,8 +35,8 @@ type Worker struct {
 	// Hook is called at named points around each durable write and each send; crash tests stop the process there. May
 	// be nil.
 	Hook func(point string)
-	// OnTrouble is called when a request got no usable answer, for the first of a series and then every half minute. May
-	// be nil.
+	// OnTrouble is called when a request got no usable answer, for the first of a series and then every half minute; and
+	// as seldom, with tries 0, when the partner throttles. May be nil.
 	OnTrouble func(tries int, since time.Time, cause error)
 	// OnList is called after the partner's list was read. May be nil.
 	OnList func(customers int, took time.Duration)
@@ -65,16 +66,14 @@ type task struct {
 	recorded bool      // the send of this act is recorded already
 	sent     time.Time // when this process last sent the creation, by the monotonic clock
 	polls    int       // how often the custodian was asked what became of the request
+	heard    int       // answers in a row under the present key that settled nothing, without a silence between them
 	delays   int       // how often in a row the act could not be done for reasons that are not the row's
 	resends  bool      // the request of this act was sent before
 	asked    time.Time // when this process first found the row waiting for the custodian; zero: it is not
 	trouble  time.Time // when the present series of unanswered tries began
 	running  bool
-	released bool
-	dead     bool // released, and no longer waited for
-	part     int
-	messages []Message
-	settled  func(Message)
+	released bool // all its messages are being taken away: the act under way is its last
+	messages []delivery
 	ready    time.Time
 	seq      int64
 	index    int // in the heap, -1 when not in it
@@ -95,7 +94,7 @@ func (e *HaltError) Error() string {
 	case "signer":
 		hint = "; mend the signer, then run again"
 	case "unreachable":
-		hint = "; the partner is not answering: run again later"
+		hint = "; run again when the partner is well"
 	case "signer-mismatch":
 		hint = fmt.Sprintf("; %d rows in a row had a signature of another key: is this the right signer for this export?",
 			streakLimit)
@@ -186,14 +185,20 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 	default:
 		t.delays = 0
 	}
-	if t.resends && res.outcome != NotSent {
+	switch res.outcome {
+	case ServerFailed, Unprocessable:
+		t.heard++
+	case Unknown, Conflicting:
+		t.heard = 0
+	}
+	if t.resends && wasSent(res) {
 		w.stats.retried.Add(1)
 	}
 	t.resends = false
 	d := Decide(Situation{
 		Stage: t.Stage, Outcome: res.outcome, Now: now,
 		KeyFirst: op.FirstSent, KeyOutcome: op.Outcome, ChallengeAt: next.ChallengeAt,
-		Attempts: attempts, Refusals: next.Refusals, RetryAfter: res.after,
+		Attempts: attempts, Heard: t.heard, Refusals: next.Refusals, RetryAfter: res.after,
 	}, w.Limits)
 	if halt := w.health.judge(t, res, d, now, w.OnTrouble); halt != nil {
 		return Disposition{}, halt
@@ -221,6 +226,12 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 		return Disposition{}, err
 	}
 	return d, w.health.streak(t.Row, d.Class, res.err)
+}
+
+// wasSent reports whether the request itself left: without a token it did not.
+func wasSent(res result) bool {
+	var e *client.Error
+	return res.outcome != NotSent && !(errors.As(res.err, &e) && e.Kind == client.NoToken)
 }
 
 // operationKey is the key of the stage's operation.
@@ -298,6 +309,9 @@ func (w *Worker) create(ctx context.Context, t *task) (result, error) {
 	default:
 		t.resends = true
 	}
+	if t.act == DoRekey {
+		t.heard = 0
+	}
 	key := &next.CreateKey
 	key.ID = w.Keyring.Create(t.Row, key.Generation)
 	key.Digest = sha256.Sum256(body)
@@ -329,33 +343,58 @@ func (w *Worker) create(ctx context.Context, t *task) (result, error) {
 	return res, nil
 }
 
-// lookUp searches the pair in the partner's list and reads the customer found, whose status may have moved on since.
+// lookUp searches the pair in the partner's list and reads the customer found: its status may have moved on since, or it
+// may be gone. Only a list that was read after the creation was last sent can say that nobody is there.
 func (w *Worker) lookUp(ctx context.Context, t *task) (result, error) {
-	found, err := w.list.find(ctx, t.Row, t.sent)
+	for {
+		found, err := w.list.find(ctx, t.Row)
+		if err != nil {
+			return w.listFailed(ctx, t, err)
+		}
+		// The pair itself first: who merely shares one half of it matters only if there is no such customer.
+		slices.SortStableFunc(found, func(a, b client.Customer) int {
+			return boolInt(customerOutcome(t.Row, a) == Other) - boolInt(customerOutcome(t.Row, b) == Other)
+		})
+		for _, c := range found {
+			if res, err := w.readCustomer(ctx, t.Row, c.ID); err != nil || res.outcome != Absent {
+				return res, err
+			}
+		}
+		current, err := w.list.current(ctx, t.sent)
+		if err != nil {
+			return w.listFailed(ctx, t, err)
+		}
+		if current {
+			return result{outcome: Absent}, nil
+		}
+		if err := w.list.refresh(ctx, t.sent); err != nil {
+			return w.listFailed(ctx, t, err)
+		}
+	}
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// listFailed sorts what went wrong with the list: it is too early to read it again, the partner failed, or the ledger.
+func (w *Worker) listFailed(ctx context.Context, t *task, err error) (result, error) {
 	var soon tooSoonError
-	switch {
-	case errors.As(err, &soon):
+	if errors.As(err, &soon) {
 		return result{outcome: NotSent, after: soon.after, err: err}, nil
-	case err != nil:
-		var partner *client.Error
-		if !errors.As(err, &partner) && !errors.Is(err, client.ErrStopped) && ctx.Err() == nil {
-			return result{}, &HaltError{Class: "ledger", Row: t.Row, Err: err}
-		}
-		outcome, after := readOutcome(err)
-		if outcome == Absent { // of the list itself: there is no such endpoint
-			outcome = Misconfigured
-		}
-		return result{outcome: outcome, after: after, err: err}, nil
 	}
-	for _, c := range found {
-		if customerOutcome(t.Row, c) != Other {
-			return w.readCustomer(ctx, t.Row, c.ID)
-		}
+	var partner *client.Error
+	if !errors.As(err, &partner) && !errors.Is(err, client.ErrStopped) && ctx.Err() == nil {
+		return result{}, &HaltError{Class: "ledger", Row: t.Row, Err: err}
 	}
-	if len(found) > 0 {
-		return result{outcome: Other, err: takenBy(found[0])}, nil
+	outcome, after := readOutcome(err)
+	if outcome == Absent { // of the list itself: there is no such endpoint
+		outcome = Misconfigured
 	}
-	return result{outcome: Absent}, nil
+	return result{outcome: outcome, after: after, err: err}, nil
 }
 
 // readCustomer reads one customer and says what it means for the row.
@@ -494,6 +533,7 @@ func (w *Worker) submit(ctx context.Context, t *task) (result, error) {
 			generation := next.SubmitKey.Generation + 1
 			next.SubmitKey.Generation, next.SubmitKey.FirstSent = generation, now
 			next.SubmitKey.ID = w.Keyring.Submit(next.CustomerID, next.SubmitKey.Digest, generation)
+			t.heard = 0
 		} else {
 			t.resends = true
 		}

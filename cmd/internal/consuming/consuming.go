@@ -101,6 +101,10 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		Skew: func() time.Duration { return p.client.Stats().ClockSkew }, MaxSkew: clockSkew,
 		ListPause: c.ListPause, Now: time.Now, Hook: hook,
 		OnTrouble: func(tries int, since time.Time, cause error) {
+			if tries == 0 {
+				log.Warn("the partner throttles: all workers wait and the pace is lowered", "answer", cause)
+				return
+			}
 			log.Warn("the partner gives no usable answer; trying again under the same keys",
 				"tries", tries, "since", since.UTC().Format(time.RFC3339), "error", cause)
 		},
