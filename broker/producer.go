@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -35,7 +34,6 @@ type ProducerOptions struct {
 type Producer struct {
 	cluster *Cluster
 	o       ProducerOptions
-	plans   sync.Pool     // of *plan
 	turn    atomic.Uint32 // deals messages without a key
 }
 
@@ -74,7 +72,6 @@ func (p *Producer) Publish(ctx context.Context, topic string, messages []pipelin
 		return p.named(ctx, topic, err)
 	}
 	plan := p.plan(messages, n)
-	defer p.plans.Put(plan)
 	group, working := errgroup.WithContext(ctx)
 	for partition := range n {
 		share := plan.share(partition)
@@ -103,7 +100,7 @@ func (p *Producer) named(ctx context.Context, topic string, err error) error {
 }
 
 // plan sorts messages by partition, keeping their order: order[starts[i]:starts[i+1]] are the indexes for partition i.
-// A plan is used again so that a million messages leave no garbage.
+// A plan is not used again: a request that was given up may still be read from behind our back.
 type plan struct {
 	of     []int32
 	order  []int32
@@ -111,14 +108,11 @@ type plan struct {
 }
 
 func (p *Producer) plan(messages []pipeline.Message, partitions int) *plan {
-	pl, _ := p.plans.Get().(*plan)
-	if pl == nil {
-		pl = new(plan)
+	pl := &plan{
+		of:     make([]int32, len(messages)),
+		order:  make([]int32, len(messages)),
+		starts: make([]int32, partitions+1),
 	}
-	pl.of = grow(pl.of, len(messages))
-	pl.order = grow(pl.order, len(messages))
-	pl.starts = grow(pl.starts, partitions+1)
-	clear(pl.starts)
 	for i := range messages {
 		var to int
 		if key := messages[i].Key; key != nil {
@@ -147,13 +141,6 @@ func (p *Producer) plan(messages []pipeline.Message, partitions int) *plan {
 
 func (pl *plan) share(partition int) []int32 {
 	return pl.order[pl.starts[partition]:pl.starts[partition+1]]
-}
-
-func grow(s []int32, n int) []int32 {
-	if cap(s) < n {
-		return make([]int32, n)
-	}
-	return s[:n]
 }
 
 // target is one partition's part of a Publish.

@@ -112,11 +112,15 @@ func (l *memoryLedger) ReplaceDirectory(_ context.Context, _ time.Time, feed fun
 	if err := feed(func(c client.Customer) error { list = append(list, c); return nil }); err != nil {
 		return err
 	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.list = list
 	return nil
 }
 
 func (l *memoryLedger) FindCustomers(_ context.Context, chainID, externalID string) ([]client.Customer, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var out []client.Customer
 	for _, c := range l.list {
 		if strings.EqualFold(c.ChainID, chainID) || c.ExternalID == externalID {

@@ -346,6 +346,7 @@ func TestHalts(t *testing.T) {
 				if !errors.As(err, &halt) || halt.Class != tt.class {
 					t.Fatalf("%v", err)
 				}
+				b.stop()
 				for _, r := range b.ledger.records {
 					if tt.class != "unexpected" && tt.class != "signer-mismatch" && r.Stage.Terminal() {
 						t.Errorf("%s: the run's trouble ended the row: %s (%s)", r.Where(), r.Stage, r.Class)
