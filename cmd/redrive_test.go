@@ -26,10 +26,10 @@ func onBroker(t *testing.T, env []string, do func(*broker.Embedded)) {
 	do(b)
 }
 
-// ends runs a command and fails unless it ends with that code and says all of that.
-func ends(t *testing.T, env []string, code int, says []string, name string, args ...string) {
+// ends runs the consumer and fails unless it ends with that code and says all of that.
+func ends(t *testing.T, env []string, code int, says []string, args ...string) {
 	t.Helper()
-	cmd, out := command(t, env, name, args...)
+	cmd, out := command(t, env, "consumer", args...)
 	err := cmd.Run()
 	got := 0
 	var exit *exec.ExitError
@@ -39,11 +39,11 @@ func ends(t *testing.T, env []string, code int, says []string, name string, args
 		t.Fatal(err)
 	}
 	if got != code {
-		t.Errorf("%s %v ended with %d, want %d:\n%s", name, args, got, code, out)
+		t.Errorf("consumer %v ended with %d, want %d:\n%s", args, got, code, out)
 	}
 	for _, s := range says {
 		if !strings.Contains(out.String(), s) {
-			t.Errorf("%s %v does not say %q:\n%s", name, args, s, out)
+			t.Errorf("consumer %v does not say %q:\n%s", args, s, out)
 		}
 	}
 }
@@ -61,14 +61,14 @@ func TestRedrive(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-	ends(t, env, 3, []string{"2 received", "2 dead-lettered"}, "consumer", "--drain")
+	ends(t, env, 3, []string{"2 received", "2 dead-lettered"}, "--drain")
 	ends(t, env, 0, []string{"1 would be put back", "version: message version 2 is unknown"},
-		"consumer", "redrive", "--dry-run", "--reason", "version")
-	ends(t, env, 0, []string{"0 would be put back"}, "consumer", "redrive", "--dry-run", "--since", "2099-01-01")
-	ends(t, env, 2, []string{"--since"}, "consumer", "redrive", "--since", "yesterday")
-	ends(t, env, 0, []string{"2 dead letters looked at, 2 put back"}, "consumer", "redrive")
-	ends(t, env, 0, []string{"0 dead letters looked at"}, "consumer", "redrive")
-	ends(t, env, 3, []string{"2 received", "2 dead-lettered"}, "consumer", "--drain")
+		"redrive", "--dry-run", "--reason", "version")
+	ends(t, env, 0, []string{"0 would be put back"}, "redrive", "--dry-run", "--since", "2099-01-01")
+	ends(t, env, 2, []string{"--since"}, "redrive", "--since", "yesterday")
+	ends(t, env, 0, []string{"2 dead letters looked at, 2 put back"}, "redrive")
+	ends(t, env, 0, []string{"0 dead letters looked at"}, "redrive")
+	ends(t, env, 3, []string{"2 received", "2 dead-lettered"}, "--drain")
 	onBroker(t, env, func(b *broker.Embedded) {
 		dead, err := b.Peek(t.Context(), "onboarding.deadletter", "nobody", 100)
 		if err != nil {

@@ -4,8 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"github.com/purser-onboard/purser/pipeline"
 	"time"
+
+	"github.com/purser-onboard/purser/pipeline"
 )
 
 // customersPerChunk is how many customers of the partner's list are written at once: enough to spread the fsync,

@@ -71,7 +71,8 @@ func ReadDeadLetter(m Message) (DeadLetter, error) {
 		Message: m, Class: headerOf(m, HeaderClass), Reason: headerOf(m, HeaderReason), Topic: headerOf(m, HeaderTopic),
 	}
 	if d.Topic == "" {
-		return d, fmt.Errorf("the message at offset %d is not a dead letter of ours: it has no header %s", m.Offset, HeaderTopic)
+		return d, fmt.Errorf("the message at offset %d is not a dead letter of ours: it has no header %s",
+			m.Offset, HeaderTopic)
 	}
 	d.Where = fmt.Sprintf("%s/%s offset %s", d.Topic, headerOf(m, HeaderPartition), headerOf(m, HeaderOffset))
 	return d, nil

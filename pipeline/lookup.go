@@ -40,8 +40,8 @@ func (l *lister) find(ctx context.Context, r Row) ([]client.Customer, error) {
 }
 
 // current reports whether this process has read the list, and begun to after sent, when it last sent the creation: only
-// then who is not in it is absent. Both times are monotonic: the times that the ledger keeps may be those of a clock that
-// was wrong.
+// then who is not in it is absent. Both times are monotonic: the times that the ledger keeps may be those of a clock
+// that was wrong.
 func (l *lister) current(ctx context.Context, sent time.Time) (bool, error) {
 	if err := l.lock(ctx); err != nil {
 		return false, err

@@ -415,8 +415,8 @@ type delivery struct {
 }
 
 // Release implements Handler. Rows that no worker is at lose the partition's messages at once, those at work when they
-// have finished their act, or when ctx ends: then whatever comes of the act, its offset is no longer ours. A row that has
-// no message left is given up.
+// have finished their act, or when ctx ends: then whatever comes of the act, its offset is no longer ours. A row that
+// has no message left is given up.
 func (r *Runner) Release(ctx context.Context, partition int) {
 	stop := context.AfterFunc(ctx, r.wakeAll)
 	defer stop()
@@ -443,15 +443,15 @@ func (r *Runner) Release(ctx context.Context, partition int) {
 
 // leave marks the messages of a partition that is released, and reports whether there are any.
 func (t *task) leave(partition int) bool {
-	any, all := false, true
+	some, all := false, true
 	for i := range t.messages {
 		if t.messages[i].Partition == partition {
-			t.messages[i].leaving, any = true, true
+			t.messages[i].leaving, some = true, true
 		}
 		all = all && t.messages[i].leaving
 	}
-	t.released = any && all
-	return any
+	t.released = some && all
+	return some
 }
 
 // takeAway removes the messages that are leaving. The lock is held.

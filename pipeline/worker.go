@@ -343,8 +343,8 @@ func (w *Worker) create(ctx context.Context, t *task) (result, error) {
 	return res, nil
 }
 
-// lookUp searches the pair in the partner's list and reads the customer found: its status may have moved on since, or it
-// may be gone. Only a list that was read after the creation was last sent can say that nobody is there.
+// lookUp searches the pair in the partner's list and reads the customer found: its status may have moved on since, or
+// it may be gone. Only a list that was read after the creation was last sent can say that nobody is there.
 func (w *Worker) lookUp(ctx context.Context, t *task) (result, error) {
 	for {
 		found, err := w.list.find(ctx, t.Row)

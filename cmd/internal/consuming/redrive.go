@@ -93,7 +93,8 @@ func redrive(ctx context.Context, c *config.ConsumerCommands, s Streams) (err er
 	}
 	fmt.Fprintf(s.Stdout, "%d dead letters looked at, %d %s\n", seen, chosen, verb)
 	if foreign > 0 {
-		return console.Coded(console.ExitRowsBad, fmt.Errorf("%d messages of %s are not dead letters of ours", foreign, c.DeadLetterTopic))
+		return console.Coded(console.ExitRowsBad,
+			fmt.Errorf("%d messages of %s are not dead letters of ours", foreign, c.DeadLetterTopic))
 	}
 	return nil
 }
@@ -109,5 +110,6 @@ func sinceWhen(text string, now time.Time) (time.Time, error) {
 	if t, err := time.ParseInLocation(time.DateOnly, text, now.Location()); err == nil {
 		return t, nil
 	}
-	return time.Time{}, &config.Error{Setting: "--since", Value: text, Problem: "want a duration (24h), a day (2026-11-22) or a time (RFC 3339)"}
+	return time.Time{}, &config.Error{Setting: "--since", Value: text,
+		Problem: "want a duration (24h), a day (2026-11-22) or a time (RFC 3339)"}
 }

@@ -10,8 +10,8 @@ import (
 )
 
 // share gives this consumer the part of --rate that its part of the partitions gives, so that a fleet of consumers
-// keeps the rate as one does. It stands before the runner: a partition that is released takes its part of the rate with it
-// before another consumer can be given both.
+// keeps the rate as one does. It stands before the runner: a partition that is released takes its part of the rate with
+// it before another consumer can be given both.
 type share struct {
 	pipeline.Handler
 	pace *client.Pace
