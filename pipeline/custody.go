@@ -19,9 +19,6 @@ func externalTxID(a Account, challenge string) string {
 // custody asks what became of the custodian's transaction, and begins it when there is none. The custodian never sees a
 // second request: the id was recorded before the first one, and asking comes before beginning.
 func (w *Worker) custody(ctx context.Context, t *task, c signer.Custodian) (signer.Signature, error) {
-	if t.ExternalTxID == "" { // the signer was another one when the challenge was checked
-		return signer.Signature{}, errors.New("no transaction id is recorded for the custodian")
-	}
 	message := []byte(t.Challenge)
 	signature, err := c.Poll(ctx, t.ExternalTxID, t.Account.Address, message)
 	if !errors.Is(err, signer.ErrUnknownRequest) {
@@ -35,24 +32,32 @@ func (w *Worker) custody(ctx context.Context, t *task, c signer.Custodian) (sign
 	return c.Poll(ctx, t.ExternalTxID, t.Account.Address, message)
 }
 
-// giveUp deals with a challenge that ran out while the custodian was thinking. A signature that came at last is used as
-// long as the partner may still take it; otherwise the request is cancelled, where the vendor allows that, so that
-// nobody approves what is of no use, and a new challenge is fetched.
+// giveUp deals with a challenge that runs out while the custodian is thinking. What was decided at last counts: a refusal
+// ends the row, a signature is used as long as the partner may still take it. Otherwise the request is cancelled, where
+// the vendor allows that, so that nobody approves what is of no use, and a new challenge is fetched.
 func (w *Worker) giveUp(ctx context.Context, t *task, c signer.Custodian, expiring result) (result, error) {
-	if age := w.Now().Sub(t.ChallengeAt); age > 0 && age < w.Limits.ChallengeTTL-margin(margin(w.Limits.ChallengeTTL)) {
-		signature, err := c.Poll(ctx, t.ExternalTxID, t.Account.Address, []byte(t.Challenge))
-		switch {
-		case err == nil:
-			return w.signed(t, signature), nil
-		case errors.Is(err, signer.ErrPending):
-			return result{outcome: Waiting, err: err}, nil // some minutes are left
+	age := w.Now().Sub(t.ChallengeAt)
+	inTime := age > 0 && age < w.Limits.ChallengeTTL-margin(margin(w.Limits.ChallengeTTL))
+	signature, err := c.Poll(ctx, t.ExternalTxID, t.Account.Address, []byte(t.Challenge))
+	if err == nil && inTime {
+		return w.signed(t, signature), nil
+	}
+	if err != nil {
+		switch res := signResult(err); res.outcome {
+		case Declined, Mismatch, NoKey, SignerLost, Throttled:
+			return res, nil
+		case Waiting:
+			if inTime { // some minutes are left
+				return res, nil
+			}
 		}
 	}
 	if err := c.Cancel(ctx, t.ExternalTxID); err != nil {
-		switch outcome := signOutcome(err); outcome {
-		case SignerLost:
-			return result{outcome: outcome, err: err}, nil
-		default: // it will be refused as stale whenever it comes
+		if res := signResult(err); res.outcome == SignerLost {
+			return res, nil
+		}
+		if w.OnStale != nil {
+			w.OnStale(t.Row, t.ExternalTxID, err)
 		}
 	}
 	return expiring, nil

@@ -71,6 +71,8 @@ func TestDecide(t *testing.T) {
 		{"planned, known customer gone", Situation{Stage: Planned, Outcome: Absent}, Disposition{Stage: Creating, Do: DoLookUp}},
 		{"planned, no key", Situation{Stage: Planned, Outcome: NoKey}, end(Failed, "no-key")},
 		{"planned, signer does not say", Situation{Stage: Planned, Outcome: SignerFailed, Attempts: 1}, wait(Planned, DoNext, "", half)},
+		{"planned, key may not be used", Situation{Stage: Planned, Outcome: Declined}, end(Failed, "declined")},
+		{"planned, key of another account", Situation{Stage: Planned, Outcome: Mismatch}, end(Failed, "signer-mismatch")},
 		{"planned, signer lost", Situation{Stage: Planned, Outcome: SignerLost}, halt(Planned, "signer")},
 		{"planned, id leads to another", Situation{Stage: Planned, Outcome: Other}, Disposition{Stage: Creating, Do: DoLookUp}},
 

@@ -8,6 +8,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/purser-onboard/purser/client"
 )
 
 const (
@@ -26,6 +28,8 @@ type health struct {
 	bad      int       // unusable answers since
 	told     time.Time // when the operator was last told of them, monotonic
 
+	signerGood time.Time // the last signature that was right
+
 	throttled time.Time // when the operator was last told of throttling, monotonic
 	class     string    // of the running streak
 	length    int
@@ -42,6 +46,10 @@ func (h *health) judge(
 	defer h.mu.Unlock()
 	switch res.outcome {
 	case Throttled:
+		var partner *client.Error
+		if !errors.As(res.err, &partner) {
+			return nil // the signer does
+		}
 		if tell != nil && monotonic().Sub(h.throttled) >= tellEvery {
 			h.throttled = monotonic()
 			tell(0, now, res.err)
@@ -61,7 +69,16 @@ func (h *health) judge(
 		if t.trouble.IsZero() {
 			t.trouble = now
 		}
-	case CheckPassed, Hostile, Expiring, Signed, NoKey, Declined, Mismatch, SignerFailed, SignerLost, Waiting:
+	case SignerFailed:
+		if t.signerTrouble.IsZero() {
+			t.signerTrouble = now
+		}
+		if d.Class == "signer-error" && !h.signerGood.After(t.signerTrouble) {
+			return &HaltError{Class: "signer", Row: t.Row, Err: fmt.Errorf("the signer has made no signature since %s: %w",
+				t.signerTrouble.UTC().Format(time.RFC3339), res.err)}
+		}
+		return nil
+	case CheckPassed, Hostile, Expiring, Signed, NoKey, Declined, Mismatch, SignerLost, Waiting:
 		return nil // the partner was not asked
 	default:
 		h.lastGood, h.bad = now, 0
@@ -93,11 +110,23 @@ func (h *health) streak(r Row, class string, cause error) error {
 	return nil
 }
 
-// settledWell ends a streak.
+// settledWell ends a streak of answers that had no place.
 func (h *health) settledWell() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.class, h.length = "", 0
+	if h.class == "unexpected" {
+		h.class, h.length = "", 0
+	}
+}
+
+// signerSpoke notes a signature that was right, and ends a streak of those that were not.
+func (h *health) signerSpoke(now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.signerGood = now
+	if h.class == "signer-mismatch" {
+		h.class, h.length = "", 0
+	}
 }
 
 // oneLine makes text fit for one line of a report: printable, at most max bytes.

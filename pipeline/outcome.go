@@ -81,20 +81,33 @@ func fetchOutcome(err error) (Outcome, time.Duration) {
 	return outcome, after
 }
 
-func signOutcome(err error) Outcome {
+// signOutcome sorts the failure of a signer, and says how long it asked to be left alone.
+func signOutcome(err error) (Outcome, time.Duration) {
+	var busy interface{ Throttled() (time.Duration, bool) }
+	if errors.As(err, &busy) {
+		if after, yes := busy.Throttled(); yes {
+			return Throttled, after // rule 11 holds for signers, too
+		}
+	}
 	switch {
 	case errors.Is(err, signer.ErrNoKey):
-		return NoKey
+		return NoKey, 0
 	case errors.Is(err, signer.ErrDeclined):
-		return Declined
+		return Declined, 0
 	case errors.Is(err, signer.ErrMismatch):
-		return Mismatch
+		return Mismatch, 0
 	case errors.Is(err, signer.ErrPending):
-		return Waiting
+		return Waiting, 0
 	case errors.Is(err, signer.ErrUnusable):
-		return SignerLost
+		return SignerLost, 0
 	}
-	return SignerFailed
+	return SignerFailed, 0
+}
+
+// signResult is what a signer's failure comes to.
+func signResult(err error) result {
+	outcome, after := signOutcome(err)
+	return result{outcome: outcome, after: after, err: err}
 }
 
 // customerOutcome says what a customer that was read means for a row.

@@ -38,6 +38,7 @@ type Runner struct {
 	tasks   map[int64]*task // by ledger id: a row has one task at most
 	road    lane            // rows whose next act is ours or the partner's
 	signing lane            // rows whose next act is the signer's
+	polling lane            // rows that wait for the custodian, who was asked
 	idle    *sync.Cond      // a task has stopped running
 	waiting []Record        // abandoned to the custodian
 	seq     int64
@@ -78,12 +79,14 @@ func (r *Runner) Start(ctx context.Context) {
 	r.tasks = make(map[int64]*task)
 	r.road.init(&r.mu)
 	r.signing.init(&r.mu)
+	r.polling.init(&r.mu)
 	for range max(1, r.Concurrency) {
 		r.done.Go(func() { r.work(ctx, &r.road) })
 	}
 	for range max(1, r.SignerConcurrency) {
 		r.done.Go(func() { r.work(ctx, &r.signing) })
 	}
+	r.done.Go(func() { r.work(ctx, &r.polling) }) // one loop for all of them
 }
 
 // Close stops the workers when they have finished the act they are at, and waits for them.
@@ -95,6 +98,7 @@ func (r *Runner) Close() {
 	r.done.Wait()
 	r.road.stop()
 	r.signing.stop()
+	r.polling.stop()
 }
 
 // Waiting returns the rows that were left to the custodian.
@@ -196,7 +200,10 @@ func (r *Runner) skip(rec Record) {
 
 // laneOf is where a task waits for its next act.
 func (r *Runner) laneOf(t *task) *lane {
-	if t.act == DoSign {
+	switch {
+	case t.act == DoSign && t.polls > 0:
+		return &r.polling
+	case t.act == DoSign:
 		return &r.signing
 	}
 	return &r.road
@@ -214,6 +221,7 @@ func (r *Runner) wakeAll() {
 	defer r.mu.Unlock()
 	r.road.wake.Broadcast()
 	r.signing.wake.Broadcast()
+	r.polling.wake.Broadcast()
 	r.idle.Broadcast()
 }
 
@@ -306,6 +314,9 @@ func (r *Runner) afterStep(ctx context.Context, t *task, l *lane, d Disposition,
 	case t.polls > 0 && t.Stage == Signing && r.tooLong(t):
 		r.leaveToCustodian(t)
 	case d.After > 0:
+		if l := r.laneOf(t); l == &r.polling { // the more rows wait, the more seldom each is asked after
+			d.After = max(d.After, time.Duration(len(l.later.tasks))*pollEvery)
+		}
 		t.ready = monotonic().Add(d.After)
 		t.running = false
 		r.push(t)
@@ -326,6 +337,9 @@ func (r *Runner) tooLong(t *task) bool {
 	}
 	return r.SignerWait > 0 && monotonic().Sub(t.asked) >= r.SignerWait
 }
+
+// pollEvery is the least time between two questions to the custodian, about whichever rows.
+const pollEvery = 100 * time.Millisecond
 
 // leaveToCustodian gives a row up for this run: its messages stay in the queue, and the next run asks the custodian
 // what became of it. The lock is held.
@@ -403,6 +417,7 @@ func (r *Runner) halt(err error) {
 	r.halted = err
 	r.road.wake.Broadcast()
 	r.signing.wake.Broadcast()
+	r.polling.wake.Broadcast()
 	r.OnHalt(err)
 }
 

@@ -36,7 +36,7 @@ func Cell(s Stage, o Outcome) []Branch {
 // already had the customer created, so that its id is known, what became of that customer.
 func planned(o Outcome) []Branch {
 	switch o {
-	case NoKey, SignerFailed, SignerLost:
+	case NoKey, Declined, Mismatch, SignerFailed, SignerLost:
 		return signing(o)
 	case Absent, Other:
 		return always(Disposition{Stage: Creating, Do: DoLookUp}) // that id leads nowhere: search the pair

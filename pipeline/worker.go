@@ -38,6 +38,9 @@ type Worker struct {
 	// OnTrouble is called when a request got no usable answer, for the first of a series and then every half minute; and
 	// as seldom, with tries 0, when the partner throttles. May be nil.
 	OnTrouble func(tries int, since time.Time, cause error)
+	// OnStale is called when a custodian's request that is of no use any more could not be cancelled: a person may still
+	// be asked to approve it. May be nil.
+	OnStale func(r Row, externalTxID string, cause error)
 	// OnList is called after the partner's list was read. May be nil.
 	OnList func(customers int, took time.Duration)
 
@@ -71,6 +74,9 @@ type task struct {
 	resends  bool      // the request of this act was sent before
 	asked    time.Time // when this process first found the row waiting for the custodian; zero: it is not
 	trouble  time.Time // when the present series of unanswered tries began
+
+	signerTrouble time.Time // when the signer first failed for the row
+
 	running  bool
 	released bool // all its messages are being taken away: the act under way is its last
 	messages []delivery
@@ -179,6 +185,8 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 	case Waiting:
 		t.polls++
 		attempts = t.polls
+		next.Attempts = 0
+		t.Attempts = 0
 	case Throttled, NotSent:
 		t.delays++
 		attempts = t.delays
@@ -222,6 +230,9 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 		op.Outcome = d.Key
 	}
 	next.settleInto(d, res)
+	if d.Stage != t.Stage {
+		t.polls = 0
+	}
 	if err := w.store(ctx, t, next); err != nil {
 		return Disposition{}, err
 	}
@@ -292,7 +303,7 @@ func (w *Worker) create(ctx context.Context, t *task) (result, error) {
 	if t.Stage == Planned && t.CreateKey.IsZero() {
 		// A customer that nobody can sign for would stay half made with the partner.
 		if has, err := w.Signer.HasKey(ctx, t.Account.Address); err != nil {
-			return result{outcome: signOutcome(err), err: err}, nil
+			return signResult(err), nil
 		} else if !has {
 			return result{outcome: NoKey, err: signer.ErrNoKey}, nil
 		}
@@ -476,6 +487,9 @@ func (w *Worker) check(t *task) result {
 // policy.
 func (w *Worker) sign(ctx context.Context, t *task) (result, error) {
 	custodian, slow := w.Signer.(signer.Custodian)
+	if slow && t.ExternalTxID == "" { // the signer was another one when the challenge was checked: begin with a new one
+		return result{outcome: Expiring, err: errors.New("no transaction id is recorded for the custodian")}, nil
+	}
 	checked := w.check(t)
 	if checked.outcome == Expiring && slow && t.ExternalTxID != "" {
 		return w.giveUp(ctx, t, custodian, checked)
@@ -492,8 +506,13 @@ func (w *Worker) sign(ctx context.Context, t *task) (result, error) {
 		signature, err = w.Signer.SignMessage(ctx, t.Account.Address, []byte(t.Challenge))
 	}
 	if err != nil {
-		return result{outcome: signOutcome(err), err: err}, nil
+		res := signResult(err)
+		if res.outcome == SignerFailed && t.polls > 0 {
+			res.outcome = Waiting // it was asked; that it does not say how things stand costs the row nothing
+		}
+		return res, nil
 	}
+	w.health.signerSpoke(w.Now())
 	return w.signed(t, signature), nil
 }
 

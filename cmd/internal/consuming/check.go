@@ -88,7 +88,7 @@ func unreachable(err error) bool {
 	}
 	var gone *broker.UnreachableError
 	var locked *broker.LockedError
-	return errors.As(err, &gone) || errors.As(err, &locked) || errors.Is(err, broker.ErrBrokerLost)
+	return errors.Is(err, signer.ErrUnusable) || errors.As(err, &gone) || errors.As(err, &locked) || errors.Is(err, broker.ErrBrokerLost)
 }
 
 func checkPartner(ctx context.Context, list *checklist, c *config.Consumer, p *partner) {
@@ -165,7 +165,7 @@ func checkBroker(
 // checkKeys counts the accounts of the queue's first rows that the signer has a key of. Missing ones are their rows'
 // failures and not the run's; none at all points at the wrong signer.
 func checkKeys(ctx context.Context, backend signer.Backend, first []pipeline.Message) (string, error) {
-	rows, keys := 0, 0
+	rows, keys, unsound := 0, 0, 0
 	for _, m := range first {
 		row, err := pipeline.ParseMessage(m.Value)
 		if err != nil {
@@ -173,6 +173,10 @@ func checkKeys(ctx context.Context, backend signer.Backend, first []pipeline.Mes
 		}
 		rows++
 		has, err := backend.HasKey(ctx, row.Account.Address)
+		if errors.Is(err, signer.ErrMismatch) || errors.Is(err, signer.ErrDeclined) {
+			unsound++ // that row's failure
+			continue
+		}
 		if err != nil {
 			return "", err
 		}
@@ -183,5 +187,9 @@ func checkKeys(ctx context.Context, backend signer.Backend, first []pipeline.Mes
 	if rows > 0 && keys == 0 {
 		return "", fmt.Errorf("the signer has a key for none of the queue's first %d rows", rows)
 	}
-	return fmt.Sprintf("the signer has a key for %d of the queue's first %d rows", keys, rows), nil
+	line := fmt.Sprintf("the signer has a key for %d of the queue's first %d rows", keys, rows)
+	if unsound > 0 {
+		line += fmt.Sprintf("; %d keys are another account's or may not be used", unsound)
+	}
+	return line, nil
 }

@@ -108,6 +108,10 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 			log.Warn("the partner gives no usable answer; trying again under the same keys",
 				"tries", tries, "since", since.UTC().Format(time.RFC3339), "error", cause)
 		},
+		OnStale: func(r pipeline.Row, id string, cause error) {
+			log.Warn("a request that is of no use any more could not be cancelled: somebody may still be asked to approve it",
+				"row", r.Where(), "transaction", id, "error", cause)
+		},
 		OnList: func(n int, took time.Duration) {
 			log.Info("read the partner's list of customers", "customers", n, "took", took.Round(time.Millisecond))
 		},

@@ -2,10 +2,12 @@ package consuming
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/url"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/signer"
 	"github.com/purser-onboard/purser/signer/awskms"
 	"github.com/purser-onboard/purser/signer/clef"
@@ -62,6 +64,9 @@ func openSigner(
 			backend, err := s.open(ctx, c.Signer, signer.Environment{
 				Getenv: getenv, Loopback: config.IsLoopback(base.Hostname()),
 			})
+			if errors.Is(err, signer.ErrUnusable) {
+				return nil, console.Coded(console.ExitUnfinished, fmt.Errorf("--signer: %w", err))
+			}
 			if err != nil {
 				return nil, &config.Error{Setting: "--signer", Problem: err.Error()}
 			}
