@@ -32,9 +32,9 @@ func (w *Worker) custody(ctx context.Context, t *task, c signer.Custodian) (sign
 	return c.Poll(ctx, t.ExternalTxID, t.Account.Address, message)
 }
 
-// giveUp deals with a challenge that runs out while the custodian is thinking. What was decided at last counts: a refusal
-// ends the row, a signature is used as long as the partner may still take it. Otherwise the request is cancelled, where
-// the vendor allows that, so that nobody approves what is of no use, and a new challenge is fetched.
+// giveUp deals with a challenge that runs out while the custodian is thinking. What was decided at last counts: a
+// refusal ends the row, a signature is used as long as the partner may still take it. Otherwise the request is
+// cancelled, where the vendor allows that, so that nobody approves what is of no use, and a new challenge is fetched.
 func (w *Worker) giveUp(ctx context.Context, t *task, c signer.Custodian, expiring result) (result, error) {
 	age := w.Now().Sub(t.ChallengeAt)
 	inTime := age > 0 && age < w.Limits.ChallengeTTL-margin(margin(w.Limits.ChallengeTTL))

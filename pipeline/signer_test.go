@@ -152,10 +152,19 @@ type verdicts struct {
 }
 
 func (v *verdicts) Poll(ctx context.Context, id string, a common.Address, message []byte) (signer.Signature, error) {
-	if v.verdict != nil {
-		return signer.Signature{}, v.verdict
+	v.mu.Lock()
+	verdict := v.verdict
+	v.mu.Unlock()
+	if verdict != nil {
+		return signer.Signature{}, verdict
 	}
 	return v.custodian.Poll(ctx, id, a, message)
+}
+
+func (v *verdicts) set(err error) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.verdict = err
 }
 
 // waitingRow is a row that an earlier run left with the custodian, with a challenge of that age.
@@ -219,10 +228,10 @@ func TestCustodianGlitches(t *testing.T) {
 		b.take(b.row(0))
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		v.verdict = errors.New("500")
+		v.set(errors.New("500"))
 		time.Sleep(20 * time.Minute)
 		synctest.Wait()
-		v.verdict = nil
+		v.set(nil)
 		v.approve()
 		b.await(1)
 		if r := b.ledger.get(b.row(0)); r.Stage != Onboarded {

@@ -88,7 +88,8 @@ func unreachable(err error) bool {
 	}
 	var gone *broker.UnreachableError
 	var locked *broker.LockedError
-	return errors.Is(err, signer.ErrUnusable) || errors.As(err, &gone) || errors.As(err, &locked) || errors.Is(err, broker.ErrBrokerLost)
+	return errors.Is(err, signer.ErrUnusable) || errors.Is(err, broker.ErrBrokerLost) ||
+		errors.As(err, &gone) || errors.As(err, &locked)
 }
 
 func checkPartner(ctx context.Context, list *checklist, c *config.Consumer, p *partner) {
