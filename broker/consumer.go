@@ -210,12 +210,14 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 	}
 	defer group.Close()
 
+	member := ""
 	for {
-		gen, err := c.nextGeneration(ctx, group)
+		gen, err := c.nextGeneration(ctx, group, member)
 		if gen == nil {
 			line.hurry()
 			return err
 		}
+		member = gen.MemberID
 		s := &session{consumer: c, handler: h, gen: gen, targets: targets}
 		ended := make(chan outcome, 1)
 		gen.Start(func(generation context.Context) {
@@ -233,8 +235,16 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 }
 
 // nextGeneration waits until the group has agreed on who reads what. It returns neither generation nor error when ctx
-// ended.
-func (c *Consumer) nextGeneration(ctx context.Context, group *kafka.ConsumerGroup) (*kafka.Generation, error) {
+// ended. member is who we were in the generation before, "" for nobody.
+//
+// After any failure but a rebalance the library begins as a new member, and says goodbye for the old one only if the
+// coordinator is there that very moment. The group would wait for the old one until its session runs out, and we with
+// it, so it is said again.
+func (c *Consumer) nextGeneration(
+	ctx context.Context, group *kafka.ConsumerGroup, member string,
+) (*kafka.Generation, error) {
+	var departing sync.WaitGroup
+	defer departing.Wait()
 	patience, cancel := context.WithTimeout(ctx, c.o.LostAfter)
 	defer cancel()
 	var last error
@@ -256,7 +266,31 @@ func (c *Consumer) nextGeneration(ctx context.Context, group *kafka.ConsumerGrou
 		if last == nil || last.Error() != err.Error() {
 			c.o.Logger.Warn("joining the consumer group failed, trying again", "group", c.o.Group, "error", err)
 		}
+		if member != "" && !errors.Is(err, kafka.RebalanceInProgress) {
+			gone := member
+			departing.Go(func() { c.depart(patience, gone) })
+			member = ""
+		}
 		last = err
+	}
+}
+
+// depart leaves the group for a member that we no longer are, again and again until ctx ends: a coordinator that is
+// about to stop agrees and forgets it. Leaving for somebody who has left is no harm.
+func (c *Consumer) depart(ctx context.Context, member string) {
+	for wait := pause(); ctx.Err() == nil; {
+		_, err := c.cluster.client.LeaveGroup(ctx, &kafka.LeaveGroupRequest{
+			GroupID: c.o.Group, Members: []kafka.LeaveGroupRequestMember{{ID: member}},
+		})
+		c.o.Logger.Debug("left the group for an earlier self", "group", c.o.Group, "member", member, "error", err)
+		if hangsUp(err) {
+			// The library keeps connections to a broker that has gone and tries one after the other. Forget them, and
+			// do not let the wait grow.
+			c.cluster.transport.CloseIdleConnections()
+			wait = pause()
+		}
+		d, _ := wait.Next()
+		sleep(ctx, d)
 	}
 }
 

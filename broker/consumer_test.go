@@ -20,18 +20,18 @@ import (
 )
 
 func TestDrain(t *testing.T) {
-	e := open(t, t.TempDir())
-	publish(t, e.Cluster, rows(0, 5000))
+	c := durable(t)
+	publish(t, c, rows(0, 5000))
 	var late sync.Once
 	s := &sink{take: func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
-		late.Do(func() { publish(t, e.Cluster, rows(5000, 40)) })
+		late.Do(func() { publish(t, c, rows(5000, 40)) })
 		for i := range batch { // in any order
 			settled(batch[len(batch)-1-i])
 		}
 		return nil
 	}}
 	var assigned []int
-	q := consumer(t, e.Cluster, func(o *broker.ConsumerOptions) {
+	q := consumer(t, c, func(o *broker.ConsumerOptions) {
 		o.Drain = true
 		o.OnAssigned = func(partitions []int, of int) {
 			assigned = append(slices.Clone(partitions), of)
@@ -55,19 +55,19 @@ func TestDrain(t *testing.T) {
 		}
 		next[m.Partition]++
 	}
-	if at := committed(t, e.Cluster); !slices.Equal(at, next) {
+	if at := committed(t, c); !slices.Equal(at, next) {
 		t.Errorf("committed %v, want %v", at, next)
 	}
-	if rest := counts(drained(t, e.Cluster)); len(rest) != 40 {
+	if rest := counts(drained(t, c)); len(rest) != 40 {
 		t.Errorf("the second drain took %d rows, want the 40 late ones", len(rest))
 	}
-	if rest := drained(t, e.Cluster); len(rest) != 0 {
+	if rest := drained(t, c); len(rest) != 0 {
 		t.Errorf("the third drain took %d rows, want none", len(rest))
 	}
 }
 
 func TestOnlySettledPrefixIsCommitted(t *testing.T) {
-	_, c := cluster(t, 1, 1)
+	c := quiet(t, 1)
 	publish(t, c, rows(0, 100))
 	ctx, stop := context.WithCancel(within(t))
 	var n int
@@ -97,7 +97,7 @@ func TestOnlySettledPrefixIsCommitted(t *testing.T) {
 
 // A row that waits for somebody is abandoned: the drain ends, and the row is there the next time.
 func TestAbandon(t *testing.T) {
-	_, c := cluster(t, 1, 1)
+	c := quiet(t, 1)
 	publish(t, c, rows(0, 100))
 	q := consumer(t, c, func(o *broker.ConsumerOptions) {
 		o.Drain = true
@@ -126,7 +126,7 @@ func TestAbandon(t *testing.T) {
 }
 
 func TestOutstandingIsBounded(t *testing.T) {
-	_, c := cluster(t, 1, 2)
+	c := quiet(t, 2)
 	publish(t, c, rows(0, 1000))
 	var open [2]atomic.Int64
 	var most atomic.Int64
@@ -158,7 +158,7 @@ func TestOutstandingIsBounded(t *testing.T) {
 }
 
 func TestHandlerErrorIsReturned(t *testing.T) {
-	_, c := cluster(t, 1, 2)
+	c := quiet(t, 2)
 	publish(t, c, rows(0, 400))
 	halt := errors.New("the signer is locked")
 	var released atomic.Int64
@@ -193,7 +193,7 @@ func TestHandlerErrorIsReturned(t *testing.T) {
 
 func TestStartFailures(t *testing.T) {
 	t.Run("missing topic", func(t *testing.T) {
-		_, c := cluster(t, 1, 1)
+		c := quiet(t, 1)
 		err := consumer(t, c, func(o *broker.ConsumerOptions) { o.Topic = "nowhere" }).Run(within(t), new(sink))
 		var missing *broker.MissingTopicError
 		if !errors.As(err, &missing) || missing.Topic != "nowhere" {
@@ -201,7 +201,7 @@ func TestStartFailures(t *testing.T) {
 		}
 	})
 	t.Run("committed beyond the end", func(t *testing.T) {
-		_, c := cluster(t, 1, 1)
+		c := quiet(t, 1)
 		publish(t, c, rows(0, 5))
 		commitAt(t, c, 1000)
 		err := consumer(t, c, drain).Run(within(t), new(sink))
@@ -252,14 +252,30 @@ func commitAt(t *testing.T, c *broker.Cluster, offset int64) {
 	}
 }
 
+// deleteBefore has the broker delete what is before an offset of partition 0, as its retention does.
+func deleteBefore(t *testing.T, c *broker.Cluster, offset int64) {
+	t.Helper()
+	partition := kmsg.NewDeleteRecordsRequestTopicPartition()
+	partition.Offset = offset
+	part := kmsg.NewDeleteRecordsRequestTopic()
+	part.Topic, part.Partitions = topic, append(part.Partitions, partition)
+	req := kmsg.NewPtrDeleteRecordsRequest()
+	req.Topics = append(req.Topics, part)
+	res, err := req.RequestWith(within(t), stranger(t, c))
+	if err == nil {
+		err = kerr.ErrorForCode(res.Topics[0].Partitions[0].ErrorCode)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 func TestLostToRetention(t *testing.T) {
 	t.Run("before we came", func(t *testing.T) {
-		fake, c := cluster(t, 1, 1)
+		c := quiet(t, 1)
 		publish(t, c, rows(0, 100))
 		commitAt(t, c, 10)
-		if err := fake.DeleteRecords(topic, 0, 40); err != nil {
-			t.Fatal(err)
-		}
+		deleteBefore(t, c, 40)
 		s := new(sink)
 		err := consumer(t, c, drain).Run(within(t), s)
 		var lost *broker.LostError
@@ -274,17 +290,13 @@ func TestLostToRetention(t *testing.T) {
 		}
 	})
 	t.Run("while we read", func(t *testing.T) {
-		fake, c := cluster(t, 1, 1)
+		c := quiet(t, 1)
 		for i := range 10 { // ten batches, so that one answer does not hold all
 			publish(t, c, rows(10*i, 10))
 		}
 		var once sync.Once
 		s := &sink{take: func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
-			once.Do(func() {
-				if err := fake.DeleteRecords(topic, 0, 70); err != nil {
-					t.Error(err)
-				}
-			})
+			once.Do(func() { deleteBefore(t, c, 70) })
 			for _, m := range batch {
 				settled(m)
 			}
@@ -300,11 +312,9 @@ func TestLostToRetention(t *testing.T) {
 		}
 	})
 	t.Run("nothing was committed", func(t *testing.T) { // a group's first run begins where the topic begins
-		fake, c := cluster(t, 1, 1)
+		c := quiet(t, 1)
 		publish(t, c, rows(0, 100))
-		if err := fake.DeleteRecords(topic, 0, 40); err != nil {
-			t.Fatal(err)
-		}
+		deleteBefore(t, c, 40)
 		if got := drained(t, c); len(got) != 60 {
 			t.Errorf("%d messages came, want 60", len(got))
 		}
@@ -312,7 +322,7 @@ func TestLostToRetention(t *testing.T) {
 }
 
 func TestLag(t *testing.T) {
-	_, c := cluster(t, 1, 2)
+	c := quiet(t, 2)
 	publish(t, c, rows(0, 100))
 	before, err := c.Lag(within(t), topic, group)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"syscall"
 
@@ -92,7 +93,8 @@ type DeniedError struct {
 }
 
 func (e *DeniedError) Error() string {
-	return fmt.Sprintf("the broker does not allow this user to %s: it needs the permission %s (%v)", e.Action, e.Needs, e.Err)
+	return fmt.Sprintf("the broker does not allow this user to %s: it needs the permission %s (%v)",
+		e.Action, e.Needs, e.Err)
 }
 
 func (e *DeniedError) Unwrap() error { return e.Err }
@@ -199,7 +201,7 @@ func retriable(err error) bool {
 		hostname    x509.HostnameError
 		invalidCert x509.CertificateInvalidError
 		notTLS      tls.RecordHeaderError
-		alert       tls.AlertError
+		op          *net.OpError
 		storage     *StorageError
 		missing     *MissingTopicError
 	)
@@ -209,8 +211,10 @@ func retriable(err error) bool {
 	case errors.As(err, &code):
 		return code.Temporary() || code == kafka.BrokerNotAvailable || code == kafka.ReplicaNotAvailable
 	case errors.As(err, &unverified), errors.As(err, &authority), errors.As(err, &hostname),
-		errors.As(err, &invalidCert), errors.As(err, &notTLS), errors.As(err, &alert), errors.As(err, &storage),
+		errors.As(err, &invalidCert), errors.As(err, &notTLS), errors.As(err, &storage),
 		errors.As(err, &missing):
+		return false
+	case errors.As(err, &op) && op.Op == "remote error": // a TLS alert: they do not accept our certificate
 		return false
 	}
 	return true

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"strings"
 	"syscall"
 	"testing"
@@ -57,12 +58,37 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 			[]string{"offset 9", "t/2", "ends at 4", "reset the group's offsets"}},
 		{&LostError{Topic: "t", Group: "g", Ranges: []LostRange{{1, 5, 8}, {2, 0, 1}}},
 			[]string{"t/1 offsets 5 to 7, t/2 offsets 0 to 0", "import the same files again"}},
-		{&UnreachableError{Broker: "b:1", Err: io.EOF}, []string{"b:1", "EOF"}},
+		{&UnreachableError{Broker: "b:1", Err: io.EOF}, []string{"b:1", "EOF", "TLS", "login"}},
+		{&UnreachableError{Broker: "b:1", Err: syscall.ECONNREFUSED}, []string{"broker b:1: connection refused"}},
+		{denied(kafka.TopicAuthorizationFailed, "write to t", "Write on t"), []string{"write to t", "permission Write on t"}},
+		{&TopicError{Topic: "t", Partitions: 3, Err: kafka.PolicyViolation}, []string{`"t"`, "3 partitions", "default number"}},
 	} {
 		for _, part := range test.parts {
 			if !strings.Contains(test.err.Error(), part) {
 				t.Errorf("%T says %q, without %q", test.err, test.err, part)
 			}
+		}
+	}
+}
+
+func TestRefused(t *testing.T) {
+	at := func(err error) error { return &UnreachableError{Broker: "b:1", Err: err} }
+	for _, test := range []struct {
+		err  error
+		want bool
+	}{
+		{nil, false},
+		{at(syscall.ECONNREFUSED), false},
+		{at(io.EOF), false},
+		{at(fmt.Errorf("login: %w", kafka.SASLAuthenticationFailed)), true},
+		{at(kafka.UnsupportedSASLMechanism), true},
+		{at(x509.UnknownAuthorityError{}), true},
+		{at(&net.OpError{Op: "remote error", Err: errors.New("tls: bad certificate")}), true},
+		{errors.Join(at(syscall.ECONNREFUSED), at(kafka.SASLAuthenticationFailed)), true},
+		{kafka.SASLAuthenticationFailed, false}, // not while connecting
+	} {
+		if got := Refused(test.err); got != test.want {
+			t.Errorf("Refused(%v) = %v", test.err, got)
 		}
 	}
 }

@@ -18,35 +18,36 @@ import (
 	"github.com/purser-onboard/purser/broker"
 )
 
-// Transactions of other producers leave markers, which take offsets and are no messages.
-func TestMarkersAreNotMessages(t *testing.T) {
-	fake, c := cluster(t, 1, 1)
-	theirs, err := kgo.NewClient(kgo.SeedBrokers(fake.ListenAddrs()...), kgo.DefaultProduceTopic(topic),
-		kgo.TransactionalID("other"))
-	if err != nil {
+// transact writes rows in one transaction of another producer and ends it.
+func transact(t *testing.T, c *broker.Cluster, n int, commit bool) {
+	t.Helper()
+	theirs := stranger(t, c, kgo.DefaultProduceTopic(topic), kgo.TransactionalID("other"))
+	if err := theirs.BeginTransaction(); err != nil {
 		t.Fatal(err)
 	}
-	defer theirs.Close()
-	for i := range 5 {
-		if err := theirs.BeginTransaction(); err != nil {
+	for _, m := range rows(0, n) {
+		if err := theirs.ProduceSync(within(t), &kgo.Record{Key: m.Key, Value: m.Value}).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
-		for _, m := range rows(3*i, 3) {
-			if err := theirs.ProduceSync(within(t), &kgo.Record{Key: m.Key, Value: m.Value}).FirstErr(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if err := theirs.EndTransaction(within(t), kgo.TryCommit); err != nil {
-			t.Fatal(err)
-		}
+	}
+	if err := theirs.EndTransaction(within(t), kgo.TransactionEndTry(commit)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Transactions of other producers leave markers, which take offsets and are no messages.
+func TestMarkersAreNotMessages(t *testing.T) {
+	c := quiet(t, 1)
+	for range 5 {
+		transact(t, c, 3, true)
 	}
 	s := new(sink)
 	q := consumer(t, c, func(o *broker.ConsumerOptions) { o.Drain, o.MaxBytes = true, 1 })
 	if err := q.Run(within(t), s); err != nil {
 		t.Fatal(err)
 	}
-	if seen := counts(s.all()); len(seen) != 15 || len(s.all()) != 15 {
-		t.Errorf("%d messages came, want 15", len(s.all()))
+	if n := len(s.all()); n != 15 {
+		t.Errorf("%d messages came, want 15", n)
 	}
 	if at := committed(t, c); at[0] != 20 {
 		t.Errorf("committed %d, want 20: fifteen messages and five markers", at[0])

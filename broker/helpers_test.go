@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/purser-onboard/purser/broker"
 	"github.com/purser-onboard/purser/pipeline"
@@ -114,6 +115,40 @@ func cluster(t testing.TB, brokers, partitions int) (*kfake.Cluster, *broker.Clu
 	}
 	t.Cleanup(func() { _ = c.Close() })
 	return fake, c
+}
+
+// elsewhere, when it is set, starts tests that inject no faults with a topic on another broker: Apache Kafka itself, by
+// the tag kafka.
+var elsewhere func(t testing.TB, partitions int) *broker.Cluster
+
+// quiet is a cluster that nobody tampers with.
+func quiet(t testing.TB, partitions int) *broker.Cluster {
+	t.Helper()
+	if elsewhere != nil {
+		return elsewhere(t, partitions)
+	}
+	_, c := cluster(t, 1, partitions)
+	return c
+}
+
+// durable is the same with four partitions, embedded.
+func durable(t testing.TB) *broker.Cluster {
+	t.Helper()
+	if elsewhere != nil {
+		return elsewhere(t, 4)
+	}
+	return open(t, t.TempDir()).Cluster
+}
+
+// stranger is a client of other people's, and of another make, at the same brokers.
+func stranger(t testing.TB, c *broker.Cluster, options ...kgo.Opt) *kgo.Client {
+	t.Helper()
+	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(strings.Split(c.Brokers(), ",")...))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(client.Close)
+	return client
 }
 
 // rows makes messages with distinct keys; the value is the number of the row.

@@ -19,7 +19,7 @@ import (
 )
 
 func TestPublishKeepsOrderAndContent(t *testing.T) {
-	e := open(t, t.TempDir())
+	c := durable(t)
 	at := time.UnixMilli(1_700_000_000_123)
 	sent := rows(0, 20_000)
 	for i := range sent {
@@ -27,14 +27,14 @@ func TestPublishKeepsOrderAndContent(t *testing.T) {
 		sent[i].Time = at
 	}
 	sent[7].Headers = []pipeline.Header{{Key: "reason", Value: []byte("no-key")}, {Key: "empty", Value: []byte{}}}
-	p := broker.NewProducer(e.Cluster, broker.ProducerOptions{BatchMessages: 700})
+	p := broker.NewProducer(c, broker.ProducerOptions{BatchMessages: 700})
 	if err := p.Publish(within(t), topic, sent); err != nil {
 		t.Fatal(err)
 	}
 	if err := p.Publish(within(t), topic, nil); err != nil {
 		t.Errorf("publishing nothing: %v", err)
 	}
-	got := drained(t, e.Cluster)
+	got := drained(t, c)
 	if len(got) != len(sent) {
 		t.Fatalf("%d messages came, %d were sent", len(got), len(sent))
 	}
@@ -55,10 +55,10 @@ func TestPublishKeepsOrderAndContent(t *testing.T) {
 }
 
 func TestPublishNulls(t *testing.T) {
-	e := open(t, t.TempDir())
-	publish(t, e.Cluster, []pipeline.Message{{}, {Key: []byte{}, Value: []byte{}}, {}, {}, {}})
+	c := durable(t)
+	publish(t, c, []pipeline.Message{{}, {Key: []byte{}, Value: []byte{}}, {}, {}, {}})
 	var nulls, empties int
-	for _, m := range drained(t, e.Cluster) {
+	for _, m := range drained(t, c) {
 		switch {
 		case m.Key == nil && m.Value == nil:
 			nulls++
@@ -73,12 +73,8 @@ func TestPublishNulls(t *testing.T) {
 
 // Another producer, with the Java client's default partitioning, puts the same keys where we put them.
 func TestPublishAgreesWithOtherProducers(t *testing.T) {
-	fake, c := cluster(t, 1, 7)
-	theirs, err := kgo.NewClient(kgo.SeedBrokers(fake.ListenAddrs()...), kgo.DefaultProduceTopic(topic))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer theirs.Close()
+	c := quiet(t, 7)
+	theirs := stranger(t, c, kgo.DefaultProduceTopic(topic))
 	ours := rows(0, 200)
 	for _, m := range ours {
 		if err := theirs.ProduceSync(within(t), &kgo.Record{Key: m.Key, Value: m.Value}).FirstErr(); err != nil {
@@ -148,8 +144,11 @@ func TestPublishRetries(t *testing.T) {
 }
 
 func TestPublishSplitsAndNamesTooLarge(t *testing.T) {
-	fake, c := cluster(t, 1, 1)
-	if err := fake.CreateTopic("small", 1, map[string]string{"max.message.bytes": "2000"}); err != nil {
+	c := quiet(t, 1)
+	_, err := c.CreateTopics(within(t), broker.Topic{
+		Name: "small", Partitions: 1, Replication: 1, Config: map[string]string{"max.message.bytes": "2000"},
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	p := broker.NewProducer(c, broker.ProducerOptions{})
@@ -171,7 +170,7 @@ func TestPublishSplitsAndNamesTooLarge(t *testing.T) {
 
 func TestPublishFailures(t *testing.T) {
 	t.Run("missing topic", func(t *testing.T) {
-		_, c := cluster(t, 1, 1)
+		c := quiet(t, 1)
 		err := broker.NewProducer(c, broker.ProducerOptions{}).Publish(within(t), "nowhere", rows(0, 1))
 		var missing *broker.MissingTopicError
 		if !errors.As(err, &missing) || missing.Topic != "nowhere" {

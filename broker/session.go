@@ -67,12 +67,13 @@ func (s *session) serve(ctx, generation context.Context) outcome {
 	s.release(ctx)
 	close(released)
 	committing.Wait()
-	s.commit()
+	committed := s.commit()
 
 	if s.err != nil {
 		return outcome{final: true, err: s.err}
 	}
-	return outcome{final: drained || ctx.Err() != nil}
+	// A drain that could not commit joins again: what it settled comes once more, is skipped, and is committed then.
+	return outcome{final: drained && committed || ctx.Err() != nil}
 }
 
 // open decides where each assigned partition begins: at the group's committed offset, or at the first there is.
@@ -163,8 +164,8 @@ func (s *session) commitUntil(released <-chan struct{}) {
 
 // commit tells the group how far each partition is settled. Prefixes only grow, and the coordinator refuses a member of
 // an older generation, so a committed offset never goes back. A commit that fails is no loss: the next one covers it,
-// and if there is none the messages are delivered again.
-func (s *session) commit() {
+// and if there is none the messages are delivered again. It reports whether all that is settled is committed.
+func (s *session) commit() bool {
 	c := s.consumer
 	offsets := make(map[int]int64)
 	for id, r := range s.readers {
@@ -173,7 +174,7 @@ func (s *session) commit() {
 		}
 	}
 	if len(offsets) == 0 {
-		return
+		return true
 	}
 	err := s.gen.CommitOffsets(map[string]map[int]int64{c.o.Topic: offsets})
 	if err != nil {
@@ -182,9 +183,10 @@ func (s *session) commit() {
 			level = c.o.Logger.Debug
 		}
 		level("committing offsets failed; what they cover may be delivered again", "group", c.o.Group, "error", err)
-		return
+		return false
 	}
 	for id, at := range offsets {
 		s.readers[id].committed = at
 	}
+	return true
 }

@@ -46,11 +46,13 @@ func (c *Cluster) CreateTopics(ctx context.Context, topics ...Topic) (created []
 			created = append(created, t.Topic)
 		case errors.Is(err, kafka.TopicAlreadyExists):
 		default:
-			refused := denied(err, fmt.Sprintf("create topic %q", t.Topic), fmt.Sprintf("Create on topic %q", t.Topic))
-			if refused == err {
-				refused = &TopicError{Topic: t.Topic, Partitions: t.NumPartitions, Replication: max(t.ReplicationFactor, 0), Err: err}
+			err = denied(err, fmt.Sprintf("create topic %q", t.Topic), fmt.Sprintf("Create on topic %q", t.Topic))
+			if !errors.As(err, new(*DeniedError)) {
+				err = &TopicError{
+					Topic: t.Topic, Partitions: t.NumPartitions, Replication: max(t.ReplicationFactor, 0), Err: err,
+				}
 			}
-			return created, refused
+			return created, err
 		}
 	}
 	return created, retry.Do(ctx, backoff(requestTimeout), func(ctx context.Context) error {

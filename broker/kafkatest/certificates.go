@@ -113,8 +113,11 @@ func write(t testing.TB, path string, raw []byte) {
 	}
 }
 
-// audience is whom the tokens are for.
-const audience = "kafka"
+// issuer and audience are who makes the tokens and whom they are for.
+const (
+	issuer   = "https://issuer.example"
+	audience = "kafka"
+)
 
 // Issuer signs bearer tokens, JSON Web Tokens by RS256, whose public key the brokers have from a file.
 type Issuer struct {
@@ -143,7 +146,8 @@ func (i *Issuer) Token(t testing.TB, user string, life time.Duration) string {
 	now := time.Now()
 	signed := encode(mustJSON(t, map[string]string{"alg": "RS256", "kid": "1"})) + "." +
 		encode(mustJSON(t, map[string]any{
-			"sub": user, "aud": audience, "iat": now.Add(-time.Minute).Unix(), "exp": now.Add(life).Unix(), "scope": "kafka",
+			"iss": issuer, "sub": user, "aud": audience, "scope": "kafka",
+			"iat": now.Add(-time.Minute).Unix(), "exp": now.Add(life).Unix(),
 		}))
 	digest := sha256.Sum256([]byte(signed))
 	signature, err := rsa.SignPKCS1v15(rand.Reader, i.key, crypto.SHA256, digest[:])

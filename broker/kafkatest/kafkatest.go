@@ -10,6 +10,8 @@ package kafkatest
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -23,6 +25,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/segmentio/kafka-go"
 )
 
 // Version is a version of Apache Kafka: the name of the variable that says where its jars are.
@@ -39,7 +43,7 @@ const (
 const (
 	User     = "purser"
 	Stranger = "stranger"
-	Password = `pass "word" ü`
+	Password = `pass=word ü`
 )
 
 // startupLimit is how long a broker may take to start on a machine with much else to do.
@@ -47,14 +51,15 @@ const startupLimit = 2 * time.Minute
 
 // Cluster is a running cluster.
 type Cluster struct {
+	Version   Version
 	Authority *Authority // signed the brokers' certificates, and signs clients'
 	Tokens    *Issuer    // signs what OAUTHBEARER accepts
 
-	version Version
-	jars    string
-	dir     string
-	id      string
-	nodes   []*node
+	jars  string
+	dir   string
+	id    string
+	ctx   context.Context // outlives the test's, which ends before its brokers are ended in order
+	nodes []*node
 }
 
 // node is one broker, which is a controller, too.
@@ -87,7 +92,8 @@ func Start(t testing.TB, version Version, brokers int) *Cluster {
 	if _, err := os.Stat(jars); err != nil {
 		t.Fatalf("$%s: %v: run the tests by .ci/kafka", version, err)
 	}
-	c := &Cluster{version: version, jars: jars, dir: t.TempDir(), id: "MkU3OEVBNTcwNTJENDM2Qk"}
+	c := &Cluster{Version: version, jars: jars, dir: t.TempDir(), id: "MkU3OEVBNTcwNTJENDM2Qk"}
+	c.ctx = context.WithoutCancel(t.Context())
 	c.Authority = newAuthority(t, c.dir)
 	c.Tokens = newIssuer(t, c.dir)
 	for i := range brokers {
@@ -130,7 +136,7 @@ func newNode(t testing.TB, c *Cluster, id int) *node {
 	}
 	var held []net.Listener // until all are drawn, so that they differ
 	for _, l := range listeners() {
-		socket, err := net.Listen("tcp", "127.0.0.1:0")
+		socket, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -138,7 +144,9 @@ func newNode(t testing.TB, c *Cluster, id int) *node {
 		n.ports[l[0]] = socket.Addr().(*net.TCPAddr).Port
 	}
 	for _, socket := range held {
-		socket.Close()
+		if err := socket.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	return n
 }
@@ -168,6 +176,57 @@ func (c *Cluster) MutualTLS() []string { return c.addresses("MUTUAL") }
 
 // SASLOverTLS are the brokers over TLS and with a login.
 func (c *Cluster) SASLOverTLS() []string { return c.addresses("BOTH") }
+
+// Grant allows a user ("purser", or "CN=purser" by its certificate) operations on a topic or a group.
+func (c *Cluster) Grant(
+	t testing.TB, user string, kind kafka.ResourceType, name string, ops ...kafka.ACLOperationType,
+) {
+	t.Helper()
+	var entries []kafka.ACLEntry
+	for _, op := range ops {
+		entries = append(entries, kafka.ACLEntry{
+			ResourceType: kind, ResourceName: name, ResourcePatternType: kafka.PatternTypeLiteral,
+			Principal: "User:" + user, Host: "*", Operation: op, PermissionType: kafka.ACLPermissionTypeAllow,
+		})
+	}
+	res, err := c.Admin(t).CreateACLs(t.Context(), &kafka.CreateACLsRequest{ACLs: entries})
+	if err == nil {
+		err = errors.Join(res.Errors...)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Admin is a superuser's client.
+func (c *Cluster) Admin(t testing.TB) *kafka.Client {
+	transport := new(kafka.Transport)
+	t.Cleanup(transport.CloseIdleConnections)
+	return &kafka.Client{Addr: kafka.TCP(c.Addrs()...), Timeout: 15 * time.Second, Transport: transport}
+}
+
+// Leader returns the leader of a partition, 0 while it has none.
+func (c *Cluster) Leader(t testing.TB, topic string, partition int) int {
+	t.Helper()
+	for _, p := range c.Partitions(t, topic) {
+		if p.ID == partition {
+			return p.Leader.ID
+		}
+	}
+	return 0
+}
+
+// Partitions describes the partitions of a topic as some broker sees them now; none while the brokers disagree.
+func (c *Cluster) Partitions(t testing.TB, topic string) []kafka.Partition {
+	t.Helper()
+	client := c.Admin(t)
+	defer client.Transport.(*kafka.Transport).CloseIdleConnections()
+	res, err := client.Metadata(t.Context(), &kafka.MetadataRequest{Topics: []string{topic}})
+	if err != nil {
+		return nil
+	}
+	return res.Topics[0].Partitions
+}
 
 // Kill ends a broker, counted from 1, as a crash does.
 func (c *Cluster) Kill(id int) { c.nodes[id-1].kill(syscall.SIGKILL) }
@@ -241,6 +300,8 @@ func (n *node) properties() string {
 		"ssl.truststore.type=PEM",
 		"ssl.truststore.location=" + c.Authority.CA,
 		"listener.name.mutual.ssl.client.auth=required",
+		// Half a second, and who has not logged in again is cut off (KIP-368).
+		"listener.name.both.connections.max.reauth.ms=500",
 	}
 	for _, name := range []string{"login", "both"} {
 		prefix := "listener.name." + name + "."
@@ -253,6 +314,7 @@ func (n *node) properties() string {
 			prefix+"oauthbearer.sasl.server.callback.handler.class="+bearer+"ValidatorCallbackHandler",
 			prefix+"oauthbearer.sasl.oauthbearer.jwks.endpoint.url="+c.Tokens.url,
 			prefix+"oauthbearer.sasl.oauthbearer.expected.audience="+audience,
+			prefix+"oauthbearer.sasl.oauthbearer.expected.issuer="+issuer,
 		)
 	}
 	return strings.Join(lines, "\n") + "\n"
@@ -282,7 +344,7 @@ func (n *node) java(class string, args ...string) *exec.Cmd {
 		"-Dorg.apache.kafka.sasl.oauthbearer.allowed.urls=" + c.Tokens.url,
 		"-cp", c.jars + "/*", class,
 	}
-	cmd := exec.Command("java", slices.Concat(flags, args)...)
+	cmd := exec.CommandContext(c.ctx, "java", slices.Concat(flags, args)...)
 	cmd.Dir = n.dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C.UTF-8")
 	cmd.SysProcAttr = withParent()
@@ -300,7 +362,7 @@ func (n *node) format() error {
 	args := []string{"format", "--cluster-id", n.cluster.id, "--config", n.file("server.properties")}
 	for _, mechanism := range []string{"SCRAM-SHA-256", "SCRAM-SHA-512"} {
 		for _, user := range []string{User, Stranger} {
-			args = append(args, "--add-scram", fmt.Sprintf("%s=[name=%s,password=%s]", mechanism, user, scramPassword()))
+			args = append(args, "--add-scram", fmt.Sprintf("%s=[name=%s,password=%s]", mechanism, user, Password))
 		}
 	}
 	if out, err := n.java("kafka.tools.StorageTool", args...).CombinedOutput(); err != nil {
@@ -308,9 +370,6 @@ func (n *node) format() error {
 	}
 	return nil
 }
-
-// scramPassword is Password as StorageTool's --add-scram takes it.
-func scramPassword() string { return `"` + strings.ReplaceAll(Password, `"`, `\"`) + `"` }
 
 // process is one life of a broker.
 type process struct {
@@ -366,7 +425,9 @@ func (n *node) watch(out io.Reader, up chan struct{}) {
 	lines := bufio.NewScanner(out)
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		fmt.Fprintln(log, lines.Text())
+		if _, err := fmt.Fprintln(log, lines.Text()); err != nil {
+			return // the disk is full; the broker will say so, too
+		}
 		if up != nil && strings.Contains(lines.Text(), "Kafka Server started") {
 			close(up)
 			up = nil

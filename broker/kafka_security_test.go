@@ -1,0 +1,214 @@
+//go:build kafka
+
+package broker_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"github.com/purser-onboard/purser/broker"
+	"github.com/purser-onboard/purser/broker/kafkatest"
+)
+
+// trust accepts the brokers' certificates, and shows a client's if there is one.
+func trust(t *testing.T, k *kafkatest.Cluster, client string) *tls.Config {
+	t.Helper()
+	raw, err := os.ReadFile(k.Authority.CA)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &tls.Config{RootCAs: x509.NewCertPool()}
+	c.RootCAs.AppendCertsFromPEM(raw)
+	if client != "" {
+		pair, err := tls.LoadX509KeyPair(k.Authority.Client(t, client))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c
+}
+
+func login(t *testing.T, l broker.Login) broker.Mechanism {
+	t.Helper()
+	m, err := l.SASL()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// grantAll gives a user what importer and consumer need, and no more.
+func grantAll(t *testing.T, k *kafkatest.Cluster, user string) {
+	k.Grant(t, user, kafka.ResourceTypeTopic, topic, kafka.ACLOperationTypeRead, kafka.ACLOperationTypeWrite)
+	k.Grant(t, user, kafka.ResourceTypeGroup, group, kafka.ACLOperationTypeRead)
+}
+
+// works publishes some rows and drains them.
+func works(t *testing.T, k *kafkatest.Cluster, o broker.Options) {
+	t.Helper()
+	fresh(t, k, 2)
+	c := connect(t, o)
+	publish(t, c, rows(0, 50))
+	if n := len(drained(t, c)); n != 50 {
+		t.Errorf("%d rows came, want 50", n)
+	}
+}
+
+// refused makes sure that a connection is refused for a reason that the error names, and that says no secret.
+func refused(t *testing.T, o broker.Options, parts ...string) {
+	t.Helper()
+	_, err := broker.Connect(t.Context(), o)
+	if err == nil {
+		t.Fatal("it was accepted")
+	}
+	for _, part := range append(parts, o.Brokers[0]) {
+		if !strings.Contains(err.Error(), part) {
+			t.Errorf("got %v, want %q in it", err, part)
+		}
+	}
+	if strings.Contains(err.Error(), kafkatest.Password) || strings.Contains(err.Error(), "wr0ng") {
+		t.Errorf("%v shows a secret", err)
+	}
+	t.Log(err)
+}
+
+func testLogins(t *testing.T, k *kafkatest.Cluster) {
+	token := filepath.Join(t.TempDir(), "token")
+	write := func(content string) {
+		t.Helper()
+		if err := os.WriteFile(token, []byte(content+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(k.Tokens.Token(t, kafkatest.User, time.Hour))
+	fresh(t, k, 2)
+	grantAll(t, k, kafkatest.User)
+	for _, mechanism := range []string{broker.Plain, broker.ScramSHA256, broker.ScramSHA512, broker.OAuthBearer} {
+		t.Run(mechanism, func(t *testing.T) {
+			good := broker.Login{Mechanism: mechanism, Username: kafkatest.User, Password: kafkatest.Password, TokenFile: token}
+			works(t, k, broker.Options{Brokers: k.SASL(), SASL: login(t, good)})
+			works(t, k, broker.Options{Brokers: k.SASLOverTLS(), SASL: login(t, good), TLS: trust(t, k, "")})
+			if mechanism == broker.OAuthBearer {
+				return
+			}
+			bad := good
+			bad.Password = "wr0ng"
+			o := broker.Options{Brokers: k.SASL(), SASL: login(t, bad)}
+			refused(t, o, "SASL")
+			if _, err := broker.Connect(t.Context(), o); !broker.Refused(err) {
+				t.Error("a wrong password is not reported as a refusal")
+			}
+		})
+	}
+	t.Run("expired token", func(t *testing.T) {
+		write(k.Tokens.Token(t, kafkatest.User, -time.Minute))
+		o := broker.Options{Brokers: k.SASL(), SASL: login(t, broker.Login{Mechanism: broker.OAuthBearer, TokenFile: token})}
+		refused(t, o, "SASL")
+		write(k.Tokens.Token(t, kafkatest.User, time.Hour)) // who renews it writes the file anew
+		works(t, k, o)
+	})
+	t.Run("sessions that end", func(t *testing.T) {
+		fresh(t, k, 2)
+		c := connect(t, broker.Options{Brokers: k.SASLOverTLS(), TLS: trust(t, k, ""), SASL: login(t, broker.Login{
+			Mechanism: broker.ScramSHA512, Username: kafkatest.User, Password: kafkatest.Password,
+		})})
+		ctx, stop := context.WithCancel(within(t))
+		s := new(sink)
+		done := make(chan error, 1)
+		go func() { done <- consumer(t, c, nil).Run(ctx, s) }()
+		sent := 0
+		for began := time.Now(); time.Since(began) < 3*time.Second; sent++ {
+			publish(t, c, rows(sent, 1))
+		}
+		eventually(t, "all rows", func() bool { return len(counts(s.all())) == sent })
+		stop()
+		if err := recv(t, "the end", done); err != nil {
+			t.Error(err)
+		}
+		t.Logf("%d rows written and read by sessions of half a second, %d deliveries were repeated", sent, len(s.all())-sent)
+	})
+	t.Run("no login", func(t *testing.T) { refused(t, broker.Options{Brokers: k.SASL()}, "hung up", "a login") })
+	t.Run("login where none is wanted", func(t *testing.T) {
+		refused(t, broker.Options{Brokers: k.Addrs(), SASL: login(t, broker.Login{
+			Mechanism: broker.ScramSHA512, Username: kafkatest.User, Password: kafkatest.Password,
+		})}, "SASL")
+	})
+}
+
+func testTLS(t *testing.T, k *kafkatest.Cluster) {
+	t.Run("TLS", func(t *testing.T) { works(t, k, broker.Options{Brokers: k.TLS(), TLS: trust(t, k, "")}) })
+	t.Run("mTLS", func(t *testing.T) {
+		fresh(t, k, 2)
+		grantAll(t, k, "CN=purser")
+		works(t, k, broker.Options{Brokers: k.MutualTLS(), TLS: trust(t, k, "purser")})
+	})
+	t.Run("unknown authority", func(t *testing.T) {
+		o := broker.Options{Brokers: k.TLS(), TLS: &tls.Config{}}
+		refused(t, o, "unknown authority")
+		if _, err := broker.Connect(t.Context(), o); !broker.Refused(err) {
+			t.Error("an unknown authority is not reported as a refusal")
+		}
+	})
+	t.Run("no client certificate", func(t *testing.T) {
+		o := broker.Options{Brokers: k.MutualTLS(), TLS: trust(t, k, "")}
+		refused(t, o, "certificate")
+		if _, err := broker.Connect(t.Context(), o); !broker.Refused(err) {
+			t.Error("a missing certificate is not reported as a refusal")
+		}
+	})
+	t.Run("plain text to TLS", func(t *testing.T) { refused(t, broker.Options{Brokers: k.TLS()}, "TLS") })
+	t.Run("TLS to plain text", func(t *testing.T) {
+		refused(t, broker.Options{Brokers: k.Addrs(), TLS: trust(t, k, "")}, "TLS")
+	})
+}
+
+// testPermissions gives a user one permission after the other, and sees that the error names the one that is missing.
+func testPermissions(t *testing.T, k *kafkatest.Cluster) {
+	fresh(t, k, 1)
+	c := connect(t, broker.Options{Brokers: k.SASL(), SASL: login(t, broker.Login{
+		Mechanism: broker.ScramSHA512, Username: kafkatest.Stranger, Password: kafkatest.Password,
+	})})
+	read := func() error { return consumer(t, c, drain).Run(within(t), new(sink)) }
+	wrote := func() error {
+		return broker.NewProducer(c, broker.ProducerOptions{}).Publish(within(t), topic, rows(0, 5))
+	}
+	needs := func(err error, permission string) {
+		t.Helper()
+		var denied *broker.DeniedError
+		if !errors.As(err, &denied) || !strings.Contains(denied.Needs, permission) {
+			t.Errorf("got %v, want that %q is missing", err, permission)
+		}
+		t.Log(err)
+	}
+	if err := read(); !errors.As(err, new(*broker.MissingTopicError)) || !strings.Contains(err.Error(), "may not describe") {
+		t.Errorf("without any permission: %v", err)
+	}
+	_, err := c.CreateTopics(within(t), broker.Topic{Name: "forbidden", Partitions: 1})
+	needs(err, `Create on topic "forbidden"`)
+
+	k.Grant(t, kafkatest.Stranger, kafka.ResourceTypeTopic, topic, kafka.ACLOperationTypeDescribe)
+	needs(wrote(), `Write on topic "`+topic+`"`)
+	needs(read(), `Read on group "`+group+`"`)
+	_, err = c.Lag(within(t), topic, group)
+	needs(err, `group "`+group+`"`)
+	k.Grant(t, kafkatest.Stranger, kafka.ResourceTypeTopic, topic, kafka.ACLOperationTypeWrite)
+	if err := wrote(); err != nil {
+		t.Errorf("with Write: %v", err)
+	}
+	k.Grant(t, kafkatest.Stranger, kafka.ResourceTypeGroup, group, kafka.ACLOperationTypeRead)
+	needs(read(), `topic "`+topic+`"`)
+	k.Grant(t, kafkatest.Stranger, kafka.ResourceTypeTopic, topic, kafka.ACLOperationTypeRead)
+	if err := read(); err != nil {
+		t.Errorf("with all permissions: %v", err)
+	}
+}

@@ -1,0 +1,86 @@
+package broker_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/purser-onboard/purser/broker"
+)
+
+func TestLoginRefusesWhatCannotBe(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for _, tt := range []struct {
+		name  string
+		login broker.Login
+		part  string
+	}{
+		{"unknown", broker.Login{Mechanism: "GSSAPI"}, "SCRAM-SHA-512"},
+		{"NUL", broker.Login{Mechanism: broker.Plain, Username: "u", Password: "hid\x00den"}, "NUL"},
+		{"SASLprep", broker.Login{Mechanism: broker.ScramSHA256, Username: "u", Password: "hid\u0007den"}, "RFC 4013"},
+		{"no file", broker.Login{Mechanism: broker.OAuthBearer, TokenFile: filepath.Join(dir, "none")}, "no such file"},
+		{"empty", broker.Login{Mechanism: broker.OAuthBearer, TokenFile: file("empty", "\n")}, "one bearer token"},
+		{"two lines", broker.Login{Mechanism: broker.OAuthBearer, TokenFile: file("two", "hidden\nhidden\n")}, "one bearer token"},
+		{"separator", broker.Login{Mechanism: broker.OAuthBearer, TokenFile: file("sep", "hidden\x01host=evil")}, "one bearer token"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := tt.login.SASL()
+			if err == nil || !strings.Contains(err.Error(), tt.part) || strings.Contains(err.Error(), "hid") {
+				t.Errorf("got %v, want %q and no secret", err, tt.part)
+			}
+			var token *broker.TokenError
+			if tt.login.TokenFile != "" && (!errors.As(err, &token) || token.File != tt.login.TokenFile) {
+				t.Errorf("%v does not name the file", err)
+			}
+		})
+	}
+}
+
+// TestBearer is the exchange of RFC 7628, with the token of its example (section 4.1, by the field names of Kafka).
+func TestBearer(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "token")
+	write := func(token string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(token+"\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const token = "vF9dft4qmTc2Nvb3RlckBhbHRhdmlzdGEuY29tCg=="
+	write(token)
+	m, err := broker.Login{Mechanism: broker.OAuthBearer, TokenFile: file}.SASL()
+	if err != nil || m.Name() != "OAUTHBEARER" {
+		t.Fatal(m, err)
+	}
+	accepted, first, err := m.Start(t.Context())
+	if err != nil || string(first) != "n,,\x01auth=Bearer "+token+"\x01\x01" {
+		t.Fatalf("%q, %v", first, err)
+	}
+	if done, response, err := accepted.Next(t.Context(), nil); !done || len(response) != 0 || err != nil {
+		t.Errorf("accepted: %v, %q, %v", done, response, err)
+	}
+	write("renewed")
+	refused, first, err := m.Start(t.Context())
+	if err != nil || !strings.Contains(string(first), "Bearer renewed\x01") {
+		t.Errorf("the renewed token is not used: %q, %v", first, err)
+	}
+	const reason = `{"status":"invalid_token"}`
+	if done, response, err := refused.Next(t.Context(), []byte(reason)); done || string(response) != "\x01" || err != nil {
+		t.Errorf("refused: %v, %q, %v", done, response, err)
+	}
+	if done, _, err := refused.Next(t.Context(), nil); done || err == nil || !strings.Contains(err.Error(), "invalid_token") {
+		t.Errorf("refused, and then: %v, %v", done, err)
+	}
+	write("")
+	if _, _, err := m.Start(t.Context()); !errors.As(err, new(*broker.TokenError)) {
+		t.Errorf("while the file is being written: %v", err)
+	}
+}
