@@ -23,8 +23,18 @@ func (q *queries) DirectoryAsOf(ctx context.Context) (time.Time, error) {
 	return fromMicros(begun), translate(q.path, err)
 }
 
+// The indexes of a copy are made when it is whole. Entries come in no order: with the indexes there, each would write
+// pages of its own to both, 17 GB for a million customers instead of 0.6.
+const (
+	dropIndexes = `DROP INDEX IF EXISTS directory_%[1]d_chain_id;
+		DROP INDEX IF EXISTS directory_%[1]d_external_id`
+	indexAccounts    = `CREATE INDEX directory_%[1]d_chain_id ON directory_%[1]d (lower(chain_id))`
+	indexExternalIDs = `CREATE INDEX directory_%[1]d_external_id ON directory_%[1]d (external_id)`
+)
+
 // ReplaceDirectory implements pipeline.Directory. The list goes into the copy that is not in force, in chunks between
-// which other calls get their turn, and one small transaction puts it in force. A second call waits for the first.
+// which other calls get their turn; then its indexes are made, for each of which other writers wait about two seconds
+// a million; and one small transaction puts it in force. A second call waits for the first.
 // feed may call add from one goroutine at a time; an error of add must end feed.
 func (l *Ledger) ReplaceDirectory(ctx context.Context, begun time.Time,
 	feed func(add func(pipeline.Customer) error) error,
@@ -43,6 +53,9 @@ func (l *Ledger) ReplaceDirectory(ctx context.Context, begun time.Time,
 	staging := 1 - active
 	// A reading that broke off has left its part there.
 	if err := l.emptyDirectory(ctx, staging); err != nil {
+		return err
+	}
+	if err := l.defineDirectory(ctx, dropIndexes, staging); err != nil {
 		return err
 	}
 
@@ -69,6 +82,11 @@ func (l *Ledger) ReplaceDirectory(ctx context.Context, begun time.Time,
 	if err := l.addCustomers(ctx, staging, chunk); err != nil {
 		return err
 	}
+	for _, definition := range []string{indexAccounts, indexExternalIDs} {
+		if err := l.defineDirectory(ctx, definition, staging); err != nil {
+			return err
+		}
+	}
 	err = l.writer.do(ctx, 1, func(t *tx) error {
 		_, err := t.switchDirectory.ExecContext(t.ctx, staging, micros(begun))
 		return err
@@ -81,6 +99,13 @@ func (l *Ledger) ReplaceDirectory(ctx context.Context, begun time.Time,
 		l.log.Warn("the earlier customer list takes up room until the next one is read", "path", l.path, "error", err)
 	}
 	return nil
+}
+
+func (l *Ledger) defineDirectory(ctx context.Context, definition string, which int) error {
+	return translate(l.path, l.writer.do(ctx, maxGroup, func(t *tx) error {
+		_, err := l.conn.ExecContext(t.ctx, fmt.Sprintf(definition, which))
+		return err
+	}))
 }
 
 func (l *Ledger) emptyDirectory(ctx context.Context, which int) error {
@@ -135,10 +160,11 @@ func (q *queries) FindCustomers(ctx context.Context, chainID, externalID string)
 	return found, translate(q.path, rows.Err())
 }
 
-// findCustomersQuery asks both indexes of both copies; UNION leaves an entry that both indexes name once.
+// findCustomersQuery asks both indexes of both copies; UNION leaves an entry that both indexes name once. CROSS JOIN
+// has SQLite look at the state first: the copy that is being written has no indexes, and is not to be read through.
 func findCustomersQuery() string {
 	const arm = `SELECT d.id, d.customer_id, d.chain_id, d.external_id, d.status, d.created_at, d.updated_at
-		FROM directory_state s JOIN directory_%d d WHERE s.active = %[1]d AND %s`
+		FROM directory_state s CROSS JOIN directory_%d d WHERE s.active = %[1]d AND %s`
 	byAccount, byExternalID := `lower(d.chain_id) = lower(?1)`, `d.external_id = ?2`
 	return fmt.Sprintf(arm, 0, byAccount) + ` UNION ` + fmt.Sprintf(arm, 0, byExternalID) + ` UNION ` +
 		fmt.Sprintf(arm, 1, byAccount) + ` UNION ` + fmt.Sprintf(arm, 1, byExternalID) + ` ORDER BY 1`

@@ -136,9 +136,12 @@ func writerPragmas() []string {
 	return []string{
 		"foreign_keys = ON",
 		"synchronous = FULL",
-		"cache_size = -32768", // KiB
-		// Savepoints keep what they may have to restore in a temporary file otherwise.
-		"temp_store = MEMORY",
+		// KiB. Sorting for an index takes as much again, and the partner's list is to be read within 64 MiB, all told.
+		// What is not here is in the system's cache.
+		"cache_size = -8192",
+		// In memory, a sort would grow with the list. Such a file has no name, is the owner's alone and ends with its
+		// statement.
+		"temp_store = FILE",
 		// A checkpoint syncs two files: one per 16 MiB of log costs the group commit nothing, and the log is still
 		// read back quickly after a crash.
 		"wal_autocheckpoint = 4096",
@@ -147,7 +150,7 @@ func writerPragmas() []string {
 }
 
 func readerPragmas() []string {
-	return []string{"query_only = ON", "cache_size = -16384"}
+	return []string{"query_only = ON", "cache_size = -4096"}
 }
 
 // prepareFile goes from an open connection to a ledger that is known to be ours, sound and up to date. What is not ours
