@@ -145,6 +145,166 @@ func TestSignerThrottles(t *testing.T) {
 	})
 }
 
+// custodian is a signer that a person must approve; it counts what it is asked.
+type custodian struct {
+	signer.Backend
+	mu        sync.Mutex
+	requests  map[string]int
+	approved  bool
+	cancelled []string
+	polls     int
+}
+
+func newCustodian(b *bench) *custodian {
+	return &custodian{Backend: signertest.NewMemory(b.keys...), requests: map[string]int{}}
+}
+
+func (c *custodian) Request(_ context.Context, id string, _ common.Address, _ []byte) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.requests[id]++
+	return nil
+}
+
+func (c *custodian) Poll(ctx context.Context, id string, account common.Address, message []byte) (signer.Signature, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.polls++
+	switch {
+	case c.requests[id] == 0:
+		return signer.Signature{}, signer.ErrUnknownRequest
+	case !c.approved:
+		return signer.Signature{}, signer.ErrPending
+	}
+	return c.Backend.SignMessage(ctx, account, message)
+}
+
+func (c *custodian) Cancel(_ context.Context, id string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cancelled = append(c.cancelled, id)
+	return nil
+}
+
+func (c *custodian) approve() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.approved = true
+}
+
+func (c *custodian) once(t *testing.T, want int) {
+	t.Helper()
+	if len(c.requests) != want {
+		t.Errorf("%d transactions, want %d", len(c.requests), want)
+	}
+	for id, n := range c.requests {
+		if n != 1 {
+			t.Errorf("transaction %s was asked for %d times", id, n)
+		}
+	}
+}
+
+// TestCustodianApprovesLate: rows wait without occupying a worker, are polled ever more seldom, and end when the
+// custodian has decided.
+func TestCustodianApprovesLate(t *testing.T) {
+	var c *custodian
+	onBench(t, func(b *bench) {
+		b.runner.Concurrency, b.runner.SignerConcurrency = 1, 1
+		c = newCustodian(b)
+		b.worker.Signer = signer.Verified(c).(Signer)
+	}, func(t *testing.T, b *bench) {
+		b.take(b.row(0), b.row(1), b.row(2))
+		time.Sleep(20 * time.Minute)
+		synctest.Wait()
+		if tally := b.runner.Tally(); tally.Open != 3 {
+			t.Errorf("%+v", tally)
+		}
+		if c.polls > 3*40 {
+			t.Errorf("%d polls in 20 minutes", c.polls)
+		}
+		for i := range 3 {
+			if r := b.ledger.get(b.row(i)); r.Stage != Signing || r.ExternalTxID == "" || r.Attempts != 0 {
+				t.Errorf("%+v", r)
+			}
+		}
+		c.approve()
+		b.await(3)
+		c.once(t, 3)
+		if tally := b.runner.Tally(); tally.Onboarded != 3 || tally.Signatures != 3 {
+			t.Errorf("%+v", tally)
+		}
+	})
+}
+
+// TestCustodianAfterRestart: another process polls what the first one asked for, and never asks again.
+func TestCustodianAfterRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		book, partner := &memoryLedger{restarted: map[string]bool{}}, newMemoryPartner(time.Now)
+		var c *custodian
+		first := newBenchFor(t, book, partner, func(b *bench) {
+			c = newCustodian(b)
+			b.worker.Signer = signer.Verified(c).(Signer)
+		})
+		first.take(first.row(0))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		first.stop()
+		second := newBenchFor(t, book, partner, func(b *bench) { b.worker.Signer = signer.Verified(c).(Signer) })
+		defer second.stop()
+		c.approve()
+		second.take(second.row(0))
+		second.await(1)
+		c.once(t, 1)
+	})
+}
+
+// TestCustodianOutlivesChallenge: when the challenge runs out, the stale request is cancelled and a new challenge signed.
+func TestCustodianOutlivesChallenge(t *testing.T) {
+	var c *custodian
+	onBench(t, func(b *bench) {
+		c = newCustodian(b)
+		b.worker.Signer = signer.Verified(c).(Signer)
+	}, func(t *testing.T, b *bench) {
+		b.take(b.row(0))
+		time.Sleep(70 * time.Minute)
+		synctest.Wait()
+		if len(c.cancelled) != 1 || len(c.requests) != 2 {
+			t.Errorf("cancelled %v, requests %v", c.cancelled, c.requests)
+		}
+		c.approve()
+		b.await(1)
+		c.once(t, 2)
+		if r := b.ledger.get(b.row(0)); r.Stage != Onboarded {
+			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// TestSignerWait: a drain leaves rows to the custodian when it has waited long enough, and names them.
+func TestSignerWait(t *testing.T) {
+	var c *custodian
+	abandoned := make(chan Message, 10)
+	onBench(t, func(b *bench) {
+		abandoned = make(chan Message, 10)
+		c = newCustodian(b)
+		b.worker.Signer = signer.Verified(c).(Signer)
+		b.runner.SignerWait = 10 * time.Minute
+		b.runner.Abandon = func(m Message) { abandoned <- m }
+	}, func(t *testing.T, b *bench) {
+		begun := time.Now()
+		b.take(b.row(0))
+		<-abandoned
+		if waited := time.Since(begun); waited < 10*time.Minute || waited > 12*time.Minute {
+			t.Errorf("abandoned after %v", waited)
+		}
+		synctest.Wait()
+		tally, waiting := b.runner.Tally(), b.runner.Waiting()
+		if tally.Waiting != 1 || tally.Open != 0 || !tally.Bad() || len(waiting) != 1 || waiting[0].ExternalTxID == "" {
+			t.Errorf("%+v, %+v", tally, waiting)
+		}
+	})
+}
+
 // verdicts is a custodian that decided while nobody looked.
 type verdicts struct {
 	*custodian
