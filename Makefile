@@ -46,6 +46,10 @@ test-external: ## run the tests against implementations we did not write (instal
 test-hsm: ## run the tests on a PKCS#11 token, SoftHSM2 (installs it)
 	@.ci/hsm
 
+.PHONY: test-kafka
+test-kafka: ## run the tests on Apache Kafka 4 and 3.9 (fetches them; installs a JDK and Maven)
+	@.ci/kafka
+
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@.ci/fuzz $(FUZZTIME) $(FUZZ_TOTAL)
@@ -71,7 +75,7 @@ gofmt: ## fail if gofmt would change a file
 
 .PHONY: vet
 vet: ## go vet, the tagged tests included
-	go vet -tags external,hsm ./...
+	go vet -tags external,hsm,kafka ./...
 
 .PHONY: lint
 lint: ## golangci-lint, the directions of imports among its rules, and no test that sleeps
