@@ -47,6 +47,10 @@ type ConsumerOptions struct {
 	// OnAssigned is told which partitions fell to us, and how many the topic has, whenever the group has agreed anew. It
 	// is called before the first Take of that assignment and must not block.
 	OnAssigned func(partitions []int, of int)
+	// OnLease is told until when nobody else can be given our partitions, whenever that changes; the zero time: nothing
+	// is ours. After that moment whoever works on their rows must keep still until it is told of a later one, which comes
+	// if the group has not given them away. It must not block. May be nil.
+	OnLease func(until time.Time)
 
 	Logger *slog.Logger // nil: silent
 }
@@ -105,6 +109,7 @@ func (o *ConsumerOptions) budget() time.Duration {
 type Consumer struct {
 	cluster *Cluster
 	o       ConsumerOptions
+	lease   *lease
 
 	mu      sync.Mutex
 	serving *session // the present generation; nil between two
@@ -118,7 +123,7 @@ func NewConsumer(c *Cluster, o ConsumerOptions) (*Consumer, error) {
 	if err := o.normalize(); err != nil {
 		return nil, err
 	}
-	return &Consumer{cluster: c, o: o}, nil
+	return &Consumer{cluster: c, o: o, lease: newLease(&o)}, nil
 }
 
 // Run implements pipeline.Queue. It blocks until

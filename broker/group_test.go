@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"strings"
@@ -212,8 +213,14 @@ func TestFaultsAreSurvived(t *testing.T) {
 func TestLostCoordinator(t *testing.T) {
 	fake, c := cluster(t, 1, 1)
 	publish(t, c, rows(0, 10))
-	drop := func(key kmsg.Key) {
+	var away atomic.Int64 // how many more requests the coordinator does not hear
+	for _, key := range []kmsg.Key{kmsg.FindCoordinator, kmsg.LeaveGroup, kmsg.Heartbeat} {
 		fake.ControlKey(int16(key), func(kmsg.Request) (kmsg.Response, error, bool) {
+			fake.KeepControl()
+			if away.Load() <= 0 {
+				return nil, nil, false
+			}
+			away.Add(-1)
 			return nil, errors.New("drop"), true
 		})
 	}
@@ -221,13 +228,12 @@ func TestLostCoordinator(t *testing.T) {
 	s := &sink{take: func(ctx context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
 		var lost bool
 		once.Do(func() {
-			drop(kmsg.FindCoordinator)
-			drop(kmsg.LeaveGroup)
-			drop(kmsg.Heartbeat)
+			away.Store(math.MaxInt64)
 			lost = true
 		})
 		if lost {
 			<-ctx.Done()
+			away.Store(2) // the library's farewell is among them
 			return context.Cause(ctx)
 		}
 		for _, m := range batch {
@@ -418,5 +424,67 @@ func TestNothingAssigned(t *testing.T) {
 		if err := recv(t, "the end", done); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// When the group does not know us any more, everybody hears that nothing is ours before partitions are released, and
+// the next generation begins with a new lease. (It also sees to it that the code is found where the library puts it.)
+func TestGivenAway(t *testing.T) {
+	fake, c := cluster(t, 1, 1)
+	publish(t, c, rows(0, 10))
+	var mu sync.Mutex
+	var events []string
+	note := func(event string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if len(events) == 0 || events[len(events)-1] != event {
+			events = append(events, event)
+		}
+	}
+	var once sync.Once
+	s := &sink{
+		take: func(ctx context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+			note("taken")
+			gone := false
+			once.Do(func() {
+				fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Heartbeat}, Err: kerr.UnknownMemberID, Count: 2})
+				gone = true
+			})
+			if gone {
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			for _, m := range batch {
+				settled(m)
+			}
+			return nil
+		},
+		release: func(context.Context, int) { note("released") },
+	}
+	q := consumer(t, c, func(o *broker.ConsumerOptions) {
+		o.Drain = true
+		// Ours comes first: the library's own would end the generation, too.
+		o.SessionTimeout, o.HeartbeatInterval = 100*time.Millisecond, 90*time.Millisecond
+		o.OnLease = func(until time.Time) {
+			switch {
+			case until.IsZero():
+				note("nothing is ours")
+			case until.After(time.Now()):
+				note("ours")
+			}
+		}
+	})
+	if err := q.Run(within(t), s); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"ours", "taken", "nothing is ours", "released", "nothing is ours",
+		"ours", "taken", "released", "ours", "nothing is ours",
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if !slices.Equal(slices.DeleteFunc(slices.Clone(events), func(e string) bool { return e == "ours" }),
+		slices.DeleteFunc(want, func(e string) bool { return e == "ours" })) {
+		t.Errorf("%q", events)
 	}
 }

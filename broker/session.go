@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"errors"
+	"net"
 	"sync"
 	"time"
 
@@ -18,7 +19,8 @@ type session struct {
 	gen      *kafka.Generation
 	targets  map[int]span // in a drain
 
-	readers map[int]*reader
+	readers     map[int]*reader
+	coordinator net.Addr // of the group; nil: to be found. It belongs to whoever sends the heartbeats
 
 	mu  sync.Mutex
 	err error // the first failure
@@ -31,11 +33,23 @@ type outcome struct {
 }
 
 // serve reads until the generation ends, ctx ends, the drain is done, or something fails. Then, in this order: readers
-// stop, the handler releases each partition, the settled prefixes are committed.
+// stop, the handler releases each partition, the settled prefixes are committed, the lease ends.
 func (s *session) serve(ctx, generation context.Context) outcome {
 	work, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	defer context.AfterFunc(generation, func() { stop(kafka.ErrGenerationEnded) })()
+
+	if !s.confirm(work) {
+		return outcome{final: ctx.Err() != nil}
+	}
+	living, die := context.WithCancel(context.WithoutCancel(ctx))
+	var beating sync.WaitGroup
+	beating.Go(func() { s.keepAlive(living, func() { stop(kafka.ErrGenerationEnded) }) })
+	defer func() {
+		die()
+		beating.Wait()
+		s.consumer.lease.end()
+	}()
 
 	if err := s.open(work); err != nil {
 		if work.Err() == nil {
@@ -122,6 +136,7 @@ func (s *session) open(ctx context.Context) error {
 		}
 		s.readers[a.ID] = r
 	}
+	c.lease.hold(ids)
 	c.o.Logger.Info("partitions assigned", "topic", c.o.Topic, "group", c.o.Group, "partitions", ids, "of", count)
 	if c.o.OnAssigned != nil {
 		c.o.OnAssigned(ids, count)
@@ -143,7 +158,10 @@ func (s *session) release(ctx context.Context) {
 	defer cancel()
 	var all sync.WaitGroup
 	for partition := range s.readers {
-		all.Go(func() { s.handler.Release(ctx, partition) })
+		all.Go(func() {
+			s.handler.Release(ctx, partition)
+			s.consumer.lease.drop(partition)
+		})
 	}
 	all.Wait()
 }

@@ -48,6 +48,8 @@ type Pace struct {
 	blind  int       // such closings in a row without a Retry-After
 	since  time.Time // since when it has been calm, or will be
 
+	leased  bool
+	until   time.Time // if leased: nobody passes from then on
 	stopped bool
 }
 
@@ -82,6 +84,15 @@ func (p *Pace) SetRate(perSecond float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.setRate(p.now(), perSecond)
+	p.wake()
+}
+
+// Until lets nobody through from that moment on, by the monotonic or the wall clock, whichever says so first, until it
+// is called again with a later one. Without a call there is no such moment.
+func (p *Pace) Until(moment time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.leased, p.until = true, moment
 	p.wake()
 }
 
@@ -168,7 +179,7 @@ func (p *Pace) try(now time.Time) (time.Duration, uint64, <-chan struct{}) {
 	if now.Before(p.open) {
 		return p.open.Sub(now), p.period, p.changed
 	}
-	if p.limit == 0 {
+	if p.limit == 0 || p.leased && (!now.Before(p.until) || !now.Round(0).Before(p.until.Round(0))) {
 		return math.MaxInt64, p.period, p.changed
 	}
 	p.recover(now)

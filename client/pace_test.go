@@ -303,3 +303,44 @@ func TestPaceStops(t *testing.T) {
 		}
 	})
 }
+
+// TestPaceUntil: nobody passes from the moment on that was said, those who wait already included, until a later one is
+// said; then the pace is what it was.
+func TestPaceUntil(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		p := NewPace(10)
+		p.Until(begin.Add(time.Second))
+		var mu sync.Mutex
+		var at []time.Duration
+		ctx, cancel := context.WithCancel(t.Context())
+		var all sync.WaitGroup
+		for range 3 {
+			all.Go(func() {
+				for p.Wait(ctx) == nil {
+					mu.Lock()
+					at = append(at, time.Since(begin))
+					mu.Unlock()
+				}
+			})
+		}
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		mu.Lock()
+		if n := len(at); n < 9 || at[n-1] >= time.Second {
+			t.Errorf("%d passed, the last %v after the beginning", n, at[n-1])
+		}
+		early := len(at)
+		mu.Unlock()
+		p.Until(time.Now().Add(time.Second))
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		cancel()
+		all.Wait()
+		late := at[early:]
+		if len(late) < 9 || late[len(late)-1] >= 11*time.Second {
+			t.Errorf("later %v passed", late)
+		}
+		inWindows(t, at, 10, 1)
+	})
+}

@@ -89,7 +89,11 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		return err
 	}
 	var part *share
-	consumer, err := q.Consumer(c, drain, func(partitions []int, of int) { part.assigned(partitions, of) })
+	consumer, err := q.Consumer(c, drain, queue.Told{
+		Assigned: func(partitions []int, of int) { part.assigned(partitions, of) },
+		// Nobody sends for rows that may be another consumer's by now.
+		Lease: p.pace.Until,
+	})
 	if err != nil {
 		return console.Coded(console.ExitUsage, err)
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/purser-onboard/purser/broker"
 	"github.com/purser-onboard/purser/cmd/internal/config"
@@ -123,13 +124,17 @@ func (q *Queue) Publisher() pipeline.Publisher {
 	return broker.NewProducer(q.cluster, broker.ProducerOptions{Logger: q.log})
 }
 
-// Consumer returns the consumer of the work topic. assigned is told which partitions fell to it, and of how many; it
-// must not block.
-func (q *Queue) Consumer(
-	c *config.Consumer, drain bool, assigned func(partitions []int, of int),
-) (*broker.Consumer, error) {
+// Told is what a consumer of the work topic tells of its partitions; see broker.ConsumerOptions.
+type Told struct {
+	Assigned func(partitions []int, of int)
+	Lease    func(until time.Time)
+}
+
+// Consumer returns the consumer of the work topic.
+func (q *Queue) Consumer(c *config.Consumer, drain bool, told Told) (*broker.Consumer, error) {
 	return broker.NewConsumer(q.cluster, broker.ConsumerOptions{
-		Topic: c.Topic, Group: c.Group, Drain: drain, MaxOutstanding: c.MaxOutstanding, OnAssigned: assigned,
+		Topic: c.Topic, Group: c.Group, Drain: drain, MaxOutstanding: c.MaxOutstanding,
+		OnAssigned: told.Assigned, OnLease: told.Lease,
 		Logger: q.log,
 	})
 }
