@@ -293,6 +293,8 @@ func (n *node) properties() string {
 		"log.cleaner.dedupe.buffer.size=4194304",
 		"file.delete.delay.ms=0",
 		"log.initial.task.delay.ms=1000",
+		// What a test leaves to retention goes at once, and not in the middle of another test five minutes later.
+		"log.retention.check.interval.ms=300",
 		"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
 		"super.users=User:ANONYMOUS",
 		"ssl.keystore.type=PEM",
