@@ -37,7 +37,7 @@ func TestDrain(t *testing.T) {
 			assigned = append(slices.Clone(partitions), of)
 		}
 	})
-	if err := q.Run(within(t), s); err != nil {
+	if err := run(t, q, s); err != nil {
 		t.Fatal(err)
 	}
 	slices.Sort(assigned)
@@ -113,7 +113,7 @@ func TestAbandon(t *testing.T) {
 		}
 		return nil
 	}}
-	if err := q.Run(within(t), s); err != nil {
+	if err := run(t, q, s); err != nil {
 		t.Fatal(err)
 	}
 	q.Abandon(pipeline.Message{}) // too late, no harm
@@ -142,11 +142,11 @@ func TestOutstandingIsBounded(t *testing.T) {
 		}()
 		return nil
 	}}
-	err := consumer(t, c, func(o *broker.ConsumerOptions) {
+	q := consumer(t, c, func(o *broker.ConsumerOptions) {
 		o.Drain = true
 		o.MaxOutstanding, o.MaxBatch = 10, 7
-	}).Run(within(t), s)
-	if err != nil {
+	})
+	if err := run(t, q, s); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(s.all()); n != 1000 {
@@ -179,7 +179,7 @@ func TestHandlerErrorIsReturned(t *testing.T) {
 			released.Add(1)
 		},
 	}
-	err := consumer(t, c, func(o *broker.ConsumerOptions) { o.MaxBatch = 20 }).Run(within(t), s)
+	err := run(t, consumer(t, c, func(o *broker.ConsumerOptions) { o.MaxBatch = 20 }), s)
 	if !errors.Is(err, halt) || err.Error() != halt.Error() {
 		t.Errorf("got %v, want the handler's own error", err)
 	}
@@ -194,7 +194,7 @@ func TestHandlerErrorIsReturned(t *testing.T) {
 func TestStartFailures(t *testing.T) {
 	t.Run("missing topic", func(t *testing.T) {
 		c := quiet(t, 1)
-		err := consumer(t, c, func(o *broker.ConsumerOptions) { o.Topic = "nowhere" }).Run(within(t), new(sink))
+		err := run(t, consumer(t, c, func(o *broker.ConsumerOptions) { o.Topic = "nowhere" }), new(sink))
 		var missing *broker.MissingTopicError
 		if !errors.As(err, &missing) || missing.Topic != "nowhere" {
 			t.Errorf("got %v", err)
@@ -204,7 +204,7 @@ func TestStartFailures(t *testing.T) {
 		c := quiet(t, 1)
 		publish(t, c, rows(0, 5))
 		commitAt(t, c, 1000)
-		err := consumer(t, c, drain).Run(within(t), new(sink))
+		err := run(t, consumer(t, c, drain), new(sink))
 		var ahead *broker.AheadError
 		if !errors.As(err, &ahead) || ahead.Committed != 1000 || ahead.End != 5 {
 			t.Errorf("got %v", err)
@@ -217,7 +217,7 @@ func TestStartFailures(t *testing.T) {
 		fake, c := cluster(t, 1, 1)
 		addr := fake.ListenAddrs()[0]
 		fake.Close()
-		err := consumer(t, c, nil).Run(within(t), new(sink))
+		err := run(t, consumer(t, c, nil), new(sink))
 		var down *broker.UnreachableError
 		if !errors.As(err, &down) || down.Broker != addr {
 			t.Errorf("got %v", err)
@@ -226,7 +226,7 @@ func TestStartFailures(t *testing.T) {
 	t.Run("refused by the group", func(t *testing.T) {
 		fake, c := cluster(t, 1, 1)
 		fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Err: kerr.GroupAuthorizationFailed, Count: -1})
-		err := consumer(t, c, nil).Run(within(t), new(sink))
+		err := run(t, consumer(t, c, nil), new(sink))
 		if !errors.Is(err, kafka.GroupAuthorizationFailed) {
 			t.Errorf("got %v", err)
 		}
@@ -277,7 +277,7 @@ func TestLostToRetention(t *testing.T) {
 		commitAt(t, c, 10)
 		deleteBefore(t, c, 40)
 		s := new(sink)
-		err := consumer(t, c, drain).Run(within(t), s)
+		err := run(t, consumer(t, c, drain), s)
 		var lost *broker.LostError
 		if !errors.As(err, &lost) || !slices.Equal(lost.Ranges, []broker.LostRange{{Partition: 0, From: 10, To: 40}}) {
 			t.Errorf("got %v", err)
@@ -285,7 +285,7 @@ func TestLostToRetention(t *testing.T) {
 		if n := len(s.all()); n != 60 {
 			t.Errorf("%d messages came, want the 60 that are left", n)
 		}
-		if err := consumer(t, c, drain).Run(within(t), s); err != nil {
+		if err := run(t, consumer(t, c, drain), s); err != nil {
 			t.Errorf("it is told once: %v", err)
 		}
 	})
@@ -302,7 +302,7 @@ func TestLostToRetention(t *testing.T) {
 			}
 			return nil
 		}}
-		err := consumer(t, c, func(o *broker.ConsumerOptions) { o.Drain, o.MaxBytes = true, 1 }).Run(within(t), s)
+		err := run(t, consumer(t, c, func(o *broker.ConsumerOptions) { o.Drain, o.MaxBytes = true, 1 }), s)
 		var lost *broker.LostError
 		if !errors.As(err, &lost) || !slices.Equal(lost.Ranges, []broker.LostRange{{Partition: 0, From: 10, To: 70}}) {
 			t.Errorf("got %v", err)

@@ -59,7 +59,7 @@ func TestEmbeddedIsClosed(t *testing.T) {
 	if err := broker.NewProducer(e.Cluster, broker.ProducerOptions{}).Publish(within(t), topic, rows(0, 1)); err == nil {
 		t.Error("published to a closed broker")
 	}
-	if err := consumer(t, e.Cluster, nil).Run(within(t), new(sink)); err == nil {
+	if err := run(t, consumer(t, e.Cluster, nil), new(sink)); err == nil {
 		t.Error("consumed from a closed broker")
 	}
 }

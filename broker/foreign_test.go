@@ -43,7 +43,7 @@ func TestMarkersAreNotMessages(t *testing.T) {
 	}
 	s := new(sink)
 	q := consumer(t, c, func(o *broker.ConsumerOptions) { o.Drain, o.MaxBytes = true, 1 })
-	if err := q.Run(within(t), s); err != nil {
+	if err := run(t, q, s); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(s.all()); n != 15 {
@@ -75,7 +75,7 @@ func TestCompactedTopic(t *testing.T) {
 	fake.Compact()
 	s := new(sink)
 	q := consumer(t, c, func(o *broker.ConsumerOptions) { o.Topic, o.Drain, o.MaxBytes = compacted, true, 1 })
-	if err := q.Run(within(t), s); err != nil {
+	if err := run(t, q, s); err != nil {
 		t.Fatal(err)
 	}
 	latest := map[string]int{}

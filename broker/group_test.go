@@ -199,7 +199,7 @@ func TestFaultsAreSurvived(t *testing.T) {
 				return nil
 			}}
 			q := consumer(t, c, func(o *broker.ConsumerOptions) { o.Drain, o.MaxBytes, o.MaxBatch = true, 2000, 20 })
-			if err := q.Run(within(t), s); err != nil {
+			if err := run(t, q, s); err != nil {
 				t.Fatal(err)
 			}
 			if seen := counts(s.all()); len(seen) != 1000 {
@@ -244,7 +244,7 @@ func TestLostCoordinator(t *testing.T) {
 	q := consumer(t, c, func(o *broker.ConsumerOptions) {
 		o.Drain, o.SessionTimeout, o.RebalanceTimeout = true, time.Minute, time.Minute
 	})
-	if err := q.Run(within(t), s); err != nil {
+	if err := run(t, q, s); err != nil {
 		t.Fatal(err)
 	}
 	if at := committed(t, c); at[0] != 10 {
@@ -267,7 +267,7 @@ func TestDrainCommits(t *testing.T) {
 		return nil
 	}}
 	q := consumer(t, c, func(o *broker.ConsumerOptions) { o.Drain, o.CommitInterval = true, time.Minute })
-	if err := q.Run(within(t), s); err != nil {
+	if err := run(t, q, s); err != nil {
 		t.Fatal(err)
 	}
 	if at := committed(t, c); at[0] != 10 || len(s.all()) != 20 {
@@ -287,7 +287,7 @@ func TestBrokerLost(t *testing.T) {
 		},
 		release: func(context.Context, int) { released.Add(1) },
 	}
-	err := consumer(t, c, func(o *broker.ConsumerOptions) { o.LostAfter = 300 * time.Millisecond }).Run(within(t), s)
+	err := run(t, consumer(t, c, func(o *broker.ConsumerOptions) { o.LostAfter = 300 * time.Millisecond }), s)
 	if !errors.Is(err, broker.ErrBrokerLost) || !strings.Contains(err.Error(), c.Brokers()) {
 		t.Errorf("got %v", err)
 	}
@@ -416,7 +416,7 @@ func TestNothingAssigned(t *testing.T) {
 	for sum := -1; sum != 0; { // until the idle one has been told
 		sum = recv(t, "an assignment", assigned)
 	}
-	if err := consumer(t, c, drain).Run(within(t), new(sink)); err != nil {
+	if err := run(t, consumer(t, c, drain), new(sink)); err != nil {
 		t.Error(err)
 	}
 	stop()

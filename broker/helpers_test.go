@@ -193,13 +193,25 @@ func consumer(t testing.TB, c *broker.Cluster, change func(*broker.ConsumerOptio
 	return q
 }
 
+// run runs a consumer that ends by itself. To Run it is no error when its time is up, and rows that it has not got to
+// would look lost.
+func run(t testing.TB, q *broker.Consumer, s *sink) error {
+	t.Helper()
+	ctx := within(t)
+	err := q.Run(ctx, s)
+	if ctx.Err() != nil {
+		t.Fatalf("not done after %v, with %d messages taken: %v", patience, len(s.all()), err)
+	}
+	return err
+}
+
 func drain(o *broker.ConsumerOptions) { o.Drain = true }
 
 // drained runs a drain that settles everything at once and returns what it took.
 func drained(t testing.TB, c *broker.Cluster) []pipeline.Message {
 	t.Helper()
 	s := new(sink)
-	if err := consumer(t, c, drain).Run(within(t), s); err != nil {
+	if err := run(t, consumer(t, c, drain), s); err != nil {
 		t.Fatal(err)
 	}
 	return s.all()

@@ -178,7 +178,7 @@ func testPermissions(t *testing.T, k *kafkatest.Cluster) {
 	c := connect(t, broker.Options{Brokers: k.SASL(), SASL: login(t, broker.Login{
 		Mechanism: broker.ScramSHA512, Username: kafkatest.Stranger, Password: kafkatest.Password,
 	})})
-	read := func() error { return consumer(t, c, drain).Run(within(t), new(sink)) }
+	read := func() error { return run(t, consumer(t, c, drain), new(sink)) }
 	wrote := func() error {
 		return broker.NewProducer(c, broker.ProducerOptions{}).Publish(within(t), topic, rows(0, 5))
 	}

@@ -113,7 +113,7 @@ func fresh(t testing.TB, k *kafkatest.Cluster, partitions int) *broker.Cluster {
 func testMissingTopic(t *testing.T, k *kafkatest.Cluster) {
 	c := fresh(t, k, 1)
 	var missing *broker.MissingTopicError
-	if err := consumer(t, c, func(o *broker.ConsumerOptions) { o.Topic = "nowhere" }).Run(within(t), new(sink)); !errors.As(err, &missing) {
+	if err := run(t, consumer(t, c, func(o *broker.ConsumerOptions) { o.Topic = "nowhere" }), new(sink)); !errors.As(err, &missing) {
 		t.Errorf("reading: %v", err)
 	}
 	if err := broker.NewProducer(c, broker.ProducerOptions{}).Publish(within(t), "nowhere", rows(0, 1)); !errors.As(err, &missing) {
@@ -188,7 +188,7 @@ func testCompacted(t *testing.T, k *kafkatest.Cluster) {
 		q := consumer(t, c, func(o *broker.ConsumerOptions) {
 			o.Topic, o.Group, o.Drain, o.MaxBytes = compacted, fmt.Sprint("look-", sent), true, 1
 		})
-		if err := q.Run(within(t), s); err != nil {
+		if err := run(t, q, s); err != nil {
 			t.Fatal(err)
 		}
 		keys = map[string]int{}
@@ -221,7 +221,7 @@ func testAborted(t *testing.T, k *kafkatest.Cluster) {
 	transact(t, c, 5, false)
 	transact(t, c, 5, true)
 	s := new(sink)
-	if err := consumer(t, c, drain).Run(within(t), s); err != nil {
+	if err := run(t, consumer(t, c, drain), s); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(s.all()); n != 10 {
