@@ -18,9 +18,18 @@ import (
 	"github.com/purser-onboard/purser/broker"
 )
 
-// transact writes rows in one transaction of another producer and ends it.
+// transact writes rows into partition 0, the only one, in one transaction of another producer and ends it. A broker says
+// that it has ended before the marker is there.
 func transact(t *testing.T, c *broker.Cluster, n int, commit bool) {
 	t.Helper()
+	end := func() int64 {
+		lags, err := c.Lag(within(t), topic, group)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return lags[0].End
+	}
+	marked := end() + int64(n) + 1
 	theirs := stranger(t, c, kgo.DefaultProduceTopic(topic), kgo.TransactionalID("other"))
 	if err := theirs.BeginTransaction(); err != nil {
 		t.Fatal(err)
@@ -33,6 +42,7 @@ func transact(t *testing.T, c *broker.Cluster, n int, commit bool) {
 	if err := theirs.EndTransaction(within(t), kgo.TransactionEndTry(commit)); err != nil {
 		t.Fatal(err)
 	}
+	eventually(t, "the marker", func() bool { return end() == marked })
 }
 
 // Transactions of other producers leave markers, which take offsets and are no messages.
