@@ -133,7 +133,8 @@ func NewConsumer(c *Cluster, o ConsumerOptions) (*Consumer, error) {
 //   - the broker is away for LostAfter: ErrBrokerLost. When it cannot be reached at the start, Run fails at once, with
 //     the *UnreachableError of each broker that was tried;
 //   - the topic is not there (*MissingTopicError), the group's offset lies beyond a partition's end (*AheadError), or
-//     the broker refuses us (a kafka.Error): nothing that time would mend.
+//     the broker refuses us (a kafka.Error): nothing that time would mend;
+//   - in a drain, the broker hands nothing out for LostAfter although there is more: *WithheldError.
 //
 // In each case it first stops reading, has the handler release every partition, commits the settled prefixes and leaves
 // the group. When all went well but messages had been deleted by retention before we came, it returns *LostError after

@@ -14,7 +14,7 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// noProgress is how often an answer without a single batch is believed before an offset is passed over.
+// noProgress is after how many answers in a row without a single batch it is said that something is wrong.
 const noProgress = 5
 
 // reader delivers one assigned partition during one generation.
@@ -27,14 +27,14 @@ type reader struct {
 
 	next     int64 // the next offset to deliver
 	target   int64 // in a drain: where it ends
-	stalled  int   // answers in a row that held nothing although there is more
+	withheld int   // answers in a row without a batch although there is more
 	maxBytes int64
 	lost     <-chan time.Time // fires LostAfter after the first of failures in a row; nil when the last fetch succeeded
 	arena    []byte
 }
 
 // read delivers until ctx ends (nil), the drain's target is reached and all is settled or abandoned (nil), the handler
-// fails, or the broker is lost.
+// fails, the broker is lost, or it hands out nothing where a drain has to go on.
 func (r *reader) read(ctx context.Context) error {
 	c := r.consumer
 	r.maxBytes = c.o.MaxBytes
@@ -49,10 +49,18 @@ func (r *reader) read(ctx context.Context) error {
 		}
 		res, err := r.fetch(ctx)
 		if err == nil {
-			wait, r.lost = pause(), nil
+			wait = pause()
 			if err := r.deliver(ctx, res); err != nil {
 				return err
 			}
+			if r.withheld == 0 {
+				r.lost = nil
+				continue
+			}
+			if err := r.endure(res.HighWatermark); err != nil {
+				return err
+			}
+			sleep(ctx, c.o.MaxWait) // the broker need not have held the request back
 			continue
 		}
 		if ctx.Err() != nil {
@@ -172,25 +180,53 @@ func (r *reader) deliver(ctx context.Context, res *kafka.FetchResponse) error {
 	return nil
 }
 
-// progress sees to it that an answer without messages does not hold us for ever: at a compacted tail the offsets below
-// the high watermark need not exist. A batch that came and held nothing for us is proof; an empty answer is not, so it
-// is asked for several times, with more room, before one offset is passed over.
+// progress sees to it that an answer without messages for us neither holds us for ever nor loses one. An answer begins
+// with the batch that has the offset that was asked for or, if there is none, with the first one after it. So a batch
+// that came and held nothing for us is proof that the offset is empty, as some are where compaction has been. An answer
+// without a batch proves nothing: a broker gives it, too, when it cannot get at its own storage in time (KIP-405), and
+// was it only that the batch did not fit, the next request has more room.
 func (r *reader) progress(before, highWatermark int64, evidence int) {
 	c := r.consumer
-	if r.next > before || r.next >= highWatermark {
-		r.stalled, r.maxBytes = 0, c.o.MaxBytes
-		return
+	end := highWatermark
+	if c.o.Drain {
+		end = max(end, r.target) // the broker has said so before, however little it has now
 	}
-	r.stalled++
-	if evidence == 0 && r.stalled < noProgress {
+	switch {
+	case r.next > before || r.next >= end:
+		r.withheld, r.maxBytes = 0, c.o.MaxBytes
+	case evidence > 0:
+		r.withheld = 0
+		r.advance(r.next + 1)
+	default:
+		r.withheld++
 		r.maxBytes = min(2*r.maxBytes, 64<<20)
-		return
 	}
-	if evidence == 0 {
-		c.o.Logger.Warn("the broker has nothing at this offset; passing over it",
-			"topic", c.o.Topic, "partition", r.partition, "offset", r.next)
+}
+
+// endure decides about an answer that withholds what there is: nil means ask again. Passing over the offset could lose a
+// row. A run has time: if there is nothing, the next message to come will say so by its offset. A drain has none, and
+// fails when LostAfter has passed.
+func (r *reader) endure(highWatermark int64) error {
+	c := r.consumer
+	err := &WithheldError{
+		Topic: c.o.Topic, Group: c.o.Group, Partition: r.partition, Offset: r.next, End: max(highWatermark, r.target),
 	}
-	r.advance(r.next + 1)
+	if r.withheld == noProgress {
+		c.o.Logger.Warn("the broker hands out nothing although there is more; asking again", "error", err)
+	}
+	if !c.o.Drain {
+		r.lost = nil
+		return nil
+	}
+	if r.lost == nil {
+		r.lost = time.After(c.o.LostAfter)
+	}
+	select {
+	case <-r.lost:
+		return err
+	default:
+		return nil
+	}
 }
 
 // advance moves on to an offset with nothing to deliver below it.
