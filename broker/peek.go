@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
+	"github.com/sethvargo/go-retry"
 
 	"github.com/purser-onboard/purser/pipeline"
 )
@@ -30,7 +32,7 @@ func (c *Cluster) Peek(ctx context.Context, topic, group string, n int) ([]pipel
 			continue
 		}
 		from := max(p.Committed, p.First)
-		more, err := c.peekPartition(ctx, topic, p.Partition, from, n-len(found))
+		more, _, err := c.peekPartition(ctx, topic, p.Partition, from, n-len(found))
 		if err != nil {
 			return nil, fmt.Errorf("reading %s/%d: %w", topic, p.Partition, c.explain(err))
 		}
@@ -41,7 +43,8 @@ func (c *Cluster) Peek(ctx context.Context, topic, group string, n int) ([]pipel
 
 // Scan hands over every message of the topic that the group has not committed yet, partition by partition, up to the
 // ends as they are when it begins. It joins no group and commits nothing; the map it returns is what CommitScan wants.
-// An error of yield stops it and is returned.
+// An error of yield stops it and is returned. A group that has committed more than there is, is an *AheadError; what the
+// broker does not hand out although it says that it is there, a *WithheldError.
 func (c *Cluster) Scan(
 	ctx context.Context, topic, group string, yield func(pipeline.Message) error,
 ) (ends map[int]int64, err error) {
@@ -51,32 +54,66 @@ func (c *Cluster) Scan(
 	}
 	ends = make(map[int]int64, len(partitions))
 	for _, p := range partitions {
-		ends[p.Partition] = p.End
-		for next := max(p.Committed, p.First); next < p.End; {
-			messages, err := c.peekPartition(ctx, topic, p.Partition, next, scanBatch)
-			if err != nil {
-				return nil, fmt.Errorf("reading %s/%d: %w", topic, p.Partition, c.explain(err))
-			}
-			if len(messages) == 0 { // markers, or what compaction has left
-				next++
-				continue
-			}
-			for _, m := range messages {
-				if m.Offset >= p.End {
-					break
-				}
-				if err := yield(m); err != nil {
-					return nil, err
-				}
-			}
-			next = messages[len(messages)-1].Offset + 1
+		if p.Committed > p.End {
+			return nil, &AheadError{Topic: topic, Group: group, Partition: p.Partition, Committed: p.Committed, End: p.End}
 		}
+		if p.Committed >= 0 && p.Committed < p.First {
+			c.log.Warn("messages were deleted by the topic's retention before they were looked at",
+				"topic", topic, "partition", p.Partition, "from", p.Committed, "to", p.First-1)
+		}
+		if err := c.scanPartition(ctx, topic, group, p, yield); err != nil {
+			return nil, err
+		}
+		ends[p.Partition] = p.End
 	}
 	return ends, nil
 }
 
-// scanBatch is how many messages Scan holds at once.
-const scanBatch = 1000
+func (c *Cluster) scanPartition(
+	ctx context.Context, topic, group string, p PartitionLag, yield func(pipeline.Message) error,
+) error {
+	for next := max(p.Committed, p.First); next < p.End; {
+		var messages []pipeline.Message
+		err := retry.Do(ctx, backoff(requestTimeout), func(ctx context.Context) error {
+			found, came, err := c.peekPartition(ctx, topic, p.Partition, next, scanBatch)
+			switch {
+			case retriable(err):
+				return retry.RetryableError(err)
+			case err == nil && !came: // see reader.progress: it proves nothing
+				return retry.RetryableError(&WithheldError{
+					Topic: topic, Group: group, Partition: p.Partition, Offset: next, End: p.End,
+				})
+			}
+			messages = found
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("reading %s/%d: %w", topic, p.Partition, c.explain(err))
+		}
+		if len(messages) == 0 { // markers, or what compaction has left
+			next++
+			continue
+		}
+		for _, m := range messages {
+			if m.Offset >= p.End { // came later
+				return nil
+			}
+			if err := yield(m); err != nil {
+				return err
+			}
+			next = m.Offset + 1
+		}
+	}
+	return nil
+}
+
+const (
+	// scanBatch is how many messages Scan holds at once.
+	scanBatch = 1000
+	// peekWait is how long the broker may hold back a request that finds nothing; the library's ten seconds are as long
+	// as we wait for the answer.
+	peekWait = 500 * time.Millisecond
+)
 
 // CommitScan commits for a group that nobody is a member of how far a Scan came.
 func (c *Cluster) CommitScan(ctx context.Context, topic, group string, ends map[int]int64) error {
@@ -100,25 +137,27 @@ func (c *Cluster) CommitScan(ctx context.Context, topic, group string, ends map[
 	return nil
 }
 
+// peekPartition returns up to n messages of one answer of the broker, from an offset on. came says that the answer held
+// anything at all, be it only what is no message.
 func (c *Cluster) peekPartition(
 	ctx context.Context, topic string, partition int, from int64, n int,
-) ([]pipeline.Message, error) {
+) (found []pipeline.Message, came bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	res, err := c.client.Fetch(ctx, &kafka.FetchRequest{
-		Topic: topic, Partition: partition, Offset: from, MinBytes: 1, MaxBytes: 1 << 20,
+		Topic: topic, Partition: partition, Offset: from, MinBytes: 1, MaxBytes: 1 << 20, MaxWait: peekWait,
 	})
 	if err == nil {
 		err = res.Error
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	batches := []protocol.RecordReader{res.Records}
 	if stream, ok := res.Records.(*protocol.RecordStream); ok {
 		batches = stream.Records
+		came = len(batches) > 0
 	}
-	var found []pipeline.Message
 	for _, batch := range batches {
 		if _, control := batch.(*protocol.ControlBatch); control {
 			continue
@@ -129,7 +168,7 @@ func (c *Cluster) peekPartition(
 				break
 			}
 			if err != nil {
-				return nil, err
+				return nil, false, err
 			}
 			if record.Offset >= from { // the broker sends whole batches
 				m := pipeline.Message{Topic: topic, Partition: partition, Offset: record.Offset, Time: record.Time}
@@ -137,7 +176,7 @@ func (c *Cluster) peekPartition(
 					m.Value, err = protocol.ReadAll(record.Value)
 				}
 				if err != nil {
-					return nil, err
+					return nil, false, err
 				}
 				for _, h := range record.Headers {
 					m.Headers = append(m.Headers, pipeline.Header{Key: h.Key, Value: bytes.Clone(h.Value)})
@@ -147,5 +186,5 @@ func (c *Cluster) peekPartition(
 			release(record)
 		}
 	}
-	return found, nil
+	return found, came, nil
 }
