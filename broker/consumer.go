@@ -201,6 +201,7 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 		Dialer:                 &dialer,
 		Topics:                 []string{c.o.Topic},
 		HeartbeatInterval:      c.o.HeartbeatInterval,
+		GroupBalancers:         balancers(c.o.Topic, counts[c.o.Topic]),
 		SessionTimeout:         c.o.SessionTimeout,
 		RebalanceTimeout:       c.o.RebalanceTimeout,
 		JoinGroupBackoff:       250 * time.Millisecond,

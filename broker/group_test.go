@@ -488,3 +488,17 @@ func TestGivenAway(t *testing.T) {
 		t.Errorf("%q", events)
 	}
 }
+
+// The group's leader asks the coordinator which partitions there are. One that has not heard of the topic yet must not
+// have the group agree on reading nothing.
+func TestCoordinatorThatLagsBehind(t *testing.T) {
+	fake, c := cluster(t, 1, 4)
+	publish(t, c, rows(0, 100))
+	fake.Fault(kfake.Fault{
+		Keys: []kmsg.Key{kmsg.Metadata}, Topic: topic, Err: kerr.UnknownTopicOrPartition, Count: 1,
+		When: func(req kmsg.Request) bool { return len(req.(*kmsg.MetadataRequest).Topics) > 0 },
+	})
+	if seen := counts(drained(t, c)); len(seen) != 100 {
+		t.Errorf("%d rows came, want 100", len(seen))
+	}
+}
