@@ -140,8 +140,9 @@ func NewConsumer(c *Cluster, o ConsumerOptions) (*Consumer, error) {
 // the group. When all went well but messages had been deleted by retention before we came, it returns *LostError after
 // the rest has been delivered.
 //
-// A drain looks at the ends of all partitions when Run begins and does not deliver what comes later. It is done when
-// the partitions assigned to this member are settled up to there; partitions of other members are theirs to settle.
+// A drain looks at the ends of all partitions when Run begins, of one that shows up later when it is assigned, and does
+// not deliver what comes after that. It is done when the partitions assigned to this member are settled up to there;
+// partitions of other members are theirs to settle.
 //
 // Run may be called again after it returned, but not twice at a time.
 func (c *Consumer) Run(ctx context.Context, h pipeline.Handler) error {
@@ -182,9 +183,9 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 		}
 		return err
 	}
-	var targets map[int]span
+	begun := map[int]span{}
 	if c.o.Drain {
-		targets, err = c.cluster.spans(ctx, c.o.Topic, upTo(counts[c.o.Topic]), c.o.LostAfter)
+		begun, err = c.cluster.spans(ctx, c.o.Topic, upTo(counts[c.o.Topic]), c.o.LostAfter)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
@@ -200,8 +201,8 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 		Brokers:                c.cluster.brokers,
 		Dialer:                 &dialer,
 		Topics:                 []string{c.o.Topic},
-		HeartbeatInterval:      c.o.HeartbeatInterval,
 		GroupBalancers:         balancers(c.o.Topic, counts[c.o.Topic]),
+		HeartbeatInterval:      c.o.HeartbeatInterval,
 		SessionTimeout:         c.o.SessionTimeout,
 		RebalanceTimeout:       c.o.RebalanceTimeout,
 		JoinGroupBackoff:       250 * time.Millisecond,
@@ -225,7 +226,7 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 			return err
 		}
 		member = gen.MemberID
-		s := &session{consumer: c, handler: h, gen: gen, targets: targets}
+		s := &session{consumer: c, handler: h, gen: gen, begun: begun}
 		ended := make(chan outcome, 1)
 		gen.Start(func(generation context.Context) {
 			out := s.serve(ctx, generation)

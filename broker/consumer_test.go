@@ -311,6 +311,27 @@ func TestLostToRetention(t *testing.T) {
 			t.Errorf("%d messages came, want 40", n)
 		}
 	})
+	t.Run("while the group forms", func(t *testing.T) {
+		fake, c := cluster(t, 1, 1)
+		publish(t, c, rows(0, 100))
+		joining := fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Err: kerr.CoordinatorNotAvailable, Count: -1})
+		s := new(sink)
+		done := make(chan error, 1)
+		go func() { done <- consumer(t, c, drain).Run(within(t), s) }()
+		if err := joining.Wait(within(t), 1); err != nil {
+			t.Fatal(err)
+		}
+		deleteBefore(t, c, 40)
+		joining.Remove()
+		err := recv(t, "the drain", done)
+		var lost *broker.LostError
+		if !errors.As(err, &lost) || !slices.Equal(lost.Ranges, []broker.LostRange{{Partition: 0, From: 0, To: 40}}) {
+			t.Errorf("got %v", err)
+		}
+		if n := len(s.all()); n != 60 {
+			t.Errorf("%d messages came, want the 60 that are left", n)
+		}
+	})
 	t.Run("nothing was committed", func(t *testing.T) { // a group's first run begins where the topic begins
 		c := quiet(t, 1)
 		publish(t, c, rows(0, 100))

@@ -17,7 +17,7 @@ type session struct {
 	consumer *Consumer
 	handler  pipeline.Handler
 	gen      *kafka.Generation
-	targets  map[int]span // in a drain
+	begun    map[int]span // what partitions held when Run began, or when they were first ours; belongs to Run
 
 	readers     map[int]*reader
 	coordinator net.Addr // of the group; nil: to be found. It belongs to whoever sends the heartbeats
@@ -109,9 +109,19 @@ func (s *session) open(ctx context.Context) error {
 	s.readers = make(map[int]*reader, len(assigned))
 	for _, a := range assigned {
 		start, now := a.Offset, spans[a.ID]
+		begun, known := s.begun[a.ID]
+		if !known { // also one that the broker did not know of when a drain began: it is drained as far as it goes now
+			begun = now
+			s.begun[a.ID] = begun
+		}
+		if start < 0 { // nothing committed, or so long ago that the group has forgotten it
+			start = begun.first
+			if start > 0 {
+				c.o.Logger.Warn("the group has no offset here and the first messages are gone: rows that nobody settled "+
+					"before have to be imported again", "topic", c.o.Topic, "group", c.o.Group, "partition", a.ID, "first", start)
+			}
+		}
 		switch {
-		case start < 0: // nothing committed yet
-			start = now.first
 		case start > now.end:
 			return &AheadError{Topic: c.o.Topic, Group: c.o.Group, Partition: a.ID, Committed: start, End: now.end}
 		case start < now.first:
@@ -125,7 +135,7 @@ func (s *session) open(ctx context.Context) error {
 			window:    w,
 			committed: max(a.Offset, -1),
 			next:      start,
-			target:    s.targets[a.ID].end,
+			target:    begun.end,
 		}
 		if a.Offset < 0 {
 			r.committed = start // no commit before there is progress
