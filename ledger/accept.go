@@ -169,6 +169,9 @@ const insertRowQuery = `INSERT INTO rows
 
 // accept decides one row within the writer's transaction.
 func (t *tx) accept(it item) (pipeline.Acceptance, error) {
+	if err := t.fence(it.row, it.chainID); err != nil {
+		return pipeline.Acceptance{}, err
+	}
 	if !it.known {
 		// The usual row is new and contradicts nothing: then all unique indexes let it in.
 		answer, inserted, err := t.insert(it, pipeline.Planned, "", "")
@@ -202,6 +205,7 @@ func (t *tx) insert(it item, stage pipeline.Stage, class, reason string) (pipeli
 	if err != nil {
 		return pipeline.Acceptance{}, false, err
 	}
+	t.touch(id)
 	answer := pipeline.Acceptance{Verdict: pipeline.Open, Record: pipeline.Record{
 		Row: it.row, ID: id, Version: 1, Stage: stage, Class: class, Reason: reason, AcceptedAt: t.now, UpdatedAt: t.now,
 	}}
@@ -245,6 +249,7 @@ func (t *tx) acceptUnfinished(it item, record pipeline.Record) (pipeline.Accepta
 		if err != nil {
 			return pipeline.Acceptance{}, err
 		}
+		t.touch(record.ID)
 		record.Row, record.UpdatedAt = it.row, t.now
 	}
 	return pipeline.Acceptance{Verdict: pipeline.Open, Record: record}, nil
@@ -278,6 +283,7 @@ func (t *tx) acceptTerminal(it item, record pipeline.Record, claims bool) (pipel
 	if err := t.remember(record); err != nil {
 		return pipeline.Acceptance{}, err
 	}
+	t.touch(record.ID)
 	if against != "" {
 		_, err = t.contradict.ExecContext(t.ctx, ClassDuplicate, against,
 			it.row.ImportID, it.row.File, it.row.Line, t.now.UnixMicro(), record.ID)

@@ -63,6 +63,7 @@ func (t *tx) claim(it item, self int64) (against string, err error) {
 		if _, err := t.yield.ExecContext(t.ctx, t.now.UnixMicro(), h.id); err != nil {
 			return "", err
 		}
+		t.touch(h.id)
 	}
 	return "", nil
 }

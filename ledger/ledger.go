@@ -38,8 +38,11 @@ type Options struct {
 	Program string
 	// Logger gets what the operator should know and no call can return. nil: nothing is logged.
 	Logger *slog.Logger
-	// Hook is called at named points, for tests that crash there: "ledger.before-commit" and "ledger.after-commit", in
-	// the goroutine that commits. nil: not called.
+	// Changelog names the topic that the ledger follows, or keeps its place in for the next run that does; see Follow.
+	// What is changed while it follows none is not there, so its place in any other topic is forgotten. "": none.
+	Changelog string
+	// Hook is called at named points, for tests that crash there: "ledger.after-append" (with a changelog),
+	// "ledger.before-commit" and "ledger.after-commit", in the goroutine that commits. nil: not called.
 	Hook func(point string)
 }
 
@@ -122,7 +125,7 @@ func open(ctx context.Context, o Options, steps []migration) (_ *Ledger, err err
 	l.source = l.readers
 
 	// The writer belongs to Close, not to the context of the call that opened it.
-	l.writer, err = startWriter(context.WithoutCancel(ctx), l.conn, o.Now, o.Hook)
+	l.writer, err = startWriter(context.WithoutCancel(ctx), l.conn, o)
 	if err != nil {
 		return nil, err
 	}
@@ -203,6 +206,9 @@ func (l *Ledger) prepareFile(ctx context.Context, o Options, steps []migration) 
 		if err := syncDir(filepath.Dir(l.path)); err != nil {
 			return err
 		}
+	}
+	if _, err := l.conn.ExecContext(ctx, `DELETE FROM changelog WHERE topic <> ?`, o.Changelog); err != nil {
+		return err
 	}
 	// This is also the write that finds a read-only file or a full disk now instead of under the first row.
 	return writeMeta(ctx, l.conn, metaClean, "0")

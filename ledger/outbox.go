@@ -19,6 +19,12 @@ func (l *Ledger) Unannounced(ctx context.Context, n int) ([]pipeline.Record, err
 
 const announcedQuery = `DELETE FROM outbox WHERE row_id = ? AND version <= ?`
 
+// unannouncedQuery and announceQuery are for a row that comes with its partition from somebody who may not come back.
+const unannouncedQuery = `SELECT EXISTS (SELECT 1 FROM outbox WHERE row_id = ?)`
+
+const announceQuery = `INSERT INTO outbox (row_id, version) VALUES (?, ?)
+	ON CONFLICT DO UPDATE SET version = excluded.version`
+
 // Announced implements pipeline.Outbox: the events of these rows are published. A row that was settled anew meanwhile
 // stays.
 func (l *Ledger) Announced(ctx context.Context, rows []pipeline.Record) error {
@@ -27,6 +33,7 @@ func (l *Ledger) Announced(ctx context.Context, rows []pipeline.Record) error {
 			if _, err := t.announced.ExecContext(t.ctx, r.ID, r.Version); err != nil {
 				return err
 			}
+			t.touch(r.ID)
 		}
 		return nil
 	})

@@ -63,29 +63,41 @@ func (q *queries) FindAccount(ctx context.Context, chainID string) ([]pipeline.R
 
 // Keys returns every idempotency key recorded for the row, by operation and generation.
 func (q *queries) Keys(ctx context.Context, id int64) ([]pipeline.Key, error) {
-	rows, err := q.source.QueryContext(ctx, `SELECT operation, generation, id, digest, first_sent, last_sent, outcome
-		FROM keys WHERE row_id = ? ORDER BY operation, generation`, id)
+	rows, err := q.source.QueryContext(ctx, keysQuery, id)
 	if err != nil {
 		return nil, translate(q.path, err)
 	}
-	defer rows.Close()
 	var keys []pipeline.Key
+	if err := eachKey(rows, func(k pipeline.Key) { keys = append(keys, k) }); err != nil {
+		return nil, translate(q.path, fmt.Errorf("ledger row %d: %w", id, err))
+	}
+	return keys, nil
+}
+
+// keysQuery reads every key of a row.
+const keysQuery = `SELECT operation, generation, id, digest, first_sent, last_sent, outcome
+	FROM keys WHERE row_id = ? ORDER BY operation, generation`
+
+// eachKey hands over what keysQuery found, and closes it.
+func eachKey(rows *sql.Rows, yield func(pipeline.Key)) error {
+	defer rows.Close()
 	for rows.Next() {
 		var key pipeline.Key
 		var text string
 		var digest []byte
 		var first, last sql.NullInt64
 		if err := rows.Scan(&key.Operation, &key.Generation, &text, &digest, &first, &last, &key.Outcome); err != nil {
-			return nil, translate(q.path, err)
+			return err
 		}
+		var err error
 		if key.ID, err = uuid.Parse(text); err != nil {
-			return nil, fmt.Errorf("ledger row %d: %s key %q: %w", id, key.Operation, text, err)
+			return fmt.Errorf("%s key %q: %w", key.Operation, text, err)
 		}
 		copy(key.Digest[:], digest)
 		key.FirstSent, key.LastSent = fromMicros(first), fromMicros(last)
-		keys = append(keys, key)
+		yield(key)
 	}
-	return keys, translate(q.path, rows.Err())
+	return rows.Err()
 }
 
 // Count is a line of `consumer status`.

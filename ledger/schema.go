@@ -127,6 +127,9 @@ func migrate(ctx context.Context, conn execer, have int, steps []migration, prog
 		if err == nil {
 			_, err = conn.ExecContext(ctx, `COMMIT`)
 		}
+		if err == nil { // a step may have rewritten what a table is
+			_, err = conn.ExecContext(ctx, `PRAGMA writable_schema = RESET`)
+		}
 		if err != nil {
 			// After some errors SQLite has rolled back already, and then this one fails.
 			_, _ = conn.ExecContext(context.WithoutCancel(ctx), `ROLLBACK`)

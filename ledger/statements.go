@@ -18,7 +18,12 @@ type statements struct {
 	importSeen, rememberImport           *sql.Stmt
 
 	update, versionOf, putKey, partnerStatus *sql.Stmt
-	announced                                *sql.Stmt
+	announced, announce, unannounced         *sql.Stmt
+
+	rowByID, keysOfRow, importsOfRow       *sql.Stmt
+	rowID, restoreRow, unclaim, dropKey    *sql.Stmt
+	meet, standing, setStanding, setMerged *sql.Stmt
+	forgetStanding, advance                *sql.Stmt
 
 	addCustomer, clearDirectory [2]*sql.Stmt
 	switchDirectory             *sql.Stmt
@@ -55,6 +60,22 @@ func prepareStatements(ctx context.Context, conn *sql.Conn) (*statements, error)
 		{&s.putKey, putKeyQuery},
 		{&s.partnerStatus, partnerStatusQuery},
 		{&s.announced, announcedQuery},
+		{&s.announce, announceQuery},
+		{&s.unannounced, unannouncedQuery},
+
+		{&s.rowByID, recordQuery + ` WHERE r.id = ?`},
+		{&s.keysOfRow, keysQuery},
+		{&s.importsOfRow, `SELECT import_id FROM row_imports WHERE row_id = ? ORDER BY import_id`},
+		{&s.rowID, rowIDQuery},
+		{&s.restoreRow, restoreRowQuery},
+		{&s.unclaim, unclaimQuery},
+		{&s.dropKey, dropKeyQuery},
+		{&s.meet, meetQuery},
+		{&s.standing, standingQuery},
+		{&s.setStanding, setStandingQuery},
+		{&s.setMerged, setMergedQuery},
+		{&s.forgetStanding, forgetStandingQuery},
+		{&s.advance, advanceQuery},
 
 		{&s.addCustomer[0], fmt.Sprintf(addCustomerQuery, 0)},
 		{&s.addCustomer[1], fmt.Sprintf(addCustomerQuery, 1)},

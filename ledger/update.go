@@ -35,7 +35,12 @@ const putKeyQuery = `INSERT INTO keys (row_id, operation, generation, id, digest
 // known with another payload.
 func (l *Ledger) Update(ctx context.Context, next pipeline.Record) (int64, error) {
 	from := stagesBefore(next.Stage)
+	account := next.Account.String()
 	err := l.writer.do(ctx, 1, func(t *tx) error {
+		if err := t.fence(next.Row, account); err != nil {
+			return err
+		}
+		t.touch(next.ID)
 		result, err := t.update.ExecContext(t.ctx, string(next.Stage), next.Class, next.Reason, next.CustomerID,
 			next.PartnerStatus, next.Challenge, micros(next.ChallengeAt), next.ExternalTxID, next.Signature,
 			next.Refusals, next.Attempts, next.AlreadyOnboarded, generation(next.CreateKey), generation(next.SubmitKey),
@@ -109,13 +114,12 @@ func (t *tx) storeKey(id int64, operation pipeline.Operation, key pipeline.Key) 
 	return err
 }
 
-const partnerStatusQuery = `UPDATE rows SET partner_status = ?, version = version + 1, updated_at = ?
-	WHERE id = ? AND partner_status <> ?`
+const partnerStatusQuery = `UPDATE rows SET partner_status = ?, updated_at = ? WHERE id = ? AND partner_status <> ?`
 
 // SetPartnerStatus records the partner's status of a row's customer and leaves the stage as it is, which may be
 // terminal: that is how `consumer reconcile` keeps the status of onboarded rows. A status that is known already
-// changes nothing; a new one makes the row's version grow, so that a worker that has it in hand reads it again.
-// ErrNotFound when there is no such row.
+// changes nothing. The version stays, and no changelog hears of it: what the partner said last is asked anew wherever it
+// matters. ErrNotFound when there is no such row.
 func (l *Ledger) SetPartnerStatus(ctx context.Context, id int64, status string) error {
 	err := l.writer.do(ctx, 1, func(t *tx) error {
 		result, err := t.partnerStatus.ExecContext(t.ctx, status, t.now.UnixMicro(), id, status)

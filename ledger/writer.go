@@ -37,6 +37,10 @@ type tx struct {
 	*statements
 	ctx context.Context // without end: a statement is never interrupted half-way
 	now time.Time       // the transaction's timestamp, whole microseconds, UTC
+
+	changelog   Changelog // nil: none
+	environment Environment
+	touched     []int64 // ids of the rows that were changed, for the changelog
 }
 
 // writer owns the writing connection. Its goroutine takes whatever is waiting, runs it in one transaction and
@@ -47,25 +51,29 @@ type writer struct {
 	stmts *statements
 	now   func() time.Time
 	hook  func(string)
+	env   Environment
 	// suspect is set when SQLite has failed in a way that the next open should look into.
 	suspect atomic.Bool
 
-	mu      sync.Mutex
-	waiting []*operation
-	wake    *sync.Cond
-	closed  bool
-	stopped chan struct{}
+	mu        sync.Mutex
+	changelog Changelog // nil: none
+	waiting   []*operation
+	wake      *sync.Cond
+	closed    bool
+	stopped   chan struct{}
 }
 
-func startWriter(ctx context.Context, conn *sql.Conn, now func() time.Time, hook func(string)) (*writer, error) {
+func startWriter(ctx context.Context, conn *sql.Conn, o Options) (*writer, error) {
 	stmts, err := prepareStatements(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
-	if hook == nil {
-		hook = func(string) {}
+	w := &writer{
+		ctx: ctx, conn: conn, stmts: stmts, now: o.Now, hook: o.Hook, env: o.Environment, stopped: make(chan struct{}),
 	}
-	w := &writer{ctx: ctx, conn: conn, stmts: stmts, now: now, hook: hook, stopped: make(chan struct{})}
+	if w.hook == nil {
+		w.hook = func(string) {}
+	}
 	w.wake = sync.NewCond(&w.mu)
 	go w.loop()
 	return w, nil
@@ -96,6 +104,12 @@ func (w *writer) do(ctx context.Context, weight int, run func(*tx) error) error 
 		<-op.done
 	}
 	return op.err
+}
+
+func (w *writer) follows() Changelog {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.changelog
 }
 
 // stop lets the writer finish what is waiting and waits for it.
@@ -170,7 +184,10 @@ func (w *writer) transact(group []*operation) error {
 		return w.failed(err)
 	}
 	// time.Time drops its monotonic reading here and compares equal to what is read back.
-	t := &tx{statements: w.stmts, ctx: w.ctx, now: time.UnixMicro(w.now().UnixMicro()).UTC()}
+	t := &tx{
+		statements: w.stmts, ctx: w.ctx, now: time.UnixMicro(w.now().UnixMicro()).UTC(),
+		changelog: w.follows(), environment: w.env,
+	}
 	for _, op := range group {
 		if err := w.run(t, op, len(group) > 1); err != nil {
 			_, _ = w.stmts.rollback.ExecContext(w.ctx) // fails when SQLite has rolled back by itself
@@ -182,6 +199,15 @@ func (w *writer) transact(group []*operation) error {
 			return w.failed(err)
 		}
 		return nil
+	}
+	if len(t.touched) > 0 {
+		// First the changelog, then the file: what is in here can then be relied upon to be there. The reverse, a crash
+		// between the two, is what Restore is for.
+		if err := t.publish(w.env); err != nil {
+			_, _ = w.stmts.rollback.ExecContext(w.ctx)
+			return w.failed(err)
+		}
+		w.hook("ledger.after-append")
 	}
 	w.hook("ledger.before-commit")
 	if _, err := w.stmts.commit.ExecContext(w.ctx); err != nil {
@@ -195,6 +221,7 @@ func (w *writer) transact(group []*operation) error {
 // run runs one operation within a savepoint, so that it can fail without spoiling its neighbours; alone in its
 // transaction it needs none. Only an error that concerns the transaction is returned.
 func (w *writer) run(t *tx, op *operation, savepoint bool) error {
+	touched := len(t.touched)
 	if !savepoint {
 		op.err = op.run(t)
 		return breaksTransaction(op.err)
@@ -207,6 +234,7 @@ func (w *writer) run(t *tx, op *operation, savepoint bool) error {
 		if err := breaksTransaction(op.err); err != nil {
 			return err
 		}
+		t.touched = t.touched[:touched]
 		if _, err := w.stmts.rollbackTo.ExecContext(w.ctx); err != nil {
 			return err
 		}

@@ -3,6 +3,7 @@ package pipeline
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -12,7 +13,8 @@ import (
 type Outbox interface {
 	// Unannounced returns up to n settled rows whose event is still to be published.
 	Unannounced(ctx context.Context, n int) ([]Record, error)
-	// Announced takes rows out whose events are published; a row that was settled anew meanwhile stays.
+	// Announced takes rows out whose events are published; a row that was settled anew meanwhile stays. ErrFenced: nothing
+	// was taken out, because one of the rows is about to be another consumer's.
 	Announced(ctx context.Context, rows []Record) error
 }
 
@@ -104,7 +106,11 @@ func (a *Announcer) Flush(ctx context.Context) error {
 		if err := a.Publisher.Publish(ctx, a.Topic, messages); err != nil {
 			return fmt.Errorf("publish the results: %w; the next run publishes them", err)
 		}
-		if err := a.Outbox.Announced(ctx, rows); err != nil {
+		err = a.Outbox.Announced(ctx, rows)
+		if errors.Is(err, ErrFenced) { // nothing was noted, so they are published once more, here or elsewhere
+			return nil
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -58,6 +58,13 @@ type Acceptance struct {
 // moved it. Nothing was written.
 var ErrStale = errors.New("ledger row changed since it was read")
 
+// ErrFenced is returned where a row is to be changed whose partition is not, or no longer, this consumer's. Nothing was
+// written, and nothing may be sent for the row: its messages go to whoever has the partition.
+var ErrFenced = errors.New("the partition of the row is another consumer's")
+
+// ErrChangelogRenewed: the topic of the ledgers ends before the place that a ledger has come to, so it was made anew.
+var ErrChangelogRenewed = errors.New("the topic of the ledgers was made anew")
+
 // Ledger is the durable memory of the run; package ledger implements it. All methods may be called by many goroutines;
 // those that write return only when the change is durable, and share one fsync where they meet (group commit).
 type Ledger interface {

@@ -26,6 +26,9 @@ type Runner struct {
 	SignerPace func(context.Context) error
 	// SignerWait is how long a row may wait for a custodian before Abandon is called for its messages; 0: for ever.
 	SignerWait time.Duration
+	// Home says which partition the rows of an account have to be in. A message that is in another one halts the run: what
+	// is kept of its row would not move with it. May be nil: then any will do.
+	Home func(Account) int
 	// Abandon tells the Queue that a message will not be settled in this run. It must not block.
 	Abandon func(Message)
 	Logger  *slog.Logger
@@ -132,6 +135,9 @@ func (r *Runner) Take(ctx context.Context, batch []Message, settled func(Message
 				"partition", m.Partition, "offset", m.Offset, "reason", err.Error())
 			continue
 		}
+		if r.Home != nil && r.Home(row.Account) != m.Partition {
+			return &HaltError{Class: "configuration", Row: row, Err: &HomeError{Message: m, Home: r.Home(row.Account)}}
+		}
 		rows, messages = append(rows, row), append(messages, m)
 	}
 	if len(dead) > 0 {
@@ -151,6 +157,9 @@ func (r *Runner) Take(ctx context.Context, batch []Message, settled func(Message
 	if len(rows) > 0 {
 		var err error
 		if accepted, err = r.Worker.Ledger.Accept(ctx, rows); err != nil {
+			if errors.Is(err, ErrFenced) {
+				<-ctx.Done() // the queue is about to find out, too
+			}
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
@@ -276,7 +285,10 @@ func (r *Runner) advance(ctx context.Context, t *task, l *lane) {
 // reload asks the ledger anew about a row that somebody else moved: a later import of it, while it was on its way.
 func (r *Runner) reload(ctx context.Context, t *task) (Disposition, error) {
 	accepted, err := r.Worker.Ledger.Accept(ctx, []Row{t.Row})
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrFenced):
+		return Disposition{}, err
+	case err != nil:
 		return Disposition{}, &HaltError{Class: "ledger", Row: t.Row, Err: err}
 	}
 	t.Record = accepted[0].Record
@@ -299,7 +311,7 @@ func (r *Runner) afterStep(ctx context.Context, t *task, l *lane, d Disposition,
 	}
 	if err != nil {
 		r.drop(t)
-		if ctx.Err() == nil && !errors.Is(err, client.ErrStopped) {
+		if ctx.Err() == nil && !errors.Is(err, client.ErrStopped) && !errors.Is(err, ErrFenced) {
 			r.halt(err)
 		}
 		return false

@@ -121,7 +121,7 @@ type result struct {
 }
 
 // step performs the task's next act, decides, and stores the decision. The error is ErrStale (somebody else moved the
-// row), a *HaltError, client.ErrStopped, or ctx's when the act was interrupted: the row then stands where the ledger
+// row), ErrFenced (its partition went to another consumer), a *HaltError, client.ErrStopped, or ctx's when the act was interrupted: the row then stands where the ledger
 // says, and the same key goes out again.
 func (w *Worker) step(ctx context.Context, t *task) (Disposition, error) {
 	if t.act == DoNext || t.act == "" {
@@ -287,7 +287,7 @@ func (w *Worker) store(ctx context.Context, t *task, next Record) error {
 	// What the partner answered is stored even while we are being stopped.
 	version, err := w.Ledger.Update(context.WithoutCancel(ctx), next)
 	if err != nil {
-		if errors.Is(err, ErrStale) {
+		if errors.Is(err, ErrStale) || errors.Is(err, ErrFenced) {
 			return err
 		}
 		return &HaltError{Class: "ledger", Row: t.Row, Err: err}

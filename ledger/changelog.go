@@ -1,0 +1,391 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// Changelog is a compacted topic beside the topic of the rows, with as many partitions, that holds the latest snapshot
+// of every row. A consumer that is given a partition reads the snapshots of its rows first, and so goes on exactly where
+// the one before it stood. Package broker has one.
+type Changelog interface {
+	// Topic names it; this ledger's place in it is kept under that name.
+	Topic() string
+	// Partition is where the rows of an account (CAIP-10, EIP-55 form) are, and whether it is ours now.
+	Partition(account string) (partition int, held bool)
+	// Append writes messages to the partitions that each of them names, and fills in their offsets. It returns when every
+	// in-sync replica has them. It writes only while the partitions are ours for certain, waiting for that if it must:
+	// pipeline.ErrFenced when they are not any more. After an error any part of the messages may have been written.
+	Append(ctx context.Context, messages []pipeline.Message) error
+	// Replay hands over what a partition holds from an offset on up to its end as it is when Replay begins, in order, and
+	// with each batch the offset behind it; last with an empty batch if nothing but markers remained. When from lies
+	// beyond the end, the topic is not the one it was: pipeline.ErrChangelogRenewed.
+	Replay(ctx context.Context, partition int, from int64, yield func(batch []pipeline.Message, next int64) error) error
+}
+
+// SnapshotError says that a record of the changelog cannot be taken over. Nothing of its batch was.
+type SnapshotError struct {
+	Topic     string
+	Partition int
+	Offset    int64
+	Err       error
+}
+
+func (e *SnapshotError) Error() string {
+	return fmt.Sprintf("ledger topic %s/%d, offset %d: %v", e.Topic, e.Partition, e.Offset, e.Err)
+}
+
+func (e *SnapshotError) Unwrap() error { return e.Err }
+
+// Follow has every change from now on written to a changelog, in the transaction that makes it and before that is
+// committed: what the ledger knows of a partition, the changelog knows, too. Accept and Update then answer
+// pipeline.ErrFenced for rows whose partition is not ours. Call it once, before the first of them; the changelog must be
+// the one that Options.Changelog names.
+func (l *Ledger) Follow(c Changelog) {
+	l.writer.mu.Lock()
+	defer l.writer.mu.Unlock()
+	l.writer.changelog = c
+}
+
+// Restored says what Restore found.
+type Restored struct {
+	From, To int64 // offsets: what was read is From up to To
+	Records  int   // snapshots among it
+	Newer    int   // those that said more than this ledger knew
+	Added    int   // rows of this ledger that the changelog now has besides
+}
+
+// Restore brings this ledger's rows of a partition to where the changelog says they are, beginning where it last
+// stood. A ledger that never met this topic gives it what it knew before, as far as the topic does not know better. Call
+// it when the partition has become ours and before its rows are accepted. Interrupted, it goes on where it was.
+//
+// Errors: *SnapshotError, pipeline.ErrFenced, ctx's, those of the changelog and of Update.
+func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
+	log := l.writer.changelog
+	from, before, err := l.standing(ctx, log.Topic(), partition)
+	if err != nil {
+		return Restored{}, translate(l.path, err)
+	}
+	r := Restored{From: from, To: from}
+	yield := func(batch []pipeline.Message, next int64) error {
+		err := l.writer.do(ctx, len(batch), func(t *tx) error { return t.takeOver(log, partition, batch, next, &r) })
+		r.To = next
+		return err
+	}
+	err = log.Replay(ctx, partition, from, yield)
+	if errors.Is(err, pipeline.ErrChangelogRenewed) && from > 0 {
+		l.log.Warn("the ledger topic was made anew; it is given what this ledger knows",
+			"topic", log.Topic(), "partition", partition, "stood_at", from)
+		r = Restored{}
+		err = l.writer.do(ctx, 1, func(t *tx) error {
+			_, err := t.forgetStanding.ExecContext(t.ctx, log.Topic(), partition)
+			return err
+		})
+		if err == nil {
+			_, before, err = l.standing(ctx, log.Topic(), partition)
+		}
+		if err == nil {
+			err = log.Replay(ctx, partition, 0, yield)
+		}
+	}
+	if err == nil && before > 0 {
+		r.Added, err = l.merge(ctx, log, partition, before)
+	}
+	return r, translate(l.path, err)
+}
+
+// standing is how far this ledger stands in a partition of the changelog, and up to which id its rows may not be there.
+// When it meets the partition for the first time, those are all that it has.
+func (l *Ledger) standing(ctx context.Context, topic string, partition int) (next, before int64, err error) {
+	err = l.writer.do(ctx, 1, func(t *tx) error {
+		if _, err := t.meet.ExecContext(t.ctx, topic, partition); err != nil {
+			return err
+		}
+		return t.standing.QueryRowContext(t.ctx, topic, partition).Scan(&next, &before)
+	})
+	return next, before, err
+}
+
+// merge gives the changelog every row of the partition that was here before it was met, also those about which it knew
+// better: they are as it has them by now.
+func (l *Ledger) merge(ctx context.Context, log Changelog, partition int, before int64) (added int, err error) {
+	var ids []int64
+	flush := func() error {
+		err := l.writer.do(ctx, len(ids), func(t *tx) error {
+			t.touched = append(t.touched, ids...)
+			return nil
+		})
+		added += len(ids)
+		ids = ids[:0]
+		return err
+	}
+	err = l.each(ctx, recordQuery+` WHERE r.id <= ? ORDER BY r.id`, []any{before}, func(r pipeline.Record) error {
+		if p, _ := log.Partition(r.Account.String()); p != partition {
+			return nil
+		}
+		if ids = append(ids, r.ID); len(ids) < mergeBatch {
+			return nil
+		}
+		return flush()
+	})
+	if err == nil && len(ids) > 0 {
+		err = flush()
+	}
+	if err != nil {
+		return added, err
+	}
+	return added, l.writer.do(ctx, 1, func(t *tx) error {
+		_, err := t.setMerged.ExecContext(t.ctx, log.Topic(), partition)
+		return err
+	})
+}
+
+// mergeBatch is how many rows merge writes at once.
+const mergeBatch = 1000
+
+const meetQuery = `INSERT INTO changelog (topic, partition, next, before)
+	VALUES (?, ?, 0, (SELECT coalesce(max(id), 0) FROM rows)) ON CONFLICT DO NOTHING`
+
+const standingQuery = `SELECT next, before FROM changelog WHERE topic = ? AND partition = ?`
+
+const setStandingQuery = `UPDATE changelog SET next = ? WHERE topic = ? AND partition = ?`
+
+const setMergedQuery = `UPDATE changelog SET before = 0 WHERE topic = ? AND partition = ?`
+
+const forgetStandingQuery = `DELETE FROM changelog WHERE topic = ? AND partition = ?`
+
+// advanceQuery moves on over what was just written, if nothing of somebody else's lies between.
+const advanceQuery = `UPDATE changelog SET next = ? WHERE topic = ? AND partition = ? AND next = ?`
+
+// touch notes that a row was changed.
+func (t *tx) touch(id int64) {
+	if t.changelog != nil {
+		t.touched = append(t.touched, id)
+	}
+}
+
+// fence refuses a change to a row whose partition is not ours.
+func (t *tx) fence(r pipeline.Row, account string) error {
+	if t.changelog == nil {
+		return nil
+	}
+	if _, held := t.changelog.Partition(account); !held {
+		return fmt.Errorf("row %s: %w", r.Where(), pipeline.ErrFenced)
+	}
+	return nil
+}
+
+// publish writes the rows that this transaction has touched to the changelog. A row of a partition that is not ours is
+// touched only when it gives its claim to one of ours; whoever has that partition will find the contradiction, too.
+func (t *tx) publish(env Environment) error {
+	slices.Sort(t.touched)
+	var messages []pipeline.Message
+	for _, id := range slices.Compact(t.touched) {
+		s, err := t.snapshot(id, env)
+		if err != nil {
+			return err
+		}
+		partition, held := t.changelog.Partition(s.ChainID)
+		if !held {
+			continue
+		}
+		value, err := json.Marshal(s)
+		if err != nil {
+			return fmt.Errorf("snapshot of ledger row %d: %w", id, err)
+		}
+		messages = append(messages, pipeline.Message{Partition: partition, Key: s.key(), Value: value})
+	}
+	if len(messages) == 0 {
+		return nil
+	}
+	if err := t.changelog.Append(t.ctx, messages); err != nil {
+		return fmt.Errorf("write to the ledger topic %s: %w", t.changelog.Topic(), err)
+	}
+	type stretch struct{ begin, next int64 }
+	written := map[int]stretch{}
+	for _, m := range messages {
+		s, ok := written[m.Partition]
+		switch {
+		case !ok:
+			s = stretch{m.Offset, m.Offset + 1}
+		case m.Offset == s.next:
+			s.next++
+		} // behind a gap, somebody else has written: the next Restore reads from there
+		written[m.Partition] = s
+	}
+	for partition, s := range written {
+		_, err := t.advance.ExecContext(t.ctx, s.next, t.changelog.Topic(), partition, s.begin)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// snapshot reads all that there is of a row.
+func (t *tx) snapshot(id int64, env Environment) (*snapshot, error) {
+	record, claims, err := scanRecord(t.rowByID.QueryRowContext(t.ctx, id))
+	if err != nil {
+		return nil, fmt.Errorf("ledger row %d: %w", id, err)
+	}
+	s := snapshotOf(record, claims, env)
+	keys, err := t.keysOfRow.QueryContext(t.ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	if err := eachKey(keys, func(k pipeline.Key) { s.addKey(k) }); err != nil {
+		return nil, fmt.Errorf("ledger row %d: %w", id, err)
+	}
+	if err := t.unannounced.QueryRowContext(t.ctx, id).Scan(&s.Unannounced); err != nil {
+		return nil, err
+	}
+	imports, err := t.importsOfRow.QueryContext(t.ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	defer imports.Close()
+	for imports.Next() {
+		var name string
+		if err := imports.Scan(&name); err != nil {
+			return nil, err
+		}
+		s.Imports = append(s.Imports, name)
+	}
+	return s, imports.Err()
+}
+
+// takeOver stores a batch of snapshots, and how far the ledger has come with them.
+func (t *tx) takeOver(log Changelog, partition int, batch []pipeline.Message, next int64, r *Restored) error {
+	for _, m := range batch {
+		if m.Value == nil {
+			continue // a tombstone: nobody of ours writes any
+		}
+		s, err := parseSnapshot(m.Value, t.environment)
+		if err == nil {
+			if p, _ := log.Partition(s.ChainID); p != partition {
+				err = fmt.Errorf("account %s belongs to partition %d: does the topic of the rows have as many partitions?",
+					s.ChainID, p)
+			}
+		}
+		if err != nil {
+			return &SnapshotError{Topic: log.Topic(), Partition: partition, Offset: m.Offset, Err: err}
+		}
+		newer, err := t.restore(s)
+		if err != nil {
+			return &SnapshotError{Topic: log.Topic(), Partition: partition, Offset: m.Offset, Err: err}
+		}
+		r.Records++
+		if newer {
+			r.Newer++
+		}
+	}
+	_, err := t.setStanding.ExecContext(t.ctx, next, log.Topic(), partition)
+	return err
+}
+
+const rowIDQuery = `SELECT id, version FROM rows WHERE external_id = ? AND chain_id = ?`
+
+const restoreRowQuery = `INSERT INTO rows (external_id, chain_id, stage, class, reason, customer_id, import_id, file,
+	line, claims, version, partner_status, challenge, challenge_at, external_tx_id, signature, refusals, attempts,
+	already_onboarded, create_generation, submit_generation, accepted_at, updated_at)
+	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+	ON CONFLICT (external_id, chain_id) DO UPDATE SET stage = excluded.stage, class = excluded.class,
+	reason = excluded.reason, customer_id = excluded.customer_id, import_id = excluded.import_id, file = excluded.file,
+	line = excluded.line, claims = excluded.claims, version = excluded.version,
+	partner_status = excluded.partner_status, challenge = excluded.challenge, challenge_at = excluded.challenge_at,
+	external_tx_id = excluded.external_tx_id, signature = excluded.signature, refusals = excluded.refusals,
+	attempts = excluded.attempts, already_onboarded = excluded.already_onboarded,
+	create_generation = excluded.create_generation, submit_generation = excluded.submit_generation,
+	accepted_at = excluded.accepted_at, updated_at = excluded.updated_at
+	RETURNING id`
+
+// restore takes over one snapshot, unless the row has come further here: then that of a consumer which had lost its
+// partition came late, or this ledger has just been given the topic.
+func (t *tx) restore(s *snapshot) (newer bool, err error) {
+	var id, version int64
+	err = t.rowID.QueryRowContext(t.ctx, s.ExternalID, s.ChainID).Scan(&id, &version)
+	if err != nil && !errors.Is(err, sql.ErrNoRows) {
+		return false, err
+	}
+	if version > s.Version {
+		return false, nil
+	}
+	newer = version < s.Version
+	claims, err := t.claimFor(s, id)
+	if err != nil {
+		return false, err
+	}
+	err = t.restoreRow.QueryRowContext(t.ctx, s.ExternalID, s.ChainID, s.Stage, s.Class, s.Reason, s.CustomerID,
+		s.ImportID, s.File, s.Line, claims, s.Version, s.Status, s.Challenge, micros(s.ChallengeAt.time()), s.TxID,
+		s.Signature, s.Refusals, s.Attempts, s.Already, nullable(s.CreateGeneration), nullable(s.SubmitGeneration),
+		s.AcceptedAt.UnixMicro(), s.UpdatedAt.UnixMicro()).Scan(&id)
+	if err != nil {
+		return false, err
+	}
+	for _, k := range s.Keys {
+		if err := t.restoreKey(id, k); err != nil {
+			return false, err
+		}
+	}
+	for _, name := range s.Imports {
+		if _, err := t.rememberImport.ExecContext(t.ctx, id, name); err != nil {
+			return false, err
+		}
+	}
+	// The table's triggers have put it into the outbox if it was settled, which is not for them to say this time.
+	if s.Unannounced {
+		_, err = t.announce.ExecContext(t.ctx, id, s.Version)
+	} else {
+		_, err = t.announced.ExecContext(t.ctx, id, s.Version)
+	}
+	return newer, err
+}
+
+const unclaimQuery = `UPDATE rows SET claims = 0 WHERE id = ?`
+
+// claimFor says whether the restored row may claim its account and its externalId here. Another row of the same account
+// is of the same partition, and the changelog knows better. Another account's row with the same externalId is not, so
+// the row that has the claim here keeps it: the partner will say which of the two exists.
+func (t *tx) claimFor(s *snapshot, id int64) (bool, error) {
+	if !s.Claims {
+		return false, nil
+	}
+	other, err := t.holder(t.externalHolder.QueryRowContext(t.ctx, s.ExternalID))
+	if err != nil || other.id != 0 && other.id != id && other.chainID != s.ChainID {
+		return false, err
+	}
+	other, err = t.holder(t.accountHolder.QueryRowContext(t.ctx, s.ChainID))
+	if err != nil || other.id == 0 || other.id == id {
+		return true, err
+	}
+	_, err = t.unclaim.ExecContext(t.ctx, other.id)
+	return true, err
+}
+
+const dropKeyQuery = `DELETE FROM keys WHERE row_id = ? AND operation = ? AND generation = ?
+	AND (id <> ? OR digest <> ?)`
+
+// restoreKey stores a key in the place of the one that this ledger may have in its generation, from a time when it did
+// not follow the topic.
+func (t *tx) restoreKey(id int64, k snapshotKey) error {
+	_, err := t.dropKey.ExecContext(t.ctx, id, string(k.Operation), k.Generation, k.ID.String(), k.Digest[:])
+	if err != nil {
+		return err
+	}
+	_, err = t.putKey.ExecContext(t.ctx, id, string(k.Operation), k.Generation, k.ID.String(), k.Digest[:],
+		micros(k.FirstSent.time()), micros(k.LastSent.time()), string(k.Outcome))
+	return err
+}
+
+func nullable(n *int) sql.NullInt64 {
+	if n == nil {
+		return sql.NullInt64{}
+	}
+	return sql.NullInt64{Int64: int64(*n), Valid: true}
+}

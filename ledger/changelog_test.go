@@ -1,0 +1,490 @@
+package ledger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// topic is a compacted topic in memory, for many ledgers.
+type topic struct {
+	mu         sync.Mutex
+	partitions [][]pipeline.Message
+	ends       []int64
+}
+
+func newTopic(partitions int) *topic {
+	return &topic{partitions: make([][]pipeline.Message, partitions), ends: make([]int64, partitions)}
+}
+
+// compact keeps the latest message of each key, as the broker may at any time.
+func (p *topic) compact() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i, messages := range p.partitions {
+		latest := map[string]int64{}
+		for _, m := range messages {
+			latest[string(m.Key)] = m.Offset
+		}
+		p.partitions[i] = slices.DeleteFunc(messages, func(m pipeline.Message) bool { return latest[string(m.Key)] != m.Offset })
+	}
+}
+
+// follower is what one ledger sees of the topic.
+type follower struct {
+	*topic
+	held    map[int]bool
+	lose    bool // the next Append writes, and then fails all the same
+	appends int
+}
+
+func (f *follower) Topic() string { return "onboarding.ledger" }
+
+func (f *follower) Partition(account string) (int, bool) {
+	hash := fnv.New32a()
+	hash.Write([]byte(account))
+	p := int(hash.Sum32() % uint32(len(f.partitions)))
+	return p, f.held[p]
+}
+
+var errLost = errors.New("the answer was lost")
+
+func (f *follower) Append(_ context.Context, messages []pipeline.Message) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.appends++
+	for i := range messages {
+		m := &messages[i]
+		if !f.held[m.Partition] {
+			return pipeline.ErrFenced
+		}
+		m.Offset = f.ends[m.Partition]
+		f.ends[m.Partition]++
+		f.partitions[m.Partition] = append(f.partitions[m.Partition], *m)
+	}
+	if f.lose {
+		f.lose = false
+		return errLost
+	}
+	return nil
+}
+
+func (f *follower) Replay(
+	_ context.Context, partition int, from int64, yield func([]pipeline.Message, int64) error,
+) error {
+	f.mu.Lock()
+	messages, end := slices.Clone(f.partitions[partition]), f.ends[partition]
+	f.mu.Unlock()
+	if from > end {
+		return pipeline.ErrChangelogRenewed
+	}
+	messages = slices.DeleteFunc(messages, func(m pipeline.Message) bool { return m.Offset < from })
+	for batch := range slices.Chunk(messages, 3) {
+		if err := yield(batch, batch[len(batch)-1].Offset+1); err != nil {
+			return err
+		}
+	}
+	return yield(nil, end)
+}
+
+// openFollower opens a ledger that follows the topic, and is given no partition yet.
+func openFollower(t testing.TB, path string, p *topic) (*Ledger, *follower) {
+	t.Helper()
+	o := testOptions(path)
+	o.Changelog = "onboarding.ledger"
+	l := reopen(t, o)
+	f := &follower{topic: p, held: map[int]bool{}}
+	l.Follow(f)
+	return l, f
+}
+
+func restore(t testing.TB, l *Ledger, f *follower, partition int) Restored {
+	t.Helper()
+	f.held[partition] = true
+	r, err := l.Restore(t.Context(), partition)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// dump is all that a ledger knows of the rows of a partition, without its own numbers.
+func dump(t testing.TB, l *Ledger, f *follower, partition int) map[string]*snapshot {
+	t.Helper()
+	all := map[string]*snapshot{}
+	err := l.writer.do(t.Context(), 1, func(tx *tx) error {
+		rows, err := l.source.QueryContext(tx.ctx, `SELECT id FROM rows`)
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		for rows.Next() {
+			var id int64
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			s, err := tx.snapshot(id, testEnvironment)
+			if err != nil {
+				return err
+			}
+			if p, _ := f.Partition(s.ChainID); p == partition {
+				all[s.ChainID+" "+s.ExternalID] = s
+			}
+		}
+		return rows.Err()
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// difference says which rows two dumps know differently.
+func difference(want, got map[string]*snapshot) string {
+	var b strings.Builder
+	for _, dumps := range [][2]map[string]*snapshot{{want, got}, {got, want}} {
+		for row := range dumps[0] {
+			if !reflect.DeepEqual(want[row], got[row]) {
+				one, _ := json.Marshal(want[row]) // text and numbers: it always can be
+				other, _ := json.Marshal(got[row])
+				fmt.Fprintf(&b, "want %s\ngot  %s\n", one, other)
+			}
+		}
+	}
+	return b.String()
+}
+
+// A row moves with all that is known of it: the keys of every generation, the signature that is about to be sent, the
+// challenge, the imports it had.
+func TestLedgerMoves(t *testing.T) {
+	shared := newTopic(1)
+	first, f1 := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+	restore(t, first, f1, 0)
+	now := noClock()
+	r := acceptOne(t, first, testRow(1, "i1"), pipeline.Open)
+	r = advance(t, first, r, pipeline.Creating, func(r *pipeline.Record) { r.CreateKey = createKey(0, now) })
+	r = advance(t, first, r, pipeline.Creating, func(r *pipeline.Record) { r.CreateKey = createKey(1, now) })
+	r = advance(t, first, r, pipeline.Challenged, func(r *pipeline.Record) {
+		r.CustomerID, r.Challenge, r.ChallengeAt = "c1", "sign\nthis, \"please\"", now
+		r.CreateKey.Outcome = pipeline.KeySettled
+	})
+	accept(t, first, testRow(1, "i2")) // comes again while it is under way
+	r = advance(t, first, r, pipeline.Signing, func(r *pipeline.Record) { r.ExternalTxID = "tx-1" })
+	r = advance(t, first, r, pipeline.Submitting, func(r *pipeline.Record) {
+		r.Signature, r.SubmitKey, r.Attempts = "0x1234", testKey(pipeline.OpSubmit, 0, now), 3
+	})
+	settle(t, first, acceptOne(t, first, testRow(2, "i1"), pipeline.Open), pipeline.Onboarded, "c2")
+	settle(t, first, acceptOne(t, first, testRow(3, "i1"), pipeline.Open), pipeline.Failed, "")
+	accept(t, first, pair(2, 9, "i1")) // contradicts: its account has a customer
+	announced := get(t, first, testRow(2, ""))
+	if err := first.Announced(t.Context(), []pipeline.Record{announced}); err != nil {
+		t.Fatal(err)
+	}
+	want := dump(t, first, f1, 0)
+	shared.compact()
+
+	second, f2 := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+	got := restore(t, second, f2, 0)
+	if want := (Restored{To: shared.ends[0], Records: 4, Newer: 4}); got != want {
+		t.Errorf("%+v", got)
+	}
+	if diff := difference(want, dump(t, second, f2, 0)); diff != "" {
+		t.Errorf("the second ledger differs:\n%s", diff)
+	}
+	moved := get(t, second, testRow(1, ""))
+	if moved.ID = r.ID; moved.Stage != pipeline.Submitting || moved.SubmitKey != r.SubmitKey || moved.Version != r.Version {
+		t.Errorf("it goes on with %+v, want %+v", moved, r)
+	}
+	// What the first one has not announced, the second one does.
+	events, err := second.Unannounced(t.Context(), 10)
+	if err != nil || len(events) != 2 || events[0].Stage != pipeline.Failed || events[1].Stage != pipeline.Conflict {
+		t.Errorf("to be announced: %+v, %v", events, err)
+	}
+	// An import that the row had before it moved is no news here either.
+	acceptOne(t, second, testRow(3, "i1"), pipeline.Settled)
+	acceptOne(t, second, testRow(1, "i1"), pipeline.Open)
+	if now := get(t, second, testRow(1, "")); now.ImportID != "i2" {
+		t.Errorf("the row is of import %s, want its latest", now.ImportID)
+	}
+	if again := restore(t, second, f2, 0); again.Records != 0 {
+		t.Errorf("what it wrote itself was read again: %+v", again)
+	}
+}
+
+// What is not ours is neither changed nor written.
+func TestFenced(t *testing.T) {
+	shared := newTopic(1)
+	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+	restore(t, l, f, 0)
+	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	before := len(shared.partitions[0])
+	f.held[0] = false
+	r.Stage, r.CreateKey = pipeline.Creating, createKey(0, noClock())
+	if _, err := l.Update(t.Context(), r); !errors.Is(err, pipeline.ErrFenced) {
+		t.Errorf("update: %v", err)
+	}
+	if _, err := l.Accept(t.Context(), []pipeline.Row{testRow(2, "i1")}); !errors.Is(err, pipeline.ErrFenced) {
+		t.Errorf("accept: %v", err)
+	}
+	if now := get(t, l, r.Row); now.Stage != pipeline.Planned || len(shared.partitions[0]) != before {
+		t.Errorf("it was changed all the same: %+v, %d records", now, len(shared.partitions[0]))
+	}
+}
+
+// A write to the topic whose answer is lost fails the change here, and is found there when the partition is ours again.
+func TestLostAnswer(t *testing.T) {
+	shared := newTopic(1)
+	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+	restore(t, l, f, 0)
+	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	f.lose = true
+	next := r
+	next.Stage, next.CreateKey = pipeline.Creating, createKey(0, noClock())
+	if _, err := l.Update(t.Context(), next); !errors.Is(err, errLost) {
+		t.Fatalf("got %v", err)
+	}
+	if now := get(t, l, r.Row); now.Stage != pipeline.Planned {
+		t.Fatalf("the change was kept: %+v", now)
+	}
+	if got := restore(t, l, f, 0); got.Newer != 1 {
+		t.Errorf("%+v", got)
+	}
+	if now := get(t, l, r.Row); now.Stage != pipeline.Creating || now.CreateKey.ID != next.CreateKey.ID {
+		t.Errorf("what was written is not found: %+v", now)
+	}
+}
+
+// A ledger that has worked without the topic gives it what it knows, once; and again when the topic was made anew.
+func TestMerge(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	alone := reopen(t, testOptions(path))
+	settle(t, alone, acceptOne(t, alone, testRow(1, "i1"), pipeline.Open), pipeline.Onboarded, "c1")
+	acceptOne(t, alone, testRow(2, "i1"), pipeline.Open)
+	if err := alone.Close(); err != nil {
+		t.Fatal(err)
+	}
+	shared := newTopic(1)
+	l, f := openFollower(t, path, shared)
+	if got := restore(t, l, f, 0); got.Added != 2 || len(shared.partitions[0]) != 2 {
+		t.Errorf("%+v, %d records", got, len(shared.partitions[0]))
+	}
+	if got := restore(t, l, f, 0); got.Added != 0 {
+		t.Errorf("once more: %+v", got)
+	}
+	*shared = *newTopic(1)
+	if got := restore(t, l, f, 0); got.Added != 2 || len(shared.partitions[0]) != 2 {
+		t.Errorf("a topic made anew: %+v, %d records", got, len(shared.partitions[0]))
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	// A run without the topic: what it changes is not there, so the next one with it looks at all of it.
+	alone = reopen(t, testOptions(path))
+	settle(t, alone, get(t, alone, testRow(2, "")), pipeline.Failed, "")
+	if err := alone.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l, f = openFollower(t, path, shared)
+	if got := restore(t, l, f, 0); got.Records != 2 || got.Newer != 0 || got.Added != 2 {
+		t.Errorf("after a run without it: %+v", got)
+	}
+	if now := get(t, l, testRow(2, "")); now.Stage != pipeline.Failed {
+		t.Errorf("the older record was taken over: %+v", now)
+	}
+}
+
+// Two consumers began rows that contradict each other. When one of them comes to the other's ledger it comes as far as
+// it got; the claim stays where it was.
+func TestContradictionThatMoved(t *testing.T) {
+	a, b := testRow(1, "i1"), pair(2, 1, "i1") // one externalId, two accounts
+	p := func(r pipeline.Row) int {
+		at, _ := (&follower{topic: newTopic(2)}).Partition(r.Account.String())
+		return at
+	}
+	for n := 3; p(a) == p(b); n++ {
+		b = pair(n, 1, "i1")
+	}
+	shared := newTopic(2)
+	first, f1 := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+	second, f2 := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+	restore(t, first, f1, p(a))
+	restore(t, second, f2, p(b))
+	creating := func(r *pipeline.Record) { r.CreateKey = createKey(0, noClock()) }
+	advance(t, first, acceptOne(t, first, a, pipeline.Open), pipeline.Creating, creating)
+	advance(t, second, acceptOne(t, second, b, pipeline.Open), pipeline.Creating, creating)
+	f1.held[p(a)] = false
+	restore(t, second, f2, p(a))
+	came := get(t, second, a)
+	if came.Stage != pipeline.Creating || came.CreateKey.IsZero() {
+		t.Fatalf("it came as %+v", came)
+	}
+	acceptOne(t, second, a, pipeline.Open)
+	advance(t, second, came, pipeline.Onboarded, func(r *pipeline.Record) { r.CustomerID = "c1" })
+	advance(t, second, get(t, second, b), pipeline.Conflict, nil)
+}
+
+func TestForeignSnapshots(t *testing.T) {
+	good := snapshotOf(pipeline.Record{Row: testRow(1, "i1"), Version: 1, Stage: pipeline.Planned}, true, testEnvironment)
+	for name, tt := range map[string]struct {
+		change func(map[string]any)
+		says   string
+	}{
+		"environment":  {func(m map[string]any) { m["apiHost"] = "other.example.com" }, "another environment"},
+		"version":      {func(m map[string]any) { m["v"] = 2 }, "is a newer one part of the fleet?"},
+		"stage":        {func(m map[string]any) { m["stage"] = "lost" }, "lost"},
+		"account":      {func(m map[string]any) { m["chainId"] = "eip155:300:0x12" }, "chainId"},
+		"lower case":   {func(m map[string]any) { m["chainId"] = strings.ToLower(good.ChainID) }, "EIP-55"},
+		"externalId":   {func(m map[string]any) { m["externalId"] = "" }, "externalId"},
+		"unknown word": {func(m map[string]any) { m["colour"] = "red" }, "colour"},
+		"digest":       {func(m map[string]any) { m["keys"] = []any{map[string]any{"operation": "create", "digest": "00"}} }, "hex digits"},
+		"partition":    {func(m map[string]any) { m["chainId"] = account(2).String() }, "as many partitions"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			raw, err := json.Marshal(good)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var fields map[string]any
+			if err := json.Unmarshal(raw, &fields); err != nil {
+				t.Fatal(err)
+			}
+			tt.change(fields)
+			raw, err = json.Marshal(fields)
+			if err != nil {
+				t.Fatal(err)
+			}
+			shared := newTopic(64)
+			l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+			p, _ := f.Partition(good.ChainID)
+			shared.partitions[p] = []pipeline.Message{{Partition: p, Offset: 6, Value: raw}}
+			shared.ends[p] = 7
+			f.held[p] = true
+			_, err = l.Restore(t.Context(), p)
+			var foreign *SnapshotError
+			if !errors.As(err, &foreign) || foreign.Offset != 6 || foreign.Partition != p || !strings.Contains(err.Error(), tt.says) {
+				t.Errorf("got %v, want an error that says %q", err, tt.says)
+			}
+		})
+	}
+}
+
+// TestFleetModel moves partitions between ledgers while rows are accepted, contradicted, moved on and started again,
+// answers are lost and the topic is compacted: whoever has a partition knows of its rows exactly what the one before it
+// knew, and what a topic write whose answer was lost has said.
+func TestFleetModel(t *testing.T) {
+	const ledgers, partitions = 3, 2
+	dir := t.TempDir()
+	books, sees := make([]*Ledger, ledgers), make([]*follower, ledgers)
+	open := func(i int, shared *topic) {
+		books[i], sees[i] = openFollower(t, filepath.Join(dir, fmt.Sprint(i), "ledger.db"), shared)
+	}
+	for i := range ledgers {
+		open(i, newTopic(partitions))
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		shared := newTopic(partitions)
+		for i := range ledgers {
+			for _, table := range []string{"changelog", "outbox", "keys", "row_imports", "rows"} {
+				execSQL(t, books[i], "DELETE FROM "+table)
+			}
+			sees[i] = &follower{topic: shared, held: map[int]bool{}}
+			books[i].Follow(sees[i])
+		}
+		owner := make([]int, partitions)
+		for p := range partitions {
+			restore(t, books[0], sees[0], p)
+		}
+		of := func(r pipeline.Row) (*Ledger, *follower) {
+			p, _ := sees[0].Partition(r.Account.String())
+			return books[owner[p]], sees[owner[p]]
+		}
+		drawRow := rapid.Custom(func(rt *rapid.T) pipeline.Row {
+			return pair(rapid.IntRange(1, 4).Draw(rt, "account"), rapid.IntRange(1, 3).Draw(rt, "externalId"),
+				rapid.SampledFrom([]string{"i1", "i2", "i3"}).Draw(rt, "import"))
+		})
+		rt.Repeat(map[string]func(*rapid.T){
+			"accept": func(rt *rapid.T) {
+				row := drawRow.Draw(rt, "row")
+				l, _ := of(row)
+				if _, err := l.Accept(t.Context(), []pipeline.Row{row}); err != nil {
+					rt.Fatal(err)
+				}
+			},
+			"update": func(rt *rapid.T) {
+				row := drawRow.Draw(rt, "row")
+				l, f := of(row)
+				next, err := l.Get(t.Context(), row.Account.String(), row.ExternalID)
+				if err != nil {
+					rt.Skip("not there")
+				}
+				stage := rapid.SampledFrom(pipeline.Stages()).Draw(rt, "stage")
+				if next.Stage.Terminal() || !next.Stage.CanBecome(stage) {
+					rt.Skip("no such step")
+				}
+				next.Stage = stage
+				if rapid.Bool().Draw(rt, "key") {
+					generation := 0
+					if !next.CreateKey.IsZero() {
+						generation = next.CreateKey.Generation + 1
+					}
+					next.CreateKey = createKey(generation, noClock())
+				}
+				f.lose = rapid.IntRange(0, 5).Draw(rt, "dice") == 0
+				losing := f.lose
+				if _, err := l.Update(t.Context(), next); losing != errors.Is(err, errLost) {
+					rt.Fatalf("%v, losing %v", err, losing)
+				}
+				if losing { // the run ends then, and the next one restores
+					p, _ := f.Partition(row.Account.String())
+					restore(t, l, f, p)
+				}
+			},
+			"move": func(rt *rapid.T) {
+				p, to := rapid.IntRange(0, partitions-1).Draw(rt, "partition"), rapid.IntRange(0, ledgers-1).Draw(rt, "to")
+				from := owner[p]
+				want := dump(t, books[from], sees[from], p)
+				sees[from].held[p] = false
+				owner[p] = to
+				restore(t, books[to], sees[to], p)
+				got := dump(t, books[to], sees[to], p)
+				for _, all := range []map[string]*snapshot{want, got} {
+					for _, s := range all { // claims against another partition's rows are each ledger's own
+						s.Claims = false
+					}
+				}
+				if diff := difference(want, got); diff != "" {
+					rt.Fatalf("partition %d went from %d to %d and changed:\n%s", p, from, to, diff)
+				}
+			},
+			"reopen": func(rt *rapid.T) {
+				if rapid.IntRange(0, 5).Draw(rt, "dice") > 0 {
+					rt.Skip("seldom")
+				}
+				i := rapid.IntRange(0, ledgers-1).Draw(rt, "ledger")
+				if err := books[i].Close(); err != nil {
+					rt.Fatal(err)
+				}
+				held := sees[i].held
+				open(i, shared)
+				for p := range held {
+					if held[p] {
+						restore(t, books[i], sees[i], p)
+					}
+				}
+			},
+			"compact": func(*rapid.T) { shared.compact() },
+		})
+	})
+}

@@ -1,0 +1,97 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/purser-onboard/purser/client"
+)
+
+// Whoever asks what a message waits for is told its row and what is being done with it.
+func TestHolding(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.partner.faults = scripted(map[string][]*fault{"create": {
+			{err: &client.Error{Op: "test", Kind: client.Throttled, Status: 429, RetryAfter: time.Minute}},
+		}})
+	}, func(t *testing.T, b *bench) {
+		b.take(b.row(0))
+		synctest.Wait()
+		row, doing, ok := b.runner.Holding(0, 1)
+		if !ok || row.Row != b.row(0) || row.Stage != Creating || !strings.HasPrefix(doing, "create, again in 1m") {
+			t.Errorf("%+v, %q, %v", row, doing, ok)
+		}
+		if _, _, ok := b.runner.Holding(0, 7); ok {
+			t.Error("a message that nobody has taken")
+		}
+		b.await(1)
+		if _, _, ok := b.runner.Holding(0, 1); ok {
+			t.Error("a message that is settled")
+		}
+	})
+}
+
+// A row whose partition went to somebody else is given up, unsettled, and stops nothing.
+func TestFencedRowIsGivenUp(t *testing.T) {
+	onBench(t, nil, func(t *testing.T, b *bench) {
+		b.partner.before = func(c call) {
+			if c.op == "create" {
+				b.ledger.mu.Lock()
+				b.ledger.fail = ErrFenced
+				b.ledger.mu.Unlock()
+			}
+		}
+		b.take(b.row(0))
+		synctest.Wait()
+		if tally := b.runner.Tally(); tally.Dropped != 1 || tally.Open != 0 || len(b.settled) != 0 || len(b.halted) != 0 {
+			t.Fatalf("%+v, %d settled, %d halts", tally, len(b.settled), len(b.halted))
+		}
+		b.ledger.mu.Lock()
+		b.ledger.fail = nil
+		b.ledger.mu.Unlock()
+		b.partner.before = func(call) {}
+		b.take(b.row(0)) // it comes again, here or elsewhere
+		b.await(1)
+		if n := len(b.partner.customers); n != 1 {
+			t.Errorf("%d customers", n)
+		}
+	})
+}
+
+// fencedLedger does not accept anything.
+type fencedLedger struct{ Ledger }
+
+func (fencedLedger) Accept(context.Context, []Row) ([]Acceptance, error) { return nil, ErrFenced }
+
+// A batch of a partition that went to somebody else waits for the queue to find that out.
+func TestFencedBatch(t *testing.T) {
+	onBench(t, func(b *bench) { b.worker.Ledger = fencedLedger{b.ledger} }, func(t *testing.T, b *bench) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		err := b.runner.Take(ctx, []Message{b.message(b.row(0))}, func(Message) { t.Error("settled") })
+		if !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// With records that follow their rows, a message outside of its account's partition halts the run before anything is
+// done for it.
+func TestMessageOutOfPlaceHalts(t *testing.T) {
+	onBench(t, func(b *bench) { b.runner.Home = func(Account) int { return 3 } }, func(t *testing.T, b *bench) {
+		m := b.message(b.row(0))
+		m.Partition = 3
+		if err := b.runner.Take(t.Context(), []Message{m}, func(m Message) { b.settled <- m }); err != nil {
+			t.Fatal(err)
+		}
+		b.await(1)
+		err := b.runner.Take(t.Context(), []Message{b.message(b.row(1))}, func(Message) { t.Error("settled") })
+		var halt *HaltError
+		if !errors.As(err, &halt) || halt.Class != "configuration" || !strings.Contains(err.Error(), "work/0@2 belongs into partition 3") {
+			t.Errorf("got %v", err)
+		}
+	})
+}
