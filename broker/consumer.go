@@ -41,12 +41,21 @@ type ConsumerOptions struct {
 	// reached the partition is not read. Default 10,000.
 	MaxOutstanding int
 
+	// OnStall is told of a partition of which nothing was settled for StalledAfter (default 10m) although messages of it
+	// are with the handler, and again every StalledAfter. It must not block. May be nil.
+	OnStall      func(Stall)
+	StalledAfter time.Duration
+
 	// LostAfter is how long the broker may be away before Run gives up with ErrBrokerLost; default 2m.
 	LostAfter time.Duration
 
 	// OnAssigned is told which partitions fell to us, and how many the topic has, whenever the group has agreed anew. It
 	// is called before the first Take of that assignment and must not block.
 	OnAssigned func(partitions []int, of int)
+	// Restore brings whatever is kept of a partition's rows to where it stands; it is called for each partition that fell
+	// to us, several at once, after OnAssigned and before the first Take of it. Meanwhile the group hears of us. It must
+	// return early with ctx's error when ctx ends; any other error ends Run. May be nil.
+	Restore func(ctx context.Context, partition int) error
 	// OnLease is told until when nobody else can be given our partitions, whenever that changes; the zero time: nothing
 	// is ours. After that moment whoever works on their rows must keep still until it is told of a later one, which comes
 	// if the group has not given them away. It must not block. May be nil.
@@ -69,6 +78,7 @@ func (o *ConsumerOptions) normalize() error {
 		{&o.CommitInterval, time.Second},
 		{&o.MaxWait, 500 * time.Millisecond},
 		{&o.LostAfter, 2 * time.Minute},
+		{&o.StalledAfter, 10 * time.Minute},
 	} {
 		if *d.value <= 0 {
 			*d.value = d.def

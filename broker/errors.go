@@ -169,15 +169,18 @@ func (e *AheadError) Error() string {
 // WithheldError says that the broker gives a partition's end as further than it hands out messages. Where they are is not
 // for us to guess, and passing over them might lose rows.
 type WithheldError struct {
-	Topic, Group string
+	Topic, Group string // Group is empty where none reads
 	Partition    int
 	Offset, End  int64 // nothing comes from Offset on, although there should be something below End
 }
 
 func (e *WithheldError) Error() string {
-	return fmt.Sprintf("the broker says that %s/%d goes on to offset %d, but hands out nothing from offset %d on: see to "+
-		"its storage and run again; if it is certain that nothing is there, set the offset of group %q to %d",
-		e.Topic, e.Partition, e.End-1, e.Offset, e.Group, e.End)
+	text := fmt.Sprintf("the broker says that %s/%d goes on to offset %d, but hands out nothing from offset %d on: see to "+
+		"its storage and run again", e.Topic, e.Partition, e.End-1, e.Offset)
+	if e.Group != "" {
+		text += fmt.Sprintf("; if it is certain that nothing is there, set the offset of group %q to %d", e.Group, e.End)
+	}
+	return text
 }
 
 // LostRange is a range of offsets that was deleted before the group had settled it.

@@ -538,3 +538,38 @@ func TestDrainOfNewPartition(t *testing.T) {
 		t.Errorf("%d rows came, want 120", len(seen))
 	}
 }
+
+// A partition of which nothing is settled is reported, with what is first in it, again and again, until it goes on.
+func TestStallIsReported(t *testing.T) {
+	_, c := cluster(t, 1, 1)
+	publish(t, c, rows(0, 5))
+	stalls := make(chan broker.Stall, 100)
+	held := make(chan func(), 1)
+	s := &sink{take: func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+		settled(batch[0])
+		held <- func() {
+			for _, m := range batch[1:] {
+				settled(m)
+			}
+		}
+		return nil
+	}}
+	q := consumer(t, c, func(o *broker.ConsumerOptions) {
+		o.Drain, o.StalledAfter, o.MaxOutstanding = true, 20*time.Millisecond, 5
+		o.OnStall = func(s broker.Stall) { stalls <- s }
+	})
+	done := make(chan error, 1)
+	go func() { done <- q.Run(within(t), s) }()
+	settle := recv(t, "the rows", held)
+	first, second := recv(t, "a report", stalls), recv(t, "another one", stalls)
+	if first.Partition != 0 || first.Offset != 1 || first.Outstanding != 4 || first.Full || first.For < 20*time.Millisecond {
+		t.Errorf("%+v", first)
+	}
+	if second.For < 40*time.Millisecond || second.For <= first.For {
+		t.Errorf("%+v after %+v", second, first)
+	}
+	settle()
+	if err := recv(t, "the end", done); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -66,6 +66,7 @@ func packageTests() map[string]func(*testing.T) {
 		"rebalance":         TestRebalance,
 		"bounded release":   TestReleaseIsBounded,
 		"markers":           TestMarkersAreNotMessages,
+		"changelog":         TestChangelog,
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+
+	"github.com/purser-onboard/purser/pipeline"
 )
 
 // lease is what this member knows of how long its partitions are its own. The group gives them to somebody else when it
@@ -24,6 +26,7 @@ type lease struct {
 	until     time.Time // nobody else can have the partitions before; zero: nothing is ours
 	confirmed time.Time // when the last heartbeat was sent that found the group at rest
 	held      map[int]bool
+	closing   bool          // the generation is over: what runs out now is not renewed
 	changed   chan struct{} // closed and replaced at every change
 }
 
@@ -41,10 +44,18 @@ func shorter(d time.Duration) time.Duration { return d - d/10 }
 func (l *lease) hold(partitions []int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.held = make(map[int]bool, len(partitions))
+	l.held, l.closing = make(map[int]bool, len(partitions)), false
 	for _, p := range partitions {
 		l.held[p] = true
 	}
+	l.tell()
+}
+
+// close notes that the generation is over and its partitions are about to be released.
+func (l *lease) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closing = true
 	l.tell()
 }
 
@@ -87,21 +98,21 @@ func (l *lease) tell() {
 	}
 }
 
-// errNotHeld means that a partition is not, or no longer, this member's.
-var errNotHeld = errors.New("the partition is not ours any more")
-
-// wait returns nil as soon as the partition is ours for certain, now; errNotHeld once it is not held. A lease that ran
-// out may still be renewed, if the coordinator was as cut off as we were: that is waited for.
+// wait returns nil as soon as the partition is ours for certain, now; pipeline.ErrFenced once it is not held. A lease
+// that ran out in the midst of a generation may still be renewed, if the coordinator was as cut off as we were: that is
+// waited for.
 func (l *lease) wait(ctx context.Context, partition int) error {
 	for {
 		l.mu.Lock()
-		held, until, changed := l.held[partition], l.until, l.changed
+		held, until, closing, changed := l.held[partition], l.until, l.closing, l.changed
 		l.mu.Unlock()
 		switch {
 		case !held:
-			return errNotHeld
+			return pipeline.ErrFenced
 		case !past(time.Now(), until): //nolint:forbidigo // the coordinator's clock, by which it counts, is the real one
 			return nil
+		case closing:
+			return pipeline.ErrFenced
 		}
 		select {
 		case <-changed:

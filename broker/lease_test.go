@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/purser-onboard/purser/pipeline"
 )
 
 func testLease(told *[]time.Time) *lease {
@@ -53,7 +55,7 @@ func TestLeaseIsWaitedFor(t *testing.T) {
 		if err := l.wait(t.Context(), 1); err != nil {
 			t.Errorf("at once: %v", err)
 		}
-		if err := l.wait(t.Context(), 3); !errors.Is(err, errNotHeld) {
+		if err := l.wait(t.Context(), 3); !errors.Is(err, pipeline.ErrFenced) {
 			t.Errorf("another one's: %v", err)
 		}
 		time.Sleep(9 * time.Second)
@@ -70,10 +72,17 @@ func TestLeaseIsWaitedFor(t *testing.T) {
 			t.Errorf("renewed: %v", err)
 		}
 		time.Sleep(9 * time.Second)
+		go func() { waiting <- l.wait(t.Context(), 2) }()
+		synctest.Wait()
+		l.close()
+		if err := <-waiting; !errors.Is(err, pipeline.ErrFenced) {
+			t.Errorf("without hope: %v", err)
+		}
+		l.hold([]int{1, 2})
 		go func() { waiting <- l.wait(t.Context(), 1) }()
 		synctest.Wait()
 		l.drop(1)
-		if err := <-waiting; !errors.Is(err, errNotHeld) {
+		if err := <-waiting; !errors.Is(err, pipeline.ErrFenced) {
 			t.Errorf("given back: %v", err)
 		}
 		if l.holds(1) || !l.holds(2) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -32,7 +33,7 @@ func (c *Cluster) Peek(ctx context.Context, topic, group string, n int) ([]pipel
 			continue
 		}
 		from := max(p.Committed, p.First)
-		more, _, err := c.peekPartition(ctx, topic, p.Partition, from, n-len(found))
+		more, _, err := c.peekPartition(ctx, topic, p.Partition, from, n-len(found), peekBytes)
 		if err != nil {
 			return nil, fmt.Errorf("reading %s/%d: %w", topic, p.Partition, c.explain(err))
 		}
@@ -61,59 +62,76 @@ func (c *Cluster) Scan(
 			c.log.Warn("messages were deleted by the topic's retention before they were looked at",
 				"topic", topic, "partition", p.Partition, "from", p.Committed, "to", p.First-1)
 		}
-		if err := c.scanPartition(ctx, topic, group, p, yield); err != nil {
-			return nil, err
+		var stop error // yield's own
+		err := c.scan(ctx, topic, p.Partition, max(p.Committed, p.First), p.End, requestTimeout,
+			func(batch []pipeline.Message, _ int64) error {
+				for _, m := range batch {
+					if stop = yield(m); stop != nil {
+						return stop
+					}
+				}
+				return nil
+			})
+		var withheld *WithheldError
+		switch {
+		case stop != nil:
+			return nil, stop
+		case errors.As(err, &withheld):
+			withheld.Group = group
+			return nil, withheld
+		case err != nil:
+			return nil, fmt.Errorf("reading %s/%d: %w", topic, p.Partition, c.explain(err))
 		}
 		ends[p.Partition] = p.End
 	}
 	return ends, nil
 }
 
-func (c *Cluster) scanPartition(
-	ctx context.Context, topic, group string, p PartitionLag, yield func(pipeline.Message) error,
+// scan hands over what a partition holds from an offset up to an end that the broker has named, in order: what came in one
+// answer, and the offset behind it. Answers without a message of ours are handed over, too. It tries again while the broker
+// cannot answer, or hands out nothing, for at most patience; what it withholds until then is a *WithheldError.
+func (c *Cluster) scan(
+	ctx context.Context, topic string, partition int, from, end int64, patience time.Duration,
+	yield func(batch []pipeline.Message, next int64) error,
 ) error {
-	for next := max(p.Committed, p.First); next < p.End; {
+	size := int64(peekBytes)
+	for next := from; next < end; {
 		var messages []pipeline.Message
-		err := retry.Do(ctx, backoff(requestTimeout), func(ctx context.Context) error {
-			found, came, err := c.peekPartition(ctx, topic, p.Partition, next, scanBatch)
+		err := retry.Do(ctx, backoff(patience), func(ctx context.Context) error {
+			found, came, err := c.peekPartition(ctx, topic, partition, next, math.MaxInt, size)
 			switch {
 			case retriable(err):
 				return retry.RetryableError(err)
 			case err == nil && !came: // see reader.progress: it proves nothing
-				return retry.RetryableError(&WithheldError{
-					Topic: topic, Group: group, Partition: p.Partition, Offset: next, End: p.End,
-				})
+				return retry.RetryableError(&WithheldError{Topic: topic, Partition: partition, Offset: next, End: end})
 			}
 			messages = found
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("reading %s/%d: %w", topic, p.Partition, c.explain(err))
+			return err
 		}
-		if len(messages) == 0 { // markers, or what compaction has left
-			next++
-			continue
+		if n := len(messages); n > 0 {
+			next, size = messages[n-1].Offset+1, peekBytes
+		} else { // a marker, or the end of a batch of which compaction has left the beginning: let the next one fit in, too
+			next, size = next+1, min(2*size, 64<<20)
 		}
-		for _, m := range messages {
-			if m.Offset >= p.End { // came later
-				return nil
-			}
-			if err := yield(m); err != nil {
-				return err
-			}
-			next = m.Offset + 1
+		for n := len(messages); n > 0 && messages[n-1].Offset >= end; n-- { // came later
+			messages, next = messages[:n-1], end
+		}
+		if err := yield(messages, next); err != nil {
+			return err
 		}
 	}
 	return nil
 }
 
-const (
-	// scanBatch is how many messages Scan holds at once.
-	scanBatch = 1000
-	// peekWait is how long the broker may hold back a request that finds nothing; the library's ten seconds are as long
-	// as we wait for the answer.
-	peekWait = 500 * time.Millisecond
-)
+// peekBytes is about the greatest size of an answer.
+const peekBytes = 1 << 20
+
+// peekWait is how long the broker may hold back a request that finds nothing; the library's ten seconds are as long as we
+// wait for the answer.
+const peekWait = 500 * time.Millisecond
 
 // CommitScan commits for a group that nobody is a member of how far a Scan came.
 func (c *Cluster) CommitScan(ctx context.Context, topic, group string, ends map[int]int64) error {
@@ -140,12 +158,12 @@ func (c *Cluster) CommitScan(ctx context.Context, topic, group string, ends map[
 // peekPartition returns up to n messages of one answer of the broker, from an offset on. came says that the answer held
 // anything at all, be it only what is no message.
 func (c *Cluster) peekPartition(
-	ctx context.Context, topic string, partition int, from int64, n int,
+	ctx context.Context, topic string, partition int, from int64, n int, size int64,
 ) (found []pipeline.Message, came bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	res, err := c.client.Fetch(ctx, &kafka.FetchRequest{
-		Topic: topic, Partition: partition, Offset: from, MinBytes: 1, MaxBytes: 1 << 20, MaxWait: peekWait,
+		Topic: topic, Partition: partition, Offset: from, MinBytes: 1, MaxBytes: size, MaxWait: peekWait,
 	})
 	if err == nil {
 		err = res.Error

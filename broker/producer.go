@@ -149,6 +149,9 @@ type target struct {
 	topic     string
 	partition int
 	all       []pipeline.Message
+
+	allowed func(context.Context) error     // asked before each attempt; nil: always
+	written func(base int64, share []int32) // told where messages have come to lie; nil: nobody cares
 }
 
 // send writes the messages at the given indexes in as few batches as the limits allow, all of about one size: a broker
@@ -200,6 +203,11 @@ func (t target) attempt(ctx context.Context, share []int32) error {
 	tries := 0
 	return retry.Do(ctx, backoff(t.o.Timeout), func(ctx context.Context) error {
 		tries++
+		if t.allowed != nil {
+			if err := t.allowed(ctx); err != nil {
+				return err
+			}
+		}
 		res, err := t.cluster.client.Produce(ctx, &kafka.ProduceRequest{
 			Topic:        t.topic,
 			Partition:    t.partition,
@@ -210,6 +218,9 @@ func (t target) attempt(ctx context.Context, share []int32) error {
 			err = res.Error
 		}
 		if err == nil {
+			if t.written != nil {
+				t.written(res.BaseOffset, share)
+			}
 			return nil
 		}
 		if ctx.Err() != nil {

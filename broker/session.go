@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/purser-onboard/purser/pipeline"
 )
@@ -45,7 +46,12 @@ func (s *session) serve(ctx, generation context.Context) outcome {
 	living, die := context.WithCancel(context.WithoutCancel(ctx))
 	var beating sync.WaitGroup
 	beating.Go(func() { s.keepAlive(living, func() { stop(kafka.ErrGenerationEnded) }) })
+	beating.Go(func() {
+		<-work.Done()
+		s.consumer.lease.close()
+	})
 	defer func() {
+		stop(nil)
 		die()
 		beating.Wait()
 		s.consumer.lease.end()
@@ -61,6 +67,7 @@ func (s *session) serve(ctx, generation context.Context) outcome {
 	defer s.consumer.serve(nil)
 
 	var reading, committing sync.WaitGroup
+	beating.Go(func() { s.watch(work) })
 	for _, r := range s.readers {
 		reading.Go(func() {
 			if err := r.read(work); err != nil {
@@ -151,8 +158,24 @@ func (s *session) open(ctx context.Context) error {
 	if c.o.OnAssigned != nil {
 		c.o.OnAssigned(ids, count)
 	}
-	return nil
+	return s.restore(ctx, ids)
 }
+
+// restore prepares the partitions, a few at a time.
+func (s *session) restore(ctx context.Context, partitions []int) error {
+	if s.consumer.o.Restore == nil {
+		return nil
+	}
+	group, working := errgroup.WithContext(ctx)
+	group.SetLimit(restoring)
+	for _, p := range partitions {
+		group.Go(func() error { return s.consumer.o.Restore(working, p) })
+	}
+	return group.Wait()
+}
+
+// restoring is how many partitions are restored at once: one is read from the network while another is written.
+const restoring = 4
 
 func (s *session) fail(err error) {
 	s.mu.Lock()

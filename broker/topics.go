@@ -69,6 +69,31 @@ func (c *Cluster) CreateTopics(ctx context.Context, topics ...Topic) (created []
 	})
 }
 
+// TopicConfig returns settings of a topic as they are in force, be they the topic's own or the broker's. Its errors are
+// *DeniedError, ctx's, or the broker's.
+func (c *Cluster) TopicConfig(ctx context.Context, topic string, names ...string) (map[string]string, error) {
+	res, err := c.client.DescribeConfigs(ctx, &kafka.DescribeConfigsRequest{
+		Resources: []kafka.DescribeConfigRequestResource{{
+			ResourceType: kafka.ResourceTypeTopic, ResourceName: topic, ConfigNames: names,
+		}},
+	})
+	if err == nil && len(res.Resources) == 1 {
+		err = res.Resources[0].Error
+	}
+	switch {
+	case err != nil:
+		err = denied(err, fmt.Sprintf("see the settings of topic %q", topic), fmt.Sprintf("DescribeConfigs on topic %q", topic))
+		return nil, fmt.Errorf("settings of topic %q: %w", topic, err)
+	case len(res.Resources) != 1:
+		return nil, fmt.Errorf("settings of topic %q: the broker answers for %d topics", topic, len(res.Resources))
+	}
+	settings := make(map[string]string, len(names))
+	for _, e := range res.Resources[0].ConfigEntries {
+		settings[e.ConfigName] = e.ConfigValue
+	}
+	return settings, nil
+}
+
 func (t Topic) config() kafka.TopicConfig {
 	config := kafka.TopicConfig{Topic: t.Name, NumPartitions: t.Partitions, ReplicationFactor: t.Replication}
 	if t.Replication == 0 {

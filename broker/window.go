@@ -26,6 +26,7 @@ type window struct {
 	head    int   // offsets[:head] are in the prefix, kept until it pays to move the rest down
 	open    int   // outstanding ones among the rest
 	next    int64 // the offset delivery has come to: everything below was delivered, or was nothing to deliver
+	settled int64 // how many were marked as settled
 	changed chan struct{}
 }
 
@@ -68,6 +69,9 @@ func (w *window) mark(offset int64, as state) {
 	if w.states[i] == outstanding {
 		w.open--
 	}
+	if as == settled {
+		w.settled++
+	}
 	w.states[i] = as
 	for w.head < len(w.states) && w.states[w.head] == settled {
 		w.head++
@@ -105,19 +109,26 @@ func (w *window) find(offset int64) int {
 
 // prefix is the offset that may be committed.
 func (w *window) prefix() int64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.head < len(w.offsets) {
-		return w.offsets[w.head]
-	}
-	return w.next
+	_, first, _ := w.state()
+	return first
 }
 
 // outstanding returns how many delivered messages are neither settled nor abandoned.
 func (w *window) outstanding() int {
+	_, _, open := w.state()
+	return open
+}
+
+// state returns how many messages were settled so far, the first one that is not (as prefix does), and how many are
+// outstanding.
+func (w *window) state() (settled, first int64, open int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.open
+	first = w.next
+	if w.head < len(w.offsets) {
+		first = w.offsets[w.head]
+	}
+	return w.settled, first, w.open
 }
 
 // room waits until fewer than limit messages are outstanding and returns how many more may be. It is 0 when ctx ended.

@@ -82,6 +82,7 @@ type Consumer struct {
 	Partner
 	Group             string        `help:"The consumer group." env:"PURSER_GROUP" default:"purser"`
 	Ledger            string        `help:"The ledger's file (default: ledger.db in the data directory)." env:"PURSER_LEDGER" placeholder:"FILE"`
+	LedgerTopic       string        `help:"A compacted topic in which a fleet keeps its ledgers, so that a partition that moves takes its rows' records along (default: none)." env:"PURSER_LEDGER_TOPIC" placeholder:"TOPIC"`
 	Signer            string        `help:"Who signs for the customers, a URI: keystore:///dir?password-file=…, …" env:"PURSER_SIGNER" placeholder:"URI"`
 	SignerConcurrency int           `help:"How many signatures are asked for side by side." env:"PURSER_SIGNER_CONCURRENCY" default:"16"`
 	SignerRate        float64       `help:"Most calls of the signer a second; 0: no limit." env:"PURSER_SIGNER_RATE" default:"0"`
@@ -96,6 +97,7 @@ type Consumer struct {
 	RetryMax          time.Duration `help:"Longest wait between two tries." env:"PURSER_RETRY_MAX" default:"1m"`
 	ListPause         time.Duration `help:"Least time between two readings of the partner's customer list." env:"PURSER_LIST_PAUSE" default:"10s"`
 	MaxOutstanding    int           `help:"Most unsettled rows per partition." env:"PURSER_MAX_OUTSTANDING" default:"10000"`
+	StalledAfter      time.Duration `help:"Report a partition of which no row was settled for so long, and which row it waits for." env:"PURSER_STALLED_AFTER" default:"10m"`
 	Report            string        `help:"Write a JSON report to this file when the run ends." env:"PURSER_REPORT" placeholder:"FILE"`
 
 	Secret string `kong:"-" json:"-"` // the API secret; never printed

@@ -155,6 +155,9 @@ func ParseConsumer(args []string, s Streams) (*ConsumerCommands, string, error) 
 	if c.Ledger == "" {
 		c.Ledger = filepath.Join(c.DataDir, "ledger.db")
 	}
+	if err := c.checkLedgerTopic(); err != nil {
+		return nil, "", err
+	}
 	positive := []struct {
 		name  string
 		value float64
@@ -169,6 +172,7 @@ func ParseConsumer(args []string, s Streams) (*ConsumerCommands, string, error) 
 		{"--idempotency-ttl", c.IdempotencyTTL.Seconds(), c.IdempotencyTTL.String()},
 		{"--challenge-ttl", c.ChallengeTTL.Seconds(), c.ChallengeTTL.String()},
 		{"--retry-min", c.RetryMin.Seconds(), c.RetryMin.String()},
+		{"--stalled-after", c.StalledAfter.Seconds(), c.StalledAfter.String()},
 		{"--request-timeout", c.RequestTimeout.Seconds(), c.RequestTimeout.String()},
 	}
 	for _, p := range positive {
@@ -235,6 +239,20 @@ func (q Queue) check() error {
 	}
 	if q.Topic == q.DeadLetterTopic {
 		return &Error{"--dead-letter-topic", q.DeadLetterTopic, "must differ from --topic"}
+	}
+	return nil
+}
+
+func (c *Consumer) checkLedgerTopic() error {
+	switch topic := c.LedgerTopic; {
+	case topic == "":
+	case !validTopic(topic):
+		return &Error{"--ledger-topic", topic, topicShape}
+	case topic == c.Topic || topic == c.DeadLetterTopic || topic == c.ResultsTopic:
+		return &Error{"--ledger-topic", topic, "must differ from the other topics"}
+	case c.Embedded():
+		return &Error{"--ledger-topic", topic, "is for consumers that share --brokers; the embedded broker has one, " +
+			"whose ledger is beside it"}
 	}
 	return nil
 }

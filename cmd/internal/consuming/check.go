@@ -145,6 +145,11 @@ func checkBroker(
 	if err := q.CheckTopics(ctx, topics(c)...); err != nil {
 		return nil, "", err
 	}
+	if c.LedgerTopic != "" {
+		if _, err := q.CheckLedgerTopic(ctx, c.Topic, c.LedgerTopic); err != nil {
+			return nil, "", err
+		}
+	}
 	lag, err := q.Lag(ctx, c.Topic, c.Group)
 	if err != nil {
 		return nil, "", err

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/purser-onboard/purser/broker"
 	"github.com/purser-onboard/purser/client"
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
@@ -89,13 +90,20 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		return err
 	}
 	var part *share
+	var runner *pipeline.Runner
 	consumer, err := q.Consumer(c, drain, queue.Told{
 		Assigned: func(partitions []int, of int) { part.assigned(partitions, of) },
 		// Nobody sends for rows that may be another consumer's by now.
-		Lease: p.pace.Until,
+		Lease:   p.pace.Until,
+		Restore: restoring(c, book, log),
+		Stall:   func(stall broker.Stall) { tellStall(stall, runner, log) },
 	})
 	if err != nil {
 		return console.Coded(console.ExitUsage, err)
+	}
+	home, err := follow(gentle, c, q, consumer, book)
+	if err != nil {
+		return err
 	}
 
 	worker := &pipeline.Worker{
@@ -123,9 +131,10 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	worker.Init()
 	taking, stopTaking := context.WithCancelCause(gentle)
 	defer stopTaking(nil)
-	runner := &pipeline.Runner{
+	runner = &pipeline.Runner{
 		Worker: worker, DeadLetters: q.Publisher(), DeadLetterTopic: c.DeadLetterTopic,
 		Concurrency: c.Concurrency, SignerConcurrency: c.SignerConcurrency, Abandon: consumer.Abandon, Logger: log,
+		Home:   home,
 		OnHalt: func(cause error) { stopTaking(cause) },
 	}
 	if drain {
@@ -156,6 +165,19 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	}
 	warnOfSkew(log, stats)
 	return classify(err)
+}
+
+// tellStall says of a partition that makes no progress which row is first in it, and what that one waits for.
+func tellStall(s broker.Stall, runner *pipeline.Runner, log *slog.Logger) {
+	what := []any{
+		"partition", s.Partition, "offset", s.Offset, "for", s.For.Round(time.Second), "unsettled", s.Outstanding,
+		"nothing_more_is_read", s.Full,
+	}
+	if row, doing, ok := runner.Holding(s.Partition, s.Offset); ok {
+		what = append(what, "first_row", row.Where(), "account", row.Account.String(), "stage", row.Stage, "doing", doing,
+			"because", row.Reason)
+	}
+	log.Warn("a partition makes no progress", what...)
 }
 
 // topics are those that a run needs.
@@ -198,7 +220,7 @@ func classify(err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.As(err, &halt) && halt.Class == "configuration":
+	case errors.As(err, &halt) && halt.Class == "configuration", errors.As(err, new(*ledger.SnapshotError)):
 		return console.Coded(console.ExitUsage, err)
 	}
 	return console.Coded(console.ExitUnfinished, err)
@@ -227,7 +249,7 @@ func openLedger(
 ) (*ledger.Ledger, error) {
 	book, err := ledger.Open(ctx, ledger.Options{
 		Path: c.Ledger, Environment: p.environment(c), Now: time.Now,
-		Program: "purser " + config.Version, Logger: log, Hook: hook,
+		Program: "purser " + config.Version, Changelog: c.LedgerTopic, Logger: log, Hook: hook,
 	})
 	var environment *ledger.EnvironmentError
 	if errors.As(err, &environment) {

@@ -100,23 +100,36 @@ func (q *Queue) Close() error { return q.close() }
 // CheckTopics makes sure that the topics are there; with --create-topics it makes those that are not.
 func (q *Queue) CheckTopics(ctx context.Context, names ...string) error {
 	if q.topics != nil {
-		created, err := q.cluster.CreateTopics(ctx, q.topics.describe(names)...)
-		for _, name := range created {
-			q.log.Info("created a topic", "topic", name)
-		}
-		if err != nil {
-			return console.Coded(console.ExitUsage, err)
+		if err := q.create(ctx, q.topics.describe(names)...); err != nil {
+			return err
 		}
 	}
-	_, err := q.cluster.Check(ctx, names...)
+	_, err := q.check(ctx, names...)
+	return err
+}
+
+func (q *Queue) create(ctx context.Context, topics ...broker.Topic) error {
+	created, err := q.cluster.CreateTopics(ctx, topics...)
+	for _, name := range created {
+		q.log.Info("created a topic", "topic", name)
+	}
+	if err != nil {
+		return console.Coded(console.ExitUsage, err)
+	}
+	return nil
+}
+
+// check counts the partitions of topics that must be there.
+func (q *Queue) check(ctx context.Context, names ...string) (map[string]int, error) {
+	counts, err := q.cluster.Check(ctx, names...)
 	var missing *broker.MissingTopicError
 	if errors.As(err, &missing) {
 		if q.topics == nil {
 			err = fmt.Errorf("%w; --create-topics makes it", err)
 		}
-		return console.Coded(console.ExitUsage, err)
+		return nil, console.Coded(console.ExitUsage, err)
 	}
-	return err
+	return counts, err
 }
 
 // Publisher returns a producer.
@@ -128,13 +141,16 @@ func (q *Queue) Publisher() pipeline.Publisher {
 type Told struct {
 	Assigned func(partitions []int, of int)
 	Lease    func(until time.Time)
+	Restore  func(ctx context.Context, partition int) error
+	Stall    func(broker.Stall)
 }
 
 // Consumer returns the consumer of the work topic.
 func (q *Queue) Consumer(c *config.Consumer, drain bool, told Told) (*broker.Consumer, error) {
 	return broker.NewConsumer(q.cluster, broker.ConsumerOptions{
 		Topic: c.Topic, Group: c.Group, Drain: drain, MaxOutstanding: c.MaxOutstanding,
-		OnAssigned: told.Assigned, OnLease: told.Lease,
+		OnAssigned: told.Assigned, OnLease: told.Lease, Restore: told.Restore,
+		OnStall: told.Stall, StalledAfter: c.StalledAfter,
 		Logger: q.log,
 	})
 }

@@ -30,20 +30,32 @@ func newTopics(q config.Queue) *topics {
 func (t *topics) describe(names []string) []broker.Topic {
 	var all []broker.Topic
 	for _, name := range names {
-		topic := broker.Topic{
-			Name: name, Partitions: t.partitions, Replication: t.replication,
-			Config: map[string]string{"retention.ms": "-1"},
-		}
+		topic := t.topic(name, t.partitions)
 		switch name {
 		case t.deadLetters:
 			topic.Partitions = 1
 		case t.results: // the latest word on each account
 			topic.Config["cleanup.policy"] = "compact"
 		}
-		if t.replication >= 3 {
-			topic.Config["min.insync.replicas"] = "2"
-		}
 		all = append(all, topic)
 	}
 	return all
+}
+
+// ledger describes the topic of the ledgers, for so many partitions of rows: the latest record of each row.
+func (t *topics) ledger(name string, partitions int) broker.Topic {
+	topic := t.topic(name, partitions)
+	topic.Config["cleanup.policy"] = "compact"
+	return topic
+}
+
+func (t *topics) topic(name string, partitions int) broker.Topic {
+	topic := broker.Topic{
+		Name: name, Partitions: partitions, Replication: t.replication,
+		Config: map[string]string{"retention.ms": "-1"},
+	}
+	if t.replication >= 3 {
+		topic.Config["min.insync.replicas"] = "2"
+	}
+	return topic
 }

@@ -1,0 +1,118 @@
+package broker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// Changelog is the compacted topic in which a fleet keeps its ledgers, one record for each row, as the consumer that has
+// a partition writes it: only while the partition is its own for certain. It implements ledger.Changelog.
+type Changelog struct {
+	cluster    *Cluster
+	lease      *lease
+	topic      string
+	partitions int
+	producer   *Producer
+}
+
+// Changelog returns the changelog of what this consumer is assigned, on a topic that has so many partitions: as many as
+// the topic of the rows, so that a record and the message of its row move together.
+func (c *Consumer) Changelog(topic string, partitions int) *Changelog {
+	return &Changelog{
+		cluster: c.cluster, lease: c.lease, topic: topic, partitions: partitions,
+		producer: NewProducer(c.cluster, ProducerOptions{Timeout: c.o.LostAfter, Logger: c.o.Logger}),
+	}
+}
+
+// Topic names the topic.
+func (l *Changelog) Topic() string { return l.topic }
+
+// Partition is where the messages of an account are, and whether that partition is ours now.
+func (l *Changelog) Partition(account string) (partition int, held bool) {
+	partition = partitionOf([]byte(account), l.partitions)
+	return partition, l.lease.holds(partition)
+}
+
+// Append writes each message to the partition that it names, one goroutine for each, in order, with acks=all, and fills
+// in the offsets. It waits while the lease has run out and might still be renewed, and returns pipeline.ErrFenced as
+// soon as a partition is not ours any more. Other errors are those of Publish; after one, any part of the messages may
+// have been written, some of them twice.
+func (l *Changelog) Append(ctx context.Context, messages []pipeline.Message) error {
+	order := make([]int32, len(messages))
+	for i := range order {
+		order[i] = int32(i)
+	}
+	slices.SortStableFunc(order, func(a, b int32) int { return messages[a].Partition - messages[b].Partition })
+	group, working := errgroup.WithContext(ctx)
+	for len(order) > 0 {
+		partition, n := messages[order[0]].Partition, 1
+		for n < len(order) && messages[order[n]].Partition == partition {
+			n++
+		}
+		share := order[:n]
+		order = order[n:]
+		group.Go(func() error {
+			t := target{
+				Producer: l.producer, topic: l.topic, partition: partition, all: messages,
+				allowed: func(ctx context.Context) error { return l.lease.wait(ctx, partition) },
+				written: func(base int64, share []int32) {
+					for i, at := range share {
+						messages[at].Offset = base + int64(i)
+					}
+				},
+			}
+			return t.send(working, share)
+		})
+	}
+	err := group.Wait()
+	if errors.Is(err, pipeline.ErrFenced) {
+		return err
+	}
+	return l.producer.named(ctx, l.topic, err)
+}
+
+// Replay hands over what the partition holds from an offset on, up to its end as it is now, in order, and with each batch
+// the offset behind it. pipeline.ErrChangelogRenewed says that it ends before from. Others are ErrBrokerLost,
+// *WithheldError, *DeniedError, *MissingTopicError, ctx's, those of yield, or the broker's.
+func (l *Changelog) Replay(
+	ctx context.Context, partition int, from int64, yield func(batch []pipeline.Message, next int64) error,
+) error {
+	patience := l.producer.o.Timeout
+	spans, err := l.cluster.spans(ctx, l.topic, []int{partition}, patience)
+	if err != nil {
+		return l.unread(ctx, partition, err)
+	}
+	now := spans[partition]
+	if from > now.end {
+		return pipeline.ErrChangelogRenewed
+	}
+	var stop error // yield's own
+	err = l.cluster.scan(ctx, l.topic, partition, max(from, now.first), now.end, patience,
+		func(batch []pipeline.Message, next int64) error {
+			stop = yield(batch, next)
+			return stop
+		})
+	if stop != nil {
+		return stop
+	}
+	return l.unread(ctx, partition, err)
+}
+
+// unread says what could not be read.
+func (l *Changelog) unread(ctx context.Context, partition int, err error) error {
+	if err == nil || ctx.Err() != nil {
+		return err
+	}
+	err = l.cluster.explain(err)
+	if retriable(err) && !answered(err) && !errors.As(err, new(*WithheldError)) {
+		return fmt.Errorf("%w (%s) while reading %s/%d: %w", ErrBrokerLost, l.cluster.Brokers(), l.topic, partition, err)
+	}
+	err = denied(err, fmt.Sprintf("read topic %q", l.topic), fmt.Sprintf("Read on topic %q", l.topic))
+	return fmt.Errorf("reading %s/%d: %w", l.topic, partition, err)
+}

@@ -1,0 +1,162 @@
+package broker_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/purser-onboard/purser/broker"
+	"github.com/purser-onboard/purser/ledger"
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+const ledgers = "onboarding.ledger"
+
+var _ ledger.Changelog = (*broker.Changelog)(nil)
+
+// entries are messages of an account for the partition that the changelog has it in.
+func entries(l *broker.Changelog, from, n int) []pipeline.Message {
+	all := rows(from, n)
+	for i := range all {
+		all[i].Partition, _ = l.Partition(string(all[i].Key))
+	}
+	return all
+}
+
+// held runs a consumer that has all partitions and calls with while it has them.
+func held(t *testing.T, c *broker.Cluster, with func(ctx context.Context, l *broker.Changelog)) {
+	t.Helper()
+	ctx, stop := context.WithCancel(within(t))
+	ready := make(chan struct{})
+	var once sync.Once
+	q := consumer(t, c, func(o *broker.ConsumerOptions) {
+		o.OnAssigned = func([]int, int) { once.Do(func() { close(ready) }) }
+	})
+	l := q.Changelog(ledgers, 4)
+	done := make(chan error, 1)
+	go func() { done <- q.Run(ctx, new(sink)) }()
+	recv(t, "the partitions", ready)
+	with(ctx, l)
+	stop()
+	if err := recv(t, "the end", done); err != nil {
+		t.Error(err)
+	}
+	if err := l.Append(within(t), entries(l, 0, 1)); !errors.Is(err, pipeline.ErrFenced) {
+		t.Errorf("after the end: %v", err)
+	}
+}
+
+// What is appended while the partitions are ours lies where it was said to, and is read back, whoever reads.
+func TestChangelog(t *testing.T) {
+	c := quiet(t, 4)
+	_, err := c.CreateTopics(within(t), broker.Topic{Name: ledgers, Partitions: 4})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var written []pipeline.Message
+	held(t, c, func(ctx context.Context, l *broker.Changelog) {
+		for i := range 3 {
+			batch := entries(l, 100*i, 100)
+			if err := l.Append(ctx, batch); err != nil {
+				t.Fatal(err)
+			}
+			written = append(written, batch...)
+		}
+		if l.Topic() != ledgers {
+			t.Errorf("topic %q", l.Topic())
+		}
+	})
+	reader := consumer(t, c, nil).Changelog(ledgers, 4)
+	for p := range 4 {
+		want := slices.DeleteFunc(slices.Clone(written), func(m pipeline.Message) bool { return m.Partition != p })
+		for _, from := range []int{0, 7, len(want)} {
+			var got []pipeline.Message
+			at := int64(from)
+			err := reader.Replay(within(t), p, int64(from), func(batch []pipeline.Message, next int64) error {
+				got = append(got, batch...)
+				if next < at {
+					t.Errorf("from %d back to %d", at, next)
+				}
+				at = next
+				return nil
+			})
+			if err != nil || at != int64(len(want)) || len(got) != len(want)-from {
+				t.Fatalf("partition %d from %d: %d of %d messages, next %d, %v", p, from, len(got), len(want)-from, at, err)
+			}
+			for i, m := range got {
+				if w := want[from+i]; m.Offset != w.Offset || string(m.Key) != string(w.Key) || string(m.Value) != string(w.Value) {
+					t.Fatalf("partition %d: %+v, want %+v", p, m, w)
+				}
+			}
+		}
+		if err := reader.Replay(within(t), p, int64(len(want))+1, nil); !errors.Is(err, pipeline.ErrChangelogRenewed) {
+			t.Errorf("beyond the end: %v", err)
+		}
+	}
+	if err := reader.Append(within(t), entries(reader, 0, 1)); !errors.Is(err, pipeline.ErrFenced) {
+		t.Errorf("without a partition: %v", err)
+	}
+}
+
+// A broker that errs is asked again; where it wrote and said that it had not, there is a gap in what it says.
+func TestChangelogRetries(t *testing.T) {
+	fake, c := cluster(t, 1, 4)
+	if _, err := c.CreateTopics(within(t), broker.Topic{Name: ledgers, Partitions: 4}); err != nil {
+		t.Fatal(err)
+	}
+	held(t, c, func(ctx context.Context, l *broker.Changelog) {
+		fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: ledgers, Err: kerr.RequestTimedOut, Count: 1})
+		batch := entries(l, 0, 1)
+		if err := l.Append(ctx, batch); err != nil || batch[0].Offset != 1 {
+			t.Errorf("%v, offset %d: want 1, for it was written twice", err, batch[0].Offset)
+		}
+		fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: ledgers, Err: kerr.NotLeaderForPartition, Count: 2})
+		n := 0
+		err := l.Replay(ctx, batch[0].Partition, 0, func(batch []pipeline.Message, _ int64) error {
+			n += len(batch)
+			return nil
+		})
+		if err != nil || n != 2 {
+			t.Errorf("%d messages, %v", n, err)
+		}
+		stop := fmt.Errorf("enough")
+		err = l.Replay(ctx, batch[0].Partition, 0, func([]pipeline.Message, int64) error { return stop })
+		if !errors.Is(err, stop) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// While the lease is in doubt nothing is written; what is not ours any more never is.
+func TestChangelogIsFenced(t *testing.T) {
+	fake, c := cluster(t, 1, 4)
+	if _, err := c.CreateTopics(within(t), broker.Topic{Name: ledgers, Partitions: 4}); err != nil {
+		t.Fatal(err)
+	}
+	held(t, c, func(ctx context.Context, l *broker.Changelog) {
+		fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Heartbeat}, Err: kerr.UnknownMemberID, Count: -1})
+		eventually(t, "the partitions to be another's", func() bool {
+			_, mine := l.Partition("eip155:1:0x1")
+			return !mine
+		})
+		if err := l.Append(ctx, entries(l, 0, 8)); !errors.Is(err, pipeline.ErrFenced) {
+			t.Errorf("got %v", err)
+		}
+		lags, err := c.Lag(ctx, ledgers, group)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range lags {
+			if p.End != 0 {
+				t.Errorf("%+v: something was written", p)
+			}
+		}
+	})
+}
