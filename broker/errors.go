@@ -85,6 +85,10 @@ func Refused(err error) bool {
 	return !retriable(err)
 }
 
+// SessionRefused reports whether an error of Consumer.Run means that the session timeout is not within the brokers'
+// bounds.
+func SessionRefused(err error) bool { return errors.Is(err, kafka.InvalidSessionTimeout) }
+
 // DeniedError says what the broker's access control does not allow us, and which permission is missing.
 type DeniedError struct {
 	Action string // "write to topic \"x\""

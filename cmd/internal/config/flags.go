@@ -44,6 +44,13 @@ type Kafka struct {
 	ClientID     string `name:"kafka-client-id" help:"What the brokers' logs and quotas call us." env:"KAFKA_CLIENT_ID" default:"purser" placeholder:"NAME"`
 }
 
+// Membership says how the group notices that one of its consumers is gone. It is a part of Kafka that only a consumer
+// has.
+type Membership struct {
+	SessionTimeout    time.Duration `name:"kafka-session-timeout" help:"How long the group waits for a consumer that went silent before its partitions go to the others." env:"KAFKA_SESSION_TIMEOUT" default:"45s"`
+	HeartbeatInterval time.Duration `name:"kafka-heartbeat-interval" help:"How often the group hears of this consumer, and so how long a rebalance may stay unnoticed." env:"KAFKA_HEARTBEAT_INTERVAL" default:"3s"`
+}
+
 // Embedded reports whether the embedded broker is used.
 func (q Queue) Embedded() bool { return len(q.Brokers) == 0 }
 
@@ -79,6 +86,7 @@ type Partner struct {
 type Consumer struct {
 	Common
 	Queue
+	Membership
 	Partner
 	Group             string        `help:"The consumer group." env:"PURSER_GROUP" default:"purser"`
 	Ledger            string        `help:"The ledger's file (default: ledger.db in the data directory)." env:"PURSER_LEDGER" placeholder:"FILE"`

@@ -4,9 +4,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strings"
+	"time"
 )
 
 // NoSASL is the value of --kafka-sasl that means no login.
@@ -95,6 +97,39 @@ func (k Kafka) checkLogin() error {
 	}
 	return nil
 }
+
+// The defaults of a Membership, Java's.
+const (
+	defaultSessionTimeout    = 45 * time.Second
+	defaultHeartbeatInterval = 3 * time.Second
+)
+
+// check finds times that no group can keep. The bounds of the session timeout are the brokers' to know
+// (group.min.session.timeout.ms and group.max.session.timeout.ms).
+func (m Membership) check(embedded bool) error {
+	for _, s := range []struct {
+		name       string
+		value, def time.Duration
+	}{
+		{"--kafka-session-timeout", m.SessionTimeout, defaultSessionTimeout},
+		{"--kafka-heartbeat-interval", m.HeartbeatInterval, defaultHeartbeatInterval},
+	} {
+		switch {
+		case s.value < time.Millisecond || s.value > longestTime:
+			return &Error{s.name, s.value.String(), "want 1ms to " + longestTime.String()}
+		case embedded && s.value != s.def:
+			return &Error{s.name, s.value.String(), "is for a group of Kafka brokers, but --brokers names none"}
+		}
+	}
+	if m.HeartbeatInterval >= m.SessionTimeout {
+		return &Error{"--kafka-heartbeat-interval", m.HeartbeatInterval.String(),
+			fmt.Sprintf("must be shorter than --kafka-session-timeout, which is %v", m.SessionTimeout)}
+	}
+	return nil
+}
+
+// longestTime is the longest time that Kafka's protocol can say.
+const longestTime = math.MaxInt32 * time.Millisecond
 
 // TLSConfig reads the certificates. It returns nil without --kafka-tls.
 func (k Kafka) TLSConfig() (*tls.Config, error) {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestKafkaSettings(t *testing.T) {
@@ -49,6 +50,49 @@ func TestKafkaSettings(t *testing.T) {
 				t.Errorf("got %v, want an error of %s with %q", err, tt.setting, tt.part)
 			}
 		})
+	}
+}
+
+func TestMembership(t *testing.T) {
+	parse := func(args ...string) (Membership, error) {
+		c, _, err := ParseConsumer(append(args, "status"), Streams{Stdout: t.Output(), Stderr: t.Output()})
+		if err != nil {
+			return Membership{}, err
+		}
+		return c.Membership, nil
+	}
+	const brokers = "--brokers=b:9092"
+	for _, tt := range []struct {
+		args []string
+		want Membership
+	}{
+		{nil, Membership{defaultSessionTimeout, defaultHeartbeatInterval}},
+		{[]string{brokers, "--kafka-session-timeout=6s", "--kafka-heartbeat-interval=1s"}, Membership{6 * time.Second, time.Second}},
+		{[]string{brokers, "--kafka-session-timeout=2m"}, Membership{2 * time.Minute, 3 * time.Second}},
+		{[]string{"--kafka-session-timeout=45s"}, Membership{45 * time.Second, 3 * time.Second}}, // what it is anyway
+	} {
+		if got, err := parse(tt.args...); got != tt.want || err != nil {
+			t.Errorf("%v: %+v, %v", tt.args, got, err)
+		}
+	}
+	for _, tt := range []struct {
+		args                 []string
+		setting, value, part string
+	}{
+		{[]string{brokers, "--kafka-heartbeat-interval=45s"}, "--kafka-heartbeat-interval", "45s", "shorter than --kafka-session-timeout, which is 45s"},
+		{[]string{brokers, "--kafka-session-timeout=2s"}, "--kafka-heartbeat-interval", "3s", "which is 2s"},
+		{[]string{brokers, "--kafka-session-timeout=0s"}, "--kafka-session-timeout", "0s", "want 1ms to"},
+		{[]string{brokers, "--kafka-session-timeout=-6s"}, "--kafka-session-timeout", "-6s", "want 1ms to"},
+		{[]string{brokers, "--kafka-session-timeout=600h"}, "--kafka-session-timeout", "600h0m0s", "want 1ms to"},
+		{[]string{brokers, "--kafka-heartbeat-interval=1us"}, "--kafka-heartbeat-interval", "1µs", "want 1ms to"},
+		{[]string{"--kafka-session-timeout=6s"}, "--kafka-session-timeout", "6s", "--brokers"},
+		{[]string{"--kafka-heartbeat-interval=1s"}, "--kafka-heartbeat-interval", "1s", "--brokers"},
+	} {
+		var setting *Error
+		_, err := parse(tt.args...)
+		if !errors.As(err, &setting) || setting.Setting != tt.setting || setting.Value != tt.value || !strings.Contains(err.Error(), tt.part) {
+			t.Errorf("%v: got %v, want an error of %s %q with %q", tt.args, err, tt.setting, tt.value, tt.part)
+		}
 	}
 }
 
@@ -116,19 +160,19 @@ func TestKafkaFiles(t *testing.T) {
 
 // TestLibrdkafkaNames reads files as kcat and its relatives have them.
 func TestLibrdkafkaNames(t *testing.T) {
-	parse := func(t *testing.T, text string) (Queue, string, error) {
+	parse := func(t *testing.T, text string) (Queue, *Consumer, error) {
 		path := filepath.Join(t.TempDir(), "kafka.yaml")
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		c, _, err := ParseConsumer([]string{"--config", path, "status"}, Streams{Stdout: t.Output(), Stderr: t.Output()})
 		if err != nil {
-			return Queue{}, "", err
+			return Queue{}, nil, err
 		}
-		return c.Queue, c.Group, nil
+		return c.Queue, &c.Consumer, nil
 	}
 	t.Run("everything", func(t *testing.T) {
-		q, group, err := parse(t, `
+		q, c, err := parse(t, `
 bootstrap.servers: b-1:9096,b-2:9096
 security.protocol: SASL_SSL
 sasl.mechanisms: SCRAM-SHA-512
@@ -139,13 +183,18 @@ ssl.certificate.location: /cert.pem
 ssl.key.location: /key.pem
 group.id: night
 client.id: onboarding
+session.timeout.ms: 10000
+heartbeat.interval.ms: 2500
 `)
 		want := Kafka{
 			TLS: true, CA: "/ca.pem", Cert: "/cert.pem", Key: "/key.pem", SASL: "SCRAM-SHA-512", Username: "purser",
 			PasswordFile: "/secret", ClientID: "onboarding",
 		}
-		if err != nil || q.Kafka != want || len(q.Brokers) != 2 || group != "night" {
-			t.Errorf("%+v, group %q, %v", q, group, err)
+		if err != nil || q.Kafka != want || len(q.Brokers) != 2 {
+			t.Fatalf("%+v, %v", q, err)
+		}
+		if m := (Membership{10 * time.Second, 2500 * time.Millisecond}); c.Group != "night" || c.Membership != m {
+			t.Errorf("group %q, %+v", c.Group, c.Membership)
 		}
 	})
 	t.Run("a variable goes before", func(t *testing.T) {
@@ -169,6 +218,9 @@ client.id: onboarding
 		{"mechanism none", "security.protocol: sasl_ssl\nkafka-sasl: none\n", ":1: security.protocol sasl_ssl is a login"},
 		{"no login", "sasl.mechanism: PLAIN\nsecurity.protocol: ssl\n", ":2: security.protocol ssl is without a login, but sasl.mechanism in line 1"},
 		{"no TLS", "ssl.ca.location: /ca\nsecurity.protocol: plaintext\n", ":2: security.protocol plaintext is without TLS, but ssl.ca.location in line 1"},
+		{"session with a unit", "session.timeout.ms: 6s\n", `:1: session.timeout.ms "6s": want a whole number of milliseconds`},
+		{"session by both names", "kafka-session-timeout: 6s\nsession.timeout.ms: 6000\n", ":2: session.timeout.ms and kafka-session-timeout in line 1"},
+		{"fraction of a heartbeat", "heartbeat.interval.ms: 1.5\n", `:1: heartbeat.interval.ms "1.5": want a whole number`},
 		{"our TLS", "kafka-tls: false\nsecurity.protocol: ssl\n", ":2: security.protocol and kafka-tls in line 1 set the same thing"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

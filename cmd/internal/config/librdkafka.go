@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -30,6 +31,10 @@ func librdkafka(name string) string {
 		return "group"
 	case "client.id":
 		return "kafka-client-id"
+	case "session.timeout.ms":
+		return "kafka-session-timeout"
+	case "heartbeat.interval.ms":
+		return "kafka-heartbeat-interval"
 	}
 	return ""
 }
@@ -54,6 +59,12 @@ func (f *file) translate() error {
 		}
 		if ours == "kafka-sasl" {
 			if err := f.mechanism(key, value); err != nil {
+				return err
+			}
+		}
+		if strings.HasSuffix(name, ".ms") {
+			var err error
+			if value, err = f.milliseconds(key, value); err != nil {
 				return err
 			}
 		}
@@ -86,6 +97,16 @@ func (f *file) mechanism(key, value *yaml.Node) error {
 	}
 	return fmt.Errorf("%s:%d: %s %q is not supported: want PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER",
 		f.name, key.Line, key.Value, value.Value)
+}
+
+// milliseconds takes a time as librdkafka has it, a whole number without a unit, for one as ours are.
+func (f *file) milliseconds(key, value *yaml.Node) (*yaml.Node, error) {
+	n, err := strconv.ParseUint(value.Value, 10, 31)
+	if err != nil {
+		return nil, fmt.Errorf("%s:%d: %s %q: want a whole number of milliseconds",
+			f.name, key.Line, key.Value, value.Value)
+	}
+	return &yaml.Node{Kind: yaml.ScalarNode, Line: value.Line, Value: fmt.Sprintf("%dms", n)}, nil
 }
 
 // securityProtocol says whether there is TLS and whether there is a login. librdkafka would log in by GSSAPI if no

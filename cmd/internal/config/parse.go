@@ -152,6 +152,9 @@ func ParseConsumer(args []string, s Streams) (*ConsumerCommands, string, error) 
 	if err := c.Queue.check(); err != nil {
 		return nil, "", err
 	}
+	if err := c.Membership.check(c.Embedded()); err != nil {
+		return nil, "", err
+	}
 	if c.Ledger == "" {
 		c.Ledger = filepath.Join(c.DataDir, "ledger.db")
 	}

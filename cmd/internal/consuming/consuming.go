@@ -164,7 +164,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		err = cause
 	}
 	warnOfSkew(log, stats)
-	return classify(err)
+	return classify(c, err)
 }
 
 // tellStall says of a partition that makes no progress which row is first in it, and what that one waits for.
@@ -215,13 +215,18 @@ func announce(
 }
 
 // classify gives what ended the run its exit code.
-func classify(err error) error {
+func classify(c *config.Consumer, err error) error {
 	var halt *pipeline.HaltError
 	switch {
 	case err == nil:
 		return nil
 	case errors.As(err, &halt) && halt.Class == "configuration", errors.As(err, new(*ledger.SnapshotError)):
 		return console.Coded(console.ExitUsage, err)
+	case broker.SessionRefused(err):
+		return console.Coded(console.ExitUsage, &config.Error{
+			Setting: "--kafka-session-timeout", Value: c.SessionTimeout.String(), Problem: "the brokers do not allow it: " +
+				"want group.min.session.timeout.ms (6s by default) to group.max.session.timeout.ms (30m)",
+		})
 	}
 	return console.Coded(console.ExitUnfinished, err)
 }

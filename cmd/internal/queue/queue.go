@@ -151,6 +151,7 @@ func (q *Queue) Consumer(c *config.Consumer, drain bool, told Told) (*broker.Con
 		Topic: c.Topic, Group: c.Group, Drain: drain, MaxOutstanding: c.MaxOutstanding,
 		OnAssigned: told.Assigned, OnLease: told.Lease, Restore: told.Restore,
 		OnStall: told.Stall, StalledAfter: c.StalledAfter,
+		SessionTimeout: c.SessionTimeout, HeartbeatInterval: c.HeartbeatInterval,
 		Logger: q.log,
 	})
 }
