@@ -48,12 +48,13 @@ type Pace struct {
 	blind  int       // such closings in a row without a Retry-After
 	since  time.Time // since when it has been calm, or will be
 
-	leased  bool
-	until   time.Time // if leased: nobody passes from then on
-	stopped bool
+	leased   bool
+	until    time.Time // if leased: nobody passes from then on
+	recalled bool      // until Admit
+	stopped  bool
 }
 
-// ErrStopped is returned by Wait, and by every call of a Client, after Stop: nothing was sent.
+// ErrStopped is returned by Wait, and by every call of a Client, after Stop or Recall: nothing was sent.
 var ErrStopped = errors.New("stopped before it was sent")
 
 // Stop lets nobody through any more: whoever waits, and whoever comes, gets ErrStopped. Attempts that have left are not
@@ -65,10 +66,26 @@ func (p *Pace) Stop() {
 	p.wake()
 }
 
-func (p *Pace) isStopped() bool {
+// Recall turns whoever waits, and whoever comes, away with ErrStopped until Admit: what they are about to send is no
+// longer theirs to send. Attempts that have left are not touched.
+func (p *Pace) Recall() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return p.stopped
+	p.recalled = true
+	p.wake()
+}
+
+// Admit undoes Recall.
+func (p *Pace) Admit() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.recalled = false
+}
+
+func (p *Pace) turnsAway() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.stopped || p.recalled
 }
 
 // NewPace makes a pace of so many attempts a second; see SetRate for special values.
@@ -159,7 +176,7 @@ func (p *Pace) take(ctx context.Context) (uint64, error) {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		if p.isStopped() {
+		if p.turnsAway() {
 			return 0, ErrStopped
 		}
 		wait, period, changed := p.try(p.now())

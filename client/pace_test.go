@@ -304,6 +304,39 @@ func TestPaceStops(t *testing.T) {
 	})
 }
 
+// TestPaceRecall: whoever waits when the pace is recalled, or comes later, is turned away; who comes after that is let
+// through as before.
+func TestPaceRecall(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := NewPace(1)
+		var all sync.WaitGroup
+		for range 5 {
+			all.Go(func() {
+				if err := p.Wait(t.Context()); !errors.Is(err, ErrStopped) {
+					t.Error(err)
+				}
+			})
+		}
+		synctest.Wait()
+		begin := time.Now()
+		p.Recall()
+		all.Wait()
+		p.SetRate(10) // which admits nobody
+		if err := p.Wait(t.Context()); !errors.Is(err, ErrStopped) || time.Since(begin) != 0 {
+			t.Errorf("%v after %v", err, time.Since(begin))
+		}
+		p.Admit()
+		for range 10 {
+			if err := p.Wait(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}
+		if took := time.Since(begin); took < 900*time.Millisecond || took > 1100*time.Millisecond {
+			t.Errorf("10 passed in %v", took)
+		}
+	})
+}
+
 // TestPaceUntil: nobody passes from the moment on that was said, those who wait already included, until a later one is
 // said; then the pace is what it was.
 func TestPaceUntil(t *testing.T) {

@@ -12,6 +12,10 @@ import (
 // share gives this consumer the part of --rate that its part of the partitions gives, so that a fleet of consumers
 // keeps the rate as one does. It stands before the runner: a partition that is released takes its part of the rate with
 // it before another consumer can be given both.
+//
+// When the group agrees anew, all partitions are released, and from then on nobody sends until there is a new
+// assignment: rows that wait for their place in the rate are given back at once. Were they waited for, the hand-over
+// would take as long as the rate needs for all workers, which can be longer than the group waits for us.
 type share struct {
 	pipeline.Handler
 	pace *client.Pace
@@ -37,6 +41,7 @@ func (s *share) assigned(partitions []int, of int) {
 		s.held[p] = true
 	}
 	s.set()
+	s.pace.Admit()
 	if len(partitions) < of {
 		s.log.Info("the share of the rate follows the partitions",
 			"partitions", len(partitions), "of", of, "requests_per_second", s.rate*float64(len(partitions))/float64(of))
@@ -45,6 +50,7 @@ func (s *share) assigned(partitions []int, of int) {
 
 // Release implements pipeline.Handler.
 func (s *share) Release(ctx context.Context, partition int) {
+	s.pace.Recall()
 	s.Handler.Release(ctx, partition)
 	s.mu.Lock()
 	defer s.mu.Unlock()

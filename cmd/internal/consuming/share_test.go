@@ -2,8 +2,10 @@ package consuming
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"testing"
+	"time"
 
 	"github.com/purser-onboard/purser/client"
 	"github.com/purser-onboard/purser/pipeline"
@@ -42,5 +44,24 @@ func TestShare(t *testing.T) {
 	}
 	if len(inner.partitions) != 4 {
 		t.Errorf("released %v", inner.partitions)
+	}
+}
+
+// TestShareGivesBack: a release is not held up by what waits for its place in the rate, and nothing is sent until there
+// is another assignment.
+func TestShareGivesBack(t *testing.T) {
+	pace := client.NewPace(1000)
+	s := newShare(&released{}, pace, 1000, slog.New(slog.DiscardHandler))
+	s.assigned([]int{0, 1}, 2)
+	pace.Throttled(time.Hour)
+	waiting := make(chan error, 1)
+	go func() { waiting <- pace.Wait(t.Context()) }()
+	s.Release(t.Context(), 0)
+	if err := <-waiting; !errors.Is(err, client.ErrStopped) {
+		t.Errorf("who waited got %v", err)
+	}
+	s.Release(t.Context(), 1)
+	if err := pace.Wait(t.Context()); !errors.Is(err, client.ErrStopped) {
+		t.Errorf("who came got %v", err)
 	}
 }
