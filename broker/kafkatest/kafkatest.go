@@ -4,7 +4,8 @@
 // in a temporary directory, ended with the test. .ci/kafka fetches the jars and says in variables where they are.
 //
 // Each broker has a listener for every way of talking to it: plain text, SASL (PLAIN, SCRAM, OAUTHBEARER) in plain text
-// and over TLS, TLS, and TLS that wants a client certificate. Access control is on; whoever does not log in is a
+// and over TLS, TLS, and TLS that wants a client certificate. One more is for a test that wants to stand between itself
+// and the brokers (Detour). Access control is on; whoever does not log in is a
 // superuser, so that tests which are not about permissions need none.
 package kafkatest
 
@@ -67,6 +68,7 @@ type node struct {
 	cluster *Cluster
 	id      int
 	ports   map[string]int // by listener
+	detour  int            // the port that the listener DETOUR advertises instead of its own
 	dir     string
 
 	mu      sync.Mutex
@@ -77,7 +79,7 @@ type node struct {
 func listeners() [][2]string {
 	return [][2]string{
 		{"CONTROLLER", "PLAINTEXT"}, {"OPEN", "PLAINTEXT"}, {"LOGIN", "SASL_PLAINTEXT"}, {"SECURE", "SSL"},
-		{"MUTUAL", "SSL"}, {"BOTH", "SASL_SSL"},
+		{"MUTUAL", "SSL"}, {"BOTH", "SASL_SSL"}, {"DETOUR", "PLAINTEXT"},
 	}
 }
 
@@ -143,6 +145,12 @@ func newNode(t testing.TB, c *Cluster, id int) *node {
 		held = append(held, socket)
 		n.ports[l[0]] = socket.Addr().(*net.TCPAddr).Port
 	}
+	socket, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	held = append(held, socket)
+	n.detour = socket.Addr().(*net.TCPAddr).Port
 	for _, socket := range held {
 		if err := socket.Close(); err != nil {
 			t.Fatal(err)
@@ -176,6 +184,13 @@ func (c *Cluster) MutualTLS() []string { return c.addresses("MUTUAL") }
 
 // SASLOverTLS are the brokers over TLS and with a login.
 func (c *Cluster) SASLOverTLS() []string { return c.addresses("BOTH") }
+
+// Detour is where a broker, counted from 1, tells its clients to find it, and where it is: in plain text, without a
+// login, and through whatever the test has listen at the one address and forward to the other.
+func (c *Cluster) Detour(id int) (advertised, bound string) {
+	n := c.nodes[id-1]
+	return fmt.Sprintf("127.0.0.1:%d", n.detour), fmt.Sprintf("127.0.0.1:%d", n.ports["DETOUR"])
+}
 
 // Grant allows a user ("purser", or "CN=purser" by its certificate) operations on a topic or a group.
 func (c *Cluster) Grant(
@@ -250,7 +265,11 @@ func (n *node) properties() string {
 	for _, l := range listeners() {
 		at := fmt.Sprintf("%s://127.0.0.1:%d", l[0], n.ports[l[0]])
 		bound = append(bound, at)
-		if l[0] != "CONTROLLER" {
+		switch l[0] {
+		case "CONTROLLER":
+		case "DETOUR":
+			advertised = append(advertised, fmt.Sprintf("%s://127.0.0.1:%d", l[0], n.detour))
+		default:
 			advertised = append(advertised, at)
 		}
 		protocols = append(protocols, l[0]+":"+l[1])
