@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -27,6 +26,7 @@ func TestOnApacheKafka(t *testing.T) {
 		t.Run("create topics", func(t *testing.T) { testCreateTopics(t, k) })
 		t.Run("secure", func(t *testing.T) { testSecure(t, k) })
 		t.Run("two consumers", func(t *testing.T) { testTwoConsumers(t, k) })
+		t.Run("fleet", func(t *testing.T) { testFleet(t, realKafka(t, k)) })
 		t.Run("restart", func(t *testing.T) {
 			testInterruption(t, k, "restart", func(int) {
 				k.Kill(1)
@@ -44,29 +44,11 @@ func TestOnApacheKafka(t *testing.T) {
 	})
 }
 
-// onKafka says where the rows queue. Each test has topics and a group of its own.
-func onKafka(env, brokers []string, name string) []string {
-	return append(env, "KAFKA_BROKERS="+strings.Join(brokers, ","), "PURSER_TOPIC="+name,
-		"PURSER_DEAD_LETTER_TOPIC="+name+".dead", "PURSER_RESULTS_TOPIC="+name+".results", "PURSER_GROUP="+name)
-}
-
-// exitsWith runs a command and fails the test unless it ends with that code and says all of that.
-func exitsWith(t *testing.T, env []string, code int, says []string, name string, args ...string) {
+// realKafka is a cluster of one broker, by way of a road.
+func realKafka(t *testing.T, k *kafkatest.Cluster) kafkaAt {
 	t.Helper()
-	cmd, out := command(t, env, name, args...)
-	err := cmd.Run()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		t.Fatal(err)
-	}
-	if got := cmd.ProcessState.ExitCode(); got != code {
-		t.Errorf("%s %v ended with %d, want %d:\n%s", name, args, got, code, out)
-	}
-	for _, s := range says {
-		if !strings.Contains(out.String(), s) {
-			t.Errorf("%s %v does not say %q:\n%s", name, args, s, out)
-		}
-	}
+	advertised, bound := k.Detour(1)
+	return kafkaAt{[]string{advertised}, newRoad(t, advertised, bound)}
 }
 
 // testCreateTopics: a topic that is not there is a clear error, or is made.

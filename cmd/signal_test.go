@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -20,6 +21,14 @@ import (
 // partnerEnv starts a stand-in and returns it with the environment that commands need to work against it.
 func partnerEnv(t *testing.T, config sandbox.Config) (*sandbox.Server, []string) {
 	t.Helper()
+	return partnerBehind(t, config, func(partner http.Handler) http.Handler { return partner })
+}
+
+// partnerBehind is partnerEnv with something in front of the stand-in.
+func partnerBehind(
+	t *testing.T, config sandbox.Config, front func(partner http.Handler) http.Handler,
+) (*sandbox.Server, []string) {
+	t.Helper()
 	dir := t.TempDir()
 	creds, err := sandbox.NewCredentials(nil)
 	if err != nil {
@@ -33,7 +42,7 @@ func partnerEnv(t *testing.T, config sandbox.Config) (*sandbox.Server, []string)
 	if err := server.RegisterCredentials(creds); err != nil {
 		t.Fatal(err)
 	}
-	api := httptest.NewServer(server.API())
+	api := httptest.NewServer(front(server.API()))
 	t.Cleanup(api.Close)
 	secret, key := filepath.Join(dir, "secret"), filepath.Join(dir, "key.pem")
 	if err := errors.Join(
@@ -68,6 +77,31 @@ func mustRun(t *testing.T, env []string, name string, args ...string) {
 	cmd, out := command(t, env, name, args...)
 	if err := cmd.Run(); err != nil {
 		t.Fatalf("%s %s: %v\n%s", name, strings.Join(args, " "), err, out)
+	}
+}
+
+// onKafka says where the rows queue. Each test has topics and a group of its own.
+func onKafka(env, brokers []string, name string) []string {
+	return append(env, "KAFKA_BROKERS="+strings.Join(brokers, ","), "PURSER_TOPIC="+name,
+		"PURSER_DEAD_LETTER_TOPIC="+name+".dead", "PURSER_RESULTS_TOPIC="+name+".results", "PURSER_GROUP="+name)
+}
+
+// exitsWith runs a command and fails the test unless it ends with that code and says all of that.
+func exitsWith(t *testing.T, env []string, code int, says []string, name string, args ...string) {
+	t.Helper()
+	cmd, out := command(t, env, name, args...)
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	if got := cmd.ProcessState.ExitCode(); got != code {
+		t.Errorf("%s %v ended with %d, want %d:\n%s", name, args, got, code, out)
+	}
+	for _, s := range says {
+		if !strings.Contains(out.String(), s) {
+			t.Errorf("%s %v does not say %q:\n%s", name, args, s, out)
+		}
 	}
 }
 

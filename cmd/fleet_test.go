@@ -1,0 +1,312 @@
+package cmd
+
+import (
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/purser-onboard/purser/broker"
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/sandbox"
+)
+
+// TestFleet has three consumers share a topic while they come, go, die, are cut off and are paused.
+func TestFleet(t *testing.T) {
+	if testing.Short() {
+		t.Skip("sessions that run out take their time; not with -short")
+	}
+	testFleet(t, fakeKafka(t))
+}
+
+// TestSessionTimeout: what the brokers do not allow is a setting that is named.
+func TestSessionTimeout(t *testing.T) {
+	k := fakeKafka(t)
+	_, env := partnerEnv(t, sandbox.Config{})
+	env = append(onKafka(env, k.addrs, "session"), "KAFKA_SESSION_TIMEOUT=2s", "KAFKA_HEARTBEAT_INTERVAL=1s")
+	exitsWith(t, env, 0, nil, "consumer", "check", "--create-topics")
+	exitsWith(t, env, 2, []string{`--kafka-session-timeout "2s"`, "group.min.session.timeout.ms"}, "consumer", "--drain")
+}
+
+// fakeKafka is kfake, which advertises the road.
+func fakeKafka(t *testing.T) kafkaAt {
+	t.Helper()
+	var way *road
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.ListenFn(func(network, _ string) (net.Listener, error) {
+		ln, err := new(net.ListenConfig).Listen(t.Context(), network, "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		way = newRoad(t, "127.0.0.1:0", ln.Addr().String())
+		return elsewhere{ln, way.Addr()}, nil
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fake.Close)
+	return kafkaAt{fake.ListenAddrs(), way}
+}
+
+// elsewhere is a listener that says it is at another address.
+type elsewhere struct {
+	net.Listener
+	addr net.Addr
+}
+
+func (e elsewhere) Addr() net.Addr { return e.addr }
+
+// testFleet runs the scenarios, each with a topic, a group and a partner of its own.
+func testFleet(t *testing.T, k kafkaAt) {
+	for _, s := range []struct {
+		name  string
+		story func(f *fleet, a, b, c *member)
+	}{
+		{"join-and-leave", joinAndLeave},
+		{"kill", killInTheMiddle},
+		{"cut", cutOff},
+		{"pause", pauseAndGoOn},
+		{"pause-and-cut", wakeUpCutOff},
+	} {
+		t.Run(s.name, func(t *testing.T) {
+			t.Parallel()
+			f := newFleet(t, k, s.name)
+			began := time.Now()
+			s.story(f, f.members[0], f.members[1], f.members[2])
+			f.awaitCommitted()
+			t.Logf("%d rows in %v", fleetRows, time.Since(began).Round(time.Millisecond))
+			f.verify()
+		})
+	}
+}
+
+// joinAndLeave: the work is handed over again and again while rows flow.
+func joinAndLeave(f *fleet, a, b, c *member) {
+	f.start(a)
+	f.awaitRequests(90)
+	f.start(b)
+	f.awaitShared(a, b)
+	f.awaitRequests(60)
+	f.start(c)
+	f.awaitShared(a, b, c)
+	f.awaitRequests(60)
+	a.leave()
+	f.awaitShared(b, c)
+	f.awaitRequests(60)
+	f.start(a)
+	f.awaitShared(a, b, c)
+}
+
+// killInTheMiddle: a consumer dies while the partner works on a request of its.
+func killInTheMiddle(f *fleet, a, b, c *member) {
+	f.start(a, b, c)
+	f.awaitShared(a, b, c)
+	f.awaitRequests(60)
+	f.awaitCreation(b)
+	b.end(syscall.SIGKILL)
+	f.awaitShared(a, c)
+}
+
+// cutOff: a consumer reaches the partner, but no longer the brokers.
+func cutOff(f *fleet, a, b, c *member) {
+	f.start(a, b, c)
+	f.awaitShared(a, b, c)
+	f.awaitRequests(60)
+	f.awaitCreation(b)
+	f.kafka.road.cut(b.clientID)
+	f.awaitShared(a, c)
+	f.awaitGoingOn(b)
+	f.kafka.road.heal(b.clientID)
+	f.awaitShared(a, b, c)
+}
+
+// pauseAndGoOn: a consumer stands still until others have its partitions, and then goes on as if nothing had been.
+func pauseAndGoOn(f *fleet, a, b, c *member) {
+	f.start(a, b, c)
+	f.awaitShared(a, b, c)
+	f.awaitRequests(60)
+	f.awaitCreation(b)
+	b.signal(syscall.SIGSTOP)
+	f.awaitShared(a, c)
+	f.awaitGoingOn(b)
+	b.signal(syscall.SIGCONT)
+	f.awaitShared(a, b, c)
+}
+
+// wakeUpCutOff: the same, and when it goes on nobody can tell it that its partitions are gone. It has to know.
+func wakeUpCutOff(f *fleet, a, b, c *member) {
+	f.start(a, b, c)
+	f.awaitShared(a, b, c)
+	f.awaitRequests(60)
+	f.awaitCreation(b)
+	b.signal(syscall.SIGSTOP)
+	f.kafka.road.cut(b.clientID)
+	f.awaitShared(a, c)
+	f.awaitGoingOn(b)
+	b.signal(syscall.SIGCONT)
+	f.awaitRequests(60)
+	f.kafka.road.heal(b.clientID)
+	f.awaitShared(a, b, c)
+}
+
+// verify stops the consumers and looks at what they have done.
+func (f *fleet) verify() {
+	t := f.t
+	for _, m := range f.members {
+		if m.cmd != nil {
+			m.leave()
+		}
+	}
+	t.Logf("%d requests, at most %d in a second, the longest silence %v",
+		len(f.sightings), len(f.busiest(time.Second)), f.silence().Round(time.Millisecond))
+	f.oneOwner()
+	// Everything is committed: whoever comes finds nothing. Coming once more publishes what a killed one has left.
+	for _, m := range f.members {
+		exitsWith(t, m.env, 0, []string{"rows      0 received"}, "consumer", "--drain")
+	}
+	f.judge()
+	f.published()
+	if t.Failed() {
+		f.show()
+	}
+}
+
+// judge merges the ledgers and asks the partner.
+func (f *fleet) judge() {
+	t := f.t
+	rows, ledgers := map[string]sandbox.Expected{}, map[string]int{}
+	for _, m := range f.members {
+		for _, row := range rowsOf(t, m.env) {
+			ledgers[row.ChainID]++
+			if rows[row.ChainID].Stage != string(pipeline.Onboarded) {
+				rows[row.ChainID] = row
+			}
+		}
+	}
+	maps.DeleteFunc(ledgers, func(_ string, n int) bool { return n == 1 })
+	for _, row := range rows {
+		if row.Stage != string(pipeline.Onboarded) {
+			t.Errorf("%s is %s in every ledger that knows it", row.ChainID, row.Stage)
+		}
+	}
+	verdict := f.server.Judge(slices.Collect(maps.Values(rows)))
+	if len(rows) != fleetRows || verdict.Customers != fleetRows || !verdict.Complete {
+		t.Errorf("%d rows and %d customers, want %d; history complete: %v",
+			len(rows), verdict.Customers, fleetRows, verdict.Complete)
+	}
+	for _, v := range verdict.Violations {
+		t.Errorf("%s %s: %s", v.Rule, v.Subject, v.Detail)
+		if v.Rule == sandbox.RateKept {
+			t.Logf("the busiest second:%s", f.crowd())
+		}
+	}
+	t.Logf("%d rows are in more than one ledger", len(ledgers))
+}
+
+// busiest returns the requests of the stretch of time so long in which most of them came.
+func (f *fleet) busiest(window time.Duration) []sighting {
+	var most []sighting
+	from := 0
+	for to, s := range f.sightings {
+		for s.at.Sub(f.sightings[from].at) >= window {
+			from++
+		}
+		if to+1-from > len(most) {
+			most = f.sightings[from : to+1]
+		}
+	}
+	return most
+}
+
+// crowd says who sent how much in each tenth of the busiest second, and who claimed what since the second before. Many
+// requests of everybody's in one tenth, after none, are this machine's doing.
+func (f *fleet) crowd() string {
+	var b strings.Builder
+	busiest := f.busiest(time.Second)
+	began := busiest[0].at
+	for tenth := range 10 {
+		sent := map[string]int{}
+		for _, s := range busiest {
+			if int(s.at.Sub(began)/(100*time.Millisecond)) == tenth && s.member != nil {
+				sent[s.member.name]++
+			}
+		}
+		fmt.Fprintf(&b, "\n%4d ms: %v", 100*tenth, sent)
+	}
+	for _, c := range f.claims {
+		if since := c.at.Sub(began); since.Abs() <= time.Second {
+			fmt.Fprintf(&b, "\n%4d ms: %s claims %v", since.Milliseconds(), c.member.name, c.partitions)
+		}
+	}
+	return b.String()
+}
+
+// silence is the longest time between two requests.
+func (f *fleet) silence() time.Duration {
+	var longest time.Duration
+	for i := range f.sightings[1:] {
+		longest = max(longest, f.sightings[i+1].at.Sub(f.sightings[i].at))
+	}
+	return longest
+}
+
+// oneOwner fails the test if a consumer sent something for a row whose partition another had claimed.
+func (f *fleet) oneOwner() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	slices.SortStableFunc(f.claims, func(a, b claim) int { return a.at.Compare(b.at) })
+	stale := map[*member][]string{}
+	for _, s := range f.sightings {
+		p, ok := f.partitionOf(s)
+		if !ok || s.member == nil {
+			continue
+		}
+		var owner claim
+		for _, c := range f.claims {
+			if !c.at.After(s.at) && slices.Contains(c.partitions, p) {
+				owner = c
+			}
+		}
+		if owner.member != s.member && owner.member != nil {
+			stale[s.member] = append(stale[s.member], fmt.Sprintf("partition %d, %s's for %v",
+				p, owner.member.name, s.at.Sub(owner.at).Round(time.Millisecond)))
+		}
+	}
+	for m, what := range stale {
+		f.t.Errorf("%s sent %d requests for rows that were no longer its own:\n%s", m.name, len(what), strings.Join(what, "\n"))
+	}
+}
+
+// published fails the test unless the results say of every row that it was onboarded.
+func (f *fleet) published() {
+	t := f.t
+	cluster, err := broker.Connect(t.Context(), broker.Options{Brokers: f.kafka.addrs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	messages, err := cluster.Peek(t.Context(), f.name+".results", "nobody", 4*fleetRows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	onboarded := map[string]bool{}
+	for _, m := range messages {
+		var e pipeline.Event
+		if err := json.Unmarshal(m.Value, &e); err != nil {
+			t.Fatal(err)
+		}
+		if e.Stage != pipeline.Onboarded {
+			t.Errorf("the results say that %s is %s", e.ChainID, e.Stage)
+		}
+		onboarded[e.ChainID] = true
+	}
+	if len(onboarded) != fleetRows {
+		t.Errorf("the results say of %d rows that they were onboarded, want %d", len(onboarded), fleetRows)
+	}
+}
