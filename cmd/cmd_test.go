@@ -22,6 +22,9 @@ import (
 	"github.com/purser-onboard/purser/sandbox"
 )
 
+// customers is the sample export.
+const customers = "../testdata/customers.csv"
+
 // TestMain lets the test binary stand for the three commands: started under one of their names, it is that command.
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){

@@ -17,8 +17,6 @@ import (
 	"github.com/purser-onboard/purser/sandbox"
 )
 
-const customers = "../testdata/customers.csv"
-
 // TestOnApacheKafka sends the sample export down the whole road, with Apache Kafka in its middle.
 func TestOnApacheKafka(t *testing.T) {
 	t.Run("4", func(t *testing.T) {
@@ -27,6 +25,7 @@ func TestOnApacheKafka(t *testing.T) {
 		t.Run("secure", func(t *testing.T) { testSecure(t, k) })
 		t.Run("two consumers", func(t *testing.T) { testTwoConsumers(t, k) })
 		t.Run("fleet", func(t *testing.T) { testFleet(t, realKafka(t, k)) })
+		t.Run("fleet's ledgers", func(t *testing.T) { testFleetLedger(t, realKafka(t, k)) })
 		t.Run("restart", func(t *testing.T) {
 			testInterruption(t, k, "restart", func(int) {
 				k.Kill(1)

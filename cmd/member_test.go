@@ -47,6 +47,7 @@ type fleet struct {
 	kafka     kafkaAt
 	server    *sandbox.Server
 	env       []string
+	export    string
 	members   []*member
 	partition map[string]int // by account, in lower case
 
@@ -73,8 +74,8 @@ type sighting struct {
 	creates bool
 }
 
-// newFleet starts the partner and fills the queue.
-func newFleet(t *testing.T, k kafkaAt, name string) *fleet {
+// newFleet starts the partner and fills the queue. Its consumers have these settings besides.
+func newFleet(t *testing.T, k kafkaAt, name string, settings ...string) *fleet {
 	t.Helper()
 	f := &fleet{
 		t: t, name: name, kafka: k, changed: make(chan struct{}), partition: map[string]int{},
@@ -87,6 +88,8 @@ func newFleet(t *testing.T, k kafkaAt, name string) *fleet {
 	f.env = onKafka(f.env, k.addrs, name)
 	f.env = append(f.env, "PURSER_SIGNER=insecure-file:"+keys, "PURSER_RATE="+strconv.Itoa(fleetRate),
 		"KAFKA_SESSION_TIMEOUT=6s", "KAFKA_HEARTBEAT_INTERVAL=1s")
+	f.env = append(f.env, settings...)
+	f.export = export
 	mustRun(t, f.env, "importer", "--create-topics", "--create-partitions", strconv.Itoa(fleetPartitions), export)
 	mustRun(t, f.env, "consumer", "check", "--create-topics")
 	f.addMember("a", "@method,@target-uri,authorization")
