@@ -45,18 +45,44 @@ func crashPoints() []string {
 }
 
 type crashTotals struct {
-	kills, runs, requests, faults, halts, violations atomic.Int64
-	mu                                               sync.Mutex
-	points                                           map[string]int
+	kills, runs, lost, requests, faults, halts, violations atomic.Int64
+	mu                                                     sync.Mutex
+	points                                                 map[string]int
 }
 
 func TestCrashes(t *testing.T) {
+	crash(t, crashPlan{seeds: crashSeeds, points: crashPoints()})
+}
+
+// TestCrashesWithLedgerTopic keeps the ledger in a topic, too, and now and then takes the machine away with it: the next
+// run begins with an empty data directory.
+func TestCrashesWithLedgerTopic(t *testing.T) {
+	k := fakeKafka(t)
+	crash(t, crashPlan{
+		seeds: crashSeeds / 5, points: append(crashPoints(), "ledger.after-append"), loses: true,
+		queue: func(env []string, seed uint64) []string {
+			name := fmt.Sprint("crash-", seed)
+			return append(onKafka(env, k.addrs, name), "PURSER_LEDGER_TOPIC="+name+".ledger", "PURSER_CREATE_TOPICS=true", "PURSER_CREATE_PARTITIONS=3",
+				"KAFKA_SESSION_TIMEOUT=500ms", "KAFKA_HEARTBEAT_INTERVAL=100ms")
+		},
+	})
+}
+
+// crashPlan says what is killed, and where.
+type crashPlan struct {
+	seeds  int
+	points []string
+	queue  func(env []string, seed uint64) []string // where the rows queue; nil: in the embedded broker
+	loses  bool                                     // the data directory is lost sometimes
+}
+
+func crash(t *testing.T, plan crashPlan) {
 	if testing.Short() {
 		t.Skip("some minutes of killing; not with -short")
 	}
 	binary := buildConsumer(t)
 	totals := &crashTotals{points: map[string]int{}}
-	seeds := crashSeeds
+	seeds := plan.seeds
 	first := uint64(1)
 	if s := os.Getenv("PURSER_CRASH_SEEDS"); s != "" {
 		n, err := strconv.Atoi(s)
@@ -79,12 +105,12 @@ func TestCrashes(t *testing.T) {
 			seed := first + uint64(i)
 			t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 				t.Parallel()
-				crashSeed(t, binary, seed, totals)
+				crashSeed(t, binary, seed, plan, totals)
 			})
 		}
 	})
-	t.Logf("%d kills in %d runs over %d seeds, %d requests, %d faults, %d halts, %d violations, %v",
-		totals.kills.Load(), totals.runs.Load(), seeds, totals.requests.Load(), totals.faults.Load(),
+	t.Logf("%d kills in %d runs over %d seeds, %d data directories lost, %d requests, %d faults, %d halts, %d violations, %v",
+		totals.kills.Load(), totals.runs.Load(), seeds, totals.lost.Load(), totals.requests.Load(), totals.faults.Load(),
 		totals.halts.Load(), totals.violations.Load(), time.Since(begun).Round(time.Second))
 	if single != "" {
 		return
@@ -92,7 +118,7 @@ func TestCrashes(t *testing.T) {
 	if want := int64(seeds * 10); totals.kills.Load() < want {
 		t.Errorf("only %d kills, want %d: the suite no longer hits what it aims at", totals.kills.Load(), want)
 	}
-	for _, p := range crashPoints() {
+	for _, p := range plan.points {
 		if totals.points[p] == 0 && seeds >= crashSeeds {
 			t.Errorf("no kill at %s: is the point still passed?", p)
 		}
@@ -135,7 +161,7 @@ func crashFaults(random *rand.Rand) sandbox.Faults {
 	return f
 }
 
-func crashSeed(t *testing.T, binary string, seed uint64, totals *crashTotals) {
+func crashSeed(t *testing.T, binary string, seed uint64, plan crashPlan, totals *crashTotals) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	const rate = 300
 	config := sandbox.Config{
@@ -152,11 +178,14 @@ func crashSeed(t *testing.T, binary string, seed uint64, totals *crashTotals) {
 		args = append(args, "--idempotency-ttl", "2s", "--challenge-ttl", "3s")
 	}
 	server, env := partnerEnv(t, config)
-	mustRun(t, env, "importer", "../testdata/customers.csv")
+	if plan.queue != nil {
+		env = plan.queue(env, seed)
+	}
+	mustRun(t, env, "importer", customers)
 
 	var log strings.Builder
 	kills, settled := 0, false
-	points := crashPoints()
+	points := plan.points
 	for run := 0; !settled; run++ {
 		if run > 60 {
 			t.Fatalf("seed %d: not settled after %d runs:\n%s", seed, run, log.String())
@@ -174,6 +203,10 @@ func crashSeed(t *testing.T, binary string, seed uint64, totals *crashTotals) {
 		fmt.Fprintf(&log, "run %d: kill at %q or after %v: killed %v, exit %d\n%s", run, at, after, killed, code, out)
 		switch {
 		case killed:
+			if plan.loses && random.IntN(3) == 0 {
+				env = append(env, "PURSER_DATA_DIR="+t.TempDir())
+				totals.lost.Add(1)
+			}
 			kills++
 			totals.kills.Add(1)
 			if at != "" {

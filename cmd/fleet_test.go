@@ -30,16 +30,16 @@ func TestFleet(t *testing.T) {
 func TestSessionTimeout(t *testing.T) {
 	k := fakeKafka(t)
 	_, env := partnerEnv(t, sandbox.Config{})
-	env = append(onKafka(env, k.addrs, "session"), "KAFKA_SESSION_TIMEOUT=2s", "KAFKA_HEARTBEAT_INTERVAL=1s")
+	env = append(onKafka(env, k.addrs, "session"), "KAFKA_SESSION_TIMEOUT=50ms", "KAFKA_HEARTBEAT_INTERVAL=10ms")
 	exitsWith(t, env, 0, nil, "consumer", "check", "--create-topics")
-	exitsWith(t, env, 2, []string{`--kafka-session-timeout "2s"`, "group.min.session.timeout.ms"}, "consumer", "--drain")
+	exitsWith(t, env, 2, []string{`--kafka-session-timeout "50ms"`, "group.min.session.timeout.ms"}, "consumer", "--drain")
 }
 
 // fakeKafka is kfake, which advertises the road.
 func fakeKafka(t *testing.T) kafkaAt {
 	t.Helper()
 	var way *road
-	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.ListenFn(func(network, _ string) (net.Listener, error) {
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond), kfake.ListenFn(func(network, _ string) (net.Listener, error) {
 		ln, err := new(net.ListenConfig).Listen(t.Context(), network, "127.0.0.1:0")
 		if err != nil {
 			return nil, err
