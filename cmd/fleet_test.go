@@ -132,7 +132,7 @@ func pauseAndGoOn(f *fleet, a, b, c *member) {
 	f.awaitShared(a, b, c)
 	f.awaitRequests(60)
 	f.awaitCreation(b)
-	b.signal(syscall.SIGSTOP)
+	b.pause()
 	f.awaitShared(a, c)
 	f.awaitGoingOn(b)
 	b.signal(syscall.SIGCONT)
@@ -145,7 +145,7 @@ func wakeUpCutOff(f *fleet, a, b, c *member) {
 	f.awaitShared(a, b, c)
 	f.awaitRequests(60)
 	f.awaitCreation(b)
-	b.signal(syscall.SIGSTOP)
+	b.pause()
 	f.kafka.road.cut(b.clientID)
 	f.awaitShared(a, c)
 	f.awaitGoingOn(b)
@@ -256,7 +256,9 @@ func (f *fleet) silence() time.Duration {
 	return longest
 }
 
-// oneOwner fails the test if a consumer sent something for a row whose partition another had claimed.
+// oneOwner fails the test if a consumer sent something for a row whose partition another had claimed. A process that is
+// stopped between its last look at the clock and the sending cannot help sending: one request is forgiven for each
+// pause, which is all that a share of the rate has there at a time.
 func (f *fleet) oneOwner() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -279,6 +281,10 @@ func (f *fleet) oneOwner() {
 		}
 	}
 	for m, what := range stale {
+		if len(what) <= m.pauses {
+			f.t.Logf("%s was stopped on the doorstep: %v", m.name, what)
+			continue
+		}
 		f.t.Errorf("%s sent %d requests for rows that were no longer its own:\n%s", m.name, len(what), strings.Join(what, "\n"))
 	}
 }

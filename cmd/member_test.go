@@ -147,9 +147,10 @@ type member struct {
 	order    string // of what its request signatures cover, by which the partner knows it from the others
 	env      []string
 
-	cmd *exec.Cmd // nil: not running
-	log bytes.Buffer
-	cut []byte // the last line of the log, as far as it has come
+	cmd    *exec.Cmd // nil: not running
+	pauses int
+	log    bytes.Buffer
+	cut    []byte // the last line of the log, as far as it has come
 }
 
 // addMember makes a consumer with a data directory of its own.
@@ -179,6 +180,12 @@ func (m *member) signal(s syscall.Signal) {
 	if err := m.cmd.Process.Signal(s); err != nil {
 		m.fleet.t.Errorf("signal %v to %s: %v", s, m.name, err)
 	}
+}
+
+// pause stops the process where it stands, until SIGCONT.
+func (m *member) pause() {
+	m.pauses++
+	m.signal(syscall.SIGSTOP)
 }
 
 // end sends the last signal of a run, waits and returns the exit code.
