@@ -26,7 +26,8 @@ type ConsumerOptions struct {
 	SessionTimeout time.Duration
 	// HeartbeatInterval is how often we are heard, and so how long a rebalance may stay unnoticed; default 3s.
 	HeartbeatInterval time.Duration
-	// RebalanceTimeout is how long the group waits for a member to finish and join again; default 60s.
+	// RebalanceTimeout is how long the group waits for a member to finish and join again; default as SessionTimeout,
+	// because we are heard of no more when we join.
 	RebalanceTimeout time.Duration
 	// CommitInterval is how often settled prefixes are committed; default 1s.
 	CommitInterval time.Duration
@@ -74,7 +75,6 @@ func (o *ConsumerOptions) normalize() error {
 	}{
 		{&o.SessionTimeout, 45 * time.Second},
 		{&o.HeartbeatInterval, 3 * time.Second},
-		{&o.RebalanceTimeout, time.Minute},
 		{&o.CommitInterval, time.Second},
 		{&o.MaxWait, 500 * time.Millisecond},
 		{&o.LostAfter, 2 * time.Minute},
@@ -83,6 +83,9 @@ func (o *ConsumerOptions) normalize() error {
 		if *d.value <= 0 {
 			*d.value = d.def
 		}
+	}
+	if o.RebalanceTimeout <= 0 {
+		o.RebalanceTimeout = o.SessionTimeout
 	}
 	o.MaxWait = min(o.MaxWait, requestTimeout/2)
 	if o.HeartbeatInterval >= o.SessionTimeout {
