@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"strings"
 	"testing"
@@ -92,6 +93,44 @@ func TestMessageOutOfPlaceHalts(t *testing.T) {
 		var halt *HaltError
 		if !errors.As(err, &halt) || halt.Class != "configuration" || !strings.Contains(err.Error(), "work/0@2 belongs into partition 3") {
 			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// Partitions take turns: one with few rows does not wait until another with many is through.
+func TestPartitionsTakeTurns(t *testing.T) {
+	var both chan struct{}
+	onBench(t, func(b *bench) {
+		both = make(chan struct{})
+		b.runner.Concurrency = 1
+		b.partner.before = func(call) { <-both }
+	}, func(t *testing.T, b *bench) {
+		batch := func(partition int, rows ...int) {
+			var messages []Message
+			for _, i := range rows {
+				m := b.message(b.row(i))
+				m.Partition = partition
+				messages = append(messages, m)
+			}
+			if err := b.runner.Take(t.Context(), messages, func(m Message) { b.settled <- m }); err != nil {
+				t.Error(err)
+			}
+		}
+		batch(0, 0, 1, 2, 3, 4, 5)
+		synctest.Wait() // the first row is on its way
+		batch(1, 10, 11)
+		close(both)
+		b.await(8)
+		var order []string
+		for _, c := range b.partner.of("create") {
+			var body struct{ ExternalID string }
+			if err := json.Unmarshal([]byte(c.body), &body); err != nil {
+				t.Fatal(err)
+			}
+			order = append(order, strings.TrimPrefix(body.ExternalID, "customer-"))
+		}
+		if got := strings.Join(order, " "); got != "0 10 1 11 2 3 4 5" {
+			t.Errorf("they were begun in the order %s", got)
 		}
 	})
 }

@@ -7,8 +7,8 @@ import (
 )
 
 // lane is a queue of tasks. Those that are due come first by how far they are, so that a row that has begun its road,
-// with a challenge that runs out, does not wait behind all that have not; then by arrival. All of it is guarded by the
-// Runner's lock.
+// with a challenge that runs out, does not wait behind all that have not; then by turn, so that partitions take turns;
+// then by arrival. All of it is guarded by the Runner's lock.
 type lane struct {
 	wake  *sync.Cond // there may be a ready task
 	timer *time.Timer
@@ -21,6 +21,9 @@ func (l *lane) init(mu *sync.Mutex) {
 	l.due.less = func(a, b *task) bool {
 		if begunA, begunB := a.Stage != Planned, b.Stage != Planned; begunA != begunB {
 			return begunA
+		}
+		if a.turn != b.turn {
+			return a.turn < b.turn
 		}
 		return a.seq < b.seq
 	}

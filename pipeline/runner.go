@@ -45,6 +45,8 @@ type Runner struct {
 	idle    *sync.Cond      // a task has stopped running
 	waiting []Record        // abandoned to the custodian
 	seq     int64
+	turns   map[int]int64 // by partition: the latest turn that was given to one of its rows
+	round   int64         // the turn of the row that was begun last
 	closed  bool
 	halted  error
 	tally   Tally
@@ -80,6 +82,7 @@ func (t Tally) Bad() bool {
 func (r *Runner) Start(ctx context.Context) {
 	r.idle = sync.NewCond(&r.mu)
 	r.tasks = make(map[int64]*task)
+	r.turns = make(map[int]int64)
 	r.road.init(&r.mu)
 	r.signing.init(&r.mu)
 	r.polling.init(&r.mu)
@@ -197,6 +200,10 @@ func (r *Runner) admit(a Acceptance, m Message, settled func(Message)) {
 	t := &task{Record: a.Record, messages: []delivery{d}, index: -1}
 	t.act = t.Next(r.Worker.Now(), r.Worker.Limits)
 	r.tasks[a.Record.ID] = t
+	// A partition with few rows is not kept waiting behind one with many: each is in turn, and the rate that this consumer
+	// has for all of its partitions is used to the end.
+	t.turn = max(r.turns[m.Partition], r.round) + 1
+	r.turns[m.Partition] = t.turn
 	r.push(t)
 }
 
@@ -254,6 +261,7 @@ func (r *Runner) next(l *lane) *task {
 		fresh := r.signing.backlog() < max(1, r.SignerConcurrency)
 		if t := l.pop(fresh); t != nil {
 			t.running = true
+			r.round = max(r.round, t.turn-1)
 			if l == &r.signing {
 				r.road.wake.Signal()
 			}

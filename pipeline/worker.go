@@ -81,6 +81,7 @@ type task struct {
 	released bool // all its messages are being taken away: the act under way is its last
 	messages []delivery
 	ready    time.Time
+	turn     int64 // in which round of its partition's rows it is
 	seq      int64
 	index    int // in the heap, -1 when not in it
 }
