@@ -10,9 +10,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -78,40 +76,6 @@ func serveList(t *testing.T, customers int) *httptest.Server {
 	return server
 }
 
-// peakOf is a program that runs another one and says how much memory that took at most. Linux counts what fork and exec
-// share as the child's own, so this process, which other tests have made large, would see its own peak.
-const peakOf = `package main
-
-import (
-	"fmt"
-	"os"
-	"os/exec"
-	"syscall"
-)
-
-func main() {
-	cmd := exec.Command(os.Args[1], os.Args[2:]...)
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	if err := cmd.Run(); err != nil {
-		fmt.Println(err)
-		os.Exit(1)
-	}
-	fmt.Println("peak", cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss) // getrusage(2): KiB
-}
-`
-
-func buildPeakOf(t *testing.T) string {
-	t.Helper()
-	source, path := filepath.Join(t.TempDir(), "main.go"), filepath.Join(t.TempDir(), "peak")
-	if err := os.WriteFile(source, []byte(peakOf), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, source).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return path
-}
-
 // TestLongList has `consumer reconcile` read a long list: in bounded memory, and whole.
 func TestLongList(t *testing.T) {
 	if testing.Short() {
@@ -126,38 +90,21 @@ func TestLongList(t *testing.T) {
 	env = append(env, "OFFBLOCKS_API_URL="+list.URL+"/v1")
 	knowRows(t, env, customers)
 	consumer := buildConsumer(t)
-	starter := buildPeakOf(t)
-	begun := time.Now()
-	said, peak := peakOfRun(t, env, starter, consumer, "reconcile")
-	took := time.Since(begun)
+	watcher := buildWatcher(t)
+	ran := watcher.run(t, env, consumer, "reconcile")
 	want := fmt.Sprintf("partner   %d customers\nledger    %[2]d rows, %[2]d of them with the partner, %[2]d statuses changed\n",
 		customers, listedKnown)
-	if !strings.Contains(said, want) {
-		t.Errorf("it says\n%swant\n%s", said, want)
+	if !strings.Contains(ran.said, want) {
+		t.Errorf("it says\n%swant\n%s", ran.said, want)
 	}
-	t.Logf("%d customers in %v with at most %.1f MiB", customers, took.Round(time.Millisecond), float64(peak)/1024)
-	if peak > listMemory {
-		t.Errorf("the consumer took %.1f MiB, it may take %d", float64(peak)/1024, listMemory>>10)
+	t.Logf("%d customers in %v with at most %.1f MiB", customers, ran.took.Round(time.Millisecond), ran.mib())
+	if ran.peak > listMemory {
+		t.Errorf("the consumer took %.1f MiB, it may take %d", ran.mib(), listMemory>>10)
 	}
 }
 
-// peakOfRun runs a command to its good end and returns what it said and its peak of resident memory in KiB.
-func peakOfRun(t *testing.T, env []string, starter string, args ...string) (said string, kib int) {
-	t.Helper()
-	cmd, out := command(t, env, starter, args...)
-	if err := cmd.Run(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	said, peak, _ := strings.Cut(out.String(), "peak ")
-	kib, err := strconv.Atoi(strings.TrimSpace(peak))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return said, kib
-}
-
-// knowRows makes a ledger with some of the customers as its rows.
-func knowRows(t *testing.T, env []string, customers int) {
+// openBook opens the ledger that a consumer in this environment would use, and says where it is.
+func openBook(t testing.TB, env []string) (*ledger.Ledger, string) {
 	t.Helper()
 	value := func(name string) (found string) {
 		for _, v := range env { // the last one counts
@@ -171,13 +118,21 @@ func knowRows(t *testing.T, env []string, customers int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	path := filepath.Join(dataOf(env), "ledger.db")
 	book, err := ledger.Open(t.Context(), ledger.Options{
-		Path: filepath.Join(dataOf(env), "ledger.db"), Now: time.Now,
+		Path: path, Now: time.Now,
 		Environment: ledger.Environment{APIHost: api.Host, APIKeyID: value("OFFBLOCKS_API_KEY")},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return book, path
+}
+
+// knowRows makes a ledger with some of the customers as its rows.
+func knowRows(t *testing.T, env []string, customers int) {
+	t.Helper()
+	book, _ := openBook(t, env)
 	rows := make([]pipeline.Row, 0, listedKnown)
 	for n := range listedKnown {
 		rows = append(rows, listRow(n*(customers/listedKnown)))

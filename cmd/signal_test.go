@@ -19,7 +19,7 @@ import (
 )
 
 // partnerEnv starts a stand-in and returns it with the environment that commands need to work against it.
-func partnerEnv(t *testing.T, config sandbox.Config) (*sandbox.Server, []string) {
+func partnerEnv(t testing.TB, config sandbox.Config) (*sandbox.Server, []string) {
 	t.Helper()
 	return partnerBehind(t, config, func(partner http.Handler) http.Handler { return partner })
 }
@@ -64,7 +64,7 @@ func partnerBehind(
 }
 
 // command prepares one of the commands; its output is kept for the test's log.
-func command(t *testing.T, env []string, name string, args ...string) (*exec.Cmd, *bytes.Buffer) {
+func command(t testing.TB, env []string, name string, args ...string) (*exec.Cmd, *bytes.Buffer) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
 	var out bytes.Buffer
@@ -72,7 +72,7 @@ func command(t *testing.T, env []string, name string, args ...string) (*exec.Cmd
 	return cmd, &out
 }
 
-func mustRun(t *testing.T, env []string, name string, args ...string) {
+func mustRun(t testing.TB, env []string, name string, args ...string) {
 	t.Helper()
 	cmd, out := command(t, env, name, args...)
 	if err := cmd.Run(); err != nil {

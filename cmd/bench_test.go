@@ -1,0 +1,415 @@
+package cmd
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha512"
+	"database/sql"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/sandbox"
+)
+
+// The commands measured whole, as the processes that operators run, each beside something to compare it with. Nothing
+// here fails for being slow; what is reported is in docs/benchmarks.md.
+
+const (
+	manyRows = 1_000_000
+	bigRows  = 10_000_000 // with $PURSER_BIG=1
+)
+
+// programs are the commands as `make build` makes them, and who watches them.
+type programs struct {
+	watcher
+	importer, consumer string
+}
+
+func buildPrograms(b *testing.B) programs {
+	b.Helper()
+	dir := b.TempDir()
+	build := exec.CommandContext(b.Context(), "go", "build", "-o", dir+"/", "./importer", "./consumer")
+	if out, err := build.CombinedOutput(); err != nil {
+		b.Fatalf("%v\n%s", err, out)
+	}
+	return programs{buildWatcher(b), filepath.Join(dir, "importer"), filepath.Join(dir, "consumer")}
+}
+
+// benchKey is the private key of the nth customer.
+func benchKey(tb testing.TB, n int) *ecdsa.PrivateKey {
+	tb.Helper()
+	var d [32]byte
+	binary.BigEndian.PutUint64(d[24:], uint64(n)+1)
+	key, err := crypto.ToECDSA(d[:])
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return key
+}
+
+// scattered is the address of the nth customer where nobody has to sign: as far from its neighbours as real ones are,
+// for less than a key costs.
+func scattered(n int) common.Address {
+	var address common.Address
+	x := uint64(n)
+	for i := 0; i < len(address); i += 4 { // splitmix64
+		x += 0x9e3779b97f4a7c15
+		z := (x ^ x>>30) * 0xbf58476d1ce4e5b9
+		z = (z ^ z>>27) * 0x94d049bb133111eb
+		binary.BigEndian.PutUint32(address[i:], uint32(z^z>>31))
+	}
+	return address
+}
+
+// writeExport writes an export with addresses in EIP-55 form, as a stream: it may be larger than memory.
+func writeExport(tb testing.TB, rows int, address func(n int) common.Address) string {
+	tb.Helper()
+	path := filepath.Join(tb.TempDir(), "export.csv")
+	f, err := os.Create(path)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	w := bufio.NewWriterSize(f, 1<<20)
+	line := []byte("address,externalId\n")
+	for n := 0; err == nil && n <= rows; n++ {
+		_, err = w.Write(line)
+		line = fmt.Appendf(append(line[:0], address(n).Hex()...), ",cust-%08d\n", n)
+	}
+	if err := errors.Join(err, w.Flush(), f.Close()); err != nil {
+		tb.Fatal(err)
+	}
+	return path
+}
+
+// importSizes are the numbers of rows that importing is measured with.
+func importSizes() []int {
+	if os.Getenv("PURSER_BIG") == "1" {
+		return []int{manyRows, bigRows}
+	}
+	return []int{manyRows}
+}
+
+// embeddedEnv is the environment for an importer with the embedded broker in a directory of its own.
+func embeddedEnv(tb testing.TB) []string {
+	return append(os.Environ(), "PURSER_CHAIN=eip155:300", "PURSER_DATA_DIR="+filepath.Join(tb.TempDir(), "data"))
+}
+
+func reportImport(b *testing.B, rows int, all []usage) {
+	b.Helper()
+	var took, cpu time.Duration
+	peak := 0.0
+	for _, u := range all {
+		took, cpu, peak = took+u.took, cpu+u.cpu, max(peak, u.mib())
+	}
+	done := float64(rows * len(all))
+	b.ReportMetric(done/took.Seconds(), "rows/s")
+	b.ReportMetric(took.Seconds()/float64(len(all)), "s")
+	b.ReportMetric(float64(cpu.Microseconds())/done, "cpu-µs/row")
+	b.ReportMetric(peak, "MiB-peak")
+	b.ReportMetric(0, "ns/op") // which is s, with the making of directories in it
+}
+
+// BenchmarkImport imports mixed-case addresses into the embedded broker, which is part of the process.
+func BenchmarkImport(b *testing.B) {
+	p := buildPrograms(b)
+	for _, rows := range importSizes() {
+		b.Run(fmt.Sprintf("embedded/rows=%d", rows), func(b *testing.B) {
+			export := writeExport(b, rows, scattered)
+			var all []usage
+			for b.Loop() {
+				all = append(all, p.run(b, embeddedEnv(b), p.importer, export))
+			}
+			reportImport(b, rows, all)
+		})
+	}
+	b.Run(fmt.Sprintf("dry-run/rows=%d", manyRows), func(b *testing.B) {
+		export := writeExport(b, manyRows, scattered)
+		var all []usage
+		for b.Loop() {
+			all = append(all, p.run(b, embeddedEnv(b), p.importer, "--dry-run", export))
+		}
+		reportImport(b, manyRows, all)
+	})
+}
+
+// writeKeys writes the customers' keys for the signer that costs least.
+func writeKeys(tb testing.TB, keys int) (path string) {
+	tb.Helper()
+	path = filepath.Join(tb.TempDir(), "keys.csv")
+	text := []byte("address,privateKey\n")
+	for n := range keys {
+		key := benchKey(tb, n)
+		text = fmt.Appendf(text, "%s,%x\n", crypto.PubkeyToAddress(key.PublicKey).Hex(), crypto.FromECDSA(key))
+	}
+	if err := os.WriteFile(path, text, 0o600); err != nil {
+		tb.Fatal(err)
+	}
+	return path
+}
+
+// queued is an environment in which so many customers with keys wait in the embedded broker.
+func queued(b *testing.B, p programs, env []string, rows int) []string {
+	b.Helper()
+	env = append(env, "PURSER_SIGNER=insecure-file:"+writeKeys(b, rows))
+	address := func(n int) common.Address { return crypto.PubkeyToAddress(benchKey(b, n).PublicKey) }
+	p.run(b, env, p.importer, writeExport(b, rows, address))
+	return env
+}
+
+// BenchmarkRate keeps a partner's rate, with answers that take 50 ms. The partner, strict as ever, verifies each
+// signature in this process; the consumer is another one on the same processors.
+func BenchmarkRate(b *testing.B) {
+	const lasting = 15 // seconds
+	p := buildPrograms(b)
+	for _, rate := range []int{50, 200, 1000} {
+		b.Run(fmt.Sprintf("rate=%d", rate), func(b *testing.B) {
+			rows := rate * lasting / 2 // a row takes two requests
+			for b.Loop() {
+				server, env := partnerEnv(b, sandbox.Config{
+					Latency: 50 * time.Millisecond, Rate: float64(rate), DeclaredRate: float64(rate),
+				})
+				env = append(queued(b, p, env, rows), fmt.Sprint("PURSER_RATE=", rate),
+					// The default, unless the rate times the latency, with half as much again, needs more.
+					fmt.Sprint("PURSER_CONCURRENCY=", max(32, rate*75/1000)))
+				ran := p.run(b, env, p.consumer, "--drain")
+				stats, verdict := server.Stats(), server.Judge(nil)
+				if stats.ByStatus[http.StatusTooManyRequests] > 0 || len(verdict.Violations) > 0 ||
+					verdict.Customers != rows {
+					b.Fatalf("%d answers 429, %d customers of %d, %+v\n%s", stats.ByStatus[http.StatusTooManyRequests],
+						verdict.Customers, rows, verdict.Violations, ran.said)
+				}
+				b.ReportMetric(100*steadyRate(server.History())/float64(rate), "%-of-rate")
+				b.ReportMetric(float64(stats.ByStatus[http.StatusTooManyRequests]), "429s")
+				b.ReportMetric(100*ran.cpu.Seconds()/ran.took.Seconds(), "%-cpu")
+			}
+		})
+	}
+}
+
+// steadyRate is how many requests a second arrived, the first and the last two seconds left out.
+func steadyRate(history []sandbox.Entry) float64 {
+	first, last := history[0].Elapsed, history[len(history)-1].Elapsed
+	const edge = 2 * time.Second
+	n := 0
+	for _, e := range history {
+		if e.Elapsed >= first+edge && e.Elapsed < last-edge {
+			n++
+		}
+	}
+	return float64(n) / (last - first - 2*edge).Seconds()
+}
+
+// BenchmarkRowCPU is the processor time that the consumer takes for a row, from the queue to its event, beside the
+// cryptography that is its own: two P-384 signatures of requests and the recovery of one address. What starting costs
+// is measured by a run without rows and taken off. The wallet's signature is a device's business: here a key in memory
+// makes it, and what that costs is taken off, too. The partner costs nothing, because it is another process.
+func BenchmarkRowCPU(b *testing.B) {
+	const rows = 10_000
+	p := buildPrograms(b)
+	for _, workers := range []int{32, 256} {
+		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
+			own, wallet := bareCryptography(b)
+			var cpu time.Duration
+			for b.Loop() {
+				_, env := partnerEnv(b, sandbox.Config{}) // for its credentials
+				free := httptest.NewServer(freePartner(b))
+				env = append(env, "OFFBLOCKS_API_URL="+free.URL+"/v1", "PURSER_RATE=1000000",
+					fmt.Sprint("PURSER_CONCURRENCY=", workers))
+				env = queued(b, p, env, rows)
+				full := p.run(b, env, p.consumer, "--drain")
+				if !strings.Contains(full.said, fmt.Sprintf("%[1]d received: %[1]d onboarded\n", rows)) {
+					b.Fatal(full.said)
+				}
+				cpu += full.cpu - p.run(b, env, p.consumer, "--drain").cpu
+				free.Close()
+			}
+			each := cpu/time.Duration(rows*b.N) - wallet
+			b.ReportMetric(float64(each.Nanoseconds())/1000, "cpu-µs/row")
+			b.ReportMetric(float64(own.Nanoseconds())/1000, "bare-µs/row")
+			b.ReportMetric(float64(wallet.Nanoseconds())/1000, "wallet-µs/row")
+			b.ReportMetric(float64(each)/float64(own), "x-bare")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// bareCryptography is the processor time of a row's cryptography with the libraries that the consumer uses: its own, and
+// the wallet's signature.
+func bareCryptography(b *testing.B) (own, wallet time.Duration) {
+	b.Helper()
+	const rounds = 3000
+	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	if err != nil {
+		b.Fatal(err)
+	}
+	owner := benchKey(b, 1)
+	base := make([]byte, 600) // of a request
+	digest := crypto.Keccak256(base)
+	var signature []byte
+	spend := func(act func() error) time.Duration {
+		begun := processorTime(b)
+		for range rounds {
+			if err := act(); err != nil {
+				b.Fatal(err)
+			}
+		}
+		return (processorTime(b) - begun) / rounds
+	}
+	wallet = spend(func() (err error) {
+		signature, err = crypto.Sign(digest, owner)
+		return err
+	})
+	own = spend(func() error {
+		for range 2 {
+			sum := sha512.Sum384(base)
+			if _, _, err := ecdsa.Sign(rand.Reader, key, sum[:]); err != nil {
+				return err
+			}
+		}
+		_, err := crypto.SigToPub(digest, signature)
+		return err
+	})
+	return own, wallet
+}
+
+// processorTime is what this process has used.
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+// freePartner answers what the road of a new customer asks, and verifies nothing.
+func freePartner(b *testing.B) http.Handler {
+	mux := http.NewServeMux()
+	answer := func(w http.ResponseWriter, status int, body any) {
+		w.Header().Set("Content-Type", "application/json")
+		w.WriteHeader(status)
+		if err := json.NewEncoder(w).Encode(body); err != nil {
+			b.Error(err)
+		}
+	}
+	mux.HandleFunc("POST /v1/auth/token", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, map[string]any{
+			"token": "t", "expiresAt": time.Now().Add(time.Hour).Unix(), "tokenType": "Bearer",
+		})
+	})
+	mux.HandleFunc("POST /v1/customers", func(w http.ResponseWriter, r *http.Request) {
+		var asked struct{ ChainID, ExternalID string }
+		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+			b.Error(err)
+		}
+		id := sha512.Sum512_256([]byte(asked.ChainID))
+		account := strings.Split(asked.ChainID, ":")
+		challenge := fmt.Sprintf("%s wants you to sign in with your Ethereum account:\n%s\n\n"+
+			"Sign in with Ethereum to the app.\n\nURI: http://%[1]s\nVersion: 1\nChain ID: %[3]s\nNonce: %[4]x\nIssued At: %[5]s",
+			r.Host, account[2], account[1], id[:8], time.Now().UTC().Format(time.RFC3339))
+		answer(w, http.StatusCreated, map[string]any{
+			"id":      fmt.Sprintf("%x-%x-4%03x-8%03x-%x", id[:4], id[4:6], id[6], id[7], id[8:14]),
+			"chainId": asked.ChainID, "externalId": asked.ExternalID, "status": "initiating",
+			"challenge": base64.StdEncoding.EncodeToString([]byte(challenge)),
+		})
+	})
+	mux.HandleFunc("POST /v1/customers/{id}/challenge/sign", func(w http.ResponseWriter, r *http.Request) {
+		if _, err := io.Copy(io.Discard, r.Body); err != nil {
+			b.Error(err)
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
+	return mux
+}
+
+// BenchmarkReplay has the consumer meet an export again whose rows are all settled. "s-idle" is the same run when
+// nothing is left to take: opening the ledger reads all of it.
+func BenchmarkReplay(b *testing.B) {
+	p := buildPrograms(b)
+	_, env := partnerEnv(b, sandbox.Config{}) // for its credentials; nothing is asked of it
+	export := writeExport(b, manyRows, scattered)
+	env = append(env, "PURSER_SIGNER=insecure-file:"+writeKeys(b, 1))
+	settleAll(b, env, export)
+	b.Run(fmt.Sprintf("rows=%d", manyRows), func(b *testing.B) {
+		var took, idle time.Duration
+		peak := 0.0
+		for b.Loop() {
+			p.run(b, env, p.importer, export)
+			full := p.run(b, env, p.consumer, "--drain")
+			if !strings.Contains(full.said, fmt.Sprintf("%[1]d received: 0 onboarded, %[1]d skipped\n", manyRows)) {
+				b.Fatal(full.said)
+			}
+			took, peak = took+full.took, max(peak, full.mib())
+			idle += p.run(b, env, p.consumer, "--drain").took
+		}
+		done := float64(manyRows * b.N)
+		b.ReportMetric(done/(took-idle).Seconds(), "rows/s")
+		b.ReportMetric(done/took.Seconds(), "rows/s-whole")
+		b.ReportMetric(idle.Seconds()/float64(b.N), "s-idle")
+		b.ReportMetric(peak, "MiB-peak")
+		b.ReportMetric(0, "ns/op")
+	})
+}
+
+// settleAll makes the ledger as it is after a run that onboarded every row of the export.
+func settleAll(b *testing.B, env []string, export string) {
+	b.Helper()
+	book, path := openBook(b, env)
+	f, err := os.Open(export)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer f.Close()
+	rows, err := pipeline.NewExport(f, "export.csv", 300, ',', "first")
+	if err != nil {
+		b.Fatal(err)
+	}
+	batch := make([]pipeline.Row, 0, 10_000)
+	for err == nil {
+		var row pipeline.Row
+		if row, _, err = rows.Next(); err == nil {
+			batch = append(batch, row)
+		}
+		if len(batch) == cap(batch) || err != nil && len(batch) > 0 {
+			if _, err := book.Accept(b.Context(), batch); err != nil {
+				b.Fatal(err)
+			}
+			batch = batch[:0]
+		}
+	}
+	if !errors.Is(err, io.EOF) {
+		b.Fatal(err)
+	}
+	if err := book.Close(); err != nil {
+		b.Fatal(err)
+	}
+	db, err := sql.Open("sqlite3", path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	_, err = db.ExecContext(b.Context(), `UPDATE rows SET stage = 'onboarded', version = 6, create_generation = 0,
+		customer_id = 'c0ffee00-0000-4000-8000-' || printf('%012d', id), challenge = printf('%.300c', 'x'),
+		signature = printf('%.132c', 'y'); DELETE FROM outbox`)
+	if err := errors.Join(err, db.Close()); err != nil {
+		b.Fatal(err)
+	}
+}

@@ -1,0 +1,80 @@
+package cmd
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// watcherSource is a program that runs another one and says, in a last line, how much memory that took at most and how
+// much processor time. Linux counts what fork and exec share as the child's own, so this process, which other tests have
+// made large, would see its own peak.
+const watcherSource = `package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+)
+
+func main() {
+	cmd := exec.Command(os.Args[1], os.Args[2:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	begun := time.Now()
+	err := cmd.Run()
+	took := time.Since(begun)
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	used := cmd.ProcessState.SysUsage().(*syscall.Rusage)
+	cpu := time.Duration(used.Utime.Nano() + used.Stime.Nano())
+	fmt.Println("usage", used.Maxrss, int64(cpu), int64(took)) // getrusage(2): KiB
+}
+`
+
+// watcher runs programs and knows what they take.
+type watcher struct{ path string }
+
+// usage is what a program took.
+type usage struct {
+	said string // on its standard output and standard error
+	peak int    // KiB of resident memory
+	cpu  time.Duration
+	took time.Duration
+}
+
+func (u usage) mib() float64 { return float64(u.peak) / 1024 }
+
+func buildWatcher(t testing.TB) watcher {
+	t.Helper()
+	source, path := filepath.Join(t.TempDir(), "main.go"), filepath.Join(t.TempDir(), "watcher")
+	if err := os.WriteFile(source, []byte(watcherSource), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, source).CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return watcher{path}
+}
+
+// run runs a program to its good end.
+func (w watcher) run(t testing.TB, env []string, args ...string) usage {
+	t.Helper()
+	cmd, out := command(t, env, w.path, args...)
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	said, last, _ := strings.Cut(out.String(), "usage ")
+	u := usage{said: said}
+	if _, err := fmt.Sscan(last, &u.peak, &u.cpu, &u.took); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return u
+}
