@@ -1,0 +1,171 @@
+//go:build kafka
+
+package cmd
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/purser-onboard/purser/broker"
+	"github.com/purser-onboard/purser/broker/kafkatest"
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+const benchPartitions = 4
+
+// dump is a Publisher that writes the messages for `kcat -P -K '\t'`: the very bytes that the importer publishes.
+type dump struct{ w *bufio.Writer }
+
+func (d dump) Publish(_ context.Context, _ string, messages []pipeline.Message) error {
+	for _, m := range messages {
+		if _, err := fmt.Fprintf(d.w, "%s\t%s\n", m.Key, m.Value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func dumpMessages(b *testing.B, export string) (path string) {
+	b.Helper()
+	path = filepath.Join(b.TempDir(), "messages")
+	out, err := os.Create(path)
+	if err != nil {
+		b.Fatal(err)
+	}
+	in, err := os.Open(export)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer in.Close()
+	rows, err := pipeline.NewExport(in, "export.csv", 300, ',', "019f0000-0000-7000-8000-000000000000")
+	if err != nil {
+		b.Fatal(err)
+	}
+	w := bufio.NewWriterSize(out, 1<<20)
+	im := pipeline.Importer{Publisher: dump{w}, Rejects: pipeline.NewRejectsWriter(io.Discard)}
+	if err := errors.Join(im.Import(b.Context(), rows), w.Flush(), out.Close()); err != nil {
+		b.Fatal(err)
+	}
+	return path
+}
+
+// kcat sends the dumped messages, with the acknowledgements and the partitioner that the importer uses.
+func (p programs) kcat(b *testing.B, brokers []string, topic, messages string) usage {
+	b.Helper()
+	return p.run(b, os.Environ(), "kcat", "-P", "-b", strings.Join(brokers, ","), "-t", topic, "-K", "\t", "-l",
+		"-X", "acks=all", "-X", "partitioner=murmur2_random", messages)
+}
+
+// holds fails unless the topic holds so many messages.
+func holds(b *testing.B, brokers []string, topic string, want int) {
+	b.Helper()
+	c, err := broker.Connect(b.Context(), broker.Options{Brokers: brokers})
+	if err != nil {
+		b.Fatal(err)
+	}
+	lags, err := c.Lag(b.Context(), topic, "nobody")
+	if err := errors.Join(err, c.Close()); err != nil {
+		b.Fatal(err)
+	}
+	n := 0
+	for _, l := range lags {
+		n += int(l.End - l.First)
+	}
+	if n != want {
+		b.Fatalf("topic %q holds %d messages, want %d", topic, n, want)
+	}
+}
+
+// BenchmarkImportBesideKcat imports mixed-case addresses beside kcat, which sends the same keys and values and checks
+// nothing. They take turns, so that what else the machine does meets both.
+func BenchmarkImportBesideKcat(b *testing.B) {
+	p := buildPrograms(b)
+	export := writeExport(b, manyRows, scattered)
+	messages := dumpMessages(b, export)
+	b.Run("apache", func(b *testing.B) {
+		k := kafkatest.Start(b, kafkatest.V4, 1)
+		send := func(b *testing.B, topic, export string, rows int) usage {
+			createTopic(b, k.Admin(b), topic)
+			defer holds(b, k.Addrs(), topic, rows)
+			return p.run(b, onKafka(embeddedEnv(b), k.Addrs(), topic), p.importer, export)
+		}
+		b.Run(fmt.Sprintf("rows=%d", manyRows), func(b *testing.B) {
+			besideKcat(b, func(name string) (ours, theirs usage) {
+				createTopic(b, k.Admin(b), "kcat-"+name)
+				theirs = p.kcat(b, k.Addrs(), "kcat-"+name, messages)
+				holds(b, k.Addrs(), "kcat-"+name, manyRows)
+				return send(b, "ours-"+name, export, manyRows), theirs
+			})
+		})
+		if slices.Contains(importSizes(), bigRows) {
+			b.Run(fmt.Sprintf("rows=%d", bigRows), func(b *testing.B) {
+				reportImport(b, bigRows, []usage{send(b, "big", writeExport(b, bigRows, scattered), bigRows)})
+			})
+		}
+	})
+	b.Run(fmt.Sprintf("embedded/rows=%d", manyRows), func(b *testing.B) {
+		besideKcat(b, func(string) (ours, theirs usage) {
+			addrs, stop := openPort(b)
+			defer stop()
+			theirs = p.kcat(b, addrs, "rows", messages)
+			holds(b, addrs, "rows", manyRows)
+			return p.run(b, embeddedEnv(b), p.importer, export), theirs
+		})
+	})
+}
+
+// openPort is a broker of the embedded kind, as durable, that kcat can reach: the embedded one itself has no port. It
+// runs in this process, so kcat's processor time is without the broker's and the importer's with it.
+func openPort(b *testing.B) (addrs []string, stop func()) {
+	b.Helper()
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.DataDir(b.TempDir()), kfake.SyncWrites(),
+		kfake.SeedTopics(benchPartitions, "rows"),
+		kfake.BrokerConfigs(map[string]string{"log.retention.ms": "-1", "log.segment.bytes": fmt.Sprint(8 << 20)}))
+	if err != nil {
+		b.Fatal(err)
+	}
+	return fake.ListenAddrs(), fake.Close
+}
+
+// besideKcat runs rounds of both, the first uncounted: a JVM begins slowly. x-kcat is how many times as fast as kcat the
+// importer is.
+func besideKcat(b *testing.B, round func(name string) (ours, theirs usage)) {
+	b.Helper()
+	round("first")
+	var ours []usage
+	var us, them time.Duration
+	for b.Loop() {
+		for range 3 {
+			o, t := round(fmt.Sprint(len(ours)))
+			ours, us, them = append(ours, o), us+o.took, them+t.took
+		}
+	}
+	reportImport(b, manyRows, ours)
+	b.ReportMetric(them.Seconds()/float64(len(ours)), "s-kcat")
+	b.ReportMetric(them.Seconds()/us.Seconds(), "x-kcat")
+}
+
+func createTopic(b *testing.B, client *kafka.Client, name string) {
+	b.Helper()
+	res, err := client.CreateTopics(b.Context(), &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{{
+		Topic: name, NumPartitions: benchPartitions, ReplicationFactor: 1,
+	}}})
+	if err == nil {
+		err = res.Errors[name]
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+}
