@@ -55,6 +55,7 @@ type Export struct {
 	csv     *csv.Reader
 	comma   rune
 	record  []byte    // the record being assembled, with its line ends
+	account []byte    // the CAIP-10 account id of the row that was returned last
 	held    []rawLine // lines read ahead and given back by a failed assembly
 	address int       // column numbers
 	extID   int
@@ -255,6 +256,7 @@ func (e *Export) check(fields []string) (Row, string, error) {
 	case strings.TrimSpace(address) != address:
 		return row, "address", errors.New("address has space around it")
 	}
+	var text [addressLength]byte
 	row.Account.Chain = e.chain
 	if chain != "" {
 		number, err := ParseChain(chain)
@@ -264,7 +266,7 @@ func (e *Export) check(fields []string) (Row, string, error) {
 		row.Account.Chain = number
 	}
 	if strings.IndexByte(address, ':') >= 0 {
-		account, err := ParseAccount(address)
+		account, digits, err := parseAccount(address)
 		if err != nil {
 			return row, "address", err
 		}
@@ -272,16 +274,16 @@ func (e *Export) check(fields []string) (Row, string, error) {
 			return row, "chainId", fmt.Errorf("chainId %s contradicts the address, which names chain %d",
 				clip(chain), account.Chain)
 		}
-		row.Account = account
+		row.Account, text = account, digits
 	} else {
-		parsed, err := ParseAddress(address)
+		parsed, digits, err := parseAddress(address)
 		if err != nil {
 			return row, "address", err
 		}
 		if row.Account.Chain == 0 {
 			return row, "chainId", errors.New("the row names no chain and no default is set (--chain)")
 		}
-		row.Account.Address = parsed
+		row.Account.Address, text = parsed, digits
 	}
 	if row.Account.Address == (common.Address{}) {
 		return row, "address", errors.New("address is the zero address, which nobody can sign for")
@@ -290,6 +292,7 @@ func (e *Export) check(fields []string) (Row, string, error) {
 	if err := CheckExternalID(id); err != nil {
 		return row, "externalId", err
 	}
+	e.account = row.Account.appendTo(e.account[:0], text)
 	row.ExternalID = strings.Clone(id) // fields share one buffer, which would stay alive with the row
 	return row, "", nil
 }

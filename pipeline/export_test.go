@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"crypto/sha256"
 	"encoding/csv"
 	"errors"
 	"io"
@@ -9,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/ethereum/go-ethereum/common"
 )
 
 func readAll(t *testing.T, text string, chain uint64) (rows []Row, rejects []*Reject) {
@@ -309,5 +312,16 @@ func TestKeysAreDerived(t *testing.T) {
 			t.Errorf("key %s twice", k)
 		}
 		different[k] = true
+	}
+}
+
+// TestChecksummed: the EIP-55 form is the one that go-ethereum writes.
+func TestChecksummed(t *testing.T) {
+	for n := range 1000 {
+		sum := sha256.Sum256([]byte{byte(n), byte(n >> 8)})
+		address := common.BytesToAddress(sum[:])
+		if got := checksummed(address); string(got[:]) != address.Hex() {
+			t.Fatalf("%s, want %s", got[:], address.Hex())
+		}
 	}
 }

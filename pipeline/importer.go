@@ -136,9 +136,9 @@ func (im *Importer) scan(ctx context.Context, export *Export, batches chan<- []M
 			arena = make([]byte, 0, 256<<10)
 		}
 		key := len(arena)
-		arena = append(arena, row.Account.String()...)
+		arena = append(arena, export.account...)
 		value := len(arena)
-		arena = AppendMessage(arena, row)
+		arena = appendMessage(arena, export.account, row)
 		batch = append(batch, Message{
 			Key:   arena[key:value:value],
 			Value: arena[value:len(arena):len(arena)],

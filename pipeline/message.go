@@ -44,8 +44,12 @@ type wireRow struct {
 // AppendMessage appends the work message of a row and returns the longer slice:
 // {"v":1,"chainId":…,"externalId":…,"importId":…,"file":…,"line":…}. The same row always gives the same bytes.
 func AppendMessage(dst []byte, r Row) []byte {
+	return appendMessage(dst, r.Account.String(), r)
+}
+
+func appendMessage[T string | []byte](dst []byte, account T, r Row) []byte {
 	dst = append(dst, `{"v":1,"chainId":"`...)
-	dst = append(dst, r.Account.String()...)
+	dst = append(dst, account...)
 	dst = append(dst, `","externalId":`...)
 	dst = appendJSONString(dst, r.ExternalID)
 	dst = append(dst, `,"importId":`...)

@@ -1,12 +1,14 @@
 package pipeline
 
 import (
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/ethereum/go-ethereum/crypto"
 )
 
 // Account is an EVM account on one chain: a CAIP-10 account id in the eip155 namespace.
@@ -18,29 +20,56 @@ type Account struct {
 // String is the CAIP-10 account id with the address in EIP-55 form, "eip155:300:0x4315…2691". The same account
 // always gives the same bytes.
 func (a Account) String() string {
-	b := make([]byte, 0, 64)
-	b = append(b, "eip155:"...)
-	b = strconv.AppendUint(b, a.Chain, 10)
-	b = append(b, ':')
-	return string(append(b, a.Address.Hex()...))
+	return string(a.appendTo(make([]byte, 0, 64), checksummed(a.Address)))
+}
+
+// appendTo appends the account id with the address as it is written there.
+func (a Account) appendTo(dst []byte, address [addressLength]byte) []byte {
+	dst = append(dst, "eip155:"...)
+	dst = strconv.AppendUint(dst, a.Chain, 10)
+	dst = append(dst, ':')
+	return append(dst, address[:]...)
+}
+
+// addressLength is that of an address in hex with its 0x.
+const addressLength = 2 + 2*common.AddressLength
+
+// checksummed is common.Address.Hex without its allocations: this is most of what an importer's row costs.
+func checksummed(a common.Address) [addressLength]byte {
+	var text [addressLength]byte
+	digits := hex.AppendEncode(append(text[:0], "0x"...), a[:])[2:]
+	sum := crypto.Keccak256Hash(digits)
+	for i, c := range digits {
+		// EIP-55: a letter is upper case where the hash of the lower-case digits has the high bit of its nibble set.
+		if c > '9' && sum[i/2]<<(4*(i%2))&0x80 != 0 {
+			digits[i] = c - ('a' - 'A')
+		}
+	}
+	return text
 }
 
 // ParseAccount reads a CAIP-10 account id of the eip155 namespace. A mixed-case address must carry a right EIP-55
 // checksum; all-lower and all-upper case have none to check.
 func ParseAccount(id string) (Account, error) {
+	account, _, err := parseAccount(id)
+	return account, err
+}
+
+// parseAccount is ParseAccount, and gives the address in EIP-55 form, which it needed anyway.
+func parseAccount(id string) (a Account, text [addressLength]byte, err error) {
 	i := strings.LastIndexByte(id, ':')
 	if i < 0 {
-		return Account{}, errors.New("not a CAIP-10 account id (want eip155:<chain>:<0x address>)")
+		return a, text, errors.New("not a CAIP-10 account id (want eip155:<chain>:<0x address>)")
 	}
 	chain, err := ParseChain(id[:i])
 	if err != nil {
-		return Account{}, err
+		return a, text, err
 	}
-	address, err := ParseAddress(id[i+1:])
+	address, text, err := parseAddress(id[i+1:])
 	if err != nil {
-		return Account{}, err
+		return a, text, err
 	}
-	return Account{Chain: chain, Address: address}, nil
+	return Account{Chain: chain, Address: address}, text, nil
 }
 
 // ParseChain reads a CAIP-2 chain id of the eip155 namespace, "eip155:300", and returns the EIP-155 chain id.
@@ -62,13 +91,18 @@ func ParseChain(id string) (uint64, error) {
 
 // ParseAddress reads a 20-byte hex address with its 0x prefix. Mixed case must be a right EIP-55 checksum.
 func ParseAddress(s string) (common.Address, error) {
-	var address common.Address
+	address, _, err := parseAddress(s)
+	return address, err
+}
+
+// parseAddress is ParseAddress, and gives the EIP-55 form.
+func parseAddress(s string) (address common.Address, text [addressLength]byte, err error) {
 	if len(s) < 2 || s[0] != '0' || s[1] != 'x' {
-		return address, errors.New("address does not begin with 0x")
+		return address, text, errors.New("address does not begin with 0x")
 	}
 	digits := s[2:]
 	if len(digits) != 2*common.AddressLength {
-		return address, fmt.Errorf("address has %d hex digits, want 40", len(digits))
+		return address, text, fmt.Errorf("address has %d hex digits, want 40", len(digits))
 	}
 	var lower, upper bool
 	for i := 0; i < len(digits); i++ {
@@ -83,14 +117,17 @@ func ParseAddress(s string) (common.Address, error) {
 			upper = true
 			c -= 'A' - 10
 		default:
-			return common.Address{}, fmt.Errorf("address has a character that is not a hex digit at position %d", i+3)
+			return common.Address{}, text,
+				fmt.Errorf("address has a character that is not a hex digit at position %d", i+3)
 		}
 		address[i/2] = address[i/2]<<4 | c
 	}
-	if lower && upper && address.Hex() != s {
-		return common.Address{}, errors.New("address fails its EIP-55 checksum: a character was mistyped or its case changed")
+	text = checksummed(address)
+	if lower && upper && string(text[:]) != s {
+		return common.Address{}, text,
+			errors.New("address fails its EIP-55 checksum: a character was mistyped or its case changed")
 	}
-	return address, nil
+	return address, text, nil
 }
 
 // MaxExternalID is the greatest length of an externalId, in bytes.
