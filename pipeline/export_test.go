@@ -286,6 +286,47 @@ func TestMessage(t *testing.T) {
 	}
 }
 
+// FuzzPlainMessage: what readPlain takes, it reads as package json does.
+func FuzzPlainMessage(f *testing.F) {
+	row := Row{Account: Account{Chain: 300, Address: common.Address{1}}, ExternalID: "e", ImportID: "i", File: "f", Line: 17}
+	f.Add(AppendMessage(nil, row))
+	row.Line = 0
+	f.Add(AppendMessage(nil, row))
+	f.Add([]byte(`{"v":1,"chainId":"","externalId":"","importId":"","file":"","line":999999999}`))
+	f.Add([]byte(`{"v":1,"chainId":"\u0041","externalId":"é","importId":"<","file":"","line":01}`))
+	f.Add([]byte(`{"v":1,"chainId":"","externalId":"","importId":"","file":"","line":1,"line":2}`))
+	f.Fuzz(func(t *testing.T, value []byte) {
+		got, plain := readPlain(string(value))
+		if !plain {
+			return
+		}
+		if want, err := readJSON(value); err != nil || got != want {
+			t.Errorf("%q reads as %+v, want %+v, %v", value, got, want, err)
+		}
+	})
+}
+
+// TestPlainMessage: the usual message takes the short way.
+func TestPlainMessage(t *testing.T) {
+	row := Row{Account: Account{Chain: 300, Address: common.Address{1}}, ExternalID: "e", ImportID: "i", File: "f", Line: 17}
+	if w, plain := readPlain(string(AppendMessage(nil, row))); !plain || w.Line != row.Line {
+		t.Errorf("%+v, %t", w, plain)
+	}
+}
+
+func BenchmarkParseMessage(b *testing.B) {
+	value := AppendMessage(nil, Row{
+		Account: Account{Chain: 300, Address: common.Address{1}}, ExternalID: "cust-00000017",
+		ImportID: "019f0000-0000-7000-8000-000000000000", File: "export.csv", Line: 17,
+	})
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ParseMessage(value); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 func TestKeysAreDerived(t *testing.T) {
 	account, err := ParseAccount("eip155:300:" + goodAddress)
 	if err != nil {
