@@ -178,7 +178,9 @@ func (c *Client) send(ctx context.Context, k call, token Token, period uint64) (
 func (c *Client) request(ctx context.Context, k call, token Token) (*http.Request, error) {
 	var body io.Reader
 	if k.body != nil {
-		body = onceReader{bytes.NewReader(k.body)}
+		// Wrapped, so that http.NewRequest sets no GetBody; in io.NopCloser and nothing else, so that net/http still sees
+		// that it is in memory, and header and body leave in one write.
+		body = io.NopCloser(bytes.NewReader(k.body))
 	}
 	r, err := http.NewRequestWithContext(ctx, k.method, c.base+k.path, body)
 	if err != nil {
@@ -207,9 +209,6 @@ func (c *Client) request(ctx context.Context, k call, token Token) (*http.Reques
 	}
 	return r, nil
 }
-
-// onceReader hides what it reads from, so that http.NewRequest sets no GetBody.
-type onceReader struct{ io.Reader }
 
 // read takes in the body up to MaxBody and closes it. Reading to the end is what lets the connection be used again.
 func (c *Client) read(r *reply) answer {

@@ -366,3 +366,35 @@ func TestProxyIsAsked(t *testing.T) {
 		t.Errorf("the proxy function was asked %d times, want 2", asked.Load())
 	}
 }
+
+// countedWrites counts what is written to a connection.
+type countedWrites struct {
+	net.Conn
+	n *atomic.Int64
+}
+
+func (c countedWrites) Write(p []byte) (int, error) {
+	c.n.Add(1)
+	return c.Conn.Write(p)
+}
+
+// TestOneWrite: header and body of a request leave together, as one packet where they fit one.
+func TestOneWrite(t *testing.T) {
+	p := newPartner(t, replying(201, `{"id":"`+testID+`","status":"initiating","challenge":"aGk="}`))
+	var writes atomic.Int64
+	config := testConfig(p.URL + "/v1")
+	config.Transport = &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := new(net.Dialer).DialContext(ctx, network, addr)
+		return countedWrites{conn, &writes}, err
+	}}
+	c := newClient(t, config)
+	for range 2 {
+		writes.Store(0)
+		if _, err := c.CreateCustomer(t.Context(), testIdem, CreateBody(testChain, testExtern)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := writes.Load(); n != 1 {
+		t.Errorf("the second creation, with no token to fetch, left in %d writes", n)
+	}
+}
