@@ -74,8 +74,12 @@ func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 	}
 	r := Restored{From: from, To: from}
 	yield := func(batch []pipeline.Message, next int64) error {
-		err := l.writer.do(ctx, len(batch), func(t *tx) error { return t.takeOver(log, partition, batch, next, &r) })
-		r.To = next
+		var newer int
+		err := l.writer.do(ctx, len(batch), func(t *tx) (err error) {
+			newer, err = t.takeOver(log, partition, batch, next)
+			return err
+		})
+		r.To, r.Records, r.Newer = next, r.Records+len(batch), r.Newer+newer
 		return err
 	}
 	err = log.Replay(ctx, partition, from, yield)
@@ -260,8 +264,9 @@ func (t *tx) snapshot(id int64, env Environment) (*snapshot, error) {
 	return s, imports.Err()
 }
 
-// takeOver stores a batch of snapshots, and how far the ledger has come with them.
-func (t *tx) takeOver(log Changelog, partition int, batch []pipeline.Message, next int64, r *Restored) error {
+// takeOver stores a batch of snapshots, and how far the ledger has come with them. It returns how many of them said more
+// than it knew.
+func (t *tx) takeOver(log Changelog, partition int, batch []pipeline.Message, next int64) (newer int, err error) {
 	for _, m := range batch {
 		if m.Value == nil {
 			continue // a tombstone: nobody of ours writes any
@@ -274,19 +279,18 @@ func (t *tx) takeOver(log Changelog, partition int, batch []pipeline.Message, ne
 			}
 		}
 		if err != nil {
-			return &SnapshotError{Topic: log.Topic(), Partition: partition, Offset: m.Offset, Err: err}
+			return 0, &SnapshotError{Topic: log.Topic(), Partition: partition, Offset: m.Offset, Err: err}
 		}
-		newer, err := t.restore(s)
+		more, err := t.restore(s)
 		if err != nil {
-			return &SnapshotError{Topic: log.Topic(), Partition: partition, Offset: m.Offset, Err: err}
+			return 0, fmt.Errorf("take over %s/%d, offset %d: %w", log.Topic(), partition, m.Offset, err)
 		}
-		r.Records++
-		if newer {
-			r.Newer++
+		if more {
+			newer++
 		}
 	}
-	_, err := t.setStanding.ExecContext(t.ctx, next, log.Topic(), partition)
-	return err
+	_, err = t.setStanding.ExecContext(t.ctx, next, log.Topic(), partition)
+	return newer, err
 }
 
 const rowIDQuery = `SELECT id, version FROM rows WHERE external_id = ? AND chain_id = ?`
@@ -307,7 +311,7 @@ const restoreRowQuery = `INSERT INTO rows (external_id, chain_id, stage, class, 
 
 // restore takes over one snapshot, unless the row has come further here: then that of a consumer which had lost its
 // partition came late, or this ledger has just been given the topic.
-func (t *tx) restore(s *snapshot) (newer bool, err error) {
+func (t *tx) restore(s *snapshot) (more bool, err error) {
 	var id, version int64
 	err = t.rowID.QueryRowContext(t.ctx, s.ExternalID, s.ChainID).Scan(&id, &version)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -316,7 +320,7 @@ func (t *tx) restore(s *snapshot) (newer bool, err error) {
 	if version > s.Version {
 		return false, nil
 	}
-	newer = version < s.Version
+	more = version < s.Version
 	claims, err := t.claimFor(s, id)
 	if err != nil {
 		return false, err
@@ -344,7 +348,7 @@ func (t *tx) restore(s *snapshot) (newer bool, err error) {
 	} else {
 		_, err = t.announced.ExecContext(t.ctx, id, s.Version)
 	}
-	return newer, err
+	return more, err
 }
 
 const unclaimQuery = `UPDATE rows SET claims = 0 WHERE id = ?`

@@ -25,8 +25,8 @@ const (
 // operation is one call that writes.
 type operation struct {
 	ctx    context.Context
-	weight int // in rows
-	run    func(*tx) error
+	weight int             // in rows
+	run    func(*tx) error // may be called twice, the first call's transaction being undone
 	state  atomic.Int32
 	done   chan struct{} // closed when err is final
 	err    error
@@ -188,11 +188,9 @@ func (w *writer) transact(group []*operation) error {
 		statements: w.stmts, ctx: w.ctx, now: time.UnixMicro(w.now().UnixMicro()).UTC(),
 		changelog: w.follows(), environment: w.env,
 	}
-	for _, op := range group {
-		if err := w.run(t, op, len(group) > 1); err != nil {
-			_, _ = w.stmts.rollback.ExecContext(w.ctx) // fails when SQLite has rolled back by itself
-			return w.failed(err)
-		}
+	if err := w.runAll(t, group); err != nil {
+		_, _ = w.stmts.rollback.ExecContext(w.ctx) // fails when SQLite has rolled back by itself
+		return w.failed(err)
 	}
 	if len(group) == 1 && group[0].err != nil {
 		if _, err := w.stmts.rollback.ExecContext(w.ctx); err != nil {
@@ -218,29 +216,50 @@ func (w *writer) transact(group []*operation) error {
 	return nil
 }
 
-// run runs one operation within a savepoint, so that it can fail without spoiling its neighbours; alone in its
-// transaction it needs none. Only an error that concerns the transaction is returned.
-func (w *writer) run(t *tx, op *operation, savepoint bool) error {
-	touched := len(t.touched)
-	if !savepoint {
-		op.err = op.run(t)
-		return breaksTransaction(op.err)
+// runAll runs the operations one after the other. Hardly ever does one fail, so they run without savepoints, which cost
+// as much as what they guard. When one does fail, the transaction begins anew and each runs in a savepoint, so that it
+// fails without spoiling its neighbours: an operation may be run twice, the first time in vain. One that is alone needs
+// neither. Only an error that concerns the transaction is returned.
+func (w *writer) runAll(t *tx, group []*operation) error {
+	for _, op := range group {
+		if op.err = op.run(t); op.err == nil {
+			continue
+		}
+		if err := breaksTransaction(op.err); err != nil || len(group) == 1 {
+			return err
+		}
+		return w.runApart(t, group)
 	}
-	if _, err := w.stmts.savepoint.ExecContext(w.ctx); err != nil {
+	return nil
+}
+
+func (w *writer) runApart(t *tx, group []*operation) error {
+	if _, err := w.stmts.rollback.ExecContext(w.ctx); err != nil {
 		return err
 	}
-	op.err = op.run(t)
-	if op.err != nil {
-		if err := breaksTransaction(op.err); err != nil {
+	if _, err := w.stmts.begin.ExecContext(w.ctx); err != nil {
+		return err
+	}
+	t.touched = nil
+	for _, op := range group {
+		if _, err := w.stmts.savepoint.ExecContext(w.ctx); err != nil {
 			return err
 		}
-		t.touched = t.touched[:touched]
-		if _, err := w.stmts.rollbackTo.ExecContext(w.ctx); err != nil {
+		touched := len(t.touched)
+		if op.err = op.run(t); op.err != nil {
+			if err := breaksTransaction(op.err); err != nil {
+				return err
+			}
+			t.touched = t.touched[:touched]
+			if _, err := w.stmts.rollbackTo.ExecContext(w.ctx); err != nil {
+				return err
+			}
+		}
+		if _, err := w.stmts.releasePoint.ExecContext(w.ctx); err != nil {
 			return err
 		}
 	}
-	_, err := w.stmts.releasePoint.ExecContext(w.ctx)
-	return err
+	return nil
 }
 
 // breaksTransaction returns err if it comes from SQLite and is no broken constraint: after a full disk, an I/O error
