@@ -55,8 +55,12 @@ type Announcer struct {
 	wake chan struct{}
 }
 
-// announceBatch is how many events are published at once.
-const announceBatch = 1000
+const (
+	// announceBatch is how many events are published at once.
+	announceBatch = 1000
+	// announceGather is how long events are gathered: publishing each row's for itself costs more than its requests.
+	announceGather = 100 * time.Millisecond
+)
 
 // NewAnnouncer returns an Announcer; Run it.
 func NewAnnouncer(outbox Outbox, publisher Publisher, topic string) *Announcer {
@@ -71,7 +75,7 @@ func (a *Announcer) Wake() {
 	}
 }
 
-// Run publishes what is in the outbox, now and whenever it is woken, until ctx ends (nil) or publishing fails.
+// Run publishes what is in the outbox, now and a moment after it is woken, until ctx ends (nil) or publishing fails.
 func (a *Announcer) Run(ctx context.Context) error {
 	for {
 		if err := a.Flush(ctx); err != nil {
@@ -82,6 +86,11 @@ func (a *Announcer) Run(ctx context.Context) error {
 		}
 		select {
 		case <-a.wake:
+		case <-ctx.Done():
+			return nil
+		}
+		select {
+		case <-time.After(announceGather):
 		case <-ctx.Done():
 			return nil
 		}
