@@ -55,8 +55,8 @@ fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@.ci/fuzz $(FUZZTIME) $(FUZZ_TOTAL)
 
 .PHONY: bench
-bench: ## run the benchmarks, those matching BENCH (.), each for BENCHTIME (1s)
-	go test -run '^$$' -bench '$(BENCH)' -benchtime $(BENCHTIME) -benchmem ./...
+bench: ## run the benchmarks, those matching BENCH (.), each for BENCHTIME (1s); PURSER_BIG=1: with 10M rows, too
+	@.ci/bench '$(BENCH)' '$(BENCHTIME)'
 
 .PHONY: cover
 cover: ## say how much of each function the tests reach, in total last (bin/cover.out)

@@ -145,16 +145,17 @@ func besideKcat(b *testing.B, round func(name string) (ours, theirs usage)) {
 	b.Helper()
 	round("first")
 	var ours []usage
-	var us, them time.Duration
+	var us, them, theirCPU time.Duration
 	for b.Loop() {
 		for range 3 {
 			o, t := round(fmt.Sprint(len(ours)))
-			ours, us, them = append(ours, o), us+o.took, them+t.took
+			ours, us, them, theirCPU = append(ours, o), us+o.took, them+t.took, theirCPU+t.cpu
 		}
 	}
 	reportImport(b, manyRows, ours)
 	b.ReportMetric(them.Seconds()/float64(len(ours)), "s-kcat")
 	b.ReportMetric(them.Seconds()/us.Seconds(), "x-kcat")
+	b.ReportMetric(float64(theirCPU.Microseconds())/float64(manyRows*len(ours)), "cpu-µs/row-kcat")
 }
 
 func createTopic(b *testing.B, client *kafka.Client, name string) {
