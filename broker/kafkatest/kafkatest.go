@@ -1,7 +1,7 @@
 //go:build kafka
 
 // Package kafkatest runs Apache Kafka itself for tests: KRaft brokers as child processes, on random ports of loopback,
-// in a temporary directory, ended with the test. .ci/kafka fetches the jars and says in variables where they are.
+// in a temporary directory, ended with the test. .ci/kafka-jars fetches the jars and says in variables where they are.
 //
 // Each broker has a listener for every way of talking to it: plain text, SASL (PLAIN, SCRAM, OAUTHBEARER) in plain text
 // and over TLS, TLS, and TLS that wants a client certificate. One more is for a test that wants to stand between itself
@@ -33,7 +33,7 @@ import (
 // Version is a version of Apache Kafka: the name of the variable that says where its jars are.
 type Version string
 
-// The versions that .ci/kafka fetches.
+// The versions that .ci/kafka-jars fetches.
 const (
 	V4  Version = "PURSER_TEST_KAFKA_4"
 	V39 Version = "PURSER_TEST_KAFKA_3_9"
