@@ -40,10 +40,9 @@ func checksummed(a common.Address) [addressLength]byte {
 	digits := hex.AppendEncode(append(text[:0], "0x"...), a[:])[2:]
 	sum := crypto.Keccak256Hash(digits)
 	for i, c := range digits {
-		// EIP-55: a letter is upper case where the hash of the lower-case digits has the high bit of its nibble set.
-		if c > '9' && sum[i/2]<<(4*(i%2))&0x80 != 0 {
-			digits[i] = c - ('a' - 'A')
-		}
+		// EIP-55: a letter is upper case where the hash of the lower-case digits has the high bit of its nibble set. Without
+		// a branch, because nothing predicts it: a letter has the bit 0x40, and an upper-case one lacks the bit 0x20.
+		digits[i] = c ^ (c>>1)&(sum[i/2]<<(4*(i%2))>>2)&0x20
 	}
 	return text
 }
@@ -104,26 +103,28 @@ func parseAddress(s string) (address common.Address, text [addressLength]byte, e
 	if len(digits) != 2*common.AddressLength {
 		return address, text, fmt.Errorf("address has %d hex digits, want 40", len(digits))
 	}
+	// An address that is its own EIP-55 form, as most are, is right in every digit: the loop below, whose branches nothing
+	// predicts, is for the others.
+	for i := 0; i < len(digits); i++ {
+		address[i/2] = address[i/2]<<4 | digits[i]&0x0f + 9*(digits[i]>>6)
+	}
+	if text = checksummed(address); string(text[:]) == s {
+		return address, text, nil
+	}
 	var lower, upper bool
 	for i := 0; i < len(digits); i++ {
-		c := digits[i]
-		switch {
+		switch c := digits[i]; {
 		case c >= '0' && c <= '9':
-			c -= '0'
 		case c >= 'a' && c <= 'f':
 			lower = true
-			c -= 'a' - 10
 		case c >= 'A' && c <= 'F':
 			upper = true
-			c -= 'A' - 10
 		default:
 			return common.Address{}, text,
 				fmt.Errorf("address has a character that is not a hex digit at position %d", i+3)
 		}
-		address[i/2] = address[i/2]<<4 | c
 	}
-	text = checksummed(address)
-	if lower && upper && string(text[:]) != s {
+	if lower && upper {
 		return common.Address{}, text,
 			errors.New("address fails its EIP-55 checksum: a character was mistyped or its case changed")
 	}
