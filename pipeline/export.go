@@ -55,7 +55,7 @@ type Export struct {
 	csv     *csv.Reader
 	comma   rune
 	record  []byte    // the record being assembled, with its line ends
-	account []byte    // the CAIP-10 account id of the row that was returned last
+	plain   []string  // the fields of a record without quotes
 	held    []rawLine // lines read ahead and given back by a failed assembly
 	address int       // column numbers
 	extID   int
@@ -173,22 +173,49 @@ func (e *Export) Line() int { return e.lines.number }
 // Next returns the next row, or a Reject, or an error of the reader; io.EOF at the end. Exactly one of the first two is
 // set when the error is nil.
 func (e *Export) Next() (Row, *Reject, error) {
+	rec, err := e.read()
+	if err != nil || rec.reject != nil {
+		return Row{}, rec.reject, err
+	}
+	row, _, reject := e.check(rec)
+	return row, reject, nil
+}
+
+// record is a record of the export, split and not checked.
+type record struct {
+	line               int
+	address, chain, id string
+	raw                []byte // as it stands in the file; valid until the next read
+	reject             *Reject
+}
+
+// read returns the next record. Its reject says what is wrong with it as a whole; then the fields are empty.
+func (e *Export) read() (record, error) {
 	for {
 		first, err := e.nextLine()
 		if err != nil {
-			return Row{}, nil, err
+			return record{}, err
 		}
 		if isBlank(first.text) {
 			continue
 		}
-		row, reject, err := e.parse(first)
-		return row, reject, err
+		fields, reject, err := e.split(first)
+		rec := record{line: first.number, raw: e.record, reject: reject}
+		if err != nil || reject != nil {
+			return rec, err
+		}
+		rec.address, rec.id = fields[e.address], fields[e.extID]
+		if e.chainID >= 0 {
+			rec.chain = fields[e.chainID]
+		}
+		return rec, nil
 	}
 }
 
-func (e *Export) parse(first rawLine) (Row, *Reject, error) {
+// split assembles the record that begins with a line, and returns its fields.
+func (e *Export) split(first rawLine) ([]string, *Reject, error) {
 	if first.tooLong {
-		return Row{}, e.reject(first, first.text, "record",
+		return nil, e.reject(first, first.text,
 			fmt.Sprintf("line is longer than %d bytes; only its beginning is kept here", maxLine)), nil
 	}
 	e.record = append(e.record[:0], first.text...)
@@ -203,7 +230,7 @@ func (e *Export) parse(first rawLine) (Row, *Reject, error) {
 			break
 		}
 		if err != nil {
-			return Row{}, nil, err
+			return nil, nil, err
 		}
 		line.text = bytes.Clone(line.text)
 		more = append(more, line)
@@ -216,89 +243,103 @@ func (e *Export) parse(first rawLine) (Row, *Reject, error) {
 	}
 	if !closed {
 		e.giveBack(more)
-		return Row{}, e.reject(first, first.text, "record", "a quoted field is not closed"), nil
+		return nil, e.reject(first, first.text, "a quoted field is not closed"), nil
 	}
 	if len(more) == 0 && !utf8.Valid(first.text) {
-		return Row{}, e.reject(first, first.text, "record", "line is not valid UTF-8"), nil
+		return nil, e.reject(first, first.text, "line is not valid UTF-8"), nil
+	}
+	fields, err := e.fields()
+	if err != nil {
+		e.giveBack(more)
+		return nil, e.reject(first, first.text, csvReason(err)), nil
+	}
+	if len(fields) != e.columns {
+		return nil, e.reject(first, e.record,
+			fmt.Sprintf("record has %d fields, the header has %d", len(fields), e.columns)), nil
+	}
+	if !utf8.Valid(e.record) {
+		return nil, e.reject(first, e.record, "record is not valid UTF-8"), nil
+	}
+	return fields, nil, nil
+}
+
+// fields takes the record apart. Where there is no quote there is nothing to csv but the commas.
+func (e *Export) fields() ([]string, error) {
+	if bytes.IndexByte(e.record, '"') < 0 && e.record[len(e.record)-1] != '\r' { // csv has views on that one, too
+		e.plain = e.plain[:0]
+		for field := range strings.SplitSeq(string(e.record), string(e.comma)) {
+			e.plain = append(e.plain, field)
+		}
+		return e.plain, nil
 	}
 	e.feed.Reset(e.record)
 	fields, err := e.csv.Read()
 	if err != nil {
 		e.resetCSV()
-		e.giveBack(more)
-		return Row{}, e.reject(first, first.text, "record", csvReason(err)), nil
 	}
-	if len(fields) != e.columns {
-		return Row{}, e.reject(first, e.record, "record",
-			fmt.Sprintf("record has %d fields, the header has %d", len(fields), e.columns)), nil
-	}
-	if !utf8.Valid(e.record) {
-		return Row{}, e.reject(first, e.record, "record", "record is not valid UTF-8"), nil
-	}
-	row, field, err := e.check(fields)
-	if err != nil {
-		return Row{}, e.reject(first, e.record, field, err.Error()), nil
-	}
-	row.File, row.Line, row.ImportID = e.name, first.number, e.importID
-	return row, nil, nil
+	return fields, err
 }
 
-// check turns the fields of a record into a row, or names the field that is wrong.
-func (e *Export) check(fields []string) (Row, string, error) {
-	var row Row
-	address, chain := fields[e.address], ""
-	if e.chainID >= 0 {
-		chain = fields[e.chainID]
+// check turns a record into a row with its address in EIP-55 form, or into a Reject. Many goroutines may call it while
+// another one reads on.
+func (e *Export) check(rec record) (Row, [addressLength]byte, *Reject) {
+	row, text, field, err := e.row(rec.address, rec.chain, rec.id)
+	if err != nil {
+		return Row{}, text, &Reject{File: e.name, Line: rec.line, Field: field, Reason: err.Error(), Raw: string(rec.raw)}
 	}
+	row.File, row.Line, row.ImportID = e.name, rec.line, e.importID
+	return row, text, nil
+}
+
+// row makes a row of its fields, or names the field that is wrong.
+func (e *Export) row(address, chain, id string) (row Row, text [addressLength]byte, field string, err error) {
 	switch {
 	case address == "":
-		return row, "address", errors.New("address is empty")
+		return row, text, "address", errors.New("address is empty")
 	case strings.TrimSpace(address) != address:
-		return row, "address", errors.New("address has space around it")
+		return row, text, "address", errors.New("address has space around it")
 	}
-	var text [addressLength]byte
 	row.Account.Chain = e.chain
 	if chain != "" {
 		number, err := ParseChain(chain)
 		if err != nil {
-			return row, "chainId", err
+			return row, text, "chainId", err
 		}
 		row.Account.Chain = number
 	}
 	if strings.IndexByte(address, ':') >= 0 {
 		account, digits, err := parseAccount(address)
 		if err != nil {
-			return row, "address", err
+			return row, text, "address", err
 		}
 		if chain != "" && account.Chain != row.Account.Chain {
-			return row, "chainId", fmt.Errorf("chainId %s contradicts the address, which names chain %d",
+			return row, text, "chainId", fmt.Errorf("chainId %s contradicts the address, which names chain %d",
 				clip(chain), account.Chain)
 		}
 		row.Account, text = account, digits
 	} else {
 		parsed, digits, err := parseAddress(address)
 		if err != nil {
-			return row, "address", err
+			return row, text, "address", err
 		}
 		if row.Account.Chain == 0 {
-			return row, "chainId", errors.New("the row names no chain and no default is set (--chain)")
+			return row, text, "chainId", errors.New("the row names no chain and no default is set (--chain)")
 		}
 		row.Account.Address, text = parsed, digits
 	}
 	if row.Account.Address == (common.Address{}) {
-		return row, "address", errors.New("address is the zero address, which nobody can sign for")
+		return row, text, "address", errors.New("address is the zero address, which nobody can sign for")
 	}
-	id := fields[e.extID]
 	if err := CheckExternalID(id); err != nil {
-		return row, "externalId", err
+		return row, text, "externalId", err
 	}
-	e.account = row.Account.appendTo(e.account[:0], text)
 	row.ExternalID = strings.Clone(id) // fields share one buffer, which would stay alive with the row
-	return row, "", nil
+	return row, text, "", nil
 }
 
-func (e *Export) reject(first rawLine, raw []byte, field, reason string) *Reject {
-	return &Reject{File: e.name, Line: first.number, Field: field, Reason: reason, Raw: string(raw)}
+// reject is for a record that is wrong as a whole.
+func (e *Export) reject(first rawLine, raw []byte, reason string) *Reject {
+	return &Reject{File: e.name, Line: first.number, Field: "record", Reason: reason, Raw: string(raw)}
 }
 
 func (e *Export) giveBack(lines []rawLine) {

@@ -1,6 +1,7 @@
 package pipeline
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/csv"
 	"errors"
@@ -363,6 +364,100 @@ func TestChecksummed(t *testing.T) {
 		address := common.BytesToAddress(sum[:])
 		if got := checksummed(address); string(got[:]) != address.Hex() {
 			t.Fatalf("%s, want %s", got[:], address.Hex())
+		}
+	}
+}
+
+// FuzzFields: a record without quotes is taken apart as package csv does it.
+func FuzzFields(f *testing.F) {
+	f.Add("a,b,c")
+	f.Add("a,,\r")
+	f.Add(",")
+	f.Add("a\rb,c ")
+	f.Fuzz(func(t *testing.T, text string) {
+		if text == "" || strings.ContainsAny(text, "\n\"") { // a line, and not a blank one
+			return
+		}
+		r := csv.NewReader(strings.NewReader(text))
+		want, err := r.Read()
+		if err != nil {
+			return
+		}
+		e, err := NewExport(strings.NewReader("address,externalId\n"), "f.csv", 300, ',', "i")
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.record = []byte(text)
+		if got, err := e.fields(); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q is %q, want %q, %v", text, got, want, err)
+		}
+	})
+}
+
+// published is a Publisher that keeps what it is given.
+type published struct {
+	batches [][]Message
+	fail    int // the batch that fails, from 1
+}
+
+func (p *published) Publish(_ context.Context, _ string, messages []Message) error {
+	if len(p.batches)+1 == p.fail {
+		return errors.New("no")
+	}
+	p.batches = append(p.batches, messages)
+	return nil
+}
+
+// TestImportKeepsTheOrder: whoever checks, rows and rejects come out in the order of the export.
+func TestImportKeepsTheOrder(t *testing.T) {
+	const records = 5*chunkRecords + 17
+	text, bad := []byte("address,externalId\n"), 0
+	for n := range records {
+		id := strconv.Itoa(n)
+		if n%7 == 3 {
+			id = "" // a reject
+			bad++
+		}
+		text = append(text, goodAddress+","+id+"\n"...)
+	}
+	for _, fail := range []int{0, 3} {
+		e, err := NewExport(strings.NewReader(string(text)), "e.csv", 300, ',', "i")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := &published{fail: fail}
+		var rejects []int
+		im := Importer{
+			Publisher: p, Rejects: NewRejectsWriter(io.Discard), BatchSize: 1000,
+			OnReject: func(r *Reject) { rejects = append(rejects, r.Line) },
+		}
+		err = im.Import(t.Context(), e)
+		line := 2
+		for _, batch := range p.batches {
+			for _, m := range batch {
+				for (line-2)%7 == 3 {
+					line++
+				}
+				row, err := ParseMessage(m.Value)
+				if err != nil || row.Line != line || row.ExternalID != strconv.Itoa(line-2) ||
+					string(m.Key) != row.Account.String() {
+					t.Fatalf("%+v with key %s, %v, want line %d", row, m.Key, err, line)
+				}
+				line++
+			}
+		}
+		if fail > 0 {
+			var failed *PublishError
+			if !errors.As(err, &failed) || failed.FirstLine != line && failed.FirstLine != line+1 || failed.Published != 2000 {
+				t.Errorf("%v, want one that says that from line %d on rows may be missing", err, line)
+			}
+			continue
+		}
+		if err != nil || len(rejects) != bad || !slices.IsSorted(rejects) {
+			t.Errorf("%v, %d rejects, want %d in order", err, len(rejects), bad)
+		}
+		if s := im.Stats(); s.Read != records || s.Published+s.Rejected != records || s.Rejected != int64(len(rejects)) {
+			t.Errorf("%+v", s)
 		}
 	}
 }

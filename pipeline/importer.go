@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -80,73 +79,4 @@ func (im *Importer) Import(ctx context.Context, export *Export) error {
 	})
 	err := group.Wait()
 	return errors.Join(err, im.Rejects.Flush())
-}
-
-// scan checks the records and hands the good rows over in batches.
-func (im *Importer) scan(ctx context.Context, export *Export, batches chan<- []Message, lines chan<- int) error {
-	size := im.BatchSize
-	if size <= 0 {
-		size = 32_768
-	}
-	batch, first := make([]Message, 0, size), 0
-	var arena []byte // one allocation holds the bytes of many messages
-	send := func() error {
-		if len(batch) == 0 {
-			return nil
-		}
-		select {
-		case lines <- first:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		select {
-		case batches <- batch:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		batch = make([]Message, 0, size)
-		return nil
-	}
-	for n := 0; ; n++ {
-		if n%1024 == 0 && ctx.Err() != nil { // also when there is nothing but rejects
-			return ctx.Err()
-		}
-		row, reject, err := export.Next()
-		if errors.Is(err, io.EOF) {
-			return send()
-		}
-		if err != nil {
-			return fmt.Errorf("read %s after line %d: %w", export.name, export.Line()-1, err)
-		}
-		im.read.Add(1)
-		if reject != nil {
-			im.rejected.Add(1)
-			if im.OnReject != nil {
-				im.OnReject(reject)
-			}
-			if err := im.Rejects.Write(reject); err != nil {
-				return err
-			}
-			continue
-		}
-		if len(batch) == 0 {
-			first = row.Line
-		}
-		if cap(arena)-len(arena) < 1024 {
-			arena = make([]byte, 0, 256<<10)
-		}
-		key := len(arena)
-		arena = append(arena, export.account...)
-		value := len(arena)
-		arena = appendMessage(arena, export.account, row)
-		batch = append(batch, Message{
-			Key:   arena[key:value:value],
-			Value: arena[value:len(arena):len(arena)],
-		})
-		if len(batch) == size {
-			if err := send(); err != nil {
-				return err
-			}
-		}
-	}
 }
