@@ -11,8 +11,8 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// Changelog is the compacted topic in which a fleet keeps its ledgers, one record for each row, as the consumer that has
-// a partition writes it: only while the partition is its own for certain. It implements ledger.Changelog.
+// Changelog is the compacted topic in which a fleet keeps its ledgers, one record for each row, as the consumer that
+// has a partition writes it: only while the partition is its own for certain. It implements ledger.Changelog.
 type Changelog struct {
 	cluster    *Cluster
 	lease      *lease
@@ -77,8 +77,8 @@ func (l *Changelog) Append(ctx context.Context, messages []pipeline.Message) err
 	return l.producer.named(ctx, l.topic, err)
 }
 
-// Replay hands over what the partition holds from an offset on, up to its end as it is now, in order, and with each batch
-// the offset behind it. pipeline.ErrChangelogRenewed says that it ends before from. Others are ErrBrokerLost,
+// Replay hands over what the partition holds from an offset on, up to its end as it is now, in order, and with each
+// batch the offset behind it. pipeline.ErrChangelogRenewed says that it ends before from. Others are ErrBrokerLost,
 // *WithheldError, *DeniedError, *MissingTopicError, ctx's, those of yield, or the broker's.
 func (l *Changelog) Replay(
 	ctx context.Context, partition int, from int64, yield func(batch []pipeline.Message, next int64) error,

@@ -170,8 +170,8 @@ func (e *AheadError) Error() string {
 		e.Group, e.Committed, e.Topic, e.Partition, e.End)
 }
 
-// WithheldError says that the broker gives a partition's end as further than it hands out messages. Where they are is not
-// for us to guess, and passing over them might lose rows.
+// WithheldError says that the broker gives a partition's end as further than it hands out messages. Where they are is
+// not for us to guess, and passing over them might lose rows.
 type WithheldError struct {
 	Topic, Group string // Group is empty where none reads
 	Partition    int
@@ -179,8 +179,8 @@ type WithheldError struct {
 }
 
 func (e *WithheldError) Error() string {
-	text := fmt.Sprintf("the broker says that %s/%d goes on to offset %d, but hands out nothing from offset %d on: see to "+
-		"its storage and run again", e.Topic, e.Partition, e.End-1, e.Offset)
+	text := fmt.Sprintf("the broker says that %s/%d goes on to offset %d, but hands out nothing from offset %d on: "+
+		"see to its storage and run again", e.Topic, e.Partition, e.End-1, e.Offset)
 	if e.Group != "" {
 		text += fmt.Sprintf("; if it is certain that nothing is there, set the offset of group %q to %d", e.Group, e.End)
 	}

@@ -218,14 +218,14 @@ func (s *session) beat(ctx context.Context) (sent time.Time, err error) {
 // heartbeatError is what the coordinator said. The library (v0.4.51) declares the answer's two fields in the wrong
 // order, so that from version 1 of the message on the code arrives as the lower half of the throttling time.
 func heartbeatError(res *kafka.HeartbeatResponse) error {
-	if code := int16(res.Throttle.Milliseconds() & 0xffff); code != 0 { //nolint:gosec // the very bits
+	if code := int16(res.Throttle.Milliseconds() & 0xffff); code != 0 {
 		return kafka.Error(code)
 	}
 	return nil
 }
 
-// keepAlive renews the lease until ctx ends, or the group does not know us any more. It calls over when the generation is
-// at its end, which may be before the library knows, and again at every heartbeat while we release our partitions.
+// keepAlive renews the lease until ctx ends, or the group does not know us any more. It calls over when the generation
+// is at its end, which may be before the library knows, and again at every heartbeat while we release our partitions.
 func (s *session) keepAlive(ctx context.Context, over func()) {
 	tick := time.NewTicker(min(s.consumer.o.HeartbeatInterval, s.consumer.o.SessionTimeout/3))
 	defer tick.Stop()

@@ -44,8 +44,8 @@ func (c *Cluster) Peek(ctx context.Context, topic, group string, n int) ([]pipel
 
 // Scan hands over every message of the topic that the group has not committed yet, partition by partition, up to the
 // ends as they are when it begins. It joins no group and commits nothing; the map it returns is what CommitScan wants.
-// An error of yield stops it and is returned. A group that has committed more than there is, is an *AheadError; what the
-// broker does not hand out although it says that it is there, a *WithheldError.
+// An error of yield stops it and is returned. A group that has committed more than there is, is an *AheadError; what
+// the broker does not hand out although it says that it is there, a *WithheldError.
 func (c *Cluster) Scan(
 	ctx context.Context, topic, group string, yield func(pipeline.Message) error,
 ) (ends map[int]int64, err error) {
@@ -87,9 +87,10 @@ func (c *Cluster) Scan(
 	return ends, nil
 }
 
-// scan hands over what a partition holds from an offset up to an end that the broker has named, in order: what came in one
-// answer, and the offset behind it. Answers without a message of ours are handed over, too. It tries again while the broker
-// cannot answer, or hands out nothing, for at most patience; what it withholds until then is a *WithheldError.
+// scan hands over what a partition holds from an offset up to an end that the broker has named, in order: what came in
+// one answer, and the offset behind it. Answers without a message of ours are handed over, too. It tries again while
+// the broker cannot answer, or hands out nothing, for at most patience; what it withholds until then is a
+// *WithheldError.
 func (c *Cluster) scan(
 	ctx context.Context, topic string, partition int, from, end int64, patience time.Duration,
 	yield func(batch []pipeline.Message, next int64) error,
@@ -129,8 +130,8 @@ func (c *Cluster) scan(
 // peekBytes is about the greatest size of an answer.
 const peekBytes = 1 << 20
 
-// peekWait is how long the broker may hold back a request that finds nothing; the library's ten seconds are as long as we
-// wait for the answer.
+// peekWait is how long the broker may hold back a request that finds nothing; the library's ten seconds are as long as
+// we wait for the answer.
 const peekWait = 500 * time.Millisecond
 
 // CommitScan commits for a group that nobody is a member of how far a Scan came.

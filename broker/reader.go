@@ -203,9 +203,9 @@ func (r *reader) progress(before, highWatermark int64, evidence int) {
 	}
 }
 
-// endure decides about an answer that withholds what there is: nil means ask again. Passing over the offset could lose a
-// row. A run has time: if there is nothing, the next message to come will say so by its offset. A drain has none, and
-// fails when LostAfter has passed.
+// endure decides about an answer that withholds what there is: nil means ask again. Passing over the offset could lose
+// a row. A run has time: if there is nothing, the next message to come will say so by its offset. A drain has none,
+// and fails when LostAfter has passed.
 func (r *reader) endure(highWatermark int64) error {
 	c := r.consumer
 	err := &WithheldError{

@@ -82,7 +82,8 @@ func (c *Cluster) TopicConfig(ctx context.Context, topic string, names ...string
 	}
 	switch {
 	case err != nil:
-		err = denied(err, fmt.Sprintf("see the settings of topic %q", topic), fmt.Sprintf("DescribeConfigs on topic %q", topic))
+		err = denied(err, fmt.Sprintf("see the settings of topic %q", topic),
+			fmt.Sprintf("DescribeConfigs on topic %q", topic))
 		return nil, fmt.Errorf("settings of topic %q: %w", topic, err)
 	case len(res.Resources) != 1:
 		return nil, fmt.Errorf("settings of topic %q: the broker answers for %d topics", topic, len(res.Resources))

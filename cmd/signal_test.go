@@ -26,7 +26,7 @@ func partnerEnv(t testing.TB, config sandbox.Config) (*sandbox.Server, []string)
 
 // partnerBehind is partnerEnv with something in front of the stand-in.
 func partnerBehind(
-	t *testing.T, config sandbox.Config, front func(partner http.Handler) http.Handler,
+	t testing.TB, config sandbox.Config, front func(partner http.Handler) http.Handler,
 ) (*sandbox.Server, []string) {
 	t.Helper()
 	dir := t.TempDir()

@@ -12,8 +12,8 @@ import (
 )
 
 // Changelog is a compacted topic beside the topic of the rows, with as many partitions, that holds the latest snapshot
-// of every row. A consumer that is given a partition reads the snapshots of its rows first, and so goes on exactly where
-// the one before it stood. Package broker has one.
+// of every row. A consumer that is given a partition reads the snapshots of its rows first, and so goes on exactly
+// where the one before it stood. Package broker has one.
 type Changelog interface {
 	// Topic names it; this ledger's place in it is kept under that name.
 	Topic() string
@@ -45,8 +45,8 @@ func (e *SnapshotError) Unwrap() error { return e.Err }
 
 // Follow has every change from now on written to a changelog, in the transaction that makes it and before that is
 // committed: what the ledger knows of a partition, the changelog knows, too. Accept and Update then answer
-// pipeline.ErrFenced for rows whose partition is not ours. Call it once, before the first of them; the changelog must be
-// the one that Options.Changelog names.
+// pipeline.ErrFenced for rows whose partition is not ours. Call it once, before the first of them; the changelog must
+// be the one that Options.Changelog names.
 func (l *Ledger) Follow(c Changelog) {
 	l.writer.mu.Lock()
 	defer l.writer.mu.Unlock()
@@ -62,8 +62,8 @@ type Restored struct {
 }
 
 // Restore brings this ledger's rows of a partition to where the changelog says they are, beginning where it last
-// stood. A ledger that never met this topic gives it what it knew before, as far as the topic does not know better. Call
-// it when the partition has become ours and before its rows are accepted. Interrupted, it goes on where it was.
+// stood. A ledger that never met this topic gives it what it knew before, as far as the topic does not know better.
+// Call it when the partition has become ours and before its rows are accepted. Interrupted, it goes on where it was.
 //
 // Errors: *SnapshotError, pipeline.ErrFenced, ctx's, those of the changelog and of Update.
 func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
@@ -264,8 +264,8 @@ func (t *tx) snapshot(id int64, env Environment) (*snapshot, error) {
 	return s, imports.Err()
 }
 
-// takeOver stores a batch of snapshots, and how far the ledger has come with them. It returns how many of them said more
-// than it knew.
+// takeOver stores a batch of snapshots, and how far the ledger has come with them. It returns how many of them said
+// more than it knew.
 func (t *tx) takeOver(log Changelog, partition int, batch []pipeline.Message, next int64) (newer int, err error) {
 	for _, m := range batch {
 		if m.Value == nil {

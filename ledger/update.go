@@ -118,8 +118,8 @@ const partnerStatusQuery = `UPDATE rows SET partner_status = ?, updated_at = ? W
 
 // SetPartnerStatus records the partner's status of a row's customer and leaves the stage as it is, which may be
 // terminal: that is how `consumer reconcile` keeps the status of onboarded rows. A status that is known already
-// changes nothing. The version stays, and no changelog hears of it: what the partner said last is asked anew wherever it
-// matters. ErrNotFound when there is no such row.
+// changes nothing. The version stays, and no changelog hears of it: what the partner said last is asked anew wherever
+// it matters. ErrNotFound when there is no such row.
 func (l *Ledger) SetPartnerStatus(ctx context.Context, id int64, status string) error {
 	err := l.writer.do(ctx, 1, func(t *tx) error {
 		result, err := t.partnerStatus.ExecContext(t.ctx, status, t.now.UnixMicro(), id, status)

@@ -28,8 +28,8 @@ type HomeError struct {
 }
 
 func (e *HomeError) Error() string {
-	return fmt.Sprintf("message %s/%d@%d belongs into partition %d: who writes there must use the account (CAIP-10) as key "+
-		"and Kafka's own partitioner (murmur2), or the ledger's records do not move with their rows",
+	return fmt.Sprintf("message %s/%d@%d belongs into partition %d: who writes there must use the account (CAIP-10) as "+
+		"key and Kafka's own partitioner (murmur2), or the ledger's records do not move with their rows",
 		e.Message.Topic, e.Message.Partition, e.Message.Offset, e.Home)
 }
 

@@ -122,8 +122,8 @@ type result struct {
 }
 
 // step performs the task's next act, decides, and stores the decision. The error is ErrStale (somebody else moved the
-// row), ErrFenced (its partition went to another consumer), a *HaltError, client.ErrStopped, or ctx's when the act was interrupted: the row then stands where the ledger
-// says, and the same key goes out again.
+// row), ErrFenced (its partition went to another consumer), a *HaltError, client.ErrStopped, or ctx's when the act was
+// interrupted: the row then stands where the ledger says, and the same key goes out again.
 func (w *Worker) step(ctx context.Context, t *task) (Disposition, error) {
 	if t.act == DoNext || t.act == "" {
 		t.act = t.Next(w.Now(), w.Limits)
