@@ -30,6 +30,14 @@ func (c *Consumer) Changelog(topic string, partitions int) *Changelog {
 	}
 }
 
+// Changelog returns the changelog for somebody who is assigned nothing: it can be read, and is never written.
+func (c *Cluster) Changelog(topic string, partitions int) *Changelog {
+	return &Changelog{
+		cluster: c, lease: newLease(&ConsumerOptions{}), topic: topic, partitions: partitions,
+		producer: NewProducer(c, ProducerOptions{Timeout: requestTimeout, Logger: c.log}),
+	}
+}
+
 // Topic names the topic.
 func (l *Changelog) Topic() string { return l.topic }
 

@@ -80,6 +80,10 @@ func crash(t *testing.T, plan crashPlan) {
 	if testing.Short() {
 		t.Skip("some minutes of killing; not with -short")
 	}
+	if raced {
+		t.Skip("the consumer that is killed is built without the race detector, so that it would watch nothing")
+	}
+	t.Parallel() // much of it is waiting
 	binary := buildConsumer(t)
 	totals := &crashTotals{points: map[string]int{}}
 	seeds := plan.seeds

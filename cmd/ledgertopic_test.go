@@ -75,6 +75,12 @@ func (f *fleet) inherit() {
 	if slices.ContainsFunc(rows, func(r sandbox.Expected) bool { return r.Stage != string(pipeline.Onboarded) }) {
 		t.Error("its ledger has rows that are not onboarded")
 	}
+	exitsWith(t, d.env, 0, []string{"ledger topic " + f.name + ".ledger", fmt.Sprintf("onboarded         %d", fleetRows)},
+		"consumer", "status", "--fleet")
+	cmd, out := command(t, d.env, "consumer", "failures", "--fleet")
+	if err := cmd.Run(); err != nil || strings.Count(out.String(), "\n") != 1 {
+		t.Errorf("the fleet's failures: %v\n%s", err, out)
+	}
 	t.Logf("%d rows, %d requests", fleetRows, verdict.Requests)
 }
 
@@ -84,6 +90,7 @@ func TestLedgerTopicThatDoesNotFit(t *testing.T) {
 	_, env := partnerEnv(t, sandbox.Config{})
 	exitsWith(t, append(env, "PURSER_LEDGER_TOPIC=ledgers"), 2,
 		[]string{`--ledger-topic "ledgers"`, "share --brokers"}, "consumer", "--drain")
+	exitsWith(t, env, 2, []string{"--fleet", "needs --ledger-topic"}, "consumer", "status", "--fleet")
 	env = onKafka(env, k.addrs, "fit")
 	mustRun(t, env, "consumer", "check", "--create-topics", "--create-partitions", "6")
 	exitsWith(t, append(env, "PURSER_LEDGER_TOPIC=fit.results"), 2, []string{"must differ"}, "consumer", "--drain")

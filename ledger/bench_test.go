@@ -2,9 +2,11 @@ package ledger
 
 import (
 	"database/sql"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -231,4 +233,36 @@ func BenchmarkReplaceDirectory(b *testing.B) {
 		}
 	}
 	b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "customers/s")
+}
+
+// BenchmarkRestore takes over a partition of settled rows into an empty ledger.
+func BenchmarkRestore(b *testing.B) {
+	rows := rowsForBench() / 10
+	shared := newTopic(1)
+	from, f := openFollower(b, filepath.Join(b.TempDir(), "ledger.db"), shared)
+	restore(b, from, f, 0)
+	var record []byte
+	for n := range rows {
+		s := snapshotOf(pipeline.Record{Row: testRow(n, "import-1"), Version: 6, Stage: pipeline.Onboarded,
+			CustomerID: "c0ffee00-0000-4000-8000-000000000000", PartnerStatus: "screening",
+			Challenge: strings.Repeat("x", 400), ChallengeAt: noClock(), Signature: "0x" + strings.Repeat("y", 130),
+			CreateKey: createKey(0, noClock()), SubmitKey: testKey(pipeline.OpSubmit, 0, noClock()),
+			AcceptedAt: noClock(), UpdatedAt: noClock()}, true, testEnvironment)
+		s.addKey(createKey(0, noClock()))
+		s.addKey(testKey(pipeline.OpSubmit, 0, noClock()))
+		record, _ = json.Marshal(s) // it always can be
+		shared.partitions[0] = append(shared.partitions[0], pipeline.Message{Offset: int64(n), Key: s.key(), Value: record})
+	}
+	shared.ends[0] = int64(rows)
+	for b.Loop() {
+		b.StopTimer()
+		l, f := openFollower(b, filepath.Join(b.TempDir(), "ledger.db"), shared)
+		f.batch = 1000 // about what an answer of the broker holds
+		b.StartTimer()
+		if r := restore(b, l, f, 0); r.Newer != rows {
+			b.Fatalf("%+v", r)
+		}
+	}
+	b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+	b.ReportMetric(float64(len(record)), "B/record")
 }

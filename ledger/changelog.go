@@ -333,7 +333,7 @@ func (t *tx) restore(s *snapshot) (more bool, err error) {
 		return false, err
 	}
 	for _, k := range s.Keys {
-		if err := t.restoreKey(id, k); err != nil {
+		if err := t.restoreKey(id, k, version > 0); err != nil {
 			return false, err
 		}
 	}
@@ -351,7 +351,9 @@ func (t *tx) restore(s *snapshot) (more bool, err error) {
 	return more, err
 }
 
-const unclaimQuery = `UPDATE rows SET claims = 0 WHERE id = ?`
+const externalTakenQuery = `SELECT EXISTS (SELECT 1 FROM rows WHERE external_id = ? AND claims = 1 AND chain_id <> ?)`
+
+const unclaimQuery = `UPDATE rows SET claims = 0 WHERE chain_id = ? AND claims = 1 AND id <> ?`
 
 // claimFor says whether the restored row may claim its account and its externalId here. Another row of the same account
 // is of the same partition, and the changelog knows better. Another account's row with the same externalId is not, so
@@ -360,15 +362,11 @@ func (t *tx) claimFor(s *snapshot, id int64) (bool, error) {
 	if !s.Claims {
 		return false, nil
 	}
-	other, err := t.holder(t.externalHolder.QueryRowContext(t.ctx, s.ExternalID))
-	if err != nil || other.id != 0 && other.id != id && other.chainID != s.ChainID {
+	var taken bool
+	if err := t.externalTaken.QueryRowContext(t.ctx, s.ExternalID, s.ChainID).Scan(&taken); err != nil || taken {
 		return false, err
 	}
-	other, err = t.holder(t.accountHolder.QueryRowContext(t.ctx, s.ChainID))
-	if err != nil || other.id == 0 || other.id == id {
-		return true, err
-	}
-	_, err = t.unclaim.ExecContext(t.ctx, other.id)
+	_, err := t.unclaim.ExecContext(t.ctx, s.ChainID, id)
 	return true, err
 }
 
@@ -377,12 +375,14 @@ const dropKeyQuery = `DELETE FROM keys WHERE row_id = ? AND operation = ? AND ge
 
 // restoreKey stores a key in the place of the one that this ledger may have in its generation, from a time when it did
 // not follow the topic.
-func (t *tx) restoreKey(id int64, k snapshotKey) error {
-	_, err := t.dropKey.ExecContext(t.ctx, id, string(k.Operation), k.Generation, k.ID.String(), k.Digest[:])
-	if err != nil {
-		return err
+func (t *tx) restoreKey(id int64, k snapshotKey, known bool) error {
+	if known {
+		_, err := t.dropKey.ExecContext(t.ctx, id, string(k.Operation), k.Generation, k.ID.String(), k.Digest[:])
+		if err != nil {
+			return err
+		}
 	}
-	_, err = t.putKey.ExecContext(t.ctx, id, string(k.Operation), k.Generation, k.ID.String(), k.Digest[:],
+	_, err := t.putKey.ExecContext(t.ctx, id, string(k.Operation), k.Generation, k.ID.String(), k.Digest[:],
 		micros(k.FirstSent.time()), micros(k.LastSent.time()), string(k.Outcome))
 	return err
 }

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -45,9 +46,9 @@ func (p *topic) compact() {
 // follower is what one ledger sees of the topic.
 type follower struct {
 	*topic
-	held    map[int]bool
-	lose    bool // the next Append writes, and then fails all the same
-	appends int
+	held  map[int]bool
+	lose  bool // the next Append writes, and then fails all the same
+	batch int  // how many messages Replay hands over at once; 0: three
 }
 
 func (f *follower) Topic() string { return "onboarding.ledger" }
@@ -64,7 +65,6 @@ var errLost = errors.New("the answer was lost")
 func (f *follower) Append(_ context.Context, messages []pipeline.Message) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.appends++
 	for i := range messages {
 		m := &messages[i]
 		if !f.held[m.Partition] {
@@ -91,7 +91,7 @@ func (f *follower) Replay(
 		return pipeline.ErrChangelogRenewed
 	}
 	messages = slices.DeleteFunc(messages, func(m pipeline.Message) bool { return m.Offset < from })
-	for batch := range slices.Chunk(messages, 3) {
+	for batch := range slices.Chunk(messages, cmp.Or(f.batch, 3)) {
 		if err := yield(batch, batch[len(batch)-1].Offset+1); err != nil {
 			return err
 		}

@@ -104,6 +104,15 @@ func (s *snapshot) key() []byte {
 	return []byte(s.ChainID + "\n" + s.ExternalID)
 }
 
+// versionOf reads the version of a record of which nothing else may be known.
+func versionOf(value []byte) (version int, ok bool) {
+	var v struct {
+		V int `json:"v"`
+	}
+	err := json.Unmarshal(value, &v)
+	return v.V, err == nil
+}
+
 // snapshotOf fills in what record holds; keys and earlier imports are the caller's.
 func snapshotOf(r pipeline.Record, claims bool, env Environment) *snapshot {
 	s := &snapshot{
@@ -134,20 +143,15 @@ func (s *snapshot) addKey(k pipeline.Key) {
 
 // parseSnapshot reads a record of the changelog, strictly.
 func parseSnapshot(value []byte, env Environment) (*snapshot, error) {
-	var version struct {
-		V int `json:"v"`
-	}
-	if err := json.Unmarshal(value, &version); err != nil {
-		return nil, fmt.Errorf("it is no JSON object: %w", err)
-	}
-	if version.V != snapshotVersion {
-		return nil, fmt.Errorf("its version is %d, this program reads %d: is a newer one part of the fleet?",
-			version.V, snapshotVersion)
-	}
 	var s snapshot
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&s); err != nil {
+	err := decoder.Decode(&s)
+	if err != nil || s.V != snapshotVersion {
+		if version, ok := versionOf(value); ok && version != snapshotVersion { // what else is wrong follows from that
+			return nil, fmt.Errorf("its version is %d, this program reads %d: is a newer one part of the fleet?",
+				version, snapshotVersion)
+		}
 		return nil, err
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {

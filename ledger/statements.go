@@ -21,7 +21,8 @@ type statements struct {
 	announced, announce, unannounced         *sql.Stmt
 
 	rowByID, keysOfRow, importsOfRow       *sql.Stmt
-	rowID, restoreRow, unclaim, dropKey    *sql.Stmt
+	rowID, restoreRow, dropKey             *sql.Stmt
+	externalTaken, unclaim                 *sql.Stmt
 	meet, standing, setStanding, setMerged *sql.Stmt
 	forgetStanding, advance                *sql.Stmt
 
@@ -68,6 +69,7 @@ func prepareStatements(ctx context.Context, conn *sql.Conn) (*statements, error)
 		{&s.importsOfRow, `SELECT import_id FROM row_imports WHERE row_id = ? ORDER BY import_id`},
 		{&s.rowID, rowIDQuery},
 		{&s.restoreRow, restoreRowQuery},
+		{&s.externalTaken, externalTakenQuery},
 		{&s.unclaim, unclaimQuery},
 		{&s.dropKey, dropKeyQuery},
 		{&s.meet, meetQuery},

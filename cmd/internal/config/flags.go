@@ -118,14 +118,19 @@ type ConsumerCommands struct {
 		Drain bool `help:"End when the queue as it stood at the start is settled."`
 	} `cmd:"" default:"withargs" help:"Take rows from the queue and onboard them (the default command)."`
 	Check     struct{} `cmd:"" help:"Test clock, token, request signature, signer, broker and ledger without touching a customer."`
-	Status    struct{} `cmd:"" help:"Count the ledger's rows by stage and reason."`
-	Failures  struct{} `cmd:"" help:"Print unsettled and badly ended rows as CSV, ready to be imported again."`
+	Status    Inspect  `cmd:"" help:"Count the ledger's rows by stage and reason."`
+	Failures  Inspect  `cmd:"" help:"Print unsettled and badly ended rows as CSV, ready to be imported again."`
 	Reconcile struct{} `cmd:"" help:"Read the partner's list and bring the ledger up to date with it."`
 	Redrive   struct {
 		Reason string `help:"Only those whose class or reason contains this text." placeholder:"TEXT"`
 		Since  string `help:"Only those since then: a duration (24h), a day (2026-11-22) or a time." placeholder:"WHEN"`
 		DryRun bool   `help:"List them and put nothing back."`
 	} `cmd:"" help:"Put dead letters back into the queue."`
+}
+
+// Inspect says whose rows a command looks at.
+type Inspect struct {
+	Fleet bool `help:"Look at the rows of all consumers, as --ledger-topic has them, and not at this ledger."`
 }
 
 // SandboxCommands are the commands of `sandbox`.

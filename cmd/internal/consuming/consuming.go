@@ -43,9 +43,9 @@ func Main(gentle, hard context.Context, args []string, s Streams) error {
 	case "check":
 		return check(gentle, &c.Consumer, s)
 	case "status":
-		return status(gentle, &c.Consumer, s)
+		return status(gentle, &c.Consumer, c.Status.Fleet, s)
 	case "failures":
-		return failures(gentle, &c.Consumer, s)
+		return failures(gentle, &c.Consumer, c.Failures.Fleet, s)
 	case "reconcile":
 		return reconcile(gentle, &c.Consumer, s)
 	case "redrive":

@@ -17,6 +17,25 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
+// book is what can be asked of the rows.
+type book interface {
+	Environment(ctx context.Context) (ledger.Environment, error)
+	Counts(ctx context.Context) ([]ledger.Count, error)
+	DirectoryAsOf(ctx context.Context) (time.Time, error)
+	Failures(ctx context.Context, yield func(pipeline.Record) error) error
+	Close() error
+}
+
+// openBook opens the rows that a command is to look at.
+func openBook(ctx context.Context, c *config.Consumer, fleet bool, s Streams) (_ book, what string, err error) {
+	if fleet {
+		b, err := openFleet(ctx, c, s)
+		return b, "ledger topic " + c.LedgerTopic, err
+	}
+	b, err := openReader(ctx, c)
+	return b, "ledger " + c.Ledger, err
+}
+
 // openReader opens the ledger for reading; a consumer may be running.
 func openReader(ctx context.Context, c *config.Consumer) (*ledger.Reader, error) {
 	book, err := ledger.OpenReadOnly(ctx, c.Ledger)
@@ -28,8 +47,8 @@ func openReader(ctx context.Context, c *config.Consumer) (*ledger.Reader, error)
 }
 
 // status counts the ledger's rows by stage and class.
-func status(ctx context.Context, c *config.Consumer, s Streams) (err error) {
-	book, err := openReader(ctx, c)
+func status(ctx context.Context, c *config.Consumer, fleet bool, s Streams) (err error) {
+	book, what, err := openBook(ctx, c, fleet, s)
 	if err != nil {
 		return err
 	}
@@ -42,7 +61,7 @@ func status(ctx context.Context, c *config.Consumer, s Streams) (err error) {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.Stdout, "ledger %s, API %s\n", c.Ledger, environment.APIHost)
+	fmt.Fprintf(s.Stdout, "%s, API %s\n", what, environment.APIHost)
 	listed, err := book.DirectoryAsOf(ctx)
 	if err != nil {
 		return err
@@ -66,8 +85,8 @@ func status(ctx context.Context, c *config.Consumer, s Streams) (err error) {
 }
 
 // failures prints the rows that are not onboarded, in a form that the importer reads.
-func failures(ctx context.Context, c *config.Consumer, s Streams) (err error) {
-	book, err := openReader(ctx, c)
+func failures(ctx context.Context, c *config.Consumer, fleet bool, s Streams) (err error) {
+	book, _, err := openBook(ctx, c, fleet, s)
 	if err != nil {
 		return err
 	}

@@ -48,6 +48,11 @@ func (q *Queue) CheckLedgerTopic(ctx context.Context, rows, ledgers string) (par
 	return partitions, nil
 }
 
+// Ledgers returns the topic of the ledgers for reading only.
+func (q *Queue) Ledgers(topic string, partitions int) *broker.Changelog {
+	return q.cluster.Changelog(topic, partitions)
+}
+
 func wrongLedgerTopic(topic, problem string) error {
 	return console.Coded(console.ExitUsage, &config.Error{Setting: "--ledger-topic", Value: topic, Problem: problem})
 }

@@ -1,0 +1,72 @@
+package consuming
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/cmd/internal/queue"
+	"github.com/purser-onboard/purser/ledger"
+)
+
+// fleetBook is a ledger of its own, read from the topic of the ledgers and thrown away when it is closed.
+type fleetBook struct {
+	*ledger.Ledger
+	dir string
+}
+
+// openFleet reads the topic of the ledgers as it stands. It joins no group and writes nothing there.
+func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook, err error) {
+	if c.LedgerTopic == "" {
+		return nil, &config.Error{Setting: "--fleet", Problem: "needs --ledger-topic: without it each consumer knows its own " +
+			"rows only, and the results topic is the fleet's view"}
+	}
+	base, err := url.Parse(c.APIURL)
+	if err != nil || base.Host == "" || c.APIKey == "" {
+		return nil, &config.Error{Setting: "--fleet",
+			Problem: "needs --api-url and --api-key: the topic of the ledgers belongs to one of each"}
+	}
+	log := console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)
+	q, err := queue.Open(ctx, c.Queue, log)
+	if err != nil {
+		return nil, err
+	}
+	defer closing(&err, "broker", q.Close)
+	partitions, err := q.CheckLedgerTopic(ctx, c.Topic, c.LedgerTopic)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "purser-fleet-") // with mode 0700
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(dir))
+		}
+	}()
+	book, err := ledger.Open(ctx, ledger.Options{
+		Path:        filepath.Join(dir, "ledger.db"),
+		Environment: ledger.Environment{APIHost: strings.ToLower(base.Host), APIKeyID: c.APIKey},
+		Now:         time.Now, Changelog: c.LedgerTopic, Logger: log,
+	})
+	if err != nil {
+		return nil, err
+	}
+	book.Follow(q.Ledgers(c.LedgerTopic, partitions))
+	for p := range partitions {
+		if _, err := book.Restore(ctx, p); err != nil {
+			return nil, errors.Join(classify(c, err), book.Close())
+		}
+	}
+	return &fleetBook{book, dir}, nil
+}
+
+// Close removes it.
+func (b *fleetBook) Close() error { return errors.Join(b.Ledger.Close(), os.RemoveAll(b.dir)) }
