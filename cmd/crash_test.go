@@ -80,7 +80,7 @@ func crash(t *testing.T, plan crashPlan) {
 	if testing.Short() {
 		t.Skip("some minutes of killing; not with -short")
 	}
-	if raced {
+	if raceEnabled {
 		t.Skip("the consumer that is killed is built without the race detector, so that it would watch nothing")
 	}
 	t.Parallel() // much of it is waiting

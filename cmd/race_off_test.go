@@ -2,4 +2,4 @@
 
 package cmd
 
-const raced = false
+const raceEnabled = false

@@ -2,4 +2,4 @@
 
 package cmd
 
-const raced = true
+const raceEnabled = true

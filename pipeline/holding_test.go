@@ -50,6 +50,10 @@ func TestFencedRowIsGivenUp(t *testing.T) {
 		if tally := b.runner.Tally(); tally.Dropped != 1 || tally.Open != 0 || len(b.settled) != 0 || len(b.halted) != 0 {
 			t.Fatalf("%+v, %d settled, %d halts", tally, len(b.settled), len(b.halted))
 		}
+		b.runner.Assigned()
+		if tally := b.runner.Tally(); tally.Dropped != 0 {
+			t.Errorf("after a new assignment: %+v", tally)
+		}
 		b.ledger.mu.Lock()
 		b.ledger.fail = nil
 		b.ledger.mu.Unlock()

@@ -67,7 +67,7 @@ type Tally struct {
 	SkippedBad       int64 // the part of Skipped whose row had ended badly
 	Waiting          int64 // rows left to the custodian: the next run asks what became of them
 	Open             int64 // rows under way
-	Dropped          int64 // rows taken and given back unsettled
+	Dropped          int64 // rows taken and given back unsettled, since the latest assignment
 	Retried          int64 // requests sent again under the same key
 	Signatures       int64 // signatures made
 }
@@ -105,6 +105,13 @@ func (r *Runner) Close() {
 	r.road.stop()
 	r.signing.stop()
 	r.polling.stop()
+}
+
+// Assigned tells that partitions are dealt out anew: what was given back before has been given to somebody.
+func (r *Runner) Assigned() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.tally.Dropped = 0
 }
 
 // Waiting returns the rows that were left to the custodian.

@@ -92,7 +92,10 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	var part *share
 	var runner *pipeline.Runner
 	consumer, err := q.Consumer(c, drain, queue.Told{
-		Assigned: func(partitions []int, of int) { part.assigned(partitions, of) },
+		Assigned: func(partitions []int, of int) {
+			runner.Assigned()
+			part.assigned(partitions, of)
+		},
 		// Nobody sends for rows that may be another consumer's by now.
 		Lease:   p.pace.Until,
 		Restore: restoring(c, book, log),
