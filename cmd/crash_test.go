@@ -83,7 +83,6 @@ func crash(t *testing.T, plan crashPlan) {
 	if raceEnabled {
 		t.Skip("the consumer that is killed is built without the race detector, so that it would watch nothing")
 	}
-	t.Parallel() // much of it is waiting
 	binary := buildConsumer(t)
 	totals := &crashTotals{points: map[string]int{}}
 	seeds := plan.seeds
