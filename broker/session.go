@@ -58,7 +58,7 @@ func (s *session) serve(ctx, generation context.Context) outcome {
 	}()
 
 	if err := s.open(work); err != nil {
-		if work.Err() == nil {
+		if work.Err() == nil && !errors.Is(err, pipeline.ErrFenced) { // which work is about to hear of, too
 			return outcome{final: true, err: err}
 		}
 		return outcome{final: ctx.Err() != nil}

@@ -17,8 +17,10 @@ import (
 type Changelog interface {
 	// Topic names it; this ledger's place in it is kept under that name.
 	Topic() string
-	// Partition is where the rows of an account (CAIP-10, EIP-55 form) are, and whether it is ours now.
-	Partition(account string) (partition int, held bool)
+	// Partition is where the rows of an account (CAIP-10, EIP-55 form) are.
+	Partition(account string) int
+	// Tenure numbers the assignment by which a partition is ours: it grows, and is 0 when the partition is not ours now.
+	Tenure(partition int) int64
 	// Append writes messages to the partitions that each of them names, and fills in their offsets. It returns when every
 	// in-sync replica has them. It writes only while the partitions are ours for certain, waiting for that if it must:
 	// pipeline.ErrFenced when they are not any more. After an error any part of the messages may have been written.
@@ -45,7 +47,8 @@ func (e *SnapshotError) Unwrap() error { return e.Err }
 
 // Follow has every change from now on written to a changelog, in the transaction that makes it and before that is
 // committed: what the ledger knows of a partition, the changelog knows, too. Accept and Update then answer
-// pipeline.ErrFenced for rows whose partition is not ours. Call it once, before the first of them; the changelog must
+// pipeline.ErrFenced for rows whose partition is not ours, or has not been restored since it
+// became ours. Call it once, before the first of them; the changelog must
 // be the one that Options.Changelog names.
 func (l *Ledger) Follow(c Changelog) {
 	l.writer.mu.Lock()
@@ -68,6 +71,7 @@ type Restored struct {
 // Errors: *SnapshotError, pipeline.ErrFenced, ctx's, those of the changelog and of Update.
 func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 	log := l.writer.changelog
+	tenure := log.Tenure(partition) // what comes later has to be restored anew
 	from, before, err := l.standing(ctx, log.Topic(), partition)
 	if err != nil {
 		return Restored{}, translate(l.path, err)
@@ -101,6 +105,9 @@ func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 	if err == nil && before > 0 {
 		r.Added, err = l.merge(ctx, log, partition, before)
 	}
+	if err == nil {
+		l.writer.restore(partition, tenure)
+	}
 	return r, translate(l.path, err)
 }
 
@@ -130,7 +137,7 @@ func (l *Ledger) merge(ctx context.Context, log Changelog, partition int, before
 		return err
 	}
 	err = l.each(ctx, recordQuery+` WHERE r.id <= ? ORDER BY r.id`, []any{before}, func(r pipeline.Record) error {
-		if p, _ := log.Partition(r.Account.String()); p != partition {
+		if log.Partition(r.Account.String()) != partition {
 			return nil
 		}
 		if ids = append(ids, r.ID); len(ids) < mergeBatch {
@@ -174,12 +181,14 @@ func (t *tx) touch(id int64) {
 	}
 }
 
-// fence refuses a change to a row whose partition is not ours.
+// fence refuses a change to a row whose partition is not ours, or is ours again and not yet restored.
 func (t *tx) fence(r pipeline.Row, account string) error {
 	if t.changelog == nil {
 		return nil
 	}
-	if _, held := t.changelog.Partition(account); !held {
+	// A worker may come late with what it did when the partition was ours before.
+	p := t.changelog.Partition(account)
+	if tenure := t.changelog.Tenure(p); tenure == 0 || t.restored(p) != tenure {
 		return fmt.Errorf("row %s: %w", r.Where(), pipeline.ErrFenced)
 	}
 	return nil
@@ -195,8 +204,8 @@ func (t *tx) publish(env Environment) error {
 		if err != nil {
 			return err
 		}
-		partition, held := t.changelog.Partition(s.ChainID)
-		if !held {
+		partition := t.changelog.Partition(s.ChainID)
+		if t.changelog.Tenure(partition) == 0 {
 			continue
 		}
 		value, err := json.Marshal(s)
@@ -273,7 +282,7 @@ func (t *tx) takeOver(log Changelog, partition int, batch []pipeline.Message, ne
 		}
 		s, err := parseSnapshot(m.Value, t.environment)
 		if err == nil {
-			if p, _ := log.Partition(s.ChainID); p != partition {
+			if p := log.Partition(s.ChainID); p != partition {
 				err = fmt.Errorf("account %s belongs to partition %d: does the topic of the rows have as many partitions?",
 					s.ChainID, p)
 			}

@@ -46,18 +46,25 @@ func (p *topic) compact() {
 // follower is what one ledger sees of the topic.
 type follower struct {
 	*topic
-	held  map[int]bool
-	lose  bool // the next Append writes, and then fails all the same
-	batch int  // how many messages Replay hands over at once; 0: three
+	held   map[int]bool
+	tenure int64
+	lose   bool // the next Append writes, and then fails all the same
+	batch  int  // how many messages Replay hands over at once; 0: three
 }
 
 func (f *follower) Topic() string { return "onboarding.ledger" }
 
-func (f *follower) Partition(account string) (int, bool) {
+func (f *follower) Partition(account string) int {
 	hash := fnv.New32a()
 	hash.Write([]byte(account))
-	p := int(hash.Sum32() % uint32(len(f.partitions)))
-	return p, f.held[p]
+	return int(hash.Sum32() % uint32(len(f.partitions)))
+}
+
+func (f *follower) Tenure(partition int) int64 {
+	if !f.held[partition] {
+		return 0
+	}
+	return f.tenure
 }
 
 var errLost = errors.New("the answer was lost")
@@ -105,7 +112,7 @@ func openFollower(t testing.TB, path string, p *topic) (*Ledger, *follower) {
 	o := testOptions(path)
 	o.Changelog = "onboarding.ledger"
 	l := reopen(t, o)
-	f := &follower{topic: p, held: map[int]bool{}}
+	f := &follower{topic: p, held: map[int]bool{}, tenure: 1}
 	l.Follow(f)
 	return l, f
 }
@@ -139,7 +146,7 @@ func dump(t testing.TB, l *Ledger, f *follower, partition int) map[string]*snaps
 			if err != nil {
 				return err
 			}
-			if p, _ := f.Partition(s.ChainID); p == partition {
+			if f.Partition(s.ChainID) == partition {
 				all[s.ChainID+" "+s.ExternalID] = s
 			}
 		}
@@ -238,8 +245,17 @@ func TestFenced(t *testing.T) {
 	if _, err := l.Accept(t.Context(), []pipeline.Row{testRow(2, "i1")}); !errors.Is(err, pipeline.ErrFenced) {
 		t.Errorf("accept: %v", err)
 	}
+	// It is ours again, and has not been restored: what another one did meanwhile is not known yet.
+	f.held[0], f.tenure = true, 2
+	if _, err := l.Update(t.Context(), r); !errors.Is(err, pipeline.ErrFenced) {
+		t.Errorf("update before it was restored: %v", err)
+	}
 	if now := get(t, l, r.Row); now.Stage != pipeline.Planned || len(shared.partitions[0]) != before {
 		t.Errorf("it was changed all the same: %+v, %d records", now, len(shared.partitions[0]))
+	}
+	restore(t, l, f, 0)
+	if _, err := l.Update(t.Context(), r); err != nil {
+		t.Errorf("update after that: %v", err)
 	}
 }
 
@@ -310,8 +326,7 @@ func TestMerge(t *testing.T) {
 func TestContradictionThatMoved(t *testing.T) {
 	a, b := testRow(1, "i1"), pair(2, 1, "i1") // one externalId, two accounts
 	p := func(r pipeline.Row) int {
-		at, _ := (&follower{topic: newTopic(2)}).Partition(r.Account.String())
-		return at
+		return (&follower{topic: newTopic(2)}).Partition(r.Account.String())
 	}
 	for n := 3; p(a) == p(b); n++ {
 		b = pair(n, 1, "i1")
@@ -367,7 +382,7 @@ func TestForeignSnapshots(t *testing.T) {
 			}
 			shared := newTopic(64)
 			l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
-			p, _ := f.Partition(good.ChainID)
+			p := f.Partition(good.ChainID)
 			shared.partitions[p] = []pipeline.Message{{Partition: p, Offset: 6, Value: raw}}
 			shared.ends[p] = 7
 			f.held[p] = true
@@ -399,7 +414,7 @@ func TestFleetModel(t *testing.T) {
 			for _, table := range []string{"changelog", "outbox", "keys", "row_imports", "rows"} {
 				execSQL(t, books[i], "DELETE FROM "+table)
 			}
-			sees[i] = &follower{topic: shared, held: map[int]bool{}}
+			sees[i] = &follower{topic: shared, held: map[int]bool{}, tenure: 1}
 			books[i].Follow(sees[i])
 		}
 		owner := make([]int, partitions)
@@ -407,7 +422,7 @@ func TestFleetModel(t *testing.T) {
 			restore(t, books[0], sees[0], p)
 		}
 		of := func(r pipeline.Row) (*Ledger, *follower) {
-			p, _ := sees[0].Partition(r.Account.String())
+			p := sees[0].Partition(r.Account.String())
 			return books[owner[p]], sees[owner[p]]
 		}
 		drawRow := rapid.Custom(func(rt *rapid.T) pipeline.Row {
@@ -447,7 +462,7 @@ func TestFleetModel(t *testing.T) {
 					rt.Fatalf("%v, losing %v", err, losing)
 				}
 				if losing { // the run ends then, and the next one restores
-					p, _ := f.Partition(row.Account.String())
+					p := f.Partition(row.Account.String())
 					restore(t, l, f, p)
 				}
 			},

@@ -41,6 +41,7 @@ type tx struct {
 
 	changelog   Changelog // nil: none
 	environment Environment
+	restored    func(partition int) (tenure int64)
 	touched     []int64 // ids of the rows that were changed, for the changelog
 }
 
@@ -57,7 +58,8 @@ type writer struct {
 	suspect atomic.Bool
 
 	mu        sync.Mutex
-	changelog Changelog // nil: none
+	changelog Changelog     // nil: none
+	tenures   map[int]int64 // by partition: the assignment for which it was restored
 	waiting   []*operation
 	wake      *sync.Cond
 	closed    bool
@@ -111,6 +113,23 @@ func (w *writer) follows() Changelog {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.changelog
+}
+
+// restored is the assignment for which a partition was brought up to its changelog last.
+func (w *writer) restored(partition int) (tenure int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.tenures[partition]
+}
+
+// restore notes that a partition was brought up to its changelog.
+func (w *writer) restore(partition int, tenure int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.tenures == nil {
+		w.tenures = make(map[int]int64)
+	}
+	w.tenures[partition] = tenure
 }
 
 // stop lets the writer finish what is waiting and waits for it.
@@ -189,7 +208,7 @@ func (w *writer) transact(group []*operation) error {
 	// time.Time drops its monotonic reading here and compares equal to what is read back.
 	t := &tx{
 		statements: w.stmts, ctx: w.ctx, now: time.UnixMicro(w.now().UnixMicro()).UTC(),
-		changelog: w.follows(), environment: w.env,
+		changelog: w.follows(), environment: w.env, restored: w.restored,
 	}
 	if err := w.runAll(t, group); err != nil {
 		_, _ = w.stmts.rollback.ExecContext(w.ctx) // fails when SQLite has rolled back by itself

@@ -26,10 +26,7 @@ func follow(
 	}
 	log := consumer.Changelog(c.LedgerTopic, partitions)
 	book.Follow(log)
-	return func(a pipeline.Account) int {
-		p, _ := log.Partition(a.String())
-		return p
-	}, nil
+	return func(a pipeline.Account) int { return log.Partition(a.String()) }, nil
 }
 
 // restoring returns what is done with a partition that has become ours, nil without a topic of ledgers.
