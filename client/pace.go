@@ -27,6 +27,10 @@ const (
 // 1 up to 49/s, 5 at 200/s, 21 at 1,000/s. That much makes up for timers that fire late. The bucket starts empty, so
 // that restarting often gives no more than running does, and it is emptied when the gate opens.
 //
+// One of several that share a rate (SetShare) passes on a grid of the wall clock instead, as long as its pace is so low
+// that a bucket would hold one: once in each period of its pace, at a phase that differs from the others'. Buckets of
+// their own would let all of them pass at the same moment, which for many of them is far beyond the rate.
+//
 // Throttling closes the gate and halves the pace, once for all the answers to what was sent before the gate closed,
 // down to a floor of 1/s or, if that is more, 1% of the rate. After 3 s without throttling the pace rises by a tenth
 // of the rate, and so on every 3 s until the rate is reached.
@@ -40,6 +44,10 @@ type Pace struct {
 	bucket  *rate.Limiter
 	limit   float64       // configured, per second
 	share   float64       // of limit in force, above 0 and at most 1
+	grid    bool          // pass on a grid of the wall clock
+	phase   float64       // of the grid, in periods: at least 0 and below 1
+	slot    int64         // of the grid, the latest one that was used
+	passed  time.Time     // when somebody passed last
 	changed chan struct{} // closed and replaced when the head must look again
 
 	open   time.Time // when the gate opens, or opened last
@@ -100,6 +108,7 @@ func NewPace(perSecond float64) *Pace {
 func (p *Pace) SetRate(perSecond float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.grid = false
 	p.setRate(p.now(), perSecond)
 	p.wake()
 }
@@ -121,6 +130,17 @@ func (p *Pace) setRate(now time.Time, perSecond float64) {
 	p.apply(now)
 }
 
+// SetShare is SetRate for one of several whose rates add up to one. phase, at least 0 and below 1, says when in each
+// period of its pace it passes; those of the others should lie evenly between 0 and 1, too. Clocks that differ cost
+// evenness and nothing else.
+func (p *Pace) SetShare(perSecond, phase float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.grid, p.phase = true, phase
+	p.setRate(p.now(), perSecond)
+	p.wake()
+}
+
 // apply gives the bucket the pace in force.
 func (p *Pace) apply(now time.Time) {
 	pace := p.pace()
@@ -130,6 +150,37 @@ func (p *Pace) apply(now time.Time) {
 	}
 	p.bucket.SetBurstAt(now, 1+int(pace*burstTime.Seconds()))
 	p.bucket.SetLimitAt(now, rate.Limit(pace))
+	if pace > 0 {
+		p.slot, _ = p.slotAt(now) // with another pace it is another grid: its next slot is the first
+	}
+}
+
+// slotAt numbers the slot of the grid in which a moment lies, and says how long it lasts from then on.
+func (p *Pace) slotAt(now time.Time) (slot int64, left time.Duration) {
+	at := float64(now.UnixMicro())/1e6*p.pace() - p.phase // in periods
+	slot = int64(math.Floor(at))
+	return slot, time.Duration((float64(slot+1) - at) / p.pace() * float64(time.Second))
+}
+
+// onGrid reports whether the grid decides.
+func (p *Pace) onGrid() bool { return p.grid && p.pace()*burstTime.Seconds() < 1 }
+
+// tryGrid takes the present slot of the grid, or says how long it will be until the next. Two that follow each other keep
+// half a period between them, though the first was late or the grid has changed.
+func (p *Pace) tryGrid(now time.Time) (wait time.Duration) {
+	slot, left := p.slotAt(now)
+	if slot < p.slot { // the clock was set back
+		p.slot = slot
+	}
+	half := time.Duration(float64(time.Second) / p.pace() / 2)
+	switch since := now.Sub(p.passed); {
+	case slot == p.slot:
+		return left + time.Microsecond
+	case since >= 0 && since < half:
+		return half - since
+	}
+	p.slot, p.passed = slot, now
+	return 0
 }
 
 func (p *Pace) pace() float64 {
@@ -203,6 +254,12 @@ func (p *Pace) try(now time.Time) (time.Duration, uint64, <-chan struct{}) {
 	if p.drain {
 		p.drain = false
 		p.empty(now)
+		if p.pace() > 0 && !math.IsInf(p.pace(), 1) {
+			p.slot, _ = p.slotAt(now)
+		}
+	}
+	if p.onGrid() {
+		return p.tryGrid(now), p.period, p.changed
 	}
 	if p.bucket.AllowN(now, 1) {
 		return 0, p.period, p.changed

@@ -337,6 +337,94 @@ func TestPaceRecall(t *testing.T) {
 	})
 }
 
+// TestPacesShareARate: however many share a rate, and whoever of them is idle for a while, together they pass no more than
+// one would, but for what timers bunch; and whoever has something to do has all of its share.
+func TestPacesShareARate(t *testing.T) {
+	for name, tt := range map[string]struct {
+		shares []int // how many partitions each has
+		burst  int   // grids of different periods meet now and then
+	}{
+		"twelve of one": {[]int{1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}, 2},
+		"six of two":    {[]int{2, 2, 2, 2, 2, 2}, 2},
+		"five":          {[]int{3, 3, 2, 2, 2}, 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			shares := tt.shares
+			synctest.Test(t, func(t *testing.T) {
+				const rate, partitions, seconds = 20.0, 12, 60
+				begin := time.Now()
+				ctx, cancel := context.WithCancel(t.Context())
+				var mu sync.Mutex
+				var at []time.Duration
+				counts := make([]int, len(shares))
+				var all sync.WaitGroup
+				first := 0
+				for i, n := range shares {
+					p := NewPace(rate)
+					p.SetShare(rate*float64(n)/partitions, float64(first)/partitions)
+					first += n
+					random := rand.New(rand.NewPCG(1, uint64(i)))
+					for range 3 {
+						all.Go(func() {
+							for p.Wait(ctx) == nil {
+								mu.Lock()
+								at = append(at, time.Since(begin))
+								counts[i]++
+								mu.Unlock()
+								if i == 0 && random.IntN(4) == 0 { // the first one has not always something to do
+									time.Sleep(time.Duration(random.IntN(5)) * time.Second)
+								}
+							}
+						})
+					}
+				}
+				time.Sleep(seconds * time.Second)
+				cancel()
+				all.Wait()
+				for i := range at { // slots begin at whole microseconds
+					at[i] = at[i].Round(time.Millisecond)
+				}
+				inWindows(t, at, rate, tt.burst)
+				for i, n := range shares[1:] {
+					if want := rate * float64(n) / partitions * seconds; float64(counts[i+1]) < want-2 {
+						t.Errorf("the one with %d partitions passed %d times, want %.0f", n, counts[i+1], want)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestPaceGridAndTheClock: a clock that is set back, a share that changes and a gate that opens let nobody pass twice at
+// once, or hold anybody up for long.
+func TestPaceGridAndTheClock(t *testing.T) {
+	p := NewPace(10)
+	p.SetShare(10, 0.5)
+	now := time.Date(2026, 3, 1, 22, 0, 0, 0, time.UTC)
+	pass := func(at time.Time) time.Duration {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.tryGrid(at)
+	}
+	p.slot, p.passed = 0, time.Time{}
+	if wait := pass(now); wait != 0 {
+		t.Fatalf("the first waits %v", wait)
+	}
+	if wait := pass(now); wait <= 0 || wait > 100*time.Millisecond+time.Microsecond {
+		t.Errorf("a second one in the same slot waits %v", wait)
+	}
+	if wait := pass(now.Add(51 * time.Millisecond)); wait != 0 {
+		t.Errorf("in the next slot, half a period later, it waits %v", wait)
+	}
+	back := now.Add(-time.Hour)
+	if wait := pass(back); wait <= 0 || wait > 100*time.Millisecond+time.Microsecond {
+		t.Errorf("the clock was set back: it waits %v", wait)
+	}
+	if wait := pass(back.Add(101 * time.Millisecond)); wait != 0 {
+		t.Errorf("a slot later it waits %v", wait)
+	}
+}
+
 // TestPaceUntil: nobody passes from the moment on that was said, those who wait already included, until a later one is
 // said; then the pace is what it was.
 func TestPaceUntil(t *testing.T) {

@@ -62,5 +62,15 @@ func (s *share) set() {
 	if s.of == 0 {
 		return
 	}
-	s.pace.SetRate(s.rate * float64(len(s.held)) / float64(s.of))
+	mine := s.rate * float64(len(s.held)) / float64(s.of)
+	if len(s.held) == s.of {
+		s.pace.SetRate(mine)
+		return
+	}
+	// Where my first partition lies among all is where I stand among the consumers.
+	first := s.of
+	for p := range s.held {
+		first = min(first, p)
+	}
+	s.pace.SetShare(mine, float64(first%s.of)/float64(s.of))
 }
