@@ -183,12 +183,8 @@ func (t *tx) touch(id int64) {
 
 // fence refuses a change to a row whose partition is not ours, or is ours again and not yet restored.
 func (t *tx) fence(r pipeline.Row, account string) error {
-	if t.changelog == nil {
-		return nil
-	}
 	// A worker may come late with what it did when the partition was ours before.
-	p := t.changelog.Partition(account)
-	if tenure := t.changelog.Tenure(p); tenure == 0 || t.restored(p) != tenure {
+	if !t.holds(account) {
 		return fmt.Errorf("row %s: %w", r.Where(), pipeline.ErrFenced)
 	}
 	return nil

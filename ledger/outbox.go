@@ -2,20 +2,33 @@ package ledger
 
 import (
 	"context"
+	"errors"
 
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// Unannounced implements pipeline.Outbox: up to n settled rows whose event is still to be published, oldest first.
+// Unannounced implements pipeline.Outbox: up to n settled rows whose event is still to be published, oldest first. With
+// a changelog those of other consumers' partitions are theirs to publish: they may have been settled anew there.
 func (l *Ledger) Unannounced(ctx context.Context, n int) ([]pipeline.Record, error) {
 	var found []pipeline.Record
-	err := l.each(ctx, recordQuery+` JOIN outbox o ON o.row_id = r.id ORDER BY o.row_id LIMIT ?`, []any{n},
+	err := l.each(ctx, recordQuery+` JOIN outbox o ON o.row_id = r.id ORDER BY o.row_id`, nil,
 		func(r pipeline.Record) error {
-			found = append(found, r)
+			if l.writer.holds(r.Account.String()) {
+				found = append(found, r)
+			}
+			if len(found) == n {
+				return errEnough
+			}
 			return nil
 		})
+	if errors.Is(err, errEnough) {
+		err = nil
+	}
 	return found, err
 }
+
+// errEnough ends a walk through rows.
+var errEnough = errors.New("enough")
 
 const announcedQuery = `DELETE FROM outbox WHERE row_id = ? AND version <= ?`
 

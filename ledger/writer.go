@@ -41,7 +41,7 @@ type tx struct {
 
 	changelog   Changelog // nil: none
 	environment Environment
-	restored    func(partition int) (tenure int64)
+	holds       func(account string) bool
 	touched     []int64 // ids of the rows that were changed, for the changelog
 }
 
@@ -113,6 +113,18 @@ func (w *writer) follows() Changelog {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.changelog
+}
+
+// holds reports whether an account's rows are ours to change: always without a changelog, and with one while their
+// partition is ours and restored.
+func (w *writer) holds(account string) bool {
+	log := w.follows()
+	if log == nil {
+		return true
+	}
+	p := log.Partition(account)
+	tenure := log.Tenure(p)
+	return tenure != 0 && w.restored(p) == tenure
 }
 
 // restored is the assignment for which a partition was brought up to its changelog last.
@@ -208,7 +220,7 @@ func (w *writer) transact(group []*operation) error {
 	// time.Time drops its monotonic reading here and compares equal to what is read back.
 	t := &tx{
 		statements: w.stmts, ctx: w.ctx, now: time.UnixMicro(w.now().UnixMicro()).UTC(),
-		changelog: w.follows(), environment: w.env, restored: w.restored,
+		changelog: w.follows(), environment: w.env, holds: w.holds,
 	}
 	if err := w.runAll(t, group); err != nil {
 		_, _ = w.stmts.rollback.ExecContext(w.ctx) // fails when SQLite has rolled back by itself

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 )
 
@@ -51,8 +52,11 @@ type Announcer struct {
 	Outbox    Outbox
 	Publisher Publisher
 	Topic     string
+	// OnTrouble is told why events are not published for now. It must not block. May be nil.
+	OnTrouble func(error)
 
-	wake chan struct{}
+	wake     chan struct{}
+	flushing sync.Mutex
 }
 
 const (
@@ -60,6 +64,8 @@ const (
 	announceBatch = 1000
 	// announceGather is how long events are gathered: publishing each row's for itself costs more than its requests.
 	announceGather = 100 * time.Millisecond
+	// announceRetry is how long to wait after a publication that failed; the publisher itself has tried for long by then.
+	announceRetry = 10 * time.Second
 )
 
 // NewAnnouncer returns an Announcer; Run it.
@@ -75,30 +81,37 @@ func (a *Announcer) Wake() {
 	}
 }
 
-// Run publishes what is in the outbox, now and a moment after it is woken, until ctx ends (nil) or publishing fails.
-func (a *Announcer) Run(ctx context.Context) error {
-	for {
-		if err := a.Flush(ctx); err != nil {
-			if ctx.Err() != nil {
-				return nil
+// Run publishes what is in the outbox, now and a moment after it is woken, until ctx ends. What goes wrong is told, and
+// tried again.
+func (a *Announcer) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := a.Flush(ctx); err != nil && ctx.Err() == nil {
+			if a.OnTrouble != nil {
+				a.OnTrouble(err)
 			}
-			return err
+			wait(ctx, announceRetry)
+			continue
 		}
 		select {
 		case <-a.wake:
+			wait(ctx, announceGather)
 		case <-ctx.Done():
-			return nil
-		}
-		select {
-		case <-time.After(announceGather):
-		case <-ctx.Done():
-			return nil
 		}
 	}
 }
 
-// Flush publishes until the outbox is empty.
+// wait returns after d, or when ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// Flush publishes until the outbox is empty. It may be called beside Run, and waits for it then.
 func (a *Announcer) Flush(ctx context.Context) error {
+	a.flushing.Lock()
+	defer a.flushing.Unlock()
 	for {
 		rows, err := a.Outbox.Unannounced(ctx, announceBatch)
 		if err != nil || len(rows) == 0 {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -47,6 +48,7 @@ func TestFencedRowIsGivenUp(t *testing.T) {
 		}
 		b.take(b.row(0))
 		synctest.Wait()
+		b.runner.Release(t.Context(), 0)
 		if tally := b.runner.Tally(); tally.Dropped != 1 || tally.Open != 0 || len(b.settled) != 0 || len(b.halted) != 0 {
 			t.Fatalf("%+v, %d settled, %d halts", tally, len(b.settled), len(b.halted))
 		}
@@ -62,6 +64,39 @@ func TestFencedRowIsGivenUp(t *testing.T) {
 		b.await(1)
 		if n := len(b.partner.customers); n != 1 {
 			t.Errorf("%d customers", n)
+		}
+	})
+}
+
+// The partition comes back while an act is under way that is of the assignment before: the message that comes anew is
+// settled all the same.
+func TestMessageOfTheNextAssignment(t *testing.T) {
+	onBench(t, nil, func(t *testing.T, b *bench) {
+		arrived, answer := make(chan struct{}), make(chan struct{})
+		var first sync.Once
+		b.partner.before = func(call) {
+			first.Do(func() {
+				close(arrived)
+				<-answer
+			})
+		}
+		b.take(b.row(0))
+		<-arrived
+		over, cancel := context.WithCancel(t.Context())
+		cancel()
+		b.runner.Release(over, 0) // it does not wait for the act
+		b.take(b.row(0))
+		b.ledger.mu.Lock()
+		b.ledger.fail = ErrFenced // not restored yet
+		b.ledger.mu.Unlock()
+		close(answer)
+		synctest.Wait()
+		b.ledger.mu.Lock()
+		b.ledger.fail = nil
+		b.ledger.mu.Unlock()
+		b.await(1)
+		if n := len(b.partner.customers); n != 1 || b.ledger.get(b.row(0)).Stage != Onboarded {
+			t.Errorf("%d customers, %+v", n, b.ledger.get(b.row(0)))
 		}
 	})
 }

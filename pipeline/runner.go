@@ -325,8 +325,17 @@ func (r *Runner) afterStep(ctx context.Context, t *task, l *lane, d Disposition,
 		return false
 	}
 	if err != nil {
-		r.drop(t)
-		if ctx.Err() == nil && !errors.Is(err, client.ErrStopped) && !errors.Is(err, ErrFenced) {
+		passing := errors.Is(err, client.ErrStopped) || errors.Is(err, ErrFenced)
+		switch {
+		case passing && ctx.Err() == nil && len(t.messages) > 0 && !t.released && !r.closed && r.halted == nil:
+			// Its partition is being released, which takes the row away; or it is ours again already, and a message of the
+			// new assignment has come to a row whose act was still of the old one.
+			t.act, t.ready, t.running = DoNext, monotonic().Add(passingPause), false
+			r.push(t)
+		default:
+			r.drop(t)
+		}
+		if ctx.Err() == nil && !passing {
 			r.halt(err)
 		}
 		return false
@@ -356,6 +365,9 @@ func (r *Runner) afterStep(ctx context.Context, t *task, l *lane, d Disposition,
 	}
 	return false
 }
+
+// passingPause is how long a row waits that was turned away because partitions are dealt out anew.
+const passingPause = 100 * time.Millisecond
 
 // tooLong reports whether a row has waited for the custodian as long as this run is willing to.
 func (r *Runner) tooLong(t *task) bool {

@@ -91,6 +91,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	}
 	var part *share
 	var runner *pipeline.Runner
+	var told *events
 	consumer, err := q.Consumer(c, drain, queue.Told{
 		Assigned: func(partitions []int, of int) {
 			runner.Assigned()
@@ -98,7 +99,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		},
 		// Nobody sends for rows that may be another consumer's by now.
 		Lease:   p.pace.Until,
-		Restore: restoring(c, book, log),
+		Restore: restoring(c, book, func() { told.wake() }, log),
 		Stall:   func(stall broker.Stall) { tellStall(stall, runner, log) },
 	})
 	if err != nil {
@@ -148,17 +149,17 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		defer context.AfterFunc(taking, pace.Stop)()
 		runner.SignerPace = pace.Wait
 	}
-	announced := announce(hard, c, q, book, runner, log)
+	told = announce(hard, c, q, book, runner, log)
 	// A worker that waits for its turn in the rate has sent nothing: it need not be waited for.
 	stopPace := context.AfterFunc(taking, p.pace.Stop)
 	defer stopPace()
 	runner.Start(hard)
 	progress := console.StartProgress(screen, c.Progress, func() string { return progressLine(runner.Tally()) })
-	part = newShare(runner, p.pace, c.Rate, log)
+	part = newShare(told, p.pace, c.Rate, log)
 	err = consumer.Run(taking, part)
 	progress.Stop()
 	runner.Close()
-	if e := announced(); err == nil {
+	if e := told.end(hard); err == nil {
 		err = e
 	}
 	tally, stats = runner.Tally(), p.client.Stats()
@@ -190,31 +191,6 @@ func topics(c *config.Consumer) []string {
 		names = append(names, c.ResultsTopic)
 	}
 	return names
-}
-
-// announce publishes the results beside the run. The function returned publishes what is left and waits for that.
-func announce(
-	ctx context.Context, c *config.Consumer, q *queue.Queue, book *ledger.Ledger, runner *pipeline.Runner,
-	log *slog.Logger,
-) func() error {
-	if c.ResultsTopic == "" {
-		return func() error { return nil }
-	}
-	announcer := pipeline.NewAnnouncer(book, q.Publisher(), c.ResultsTopic)
-	runner.OnSettled = func(pipeline.Record) { announcer.Wake() }
-	running, stop := context.WithCancel(ctx)
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		if err := announcer.Run(running); err != nil {
-			log.Error("results are not published for now", "error", err)
-		}
-	}()
-	return func() error {
-		stop()
-		<-ended
-		return announcer.Flush(ctx)
-	}
 }
 
 // classify gives what ended the run its exit code.

@@ -30,7 +30,9 @@ func follow(
 }
 
 // restoring returns what is done with a partition that has become ours, nil without a topic of ledgers.
-func restoring(c *config.Consumer, book *ledger.Ledger, log *slog.Logger) func(context.Context, int) error {
+func restoring(
+	c *config.Consumer, book *ledger.Ledger, restored func(), log *slog.Logger,
+) func(context.Context, int) error {
 	if c.LedgerTopic == "" {
 		return nil
 	}
@@ -38,6 +40,7 @@ func restoring(c *config.Consumer, book *ledger.Ledger, log *slog.Logger) func(c
 		begun := time.Now()
 		r, err := book.Restore(ctx, partition)
 		if err == nil {
+			restored()
 			log.Info("the ledger of a partition is up to date", "partition", partition, "from", r.From, "to", r.To,
 				"records", r.Records, "newer", r.Newer, "added", r.Added, "took", time.Since(begun).Round(time.Millisecond))
 		}
