@@ -36,11 +36,13 @@ type SnapshotError struct {
 	Topic     string
 	Partition int
 	Offset    int64
+	Key       string // of the record, its beginning
 	Err       error
 }
 
 func (e *SnapshotError) Error() string {
-	return fmt.Sprintf("ledger topic %s/%d, offset %d: %v", e.Topic, e.Partition, e.Offset, e.Err)
+	return fmt.Sprintf("ledger topic %s/%d, offset %d, key %q: %v; who else writes there? A new --ledger-topic is filled "+
+		"from the consumers' ledgers", e.Topic, e.Partition, e.Offset, e.Key, e.Err)
 }
 
 func (e *SnapshotError) Unwrap() error { return e.Err }
@@ -160,8 +162,10 @@ func (l *Ledger) merge(ctx context.Context, log Changelog, partition int, before
 // mergeBatch is how many rows merge writes at once.
 const mergeBatch = 1000
 
-const meetQuery = `INSERT INTO changelog (topic, partition, next, before)
-	VALUES (?, ?, 0, (SELECT coalesce(max(id), 0) FROM rows)) ON CONFLICT DO NOTHING`
+// meetQuery: what has come since the topic was met is there, because it came from there or was written there.
+const meetQuery = `INSERT INTO changelog (topic, partition, next, before, met)
+	SELECT ?1, ?2, 0, m.id, m.id FROM (SELECT coalesce((SELECT min(met) FROM changelog WHERE topic = ?1),
+	(SELECT max(id) FROM rows), 0) AS id) m WHERE true ON CONFLICT DO NOTHING`
 
 const standingQuery = `SELECT next, before FROM changelog WHERE topic = ? AND partition = ?`
 
@@ -169,7 +173,9 @@ const setStandingQuery = `UPDATE changelog SET next = ? WHERE topic = ? AND part
 
 const setMergedQuery = `UPDATE changelog SET before = 0 WHERE topic = ? AND partition = ?`
 
-const forgetStandingQuery = `DELETE FROM changelog WHERE topic = ? AND partition = ?`
+// forgetStandingQuery is for a partition that was made anew: whatever is in here may not be there.
+const forgetStandingQuery = `UPDATE changelog SET next = 0, before = (SELECT coalesce(max(id), 0) FROM rows)
+	WHERE topic = ? AND partition = ?`
 
 // advanceQuery moves on over what was just written, if nothing of somebody else's lies between.
 const advanceQuery = `UPDATE changelog SET next = ? WHERE topic = ? AND partition = ? AND next = ?`
@@ -229,6 +235,16 @@ func (t *tx) publish(env Environment) error {
 		written[m.Partition] = s
 	}
 	for partition, s := range written {
+		var next, before int64
+		if err := t.standing.QueryRowContext(t.ctx, t.changelog.Topic(), partition).Scan(&next, &before); err != nil {
+			return err
+		}
+		if s.begin < next { // it ends before what this ledger has read: the next Restore gives it everything
+			if _, err := t.forgetStanding.ExecContext(t.ctx, t.changelog.Topic(), partition); err != nil {
+				return err
+			}
+			continue
+		}
 		_, err := t.advance.ExecContext(t.ctx, s.next, t.changelog.Topic(), partition, s.begin)
 		if err != nil {
 			return err
@@ -284,7 +300,9 @@ func (t *tx) takeOver(log Changelog, partition int, batch []pipeline.Message, ne
 			}
 		}
 		if err != nil {
-			return 0, &SnapshotError{Topic: log.Topic(), Partition: partition, Offset: m.Offset, Err: err}
+			return 0, &SnapshotError{
+				Topic: log.Topic(), Partition: partition, Offset: m.Offset, Key: string(m.Key[:min(len(m.Key), 100)]), Err: err,
+			}
 		}
 		more, err := t.restore(s)
 		if err != nil {

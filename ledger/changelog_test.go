@@ -230,6 +230,130 @@ func TestLedgerMoves(t *testing.T) {
 	}
 }
 
+// A record of the version that is known already counts, too: an event was published, an import has come again.
+func TestSameVersionCounts(t *testing.T) {
+	shared := newTopic(1)
+	first, f1 := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+	restore(t, first, f1, 0)
+	settled := settle(t, first, acceptOne(t, first, testRow(1, "i1"), pipeline.Open), pipeline.Onboarded, "c1")
+	acceptOne(t, first, testRow(2, "i1"), pipeline.Open)
+	second, f2 := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+	restore(t, second, f2, 0)
+	f2.held[0] = false
+	if err := first.Announced(t.Context(), []pipeline.Record{get(t, first, settled.Row)}); err != nil {
+		t.Fatal(err)
+	}
+	accept(t, first, testRow(2, "i2"))
+	f1.held[0] = false
+	if got := restore(t, second, f2, 0); got.Records != 2 || got.Newer != 0 {
+		t.Errorf("%+v", got)
+	}
+	if events, err := second.Unannounced(t.Context(), 10); err != nil || len(events) != 0 {
+		t.Errorf("published once more: %+v, %v", events, err)
+	}
+	if now := get(t, second, testRow(2, "")); now.ImportID != "i2" {
+		t.Errorf("the row is of import %s, want its latest", now.ImportID)
+	}
+}
+
+// Events of a partition that is another's are the other's to publish: the row may have been settled anew there.
+func TestOnlyOurOwnIsAnnounced(t *testing.T) {
+	shared := newTopic(1)
+	first, f1 := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+	restore(t, first, f1, 0)
+	settle(t, first, acceptOne(t, first, testRow(1, "i1"), pipeline.Open), pipeline.Failed, "")
+	count := func() int {
+		events, err := first.Unannounced(t.Context(), 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(events)
+	}
+	if n := count(); n != 1 {
+		t.Errorf("%d events, want the one", n)
+	}
+	f1.held[0] = false
+	if n := count(); n != 0 {
+		t.Errorf("%d events of a partition that is not ours", n)
+	}
+	f1.held[0], f1.tenure = true, 2
+	if n := count(); n != 0 {
+		t.Errorf("%d events of a partition that is not restored", n)
+	}
+	restore(t, first, f1, 0)
+	if n := count(); n != 1 {
+		t.Errorf("%d events when it is ours again, want the one", n)
+	}
+}
+
+// What somebody else has written between is not passed over by what we write behind it.
+func TestForeignRecordsBetween(t *testing.T) {
+	shared := newTopic(1)
+	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+	restore(t, l, f, 0)
+	acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	other, g := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+	restore(t, other, g, 0)
+	acceptOne(t, other, testRow(2, "i1"), pipeline.Open) // it should not, but it was about to when it was stopped
+	acceptOne(t, l, testRow(3, "i1"), pipeline.Open)
+	if got := restore(t, l, f, 0); got.Records != 2 || got.Newer != 1 {
+		t.Errorf("%+v", got)
+	}
+	get(t, l, testRow(2, ""))
+}
+
+// A topic that ends before what was read of it is another one, also if that shows only when something is written.
+func TestMadeAnewMeanwhile(t *testing.T) {
+	shared := newTopic(1)
+	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+	restore(t, l, f, 0)
+	for n := range 5 {
+		acceptOne(t, l, testRow(n, "i1"), pipeline.Open)
+	}
+	*shared = *newTopic(1)
+	for n := 5; n < 15; n++ { // the new one grows beyond the old one's end
+		acceptOne(t, l, testRow(n, "i1"), pipeline.Open)
+	}
+	if got := restore(t, l, f, 0); got.Added < 5 {
+		t.Errorf("%+v", got)
+	}
+	fresh, g := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+	if got := restore(t, fresh, g, 0); got.Newer != 15 {
+		t.Errorf("the new one has %+v, want all 15 rows", got)
+	}
+}
+
+// An operation that fails leaves nothing behind in the topic, and its neighbours their own.
+func TestFailureTouchesNothing(t *testing.T) {
+	shared := newTopic(1)
+	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+	restore(t, l, f, 0)
+	a := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	b := acceptOne(t, l, testRow(2, "i1"), pipeline.Open)
+	before := len(shared.partitions[0])
+	failed := errors.New("no")
+	op := func(id int64, err error) *operation {
+		return &operation{ctx: t.Context(), weight: 1, done: make(chan struct{}), run: func(tx *tx) error {
+			tx.touch(id)
+			return err
+		}}
+	}
+	group := []*operation{op(a.ID, nil), op(b.ID, failed), op(a.ID, nil)}
+	l.writer.mu.Lock()
+	l.writer.waiting = append(l.writer.waiting, group...)
+	l.writer.wake.Signal()
+	l.writer.mu.Unlock()
+	for _, o := range group {
+		<-o.done
+	}
+	if !errors.Is(group[1].err, failed) || group[0].err != nil || group[2].err != nil {
+		t.Errorf("%v, %v, %v", group[0].err, group[1].err, group[2].err)
+	}
+	if written := shared.partitions[0][before:]; len(written) != 1 || string(written[0].Key) != a.Account.String() {
+		t.Errorf("%d records were written: %+v", len(written), written)
+	}
+}
+
 // What is not ours is neither changed nor written.
 func TestFenced(t *testing.T) {
 	shared := newTopic(1)

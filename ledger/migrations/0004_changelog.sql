@@ -1,10 +1,11 @@
 -- How far this ledger stands in the topic that a fleet's ledgers are kept in, for each partition: what is below next is
--- in here. Rows up to the id before were in here when it met that partition first, and may not be there yet; 0: none.
+-- in here. Rows up to the id met were in here when it met the topic; those up to before may not be there yet, 0: none.
 CREATE TABLE changelog (
     topic     TEXT NOT NULL,
     partition INTEGER NOT NULL,
     next      INTEGER NOT NULL,
     before    INTEGER NOT NULL,
+    met       INTEGER NOT NULL,
     PRIMARY KEY (topic, partition)
 ) STRICT, WITHOUT ROWID;
 

@@ -61,6 +61,9 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	var tally pipeline.Tally
 	var stats client.Stats
 	defer func() {
+		if gentle.Err() != nil && errors.Is(err, context.Canceled) { // whatever was cut short says no more than that
+			err = console.Coded(console.ExitUnfinished, context.Cause(gentle))
+		}
 		err = conclude(c, s, &report, tally, stats, err)
 	}()
 	screen := console.NewScreen(s.Stderr)
@@ -92,20 +95,22 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	var part *share
 	var runner *pipeline.Runner
 	var told *events
+	ledgers := &following{book: book, c: c, log: log}
 	consumer, err := q.Consumer(c, drain, queue.Told{
 		Assigned: func(partitions []int, of int) {
+			ledgers.rows = of
 			runner.Assigned()
 			part.assigned(partitions, of)
 		},
 		// Nobody sends for rows that may be another consumer's by now.
 		Lease:   p.pace.Until,
-		Restore: restoring(c, book, func() { told.wake() }, log),
+		Restore: ledgers.restore(func() { told.wake() }),
 		Stall:   func(stall broker.Stall) { tellStall(stall, runner, log) },
 	})
 	if err != nil {
 		return console.Coded(console.ExitUsage, err)
 	}
-	home, err := follow(gentle, c, q, consumer, book)
+	home, err := ledgers.follow(gentle, q, consumer)
 	if err != nil {
 		return err
 	}
@@ -197,8 +202,8 @@ func topics(c *config.Consumer) []string {
 func classify(c *config.Consumer, err error) error {
 	var halt *pipeline.HaltError
 	switch {
-	case err == nil:
-		return nil
+	case err == nil, errors.As(err, new(*console.CodedError)):
+		return err
 	case errors.As(err, &halt) && halt.Class == "configuration", errors.As(err, new(*ledger.SnapshotError)):
 		return console.Coded(console.ExitUsage, err)
 	case broker.SessionRefused(err):
@@ -266,7 +271,7 @@ func conclude(
 	}
 	report.Signatures = t.Signatures
 	if err == nil && t.Bad() {
-		err = console.Coded(console.ExitRowsBad, errors.New("some rows did not end well: `consumer failures` lists them"))
+		err = console.Coded(console.ExitRowsBad, errors.New(whoIsBad(t)))
 		if t.Waiting > 0 {
 			report.Reason = fmt.Sprintf("%d rows are waiting for the custodian", t.Waiting)
 		}
@@ -284,6 +289,20 @@ func conclude(
 		}
 	}
 	return err
+}
+
+// whoIsBad says where to look for what did not end well.
+func whoIsBad(t pipeline.Tally) string {
+	const letters = "`consumer redrive --dry-run` lists the messages that cannot be read as rows"
+	rows := t
+	rows.DeadLettered = 0
+	switch {
+	case !rows.Bad():
+		return letters
+	case t.DeadLettered > 0:
+		return "some rows did not end well: `consumer failures` lists them; " + letters
+	}
+	return "some rows did not end well: `consumer failures` lists them"
 }
 
 // whatIsLeft tells whoever interrupted the run what became of its rows.

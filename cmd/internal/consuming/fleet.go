@@ -33,7 +33,9 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 			Problem: "needs --api-url and --api-key: the topic of the ledgers belongs to one of each"}
 	}
 	log := console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)
-	q, err := queue.Open(ctx, c.Queue, log)
+	there := c.Queue
+	there.CreateTopics = false // who only looks makes nothing
+	q, err := queue.Open(ctx, there, log)
 	if err != nil {
 		return nil, err
 	}

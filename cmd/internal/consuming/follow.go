@@ -12,36 +12,47 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
+// following is a ledger that follows its partitions by a topic.
+type following struct {
+	book *ledger.Ledger
+	c    *config.Consumer
+	log  *slog.Logger
+
+	partitions int // of the topic of the ledgers
+	rows       int // partitions of the topic of the rows, as the latest assignment has it
+}
+
 // follow has the ledger follow its partitions, if there is a topic for that, and returns where the rows of an account
 // have to be then; nil without a topic.
-func follow(
-	ctx context.Context, c *config.Consumer, q *queue.Queue, consumer *broker.Consumer, book *ledger.Ledger,
+func (f *following) follow(
+	ctx context.Context, q *queue.Queue, consumer *broker.Consumer,
 ) (partition func(pipeline.Account) int, err error) {
-	if c.LedgerTopic == "" {
+	if f.c.LedgerTopic == "" {
 		return nil, nil
 	}
-	partitions, err := q.CheckLedgerTopic(ctx, c.Topic, c.LedgerTopic)
-	if err != nil {
+	if f.partitions, err = q.CheckLedgerTopic(ctx, f.c.Topic, f.c.LedgerTopic); err != nil {
 		return nil, err
 	}
-	log := consumer.Changelog(c.LedgerTopic, partitions)
-	book.Follow(log)
+	log := consumer.Changelog(f.c.LedgerTopic, f.partitions)
+	f.book.Follow(log)
 	return func(a pipeline.Account) int { return log.Partition(a.String()) }, nil
 }
 
-// restoring returns what is done with a partition that has become ours, nil without a topic of ledgers.
-func restoring(
-	c *config.Consumer, book *ledger.Ledger, restored func(), log *slog.Logger,
-) func(context.Context, int) error {
-	if c.LedgerTopic == "" {
+// restore returns what is done with a partition that has become ours, nil without a topic of ledgers. It calls restored
+// each time that it was.
+func (f *following) restore(restored func()) func(context.Context, int) error {
+	if f.c.LedgerTopic == "" {
 		return nil
 	}
 	return func(ctx context.Context, partition int) error {
+		if f.rows != f.partitions { // somebody has added partitions
+			return queue.WrongPartitions(f.c.LedgerTopic, f.partitions, f.c.Topic, f.rows)
+		}
 		begun := time.Now()
-		r, err := book.Restore(ctx, partition)
+		r, err := f.book.Restore(ctx, partition)
 		if err == nil {
 			restored()
-			log.Info("the ledger of a partition is up to date", "partition", partition, "from", r.From, "to", r.To,
+			f.log.Info("the ledger of a partition is up to date", "partition", partition, "from", r.From, "to", r.To,
 				"records", r.Records, "newer", r.Newer, "added", r.Added, "took", time.Since(begun).Round(time.Millisecond))
 		}
 		return err

@@ -30,8 +30,7 @@ func (q *Queue) CheckLedgerTopic(ctx context.Context, rows, ledgers string) (par
 		return 0, err
 	}
 	if n := counts[ledgers]; n != partitions {
-		return 0, wrongLedgerTopic(ledgers, fmt.Sprintf("has %d partitions, but topic %s of the rows has %d: "+
-			"a partition's ledger moves with its rows, so there must be as many", n, rows, partitions))
+		return 0, WrongPartitions(ledgers, n, rows, partitions)
 	}
 	settings, err := q.cluster.TopicConfig(ctx, ledgers, "cleanup.policy")
 	var denied *broker.DeniedError
@@ -51,6 +50,12 @@ func (q *Queue) CheckLedgerTopic(ctx context.Context, rows, ledgers string) (par
 // Ledgers returns the topic of the ledgers for reading only.
 func (q *Queue) Ledgers(topic string, partitions int) *broker.Changelog {
 	return q.cluster.Changelog(topic, partitions)
+}
+
+// WrongPartitions says that the topic of the ledgers has not as many partitions as that of the rows.
+func WrongPartitions(ledgers string, have int, rows string, want int) error {
+	return wrongLedgerTopic(ledgers, fmt.Sprintf("has %d partitions, but topic %s of the rows has %d: a partition's ledger "+
+		"moves with its rows, so there must be as many", have, rows, want))
 }
 
 func wrongLedgerTopic(topic, problem string) error {
