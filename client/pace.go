@@ -166,18 +166,18 @@ func (p *Pace) slotAt(now time.Time) (slot int64, left time.Duration) {
 func (p *Pace) onGrid() bool { return p.grid && p.pace()*burstTime.Seconds() < 1 }
 
 // tryGrid takes the present slot of the grid, or says how long it will be until the next. Two that follow each other keep
-// half a period between them, though the first was late or the grid has changed.
+// nine tenths of a period between them, though the first was late or the grid has changed.
 func (p *Pace) tryGrid(now time.Time) (wait time.Duration) {
 	slot, left := p.slotAt(now)
 	if slot < p.slot { // the clock was set back
 		p.slot = slot
 	}
-	half := time.Duration(float64(time.Second) / p.pace() / 2)
+	apart := time.Duration(float64(time.Second) / p.pace() * 0.9)
 	switch since := now.Sub(p.passed); {
 	case slot == p.slot:
 		return left + time.Microsecond
-	case since >= 0 && since < half:
-		return half - since
+	case since >= 0 && since < apart:
+		return apart - since
 	}
 	p.slot, p.passed = slot, now
 	return 0

@@ -413,8 +413,11 @@ func TestPaceGridAndTheClock(t *testing.T) {
 	if wait := pass(now); wait <= 0 || wait > 100*time.Millisecond+time.Microsecond {
 		t.Errorf("a second one in the same slot waits %v", wait)
 	}
-	if wait := pass(now.Add(51 * time.Millisecond)); wait != 0 {
+	if wait := pass(now.Add(51 * time.Millisecond)); wait != 39*time.Millisecond {
 		t.Errorf("in the next slot, half a period later, it waits %v", wait)
+	}
+	if wait := pass(now.Add(90 * time.Millisecond)); wait != 0 {
+		t.Errorf("in the next slot, nearly a period later, it waits %v", wait)
 	}
 	back := now.Add(-time.Hour)
 	if wait := pass(back); wait <= 0 || wait > 100*time.Millisecond+time.Microsecond {
