@@ -370,10 +370,12 @@ func TestPacesShareARate(t *testing.T) {
 								mu.Lock()
 								at = append(at, time.Since(begin))
 								counts[i]++
-								mu.Unlock()
+								idle := time.Duration(0)
 								if i == 0 && random.IntN(4) == 0 { // the first one has not always something to do
-									time.Sleep(time.Duration(random.IntN(5)) * time.Second)
+									idle = time.Duration(random.IntN(5)) * time.Second
 								}
+								mu.Unlock()
+								time.Sleep(idle)
 							}
 						})
 					}
