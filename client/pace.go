@@ -165,8 +165,8 @@ func (p *Pace) slotAt(now time.Time) (slot int64, left time.Duration) {
 // onGrid reports whether the grid decides.
 func (p *Pace) onGrid() bool { return p.grid && p.pace()*burstTime.Seconds() < 1 }
 
-// tryGrid takes the present slot of the grid, or says how long it will be until the next. Two that follow each other keep
-// nine tenths of a period between them, though the first was late or the grid has changed.
+// tryGrid takes the present slot of the grid, or says how long it will be until the next. Two that follow each other
+// keep nine tenths of a period between them, though the first was late or the grid has changed.
 func (p *Pace) tryGrid(now time.Time) (wait time.Duration) {
 	slot, left := p.slotAt(now)
 	if slot < p.slot { // the clock was set back

@@ -10,8 +10,8 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// events publishes the results beside the run. It stands before the runner: what was settled of a partition is published
-// before the partition is given away, for it may be another consumer's business afterwards.
+// events publishes the results beside the run. It stands before the runner: what was settled of a partition is
+// published before the partition is given away, for it may be another consumer's business afterwards.
 type events struct {
 	pipeline.Handler
 	announcer *pipeline.Announcer // nil: no results are published

@@ -24,8 +24,8 @@ type fleetBook struct {
 // openFleet reads the topic of the ledgers as it stands. It joins no group and writes nothing there.
 func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook, err error) {
 	if c.LedgerTopic == "" {
-		return nil, &config.Error{Setting: "--fleet", Problem: "needs --ledger-topic: without it each consumer knows its own " +
-			"rows only, and the results topic is the fleet's view"}
+		return nil, &config.Error{Setting: "--fleet", Problem: "needs --ledger-topic: without it each consumer knows its " +
+			"own rows only, and the results topic is the fleet's view"}
 	}
 	base, err := url.Parse(c.APIURL)
 	if err != nil || base.Host == "" || c.APIKey == "" {

@@ -54,8 +54,8 @@ func (q *Queue) Ledgers(topic string, partitions int) *broker.Changelog {
 
 // WrongPartitions says that the topic of the ledgers has not as many partitions as that of the rows.
 func WrongPartitions(ledgers string, have int, rows string, want int) error {
-	return wrongLedgerTopic(ledgers, fmt.Sprintf("has %d partitions, but topic %s of the rows has %d: a partition's ledger "+
-		"moves with its rows, so there must be as many", have, rows, want))
+	return wrongLedgerTopic(ledgers, fmt.Sprintf("has %d partitions, but topic %s of the rows has %d: a partition's "+
+		"ledger moves with its rows, so there must be as many", have, rows, want))
 }
 
 func wrongLedgerTopic(topic, problem string) error {
