@@ -145,7 +145,7 @@ func NewConsumer(c *Cluster, o ConsumerOptions) (*Consumer, error) {
 //   - the handler's Take fails: that error, as it is;
 //   - the broker is away for LostAfter: ErrBrokerLost. When it cannot be reached at the start, Run fails at once, with
 //     the *UnreachableError of each broker that was tried;
-//   - the topic is not there (*MissingTopicError), the group's offset lies beyond a partition's end (*AheadError), or
+//   - the topic is not there, or no longer (*MissingTopicError), the group's offset lies beyond a partition's end (*AheadError), or
 //     the broker refuses us (a kafka.Error): nothing that time would mend;
 //   - in a drain, the broker hands nothing out for LostAfter although there is more: *WithheldError.
 //
@@ -196,7 +196,7 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 		}
 		return err
 	}
-	begun := map[int]span{}
+	begun, kept := map[int]span{}, map[int]bool{}
 	if c.o.Drain {
 		begun, err = c.cluster.spans(ctx, c.o.Topic, upTo(counts[c.o.Topic]), c.o.LostAfter)
 		if err != nil {
@@ -232,6 +232,8 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 	defer group.Close()
 
 	member := ""
+	wait := pause()
+	var lost <-chan time.Time // fires LostAfter after the first of sessions in a row that came to nothing
 	for {
 		gen, err := c.nextGeneration(ctx, group, member)
 		if gen == nil {
@@ -239,7 +241,8 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 			return err
 		}
 		member = gen.MemberID
-		s := &session{consumer: c, handler: h, gen: gen, begun: begun}
+		s := &session{consumer: c, handler: h, gen: gen, begun: begun, kept: kept}
+		brief := time.After(requestTimeout)
 		ended := make(chan outcome, 1)
 		gen.Start(func(generation context.Context) {
 			out := s.serve(ctx, generation)
@@ -249,9 +252,61 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 				<-generation.Done()
 			}
 		})
-		if out := <-ended; out.final {
+		out := <-ended
+		if out.final {
 			return out.err
 		}
+		if out.doubt {
+			clear(begun) // of another topic, perhaps
+		}
+		if out.opened && (!out.doubt || fired(brief)) {
+			wait, lost = pause(), nil
+		}
+		if out.opened && !out.doubt {
+			continue
+		}
+		if lost == nil {
+			lost = time.After(c.o.LostAfter)
+		}
+		err = c.present(ctx)
+		if err == nil && fired(lost) {
+			err = fmt.Errorf("%w (%s): group %q agreed again and again, but nothing of topic %q could be read",
+				ErrBrokerLost, c.cluster.Brokers(), c.o.Group, c.o.Topic)
+		}
+		if err != nil {
+			line.hurry()
+			return err
+		}
+		d, _ := wait.Next()
+		sleep(ctx, d) // whatever ended the session so soon may end the next one, too
+	}
+}
+
+// present returns a *MissingTopicError when the topic is not there. It asks for about three seconds before it says so:
+// a broker may not have heard yet of a topic just created, and one that is being made anew is gone in between.
+func (c *Consumer) present(ctx context.Context) error {
+	wait := pause()
+	for absent := 1; ctx.Err() == nil; absent++ {
+		_, err := c.cluster.Check(ctx, c.o.Topic)
+		if !errors.As(err, new(*MissingTopicError)) {
+			return nil // brokers that cannot be reached are waited for while joining
+		}
+		if absent == 7 {
+			return err
+		}
+		d, _ := wait.Next()
+		sleep(ctx, d)
+	}
+	return nil
+}
+
+// fired reports whether a timer has run out; nil has not.
+func fired(timer <-chan time.Time) bool {
+	select {
+	case <-timer:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -284,10 +339,11 @@ func (c *Consumer) nextGeneration(
 		case fatalInGroup(err):
 			return nil, c.whileJoining(err)
 		}
-		if last == nil || last.Error() != err.Error() {
+		again := errors.Is(err, kafka.RebalanceInProgress) // somebody else joined or left meanwhile: nothing failed
+		if !again && (last == nil || last.Error() != err.Error()) {
 			c.o.Logger.Warn("joining the consumer group failed, trying again", "group", c.o.Group, "error", err)
 		}
-		if member != "" && !errors.Is(err, kafka.RebalanceInProgress) {
+		if member != "" && !again {
 			gone := member
 			departing.Go(func() { c.depart(patience, gone) })
 			member = ""

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/protocol"
 )
 
 // ErrBrokerLost means that the broker did not answer for longer than was allowed. Nothing acknowledged is lost; running
@@ -253,6 +254,13 @@ func clip(b []byte) string {
 		return string(b[:most]) + "…"
 	}
 	return string(b)
+}
+
+// unknownTopic reports that a broker, or the library by what the brokers told it last, does not know the topic or the
+// partition. It may be gone, or too new.
+func unknownTopic(err error) bool {
+	return errors.Is(err, kafka.UnknownTopicOrPartition) || errors.Is(err, protocol.ErrNoTopic) ||
+		errors.Is(err, protocol.ErrNoPartition)
 }
 
 // isUnknown reports the broker's UNKNOWN_SERVER_ERROR, which says nothing.

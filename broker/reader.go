@@ -94,11 +94,15 @@ func (r *reader) fetch(ctx context.Context) (*kafka.FetchResponse, error) {
 	return res, nil
 }
 
-// mend decides about a failed fetch: nil means try again.
+// mend decides about a failed fetch: nil means try again. A topic that is not known may be another one when it is known
+// again, and r.next means nothing there.
 func (r *reader) mend(ctx context.Context, err error) error {
 	c := r.consumer
 	if errors.Is(err, kafka.OffsetOutOfRange) {
 		return r.relocate(ctx)
+	}
+	if unknownTopic(err) {
+		return fmt.Errorf("%w: reading partition %d: %w", errInDoubt, r.partition, err)
 	}
 	if !retriable(err) && !isUnknown(err) {
 		err = denied(c.cluster.explain(err), fmt.Sprintf("read topic %q", c.o.Topic),
@@ -129,8 +133,8 @@ func (r *reader) relocate(ctx context.Context) error {
 	}
 	now := spans[r.partition]
 	switch {
-	case r.next > now.end:
-		return &AheadError{Topic: c.o.Topic, Group: c.o.Group, Partition: r.partition, Committed: r.next, End: now.end}
+	case r.next > now.end: // if the group's own offset is beyond it, too, the next session says so
+		return fmt.Errorf("%w: partition %d ends at %d, and offset %d was next", errInDoubt, r.partition, now.end, r.next)
 	case r.next < now.first:
 		c.lose(r.partition, r.next, now.first)
 		r.advance(now.first)

@@ -204,7 +204,8 @@ func classify(c *config.Consumer, err error) error {
 	switch {
 	case err == nil, errors.As(err, new(*console.CodedError)):
 		return err
-	case errors.As(err, &halt) && halt.Class == "configuration", errors.As(err, new(*ledger.SnapshotError)):
+	case errors.As(err, &halt) && halt.Class == "configuration", errors.As(err, new(*ledger.SnapshotError)),
+		errors.As(err, new(*broker.MissingTopicError)):
 		return console.Coded(console.ExitUsage, err)
 	case broker.SessionRefused(err):
 		return console.Coded(console.ExitUsage, &config.Error{
