@@ -145,8 +145,8 @@ func NewConsumer(c *Cluster, o ConsumerOptions) (*Consumer, error) {
 //   - the handler's Take fails: that error, as it is;
 //   - the broker is away for LostAfter: ErrBrokerLost. When it cannot be reached at the start, Run fails at once, with
 //     the *UnreachableError of each broker that was tried;
-//   - the topic is not there, or no longer (*MissingTopicError), the group's offset lies beyond a partition's end (*AheadError), or
-//     the broker refuses us (a kafka.Error): nothing that time would mend;
+//   - the topic is not there, or no longer (*MissingTopicError), the group's offset lies beyond a partition's end
+//     (*AheadError), or the broker refuses us (a kafka.Error): nothing that time would mend;
 //   - in a drain, the broker hands nothing out for LostAfter although there is more: *WithheldError.
 //
 // In each case it first stops reading, has the handler release every partition, commits the settled prefixes and leaves
@@ -206,6 +206,8 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 			return c.whileJoining(err)
 		}
 	}
+	known := new(layout)
+	known.count.Store(int64(counts[c.o.Topic]))
 	line := newLine(c.cluster.dialer.DialFunc)
 	dialer := *c.cluster.dialer
 	dialer.DialFunc = line.dialContext
@@ -214,7 +216,7 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 		Brokers:                c.cluster.brokers,
 		Dialer:                 &dialer,
 		Topics:                 []string{c.o.Topic},
-		GroupBalancers:         balancers(c.o.Topic, counts[c.o.Topic]),
+		GroupBalancers:         balancers(c.o.Topic, known),
 		HeartbeatInterval:      c.o.HeartbeatInterval,
 		SessionTimeout:         c.o.SessionTimeout,
 		RebalanceTimeout:       c.o.RebalanceTimeout,
@@ -241,7 +243,11 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 			return err
 		}
 		member = gen.MemberID
-		s := &session{consumer: c, handler: h, gen: gen, begun: begun, kept: kept}
+		if known.outdated() {
+			gen.Start(func(context.Context) {}) // whoever leads and joins again has the group agree anew
+			continue
+		}
+		s := &session{consumer: c, handler: h, gen: gen, begun: begun, kept: kept, known: known}
 		brief := time.After(requestTimeout)
 		ended := make(chan outcome, 1)
 		gen.Start(func(generation context.Context) {
@@ -268,7 +274,7 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 		if lost == nil {
 			lost = time.After(c.o.LostAfter)
 		}
-		err = c.present(ctx)
+		err = c.present(ctx, known)
 		if err == nil && fired(lost) {
 			err = fmt.Errorf("%w (%s): group %q agreed again and again, but nothing of topic %q could be read",
 				ErrBrokerLost, c.cluster.Brokers(), c.o.Group, c.o.Topic)
@@ -284,10 +290,13 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 
 // present returns a *MissingTopicError when the topic is not there. It asks for about three seconds before it says so:
 // a broker may not have heard yet of a topic just created, and one that is being made anew is gone in between.
-func (c *Consumer) present(ctx context.Context) error {
+func (c *Consumer) present(ctx context.Context, known *layout) error {
 	wait := pause()
 	for absent := 1; ctx.Err() == nil; absent++ {
-		_, err := c.cluster.Check(ctx, c.o.Topic)
+		counts, err := c.cluster.Check(ctx, c.o.Topic)
+		if err == nil {
+			known.count.Store(int64(counts[c.o.Topic]))
+		}
 		if !errors.As(err, new(*MissingTopicError)) {
 			return nil // brokers that cannot be reached are waited for while joining
 		}

@@ -23,6 +23,7 @@ type session struct {
 	gen      *kafka.Generation
 	begun    map[int]span // what partitions held when Run began, or when they were first ours; belongs to Run
 	kept     map[int]bool // partitions of which the group was seen to have an offset; belongs to Run
+	known    *layout
 
 	readers     map[int]*reader
 	coordinator net.Addr // of the group; nil: to be found. It belongs to whoever sends the heartbeats
@@ -54,9 +55,9 @@ var errInDoubt = errors.New("the topic may have been deleted or made anew")
 // group's offsets together with the old topic, so the next session, which begins from them, finds the right place in
 // either case.
 func (s *session) doubt(why error) {
-	if !s.doubts.Swap(true) {
-		s.consumer.o.Logger.Warn("the topic may have been deleted or made anew: reading stops, nothing more is committed, "+
-			"and we begin again from the group's offsets", "topic", s.consumer.o.Topic, "group", s.consumer.o.Group, "error", why)
+	if o := &s.consumer.o; !s.doubts.Swap(true) {
+		o.Logger.Warn("the topic may have been deleted or made anew: reading stops, nothing more is committed, and we begin "+
+			"again from the group's offsets", "topic", o.Topic, "group", o.Group, "error", why)
 	}
 	s.stop(errInDoubt)
 }
@@ -208,6 +209,7 @@ func (s *session) count(ctx context.Context, assigned []int) (int, error) {
 		if err != nil {
 			return 0, c.whileJoining(err)
 		}
+		s.known.count.Store(int64(n))
 		if len(assigned) == 0 || slices.Max(assigned) < n {
 			return n, nil
 		}
