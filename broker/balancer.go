@@ -6,8 +6,8 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// layout is what Run and the group's balancer know of the topic's partitions. A topic that is made anew may have more of
-// them than before, or fewer.
+// layout is what Run and the group's balancer know of the topic's partitions. A topic that is made anew may have more
+// of them than before, or fewer.
 type layout struct {
 	count atomic.Int64 // how many there were when we last looked
 	dealt atomic.Int64 // how many we have dealt out since we were last asked; 0: somebody else leads the group

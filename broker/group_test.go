@@ -181,7 +181,9 @@ func TestFaultsAreSurvived(t *testing.T) {
 			fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: topic, Err: kerr.UnknownTopicOrPartition, Count: 1})
 		},
 		"unknown topic at a commit": func(t *testing.T, fake *kfake.Cluster) {
-			fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Topic: topic, Err: kerr.UnknownTopicOrPartition, Count: 1})
+			fake.Fault(kfake.Fault{
+				Keys: []kmsg.Key{kmsg.OffsetCommit}, Topic: topic, Err: kerr.UnknownTopicOrPartition, Count: 1,
+			})
 		},
 		"failed heartbeat": func(t *testing.T, fake *kfake.Cluster) {
 			fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Heartbeat}, Err: kerr.UnknownMemberID, Count: 1})
