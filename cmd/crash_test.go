@@ -178,6 +178,8 @@ func crashSeed(t *testing.T, binary string, seed uint64, plan crashPlan, totals 
 	}
 	if random.IntN(3) == 0 { // keys and challenges that run out while the consumer is down
 		config.KeyTTL, config.ChallengeTTL = 2*time.Second, 3*time.Second
+		// A challenge that runs out on its way on a busy machine is one more signature refused, and the third is the end.
+		config.Faults.RefuseSignature = 0
 		args = append(args, "--idempotency-ttl", "2s", "--challenge-ttl", "3s")
 	}
 	server, env := partnerEnv(t, config)
@@ -219,7 +221,8 @@ func crashSeed(t *testing.T, binary string, seed uint64, plan crashPlan, totals 
 				totals.mu.Unlock()
 			}
 		case code == 0, code == 3:
-			settled = true
+			// A member that was killed may hold partitions until its session runs out; they were not this drain's.
+			settled = plan.queue == nil || allSettled(rowsOf(t, env))
 		default: // halted, by a redirect for instance: rows stay where they are
 			totals.halts.Add(1)
 		}
@@ -263,6 +266,13 @@ func crashSeed(t *testing.T, binary string, seed uint64, plan crashPlan, totals 
 	if t.Failed() {
 		t.Logf("repeat with PURSER_CRASH_SEED=%d; faults %s\n%s", seed, config.Faults, log.String())
 	}
+}
+
+// allSettled reports whether every row of the export has come to its end.
+func allSettled(rows []sandbox.Expected) bool {
+	return len(rows) == 30 && !slices.ContainsFunc(rows, func(r sandbox.Expected) bool {
+		return !pipeline.Stage(r.Stage).Terminal()
+	})
 }
 
 // crashRun runs the consumer until it ends or is killed, by itself or after the given time.
