@@ -61,7 +61,7 @@ func (l *Ledger) Follow(c Changelog) {
 // Restored says what Restore found.
 type Restored struct {
 	From, To int64 // offsets: what was read is From up to To
-	Records  int   // snapshots among it
+	Records  int   // how many there were
 	Newer    int   // those that said more than this ledger knew
 	Added    int   // rows of this ledger that the changelog now has besides
 }
@@ -196,8 +196,9 @@ func (t *tx) fence(r pipeline.Row, account string) error {
 	return nil
 }
 
-// publish writes the rows that this transaction has touched to the changelog. A row of a partition that is not ours is
-// touched only when it gives its claim to one of ours; whoever has that partition will find the contradiction, too.
+// publish writes the rows that this transaction has touched to the changelog. What is touched is ours, but may have
+// been given away since; a row of another's partition that gave its claim to one of ours is not touched, and whoever
+// has that partition will find the contradiction, too.
 func (t *tx) publish(env Environment) error {
 	slices.Sort(t.touched)
 	var messages []pipeline.Message

@@ -278,6 +278,13 @@ func TestOnlyOurOwnIsAnnounced(t *testing.T) {
 	if n := count(); n != 0 {
 		t.Errorf("%d events of a partition that is not restored", n)
 	}
+	written := len(shared.partitions[0])
+	if err := first.Announced(t.Context(), []pipeline.Record{get(t, first, testRow(1, ""))}); err != nil {
+		t.Fatal(err)
+	}
+	if n := len(shared.partitions[0]); n != written {
+		t.Errorf("%d records were written to a partition that is not restored", n-written)
+	}
 	restore(t, first, f1, 0)
 	if n := count(); n != 1 {
 		t.Errorf("%d events when it is ours again, want the one", n)

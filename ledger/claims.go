@@ -63,7 +63,9 @@ func (t *tx) claim(it item, self int64) (against string, err error) {
 		if _, err := t.yield.ExecContext(t.ctx, t.now.UnixMicro(), h.id); err != nil {
 			return "", err
 		}
-		t.touch(h.id)
+		if t.holds(h.chainID) { // or what is here of it may be old
+			t.touch(h.id)
+		}
 	}
 	return "", nil
 }

@@ -43,6 +43,9 @@ const announceQuery = `INSERT INTO outbox (row_id, version) VALUES (?, ?)
 func (l *Ledger) Announced(ctx context.Context, rows []pipeline.Record) error {
 	err := l.writer.do(ctx, len(rows), func(t *tx) error {
 		for _, r := range rows {
+			if !t.holds(r.Account.String()) {
+				continue // its partition went away meanwhile: what is here may be old, and not to be written there
+			}
 			if _, err := t.announced.ExecContext(t.ctx, r.ID, r.Version); err != nil {
 				return err
 			}

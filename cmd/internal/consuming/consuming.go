@@ -61,7 +61,9 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	var tally pipeline.Tally
 	var stats client.Stats
 	defer func() {
-		if gentle.Err() != nil && errors.Is(err, context.Canceled) { // whatever was cut short says no more than that
+		// What was cut short says no more than that; what failed besides is told.
+		if joined := errors.As(err, new(interface{ Unwrap() []error })); gentle.Err() != nil && !joined &&
+			errors.Is(err, context.Canceled) {
 			err = console.Coded(console.ExitUnfinished, context.Cause(gentle))
 		}
 		err = conclude(c, s, &report, tally, stats, err)

@@ -17,7 +17,6 @@ type events struct {
 	announcer *pipeline.Announcer // nil: no results are published
 	stop      func()
 	ended     chan struct{}
-	log       *slog.Logger
 }
 
 // announce begins to publish, if there is a topic for it; end must follow.
@@ -25,7 +24,7 @@ func announce(
 	ctx context.Context, c *config.Consumer, q *queue.Queue, book *ledger.Ledger, runner *pipeline.Runner,
 	log *slog.Logger,
 ) *events {
-	e := &events{Handler: runner, stop: func() {}, ended: make(chan struct{}), log: log}
+	e := &events{Handler: runner, stop: func() {}, ended: make(chan struct{})}
 	if c.ResultsTopic == "" {
 		close(e.ended)
 		return e
