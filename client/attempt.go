@@ -27,6 +27,11 @@ type call struct {
 	body   []byte
 	token  bool // this is the request for a token: neither authorized nor signed
 	stream bool // the body is read as it comes, under ListTimeout
+
+	sign RequestSigner // in place of Config.Sign; nil: that one
+	once bool          // not to be sent a second time
+
+	latency *time.Duration // is told how long the last attempt waited for its answer; may be nil
 }
 
 func (k call) check() error {
@@ -61,7 +66,8 @@ type answer struct {
 // reply is a response whose body is still to be read.
 type reply struct {
 	*http.Response
-	took   time.Duration // until the header was there
+	sent   time.Time     // by the local clock
+	took   time.Duration // from then until the header was there
 	period uint64        // of the pace, when the attempt left
 	abort  context.CancelCauseFunc
 	finish func() error // closes; says why the attempt was ended early, if this package did it
@@ -84,39 +90,37 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 }
 
 // open sends the call and returns its 2xx answer unread; everything else is an error.
+//
+// It is sent a second time, with a new token, after a 401 (the token may have ended early), and when the partner refuses
+// the request's signature (the clock may have been wrong, which that very answer corrects).
 func (c *Client) open(ctx context.Context, k call) (*reply, error) {
-	r, err := c.exchange(ctx, k)
-	switch {
-	case err != nil:
-		return nil, err
-	case r.StatusCode == http.StatusPartialContent: // RFC 9110 §15.3.7: to a Range, which was not asked for
-		a := c.read(r)
-		return nil, c.malformed(k.op, a, errors.New("the answer is a part only"))
-	case r.StatusCode >= 200 && r.StatusCode < 300:
-		return r, nil
-	}
-	return nil, c.refusal(k, r)
-}
-
-// exchange sends the call, a second time with a new token after a 401, and returns the answer unread.
-func (c *Client) exchange(ctx context.Context, k call) (*reply, error) {
-	for again := false; ; again = true {
+	for again := k.once; ; again = true {
 		token, period, err := c.slot(ctx)
 		if err != nil {
 			return nil, noToken(ctx, k.op, err)
 		}
-		if again {
+		if again && !k.once {
 			c.resent.Add(1)
 		}
 		r, err := c.send(ctx, k, token, period)
-		if err != nil {
+		switch {
+		case err != nil:
 			return nil, err
-		}
-		if r.StatusCode != http.StatusUnauthorized || again {
+		case r.StatusCode == http.StatusPartialContent: // RFC 9110 §15.3.7: to a Range, which was not asked for
+			return nil, c.malformed(k.op, c.read(r), errors.New("the answer is a part only"))
+		case r.StatusCode >= 200 && r.StatusCode < 300:
 			return r, nil
 		}
-		c.read(r)
+		failure := c.refusal(k, r)
+		if again || failure.Kind != Unauthorized && failure.Kind != RequestSignature {
+			return nil, failure
+		}
 		c.tokens.refuse(token)
+		if failure.Kind == RequestSignature {
+			c.clock.restart(r.Header, r.sent, r.sent.Add(r.took))
+			c.logger.WarnContext(ctx, "the partner refused the signature of a request; measured its clock again and trying "+
+				"once more", "op", k.op, "answer", failure)
+		}
 	}
 }
 
@@ -161,13 +165,17 @@ func (c *Client) send(ctx context.Context, k call, token Token, period uint64) (
 			return nil, ctx.Err()
 		}
 		c.logger.DebugContext(ctx, "no answer", "op", k.op, "took", took, "error", c.clean(err))
-		return nil, &Error{Op: k.op, Kind: NoAnswer, Err: c.clean(err)}
+		return nil, c.unanswered(k.op, err)
+	}
+	c.answered.Store(true)
+	if k.latency != nil {
+		*k.latency = took
 	}
 	c.logger.DebugContext(ctx, "answer", "op", k.op, "status", response.StatusCode, "took", took)
-	if skew, first := c.skew.see(response.Header, sent, took); first {
+	if skew, first := c.clock.see(response.Header, sent, sent.Add(took)); first {
 		c.logger.WarnContext(ctx, "this machine's clock differs from the partner's", "ahead", skew)
 	}
-	return &reply{Response: response, took: took, period: period, abort: stop, finish: func() error {
+	return &reply{Response: response, sent: sent, took: took, period: period, abort: stop, finish: func() error {
 		ended := end()
 		response.Body.Close()
 		return ended
@@ -204,7 +212,11 @@ func (c *Client) request(ctx context.Context, k call, token Token) (*http.Reques
 		return r, nil
 	}
 	r.Header.Set("Authorization", "Bearer "+token.reveal())
-	if err := c.config.Sign.Sign(r); err != nil {
+	sign := c.config.Sign
+	if k.sign != nil {
+		sign = k.sign
+	}
+	if err := sign.Sign(r); err != nil {
 		return nil, fmt.Errorf("sign the request: %w", err)
 	}
 	return r, nil

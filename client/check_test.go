@@ -19,7 +19,7 @@ func TestCheck(t *testing.T) {
 		advice string
 	}{
 		"as it should be": {response(404, `{"code":"not_found"}`), "", ""},
-		"refused":         {response(401, `{"message":"signature"}`), Unauthorized, "signing key"},
+		"refused":         {response(401, `{"message":"token"}`), Unauthorized, "--signing-key"},
 		"forbidden":       {response(403, ""), Forbidden, "ask the partner"},
 		"found":           {response(200, `{"id":"x"}`), Unexpected, "other than the API"},
 		"redirected":      {response(307, "", "Location", "https://b.example/v2/x?y=z"), Redirected, "redirects"},

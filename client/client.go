@@ -1,9 +1,10 @@
 // Package client speaks the partner's API: token, signed requests, typed errors, and the pace that all workers share.
 //
-// One call is one attempt. Whether a failed one is repeated, when, and under which idempotency key, is decided by
-// whoever reads the [Error]; this package only says what happened. There is one exception: a 401 may mean no more than
-// that the token ended early, so it is answered with one new token and one repetition, signed anew, with the same body,
-// digest and idempotency key. A second 401 is [Unauthorized].
+// One call is one attempt. Whether a failed one is repeated, when, and under which idempotency key, is decided by the
+// reader of the [Error]; this package only says what happened. There are two exceptions, in which the request is sent
+// once more, with a new token and a new signature but the same body, digest and idempotency key: a 401 may mean no more
+// than that the token ended early, and a refused request signature that a clock was set. The second time the answer is
+// [Unauthorized] or [RequestSignature].
 //
 // Nothing else is sent twice, net/http's own repetitions on stale connections included: each of those would leave
 // without a place in the rate and under an old signature (see guard).
@@ -72,6 +73,10 @@ type Config struct {
 	ListTimeout time.Duration // the same for the customer list, whose progress is watched by Timeout; default 15 min
 	MaxBody     int64         // most bytes of an answer, or of one element of the list, after decompression; default 1 MiB
 
+	// Clock is told the partner's time by every answer. It should be the one by which Sign knows when a signature was
+	// created. Default: one of the Client's own.
+	Clock *Clock
+
 	UserAgent string           // default "purser"
 	Now       func() time.Time // default time.Now
 	Rand      io.Reader        // for the ids this package makes up; default crypto/rand
@@ -99,7 +104,8 @@ type Client struct {
 	rand      sync.Mutex // readers need not be safe for many goroutines
 
 	sent, throttled, resent atomic.Int64
-	skew                    skewWatch
+	answered                atomic.Bool // the partner, or a proxy, has answered a request
+	clock                   *Clock
 }
 
 // New checks the configuration; it sends nothing.
@@ -129,6 +135,9 @@ func New(config Config) (*Client, error) {
 	if config.Now == nil {
 		config.Now = time.Now //nolint:forbidigo // the documented default of a field through which it is passed in
 	}
+	if config.Clock == nil {
+		config.Clock = NewClock(config.Now)
+	}
 	if config.Rand == nil {
 		config.Rand = rand.Reader
 	}
@@ -138,7 +147,7 @@ func New(config Config) (*Client, error) {
 	if _, err := httpsig.ContentDigest(config.Digest, nil); err != nil {
 		return nil, fmt.Errorf("client: digest algorithm: %w", err)
 	}
-	c := &Client{config: config, base: base, transport: guardedTransport(config), logger: config.Logger}
+	c := &Client{config: config, base: base, clock: config.Clock, transport: guardedTransport(config), logger: config.Logger}
 	if c.logger == nil {
 		c.logger = slog.New(slog.DiscardHandler)
 	}
@@ -259,7 +268,7 @@ func (c *Client) SubmitSignature(ctx context.Context, id string, key uuid.UUID, 
 type Stats struct {
 	Sent      int64 // attempts, those for a token included
 	Throttled int64 // answers 429, and 503 with Retry-After
-	Retried   int64 // attempts repeated with a new token after a 401
+	Retried   int64 // attempts repeated with a new token after a 401 or a refused request signature
 
 	// ClockSkew is how far this machine's clock is ahead of the partner's (behind when negative), as the latest Date
 	// header shows it; 0 while it is within a second and what Date can tell (half a second and half a round trip).
@@ -269,7 +278,7 @@ type Stats struct {
 
 // Stats says what has happened so far.
 func (c *Client) Stats() Stats {
-	skew, first := c.skew.read()
+	skew, first := c.clock.Skew()
 	return Stats{Sent: c.sent.Load(), Throttled: c.throttled.Load(), Retried: c.resent.Load(),
 		ClockSkew: skew, FirstSeen: first}
 }

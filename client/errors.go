@@ -1,8 +1,10 @@
 package client
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -22,6 +24,15 @@ const (
 	Malformed Kind = "malformed"
 	// Invalid: 400, the partner refuses this request's content.
 	Invalid Kind = "invalid"
+	// RequestSignature: the partner refused the request's own signature, with a fresh token and a clock just measured,
+	// whatever the status: 400 with the vendor's text, 401 or 403 that say as much.
+	RequestSignature Kind = "request-signature"
+	// Unrecognized: a 2xx answer whose body is whole, but not of a shape that this client knows; Err is a *ShapeError.
+	// The partner acted; the API does not look as expected.
+	Unrecognized Kind = "unrecognized"
+	// Unconnectable: no connection can come of these settings, however often it is tried: the server's certificate does
+	// not verify, it does not speak TLS, the proxy refuses, or (before the first answer) the host has no address.
+	Unconnectable Kind = "unconnectable"
 	// Unauthorized: 401 with a fresh token.
 	Unauthorized Kind = "unauthorized"
 	// Forbidden: 403.
@@ -124,13 +135,14 @@ func (e *Error) Unwrap() error { return e.Err }
 // settles reports whether the answer says what became of the request, so that another key may follow.
 func (e *Error) settles() bool {
 	switch e.Kind {
-	case Throttled, Unauthorized, Redirected:
+	case Throttled, Unauthorized, RequestSignature, Redirected:
 		return false
 	}
 	return true
 }
 
-// Hint says what the operator can do about it; empty when that is nothing but to wait.
+// Hint says what the operator can do about it, naming the settings of the consumer; empty when that is nothing but to
+// wait.
 func (e *Error) Hint() string {
 	switch e.Kind {
 	case NoToken:
@@ -138,29 +150,46 @@ func (e *Error) Hint() string {
 			return inner.Hint()
 		}
 	case Unauthorized, Invalid, Forbidden, NotFound:
-		if e.Op == opToken {
-			if e.Kind == NotFound {
-				return "the API URL is probably wrong: it must include the version, https://host/v1"
-			}
-			return "check the API key and the API secret, and that they belong to this environment (live or sandbox)"
-		}
-		if e.Kind == Unauthorized {
-			return "the token is fresh, so the request signature is the likely reason: check the signing key, its id, " +
-				"the signature components, and this machine's clock"
-		}
-		if e.Kind == Forbidden {
+		switch {
+		case e.Op == opToken && e.Kind == NotFound:
+			return "the API URL is probably wrong: --api-url must include the version, https://host/v1"
+		case e.Op == opToken:
+			return "check --api-key and --api-secret-file, and that they belong to this environment (live or sandbox)"
+		case e.Kind == Unauthorized:
+			return "the token is fresh, so the request signature is the likely reason: check --signing-key, " +
+				"--signing-key-id, --signature-components, and this machine's clock"
+		case e.Kind == Forbidden:
 			return "ask the partner whether this API key may do that, and from this network"
 		}
+	case RequestSignature:
+		return "check --signing-key, --signing-key-id, --signature-components, --signature-parameters and this machine's " +
+			"clock; `consumer check` looks for a setting that the partner accepts"
+	case Unrecognized:
+		return "the API does not look as expected: check --api-url, and whether the partner has changed its API"
+	case Unconnectable:
+		return e.connectionHint()
 	case NoAnswer:
 		if e.Status == 0 {
-			return "check the API URL, the network, and the proxy if there is one"
+			return "check --api-url, the network, and the proxy if there is one (HTTPS_PROXY)"
 		}
 	case Redirected:
-		return "redirects are never followed: set the API URL to where the API really is"
+		return "redirects are never followed: set --api-url to where the API really is"
 	case Malformed, Unexpected:
-		return "the API URL may lead to something other than the API, a proxy's page for instance"
+		return "--api-url may lead to something other than the API, a proxy's page for instance"
 	case Unsendable:
-		return "check the signing key and the signature components"
+		return "check --signing-key and --signature-components"
 	}
 	return ""
+}
+
+func (e *Error) connectionHint() string {
+	switch {
+	case errors.As(e.Err, new(*tls.CertificateVerificationError)):
+		return "the certificate of the server does not verify: check --api-url, and --api-ca if its authority is your own"
+	case errors.As(e.Err, new(*proxyError)):
+		return "check the proxy and its user name and password (HTTPS_PROXY, NO_PROXY)"
+	case errors.As(e.Err, new(*net.DNSError)):
+		return "the host name has no address: check --api-url"
+	}
+	return "check the scheme, host and port of --api-url, and the proxy if there is one (HTTPS_PROXY)"
 }

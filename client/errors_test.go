@@ -154,8 +154,8 @@ func TestErrorText(t *testing.T) {
 		}
 	}
 	e := &Error{Kind: NoToken, Err: &Error{Op: opToken, Kind: Unauthorized}}
-	if !strings.Contains(e.Hint(), "API secret") {
-		t.Errorf("hint of a refused secret: %q", e.Hint())
+	if !strings.Contains(e.Hint(), "--api-secret-file") {
+		t.Errorf("hint of a refused secret: got %q, want it to name --api-secret-file", e.Hint())
 	}
 }
 

@@ -1,7 +1,9 @@
 package client
 
 import (
+	"crypto/tls"
 	"errors"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -18,6 +20,9 @@ func (c *Client) refusal(k call, r *reply) *Error {
 	e := &Error{Op: k.op, Kind: kindOf(a.status, stated), Status: a.status, RetryAfter: retryAfter,
 		RequestID: c.requestID(a.header)}
 	e.Code, e.Message = c.words(a.body)
+	if !k.token && refusesSignature(e) {
+		e.Kind = RequestSignature
+	}
 	if k.key != uuid.Nil && a.broken != nil && e.settles() {
 		// Half an answer to a request that changes something settles nothing. Under the same key the whole one comes.
 		e.Kind, e.Err = NoAnswer, c.clean(a.broken)
@@ -34,9 +39,69 @@ func (c *Client) refusal(k call, r *reply) *Error {
 	return e
 }
 
+// refusesSignature reports whether the answer is about the signature of the request, not about its content. The vendor's
+// server library answers 400 with the text "invalid required signature", its guide has "Invalid request signature."; the
+// refusal of a wallet's signature, which is an answer to a submission, speaks of neither.
+func refusesSignature(e *Error) bool {
+	switch e.Status {
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
+	default:
+		return false
+	}
+	words := strings.ToLower(e.Code + " " + e.Message)
+	for _, phrase := range []string{
+		"required signature", "request signature", "request_signature", "message signature", "signature-input",
+		"signature input", "http signature", "signature header",
+	} {
+		if strings.Contains(words, phrase) {
+			return true
+		}
+	}
+	return false
+}
+
 // malformed is for a 2xx answer that cannot be used.
 func (c *Client) malformed(op string, a answer, err error) *Error {
-	return &Error{Op: op, Kind: Malformed, Status: a.status, RequestID: c.requestID(a.header), Err: c.clean(err)}
+	e := &Error{Op: op, Kind: Malformed, Status: a.status, RequestID: c.requestID(a.header), Err: c.clean(err)}
+	if errors.As(err, new(*ShapeError)) {
+		e.Kind = Unrecognized
+	}
+	return e
+}
+
+// unanswered is for a request that met no answer.
+func (c *Client) unanswered(op string, err error) *Error {
+	e := &Error{Op: op, Kind: NoAnswer, Err: c.clean(err)}
+	if c.unconnectable(err) {
+		e.Kind = Unconnectable
+	}
+	return e
+}
+
+// unconnectable reports whether the failure lies in the settings and not in the network or the partner.
+func (c *Client) unconnectable(err error) bool {
+	var (
+		dns   *net.DNSError
+		op    *net.OpError
+		proxy *proxyError
+		plain tls.RecordHeaderError
+	)
+	switch {
+	case errors.As(err, new(*tls.CertificateVerificationError)), errors.As(err, &plain),
+		errors.Is(err, http.ErrSchemeMismatch):
+		return true
+	case errors.As(err, &proxy):
+		return proxy.status == http.StatusProxyAuthRequired || proxy.status == http.StatusForbidden
+	case errors.As(err, &dns) && dns.IsNotFound:
+		return !c.answered.Load() // later it is the name service's trouble
+	case errors.As(err, &op) && op.Op == "remote error": // a TLS alert
+		text := op.Err.Error()
+		return strings.Contains(text, "protocol version") || strings.Contains(text, "handshake failure") ||
+			strings.Contains(text, "certificate")
+	}
+	text := err.Error()
+	return strings.Contains(text, "tls: server selected unsupported protocol version") ||
+		strings.Contains(text, "unsupported protocol scheme") || strings.Contains(text, "unknown scheme")
 }
 
 // requestID finds what the partner, or the infrastructure before it, calls this exchange in its own logs.

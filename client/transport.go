@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptrace"
@@ -74,7 +75,13 @@ func guardedTransport(config Config) http.RoundTripper {
 func newTransport(config Config) *http.Transport {
 	dialer := net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 	return &http.Transport{
-		Proxy:               config.Proxy,
+		Proxy: config.Proxy,
+		OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, _ *http.Request, r *http.Response) error {
+			if r.StatusCode != http.StatusOK {
+				return &proxyError{proxy: proxy.Host, status: r.StatusCode}
+			}
+			return nil
+		},
 		DialContext:         dialer.DialContext,
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
 		TLSHandshakeTimeout: 10 * time.Second,
@@ -87,4 +94,14 @@ func newTransport(config Config) *http.Transport {
 		IdleConnTimeout:        45 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
 	}
+}
+
+// proxyError is a proxy's refusal to open a way to the partner.
+type proxyError struct {
+	proxy  string // host and port
+	status int
+}
+
+func (e *proxyError) Error() string {
+	return fmt.Sprintf("the proxy %s answered CONNECT with %d %s", e.proxy, e.status, http.StatusText(e.status))
 }

@@ -1,0 +1,190 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestRefusedRequestSignature: whatever the status and the shape, it is one kind of failure, and it is tried once more
+// with a new token and a new signature.
+func TestRefusedRequestSignature(t *testing.T) {
+	const vendor = "invalid required signature"
+	for name, tt := range map[string]struct {
+		status int
+		body   string
+		kind   Kind
+		sends  int
+	}{
+		"the vendor's":     {400, vendor, RequestSignature, 2},
+		"the guide's":      {400, `{"error":"Invalid request signature."}`, RequestSignature, 2},
+		"401":              {401, `{"title":"Unauthorized","detail":"request signature: too old"}`, RequestSignature, 2},
+		"403":              {403, `{"code":"x","message":"Missing Signature-Input header"}`, RequestSignature, 2},
+		"a wallet's":       {400, `{"code":"invalid_signature","message":"signature refused"}`, Invalid, 1},
+		"a body's":         {400, `{"error":"externalId is too long"}`, Invalid, 1},
+		"no words":         {400, "", Invalid, 1},
+		"another status's": {422, vendor, KeyReused, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var sends, tokens int
+				var signatures, keys []string
+				c := bubbleClient(t, 100, func(r *http.Request) *canned {
+					if strings.HasSuffix(r.URL.Path, "/auth/token") {
+						tokens++
+						return response(200, `{"token":"t`+fmt.Sprint(tokens)+`"}`)
+					}
+					sends++
+					signatures = append(signatures, r.Header.Get("Signature"))
+					keys = append(keys, r.Header.Get("Idempotency-Key"))
+					return response(tt.status, tt.body)
+				})
+				_, err := c.CreateCustomer(t.Context(), testIdem, CreateBody(testChain, testExtern))
+				if got := asError(t, err).Kind; got != tt.kind {
+					t.Errorf("got kind %s, want %s", got, tt.kind)
+				}
+				if sends != tt.sends || tokens != tt.sends {
+					t.Errorf("got %d sends and %d tokens, want %d of each", sends, tokens, tt.sends)
+				}
+				if sends == 2 && (signatures[0] == signatures[1] || keys[0] != keys[1]) {
+					t.Errorf("got signatures %q and keys %q, want two signatures under one key", signatures, keys)
+				}
+			})
+		})
+	}
+}
+
+// TestRefusedSignatureMeasuresTheClock: the answer that refuses a signature corrects the clock by which the next one is
+// created.
+func TestRefusedSignatureMeasuresTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ahead := 0 // seconds, of the partner's clock
+		var c *Client
+		c = bubbleClient(t, 100, func(r *http.Request) *canned {
+			at := c.config.Now().Add(-secondsOf(ahead)).UTC().Format(http.TimeFormat)
+			if strings.HasSuffix(r.URL.Path, "/auth/token") {
+				return response(200, `{"token":"t"}`, "Date", at)
+			}
+			if ahead == 0 {
+				ahead = 3600 // the partner's clock is set between the token and the request
+				return response(400, "invalid required signature", "Date",
+					c.config.Now().Add(-secondsOf(ahead)).UTC().Format(http.TimeFormat))
+			}
+			if got, want := c.clock.Created(), c.config.Now().Add(-secondsOf(ahead)); got.After(want) {
+				t.Errorf("got a signature created at %v, want none after %v", got, want)
+			}
+			return response(404, "")
+		})
+		if _, err := c.Check(t.Context()); err != nil {
+			t.Errorf("got %v, want the second attempt to pass", err)
+		}
+	})
+}
+
+// TestUnconnectable: what no repetition can change is told apart from a partner that is away.
+func TestUnconnectable(t *testing.T) {
+	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
+	secure.Config.ErrorLog = log.New(new(bytes.Buffer), "", 0)
+	secure.StartTLS()
+	defer secure.Close()
+	old := httptest.NewUnstartedServer(http.NotFoundHandler())
+	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10} //nolint:gosec // G402: which is the point
+	old.Config.ErrorLog = log.New(new(bytes.Buffer), "", 0)
+	old.StartTLS()
+	defer old.Close()
+	plain := httptest.NewServer(http.NotFoundHandler())
+	defer plain.Close()
+	proxy := func(status int) func(*http.Request) (*url.URL, error) {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method != http.MethodConnect {
+				t.Errorf("got a %s at the proxy, want CONNECT", r.Method)
+			}
+			w.WriteHeader(status)
+		}))
+		t.Cleanup(server.Close)
+		u, err := url.Parse(server.URL)
+		return func(*http.Request) (*url.URL, error) { return u, err }
+	}
+	closed := httptest.NewServer(http.NotFoundHandler())
+	closed.Close()
+	for name, tt := range map[string]struct {
+		base  string
+		proxy func(*http.Request) (*url.URL, error)
+		kind  Kind
+		hint  string
+	}{
+		"unknown authority":     {secure.URL, nil, Unconnectable, "--api-ca"},
+		"no TLS there":          {strings.Replace(plain.URL, "http:", "https:", 1), nil, Unconnectable, "--api-url"},
+		"too old a TLS":         {old.URL, nil, Unconnectable, "--api-url"},
+		"proxy wants a login":   {"https://api.example", proxy(407), Unconnectable, "HTTPS_PROXY"},
+		"proxy forbids":         {"https://api.example", proxy(403), Unconnectable, "HTTPS_PROXY"},
+		"proxy has trouble":     {"https://api.example", proxy(502), NoAnswer, "network"},
+		"nothing listens there": {closed.URL, nil, NoAnswer, "network"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			config := testConfig(tt.base + "/v1")
+			config.Proxy = tt.proxy
+			c := newClient(t, config)
+			result, err := c.Check(t.Context())
+			failure := asError(t, err)
+			for errors.As(failure.Err, new(*Error)) {
+				failure = asError(t, failure.Err)
+			}
+			if failure.Kind != tt.kind || !strings.Contains(result.Advice, tt.hint) {
+				t.Errorf("got kind %s of %v with advice %q, want %s naming %q", failure.Kind, err, result.Advice, tt.kind,
+					tt.hint)
+			}
+		})
+	}
+}
+
+// TestUnknownHost: before the first answer a host without an address is a wrong setting, afterwards a name service in
+// trouble.
+func TestUnknownHost(t *testing.T) {
+	var answering atomic.Bool
+	missing := &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", IsNotFound: true}}
+	server := httptest.NewServer(replying(http.StatusNotFound, ""))
+	defer server.Close()
+	config := testConfig(server.URL + "/v1")
+	config.Transport = &http.Transport{DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			if !answering.Load() {
+				return nil, missing
+			}
+			return new(net.Dialer).DialContext(ctx, network, address)
+		}}
+	config.Pace = NewPace(math.Inf(1))
+	c := newClient(t, config)
+	kind := func() Kind {
+		_, err := c.Check(t.Context())
+		failure := asError(t, err)
+		for errors.As(failure.Err, new(*Error)) {
+			failure = asError(t, failure.Err)
+		}
+		return failure.Kind
+	}
+	if got := kind(); got != Unconnectable {
+		t.Errorf("at first: got %s, want %s", got, Unconnectable)
+	}
+	answering.Store(true)
+	kind()
+	answering.Store(false)
+	if got := kind(); got != NoAnswer {
+		t.Errorf("after an answer: got %s, want %s", got, NoAnswer)
+	}
+}
+
+func secondsOf(n int) time.Duration { return time.Duration(n) * time.Second }
