@@ -228,8 +228,8 @@ func TestShapes(t *testing.T) {
 			}
 		}
 	}
-	for _, body := range []string{``, ` `, `null`, `7`, `true`, `""`, `"text"`, `<html>log in</html>`, `{"error":"upstream"`,
-		`{"error":"upstream"}`, `{"errors":[{"code":"x"}],"data":null}`, `{"id":"` + testID + `"}{}`, `upstream error`} {
+	for _, body := range []string{``, ` `, `null`, `7`, `true`, `""`, `"text"`, `<html>log in</html>`,
+		`{"error":"upstream"`, `{"error":"upstream"}`, `{"errors":[{"code":"x"}],"data":null}`, `{"id":"` + testID + `"}{}`, `upstream error`} {
 		for _, endpoint := range []string{create, read, challenge} {
 			err := answerOf(endpoint, body)
 			if endpoint == challenge && body == `"text"` {
@@ -298,7 +298,8 @@ func TestParseStatus(t *testing.T) {
 		}
 	}
 	for word, want := range map[string]Status{
-		"": "", "pending": "pending", "Suspended": "Suspended", "Active ": `"Active "`, "\x00active": `"\x00active"`, "act\x00ive": "act ive",
+		"": "", "pending": "pending", "Suspended": "Suspended",
+		"Active ": `"Active "`, "\x00active": `"\x00active"`, "act\x00ive": "act ive",
 		"ſcreening": "ſcreening", "actİve": "actİve", "in-active": "in-active",
 		strings.Repeat("x", 200): Status(clip(strings.Repeat("x", 200), 80)),
 	} {
