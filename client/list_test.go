@@ -58,7 +58,7 @@ func TestCustomers(t *testing.T) {
 		"no id, then cut":   {`[{"externalId":"x"},` + element(0), 0, "cut off", ""},
 		"no list, then cut": {`{"a":[]`, 0, "cut off", ""},
 		"error":             {`{"error":"upstream"}`, 0, "tells of an error: upstream", ""},
-		"error beside it":   {`{"items":[` + two + `],"errors":[{"message":"shard 2"}]}`, 2, "an error: shard 2", ""},
+		"error and list":    {`{"items":[` + two + `],"errors":[{"message":"shard 2"}]}`, 2, "an error: shard 2", ""},
 		"error cut":         {`{"error":"upstream"`, 0, "cut off", ""},
 		"no comma":          {`[` + element(0) + element(1) + `]`, 1, "customer 1", ""},
 		"huge element":      {`[` + two + `,{"id":"` + strings.Repeat("x", 3<<20) + `"}]`, 2, "customer 2", ""},
