@@ -49,6 +49,7 @@ type refusal struct {
 	code     string // for ShapeCode
 	detail   string
 	inFlight bool
+	fixed    string // body in text/plain that is sent whatever the shape
 }
 
 func refuse(status int, code, format string, args ...any) *refusal {
@@ -61,6 +62,15 @@ func badRequest(format string, args ...any) *refusal {
 
 func unauthorized(format string, args ...any) *refusal {
 	return refuse(http.StatusUnauthorized, "unauthorized", format, args...)
+}
+
+// badSignature refuses a request signature: with VerifyVendor as the vendor's library does, which does not say why. [lib]
+func (s *Server) badSignature(err error) *refusal {
+	f := unauthorized("request signature: %v", err)
+	if s.cfg.Verify == VerifyVendor {
+		f.status, f.fixed = http.StatusBadRequest, "invalid required signature"
+	}
+	return f
 }
 
 // title is the problem's short name. The concurrency conflict has the name the vendor gives it. [doc]
@@ -87,6 +97,10 @@ func (s *Server) render(f *refusal, op Operation, subject string, attempt int) r
 
 func (f *refusal) in(shape ErrorShape) reply {
 	r := reply{status: f.status, inFlight: f.inFlight}
+	if f.fixed != "" {
+		r.contentType, r.body = "text/plain", []byte(f.fixed)
+		return r
+	}
 	switch shape {
 	case ShapeCode:
 		r.contentType = "application/json"

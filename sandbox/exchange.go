@@ -159,11 +159,12 @@ func (x *exchange) checkSignature() *refusal {
 		return nil
 	}
 	verified, err := x.s.verifier.Verify(x.r)
-	if err != nil {
-		return unauthorized("request signature: %v", err)
+	if err == nil && x.s.programs.owner(verified.KeyID) != x.caller {
+		err = errors.New("the key belongs to another API key")
 	}
-	if x.s.programs.owner(verified.KeyID) != x.caller {
-		return unauthorized("request signature: the key belongs to another API key")
+	if err != nil {
+		x.entry.BadSignature = true
+		return x.s.badSignature(err)
 	}
 	x.entry.KeyID = verified.KeyID
 	return nil

@@ -140,8 +140,11 @@ type SandboxCommands struct {
 	Run   SandboxRun   `cmd:"" help:"Everything at once: stand-in API, embedded broker, keystore signer, importer, consumer, summary."`
 }
 
-// Adversary says how the stand-in misbehaves and what it keeps short.
+// Adversary says how strict the stand-in is, how it misbehaves and what it keeps short.
 type Adversary struct {
+	Verify        string         `help:"How request signatures are verified: vendor (as the partner's own server library does) or rfc (as RFC 9421 says)." enum:"vendor,rfc" default:"vendor"`
+	SignatureSkew *time.Duration `help:"How far a signature's created may lie in the future (default: 0s with --verify vendor, 1m with rfc)." placeholder:"DURATION"`
+
 	Seed         uint64        `help:"Seed of ids, nonces and faults: the same seed repeats a run." default:"1"`
 	Faults       string        `help:"Faults with their probabilities, name=p,name=p." placeholder:"NAME=P,…"`
 	KeyTTL       time.Duration `name:"key-ttl" help:"How long an idempotency key is honoured." default:"1h"`
@@ -159,6 +162,8 @@ type SandboxServe struct {
 	Rate         float64 `help:"Requests a second above which 429 is answered; 0: no limit." default:"0"`
 	DeclaredRate float64 `help:"The rate that the client has promised, for the judge; 0: not judged." default:"0"`
 	Domain       string  `help:"Domain of the challenges (default: the host that was asked)." placeholder:"DOMAIN"`
+
+	RequireParameters []string `help:"Parameters that every request signature must have: created, expires, keyid, alg, nonce, tag." placeholder:"NAME,…"`
 }
 
 // SandboxRun are the settings of `sandbox run`.
