@@ -14,8 +14,9 @@
 // The API, all of it below /v1:
 //
 //	POST   /auth/token                        200 {"token","expiresAt","tokenType"}     [doc]
+//	PUT    /auth/credentials                  204, body {"apiKey","apiSecret"}          [doc], names, 204 [inferred]
 //	PUT    /auth/signing                      200 {"keyId"}, body {"publicKey"}         [doc], names [inferred]
-//	DELETE /auth/signing                      204                                       [inferred]
+//	DELETE /auth/signing                      204                                       [doc], 204 [inferred]
 //	POST   /customers                         201, 400, 401, 409                        [doc]
 //	GET    /customers                         200, a JSON array of all customers        [doc], a bare array [inferred]
 //	GET    /customers/{id}                    200, 404                                  [doc]

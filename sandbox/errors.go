@@ -64,7 +64,7 @@ func unauthorized(format string, args ...any) *refusal {
 	return refuse(http.StatusUnauthorized, "unauthorized", format, args...)
 }
 
-// badSignature refuses a request signature: with VerifyVendor as the vendor's library does, which does not say why. [lib]
+// badSignature refuses a request signature; with VerifyVendor as the vendor's library does, without the cause. [lib]
 func (s *Server) badSignature(err error) *refusal {
 	f := unauthorized("request signature: %v", err)
 	if s.cfg.Verify == VerifyVendor {

@@ -69,8 +69,8 @@ type Faults struct {
 	// Limit is how often one fault strikes one operation on one subject; 0: no limit. With a limit every row can settle
 	// in the end, whatever the probabilities.
 	Limit int
-	// On restricts the faults to these operations; empty: token, create, list, read, challenge and sign. Hostile
-	// challenges are not restricted.
+	// On restricts the faults to these operations; empty: token, create, list, read, challenge and sign. It may also
+	// name put-credentials, put-signing and delete-signing. Hostile challenges are not restricted.
 	On []Operation
 
 	SlowFor    time.Duration // 0: 1s
@@ -163,7 +163,7 @@ func (f Faults) Validate() error {
 		return errors.New("limit, slow-for, pause and retry-after must not be negative")
 	}
 	for _, op := range f.On {
-		if !op.faulty() {
+		if !op.faulty() && !op.setsUp() {
 			return fmt.Errorf("on: operation %q has no faults", op)
 		}
 	}

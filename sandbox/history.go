@@ -47,7 +47,7 @@ type Entry struct {
 	BadSignature bool    `json:"badSignature,omitempty"` // refused because of the request's signature
 	InFlight     bool    `json:"inFlight,omitempty"`     // answered 409: another request with the key was being worked on
 	Throttled    bool    `json:"throttled,omitempty"`    // answered with Retry-After
-	Answered     uint64  `json:"answered,omitempty"`     // number of the event at which the answer left; 0: not yet or never
+	Answered     uint64  `json:"answered,omitempty"`     // number of the event of the answer leaving; 0: not yet or never
 	Complete     bool    `json:"complete,omitempty"`     // all of a well-formed answer was handed to the connection
 }
 
