@@ -38,9 +38,10 @@ type reply struct {
 	retryAfter  string
 	location    string
 	allow       string
-	stream      func(yield func([]byte) error) error // instead of body: the customer list
-	cut         bool                                 // no answer: the connection is cut
-	inFlight    bool                                 // another request with this key is being worked on
+	link, total string   // fields Link and X-Total-Count
+	list        *listing // instead of body: the customer list
+	cut         bool     // no answer: the connection is cut
+	inFlight    bool     // another request with this key is being worked on
 }
 
 // refusal is the reason of an answer that is not what was asked for.

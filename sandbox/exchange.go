@@ -28,6 +28,7 @@ type exchange struct {
 	subject string
 	attempt int
 	plan    plan
+	page    page
 	over    challenge // which challenge a submitted signature is over; number 0: none
 
 	entry  Entry
@@ -83,7 +84,7 @@ func (x *exchange) answer() reply {
 	if r, full := x.throttle(); full {
 		return r
 	}
-	if x.r.URL.RawQuery != "" {
+	if x.r.URL.RawQuery != "" && !x.readCursor() {
 		return x.render(badRequest("the API takes no query parameters")) // [inferred]
 	}
 	if x.op == OpToken {
@@ -275,9 +276,13 @@ func (x *exchange) answerOnce() (r reply) {
 
 	x.wait()
 	coin := x.s.seed.pick(60, "status", string(x.op), x.entry.Key)
-	if x.plan.useOne(x, Stored5xx) != "" {
+	switch {
+	case x.plan.useOne(x, Stored5xx) != "":
 		remembered = true
 		return x.render(x.serverError(coin))
+	case x.op == OpSign && x.plan.use(x, Sign2xxUndone):
+		remembered = true
+		return x.other2xx()
 	}
 	r, refused := x.execute()
 	if refused != nil {
