@@ -143,8 +143,8 @@ func (g *registry) setKey(apiKey, keyID string, public *ecdsa.PublicKey) bool {
 	return had
 }
 
-// rename replaces the secret of an API key, and the API key by another when next is not the same; the signing key stays.
-// It reports false when next is taken.
+// rename replaces the secret of an API key, and the API key by next when that is another; the signing key stays. It
+// reports false when next is taken.
 func (g *registry) rename(apiKey, next string, secret [sha256.Size]byte) bool {
 	g.mu.Lock()
 	defer g.mu.Unlock()

@@ -161,7 +161,7 @@ func (x *exchange) checkToken() *refusal {
 	return nil
 }
 
-// checkSignature demands a signature of the caller's own key: "every authenticated request is signed". [doc] Excepted is
+// checkSignature demands a signature of the caller's own key: every authenticated request is signed. [doc] Excepted is
 // PUT /auth/signing of an API key without a signing key, which no registered key could verify, and of the very key that
 // is registered, which changes nothing: the answer with the key id may have been lost. [inferred]
 func (x *exchange) checkSignature() *refusal {
