@@ -64,6 +64,8 @@ type Importer struct {
 	Delimiter string   `help:"What separates the fields of an export." default:","`
 	DryRun    bool     `help:"Check the exports and write the rejects, but publish nothing."`
 
+	RequireRows bool `help:"End with exit code 3 when an export has a header and no row." env:"PURSER_REQUIRE_ROWS"`
+
 	ChainNumber  uint64 `kong:"-"` // from Chain; 0: none
 	Comma        rune   `kong:"-"` // from Delimiter
 	RejectsGiven bool   `kong:"-"` // Rejects was said, and is not the default
