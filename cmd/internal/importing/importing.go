@@ -164,17 +164,19 @@ func verb(c *config.Importer) string {
 
 // summarize prints what was made of the rows, and of the lines. An import that ended early leaves lines unfinished.
 func summarize(w io.Writer, c *config.Importer, s pipeline.ImportStats, took time.Duration, finished bool) {
-	fmt.Fprintf(w, "imported %s: %d rows read, %d %s, %d invalid in %s\n",
+	var b strings.Builder // one write, for a reader that takes only the beginning
+	fmt.Fprintf(&b, "imported %s: %d rows read, %d %s, %d invalid in %s\n",
 		strings.Join(c.Files, ", "), s.Read, s.Published, verb(c), s.Invalid, took.Round(time.Millisecond))
-	fmt.Fprintf(w, "lines: %d read, %d %s, %d invalid, %d blank, %d header",
+	fmt.Fprintf(&b, "lines: %d read, %d %s, %d invalid, %d blank, %d header",
 		s.Lines, s.PublishedLines, verb(c), s.InvalidLines, s.Blank, s.Header)
 	if !finished {
-		fmt.Fprintf(w, ", %d not finished", s.Missing())
+		fmt.Fprintf(&b, ", %d not finished", s.Missing())
 	}
-	fmt.Fprintln(w)
+	b.WriteByte('\n')
 	if s.Invalid > 0 {
-		fmt.Fprintf(w, "rejects: %s\n", c.Rejects)
+		fmt.Fprintf(&b, "rejects: %s\n", c.Rejects)
 	}
+	fmt.Fprint(w, b.String())
 }
 
 // probe makes sure that a file can be opened and begins with a header that can be used. Standard input cannot be read
