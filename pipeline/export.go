@@ -67,10 +67,9 @@ type Export struct {
 	columns int
 }
 
-// NewExport reads the header of an export. name is shown in messages and carried with each row (its base name; what
-// cannot be printed is replaced), chain is the EIP-155 chain of addresses that name none (0: they are invalid), comma
-// separates the fields. The error is a
-// *HeaderError or one of r.
+// NewExport reads the header of an export. name is shown in messages and carried with each row (its base name;
+// unprintable characters are replaced), chain is the EIP-155 chain of addresses that name none (0: they are invalid),
+// comma separates the fields. The error is a *HeaderError or one of r.
 func NewExport(r io.Reader, name string, chain uint64, comma rune, importID string) (*Export, error) {
 	e := &Export{name: cleanFile(name), chain: chain, importID: importID, comma: comma, counter: lineCounter{r: r}}
 	e.lines = newLineReader(&e.counter)
@@ -297,7 +296,7 @@ func (e *Export) assemble(first *rawLine) (more []rawLine, closed bool, err erro
 	}
 	first.text = bytes.Clone(first.text) // reading on overwrites it
 	if e.misquoted(first.text) {
-		return nil, true, nil // no line behind it makes this one right; e.fields says what is wrong
+		return nil, true, nil // no line behind it makes this one right; e.fields reports the error
 	}
 	for !closed && len(more) < maxRecordLines && len(e.record) < maxRecordBytes {
 		line, err := e.nextLine()
@@ -368,8 +367,8 @@ func (e *Export) literal(line []byte) []string {
 	return fields
 }
 
-// hiddenRow says what is wrong with e.record, which begins on a line of that number, if one of the lines behind its first
-// one would be a row by itself. A bare CR breaks a line here as well.
+// hiddenRow returns the reason why e.record, which begins on a line of that number, is invalid if one of the lines behind
+// its first would be a row by itself; otherwise "". A bare CR breaks a line here as well.
 func (e *Export) hiddenRow(line int) string {
 	rest := e.record
 	if bytes.IndexByte(rest, '\n') < 0 && (bytes.IndexByte(rest, '\r') < 0 || bytes.IndexByte(rest, '"') < 0) {

@@ -132,7 +132,7 @@ func readJSON(value []byte) (w wireRow, err error) {
 		"importId": &w.ImportID, "file": &w.File, "line": &w.Line,
 	}
 	seen := map[string]bool{}
-	var first error // what is wrong with a member; that the version is unknown explains it better
+	var first error // of a member; an unknown version goes before it, as its cause
 	for decoder.More() {
 		token, err := decoder.Token()
 		if err != nil {
@@ -276,7 +276,7 @@ func printable(s string) bool {
 }
 
 // cleanFile makes the name of an export fit to be a label in messages, logs and reports: printable UTF-8 of at most
-// maxFile bytes. A space of any kind becomes a plain one, and what else cannot be printed becomes U+FFFD.
+// maxFile bytes. A space of any kind becomes a plain one, and any other unprintable character U+FFFD.
 func cleanFile(name string) string {
 	if len(name) <= maxFile && printable(name) {
 		return name

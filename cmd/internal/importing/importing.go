@@ -154,7 +154,7 @@ func checkRejects(c *config.Importer) error {
 	return nil
 }
 
-// verb is what is done with a good row.
+// verb names the outcome of a good row.
 func verb(c *config.Importer) string {
 	if c.DryRun {
 		return "found good"
