@@ -62,10 +62,19 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 		return nil, err
 	}
 	book.Follow(q.Ledgers(c.LedgerTopic, partitions))
-	for p := range partitions {
-		if _, err := book.Restore(ctx, p); err != nil {
-			return nil, errors.Join(classify(c, err), book.Close())
-		}
+	err = book.CheckChangelog(ctx, partitions)
+	ignored := 0
+	for p := 0; p < partitions && err == nil; p++ {
+		var r ledger.Restored
+		r, err = book.Restore(ctx, p)
+		ignored += r.Ignored
+	}
+	if err != nil {
+		return nil, errors.Join(classify(c, err), book.Close())
+	}
+	if ignored > 0 {
+		log.Warn("records of the ledger topic that this program did not write are left out", "topic", c.LedgerTopic,
+			"records", ignored)
 	}
 	return &fleetBook{book, dir}, nil
 }
