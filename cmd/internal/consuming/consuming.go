@@ -143,7 +143,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	taking, stopTaking := context.WithCancelCause(gentle)
 	defer stopTaking(nil)
 	runner = &pipeline.Runner{
-		Worker: worker, DeadLetters: q.Publisher(), DeadLetterTopic: c.DeadLetterTopic,
+		Worker: worker, DeadLetters: q.DeadLetters(), DeadLetterTopic: c.DeadLetterTopic,
 		Concurrency: c.Concurrency, SignerConcurrency: c.SignerConcurrency, Abandon: consumer.Abandon, Logger: log,
 		Home:   home,
 		OnHalt: func(cause error) { stopTaking(cause) },
