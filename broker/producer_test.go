@@ -182,7 +182,9 @@ func TestPublishShortens(t *testing.T) {
 	key := []byte("the-big-one")
 	sent := rows(0, 20)
 	sent[7] = pipeline.Message{Key: key, Value: bytes.Repeat([]byte("v"), 3000)}
-	sent[11] = pipeline.Message{Key: bytes.Repeat([]byte("k"), 1<<20), Headers: []pipeline.Header{{Key: "h", Value: make([]byte, 1<<20)}}}
+	sent[11] = pipeline.Message{
+		Key: bytes.Repeat([]byte("k"), 1<<20), Headers: []pipeline.Header{{Key: "h", Value: make([]byte, 1<<20)}},
+	}
 	if err := p.Publish(within(t), "small", sent); err != nil {
 		t.Fatal(err)
 	}
@@ -205,7 +207,8 @@ func TestPublishShortens(t *testing.T) {
 	short := got[string(key)][0]
 	changelog := c.Changelog("small", 4)
 	if n := len(short.Value); n < 1400 || short.Partition != changelog.Partition(string(key)) {
-		t.Errorf("got %d bytes in partition %d, want at least 1400 in %d", n, short.Partition, changelog.Partition(string(key)))
+		t.Errorf("got %d bytes in partition %d, want at least 1400 in %d", n, short.Partition,
+			changelog.Partition(string(key)))
 	}
 	never := broker.NewProducer(c, broker.ProducerOptions{
 		Shorten: func(m pipeline.Message, _ int) (pipeline.Message, bool) { return m, true },

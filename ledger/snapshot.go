@@ -263,12 +263,8 @@ func (s *snapshot) check() error {
 	if err := s.checkText(); err != nil {
 		return err
 	}
-	for name, t := range map[string]*stamp{
-		"acceptedAt": &s.AcceptedAt, "updatedAt": &s.UpdatedAt, "challengeAt": s.ChallengeAt,
-	} {
-		if !t.plausible() {
-			return fmt.Errorf("%s is not a time in 1970 to 9999", name)
-		}
+	if !s.AcceptedAt.plausible() || !s.UpdatedAt.plausible() || !s.ChallengeAt.plausible() {
+		return errors.New("acceptedAt, updatedAt or challengeAt is not a time in 1970 to 9999")
 	}
 	return s.checkKeys()
 }
@@ -328,12 +324,14 @@ func (s *snapshot) checkKeys() error {
 		seen[at] = true
 		latest[k.Operation] = max(latest[k.Operation], k.Generation+1)
 	}
-	for operation, present := range map[pipeline.Operation]*int{
-		pipeline.OpCreate: s.CreateGeneration, pipeline.OpSubmit: s.SubmitGeneration,
-	} {
-		if present == nil && latest[operation] > 0 || present != nil && latest[operation] != *present+1 {
-			return fmt.Errorf("the present %s key is not the latest of its keys", operation)
+	present := func(generation *int) (next int) {
+		if generation == nil {
+			return 0
 		}
+		return *generation + 1
+	}
+	if present(s.CreateGeneration) != latest[pipeline.OpCreate] || present(s.SubmitGeneration) != latest[pipeline.OpSubmit] {
+		return errors.New("createGeneration or submitGeneration is not the latest of its keys")
 	}
 	return nil
 }

@@ -84,8 +84,8 @@ func TestDeadLetterAgain(t *testing.T) {
 		t.Fatalf("got %+v (%v), want a whole one of topic work", d, err)
 	}
 	again := d.Again()
-	if string(again.Key) != row.Account.String() || headerOf(again, HeaderAttempts) != "1" || headerOf(again, "trace") != "t" ||
-		headerOf(again, HeaderTopic) != "" {
+	if string(again.Key) != row.Account.String() || headerOf(again, HeaderAttempts) != "1" ||
+		headerOf(again, "trace") != "t" || headerOf(again, HeaderTopic) != "" {
 		t.Errorf("got key %q, headers %q; want the account as key, 1 attempt, trace, and no topic", again.Key, again.Headers)
 	}
 	d.Value = []byte("junk")

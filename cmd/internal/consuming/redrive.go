@@ -108,7 +108,8 @@ type redriving struct {
 // leave says why a message of the dead-letter topic stays there.
 func (r *redriving) leave(m pipeline.Message, reason string) {
 	r.left++
-	r.log.Warn("a dead letter cannot be put back and stays", "partition", m.Partition, "offset", m.Offset, "reason", reason)
+	r.log.Warn("a dead letter cannot be put back and stays", "partition", m.Partition, "offset", m.Offset,
+		"reason", reason)
 }
 
 // fit reports whether a dead letter can be put back, and leaves it if not.
