@@ -121,9 +121,11 @@ func TestLedgerTopicThatDoesNotFit(t *testing.T) {
 	if err := broker.NewProducer(cluster, broker.ProducerOptions{}).Publish(t.Context(), "fit", []pipeline.Message{astray}); err != nil {
 		t.Fatal(err)
 	}
-	exitsWith(t, append(env, "PURSER_LEDGER_TOPIC=made"), 2,
-		[]string{"fit/", "@0 belongs into partition", "use the account (CAIP-10) as key"}, "consumer", "--drain")
-	exitsWith(t, env, 3, []string{"1 failed"}, "consumer", "--drain") // without it they are rows like others; nobody has the key
+	exitsWith(t, append(env, "PURSER_LEDGER_TOPIC=made"), 3,
+		[]string{"1 dead-lettered", "wrong partition: want "}, "consumer", "--drain")
+	exitsWith(t, append(env, "PURSER_LEDGER_TOPIC=made"), 0, []string{"1 put back"}, "consumer", "redrive")
+	// Keyed by its account it is a row like others; it fails because the signer has no key of it.
+	exitsWith(t, append(env, "PURSER_LEDGER_TOPIC=made"), 3, []string{"1 failed"}, "consumer", "--drain")
 }
 
 func accountOf(t *testing.T) pipeline.Account {

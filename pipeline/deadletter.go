@@ -10,8 +10,8 @@ import (
 	"strings"
 )
 
-// Headers of a dead letter. Key, value and headers of the original message are kept as they were, unless the topic of the
-// dead letters takes no message of that size.
+// Headers of a dead letter. Key, value and headers of the original message are kept as they were, unless the topic of
+// the dead letters takes no message of that size.
 const (
 	deadPrefix = "purser-"
 
@@ -33,6 +33,13 @@ const (
 
 // maxDeadAttempts bounds a count that comes from a message.
 const maxDeadAttempts = 1_000_000
+
+// misplaced says that a message is not in the partition that is its account's.
+func misplaced(m Message, home int) *MessageError {
+	return &MessageError{Class: "partition", Reason: fmt.Sprintf("wrong partition: want %d, got %d: another key than the "+
+		"account (CAIP-10), another partitioner than Kafka's own (murmur2), or partitions added since? `consumer redrive` "+
+		"puts it into the right one", home, m.Partition)}
+}
 
 func deadLetter(m Message, cause error) Message {
 	class := "syntax"
@@ -56,9 +63,9 @@ func deadLetter(m Message, cause error) Message {
 	return Message{Key: m.Key, Value: m.Value, Headers: headers} // its time is that of its becoming one
 }
 
-// TruncateDeadLetter cuts a dead letter down so that key, value and the original headers take at most so many bytes, and
-// notes in headers what is missing. The headers that make it a dead letter stay. It returns false when there was nothing
-// to cut.
+// TruncateDeadLetter cuts a dead letter down so that key, value and the original headers take at most so many bytes,
+// and notes in headers what is missing. The headers that make it a dead letter stay. It returns false when there was
+// nothing to cut.
 func TruncateDeadLetter(m Message, most int) (shorter Message, ok bool) {
 	theirs := originalHeaders(m)
 	shorter = m

@@ -21,18 +21,6 @@ const (
 	maxFile     = 255
 )
 
-// HomeError is a message in a partition that is not its account's.
-type HomeError struct {
-	Message Message
-	Home    int
-}
-
-func (e *HomeError) Error() string {
-	return fmt.Sprintf("message %s/%d@%d belongs into partition %d: who writes there must use the account (CAIP-10) as "+
-		"key and Kafka's own partitioner (murmur2), or the ledger's records do not move with their rows",
-		e.Message.Topic, e.Message.Partition, e.Message.Offset, e.Home)
-}
-
 type wireRow struct {
 	V          int    `json:"v"`
 	ChainID    string `json:"chainId"`
@@ -85,7 +73,7 @@ func needsNoEscape(s string) bool {
 
 // MessageError says why a message of the work topic cannot be processed. Such a message goes to the dead letters.
 type MessageError struct {
-	Class  string // "version", "syntax" or "row"
+	Class  string // "version", "syntax", "row" or "partition"
 	Reason string
 }
 

@@ -26,8 +26,8 @@ type Runner struct {
 	SignerPace func(context.Context) error
 	// SignerWait is how long a row may wait for a custodian before Abandon is called for its messages; 0: for ever.
 	SignerWait time.Duration
-	// Home says which partition the rows of an account have to be in. A message that is in another one halts the run: what
-	// is kept of its row would not move with it. May be nil: then any will do.
+	// Home says which partition the rows of an account have to be in. A message that is in another one becomes a dead
+	// letter: what is kept of its row would not move with it. May be nil: then any will do.
 	Home func(Account) int
 	// Abandon tells the Queue that a message will not be settled in this run. It must not block.
 	Abandon func(Message)
@@ -50,6 +50,7 @@ type Runner struct {
 	closed  bool
 	halted  error
 	tally   Tally
+	dead    map[string]int64 // dead letters by class, for warnOfDead
 	done    sync.WaitGroup
 }
 
@@ -139,14 +140,14 @@ func (r *Runner) Take(ctx context.Context, batch []Message, settled func(Message
 	var dead []Message
 	for _, m := range batch {
 		row, err := ParseMessage(m.Value)
-		if err != nil {
-			dead = append(dead, deadLetter(m, err))
-			r.Logger.Warn("message cannot be processed and goes to the dead letters",
-				"partition", m.Partition, "offset", m.Offset, "reason", err.Error())
-			continue
+		if err == nil && r.Home != nil && r.Home(row.Account) != m.Partition {
+			err = misplaced(m, r.Home(row.Account))
 		}
-		if r.Home != nil && r.Home(row.Account) != m.Partition {
-			return &HaltError{Class: "configuration", Row: row, Err: &HomeError{Message: m, Home: r.Home(row.Account)}}
+		if err != nil {
+			letter := deadLetter(m, err)
+			dead = append(dead, letter)
+			r.warnOfDead(headerOf(letter, HeaderClass), m, err)
+			continue
 		}
 		rows, messages = append(rows, row), append(messages, m)
 	}
@@ -184,6 +185,24 @@ func (r *Runner) Take(ctx context.Context, batch []Message, settled func(Message
 		r.admit(a, messages[i], settled)
 	}
 	return nil
+}
+
+// warnOfDead warns of the first dead letter of a class, the 10th, the 100th, and so on: one bad export or producer can
+// make millions.
+func (r *Runner) warnOfDead(class string, m Message, cause error) {
+	r.mu.Lock()
+	if r.dead == nil {
+		r.dead = make(map[string]int64)
+	}
+	r.dead[class]++
+	n := r.dead[class]
+	r.mu.Unlock()
+	for power := int64(1); power <= n; power *= 10 {
+		if power == n {
+			r.Logger.Warn("messages cannot be processed and go to the dead letters", "class", class, "messages", n,
+				"partition", m.Partition, "offset", m.Offset, "reason", cause.Error())
+		}
+	}
 }
 
 // admit takes up one accepted row. The lock is held.
