@@ -12,6 +12,7 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -53,6 +54,9 @@ type Config struct {
 
 	APIKey    string // a UUID
 	APISecret string
+	// Secret reads the API secret again when POST /auth/token was refused, because it may have been replaced meanwhile;
+	// see tokens.go. Nil: APISecret stays.
+	Secret func() (string, error)
 
 	Sign   RequestSigner // signs every attempt but those for a token; required
 	Pace   *Pace         // lets every attempt wait for its place, those for a token too; required
@@ -62,6 +66,9 @@ type Config struct {
 	// another RoundTripper must neither repeat requests nor follow redirects. Nil: TLS 1.2 or better, HTTP/2 where the
 	// server has it, proxies as Proxy says.
 	Transport http.RoundTripper
+	// RootCAs are the authorities that the API's certificate, and that of an https proxy, is checked against when
+	// Transport is nil; nil is the system's.
+	RootCAs *x509.CertPool
 	// Proxy chooses the proxy for a request when Transport is nil; nil is http.ProxyFromEnvironment, because banks
 	// reach the internet that way. An https API is reached through CONNECT, so a proxy learns the host and no more.
 	Proxy func(*http.Request) (*url.URL, error)
@@ -174,7 +181,7 @@ func parseBase(raw string, plaintext bool) (string, error) {
 
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 // CreateCustomer sends POST /customers with body, from CreateBody, under the idempotency key. The answer names a

@@ -72,6 +72,7 @@ type Importer struct {
 // Partner says how to talk to the partner API.
 type Partner struct {
 	APIURL              string        `name:"api-url" help:"Base URL of the partner API, with its version: https://…/v1." env:"OFFBLOCKS_API_URL" placeholder:"URL"`
+	APICA               string        `name:"api-ca" help:"PEM file of the authorities that the API's certificate is checked against (default: the system's)." env:"OFFBLOCKS_API_CA" placeholder:"FILE"`
 	APIKey              string        `name:"api-key" help:"Id of the API key." env:"OFFBLOCKS_API_KEY" placeholder:"UUID"`
 	APISecretFile       string        `name:"api-secret-file" help:"File that holds the API secret; or put the secret into $$OFFBLOCKS_API_SECRET." env:"OFFBLOCKS_API_SECRET_FILE" placeholder:"FILE"`
 	SigningKey          string        `help:"PEM file of the P-384 key that signs the requests." env:"OFFBLOCKS_SIGNING_KEY" placeholder:"FILE"`

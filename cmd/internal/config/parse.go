@@ -269,51 +269,86 @@ func validTopic(s string) bool {
 	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
 }
 
-// CheckPartner makes sure that the partner API can be talked to, and reads the secret. It returns the parsed base URL.
+// CheckPartner is CheckAPI for commands whose requests are signed: they need the signing key's id, too.
 func (c *Consumer) CheckPartner(getenv func(string) string) (*url.URL, error) {
+	base, err := c.CheckAPI(getenv)
+	if err == nil && c.SigningKeyID == "" {
+		return nil, &Error{Setting: "--signing-key-id", Problem: "is missing (or $OFFBLOCKS_SIGNING_KEY_ID); " +
+			"`consumer register-key` registers the key and prints its id"}
+	}
+	return base, err
+}
+
+// CheckAPI makes sure that the partner API can be talked to, reads the secret, and brings the API URL and the challenge
+// domain into their one form. It returns the base URL.
+func (c *Consumer) CheckAPI(getenv func(string) string) (*url.URL, error) {
 	required := []struct{ flag, variable, value string }{
 		{"--api-url", "OFFBLOCKS_API_URL", c.APIURL},
 		{"--api-key", "OFFBLOCKS_API_KEY", c.APIKey},
 		{"--signing-key", "OFFBLOCKS_SIGNING_KEY", c.SigningKey},
-		{"--signing-key-id", "OFFBLOCKS_SIGNING_KEY_ID", c.SigningKeyID},
 	}
 	for _, r := range required {
 		if r.value == "" {
 			return nil, &Error{Setting: r.flag, Problem: "is missing (or $" + r.variable + ")"}
 		}
 	}
-	base, err := url.Parse(c.APIURL)
-	switch {
-	case err != nil:
-		return nil, &Error{"--api-url", "", "is not a URL"}
-	case base.User != nil:
-		return nil, &Error{"--api-url", base.Redacted(), "must not hold a user name or password"}
-	case base.Scheme != "https" && base.Scheme != "http" || base.Host == "" || base.RawQuery != "" || base.Fragment != "":
-		return nil, &Error{"--api-url", c.APIURL, "want https://host/path"}
-	case base.Scheme == "http" && !IsLoopback(base.Hostname()):
-		return nil, &Error{"--api-url", c.APIURL, "credentials are sent over https only, or over http to loopback"}
+	base, err := c.CheckURL()
+	if err != nil {
+		return nil, err
 	}
 	if getenv("OFFBLOCKS_API_SECRET") != "" && getenv("OFFBLOCKS_API_SECRET_FILE") != "" {
 		return nil, &Error{Setting: "--api-secret-file",
 			Problem: "$OFFBLOCKS_API_SECRET and $OFFBLOCKS_API_SECRET_FILE are both set: which one?"}
 	}
 	if c.APISecretFile != "" {
-		raw, err := os.ReadFile(c.APISecretFile)
-		if err != nil {
-			// Not the value: somebody may have put the secret itself there.
-			return nil, &Error{Setting: "--api-secret-file", Problem: "the file cannot be read: " + reason(err)}
-		}
-		c.Secret = strings.TrimRight(string(raw), "\r\n")
-		if c.Secret == "" {
-			return nil, &Error{Setting: "--api-secret-file", Problem: "the file is empty"}
+		if c.Secret, err = ReadSecret("--api-secret-file", c.APISecretFile); err != nil {
+			return nil, err
 		}
 	} else if c.Secret = getenv("OFFBLOCKS_API_SECRET"); c.Secret == "" {
 		return nil, &Error{Setting: "--api-secret-file", Problem: "is missing (or $OFFBLOCKS_API_SECRET, the secret itself)"}
 	}
 	if c.ChallengeDomain == "" {
 		c.ChallengeDomain = base.Host
+		return base, nil
 	}
+	domain, err := CanonicalHost(base.Scheme, c.ChallengeDomain)
+	if err != nil {
+		return nil, &Error{"--challenge-domain", c.ChallengeDomain, err.Error()}
+	}
+	c.ChallengeDomain = domain
 	return base, nil
+}
+
+// CheckURL brings the API URL into its one form and returns it.
+func (c *Consumer) CheckURL() (*url.URL, error) {
+	base, err := parseAPIURL(c.APIURL)
+	if err != nil {
+		return nil, err
+	}
+	c.APIURL = base.String()
+	return base, nil
+}
+
+// SecretReader returns what reads the API secret again; nil when it is no file's.
+func (c *Consumer) SecretReader() func() (string, error) {
+	if c.APISecretFile == "" {
+		return nil
+	}
+	return func() (string, error) { return ReadSecret("--api-secret-file", c.APISecretFile) }
+}
+
+// ReadSecret reads a secret from the file that a setting names. Errors do not show the file's name: it may be the secret
+// itself, put there by mistake.
+func ReadSecret(setting, file string) (string, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return "", &Error{Setting: setting, Problem: "the file cannot be read: " + reason(err)}
+	}
+	secret := strings.TrimRight(string(raw), "\r\n")
+	if secret == "" {
+		return "", &Error{Setting: setting, Problem: "the file is empty"}
+	}
+	return secret, nil
 }
 
 // reason is an os error without its path, which the setting names already.
@@ -323,15 +358,6 @@ func reason(err error) string {
 		return path.Err.Error()
 	}
 	return err.Error()
-}
-
-// IsLoopback reports whether a host names this machine only.
-func IsLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip := net.ParseIP(strings.Trim(host, "[]"))
-	return ip != nil && ip.IsLoopback()
 }
 
 // Limits returns the decision table's settings.

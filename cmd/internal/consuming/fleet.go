@@ -3,10 +3,8 @@ package consuming
 import (
 	"context"
 	"errors"
-	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
@@ -27,10 +25,13 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 		return nil, &config.Error{Setting: "--fleet", Problem: "needs --ledger-topic: without it each consumer knows its " +
 			"own rows only, and the results topic is the fleet's view"}
 	}
-	base, err := url.Parse(c.APIURL)
-	if err != nil || base.Host == "" || c.APIKey == "" {
+	if c.APIURL == "" || c.APIKey == "" {
 		return nil, &config.Error{Setting: "--fleet",
 			Problem: "needs --api-url and --api-key: the topic of the ledgers belongs to one of each"}
+	}
+	base, err := c.CheckURL()
+	if err != nil {
+		return nil, err
 	}
 	log := console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)
 	there := c.Queue
@@ -55,7 +56,7 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 	}()
 	book, err := ledger.Open(ctx, ledger.Options{
 		Path:        filepath.Join(dir, "ledger.db"),
-		Environment: ledger.Environment{APIHost: strings.ToLower(base.Host), APIKeyID: c.APIKey},
+		Environment: ledger.Environment{APIHost: base.Host, APIKeyID: c.APIKey},
 		Now:         time.Now, Changelog: c.LedgerTopic, Logger: log,
 	})
 	if err != nil {

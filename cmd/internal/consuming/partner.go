@@ -31,6 +31,15 @@ func openPartner(c *config.Consumer, getenv func(string) string, log *slog.Logge
 	if err != nil {
 		return nil, err
 	}
+	sign, err := requestSigner(c)
+	if err != nil {
+		return nil, err
+	}
+	return newPartner(c, base, sign, log)
+}
+
+// requestSigner signs with the key and the id of the settings.
+func requestSigner(c *config.Consumer) (*httpsig.Signer, error) {
 	raw, err := os.ReadFile(c.SigningKey)
 	if err != nil {
 		return nil, &config.Error{Setting: "--signing-key", Problem: err.Error()}
@@ -51,9 +60,18 @@ func openPartner(c *config.Consumer, getenv func(string) string, log *slog.Logge
 			Setting: "--signature-components", Value: strings.Join(c.SignatureComponents, ","), Problem: err.Error(),
 		}
 	}
+	return sign, nil
+}
+
+// newPartner connects to the API of settings that were checked.
+func newPartner(c *config.Consumer, base *url.URL, sign client.RequestSigner, log *slog.Logger) (*partner, error) {
+	authorities, err := c.Authorities()
+	if err != nil {
+		return nil, err
+	}
 	pace := client.NewPace(c.Rate)
 	api, err := client.New(client.Config{
-		BaseURL: c.APIURL, APIKey: c.APIKey, APISecret: c.Secret,
+		BaseURL: c.APIURL, APIKey: c.APIKey, APISecret: c.Secret, Secret: c.SecretReader(), RootCAs: authorities,
 		Sign: sign, Digest: c.ContentDigest,
 		Timeout: c.RequestTimeout, Now: time.Now, Pace: pace,
 		Concurrency: c.Concurrency,
@@ -72,7 +90,7 @@ func openPartner(c *config.Consumer, getenv func(string) string, log *slog.Logge
 
 // environment is what keys are derived from and the ledger is bound to (rules 2 and 12).
 func (p *partner) environment(c *config.Consumer) ledger.Environment {
-	return ledger.Environment{APIHost: strings.ToLower(p.base.Host), APIKeyID: c.APIKey}
+	return ledger.Environment{APIHost: p.base.Host, APIKeyID: c.APIKey}
 }
 
 // policy returns rule 8's policy for an account.
