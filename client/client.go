@@ -54,8 +54,8 @@ type Config struct {
 
 	APIKey    string // a UUID
 	APISecret string
-	// Secret reads the API secret again when POST /auth/token was refused, because it may have been replaced meanwhile;
-	// see tokens.go. Nil: APISecret stays.
+	// Secret reads the API secret again when POST /auth/token was refused: it may have been replaced. If a token was
+	// issued before, it is called for up to 30 s, once a second. Nil: APISecret stays.
 	Secret func() (string, error)
 
 	Sign   RequestSigner // signs every attempt but those for a token; required
@@ -146,6 +146,7 @@ func New(config Config) (*Client, error) {
 		return nil, fmt.Errorf("client: digest algorithm: %w", err)
 	}
 	c := &Client{config: config, base: base, transport: guardedTransport(config), logger: config.Logger}
+	c.tokens.replaceSecret(config.APISecret)
 	if c.logger == nil {
 		c.logger = slog.New(slog.DiscardHandler)
 	}
