@@ -293,7 +293,7 @@ func (t *tx) takeOver(log Changelog, partition int, batch []pipeline.Message, ne
 		if m.Value == nil {
 			continue // a tombstone: nobody of ours writes any
 		}
-		s, err := parseSnapshot(m.Value, t.environment)
+		s, err := parseSnapshot(m.Value, t.own)
 		if err == nil {
 			if p := log.Partition(s.ChainID); p != partition {
 				err = fmt.Errorf("account %s belongs to partition %d: does the topic of the rows have as many partitions?",

@@ -142,7 +142,7 @@ func (s *snapshot) addKey(k pipeline.Key) {
 }
 
 // parseSnapshot reads a record of the changelog, strictly.
-func parseSnapshot(value []byte, env Environment) (*snapshot, error) {
+func parseSnapshot(value []byte, own ownRecords) (*snapshot, error) {
 	var s snapshot
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	decoder.DisallowUnknownFields()
@@ -157,9 +157,8 @@ func parseSnapshot(value []byte, env Environment) (*snapshot, error) {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return nil, errors.New("there is text behind its JSON object")
 	}
-	if theirs := (Environment{APIHost: s.APIHost, APIKeyID: s.APIKeyID}); theirs != env {
-		return nil, fmt.Errorf("it belongs to API %s with key id %q, but this ledger to API %s with key id %q: "+
-			"use another topic for another environment", theirs.APIHost, theirs.APIKeyID, env.APIHost, env.APIKeyID)
+	if err := own.check(Environment{APIHost: s.APIHost, APIKeyID: s.APIKeyID}); err != nil {
+		return nil, err
 	}
 	account, err := pipeline.ParseAccount(s.ChainID)
 	if err != nil {
