@@ -127,6 +127,16 @@ type ConsumerCommands struct {
 		Since  string `help:"Only those since then: a duration (24h), a day (2026-11-22) or a time." placeholder:"WHEN"`
 		DryRun bool   `help:"List them and put nothing back."`
 	} `cmd:"" help:"Put dead letters back into the queue."`
+	RegisterKey struct {
+		Delete bool `help:"Remove the registered key instead."`
+	} `cmd:"" help:"Register the public half of --signing-key with the partner, and print the id for --signing-key-id."`
+	RotateSecret struct {
+		NewSecretFile string `required:"" help:"File that holds the new API secret." placeholder:"FILE"`
+		ReplaceFile   bool   `help:"When the new secret has been proved, write it to --api-secret-file."`
+	} `cmd:"" help:"Replace the API secret at the partner by the one in a file."`
+	Rebind struct {
+		From string `help:"Id that the API key had before, for a ledger that does not know it, as that of a new member of a fleet." placeholder:"UUID"`
+	} `cmd:"" help:"Bind the ledger to --api-key, after the API key's id was rotated."`
 }
 
 // Inspect says whose rows a command looks at.

@@ -127,6 +127,7 @@ func checkLedger(ctx context.Context, c *config.Consumer, p *partner) error {
 		return err
 	}
 	have, err := book.Environment(ctx)
+	have.APIHost = canonicalHost(p.base)(have.APIHost)
 	if want := p.environment(c); err == nil && have != want {
 		err = &ledger.EnvironmentError{Path: c.Ledger, Ledger: have, Given: want}
 	}

@@ -50,6 +50,12 @@ func Main(gentle, hard context.Context, args []string, s Streams) error {
 		return reconcile(gentle, &c.Consumer, s)
 	case "redrive":
 		return redrive(gentle, c, s)
+	case "register-key":
+		return registerKey(gentle, &c.Consumer, c.RegisterKey.Delete, s)
+	case "rotate-secret":
+		return rotateSecret(hard, &c.Consumer, c.RotateSecret.NewSecretFile, c.RotateSecret.ReplaceFile, s)
+	case "rebind":
+		return rebind(gentle, &c.Consumer, c.Rebind.From, s)
 	}
 	return fmt.Errorf("command %q is not known", command) // the grammar admits no other
 }
@@ -240,7 +246,7 @@ func openLedger(
 	ctx context.Context, c *config.Consumer, p *partner, hook func(string), log *slog.Logger,
 ) (*ledger.Ledger, error) {
 	book, err := ledger.Open(ctx, ledger.Options{
-		Path: c.Ledger, Environment: p.environment(c), Now: time.Now,
+		Path: c.Ledger, Environment: p.environment(c), CanonicalHost: canonicalHost(p.base), Now: time.Now,
 		Program: "purser " + config.Version, Changelog: c.LedgerTopic, Logger: log, Hook: hook,
 	})
 	var environment *ledger.EnvironmentError

@@ -56,8 +56,9 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 	}()
 	book, err := ledger.Open(ctx, ledger.Options{
 		Path:        filepath.Join(dir, "ledger.db"),
-		Environment: ledger.Environment{APIHost: base.Host, APIKeyID: c.APIKey},
-		Now:         time.Now, Changelog: c.LedgerTopic, Logger: log,
+		Environment: ledger.Environment{APIHost: base.Host, APIKeyID: c.APIKey}, CanonicalHost: canonicalHost(base),
+		EarlierKeyIDs: earlierKeyIDs(ctx, c.Ledger),
+		Now:           time.Now, Changelog: c.LedgerTopic, Logger: log,
 	})
 	if err != nil {
 		return nil, err
@@ -69,6 +70,24 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 		}
 	}
 	return &fleetBook{book, dir}, nil
+}
+
+// earlierKeyIDs are those that this consumer's own ledger knows, none if it has no ledger that can be read.
+func earlierKeyIDs(ctx context.Context, path string) []string {
+	book, err := ledger.OpenReadOnly(ctx, path)
+	if err != nil {
+		return nil
+	}
+	defer book.Close()
+	bindings, err := book.Bindings(ctx)
+	if err != nil {
+		return nil
+	}
+	ids := make([]string, 0, len(bindings))
+	for _, b := range bindings {
+		ids = append(ids, b.APIKeyID)
+	}
+	return ids
 }
 
 // Close removes it.

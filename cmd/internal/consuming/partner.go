@@ -93,6 +93,16 @@ func (p *partner) environment(c *config.Consumer) ledger.Environment {
 	return ledger.Environment{APIHost: p.base.Host, APIKeyID: c.APIKey}
 }
 
+// canonicalHost gives a host that a ledger is bound to the form that the API URL has.
+func canonicalHost(base *url.URL) func(string) string {
+	return func(host string) string {
+		if canonical, err := config.CanonicalHost(base.Scheme, host); err == nil {
+			return canonical
+		}
+		return host
+	}
+}
+
 // policy returns rule 8's policy for an account.
 func (p *partner) policy(c *config.Consumer) func(pipeline.Account) siwe.Policy {
 	loopback := config.IsLoopback(p.base.Hostname())
