@@ -45,7 +45,7 @@ type RequestSigner interface {
 	Sign(*http.Request) error
 }
 
-// Config says how to reach the partner. APIKey and APISecret go nowhere but into POST /auth/token.
+// Config says how to reach the partner. APISecret goes nowhere but into POST /auth/token.
 type Config struct {
 	// BaseURL is where the API begins, "https://api.offblocks.xyz/v1", without query, fragment or credentials. Plain
 	// http is refused beyond loopback, unless AllowPlaintext.

@@ -31,7 +31,8 @@ func TestRegisterKey(t *testing.T) {
 		}
 		seen, bodies := p.requests()
 		r := seen[len(seen)-1]
-		if r.Method != http.MethodPut || r.URL.Path != "/v1/auth/signing" || bodies[len(bodies)-1] != `{"publicKey":"UEVN"}` ||
+		if r.Method != http.MethodPut || r.URL.Path != "/v1/auth/signing" ||
+			bodies[len(bodies)-1] != `{"publicKey":"UEVN"}` ||
 			r.Header.Get("Idempotency-Key") == "" || r.Header.Get("Content-Digest") == "" || r.Header.Get("Signature") == "" {
 			t.Errorf("sent %s %s %v %s", r.Method, r.URL.Path, r.Header, bodies[len(bodies)-1])
 		}
@@ -230,7 +231,8 @@ func TestTokenOfAnotherShape(t *testing.T) {
 	}
 	_, _, err := parseToken([]byte("{" + many.String() + `"a\u0000b\nc":1}`))
 	var shape *ShapeError
-	if !errors.As(err, &shape) || len(shape.Have) != mostNames || shape.Have[0] != "a b c" || len(shape.Have[1]) > mostName {
+	if !errors.As(err, &shape) || len(shape.Have) != mostNames || shape.Have[0] != "a b c" ||
+		len(shape.Have[1]) > mostName {
 		t.Errorf("got %v, want %d short printable names", err, mostNames)
 	}
 }

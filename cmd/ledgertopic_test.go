@@ -147,3 +147,18 @@ func TestLedgerOfAnotherEnvironment(t *testing.T) {
 	other = append(onKafka(other, k.addrs, "env"), settings...)
 	exitsWith(t, other, 2, []string{"ledger topic env.ledger/", "use another topic for another environment"}, "consumer", "--drain")
 }
+
+// TestLedgerTopicAfterARotation: records under an earlier id of the API key are accepted by a ledger that knows that id.
+func TestLedgerTopicAfterARotation(t *testing.T) {
+	k := fakeKafka(t)
+	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
+	env = append(onKafka(env, k.addrs, "rotated"), "PURSER_LEDGER_TOPIC=rotated.ledger", "PURSER_CREATE_TOPICS=true")
+	mustRun(t, env, "importer", "--create-partitions", "2", customers)
+	mustRun(t, env, "consumer", "--drain")
+	env = append(env, "OFFBLOCKS_API_KEY=00000000-0000-0000-0000-000000000002")
+	stranger := append(slices.Clone(env), "PURSER_DATA_DIR="+t.TempDir())
+	exitsWith(t, stranger, 2, []string{"ledger topic rotated.ledger/", "run `consumer rebind`"},
+		"consumer", "status", "--fleet")
+	exitsWith(t, env, 0, []string{"0 open rows"}, "consumer", "rebind")
+	exitsWith(t, env, 0, []string{"onboarded         30"}, "consumer", "status", "--fleet")
+}

@@ -151,8 +151,9 @@ func TestRecordsOfAnEarlierKeyID(t *testing.T) {
 		"the earlier id is known": {func(o *Options) { rotate(o); o.EarlierKeyIDs = []string{"key-1", "key-2"} }, ""},
 		"rebound":                 {rotate, "if the API key was rotated, run `consumer rebind`"},
 		"not rebound":             {func(*Options) {}, "if the API key was rotated, run `consumer rebind`"},
-		"another host": {func(o *Options) { o.Environment.APIHost, o.EarlierKeyIDs = "api.example.org", []string{"key-1"} },
-			"another topic for another environment"},
+		"another host": {func(o *Options) {
+			o.Environment.APIHost, o.EarlierKeyIDs = "api.example.org", []string{"key-1", "key-2"}
+		}, "another topic for another environment"},
 	} {
 		l, _ := open(filepath.Join(t.TempDir(), "ledger.db"), test.change)
 		r, err := l.Restore(t.Context(), 0)

@@ -337,8 +337,8 @@ func (c *Consumer) SecretReader() func() (string, error) {
 	return func() (string, error) { return ReadSecret("--api-secret-file", c.APISecretFile) }
 }
 
-// ReadSecret reads a secret from the file that a setting names. Errors do not show the file's name: it may be the secret
-// itself, put there by mistake.
+// ReadSecret reads a secret from the file that a setting names. Errors do not show the file's name: it may be the
+// secret itself, put there by mistake.
 func ReadSecret(setting, file string) (string, error) {
 	raw, err := os.ReadFile(file)
 	if err != nil {

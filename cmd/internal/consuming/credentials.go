@@ -70,8 +70,8 @@ func registerKey(ctx context.Context, c *config.Consumer, remove bool, s Streams
 		return refused(err)
 	}
 	fmt.Fprintln(s.Stdout, keyID)
-	fmt.Fprintf(s.Stderr, "registered; next: set --signing-key-id %s (or OFFBLOCKS_SIGNING_KEY_ID=%s), then run `consumer check`\n",
-		keyID, keyID)
+	fmt.Fprintf(s.Stderr, "registered; next: set --signing-key-id %s (or OFFBLOCKS_SIGNING_KEY_ID=%s), "+
+		"then run `consumer check`\n", keyID, keyID)
 	return nil
 }
 
@@ -113,12 +113,15 @@ func rotateSecret(ctx context.Context, c *config.Consumer, file string, replace 
 	case secret == c.Secret:
 		return &config.Error{Setting: "--new-secret-file", Problem: "holds the secret that is in use already"}
 	case secret != strings.TrimSpace(secret) || strings.ContainsFunc(secret, unicode.IsControl):
-		return &config.Error{Setting: "--new-secret-file", Problem: "the secret has white space around it or control characters"}
+		return &config.Error{Setting: "--new-secret-file",
+			Problem: "the secret has white space around it or control characters"}
 	case replace && c.APISecretFile == "":
-		return &config.Error{Setting: "--replace-file", Problem: "needs --api-secret-file: the secret is in $OFFBLOCKS_API_SECRET"}
+		return &config.Error{Setting: "--replace-file",
+			Problem: "needs --api-secret-file: the secret is in $OFFBLOCKS_API_SECRET"}
 	}
 	if err := syncFile(file); err != nil {
-		return &config.Error{Setting: "--new-secret-file", Problem: "the file cannot be written through to the disk: " + err.Error()}
+		return &config.Error{Setting: "--new-secret-file",
+			Problem: "the file cannot be written through to the disk: " + err.Error()}
 	}
 	r := rotation{c: c, p: p, s: s, file: file, secret: secret, replace: replace}
 	if err := p.client.Authenticate(ctx); err != nil {
@@ -156,21 +159,22 @@ func (r *rotation) findOut(ctx context.Context, cause error) error {
 		return r.proved()
 	}
 	earlier := r.try(ctx, r.c.Secret)
-	code := console.ExitUnfinished
 	switch {
 	case earlier == nil:
+		code := console.ExitUnfinished
 		if !unreachable(cause) {
 			code = console.ExitUsage
 		}
-		return console.Coded(code, fmt.Errorf("the API secret was not replaced: %w; the secret in %s is still the valid one, "+
-			"the one in %s is not: fix the cause, then run again", cause, r.holder(), r.file))
+		return console.Coded(code, fmt.Errorf("the API secret was not replaced: %w; the secret in %s is still the valid "+
+			"one, the one in %s is not: fix the cause, then run again", cause, r.holder(), r.file))
 	case !unreachable(fresh) && !unreachable(earlier):
-		code = console.ExitUsage
-		return console.Coded(code, fmt.Errorf("replace the API secret: %w; the partner accepts neither the secret in %s (%w) nor "+
-			"the one in %s (%w): keep both, and check the API key", cause, r.file, fresh, r.holder(), earlier))
+		return console.Coded(console.ExitUsage, fmt.Errorf("replace the API secret: %w; the partner accepts neither the "+
+			"secret in %s (%w) nor the one in %s (%w): keep both, and check the API key",
+			cause, r.file, fresh, r.holder(), earlier))
 	}
-	return console.Coded(code, fmt.Errorf("replace the API secret: %w; whether the secret in %s or the one in %s is valid now "+
-		"could not be found out (%w): keep both, and run this again when the partner answers", cause, r.file, r.holder(), fresh))
+	return console.Coded(console.ExitUnfinished, fmt.Errorf("replace the API secret: %w; whether the secret in %s or "+
+		"the one in %s is valid now could not be found out (%w): keep both, and run this again when the partner answers",
+		cause, r.file, r.holder(), fresh))
 }
 
 // holder is where the earlier secret is.

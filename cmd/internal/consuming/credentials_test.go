@@ -280,15 +280,16 @@ func TestRotateSecret(t *testing.T) {
 			[]string{"holds it now"}, newSecret},
 		"the answer was lost": {func(p *rotatingPartner, _ *command) { p.lose = true }, []string{"--replace-file"},
 			console.ExitWell, []string{"a token was issued", "holds it now"}, newSecret},
-		"killed after the request": {func(p *rotatingPartner, _ *command) { p.secret = newSecret }, []string{"--replace-file"},
-			console.ExitWell, []string{"a token was issued", "holds it now"}, newSecret},
+		"killed after the request": {func(p *rotatingPartner, _ *command) { p.secret = newSecret },
+			[]string{"--replace-file"}, console.ExitWell, []string{"a token was issued", "holds it now"}, newSecret},
 		"the request was lost": {func(p *rotatingPartner, _ *command) { p.put = drop }, []string{"--replace-file"},
 			console.ExitUnfinished, []string{"was not replaced", "secret is still the valid one"}, earlierSecret},
 		"refused": {func(p *rotatingPartner, _ *command) { p.put = refuse }, []string{"--replace-file"},
 			console.ExitUsage, []string{"was not replaced", "HTTP 400", "secret is still the valid one"}, earlierSecret},
 		"down afterwards": {func(p *rotatingPartner, _ *command) {
 			p.put = func(w http.ResponseWriter) { p.down = true; w.WriteHeader(http.StatusNoContent) }
-		}, []string{"--replace-file"}, console.ExitUnfinished, []string{"could not be found out", "keep both"}, earlierSecret},
+		}, []string{"--replace-file"}, console.ExitUnfinished, []string{"could not be found out", "keep both"},
+			earlierSecret},
 		"neither": {func(p *rotatingPartner, _ *command) {
 			p.put = func(w http.ResponseWriter) { p.secret = "a third one"; w.WriteHeader(http.StatusNoContent) }
 		}, []string{"--replace-file"}, console.ExitUsage, []string{"accepts neither", "keep both"}, earlierSecret},

@@ -66,7 +66,7 @@ func rebind(ctx context.Context, c *config.Consumer, from string, s Streams) (er
 	}
 	fmt.Fprintf(s.Stdout, "ledger %s, API %s: key id %s -> %s\n", c.Ledger, base.Host,
 		bindings[max(0, last-1)].APIKeyID, c.APIKey)
-	fmt.Fprintf(s.Stdout, "%d open rows: each is looked up at the partner before a key is opened for it under the new id\n",
-		open)
+	fmt.Fprintf(s.Stdout, "%d open rows: each is looked up at the partner before a key is opened for it under the "+
+		"new id\n", open)
 	return nil
 }
