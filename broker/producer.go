@@ -26,6 +26,10 @@ type ProducerOptions struct {
 	BatchBytes int
 	// Timeout bounds how long one Publish tries again while the broker cannot be reached or has no leader; default 2m.
 	Timeout time.Duration
+	// Shorten is asked for a shorter form of a message that is larger than its topic takes, with key, value and headers of
+	// about so many bytes; false: there is none of that size. It is asked for half the size, then a quarter, and so on.
+	// The shorter one goes to the partition of the original. nil: *TooLargeError at once.
+	Shorten func(m pipeline.Message, most int) (shorter pipeline.Message, ok bool)
 	Logger  *slog.Logger // nil: silent
 }
 
@@ -185,18 +189,38 @@ func ceil(a, b int) int { return (a + b - 1) / b }
 // batch writes one batch, split in two as often as the topic finds it too large.
 func (t target) batch(ctx context.Context, share []int32) error {
 	err := t.attempt(ctx, share)
-	if !errors.Is(err, kafka.MessageSizeTooLarge) && !errors.Is(err, kafka.RecordListTooLarge) {
+	if !tooLarge(err) {
 		return err
 	}
 	if len(share) == 1 {
-		m := &t.all[share[0]]
-		return &TooLargeError{Topic: t.topic, Key: clip(m.Key), Size: payloadSize(m), Err: err}
+		return t.shortened(ctx, &t.all[share[0]], err)
 	}
 	half := len(share) / 2
 	if err := t.batch(ctx, share[:half]); err != nil {
 		return err
 	}
 	return t.batch(ctx, share[half:])
+}
+
+// shortened writes a message that was found too large in the longest form that is not.
+func (t target) shortened(ctx context.Context, m *pipeline.Message, err error) error {
+	size := payloadSize(m)
+	for most := size / 2; t.o.Shorten != nil && most > 0; most /= 2 {
+		shorter, ok := t.o.Shorten(*m, most)
+		if !ok {
+			continue
+		}
+		alone := t
+		alone.all = []pipeline.Message{shorter}
+		if err = alone.attempt(ctx, []int32{0}); !tooLarge(err) {
+			return err
+		}
+	}
+	return &TooLargeError{Topic: t.topic, Key: clip(m.Key), Size: size, Err: err}
+}
+
+func tooLarge(err error) bool {
+	return errors.Is(err, kafka.MessageSizeTooLarge) || errors.Is(err, kafka.RecordListTooLarge)
 }
 
 func (t target) attempt(ctx context.Context, share []int32) error {

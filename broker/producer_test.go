@@ -169,6 +169,56 @@ func TestPublishSplitsAndNamesTooLarge(t *testing.T) {
 	}
 }
 
+// What is too large is written in the longest form that fits, into the partition of its key, and its neighbours once.
+func TestPublishShortens(t *testing.T) {
+	c := quiet(t, 1)
+	_, err := c.CreateTopics(within(t), broker.Topic{
+		Name: "small", Partitions: 4, Replication: 1, Config: map[string]string{"max.message.bytes": "2000"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := broker.NewProducer(c, broker.ProducerOptions{Shorten: pipeline.TruncateDeadLetter})
+	key := []byte("the-big-one")
+	sent := rows(0, 20)
+	sent[7] = pipeline.Message{Key: key, Value: bytes.Repeat([]byte("v"), 3000)}
+	sent[11] = pipeline.Message{
+		Key: bytes.Repeat([]byte("k"), 1<<20), Headers: []pipeline.Header{{Key: "h", Value: make([]byte, 1<<20)}},
+	}
+	if err := p.Publish(within(t), "small", sent); err != nil {
+		t.Fatal(err)
+	}
+	got := map[string][]pipeline.Message{}
+	_, err = c.Scan(within(t), "small", "none", func(m pipeline.Message) error {
+		got[string(m.Key)] = append(got[string(m.Key)], m)
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got) != 20 {
+		t.Errorf("got %d keys, want 20", len(got))
+	}
+	for k, messages := range got {
+		if len(messages) != 1 {
+			t.Errorf("key %.40s: got %d messages, want 1", k, len(messages))
+		}
+	}
+	short := got[string(key)][0]
+	changelog := c.Changelog("small", 4)
+	if n := len(short.Value); n < 1400 || short.Partition != changelog.Partition(string(key)) {
+		t.Errorf("got %d bytes in partition %d, want at least 1400 in %d", n, short.Partition,
+			changelog.Partition(string(key)))
+	}
+	never := broker.NewProducer(c, broker.ProducerOptions{
+		Shorten: func(m pipeline.Message, _ int) (pipeline.Message, bool) { return m, true },
+	})
+	var tooLarge *broker.TooLargeError
+	if err := never.Publish(within(t), "small", sent[7:8]); !errors.As(err, &tooLarge) || tooLarge.Size != 3011 {
+		t.Errorf("got %v, want a TooLargeError of the original's size", err)
+	}
+}
+
 func TestPublishFailures(t *testing.T) {
 	t.Run("missing topic", func(t *testing.T) {
 		c := quiet(t, 1)

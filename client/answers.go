@@ -16,14 +16,14 @@ type wireCustomer struct {
 	ID         string    `json:"id"`
 	ChainID    string    `json:"chainId"`
 	ExternalID string    `json:"externalId"`
-	Status     Status    `json:"status"`
+	Status     string    `json:"status"`
 	CreatedAt  looseTime `json:"createdAt"`
 	UpdatedAt  looseTime `json:"updatedAt"`
 	Challenge  string    `json:"challenge"`
 }
 
 func (w wireCustomer) customer() Customer {
-	return Customer{ID: w.ID, ChainID: w.ChainID, ExternalID: w.ExternalID, Status: w.Status,
+	return Customer{ID: w.ID, ChainID: w.ChainID, ExternalID: w.ExternalID, Status: ParseStatus(w.Status),
 		CreatedAt: time.Time(w.CreatedAt), UpdatedAt: time.Time(w.UpdatedAt), Challenge: w.Challenge}
 }
 
@@ -53,10 +53,60 @@ func decodeOne(body []byte, into any) error {
 	return nil
 }
 
+// decodeShaped reads exactly one JSON value. Where a member has another type than into expects, or the whole is not an
+// object (want is named then), it fails as misshapen does.
+func decodeShaped(endpoint, want string, body []byte, into any) error {
+	err := decodeOne(body, into)
+	if e := (*json.UnmarshalTypeError)(nil); errors.As(err, &e) {
+		return misshapen(endpoint, either(e.Field, want), body)
+	}
+	return err
+}
+
+// misshapen is the error for a whole JSON value in which want is missing or unusable. It is a *ShapeError unless the
+// value is no object or array, or tells of an error.
+func misshapen(endpoint, want string, body []byte) error {
+	body = bytes.TrimSpace(body)
+	if body[0] != '{' && body[0] != '[' {
+		return fmt.Errorf("the answer has no %q: it is no object", want)
+	}
+	var told struct {
+		Error  json.RawMessage `json:"error"`
+		Errors json.RawMessage `json:"errors"`
+	}
+	if err := json.Unmarshal(body, &told); err == nil {
+		for _, words := range []json.RawMessage{told.Error, told.Errors} {
+			if err := toldError(words); err != nil {
+				return err
+			}
+		}
+	}
+	return &ShapeError{Endpoint: endpoint, Want: want, Have: memberNames(body)}
+}
+
+// toldError makes an error of the member "error" of a 2xx answer; nil when it tells of none.
+func toldError(member json.RawMessage) error {
+	if empty(member) {
+		return nil
+	}
+	code, message, _ := jsonWords(member)
+	return fmt.Errorf("the answer tells of an error: %s", clip(joined(code, ": ", message), mostMessage))
+}
+
+// empty reports whether a member says nothing.
+func empty(member json.RawMessage) bool {
+	switch string(bytes.TrimSpace(member)) {
+	case "", "null", "false", "0", `""`, "[]", "{}":
+		return true
+	}
+	return false
+}
+
 // created reads the answer to a creation and compares it with what was sent.
 func created(sent []byte, a answer) (Customer, error) {
+	const endpoint = "POST /customers"
 	var got, want wireCustomer
-	if err := decodeOne(a.body, &got); err != nil {
+	if err := decodeShaped(endpoint, "id", a.body, &got); err != nil {
 		return Customer{}, err
 	}
 	if err := json.Unmarshal(sent, &want); err != nil {
@@ -64,7 +114,7 @@ func created(sent []byte, a answer) (Customer, error) {
 	}
 	switch {
 	case !isUUID(got.ID):
-		return Customer{}, errors.New("the customer has no UUID as its id")
+		return Customer{}, misshapen(endpoint, "id", a.body)
 	case got.ChainID != "" && !strings.EqualFold(got.ChainID, want.ChainID):
 		return Customer{}, fmt.Errorf("the customer created has chainId %q, sent was %q",
 			clip(got.ChainID, mostCode), want.ChainID)
@@ -77,88 +127,77 @@ func created(sent []byte, a answer) (Customer, error) {
 
 // found reads the answer to a single read.
 func found(id string, a answer) (Customer, error) {
+	const endpoint = "GET /customers/{id}"
 	var got wireCustomer
-	if err := decodeOne(a.body, &got); err != nil {
+	if err := decodeShaped(endpoint, "id", a.body, &got); err != nil {
 		return Customer{}, err
 	}
+	customer := got.customer()
 	switch {
+	case !isUUID(got.ID):
+		return Customer{}, misshapen(endpoint, "id", a.body)
 	case !strings.EqualFold(got.ID, id):
-		return Customer{}, fmt.Errorf("the customer read has id %q, asked was %q", clip(got.ID, mostCode), id)
-	case got.Status == "":
-		return Customer{}, errors.New("the customer has no status")
+		return Customer{}, fmt.Errorf("the customer read has id %q, asked was %q", got.ID, id)
+	case customer.Status == "":
+		return Customer{}, misshapen(endpoint, "status", a.body)
 	}
-	return got.customer(), nil
+	return customer, nil
 }
 
 // challengeIn finds the challenge in the answer, whose shape is not published. Whether an object's member is base64 is
 // not asked here: a challenge that is none must be refused, not asked for again.
 func challengeIn(a answer) (string, error) {
+	const endpoint = "GET /customers/{id}/challenge"
 	body := bytes.TrimSpace(a.body)
 	if len(body) == 0 {
 		return "", errors.New("the answer is empty")
 	}
-	var challenge string
-	switch body[0] {
-	case '{':
+	switch {
+	case body[0] == '{', body[0] == '[' && json.Valid(body):
 		var wire struct {
 			Challenge string `json:"challenge"`
 		}
-		if err := decodeOne(body, &wire); err != nil {
+		if err := decodeShaped(endpoint, "challenge", body, &wire); err != nil {
 			return "", err
 		}
-		challenge = wire.Challenge
-	case '"':
+		if wire.Challenge == "" {
+			return "", misshapen(endpoint, "challenge", body)
+		}
+		return wire.Challenge, nil
+	case body[0] == '"':
+		var challenge string
 		if err := decodeOne(body, &challenge); err != nil {
 			return "", err
 		}
-	default:
-		if _, err := DecodeChallenge(string(body)); err != nil {
-			return "", err
+		if challenge == "" {
+			return "", errors.New("the answer is an empty text")
 		}
-		challenge = string(body)
+		return challenge, nil
 	}
-	if challenge == "" {
-		return "", errors.New(`the answer has no "challenge"`)
+	if _, err := DecodeChallenge(string(body)); err != nil {
+		return "", err
 	}
-	return challenge, nil
+	return string(body), nil
 }
 
-// submitted decides whether a 2xx says that the signature was accepted.
+// ErrUnproven is a 2xx answer to a submission that is not the documented one: the signature may have been accepted or
+// not. Reading the customer tells.
+var ErrUnproven = errors.New("no proof that the signature was accepted")
+
+// submitted is nil for the documented answer only, 204 without a body. What another one says, even that the customer is
+// past initiating, is only a hint.
 func submitted(id string, a answer) error {
-	if a.status == http.StatusNoContent {
+	if a.status == http.StatusNoContent && len(a.body) == 0 {
 		return nil
 	}
-	done := a.status == http.StatusOK || a.status == http.StatusCreated
-	if len(bytes.TrimSpace(a.body)) == 0 {
-		if done {
-			return nil
+	have := "a body that is not JSON"
+	if len(a.body) == 0 {
+		have = "no body"
+	} else if json.Valid(a.body) {
+		have = "no members"
+		if names := memberNames(a.body); len(names) > 0 {
+			have = quoted(names)
 		}
-		return errors.New("the answer does not say that the signature was accepted (want 204)")
 	}
-	var got struct {
-		ID     string          `json:"id"`
-		Status Status          `json:"status"`
-		Error  json.RawMessage `json:"error"`
-	}
-	if err := decodeOne(a.body, &got); err != nil {
-		return err
-	}
-	switch past := got.Status.past(); {
-	case len(got.Error) > 0 && string(got.Error) != "null":
-		return errors.New("the answer tells of an error (want 204)")
-	case got.ID != "" && !strings.EqualFold(got.ID, id):
-		return fmt.Errorf("the answer is about customer %q, sent was %q", clip(got.ID, mostCode), id)
-	case got.Status == StatusInitiating, !done && !past:
-		return errors.New("the answer does not say that the signature was accepted (want 204)")
-	}
-	return nil
-}
-
-// past reports whether a customer in this state has proved that it owns the account.
-func (s Status) past() bool {
-	switch s {
-	case StatusScreening, StatusVerifying, StatusActive, StatusInactive:
-		return true
-	}
-	return false
+	return fmt.Errorf("customer %s: %w: HTTP %d with %s, want 204 without a body", id, ErrUnproven, a.status, have)
 }

@@ -13,6 +13,7 @@ package client
 import (
 	"context"
 	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -45,7 +46,7 @@ type RequestSigner interface {
 	Sign(*http.Request) error
 }
 
-// Config says how to reach the partner. APIKey and APISecret go nowhere but into POST /auth/token.
+// Config says how to reach the partner. APISecret goes nowhere but into POST /auth/token.
 type Config struct {
 	// BaseURL is where the API begins, "https://api.offblocks.xyz/v1", without query, fragment or credentials. Plain
 	// http is refused beyond loopback, unless AllowPlaintext.
@@ -54,6 +55,9 @@ type Config struct {
 
 	APIKey    string // a UUID
 	APISecret string
+	// Secret reads the API secret again when POST /auth/token was refused: it may have been replaced. If a token was
+	// issued before, it is called for up to 30 s, once a second. Nil: APISecret stays.
+	Secret func() (string, error)
 
 	Sign   RequestSigner // signs every attempt but those for a token; required
 	Pace   *Pace         // lets every attempt wait for its place, those for a token too; required
@@ -63,6 +67,9 @@ type Config struct {
 	// another RoundTripper must neither repeat requests nor follow redirects. Nil: TLS 1.2 or better, HTTP/2 where the
 	// server has it, proxies as Proxy says.
 	Transport http.RoundTripper
+	// RootCAs are the authorities that the API's certificate, and that of an https proxy, is checked against when
+	// Transport is nil; nil is the system's.
+	RootCAs *x509.CertPool
 	// Proxy chooses the proxy for a request when Transport is nil; nil is http.ProxyFromEnvironment, because banks
 	// reach the internet that way. An https API is reached through CONNECT, so a proxy learns the host and no more.
 	Proxy func(*http.Request) (*url.URL, error)
@@ -136,7 +143,7 @@ func New(config Config) (*Client, error) {
 		config.Now = time.Now //nolint:forbidigo // the documented default of a field through which it is passed in
 	}
 	if config.Clock == nil {
-		config.Clock = NewClock(config.Now)
+		config.Clock = NewClock(config.Now, CreatedMargin)
 	}
 	if config.Rand == nil {
 		config.Rand = rand.Reader
@@ -148,6 +155,7 @@ func New(config Config) (*Client, error) {
 		return nil, fmt.Errorf("client: digest algorithm: %w", err)
 	}
 	c := &Client{config: config, base: base, clock: config.Clock, transport: guardedTransport(config), logger: config.Logger}
+	c.tokens.replaceSecret(config.APISecret)
 	if c.logger == nil {
 		c.logger = slog.New(slog.DiscardHandler)
 	}
@@ -183,7 +191,7 @@ func parseBase(raw string, plaintext bool) (string, error) {
 
 func loopback(host string) bool {
 	ip := net.ParseIP(host)
-	return host == "localhost" || ip != nil && ip.IsLoopback()
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 // CreateCustomer sends POST /customers with body, from CreateBody, under the idempotency key. The answer names a

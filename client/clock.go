@@ -6,14 +6,15 @@ import (
 	"time"
 )
 
-// CreatedMargin is how far Clock.Created stays behind the partner's clock: its server library refuses a signature that
-// was created even a moment in its future.
+// CreatedMargin is how far Clock.Created stays behind the partner's clock by default: its server library refuses a
+// signature that was created even a moment in its future.
 const CreatedMargin = 2 * time.Second
 
 // Clock knows the partner's time from the Date headers of its answers. It runs on the monotonic clock of this machine,
 // so that setting the wall clock during a run does not move it. Its methods may be called by many goroutines.
 type Clock struct {
-	now func() time.Time
+	now    func() time.Time
+	margin time.Duration
 
 	mu    sync.Mutex
 	known bool
@@ -23,18 +24,21 @@ type Clock struct {
 	first     time.Time // when a skew was first noticed
 }
 
-// NewClock returns a Clock that counts on now and takes it for the partner's time until an answer was seen.
-func NewClock(now func() time.Time) *Clock { return &Clock{now: now} }
+// NewClock returns a Clock that counts on now and takes it for the partner's time until an answer was seen. margin is how
+// far Created stays behind the partner's time, CreatedMargin unless there is a reason.
+func NewClock(now func() time.Time, margin time.Duration) *Clock {
+	return &Clock{now: now, margin: margin}
+}
 
-// Created is the time for the parameter created of a request signature (RFC 9421 §2.3): CreatedMargin before the
-// earliest time that the partner's clock can show.
+// Created is the time for the parameter created of a request signature (RFC 9421 §2.3): the margin before the earliest
+// time that the partner's clock can show.
 func (c *Clock) Created() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.known {
-		return c.now().Add(-CreatedMargin)
+		return c.now().Add(-c.margin)
 	}
-	return c.local(c.now()).Add(c.low - CreatedMargin)
+	return c.local(c.now()).Add(c.low - c.margin)
 }
 
 // local counts t from base, so that a wall clock that was set meanwhile does not matter.

@@ -20,7 +20,7 @@ func TestCreatedIsNeverAhead(t *testing.T) {
 			for _, fraction := range []time.Duration{0, 400 * time.Millisecond, 999 * time.Millisecond} {
 				partner := start.Add(fraction)
 				local := func() time.Time { return partner.Add(ahead) }
-				c := NewClock(local)
+				c := NewClock(local, CreatedMargin)
 				sent := local()
 				partner = partner.Add(took)
 				c.see(dated(partner), sent, local())
@@ -36,7 +36,7 @@ func TestCreatedIsNeverAhead(t *testing.T) {
 
 func TestCreatedWithoutDate(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	c := NewClock(func() time.Time { return now })
+	c := NewClock(func() time.Time { return now }, CreatedMargin)
 	c.see(http.Header{}, now, now)
 	c.see(http.Header{"Date": {"yesterday"}}, now, now)
 	cached := dated(now.Add(-time.Hour))
@@ -50,7 +50,7 @@ func TestCreatedWithoutDate(t *testing.T) {
 // TestClockThatWasSet: an answer that contradicts what was known replaces it, and a restart forgets even what does not.
 func TestClockThatWasSet(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	c := NewClock(func() time.Time { return now })
+	c := NewClock(func() time.Time { return now }, CreatedMargin)
 	c.see(dated(now), now, now)
 	c.see(dated(now.Add(-time.Hour)), now, now)
 	if got, want := c.Created(), now.Add(-time.Hour-CreatedMargin); !got.Equal(want) {

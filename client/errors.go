@@ -144,11 +144,7 @@ func (e *Error) settles() bool {
 // Hint says what the operator can do about it, naming the settings of the consumer; empty when that is nothing but to
 // wait.
 func (e *Error) Hint() string {
-	switch e.Kind {
-	case NoToken:
-		if inner := (*Error)(nil); errors.As(e.Err, &inner) {
-			return inner.Hint()
-		}
+	switch e = e.Root(); e.Kind {
 	case Unauthorized, Invalid, Forbidden, NotFound:
 		switch {
 		case e.Op == opToken && e.Kind == NotFound:
@@ -192,4 +188,22 @@ func (e *Error) connectionHint() string {
 		return "the host name has no address: check --api-url"
 	}
 	return "check the scheme, host and port of --api-url, and the proxy if there is one (HTTPS_PROXY)"
+}
+
+// Root is the failure behind NoToken, or the error itself.
+func (e *Error) Root() *Error {
+	if inner := (*Error)(nil); e.Kind == NoToken && errors.As(e.Err, &inner) {
+		return inner
+	}
+	return e
+}
+
+// Passing reports whether the partner, or the network, may recover from it by itself. Any other failure of a request
+// whose content is right is about the set-up.
+func (e *Error) Passing() bool {
+	switch e.Root().Kind {
+	case NoAnswer, Malformed, ServerError, Throttled, Conflicting:
+		return true
+	}
+	return false
 }

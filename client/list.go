@@ -1,66 +1,112 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"time"
 )
+
+const opList = "GET /customers"
 
 // Customers sends GET /customers and hands every customer to yield as it arrives; an error of yield ends it and is
 // returned as it is. Memory does not grow with the list. The list is an array, or an object that holds one as
 // "customers", "data" or "items".
 //
-// Any other error may come after yield was called, and then what was yielded is not the list: discard it. A truncated
-// list, an element without a UUID (its index is named) or one larger than MaxBody are Malformed; so is an object that
-// announces a further page, because a part of the list must not be taken for the whole.
+// A page is never taken for the whole. Where an answer has a Link field with the relation "next" (RFC 8288), that page
+// is read, too, with a request of its own that waits for its place in the rate: at most 10,000 pages, of this API only.
+// Any other announcement of more than was read is a *PartialListError: a cursor, a total, a link in the body, before
+// the list or after it, within three more objects at most, or one of the headers in use for them. What was yielded is
+// right then, but a customer that was not yielded may exist.
+//
+// Any other error may come after yield was called, too, and then what was yielded is not the list: discard it. It is
+// Malformed when a page is truncated or not JSON, when it tells of an error, or when an element is larger than MaxBody.
+// It wraps a *ShapeError when a page is whole and holds no list, or an element without a UUID, whose index is named.
 func (c *Client) Customers(ctx context.Context, yield func(Customer) error) error {
-	k := call{op: "GET /customers", method: http.MethodGet, path: "/customers", stream: true}
-	r, err := c.open(ctx, k)
+	var all extent
+	path := "/customers"
+	all.visit(path)
+	for path != "" {
+		var err error
+		if path, err = c.customers(ctx, path, &all, yield); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// customers reads the page at path and returns the path of the next one.
+func (c *Client) customers(ctx context.Context, path string, all *extent, yield func(Customer) error) (string, error) {
+	r, err := c.open(ctx, call{op: opList, method: http.MethodGet, path: path, stream: true})
 	if err != nil {
-		return err
+		if e := (*Error)(nil); all.pages > 0 && errors.As(err, &e) && noSuchPage(e.Kind) {
+			c.logger.WarnContext(ctx, "the next page of the customer list cannot be fetched", "error", err)
+			return "", all.partial("Link")
+		}
+		return "", err
 	}
 	body := &meter{r: r.Body, most: c.config.MaxBody, patience: c.config.Timeout}
 	body.timer = time.AfterFunc(c.config.Timeout, func() { r.abort(errStuck) })
 
-	list := listReader{decoder: json.NewDecoder(body), body: body, yield: yield}
+	all.more = ""
+	list := listReader{decoder: json.NewDecoder(body), body: body, yield: yield, extent: all}
 	err = list.read()
 	body.timer.Stop()
 	ended := r.finish()
 	switch {
 	case err == nil:
-		return nil
+		all.pages++
+		all.noteHeader(r.Header)
+		return all.next(c.base, path, r.Header)
 	case list.stopped:
-		return err
+		return "", err
 	case ctx.Err() != nil:
-		return ctx.Err()
+		return "", ctx.Err()
+	case errors.Is(err, errAgain):
+		return "", all.partial("Link")
 	case ended != nil:
 		err = ended
 	case errors.Is(err, io.EOF):
 		err = fmt.Errorf("the list is cut off: %w", io.ErrUnexpectedEOF)
 	}
-	return c.malformed(k.op, answer{status: r.StatusCode, header: r.Header}, err)
+	return "", c.malformed(opList, answer{status: r.StatusCode, header: r.Header}, err)
+}
+
+// noSuchPage is a failure to follow a link that says nothing of the API itself.
+func noSuchPage(k Kind) bool {
+	switch k {
+	case NotFound, Invalid, KeyReused, Redirected, Unexpected:
+		return true
+	}
+	return false
 }
 
 var (
 	errStuck    = errors.New("the list stopped coming")
 	errTooLarge = errors.New("it is too large")
+	errAgain    = errors.New("the page begins like an earlier one")
 )
 
-// meter bounds what is read for one element, and how long each read may take.
+// meter bounds what is read for one element, and how long each read may take. It keeps the element's text.
 type meter struct {
 	r        io.Reader
 	most     int64
 	used     int64
 	patience time.Duration
 	timer    *time.Timer // ends the attempt
+
+	kept  []byte // the latest of what was read
+	begin int64  // where in the stream kept begins
+	from  int64  // where the element does; what lies before is not kept
 }
 
-// next begins another element.
-func (m *meter) next() { m.used = 0 }
+// next begins another element, at this offset of the stream.
+func (m *meter) next(offset int64) { m.used, m.from = 0, offset }
 
 func (m *meter) Read(p []byte) (int, error) {
 	if m.used >= m.most {
@@ -71,16 +117,29 @@ func (m *meter) Read(p []byte) (int, error) {
 	n, err := m.r.Read(p)
 	m.timer.Stop()
 	m.used += int64(n)
+	m.kept = append(m.kept[:copy(m.kept, m.kept[m.from-m.begin:])], p[:n]...)
+	m.begin = m.from
 	return n, err
 }
 
-// listReader walks the answer token by token.
+// element is the text from where the element begins to offset.
+func (m *meter) element(offset int64) []byte {
+	return bytes.TrimLeft(m.kept[m.from-m.begin:offset-m.begin], ", \t\r\n")
+}
+
+// listReader walks one answer token by token.
 type listReader struct {
 	decoder *json.Decoder
 	body    *meter
 	yield   func(Customer) error
+	extent  *extent
 	stopped bool // by yield
-	index   int
+
+	names nameList
+	told  error       // the error of which the answer tells
+	shape *ShapeError // the first trouble with the shape; then the rest is only read to see that it is there
+	found string      // the name of the member that was the list
+	next  bool        // the object being read is a link to the next page
 }
 
 func (l *listReader) read() error {
@@ -90,7 +149,7 @@ func (l *listReader) read() error {
 	}
 	switch token {
 	case json.Delim('['):
-		err = l.elements()
+		err = l.elements("")
 	case json.Delim('{'):
 		err = l.object()
 	default:
@@ -99,30 +158,59 @@ func (l *listReader) read() error {
 	if err != nil {
 		return err
 	}
-	l.body.next()
+	l.step()
 	if _, err := l.decoder.Token(); err == nil {
 		return errors.New("something follows the list")
 	} else if err != io.EOF {
 		return err
 	}
+	switch {
+	case l.told != nil:
+		return l.told
+	case l.shape != nil:
+		if l.shape.Have == nil {
+			l.shape.Have = l.names.sorted()
+		}
+		return l.shape
+	}
 	return nil
 }
 
+// step begins another element as to what may be read for it.
+func (l *listReader) step() { l.body.next(l.decoder.InputOffset()) }
+
+// odd notes that the shape is not the expected one.
+func (l *listReader) odd(want string, have []string) {
+	if l.shape == nil {
+		l.shape = &ShapeError{Endpoint: opList, Want: want, Have: have}
+	}
+}
+
 // elements reads the array up to and with its closing bracket.
-func (l *listReader) elements() error {
-	for {
-		l.body.next()
+func (l *listReader) elements(name string) error {
+	var mistyped *json.UnmarshalTypeError
+	for i := 0; ; i++ {
+		l.step()
 		if !l.decoder.More() {
 			break
 		}
 		var w wireCustomer
-		if err := l.decoder.Decode(&w); err != nil {
-			return fmt.Errorf("customer %d of the list: %w", l.index, err)
+		err := l.decoder.Decode(&w)
+		switch {
+		case errors.As(err, &mistyped): // and whole: Decode reads all of a value before
+			l.oddElement(name, i, either(mistyped.Field, "id"))
+			continue
+		case err != nil:
+			return fmt.Errorf("customer %d of the list: %w", i, err)
+		case !isUUID(w.ID):
+			l.oddElement(name, i, "id")
+			continue
+		case l.shape != nil:
+			continue
+		case i == 0 && !l.extent.visit(w.ID):
+			return errAgain
 		}
-		if !isUUID(w.ID) {
-			return fmt.Errorf("customer %d of the list has no UUID as its id", l.index)
-		}
-		l.index++
+		l.extent.read++
 		if err := l.yield(w.customer()); err != nil {
 			l.stopped = true
 			return err
@@ -132,59 +220,142 @@ func (l *listReader) elements() error {
 	return err
 }
 
+func (l *listReader) oddElement(name string, i int, want string) {
+	if l.shape != nil {
+		return
+	}
+	prefix := fmt.Sprintf("%s[%d].", name, i)
+	have := []string{}
+	for _, member := range memberNames(l.body.element(l.decoder.InputOffset())) {
+		have = append(have, prefix+member)
+	}
+	l.odd(prefix+want, have)
+}
+
 // object looks for the array among the members.
 func (l *listReader) object() error {
-	found := false
-	for {
-		l.body.next()
-		if !l.decoder.More() {
-			break
-		}
-		name, err := l.decoder.Token()
-		if err != nil {
-			return err
-		}
-		switch name {
-		case "customers", "data", "items":
-			token, err := l.decoder.Token()
-			if err != nil {
-				return err
-			}
-			if token != json.Delim('[') || found {
-				return fmt.Errorf("the answer's member %q is not the one list", name)
-			}
-			found = true
-			if err := l.elements(); err != nil {
-				return err
-			}
-		default:
-			var value json.RawMessage
-			if err := l.decoder.Decode(&value); err != nil {
-				return err
-			}
-			if announcesPage(name, value) {
-				return fmt.Errorf("the list has further pages (member %q), which is not documented and not supported", name)
-			}
-		}
-	}
-	if _, err := l.decoder.Token(); err != nil {
+	if _, err := l.members("", 1); err != nil {
 		return err
 	}
-	if !found {
-		return errors.New("the answer holds no list of customers")
+	if l.found == "" {
+		l.odd("customers", nil)
 	}
 	return nil
 }
 
-// announcesPage recognises the usual ways to say that there is more.
-func announcesPage(name json.Token, value json.RawMessage) bool {
-	switch name {
-	case "next", "nextPage", "next_page", "nextCursor", "next_cursor", "nextPageToken", "hasMore", "has_more":
-		switch string(value) {
-		case "null", `""`, "false":
-			return false
+// members reads an object up to and with its closing brace, notes what announces another page, and reports whether the
+// object holds anything: null, false, "" and containers of no more than those do not. At depth 1 it is the answer.
+func (l *listReader) members(path string, depth int) (filled bool, err error) {
+	outer := l.next
+	defer func() { l.next = outer }()
+	l.next = false
+	target := true // a link without a member for its target is taken at its word
+	for {
+		l.step()
+		if !l.decoder.More() {
+			break
 		}
-		return true
+		token, err := l.decoder.Token()
+		if err != nil {
+			return false, err
+		}
+		name, _ := token.(string)
+		shown := path + memberName(name)
+		if depth <= 2 {
+			l.names.add(shown, depth)
+		}
+		value, held, err := l.value(name, shown, depth)
+		if err != nil {
+			return false, err
+		}
+		l.extent.note(shown, name, value, held)
+		switch name {
+		case "href", "url", "uri":
+			target = held
+		}
+		filled = filled || held
 	}
-	return false
+	if l.next && target {
+		l.extent.announce(strings.TrimSuffix(path, "."))
+	}
+	_, err = l.decoder.Token()
+	return filled, err
+}
+
+// Bounds of what is searched for announcements. The deepest in use are {"meta":{"page":{"cursors":{"after":…}}}} and
+// {"links":[{"rel":["next"]}]}; below that depth only whether there is anything counts.
+const (
+	mostDepth    = 4
+	mostElements = 100
+)
+
+// value reads the value of a member, or an element of it. It returns a scalar as it is, and for anything else no more
+// than whether it holds anything.
+func (l *listReader) value(name, shown string, depth int) (value json.Token, filled bool, err error) {
+	l.step()
+	told := depth == 1 && (name == "error" || name == "errors")
+	if told || depth > mostDepth {
+		var raw json.RawMessage
+		if err := l.decoder.Decode(&raw); err != nil {
+			return nil, false, err
+		}
+		if told && l.told == nil {
+			l.told = toldError(raw)
+		}
+		return nil, !empty(raw), nil
+	}
+	if value, err = l.decoder.Token(); err != nil {
+		return nil, false, err
+	}
+	switch v := value.(type) {
+	case json.Delim:
+		if v == '{' {
+			filled, err = l.members(shown+".", depth+1)
+		} else {
+			filled, err = l.array(name, shown, depth)
+		}
+		return nil, filled, err
+	case string:
+		switch name {
+		case "rel", "label":
+			l.next = l.next || isNext(v)
+		case "link", "links":
+			if targets, odd := nextLinks([]string{v}); len(targets) > 0 || odd {
+				l.extent.announce(shown)
+			}
+		}
+	}
+	return value, holds(value), nil
+}
+
+// array reads an array up to and with its closing bracket: the list, or that of another member.
+func (l *listReader) array(name, shown string, depth int) (filled bool, err error) {
+	if depth == 1 && (name == "customers" || name == "data" || name == "items") {
+		if l.found == "" {
+			l.found = name
+			return true, l.elements(name)
+		}
+		l.odd(name, nil) // neither is the whole
+	}
+	for i := 0; ; i++ {
+		l.step()
+		if !l.decoder.More() {
+			break
+		}
+		if i >= mostElements {
+			var skipped struct{}
+			mistyped := (*json.UnmarshalTypeError)(nil)
+			if err := l.decoder.Decode(&skipped); err != nil && !errors.As(err, &mistyped) {
+				return false, err
+			}
+			continue
+		}
+		_, held, err := l.value(name, shown+"[]", depth+1)
+		if err != nil {
+			return false, err
+		}
+		filled = filled || held
+	}
+	_, err = l.decoder.Token()
+	return filled, err
 }

@@ -357,6 +357,25 @@ func (p *Pace) State() PaceState {
 	return PaceState{Rate: p.limit, Pace: p.pace(), Closed: max(0, p.open.Sub(now))}
 }
 
+// rest waits, as the head of the line, for a time and not for a place. The error is ctx's, or ErrStopped.
+func (p *Pace) rest(ctx context.Context, d time.Duration) error {
+	for end := p.now().Add(d); ; {
+		p.mu.Lock()
+		changed := p.changed
+		p.mu.Unlock()
+		wait := end.Sub(p.now())
+		switch {
+		case p.turnsAway():
+			return ErrStopped
+		case wait <= 0:
+			return nil
+		}
+		if err := sleep(ctx, wait, changed); err != nil {
+			return err
+		}
+	}
+}
+
 func sleep(ctx context.Context, d time.Duration, changed <-chan struct{}) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -188,3 +188,12 @@ func TestUnknownHost(t *testing.T) {
 }
 
 func secondsOf(n int) time.Duration { return time.Duration(n) * time.Second }
+
+// unusable is the kind that a 2xx with this error has to be of: an answer in an unknown shape is about the API, a broken
+// one about the connection.
+func unusable(err error) Kind {
+	if errors.As(err, new(*ShapeError)) {
+		return Unrecognized
+	}
+	return Malformed
+}

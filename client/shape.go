@@ -1,22 +1,98 @@
 package client
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 )
 
-// ShapeError says that a whole 2xx answer is not of a shape that this client knows. It names members, never their
-// values.
+// ShapeError is a 2xx answer that arrived whole, as a JSON object or array, and is not shaped as expected: the API is
+// not the one that this package was written for. A truncated answer, or one that is not JSON, is no ShapeError.
 type ShapeError struct {
-	Endpoint string   // "POST /customers"
-	Want     string   // the member that was missed
-	Have     []string // the members that were there
+	Endpoint string   // "GET /customers/{id}"
+	Want     string   // the member that is missing or unusable
+	Have     []string // the names of the members found, as from memberNames; never values
 }
 
 func (e *ShapeError) Error() string {
-	quoted := make([]string, len(e.Have))
-	for i, name := range e.Have {
-		quoted[i] = fmt.Sprintf("%q", name)
+	lack := "no"
+	if slices.Contains(e.Have, e.Want) {
+		lack = "no usable"
 	}
-	return fmt.Sprintf("the answer to %s has no %q; it has %s", e.Endpoint, e.Want, strings.Join(quoted, ", "))
+	have := "no members"
+	if len(e.Have) > 0 {
+		have = quoted(e.Have)
+	}
+	return fmt.Sprintf("the answer to %s has %s %q; it has %s", e.Endpoint, lack, e.Want, have)
+}
+
+func quoted(names []string) string {
+	quotes := make([]string, len(names))
+	for i, name := range names {
+		quotes[i] = fmt.Sprintf("%q", name)
+	}
+	return strings.Join(quotes, ", ")
+}
+
+// Bounds of the names shown: a hostile answer must not fill the log.
+const (
+	mostNames = 20
+	mostName  = 40 // bytes
+)
+
+// memberNames returns the names of an object's members, sorted, and after them the names one level down, as
+// "data.token". The members of an array are those of its first element, "[].id". There are at most 20 names, each
+// printable and clipped; values are never shown.
+func memberNames(body []byte) []string {
+	var names nameList
+	prefix := ""
+	if elements := []json.RawMessage(nil); json.Unmarshal(body, &elements) == nil && len(elements) > 0 {
+		body, prefix = elements[0], "[]."
+	}
+	members := membersOf(body)
+	for _, name := range slices.Sorted(maps.Keys(members)) {
+		shown := prefix + memberName(name)
+		names.add(shown, 1)
+		for _, inner := range slices.Sorted(maps.Keys(membersOf(members[name]))) {
+			names.add(shown+"."+memberName(inner), 2)
+		}
+	}
+	return names.sorted()
+}
+
+// membersOf is nil for what is not an object.
+func membersOf(value json.RawMessage) (members map[string]json.RawMessage) {
+	if bytes.HasPrefix(bytes.TrimSpace(value), []byte("{")) && json.Unmarshal(value, &members) != nil {
+		return nil
+	}
+	return members
+}
+
+// memberName is the name of a member as it may be shown. An object may be keyed by what should not be: a token is
+// struck out.
+func memberName(name string) string {
+	return clip(printable(bearer.ReplaceAllLiteralString(name, redacted)), mostName)
+}
+
+// nameList collects names in bounded memory.
+type nameList struct{ top, inner []string }
+
+func (l *nameList) add(name string, depth int) {
+	list := &l.top
+	if depth > 1 {
+		list = &l.inner
+	}
+	if len(*list) < mostNames && !slices.Contains(*list, name) {
+		*list = append(*list, name)
+	}
+}
+
+func (l *nameList) sorted() []string {
+	slices.Sort(l.top)
+	slices.Sort(l.inner)
+	names := append(l.top, l.inner...)
+	return names[:min(len(names), mostNames)]
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -57,6 +58,9 @@ type tokens struct {
 	until    time.Time // when it is to be replaced
 	failures uint64    // fetches that failed
 	failure  error     // of the latest
+
+	accepted bool     // a token was issued
+	secrets  []string // API secrets that this client has used; the last one is in force
 }
 
 // valid returns the token if it need not be replaced yet.
@@ -78,7 +82,39 @@ func (t *tokens) refuse(token Token) {
 func (t *tokens) set(token Token, until time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.token, t.until = token, until
+	t.token, t.until, t.accepted = token, until, true
+}
+
+// secret returns the API secret in force, and whether a token was ever issued.
+func (t *tokens) secret() (secret string, accepted bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.secrets[len(t.secrets)-1], t.accepted
+}
+
+// replaceSecret puts another API secret in force. It reports false if that is the one in force already.
+func (t *tokens) replaceSecret(secret string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if secret == "" || len(t.secrets) > 0 && t.secrets[len(t.secrets)-1] == secret {
+		return false
+	}
+	t.secrets = append(t.secrets, secret)
+	return true
+}
+
+// hide keeps a secret that is not in force out of errors and logs.
+func (t *tokens) hide(secret string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.secrets = append([]string{secret}, t.secrets...)
+}
+
+// known returns all that must not be shown.
+func (t *tokens) known() []string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return append(slices.Clone(t.secrets), t.token.reveal())
 }
 
 func (t *tokens) fail(err error) {
@@ -126,15 +162,78 @@ func (c *Client) slot(ctx context.Context) (Token, uint64, error) {
 	}
 }
 
-// fetch asks for a token; the place in the rate is the caller's.
+// Authenticate makes sure that there is a token: it fetches one unless the latest is still valid. An error is the
+// *Error of POST /auth/token, or ctx's.
+func (c *Client) Authenticate(ctx context.Context) error {
+	_, _, err := c.slot(ctx)
+	return err
+}
+
+// fetch asks for a token; the place in the rate is the caller's. When the API secret is refused, it may have been
+// replaced: if Config.Secret reads another one, the token is asked for with that, once.
 func (c *Client) fetch(ctx context.Context, period uint64) error {
+	err := c.fetchOnce(ctx, period)
+	var refused *Error
+	if c.config.Secret == nil || !errors.As(err, &refused) {
+		return err
+	}
+	switch refused.Kind {
+	case Invalid, Unauthorized, Forbidden:
+	default:
+		return err
+	}
+	if replaced, e := c.readSecret(ctx); e != nil {
+		return e
+	} else if !replaced {
+		return err
+	}
+	c.logger.InfoContext(ctx, "the API secret was replaced; fetching a token with the new one")
+	if period, err = c.config.Pace.take(ctx); err != nil {
+		return err
+	}
+	return c.fetchOnce(ctx, period)
+}
+
+// A client whose secret was accepted before waits this long for the new one: who replaces a secret at the partner has
+// it in the file only afterwards.
+const (
+	secretPatience = 30 * time.Second
+	secretInterval = time.Second
+)
+
+// readSecret reports whether Config.Secret has another secret than the one in force, and puts it in force. The error is
+// ctx's, or ErrStopped.
+func (c *Client) readSecret(ctx context.Context) (replaced bool, err error) {
+	_, accepted := c.tokens.secret()
+	for waited := time.Duration(0); ; waited += secretInterval {
+		secret, err := c.config.Secret()
+		switch {
+		case err == nil && c.tokens.replaceSecret(secret):
+			return true, nil
+		case accepted && waited == 0:
+			c.logger.WarnContext(ctx, "the API secret is no longer accepted; waiting for a new one", "at_most", secretPatience)
+		case !accepted || waited >= secretPatience:
+			if err != nil {
+				c.logger.WarnContext(ctx, "the API secret cannot be read again", "error", err)
+			}
+			return false, nil
+		}
+		if err := c.config.Pace.rest(ctx, secretInterval); err != nil {
+			return false, err
+		}
+	}
+}
+
+// fetchOnce asks for a token with the secret in force.
+func (c *Client) fetchOnce(ctx context.Context, period uint64) error {
 	key, err := c.newID()
 	if err != nil {
 		return &Error{Op: opToken, Kind: Unsendable, Err: err}
 	}
 	// The API asks for an Idempotency-Key on every POST; a new one each time never meets a stored answer.
+	secret, _ := c.tokens.secret()
 	k := call{op: opToken, method: http.MethodPost, path: "/auth/token", key: key, token: true,
-		body: tokenBody(c.config.APIKey, c.config.APISecret)}
+		body: tokenBody(c.config.APIKey, secret)}
 	sent := c.config.Now()
 	r, err := c.send(ctx, k, Token{}, period)
 	if err != nil {
@@ -183,13 +282,14 @@ func parseToken(body []byte) (Token, time.Time, error) {
 		TokenType string          `json:"tokenType"`
 		ExpiresAt json.RawMessage `json:"expiresAt"`
 	}
-	if err := decodeOne(body, &wire); err != nil {
-		return Token{}, time.Time{}, err
+	err := decodeOne(body, &wire)
+	if json.Valid(body) && (err != nil || wire.Token == "") {
+		return Token{}, time.Time{}, &ShapeError{Endpoint: opToken, Want: "token", Have: memberNames(body)}
 	}
 	const most = 16 << 10
 	switch {
-	case wire.Token == "":
-		return Token{}, time.Time{}, errors.New(`the answer has no "token"`)
+	case err != nil:
+		return Token{}, time.Time{}, err
 	case len(wire.Token) > most:
 		return Token{}, time.Time{}, fmt.Errorf("the token is longer than %d bytes", most)
 	case strings.ContainsFunc(wire.Token, func(r rune) bool { return r <= ' ' || r > '~' }):

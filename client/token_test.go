@@ -276,7 +276,7 @@ func TestTokenFailures(t *testing.T) {
 		"busy":        {tin(503, "", "Retry-After", "9"), Throttled, 9 * time.Second},
 		"broken":      {tin(500, "x"), ServerError, 0},
 		"elsewhere":   {tin(302, "", "Location", "https://login.example/"), Redirected, 0},
-		"no token":    {tin(200, `{"expiresAt":1}`), Malformed, 0},
+		"no token":    {tin(200, `{"expiresAt":1}`), Unrecognized, 0},
 		"cut off":     {tin(200, `{"token":"abc`), Malformed, 0},
 		"a page":      {tin(200, `<html>please log in</html>`), Malformed, 0},
 		"not bearer":  {tin(200, `{"token":"abc","tokenType":"MAC"}`), Malformed, 0},

@@ -83,7 +83,7 @@ func newTransport(config Config) *http.Transport {
 			return nil
 		},
 		DialContext:         dialer.DialContext,
-		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12},
+		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: config.RootCAs},
 		TLSHandshakeTimeout: 10 * time.Second,
 		ForceAttemptHTTP2:   true,
 		// A cut network would otherwise hold all streams of the one connection until each times out.

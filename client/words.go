@@ -39,8 +39,7 @@ var bearer = regexp.MustCompile(`(?i:bearer)\s+[-A-Za-z0-9._~+/=]{8,}|\beyJ[-A-Z
 
 // strike takes out the credentials and the token, should the partner (or a proxy's debug page) repeat them.
 func (c *Client) strike(s string) string {
-	token, _ := c.tokens.valid(c.config.Now())
-	for _, secret := range []string{c.config.APISecret, c.config.APIKey, token.reveal()} {
+	for _, secret := range append(c.tokens.known(), c.config.APIKey) {
 		if len(secret) >= 4 { // a shorter one is no secret, and would tear up every message
 			s = strings.ReplaceAll(s, secret, redacted)
 		}

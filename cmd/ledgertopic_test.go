@@ -52,7 +52,7 @@ func testFleetLedger(t *testing.T, k kafkaAt) {
 // when they are imported once more, and asks the partner nothing.
 func (f *fleet) inherit() {
 	t := f.t
-	f.addMember("d", "authorization,@target-uri,@method")
+	f.addMember("d", "authorization,@path,@authority,@method")
 	d := f.members[3]
 	exitsWith(t, d.env, 0, []string{"rows      0 received"}, "consumer", "--drain")
 	f.mu.Lock()
@@ -121,9 +121,11 @@ func TestLedgerTopicThatDoesNotFit(t *testing.T) {
 	if err := broker.NewProducer(cluster, broker.ProducerOptions{}).Publish(t.Context(), "fit", []pipeline.Message{astray}); err != nil {
 		t.Fatal(err)
 	}
-	exitsWith(t, append(env, "PURSER_LEDGER_TOPIC=made"), 2,
-		[]string{"fit/", "@0 belongs into partition", "use the account (CAIP-10) as key"}, "consumer", "--drain")
-	exitsWith(t, env, 3, []string{"1 failed"}, "consumer", "--drain") // without it they are rows like others; nobody has the key
+	exitsWith(t, append(env, "PURSER_LEDGER_TOPIC=made"), 3,
+		[]string{"1 dead-lettered", "wrong partition: want "}, "consumer", "--drain")
+	exitsWith(t, append(env, "PURSER_LEDGER_TOPIC=made"), 0, []string{"1 put back"}, "consumer", "redrive")
+	// Keyed by its account it is a row like others; it fails because the signer has no key of it.
+	exitsWith(t, append(env, "PURSER_LEDGER_TOPIC=made"), 3, []string{"1 failed"}, "consumer", "--drain")
 }
 
 func accountOf(t *testing.T) pipeline.Account {
@@ -146,4 +148,19 @@ func TestLedgerOfAnotherEnvironment(t *testing.T) {
 	_, other := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
 	other = append(onKafka(other, k.addrs, "env"), settings...)
 	exitsWith(t, other, 2, []string{"ledger topic env.ledger/", "use another topic for another environment"}, "consumer", "--drain")
+}
+
+// TestLedgerTopicAfterARotation: records under an earlier id of the API key are accepted by a ledger that knows that id.
+func TestLedgerTopicAfterARotation(t *testing.T) {
+	k := fakeKafka(t)
+	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
+	env = append(onKafka(env, k.addrs, "rotated"), "PURSER_LEDGER_TOPIC=rotated.ledger", "PURSER_CREATE_TOPICS=true")
+	mustRun(t, env, "importer", "--create-partitions", "2", customers)
+	mustRun(t, env, "consumer", "--drain")
+	env = append(env, "OFFBLOCKS_API_KEY=00000000-0000-0000-0000-000000000002")
+	stranger := append(slices.Clone(env), "PURSER_DATA_DIR="+t.TempDir())
+	exitsWith(t, stranger, 2, []string{"ledger topic rotated.ledger/", "run `consumer rebind`"},
+		"consumer", "status", "--fleet")
+	exitsWith(t, env, 0, []string{"0 open rows"}, "consumer", "rebind")
+	exitsWith(t, env, 0, []string{"onboarded         30"}, "consumer", "status", "--fleet")
 }

@@ -92,9 +92,9 @@ func newFleet(t *testing.T, k kafkaAt, name string, settings ...string) *fleet {
 	f.export = export
 	mustRun(t, f.env, "importer", "--create-topics", "--create-partitions", strconv.Itoa(fleetPartitions), export)
 	mustRun(t, f.env, "consumer", "check", "--create-topics")
-	f.addMember("a", "@method,@target-uri,authorization")
-	f.addMember("b", "@target-uri,@method,authorization")
-	f.addMember("c", "authorization,@method,@target-uri")
+	f.addMember("a", "@method,@authority,@path,authorization")
+	f.addMember("b", "@path,@method,@authority,authorization")
+	f.addMember("c", "authorization,@method,@authority,@path")
 	return f
 }
 

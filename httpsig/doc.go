@@ -9,7 +9,8 @@
 //
 // Both sides work from a *http.Request, whether it is about to be sent (URL absolute) or was received (RequestURI set,
 // URL a mere path, TLS telling the scheme). Host and default port are normalised alike on both (RFC 9110 §4.2.3);
-// path and query are taken byte for byte, never decoded.
+// path and query are taken byte for byte, never decoded. VerifyOptions.Vendor reads received requests in the other way
+// that the partner's own server library has.
 //
 // Components with parameters (;sf, ;key, ;bs, ;req, ;tr, "@query-param") and signatures of responses are not
 // supported: a signature that covers such a component is refused, not skipped over.

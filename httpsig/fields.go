@@ -23,6 +23,7 @@ type signature struct {
 	params     string // as the last line of the base has it: serialized anew, in the order received (RFC 9421 §2.3)
 	value      []byte
 
+	given                  []string  // names of the parameters
 	created, expires       time.Time // zero when absent
 	keyid, alg, nonce, tag *string   // nil when absent
 }
@@ -226,7 +227,8 @@ func canonicalID(c component) string {
 
 // readParams takes the parameters of RFC 9421 §2.3; others are part of the base and have no meaning here.
 func (s *signature) readParams(params *httpsfv.Params) error {
-	for _, name := range params.Names() {
+	s.given = params.Names()
+	for _, name := range s.given {
 		value, _ := params.Get(name)
 		switch name {
 		case "created", "expires":

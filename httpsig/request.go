@@ -15,7 +15,6 @@ type request struct {
 
 func (r request) received() bool { return r.RequestURI != "" }
 
-// has reports whether the component has a value: derived ones always do, fields when they are in the message.
 func (r request) has(c component) bool {
 	if c.key == "" {
 		return true
@@ -24,6 +23,11 @@ func (r request) has(c component) bool {
 		return true
 	}
 	return len(r.Header[c.key]) > 0 && !r.ignored(c.name)
+}
+
+func (r request) hasQuery() bool {
+	_, query, err := r.target()
+	return err == nil && query != ""
 }
 
 func (r request) appendValue(dst []byte, c component) ([]byte, error) {

@@ -29,8 +29,9 @@ type Options struct {
 	// KeyID is the parameter keyid, by which the verifier finds the public key. It must be printable ASCII and not empty.
 	KeyID string
 
-	// Components are the covered components, in this order. Derived components ("@method") are always covered; a field,
-	// written in lower case ("content-type"), is covered when the request has it. At least one is needed, and at most 64.
+	// Components are the covered components, in this order. Derived components ("@method") are always covered, "@query"
+	// only when the request has a query; a field, written in lower case ("content-type"), is covered when the request has
+	// it. At least one is needed, and at most 64.
 	Components []string
 
 	// Label names the signature in the two header fields; it is a key in the sense of RFC 9651 §3.1.2. Default "sig1".
@@ -129,7 +130,7 @@ func (s *Signer) Sign(r *http.Request) error {
 	var room [16]component
 	covered := room[:0]
 	for _, c := range s.components {
-		if from.has(c) {
+		if from.has(c) && (c.name != "@query" || from.hasQuery()) {
 			covered = append(covered, c)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/big"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -20,6 +21,13 @@ type VerifyOptions struct {
 	// when the request has it. That a field be there at all is for the caller to check. "@target-uri" is not taken for
 	// covered because its parts are. At least one is needed: a signature that covers nothing says nothing.
 	Required []string
+
+	// RequireTarget demands that a signature cover what was asked for: "@target-uri", or "@authority", "@path" and, of a
+	// request with a query, "@query".
+	RequireTarget bool
+
+	// RequiredParams are the parameters that a signature must have, of created, expires, keyid, alg, nonce and tag.
+	RequiredParams []string
 
 	// MaxAge, when positive, refuses signatures whose created lies further back, or is absent. Skew is how far created
 	// may lie ahead of the clock.
@@ -35,6 +43,13 @@ type VerifyOptions struct {
 	// Scheme is "http" or "https" as clients see it, for a server behind a proxy that ends TLS. Empty: https when the
 	// request came over TLS, else http.
 	Scheme string
+
+	// Vendor reads a request as the partner's own server library does, not as RFC 9421 says: "@target-uri" is the path
+	// and the query as the server received them, without scheme and host; "@scheme" is empty; "@authority" keeps the port
+	// as it was sent; in the values of fields white space is collapsed and one space put behind each comma. Every
+	// signature of the request must count then, not only one, and parameters that RFC 9421 §2.3 does not name are
+	// refused. The request must be one that was received; Scheme has no effect.
+	Vendor bool
 }
 
 // Verifier verifies requests. It may be used by many goroutines at once, provided that Key and Now may.
@@ -67,12 +82,20 @@ func NewVerifier(o VerifyOptions) (*Verifier, error) {
 	case o.Scheme != "" && o.Scheme != "http" && o.Scheme != "https":
 		return nil, option("Scheme", "is neither http nor https")
 	}
+	for _, name := range o.RequiredParams {
+		if !slices.Contains(knownParams(), name) {
+			return nil, option("RequiredParams", "lists "+quote(name)+", which is no parameter of RFC 9421 §2.3")
+		}
+	}
 	required, err := newComponents("Required", o.Required)
 	if err != nil {
 		return nil, err
 	}
 	return &Verifier{o: o, required: required}, nil
 }
+
+// knownParams are the parameters of RFC 9421 §2.3.
+func knownParams() []string { return []string{"created", "expires", "keyid", "alg", "nonce", "tag"} }
 
 // Verify looks for a signature that covers what is required, is young enough and verifies, and returns the first. At
 // most eight are tried. The body is not read: call VerifyContentDigest as well, and require "content-digest".
@@ -89,6 +112,11 @@ func (v *Verifier) Verify(r *http.Request) (Verified, error) {
 	if err != nil {
 		return Verified{}, err
 	}
+	var from message = request{Request: r, outer: v.o.Scheme}
+	if v.o.Vendor {
+		from = served{r}
+	}
+	var good *Verified
 	var failure error
 	for _, label := range names {
 		if v.o.Label != "" && label != v.o.Label {
@@ -101,8 +129,14 @@ func (v *Verifier) Verify(r *http.Request) (Verified, error) {
 			if v.o.Tag != "" && (s.tag == nil || *s.tag != v.o.Tag) {
 				continue
 			}
-			if err = v.check(s, request{Request: r, outer: v.o.Scheme}); err == nil {
-				return s.verified(), nil
+			if err = v.check(s, from); err == nil {
+				if good == nil {
+					good = s.verified()
+				}
+				if v.o.Vendor {
+					continue
+				}
+				return *good, nil
 			}
 			err = labelled(label, err)
 		}
@@ -112,6 +146,9 @@ func (v *Verifier) Verify(r *http.Request) (Verified, error) {
 			failure = fmt.Errorf("%w; %w", failure, err)
 		}
 	}
+	if failure == nil && good != nil {
+		return *good, nil
+	}
 	if failure == nil {
 		failure = &Error{Kind: ErrNoSignature, Problem: "no signature with the wanted label and tag"}
 	}
@@ -119,20 +156,21 @@ func (v *Verifier) Verify(r *http.Request) (Verified, error) {
 }
 
 // check goes from what is cheap to what is dear.
-func (v *Verifier) check(s signature, from request) error {
+func (v *Verifier) check(s signature, from message) error {
 	if s.alg != nil && *s.alg != Algorithm {
 		return parameterError("alg", ErrUnsupported, "is not "+Algorithm)
 	}
 	if s.keyid == nil {
 		return parameterError("keyid", ErrMissing, "is missing")
 	}
+	if err := v.checkParams(s); err != nil {
+		return err
+	}
 	if err := v.checkTime(s); err != nil {
 		return err
 	}
-	for _, c := range v.required {
-		if !covers(s.components, c.id) && from.has(c) {
-			return componentError(c.name, ErrNotCovered, "")
-		}
+	if err := v.checkCovered(s, from); err != nil {
+		return err
 	}
 	base, err := appendBase(make([]byte, 0, 1024), s.components, s.params, from)
 	if err != nil {
@@ -151,6 +189,40 @@ func (v *Verifier) check(s signature, from request) error {
 	}
 	if !verifyP384(key, base, s.value) {
 		return &Error{Kind: ErrBadSignature}
+	}
+	return nil
+}
+
+func (v *Verifier) checkParams(s signature) error {
+	for _, name := range v.o.RequiredParams {
+		if !slices.Contains(s.given, name) {
+			return parameterError(name, ErrMissing, "is missing")
+		}
+	}
+	if !v.o.Vendor {
+		return nil
+	}
+	for _, name := range s.given {
+		if !slices.Contains(knownParams(), name) {
+			return parameterError(name, ErrUnsupported, "")
+		}
+	}
+	return nil
+}
+
+func (v *Verifier) checkCovered(s signature, from message) error {
+	for _, c := range v.required {
+		if !covers(s.components, c.id) && from.has(c) {
+			return componentError(c.name, ErrNotCovered, "")
+		}
+	}
+	if !v.o.RequireTarget || covers(s.components, `"@target-uri"`) {
+		return nil
+	}
+	for _, name := range []string{"@authority", "@path", "@query"} {
+		if !covers(s.components, `"`+name+`"`) && (name != "@query" || from.hasQuery()) {
+			return componentError(name, ErrNotCovered, "neither it nor @target-uri is covered by the signature")
+		}
 	}
 	return nil
 }
@@ -188,8 +260,8 @@ func verifyP384(key *ecdsa.PublicKey, base, raw []byte) bool {
 	return ecdsa.Verify(key, digest[:], r, s)
 }
 
-func (s signature) verified() Verified {
-	v := Verified{Label: s.label, KeyID: *s.keyid, Created: s.created, Expires: s.expires}
+func (s signature) verified() *Verified {
+	v := &Verified{Label: s.label, KeyID: *s.keyid, Created: s.created, Expires: s.expires}
 	for _, c := range s.components {
 		v.Components = append(v.Components, c.name)
 	}

@@ -280,6 +280,7 @@ func (t *tx) acceptTerminal(it item, record pipeline.Record, claims bool) (pipel
 			return pipeline.Acceptance{}, err
 		}
 	}
+	previous := record.Class
 	if err := t.remember(record); err != nil {
 		return pipeline.Acceptance{}, err
 	}
@@ -298,7 +299,7 @@ func (t *tx) acceptTerminal(it item, record pipeline.Record, claims bool) (pipel
 	if against != "" {
 		return pipeline.Acceptance{Verdict: pipeline.Contradicted, Record: record}, err
 	}
-	return pipeline.Acceptance{Verdict: pipeline.Open, Record: record}, err
+	return pipeline.Acceptance{Verdict: pipeline.Open, Record: record, Previous: previous}, err
 }
 
 const importSeenQuery = `SELECT EXISTS (SELECT 1 FROM row_imports WHERE row_id = ? AND import_id = ?)`

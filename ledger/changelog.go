@@ -31,22 +31,6 @@ type Changelog interface {
 	Replay(ctx context.Context, partition int, from int64, yield func(batch []pipeline.Message, next int64) error) error
 }
 
-// SnapshotError says that a record of the changelog cannot be taken over. Nothing of its batch was.
-type SnapshotError struct {
-	Topic     string
-	Partition int
-	Offset    int64
-	Key       string // of the record, its beginning
-	Err       error
-}
-
-func (e *SnapshotError) Error() string {
-	return fmt.Sprintf("ledger topic %s/%d, offset %d, key %q: %v; who else writes there? A new --ledger-topic is filled "+
-		"from the consumers' ledgers", e.Topic, e.Partition, e.Offset, e.Key, e.Err)
-}
-
-func (e *SnapshotError) Unwrap() error { return e.Err }
-
 // Follow has every change from now on written to a changelog, in the transaction that makes it and before that is
 // committed: what the ledger knows of a partition, the changelog knows, too. Accept and Update then answer
 // pipeline.ErrFenced for rows whose partition is not ours, or has not been restored since it
@@ -64,11 +48,13 @@ type Restored struct {
 	Records  int   // how many there were
 	Newer    int   // those that said more than this ledger knew
 	Added    int   // rows of this ledger that the changelog now has besides
+	Ignored  int   // records that could not be taken over
 }
 
 // Restore brings this ledger's rows of a partition to where the changelog says they are, beginning where it last
 // stood. A ledger that never met this topic gives it what it knew before, as far as the topic does not know better.
 // Call it when the partition has become ours and before its rows are accepted. Interrupted, it goes on where it was.
+// Records that no program of this fleet can have written are ignored, with a warning for each kind.
 //
 // Errors: *SnapshotError, pipeline.ErrFenced, ctx's, those of the changelog and of Update.
 func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
@@ -79,16 +65,27 @@ func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 		return Restored{}, translate(l.path, err)
 	}
 	r := Restored{From: from, To: from}
-	yield := func(batch []pipeline.Message, next int64) error {
-		var newer int
-		err := l.writer.do(ctx, len(batch), func(t *tx) (err error) {
-			newer, err = t.takeOver(log, partition, batch, next)
+	var in intake
+	replay := func(from int64) error {
+		in = intake{
+			log: log, partition: partition, own: l.writer.own,
+			suspects: map[recordKind]suspects{}, ignored: map[recordKind]*ignored{},
+		}
+		return log.Replay(ctx, partition, from, func(batch []pipeline.Message, next int64) error {
+			snapshots, err := in.read(batch)
+			if err != nil {
+				return err
+			}
+			var newer int
+			err = l.writer.do(ctx, len(batch), func(t *tx) (err error) {
+				newer, err = t.takeOver(log, partition, snapshots, next)
+				return err
+			})
+			r.To, r.Records, r.Newer, r.Ignored = next, r.Records+len(batch), r.Newer+newer, in.total()
 			return err
 		})
-		r.To, r.Records, r.Newer = next, r.Records+len(batch), r.Newer+newer
-		return err
 	}
-	err = log.Replay(ctx, partition, from, yield)
+	err = replay(from)
 	if errors.Is(err, pipeline.ErrChangelogRenewed) && from > 0 {
 		l.log.Warn("the ledger topic was made anew; it is given what this ledger knows",
 			"topic", log.Topic(), "partition", partition, "stood_at", from)
@@ -101,8 +98,15 @@ func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 			_, before, err = l.standing(ctx, log.Topic(), partition)
 		}
 		if err == nil {
-			err = log.Replay(ctx, partition, 0, yield)
+			err = replay(0)
 		}
+	}
+	in.report(l.log)
+	if errors.As(err, new(*SnapshotError)) { // the next run is to find the same
+		err = errors.Join(err, l.writer.do(ctx, 1, func(t *tx) error {
+			_, err := t.setStanding.ExecContext(t.ctx, 0, log.Topic(), partition)
+			return err
+		}))
 	}
 	if err == nil && before > 0 {
 		r.Added, err = l.merge(ctx, log, partition, before)
@@ -288,26 +292,11 @@ func (t *tx) snapshot(id int64, env Environment) (*snapshot, error) {
 
 // takeOver stores a batch of snapshots, and how far the ledger has come with them. It returns how many of them said
 // more than it knew.
-func (t *tx) takeOver(log Changelog, partition int, batch []pipeline.Message, next int64) (newer int, err error) {
-	for _, m := range batch {
-		if m.Value == nil {
-			continue // a tombstone: nobody of ours writes any
-		}
-		s, err := parseSnapshot(m.Value, t.environment)
-		if err == nil {
-			if p := log.Partition(s.ChainID); p != partition {
-				err = fmt.Errorf("account %s belongs to partition %d: does the topic of the rows have as many partitions?",
-					s.ChainID, p)
-			}
-		}
-		if err != nil {
-			return 0, &SnapshotError{
-				Topic: log.Topic(), Partition: partition, Offset: m.Offset, Key: string(m.Key[:min(len(m.Key), 100)]), Err: err,
-			}
-		}
+func (t *tx) takeOver(log Changelog, partition int, batch []*snapshot, next int64) (newer int, err error) {
+	for _, s := range batch {
 		more, err := t.restore(s)
 		if err != nil {
-			return 0, fmt.Errorf("take over %s/%d, offset %d: %w", log.Topic(), partition, m.Offset, err)
+			return 0, fmt.Errorf("take over %s/%d, offset %d: %w", log.Topic(), partition, s.offset, err)
 		}
 		if more {
 			newer++

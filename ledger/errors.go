@@ -50,9 +50,12 @@ type EnvironmentError struct {
 }
 
 func (e *EnvironmentError) Error() string {
-	return fmt.Sprintf("ledger %s belongs to API %s with key id %q, but this run uses API %s with key id %q: "+
-		"use another data directory for another environment",
-		e.Path, e.Ledger.APIHost, e.Ledger.APIKeyID, e.Given.APIHost, e.Given.APIKeyID)
+	advice := "use another data directory for another environment"
+	if e.Ledger.APIHost == e.Given.APIHost {
+		advice = rotated + "; if it is another programme's, use another data directory"
+	}
+	return fmt.Sprintf("ledger %s belongs to API %s with key id %q, but this run uses API %s with key id %q: %s",
+		e.Path, e.Ledger.APIHost, e.Ledger.APIKeyID, e.Given.APIHost, e.Given.APIKeyID, advice)
 }
 
 // SchemaError says that the ledger's schema cannot be used by this program.

@@ -18,12 +18,6 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// Environment is what a ledger is bound to when it is made (rule 12).
-type Environment struct {
-	APIHost  string // host, and port if there is one, of the partner's API
-	APIKeyID string // which API key; its id, not the key
-}
-
 // Options say which ledger to open.
 type Options struct {
 	// Path of the SQLite file. It is made with mode 0600 if missing, its directory with 0700; beside it are <path>-wal,
@@ -31,6 +25,14 @@ type Options struct {
 	Path string
 	// Environment must be the one that the ledger was made with. Both fields are required.
 	Environment Environment
+	// CanonicalHost gives a host in the form that Environment.APIHost has, so that a ledger or a record of a ledger topic
+	// from a version that stored another form is recognised. nil: hosts are compared as they are.
+	CanonicalHost func(host string) string
+	// Rebind lets a ledger of the same API host be bound to another API key id, because the key was rotated. The earlier
+	// id is kept among the Bindings.
+	Rebind bool
+	// EarlierKeyIDs are ids that the API key had before. Those that the ledger does not know are added to its Bindings.
+	EarlierKeyIDs []string
 	// Now gives the time stored with every change. Required.
 	Now func() time.Time
 	// Program is the name and version of this program, which the ledger keeps so that an older one can say what is
@@ -56,6 +58,7 @@ type Ledger struct {
 	conn    *sql.Conn // that connection
 	writer  *writer
 	readers *sql.DB
+	own     ownRecords
 	// replacing holds a token while a ReplaceDirectory runs: two at once would write to the same copy.
 	replacing chan struct{}
 	closing   sync.Once
@@ -125,7 +128,7 @@ func open(ctx context.Context, o Options, steps []migration) (_ *Ledger, err err
 	l.source = l.readers
 
 	// The writer belongs to Close, not to the context of the call that opened it.
-	l.writer, err = startWriter(context.WithoutCancel(ctx), l.conn, o)
+	l.writer, err = startWriter(context.WithoutCancel(ctx), l.conn, o, l.own)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +175,7 @@ func (l *Ledger) prepareFile(ctx context.Context, o Options, steps []migration) 
 		}
 	}
 	if have > 0 {
-		if err := checkEnvironment(ctx, l.conn, l.path, o.Environment); err != nil {
+		if err := checkEnvironment(ctx, l.conn, l.path, o); err != nil {
 			return err
 		}
 		clean, err := readMeta(ctx, l.conn, metaClean)
@@ -199,10 +202,12 @@ func (l *Ledger) prepareFile(ctx context.Context, o Options, steps []migration) 
 	if err := migrate(ctx, l.conn, have, steps, o.Program, o.Now()); err != nil {
 		return err
 	}
+	bindings, err := bind(ctx, l.conn, o)
+	if err != nil {
+		return err
+	}
+	l.own = newOwnRecords(o, bindings)
 	if have == 0 {
-		if err := bind(ctx, l.conn, o.Environment); err != nil {
-			return err
-		}
 		if err := syncDir(filepath.Dir(l.path)); err != nil {
 			return err
 		}

@@ -163,26 +163,6 @@ const (
 	metaClean = "clean" // "1" while no process has the ledger open
 )
 
-// bind ties a new ledger to its environment.
-func bind(ctx context.Context, conn execer, given Environment) error {
-	_, err := conn.ExecContext(ctx, `INSERT INTO meta (key, value) VALUES (?, ?), (?, ?) ON CONFLICT DO NOTHING`,
-		metaHost, given.APIHost, metaKeyID, given.APIKeyID)
-	return err
-}
-
-// checkEnvironment holds a known ledger to its environment (rule 12). One that is bound to nothing was interrupted
-// while it was made.
-func checkEnvironment(ctx context.Context, db source, path string, given Environment) error {
-	stored, err := readEnvironment(ctx, db)
-	if err != nil {
-		return err
-	}
-	if stored != (Environment{}) && stored != given {
-		return &EnvironmentError{Path: path, Ledger: stored, Given: given}
-	}
-	return nil
-}
-
 func readEnvironment(ctx context.Context, db source) (Environment, error) {
 	host, err := readMeta(ctx, db, metaHost)
 	if err != nil {

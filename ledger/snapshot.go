@@ -7,7 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -52,6 +56,8 @@ type snapshot struct {
 
 	AcceptedAt stamp `json:"acceptedAt"`
 	UpdatedAt  stamp `json:"updatedAt"`
+
+	offset int64 // in the changelog, of one that was read there
 }
 
 type snapshotKey struct {
@@ -104,15 +110,6 @@ func (s *snapshot) key() []byte {
 	return []byte(s.ChainID + "\n" + s.ExternalID)
 }
 
-// versionOf reads the version of a record of which nothing else may be known.
-func versionOf(value []byte) (version int, ok bool) {
-	var v struct {
-		V int `json:"v"`
-	}
-	err := json.Unmarshal(value, &v)
-	return v.V, err == nil
-}
-
 // snapshotOf fills in what record holds; keys and earlier imports are the caller's.
 func snapshotOf(r pipeline.Record, claims bool, env Environment) *snapshot {
 	s := &snapshot{
@@ -141,46 +138,213 @@ func (s *snapshot) addKey(k pipeline.Key) {
 	})
 }
 
-// parseSnapshot reads a record of the changelog, strictly.
-func parseSnapshot(value []byte, env Environment) (*snapshot, error) {
+// What a record may hold. Each bound is at least what this program itself can write: a record of a fleet that is not
+// understood is a row whose state is lost.
+const (
+	maxVersion   = 1 << 53 // of the row: no row changes so often, and the next version can still be counted
+	maxCount     = 1_000_000
+	maxChallenge = 8 << 10 // as the client takes them
+	maxImportID  = 64
+	maxText      = 4 << 10 // reasons, and what the partner and the custodian call things
+	maxClass     = 64
+)
+
+// recordKind says in which way a record of the changelog cannot be taken over. Each is warned of once.
+type recordKind string
+
+const (
+	kindSyntax      recordKind = "syntax"      // not the JSON that this program writes
+	kindVersion     recordKind = "version"     // of the format
+	kindEnvironment recordKind = "environment" // of another API or key
+	kindInvalid     recordKind = "invalid"     // out of bounds, or contradicts itself
+	kindPartition   recordKind = "partition"   // not its account's
+)
+
+// recordError says why a record of the changelog is ignored.
+type recordError struct {
+	kind recordKind
+	// setUp: a record that this fleet seems to have written, so that the set-up may be to blame. One may be forged or
+	// strayed; several are not ignored.
+	setUp bool
+	err   error
+}
+
+func (e *recordError) Error() string { return e.err.Error() }
+
+func (e *recordError) Unwrap() error { return e.err }
+
+// parseSnapshot reads a record of the changelog, strictly. It returns a snapshot or an error, which says what to do
+// about the record; anything may stand in value.
+func parseSnapshot(value []byte, own ownRecords) (*snapshot, *recordError) {
 	var s snapshot
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(&s)
-	if err != nil || s.V != snapshotVersion {
-		if version, ok := versionOf(value); ok && version != snapshotVersion { // what else is wrong follows from that
-			return nil, fmt.Errorf("its version is %d, this program reads %d: is a newer one part of the fleet?",
-				version, snapshotVersion)
+	if err == nil {
+		if _, e := decoder.Token(); !errors.Is(e, io.EOF) {
+			err = errors.New("text follows the JSON object")
 		}
-		return nil, err
 	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("there is text behind its JSON object")
+	if err == nil && !utf8.Valid(value) {
+		err = errors.New("not UTF-8")
 	}
-	if theirs := (Environment{APIHost: s.APIHost, APIKeyID: s.APIKeyID}); theirs != env {
-		return nil, fmt.Errorf("it belongs to API %s with key id %q, but this ledger to API %s with key id %q: "+
-			"use another topic for another environment", theirs.APIHost, theirs.APIKeyID, env.APIHost, env.APIKeyID)
+	if err != nil || s.V != snapshotVersion || own.check(Environment{APIHost: s.APIHost, APIKeyID: s.APIKeyID}) != nil {
+		return nil, unreadable(value, own, err)
 	}
-	account, err := pipeline.ParseAccount(s.ChainID)
-	if err != nil {
-		return nil, fmt.Errorf("chainId %q: %w", s.ChainID, err)
-	}
-	if account.String() != s.ChainID {
-		return nil, fmt.Errorf("chainId %q is not in EIP-55 form", s.ChainID)
-	}
-	if err := pipeline.CheckExternalID(s.ExternalID); err != nil {
-		return nil, err
-	}
-	if _, err := pipeline.ParseStage(s.Stage); err != nil {
-		return nil, err
-	}
-	if s.ImportID == "" || s.Version < 1 || s.Line < 0 {
-		return nil, errors.New("importId, version or line is missing or out of range")
-	}
-	for _, k := range s.Keys {
-		if k.Operation != pipeline.OpCreate && k.Operation != pipeline.OpSubmit || k.Generation < 0 {
-			return nil, fmt.Errorf("a key of operation %q, generation %d", k.Operation, k.Generation)
-		}
+	if err := s.check(); err != nil {
+		return nil, &recordError{kind: kindInvalid, err: err}
 	}
 	return &s, nil
 }
+
+// recordHead is what the records of all versions have in common.
+type recordHead struct {
+	V        *int64 `json:"v"`
+	APIHost  string `json:"apiHost"`
+	APIKeyID string `json:"apiKeyId"`
+}
+
+func (h recordHead) environment() Environment {
+	return Environment{APIHost: h.APIHost, APIKeyID: h.APIKeyID}
+}
+
+// headOf reads the head of a record of which nothing else may be known.
+func headOf(value []byte) (h recordHead, err error) {
+	if value == nil {
+		return h, errors.New("the record has no value (a tombstone)")
+	}
+	if err := json.Unmarshal(value, &h); err != nil {
+		return h, err
+	}
+	if h.V == nil {
+		return h, errors.New("no version (v)")
+	}
+	return h, nil
+}
+
+// unreadable says why a record is not one of ours; err is what strict reading said, nil if nothing.
+func unreadable(value []byte, own ownRecords, err error) *recordError {
+	head, bad := headOf(value)
+	if bad != nil {
+		return &recordError{kind: kindSyntax, err: bad}
+	}
+	foreign := own.check(head.environment())
+	switch {
+	case foreign != nil:
+		// Under another key id of the same API it is probably the fleet's, from before or after a rotation.
+		return &recordError{kind: kindEnvironment, setUp: own.sameHost(head.environment()), err: foreign}
+	case *head.V != snapshotVersion:
+		return &recordError{kind: kindVersion, setUp: *head.V > snapshotVersion, err: fmt.Errorf("record version %d is "+
+			"unknown, this program reads version %d: is a newer program part of the fleet?", *head.V, snapshotVersion)}
+	}
+	return &recordError{kind: kindSyntax, err: err}
+}
+
+// check holds a record to what this program writes.
+func (s *snapshot) check() error {
+	account, err := pipeline.ParseAccount(s.ChainID)
+	if err != nil {
+		return fmt.Errorf("chainId %q: %w", clip(s.ChainID), err)
+	}
+	if account.String() != s.ChainID {
+		return fmt.Errorf("chainId %q is not in EIP-55 form", clip(s.ChainID))
+	}
+	if err := pipeline.CheckExternalID(s.ExternalID); err != nil {
+		return err
+	}
+	if _, err := pipeline.ParseStage(s.Stage); err != nil {
+		return fmt.Errorf("unknown stage %q", clip(s.Stage))
+	}
+	if s.Version < 1 || s.Version > maxVersion {
+		return fmt.Errorf("version %d is not in 1 to %d", s.Version, int64(maxVersion))
+	}
+	if s.Line < 0 || s.Refusals < 0 || s.Refusals > maxCount || s.Attempts < 0 || s.Attempts > maxCount {
+		return fmt.Errorf("line %d, refusals %d or attempts %d is out of range", s.Line, s.Refusals, s.Attempts)
+	}
+	if err := s.checkText(); err != nil {
+		return err
+	}
+	if !s.AcceptedAt.plausible() || !s.UpdatedAt.plausible() || !s.ChallengeAt.plausible() {
+		return errors.New("acceptedAt, updatedAt or challengeAt is not a time in 1970 to 9999")
+	}
+	return s.checkKeys()
+}
+
+func (s *snapshot) checkText() error {
+	for _, text := range []struct {
+		name, value string
+		most        int
+		printable   bool
+	}{
+		{"importId", s.ImportID, maxImportID, true},
+		{"class", s.Class, maxClass, true},
+		{"reason", s.Reason, maxText, true},
+		{"customerId", s.CustomerID, maxText, true},
+		{"externalTxId", s.TxID, maxText, true},
+		{"signature", s.Signature, maxText, true},
+		{"partnerStatus", s.Status, maxText, false}, // the partner's own word
+		{"file", s.File, maxText, false},            // a label
+		{"challenge", s.Challenge, maxChallenge, false},
+	} {
+		if len(text.value) > text.most || text.printable && !printable(text.value) {
+			return fmt.Errorf("%s is unprintable or longer than %d bytes", text.name, text.most)
+		}
+	}
+	if s.ImportID == "" || slices.ContainsFunc(s.Imports, func(id string) bool {
+		return id == "" || len(id) > maxImportID || !printable(id)
+	}) {
+		return errors.New("importId, or one of earlierImports, is empty, unprintable or too long")
+	}
+	return nil
+}
+
+// checkKeys wants each key once, and the present one of an operation to be its latest: the next generation is free.
+func (s *snapshot) checkKeys() error {
+	latest := map[pipeline.Operation]int{}
+	type place struct {
+		operation  pipeline.Operation
+		generation int
+	}
+	seen := map[place]bool{}
+	for _, k := range s.Keys {
+		at := place{k.Operation, k.Generation}
+		switch {
+		case k.Operation != pipeline.OpCreate && k.Operation != pipeline.OpSubmit,
+			k.Generation < 0, k.Generation > maxCount, seen[at], k.ID == uuid.Nil:
+			return fmt.Errorf("a key of operation %q, generation %d is unknown, out of range, doubled or without an id",
+				clip(string(k.Operation)), k.Generation)
+		case k.FirstSent == nil, !k.FirstSent.plausible(), !k.LastSent.plausible():
+			return fmt.Errorf("the %s key of generation %d was sent at no time in 1970 to 9999", k.Operation, k.Generation)
+		}
+		switch k.Outcome {
+		case pipeline.KeyOpen, pipeline.KeyAnswered, pipeline.KeyRefused, pipeline.KeySettled:
+		default:
+			return fmt.Errorf("the %s key of generation %d has the unknown outcome %q",
+				k.Operation, k.Generation, clip(string(k.Outcome)))
+		}
+		seen[at] = true
+		latest[k.Operation] = max(latest[k.Operation], k.Generation+1)
+	}
+	present := func(generation *int) (next int) {
+		if generation == nil {
+			return 0
+		}
+		return *generation + 1
+	}
+	if present(s.CreateGeneration) != latest[pipeline.OpCreate] || present(s.SubmitGeneration) != latest[pipeline.OpSubmit] {
+		return errors.New("createGeneration or submitGeneration is not the latest of its keys")
+	}
+	return nil
+}
+
+// plausible reports whether the ledger can store the time; none at all it can.
+func (s *stamp) plausible() bool {
+	return s == nil || !s.Before(time.Unix(0, 0)) && s.UTC().Year() <= 9999
+}
+
+func printable(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
+}
+
+// clip shortens what somebody else wrote for a message of ours.
+func clip(s string) string { return s[:min(len(s), 100)] }

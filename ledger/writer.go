@@ -39,10 +39,10 @@ type tx struct {
 	ctx context.Context // without end: a statement is never interrupted half-way
 	now time.Time       // the transaction's timestamp, whole microseconds, UTC
 
-	changelog   Changelog // nil: none
-	environment Environment
-	holds       func(account string) bool
-	touched     []int64 // ids of the rows that were changed, for the changelog
+	changelog Changelog // nil: none
+	own       ownRecords
+	holds     func(account string) bool
+	touched   []int64 // ids of the rows that were changed, for the changelog
 }
 
 // writer owns the writing connection. Its goroutine takes whatever is waiting, runs it in one transaction and
@@ -53,7 +53,7 @@ type writer struct {
 	stmts *statements
 	now   func() time.Time
 	hook  func(string)
-	env   Environment
+	own   ownRecords
 	// suspect is set when SQLite has failed in a way that the next open should look into.
 	suspect atomic.Bool
 
@@ -66,13 +66,13 @@ type writer struct {
 	stopped   chan struct{}
 }
 
-func startWriter(ctx context.Context, conn *sql.Conn, o Options) (*writer, error) {
+func startWriter(ctx context.Context, conn *sql.Conn, o Options, own ownRecords) (*writer, error) {
 	stmts, err := prepareStatements(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
 	w := &writer{
-		ctx: ctx, conn: conn, stmts: stmts, now: o.Now, hook: o.Hook, env: o.Environment, stopped: make(chan struct{}),
+		ctx: ctx, conn: conn, stmts: stmts, now: o.Now, hook: o.Hook, own: own, stopped: make(chan struct{}),
 	}
 	if w.hook == nil {
 		w.hook = func(string) {}
@@ -220,7 +220,7 @@ func (w *writer) transact(group []*operation) error {
 	// time.Time drops its monotonic reading here and compares equal to what is read back.
 	t := &tx{
 		statements: w.stmts, ctx: w.ctx, now: time.UnixMicro(w.now().UnixMicro()).UTC(),
-		changelog: w.follows(), environment: w.env, holds: w.holds,
+		changelog: w.follows(), own: w.own, holds: w.holds,
 	}
 	if err := w.runAll(t, group); err != nil {
 		_, _ = w.stmts.rollback.ExecContext(w.ctx) // fails when SQLite has rolled back by itself
@@ -235,7 +235,7 @@ func (w *writer) transact(group []*operation) error {
 	if len(t.touched) > 0 {
 		// First the changelog, then the file: what is in here can then be relied upon to be there. The reverse, a crash
 		// between the two, is what Restore is for.
-		if err := t.publish(w.env); err != nil {
+		if err := t.publish(w.own.inForce); err != nil {
 			_, _ = w.stmts.rollback.ExecContext(w.ctx)
 			return w.failed(err)
 		}

@@ -1,6 +1,8 @@
 package pipeline
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -8,7 +10,8 @@ import (
 	"strings"
 )
 
-// Headers of a dead letter. Key, value and headers of the original message are kept as they were.
+// Headers of a dead letter. Key, value and headers of the original message are kept as they were, unless the topic of
+// the dead letters takes no message of that size.
 const (
 	deadPrefix = "purser-"
 
@@ -19,7 +22,24 @@ const (
 	HeaderTopic     = deadPrefix + "topic"     // where the original message lies
 	HeaderPartition = deadPrefix + "partition" //
 	HeaderOffset    = deadPrefix + "offset"    //
+
+	// What was cut, see TruncateDeadLetter.
+	HeaderValueTruncated = deadPrefix + "value-truncated" // "true": only the beginning of the value is kept
+	HeaderValueLength    = deadPrefix + "value-length"    // of the original value, in bytes
+	HeaderValueSHA256    = deadPrefix + "value-sha256"    // of the original value, in hex
+	HeaderKeyLength      = deadPrefix + "key-length"      // of the original key, of which only the beginning is kept
+	HeaderDropped        = deadPrefix + "headers-dropped" // how many headers the original had: none is kept
 )
+
+// maxDeadAttempts bounds a count that comes from a message.
+const maxDeadAttempts = 1_000_000
+
+// misplaced says that a message is not in the partition that is its account's.
+func misplaced(m Message, home int) *MessageError {
+	return &MessageError{Class: "partition", Reason: fmt.Sprintf("wrong partition: want %d, got %d: another key than the "+
+		"account (CAIP-10), another partitioner than Kafka's own (murmur2), or partitions added since? `consumer redrive` "+
+		"puts it into the right one", home, m.Partition)}
+}
 
 func deadLetter(m Message, cause error) Message {
 	class := "syntax"
@@ -28,7 +48,7 @@ func deadLetter(m Message, cause error) Message {
 		class = e.Class
 	}
 	attempts, err := strconv.Atoi(headerOf(m, HeaderAttempts))
-	if err != nil {
+	if err != nil || attempts < 0 || attempts > maxDeadAttempts {
 		attempts = 0 // it has not been one before
 	}
 	headers := append(originalHeaders(m),
@@ -41,6 +61,42 @@ func deadLetter(m Message, cause error) Message {
 		Header{HeaderOffset, []byte(strconv.FormatInt(m.Offset, 10))},
 	)
 	return Message{Key: m.Key, Value: m.Value, Headers: headers} // its time is that of its becoming one
+}
+
+// TruncateDeadLetter cuts a dead letter down so that key, value and the original headers take at most so many bytes,
+// and notes in headers what is missing. The headers that make it a dead letter stay. It returns false when there was
+// nothing to cut.
+func TruncateDeadLetter(m Message, most int) (shorter Message, ok bool) {
+	theirs := originalHeaders(m)
+	shorter = m
+	size := 0
+	for _, h := range theirs {
+		size += len(h.Key) + len(h.Value)
+	}
+	shorter.Headers = slices.Clone(m.Headers)
+	if size > most/4 {
+		shorter.Headers = slices.DeleteFunc(shorter.Headers, func(h Header) bool {
+			return !strings.HasPrefix(h.Key, deadPrefix)
+		})
+		shorter.Headers = append(shorter.Headers, Header{HeaderDropped, []byte(strconv.Itoa(len(theirs)))})
+		size, ok = 0, true
+	}
+	if n := len(m.Key); n > most/4 {
+		shorter.Key = m.Key[:most/4]
+		shorter.Headers = append(shorter.Headers, Header{HeaderKeyLength, []byte(strconv.Itoa(n))})
+		ok = true
+	}
+	if n, room := len(m.Value), most-size-len(shorter.Key); n > room {
+		digest := sha256.Sum256(m.Value)
+		shorter.Value = m.Value[:room]
+		shorter.Headers = append(shorter.Headers,
+			Header{HeaderValueTruncated, []byte("true")},
+			Header{HeaderValueLength, []byte(strconv.Itoa(n))},
+			Header{HeaderValueSHA256, hex.AppendEncode(nil, digest[:])},
+		)
+		ok = true
+	}
+	return shorter, ok
 }
 
 // originalHeaders are a message's headers without those of its time as a dead letter.
@@ -57,29 +113,37 @@ func headerOf(m Message, key string) string {
 	return ""
 }
 
-// DeadLetter is a dead letter as an operator sees it.
+// DeadLetter is a dead letter as an operator sees it. Its texts are printable, whoever wrote the message.
 type DeadLetter struct {
 	Message
 	Class, Reason string
 	Topic         string // of the original message; also its place there:
 	Where         string // "onboarding.customers/3 offset 17"
+	Truncated     bool   // the original is not known as a whole
 }
 
 // ReadDeadLetter takes a message of the dead-letter topic apart.
 func ReadDeadLetter(m Message) (DeadLetter, error) {
-	d := DeadLetter{
-		Message: m, Class: headerOf(m, HeaderClass), Reason: headerOf(m, HeaderReason), Topic: headerOf(m, HeaderTopic),
-	}
-	if d.Topic == "" {
-		return d, fmt.Errorf("the message at offset %d is not a dead letter of ours: it has no header %s",
+	line := func(header string) string { return oneLine(headerOf(m, header), 500) }
+	d := DeadLetter{Message: m, Class: line(HeaderClass), Reason: line(HeaderReason), Topic: line(HeaderTopic)}
+	if d.Topic == "" || d.Topic != headerOf(m, HeaderTopic) {
+		return d, fmt.Errorf("the message at offset %d is not a dead letter of ours: its header %s names no topic",
 			m.Offset, HeaderTopic)
 	}
-	d.Where = fmt.Sprintf("%s/%s offset %s", d.Topic, headerOf(m, HeaderPartition), headerOf(m, HeaderOffset))
+	d.Where = fmt.Sprintf("%s/%s offset %s", d.Topic, line(HeaderPartition), line(HeaderOffset))
+	d.Truncated = slices.ContainsFunc(m.Headers, func(h Header) bool {
+		return h.Key == HeaderValueTruncated || h.Key == HeaderKeyLength || h.Key == HeaderDropped
+	})
 	return d, nil
 }
 
-// Again is the message to put back: the original, and how often it has been a dead letter.
+// Again is the message to put back: the original, and how often it has been a dead letter. A message that is a row gets
+// the key that the importer would have given it, so that it comes into the partition where its row belongs.
 func (d DeadLetter) Again() Message {
+	key := d.Key
+	if row, err := ParseMessage(d.Value); err == nil {
+		key = []byte(row.Account.String())
+	}
 	headers := append(originalHeaders(d.Message), Header{HeaderAttempts, []byte(headerOf(d.Message, HeaderAttempts))})
-	return Message{Key: d.Key, Value: d.Value, Headers: headers}
+	return Message{Key: key, Value: d.Value, Headers: headers}
 }

@@ -11,11 +11,14 @@ const (
 	// Of any request.
 	Throttled     Outcome = "throttled"     // 429, 503 with Retry-After
 	NotSent       Outcome = "not sent"      // the request never left: no token was to be had just now
-	Misconfigured Outcome = "misconfigured" // 401 with a fresh token, 403, a redirect; every row would meet it
+	Misconfigured Outcome = "misconfigured" // the set-up's fault, by its nature: every row would meet it
+	Unrecognized  Outcome = "unrecognized"  // a 2xx whose body is whole, but of no shape that is known
 
 	// Of a request that changes something: create, submit.
 	Created       Outcome = "created"      // 201
 	Accepted      Outcome = "accepted"     // 204
+	Unproven      Outcome = "unproven"     // a submission's 2xx that is not an empty 204
+	OldForm       Outcome = "old form"     // the recorded signature would be sent in another encoding now
 	Unknown       Outcome = "unknown"      // no answer, or a 2xx with an unusable body
 	ServerFailed  Outcome = "server error" // 5xx, the partner's or a gateway's, which may be stored under the key
 	Conflicting   Outcome = "409"
@@ -25,11 +28,13 @@ const (
 	Odd           Outcome = "odd status" // a status that has no place here; several in a row halt the run
 
 	// Of looking the customer up or reading it.
-	Absent        Outcome = "absent"     // the partner has no such customer
-	Initiating    Outcome = "initiating" // there, with a challenge to sign
-	Past          Outcome = "past"       // there, past initiating
-	RejectedThere Outcome = "rejected"   // there, rejected
-	Other         Outcome = "other"      // the address or the externalId belongs to another customer
+	Absent        Outcome = "absent"       // the partner has no such customer
+	Initiating    Outcome = "initiating"   // there, with a challenge to sign
+	Past          Outcome = "past"         // there, past initiating
+	RejectedThere Outcome = "rejected"     // there, rejected
+	OddCustomer   Outcome = "odd customer" // there, with a status that is not documented
+	Unlisted      Outcome = "unlisted"     // not in the part of the list that can be read
+	Other         Outcome = "other"        // the address or the externalId belongs to another customer
 	ReadFailed    Outcome = "read failed"
 
 	// Of fetching, checking and signing the challenge.
@@ -50,9 +55,9 @@ const (
 // Outcomes lists every outcome.
 func Outcomes() []Outcome {
 	return []Outcome{
-		Throttled, NotSent, Misconfigured,
-		Created, Accepted, Unknown, ServerFailed, Conflicting, Unprocessable, Invalid, NotFound, Odd,
-		Absent, Initiating, Past, RejectedThere, Other, ReadFailed,
+		Throttled, NotSent, Misconfigured, Unrecognized,
+		Created, Accepted, Unproven, OldForm, Unknown, ServerFailed, Conflicting, Unprocessable, Invalid, NotFound, Odd,
+		Absent, Initiating, Past, RejectedThere, OddCustomer, Other, Unlisted, ReadFailed,
 		GotChallenge, NoChallenge, CheckPassed, Hostile, Expiring,
 		Signed, NoKey, Declined, Mismatch, SignerFailed, SignerLost, Waiting,
 	}
@@ -61,7 +66,8 @@ func Outcomes() []Outcome {
 // Costs reports whether the outcome uses up one of the row's tries.
 func (o Outcome) Costs() bool {
 	switch o {
-	case Unknown, ServerFailed, Conflicting, Unprocessable, NotFound, ReadFailed, NoChallenge, Expiring, SignerFailed:
+	case Unrecognized, Unproven, Unknown, ServerFailed, Conflicting, Unprocessable, NotFound, ReadFailed, Unlisted, NoChallenge,
+		Expiring, SignerFailed:
 		return true
 	}
 	return false
@@ -106,9 +112,12 @@ const (
 	Always       When = "always"
 	KeyFresh     When = "key fresh"     // the key's first use is well within its hour
 	KeyHeard     When = "key answered"  // an answer that settles nothing was received under the key
-	SigRefused   When = "refused"       // the partner refused the signature under this key
+	KeyForeign   When = "key foreign"   // the key was derived for an earlier API key id
+	SigRefused   When = "refused"       // the partner refused the signature under this key, or it is in an old form
 	LastRefusal  When = "last refusal"  // … and it was the last one allowed
 	TriesLeft    When = "tries left"    // the row has tries left
+	TriesSpent   When = "tries spent"   // it has none
+	SpentHeard   When = "spent, heard"  // it has none, and its key was answered
 	HeardThrice  When = "heard thrice"  // the row has tries left, and its key was answered thrice, no silence between
 	FirstTries   When = "first tries"   // the row has been tried less than three times
 	ChallengeOld When = "challenge old" // the challenge is near or over its hour
@@ -122,6 +131,7 @@ type Situation struct {
 	Now         time.Time
 	KeyFirst    time.Time  // first use of the operation's current key; zero: none
 	KeyOutcome  KeyOutcome // what is known under it
+	KeyForeign  bool       // it was derived for an earlier API key id
 	ChallengeAt time.Time  // when the challenge was received; zero: none
 	Attempts    int        // tries that settled nothing, this one included
 	Heard       int        // answers in a row under the key that settled nothing, this one included, no silence between
@@ -224,12 +234,18 @@ func (s Situation) holds(w When, l Limits) bool {
 		return !s.KeyFirst.IsZero() && l.KeyIsFresh(s.KeyFirst, s.Now)
 	case KeyHeard:
 		return s.KeyOutcome == KeyAnswered
+	case KeyForeign:
+		return s.KeyForeign
 	case SigRefused:
 		return s.KeyOutcome == KeyRefused
 	case LastRefusal:
 		return s.KeyOutcome == KeyRefused && s.Refusals >= l.MaxRefusals
 	case TriesLeft:
 		return s.Attempts < l.MaxAttempts
+	case TriesSpent:
+		return s.Attempts >= l.MaxAttempts
+	case SpentHeard:
+		return s.Attempts >= l.MaxAttempts && s.KeyOutcome == KeyAnswered
 	case HeardThrice:
 		return s.Attempts < l.MaxAttempts && s.Heard >= 3
 	case FirstTries:

@@ -102,6 +102,14 @@ func TestDecide(t *testing.T) {
 		{"absent, key open and fresh", Situation{Stage: Creating, Outcome: Absent, KeyFirst: fresh, KeyOutcome: KeyOpen, Attempts: 1}, wait(Creating, DoCreate, "", half)},
 		{"absent, key answered", Situation{Stage: Creating, Outcome: Absent, KeyFirst: fresh, KeyOutcome: KeyAnswered}, Disposition{Stage: Creating, Do: DoRekey}},
 		{"absent, key open and old", Situation{Stage: Creating, Outcome: Absent, KeyFirst: old, KeyOutcome: KeyOpen}, wait(Creating, DoCreate, "", half)},
+		{"absent, foreign key", Situation{Stage: Creating, Outcome: Absent, KeyFirst: fresh, KeyOutcome: KeyOpen, KeyForeign: true}, Disposition{Stage: Creating, Do: DoRekey}},
+		{"unlisted, key fresh", Situation{Stage: Creating, Outcome: Unlisted, KeyFirst: fresh, KeyOutcome: KeyOpen, Attempts: 1}, wait(Creating, DoCreate, "", half)},
+		{"unlisted, key old", Situation{Stage: Creating, Outcome: Unlisted, KeyFirst: old, KeyOutcome: KeyOpen, Attempts: 1}, end(Failed, "conflict-unresolved")},
+		{"unlisted, foreign key", Situation{Stage: Creating, Outcome: Unlisted, KeyFirst: fresh, KeyOutcome: KeyOpen, KeyForeign: true, Attempts: 1}, end(Failed, "conflict-unresolved")},
+		{"unlisted, spent", Situation{Stage: Creating, Outcome: Unlisted, KeyFirst: fresh, KeyOutcome: KeyOpen, Attempts: 12}, end(Failed, "conflict-unresolved")},
+		{"looked up: undocumented status", Situation{Stage: Creating, Outcome: OddCustomer}, end(Failed, "unexpected")},
+		{"create of no known shape", Situation{Stage: Creating, Outcome: Unrecognized, Attempts: 1}, wait(Creating, DoRepeat, "", half)},
+		{"create of no known shape, spent", Situation{Stage: Creating, Outcome: Unrecognized, Attempts: 12}, end(Failed, "unrecognized")},
 		{"absent, no key", Situation{Stage: Creating, Outcome: Absent}, wait(Creating, DoCreate, "", half)},
 		{"look-up failed", Situation{Stage: Creating, Outcome: ReadFailed, Attempts: 2}, wait(Creating, DoRepeat, "", 2*half)},
 		{"look-up failed, spent", Situation{Stage: Creating, Outcome: ReadFailed, Attempts: 12}, end(Failed, "no-answer")},
@@ -132,11 +140,15 @@ func TestDecide(t *testing.T) {
 		{"signer lost", Situation{Stage: Signing, Outcome: SignerLost}, halt(Signing, "signer")},
 
 		{"204", Situation{Stage: Submitting, Outcome: Accepted}, settled(Onboarded, "")},
-		{"submit unknown", Situation{Stage: Submitting, Outcome: Unknown, Attempts: 1}, wait(Submitting, DoNext, KeyOpen, half)},
-		{"submit unknown, spent", Situation{Stage: Submitting, Outcome: Unknown, Attempts: 12}, end(Failed, "no-answer")},
-		{"submit 5xx", Situation{Stage: Submitting, Outcome: ServerFailed, Attempts: 2}, wait(Submitting, DoNext, KeyOpen, 2*half)},
-		{"submit 5xx, sixth", Situation{Stage: Submitting, Outcome: ServerFailed, Attempts: 6, Heard: 6}, wait(Submitting, DoRead, KeyAnswered, 32*half)},
-		{"submit 5xx, spent", Situation{Stage: Submitting, Outcome: ServerFailed, Attempts: 12}, end(Failed, "server-error")},
+		{"submit unknown", Situation{Stage: Submitting, Outcome: Unknown, Attempts: 1}, Disposition{Stage: Submitting, Do: DoRead, Key: KeyOpen}},
+		{"submit unknown, spent", Situation{Stage: Submitting, Outcome: Unknown, Attempts: 12}, Disposition{Stage: Submitting, Do: DoRead, Key: KeyOpen}},
+		{"submit 5xx", Situation{Stage: Submitting, Outcome: ServerFailed, Attempts: 2}, Disposition{Stage: Submitting, Do: DoRead, Key: KeyAnswered}},
+		{"submit 5xx, spent", Situation{Stage: Submitting, Outcome: ServerFailed, Attempts: 12}, Disposition{Stage: Submitting, Do: DoRead, Key: KeyAnswered}},
+		{"submit another 2xx", Situation{Stage: Submitting, Outcome: Unproven, Attempts: 1}, Disposition{Stage: Submitting, Do: DoRead, Key: KeyAnswered}},
+		{"submit in another encoding", Situation{Stage: Submitting, Outcome: OldForm}, Disposition{Stage: Submitting, Do: DoRead, Key: KeyRefused}},
+		{"still initiating, spent", Situation{Stage: Submitting, Outcome: Initiating, KeyFirst: fresh, KeyOutcome: KeyOpen, ChallengeAt: fresh, Attempts: 12}, end(Failed, "no-answer")},
+		{"still initiating, spent on answers", Situation{Stage: Submitting, Outcome: Initiating, KeyFirst: fresh, KeyOutcome: KeyAnswered, ChallengeAt: fresh, Attempts: 12}, end(Failed, "server-error")},
+		{"still initiating, foreign key", Situation{Stage: Submitting, Outcome: Initiating, KeyFirst: fresh, KeyOutcome: KeyOpen, ChallengeAt: fresh, KeyForeign: true}, Disposition{Stage: Submitting, Do: DoRekey}},
 		{"submit 400", Situation{Stage: Submitting, Outcome: Invalid, Refusals: 1}, Disposition{Stage: Submitting, Do: DoRead, Key: KeyRefused}},
 		{"submit 409", Situation{Stage: Submitting, Outcome: Conflicting, Attempts: 1}, Disposition{Stage: Submitting, Do: DoRead, Key: KeyOpen}},
 		{"submit 409, spent", Situation{Stage: Submitting, Outcome: Conflicting, Attempts: 12}, end(Failed, "conflict-unresolved")},
@@ -151,7 +163,7 @@ func TestDecide(t *testing.T) {
 		{"after submit: another", Situation{Stage: Submitting, Outcome: Other}, end(Failed, "customer-gone")},
 		{"refused once", Situation{Stage: Submitting, Outcome: Initiating, KeyFirst: fresh, KeyOutcome: KeyRefused, ChallengeAt: fresh, Refusals: 1}, Disposition{Stage: Challenged, Do: DoFetch}},
 		{"refused thrice", Situation{Stage: Submitting, Outcome: Initiating, KeyFirst: fresh, KeyOutcome: KeyRefused, ChallengeAt: fresh, Refusals: 3}, end(Failed, "signature-refused")},
-		{"still initiating, 5xx stored", Situation{Stage: Submitting, Outcome: Initiating, KeyFirst: fresh, KeyOutcome: KeyAnswered, ChallengeAt: fresh}, Disposition{Stage: Submitting, Do: DoRekey}},
+		{"still initiating, 5xx stored", Situation{Stage: Submitting, Outcome: Initiating, KeyFirst: fresh, KeyOutcome: KeyAnswered, ChallengeAt: fresh, Attempts: 1}, wait(Submitting, DoRekey, "", half)},
 		{"still initiating, in flight", Situation{Stage: Submitting, Outcome: Initiating, KeyFirst: fresh, KeyOutcome: KeyOpen, ChallengeAt: fresh, Attempts: 1}, wait(Submitting, DoSubmit, "", half)},
 		{"still initiating, key old", Situation{Stage: Submitting, Outcome: Initiating, KeyFirst: old, KeyOutcome: KeyOpen, ChallengeAt: fresh}, Disposition{Stage: Challenged, Do: DoFetch}},
 		{"still initiating, challenge old", Situation{Stage: Submitting, Outcome: Initiating, KeyFirst: fresh, KeyOutcome: KeyAnswered, ChallengeAt: old}, Disposition{Stage: Challenged, Do: DoFetch}},
@@ -172,7 +184,7 @@ func TestDecide(t *testing.T) {
 		}
 		seen[tt.in.Stage][tt.in.Outcome] = true
 	}
-	everywhere := map[Outcome]bool{Misconfigured: true, Throttled: true, NotSent: true, ReadFailed: true}
+	everywhere := map[Outcome]bool{Unrecognized: true, OddCustomer: true, Misconfigured: true, Throttled: true, NotSent: true, ReadFailed: true}
 	for _, s := range Stages() {
 		for _, o := range Outcomes() {
 			if len(Cell(s, o)) > 0 && !everywhere[o] && !seen[s][o] {
@@ -200,32 +212,36 @@ func TestNext(t *testing.T) {
 	l := DefaultLimits()
 	key := func(at time.Time, o KeyOutcome) Key { return Key{FirstSent: at, Outcome: o} }
 	tests := []struct {
-		name string
-		r    Record
-		want Act
+		name    string
+		r       Record
+		want    Act
+		foreign bool // the key was derived for an earlier API key id
 	}{
-		{"new", Record{Stage: Planned}, DoCreate},
-		{"restarted, key open", Record{Stage: Planned, CreateKey: key(fresh, KeyOpen)}, DoCreate},
-		{"restarted, key open and old", Record{Stage: Planned, CreateKey: key(old, KeyOpen)}, DoLookUp},
-		{"restarted, key answered", Record{Stage: Planned, CreateKey: key(fresh, KeyAnswered)}, DoRekey},
-		{"restarted, key settled", Record{Stage: Planned, CreateKey: key(old, KeySettled)}, DoRekey},
-		{"restarted, customer known", Record{Stage: Planned, CustomerID: "c", CreateKey: key(old, KeySettled)}, DoRead},
-		{"creating", Record{Stage: Creating, CreateKey: key(fresh, KeyOpen)}, DoCreate},
-		{"creating, near the hour", Record{Stage: Creating, CreateKey: key(near, KeyOpen)}, DoLookUp},
-		{"creating, clock set back", Record{Stage: Creating, CreateKey: key(future, KeyOpen)}, DoLookUp},
-		{"creating, no key", Record{Stage: Creating}, DoLookUp},
-		{"challenged", Record{Stage: Challenged, Challenge: "x", ChallengeAt: fresh}, DoCheck},
-		{"challenged, near the hour", Record{Stage: Challenged, Challenge: "x", ChallengeAt: near}, DoFetch},
-		{"challenged, none", Record{Stage: Challenged}, DoFetch},
-		{"signing", Record{Stage: Signing}, DoSign},
-		{"submitting", Record{Stage: Submitting, SubmitKey: key(fresh, KeyOpen)}, DoSubmit},
-		{"submitting, refused", Record{Stage: Submitting, SubmitKey: key(fresh, KeyRefused)}, DoRead},
-		{"submitting, old", Record{Stage: Submitting, SubmitKey: key(old, KeyOpen)}, DoRead},
-		{"terminal", Record{Stage: Onboarded}, DoSettle},
+		{name: "new", r: Record{Stage: Planned}, want: DoCreate},
+		{name: "restarted, foreign key", r: Record{Stage: Planned, CreateKey: key(fresh, KeyAnswered)}, want: DoLookUp, foreign: true},
+		{name: "creating, foreign key", r: Record{Stage: Creating, CreateKey: key(fresh, KeyOpen)}, want: DoLookUp, foreign: true},
+		{name: "submitting, foreign key", r: Record{Stage: Submitting, SubmitKey: key(fresh, KeyOpen)}, want: DoRead, foreign: true},
+		{name: "restarted, key open", r: Record{Stage: Planned, CreateKey: key(fresh, KeyOpen)}, want: DoCreate},
+		{name: "restarted, key open and old", r: Record{Stage: Planned, CreateKey: key(old, KeyOpen)}, want: DoLookUp},
+		{name: "restarted, key answered", r: Record{Stage: Planned, CreateKey: key(fresh, KeyAnswered)}, want: DoRekey},
+		{name: "restarted, key settled", r: Record{Stage: Planned, CreateKey: key(old, KeySettled)}, want: DoRekey},
+		{name: "restarted, customer known", r: Record{Stage: Planned, CustomerID: "c", CreateKey: key(old, KeySettled)}, want: DoRead},
+		{name: "creating", r: Record{Stage: Creating, CreateKey: key(fresh, KeyOpen)}, want: DoCreate},
+		{name: "creating, near the hour", r: Record{Stage: Creating, CreateKey: key(near, KeyOpen)}, want: DoLookUp},
+		{name: "creating, clock set back", r: Record{Stage: Creating, CreateKey: key(future, KeyOpen)}, want: DoLookUp},
+		{name: "creating, no key", r: Record{Stage: Creating}, want: DoLookUp},
+		{name: "challenged", r: Record{Stage: Challenged, Challenge: "x", ChallengeAt: fresh}, want: DoCheck},
+		{name: "challenged, near the hour", r: Record{Stage: Challenged, Challenge: "x", ChallengeAt: near}, want: DoFetch},
+		{name: "challenged, none", r: Record{Stage: Challenged}, want: DoFetch},
+		{name: "signing", r: Record{Stage: Signing}, want: DoSign},
+		{name: "submitting", r: Record{Stage: Submitting, SubmitKey: key(fresh, KeyOpen)}, want: DoSubmit},
+		{name: "submitting, refused", r: Record{Stage: Submitting, SubmitKey: key(fresh, KeyRefused)}, want: DoRead},
+		{name: "submitting, old", r: Record{Stage: Submitting, SubmitKey: key(old, KeyOpen)}, want: DoRead},
+		{name: "terminal", r: Record{Stage: Onboarded}, want: DoSettle},
 	}
 	for _, tt := range tests {
-		if got := tt.r.Next(day, l); got != tt.want {
-			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		if got := tt.r.Next(day, l, tt.foreign); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
 	}
 }

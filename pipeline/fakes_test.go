@@ -46,20 +46,22 @@ func (l *memoryLedger) Accept(_ context.Context, rows []Row) ([]Acceptance, erro
 }
 
 func (l *memoryLedger) accept(row Row) Acceptance {
+	previous := ""
 	for i := range l.records {
 		r := &l.records[i]
 		if r.Account == row.Account && r.ExternalID == row.ExternalID {
 			again := r.ImportID == row.ImportID || l.restarted[fmt.Sprint(r.ID, row.ImportID)]
 			if r.Stage.Retryable() && !again {
 				l.restarted[fmt.Sprint(r.ID, r.ImportID)] = true
+				previous = r.Class
 				r.Row, r.Stage, r.Class, r.Reason, r.Attempts, r.Refusals = row, Planned, "", "", 0, 0
 				r.Challenge, r.Signature = "", ""
 				r.Version++
 			}
 			if r.Stage.Terminal() {
-				return Acceptance{Settled, *r}
+				return Acceptance{Verdict: Settled, Record: *r}
 			}
-			return Acceptance{Open, *r}
+			return Acceptance{Verdict: Open, Record: *r, Previous: previous}
 		}
 	}
 	record := Record{Row: row, ID: int64(len(l.records) + 1), Version: 1, Stage: Planned}
@@ -70,7 +72,7 @@ func (l *memoryLedger) accept(row Row) Acceptance {
 		}
 	}
 	l.records = append(l.records, record)
-	return Acceptance{verdict, record}
+	return Acceptance{Verdict: verdict, Record: record}
 }
 
 func (l *memoryLedger) Update(_ context.Context, next Record) (int64, error) {
@@ -155,6 +157,8 @@ type memoryPartner struct {
 	seen      map[string]int
 	// faults gives the n-th (from 1) call of an operation its fault.
 	faults func(op string, n int) *fault
+	// created is the status of a new customer.
+	created client.Status
 	// text changes the challenge that is issued.
 	text func(string) string
 	// before looks at each call as it arrives, answered at what it is answered with.
@@ -164,7 +168,7 @@ type memoryPartner struct {
 
 func newMemoryPartner(now func() time.Time) *memoryPartner {
 	return &memoryPartner{
-		now: now, challenge: map[string]string{}, stored: map[uuid.UUID]any{}, seen: map[string]int{},
+		now: now, created: client.StatusInitiating, challenge: map[string]string{}, stored: map[uuid.UUID]any{}, seen: map[string]int{},
 		faults: func(string, int) *fault { return nil },
 		text:   func(s string) string { return s },
 		before: func(call) {}, answered: func(call, error) {},
@@ -225,7 +229,7 @@ func (p *memoryPartner) CreateCustomer(_ context.Context, key uuid.UUID, body []
 				return nil, status(409, client.Conflicting)
 			}
 		}
-		c := client.Customer{ID: uuid.NewString(), ChainID: in.ChainID, ExternalID: in.ExternalID, Status: client.StatusInitiating}
+		c := client.Customer{ID: uuid.NewString(), ChainID: in.ChainID, ExternalID: in.ExternalID, Status: p.created}
 		p.customers = append(p.customers, c)
 		p.issue(c)
 		c.Challenge = base64.StdEncoding.EncodeToString([]byte(p.challenge[c.ID]))
@@ -331,6 +335,17 @@ func (p *memoryPartner) Customers(_ context.Context, yield func(client.Customer)
 	return nil
 }
 
+// probe is answered as it should be, unless the operation "probe" meets a fault.
+func (p *memoryPartner) probe(context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.seen["probe"]++
+	if f := p.faults("probe", p.seen["probe"]); f != nil {
+		return f.err
+	}
+	return nil
+}
+
 func (p *memoryPartner) of(op string) []call {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -393,6 +408,7 @@ func newBenchFor(t *testing.T, ledger *memoryLedger, partner *memoryPartner, alt
 		Worker: b.worker, DeadLetters: b.dead, DeadLetterTopic: "dead", Concurrency: 4,
 		Logger: slog.New(slog.DiscardHandler), OnHalt: func(err error) { b.halted <- err },
 	}
+	b.runner.Probe, b.runner.OutageWait = b.partner.probe, 2*time.Minute
 	if alter != nil {
 		alter(b)
 	}

@@ -1,9 +1,11 @@
 package pipeline
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"strings"
 	"sync"
 	"testing"
@@ -118,22 +120,43 @@ func TestFencedBatch(t *testing.T) {
 	})
 }
 
-// With records that follow their rows, a message outside of its account's partition halts the run before anything is
-// done for it.
-func TestMessageOutOfPlaceHalts(t *testing.T) {
-	onBench(t, func(b *bench) { b.runner.Home = func(Account) int { return 3 } }, func(t *testing.T, b *bench) {
-		m := b.message(b.row(0))
-		m.Partition = 3
-		if err := b.runner.Take(t.Context(), []Message{m}, func(m Message) { b.settled <- m }); err != nil {
+// With records that follow their rows, a message outside of its account's partition becomes a dead letter, and what is
+// in the right one is worked on.
+func TestMessageInWrongPartition(t *testing.T) {
+	var log bytes.Buffer
+	onBench(t, func(b *bench) {
+		b.runner.Home = func(Account) int { return 3 }
+		b.runner.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	}, func(t *testing.T, b *bench) {
+		good := b.message(b.row(0))
+		good.Partition = 3
+		if err := b.runner.Take(t.Context(), []Message{good}, func(m Message) { b.settled <- m }); err != nil {
 			t.Fatal(err)
 		}
 		b.await(1)
-		err := b.runner.Take(t.Context(), []Message{b.message(b.row(1))}, func(Message) { t.Error("settled") })
-		var halt *HaltError
-		if !errors.As(err, &halt) || halt.Class != "configuration" || !strings.Contains(err.Error(), "work/0@2 belongs into partition 3") {
-			t.Errorf("got %v", err)
+		bad := make([]Message, 12)
+		for i := range bad {
+			bad[i] = b.message(b.row(1))
+		}
+		settled := 0
+		if err := b.runner.Take(t.Context(), bad, func(Message) { settled++ }); err != nil {
+			t.Fatal(err)
+		}
+		tally := b.runner.Tally()
+		if settled != 12 || len(b.dead.published) != 12 || tally.DeadLettered != 12 || tally.Onboarded != 1 || !tally.Bad() {
+			t.Errorf("got %d settled, %d dead letters, %+v; want 12, 12 and 1 onboarded", settled, len(b.dead.published), tally)
+		}
+		d, err := ReadDeadLetter(Message{Value: bad[0].Value, Headers: b.dead.published[0].Headers})
+		if err != nil || d.Class != "partition" || !strings.Contains(d.Reason, "wrong partition: want 3, got 0") {
+			t.Errorf("got %+v (%v), want the partitions named", d, err)
+		}
+		if got := string(d.Again().Key); got != b.row(1).Account.String() {
+			t.Errorf("got key %q put back, want the account", got)
 		}
 	})
+	if got := strings.Count(log.String(), "class=partition"); got != 2 || !strings.Contains(log.String(), "messages=10 ") {
+		t.Errorf("got log %q, want warnings of the first and the 10th", log.String())
+	}
 }
 
 // Partitions take turns: one with few rows does not wait until another with many is through.

@@ -57,6 +57,9 @@ func (l *lane) remove(t *task) {
 // backlog is how many tasks are due and not taken.
 func (l *lane) backlog() int { return len(l.due.tasks) }
 
+// ready reports whether a task is due or will be; a worker that waits for one is woken then.
+func (l *lane) ready() bool { return len(l.due.tasks)+len(l.later.tasks) > 0 }
+
 // pop returns the first task that is due; when there is none it makes sure that somebody wakes when there is. Rows that
 // have not begun are left alone unless fresh.
 func (l *lane) pop(fresh bool) *task {

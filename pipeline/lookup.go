@@ -2,6 +2,7 @@ package pipeline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -20,6 +21,9 @@ type lister struct {
 	ended  time.Time     // and when it ended
 	took   time.Duration
 	onRead func(customers int, took time.Duration)
+
+	partial   error // why the last reading is not the whole list; nil: it is
+	onPartial func(cause error)
 }
 
 func newLister(api API, dir Directory, now func() time.Time, pause time.Duration) *lister {
@@ -41,13 +45,13 @@ func (l *lister) find(ctx context.Context, r Row) ([]client.Customer, error) {
 
 // current reports whether this process has read the list, and begun to after sent, when it last sent the creation: only
 // then who is not in it is absent. Both times are monotonic: the times that the ledger keeps may be those of a clock
-// that was wrong.
-func (l *lister) current(ctx context.Context, sent time.Time) (bool, error) {
+// that was wrong. partial says why the reading is not the whole list, so that nothing can be absent from it.
+func (l *lister) current(ctx context.Context, sent time.Time) (current bool, partial, err error) {
 	if err := l.lock(ctx); err != nil {
-		return false, err
+		return false, nil, err
 	}
 	defer l.unlock()
-	return l.isCurrent(sent), nil
+	return l.isCurrent(sent), l.partial, nil
 }
 
 func (l *lister) isCurrent(sent time.Time) bool { return !l.begun.IsZero() && l.begun.After(sent) }
@@ -84,12 +88,18 @@ func (l *lister) read(ctx context.Context) error {
 		}
 	}
 	n := 0
+	l.partial = nil
 	err := l.dir.ReplaceDirectory(ctx, l.now(), func(add func(client.Customer) error) error {
 		n = 0
-		return l.api.Customers(ctx, func(c client.Customer) error {
+		err := l.api.Customers(ctx, func(c client.Customer) error {
 			n++
 			return add(c)
 		})
+		var part *client.PartialListError
+		if errors.As(err, &part) { // what it has may be used, what it has not is not absent
+			l.partial, err = part, nil
+		}
+		return err
 	})
 	l.ended = monotonic()
 	l.took = l.ended.Sub(begun)
@@ -99,6 +109,9 @@ func (l *lister) read(ctx context.Context) error {
 	l.begun = begun
 	if l.onRead != nil {
 		l.onRead(n, l.took)
+	}
+	if l.partial != nil && l.onPartial != nil {
+		l.onPartial(l.partial)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
@@ -20,18 +21,6 @@ const (
 	maxImportID = 64
 	maxFile     = 255
 )
-
-// HomeError is a message in a partition that is not its account's.
-type HomeError struct {
-	Message Message
-	Home    int
-}
-
-func (e *HomeError) Error() string {
-	return fmt.Sprintf("message %s/%d@%d belongs into partition %d: who writes there must use the account (CAIP-10) as "+
-		"key and Kafka's own partitioner (murmur2), or the ledger's records do not move with their rows",
-		e.Message.Topic, e.Message.Partition, e.Message.Offset, e.Home)
-}
 
 type wireRow struct {
 	V          int    `json:"v"`
@@ -85,14 +74,15 @@ func needsNoEscape(s string) bool {
 
 // MessageError says why a message of the work topic cannot be processed. Such a message goes to the dead letters.
 type MessageError struct {
-	Class  string // "version", "syntax" or "row"
+	Class  string // "version", "syntax", "row" or "partition"
 	Reason string
 }
 
 func (e *MessageError) Error() string { return e.Reason }
 
-// ParseMessage reads a work message, strictly: version 1, no unknown fields, nothing behind the object, and a row that
-// passes the importer's own checks. Errors are *MessageError.
+// ParseMessage reads a work message, strictly: version 1, each member once and under its exact name, no unknown members,
+// text in valid UTF-8, nothing behind the object, and a row that passes the importer's own checks. The file is only a
+// label: it is cleaned, and no message is refused for it. Errors are *MessageError.
 func ParseMessage(value []byte) (Row, error) {
 	w, plain := readPlain(string(value))
 	if !plain {
@@ -111,36 +101,112 @@ func ParseMessage(value []byte) (Row, error) {
 	if w.ImportID == "" || len(w.ImportID) > maxImportID || !printable(w.ImportID) {
 		return Row{}, &MessageError{Class: "row", Reason: "importId is empty, too long or unprintable"}
 	}
-	if len(w.File) > maxFile || !printable(w.File) || w.Line < 0 {
-		return Row{}, &MessageError{Class: "row", Reason: "file is too long or unprintable, or line is negative"}
+	if w.Line < 0 {
+		return Row{}, &MessageError{Class: "row", Reason: "line is negative"}
 	}
-	return Row{Account: account, ExternalID: w.ExternalID, ImportID: w.ImportID, File: w.File, Line: w.Line}, nil
+	row := Row{Account: account, ExternalID: w.ExternalID, ImportID: w.ImportID, File: cleanFile(w.File), Line: w.Line}
+	return row, nil
 }
 
-// readJSON reads any spelling of the message.
+// readJSON reads any spelling of the message. Package json alone takes the last of two members of one name, takes a name
+// in another case for the right one, and replaces bytes that are not UTF-8: each can make it another customer's message.
 func readJSON(value []byte) (w wireRow, err error) {
-	var version struct {
-		V *int `json:"v"`
-	}
-	if err := json.Unmarshal(value, &version); err != nil {
-		return w, &MessageError{Class: "syntax", Reason: "message is not a JSON object: " + err.Error()}
-	}
-	if version.V == nil {
-		return w, &MessageError{Class: "version", Reason: "message has no version (field v)"}
-	}
-	if *version.V != MessageVersion {
-		return w, &MessageError{Class: "version",
-			Reason: fmt.Sprintf("message version %d is unknown: this program reads version %d", *version.V, MessageVersion)}
-	}
 	decoder := json.NewDecoder(bytes.NewReader(value))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&w); err != nil {
-		return w, &MessageError{Class: "syntax", Reason: "message: " + err.Error()}
+	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
+		return w, syntaxError("message is not a JSON object")
+	}
+	members := map[string]any{
+		"v": &w.V, "chainId": &w.ChainID, "externalId": &w.ExternalID,
+		"importId": &w.ImportID, "file": &w.File, "line": &w.Line,
+	}
+	seen := map[string]bool{}
+	var first error // of a member; an unknown version goes before it, as its cause
+	for decoder.More() {
+		token, err := decoder.Token()
+		if err != nil {
+			return w, syntaxError("message is not valid JSON: %v", err)
+		}
+		name, _ := token.(string) // only a name can be here
+		var raw json.RawMessage
+		if err := decoder.Decode(&raw); err != nil {
+			return w, syntaxError("message is not valid JSON: %v", err)
+		}
+		switch problem := readMember(members, seen, name, raw); {
+		case problem == nil:
+		case name == "v":
+			return w, problem
+		case first == nil:
+			first = problem
+		}
+	}
+	if _, err := decoder.Token(); err != nil {
+		return w, syntaxError("message is not valid JSON: %v", err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return w, &MessageError{Class: "syntax", Reason: "message has text behind its JSON object"}
+		return w, syntaxError("message has text behind its JSON object")
 	}
-	return w, nil
+	switch {
+	case !seen["v"]:
+		return w, &MessageError{Class: "version", Reason: "message has no version (member v)"}
+	case w.V != MessageVersion:
+		return w, &MessageError{Class: "version",
+			Reason: fmt.Sprintf("message version %d is unknown: this program reads version %d", w.V, MessageVersion)}
+	}
+	return w, first
+}
+
+// readMember reads the value of a member into its place.
+func readMember(members map[string]any, seen map[string]bool, name string, raw json.RawMessage) error {
+	place, known := members[name]
+	switch {
+	case !known:
+		return syntaxError("message has the unknown member %q (the case of a name counts)", clip(name))
+	case seen[name]:
+		return syntaxError("message has the member %q twice", name)
+	case name != "file" && !utf8.Valid(raw):
+		return syntaxError("message: %s is not valid UTF-8", name)
+	case name != "file" && loneSurrogate(raw):
+		return syntaxError(`message: %s has half of a surrogate pair (\ud800 to \udfff)`, name)
+	}
+	seen[name] = true
+	if err := json.Unmarshal(raw, place); err != nil {
+		return syntaxError("message: %s: %v", name, err)
+	}
+	return nil
+}
+
+func syntaxError(format string, args ...any) error {
+	return &MessageError{Class: "syntax", Reason: fmt.Sprintf(format, args...)}
+}
+
+// loneSurrogate reports whether a valid JSON value escapes half of a surrogate pair, which stands for no character
+// (RFC 8259, section 8.2).
+func loneSurrogate(raw []byte) bool {
+	for i := 0; i < len(raw); i++ {
+		if raw[i] != '\\' {
+			continue
+		}
+		i++ // valid JSON: a backslash is followed by something, and u by four hex digits
+		if raw[i] != 'u' {
+			continue
+		}
+		r := escaped(raw[i+1:])
+		i += 4
+		if !utf16.IsSurrogate(r) {
+			continue
+		}
+		if !bytes.HasPrefix(raw[i+1:], []byte(`\u`)) || utf16.DecodeRune(r, escaped(raw[i+3:])) == unicode.ReplacementChar {
+			return true
+		}
+		i += 6
+	}
+	return false
+}
+
+// escaped is the UTF-16 code unit of four hex digits.
+func escaped(digits []byte) rune {
+	unit, _ := strconv.ParseUint(string(digits[:4]), 16, 16) // valid JSON: they are digits
+	return rune(unit)
 }
 
 // readPlain reads the message as AppendMessage spells it, which is how nearly all come, when no text in it needs an
@@ -195,4 +261,26 @@ func printable(s string) bool {
 		}
 	}
 	return true
+}
+
+// cleanFile makes the name of an export fit to be a label in messages, logs and reports: printable UTF-8 of at most
+// maxFile bytes. A space of any kind becomes a plain one, and any other unprintable character U+FFFD.
+func cleanFile(name string) string {
+	if len(name) <= maxFile && printable(name) {
+		return name
+	}
+	var b strings.Builder
+	for _, r := range name { // a byte that is not UTF-8 is U+FFFD here
+		switch {
+		case unicode.IsSpace(r):
+			r = ' '
+		case !unicode.IsPrint(r):
+			r = unicode.ReplacementChar
+		}
+		if b.Len()+utf8.RuneLen(r) > maxFile {
+			break
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }

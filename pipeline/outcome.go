@@ -17,7 +17,12 @@ func changeOutcome(err error) (Outcome, time.Duration) {
 	}
 	switch e.Kind {
 	case client.NoAnswer, client.Malformed:
+		if errors.Is(e, client.ErrUnproven) {
+			return Unproven, 0
+		}
 		return Unknown, e.RetryAfter
+	case client.Unrecognized:
+		return Unrecognized, 0
 	case client.ServerError:
 		// A gateway's 502 or 504 too: by itself it says nothing of the partner, but the same answer thrice under one key is
 		// a stored one, and before the key is given up the customer is looked up.
@@ -37,7 +42,8 @@ func changeOutcome(err error) (Outcome, time.Duration) {
 	case client.Unexpected:
 		return Odd, 0
 	}
-	return Misconfigured, 0 // Unauthorized, Forbidden, Redirected, Unsendable
+	// Unauthorized, Forbidden, RequestSignature, Unconnectable, Redirected, Unsendable
+	return Misconfigured, 0
 }
 
 // tokenOutcome sorts the failure to get a token: the request itself never left.
@@ -47,7 +53,7 @@ func tokenOutcome(e *client.Error) (Outcome, time.Duration) {
 		return NotSent, e.RetryAfter
 	}
 	switch cause.Kind {
-	case client.NoAnswer, client.Malformed, client.ServerError, client.Conflicting:
+	case client.NoAnswer, client.Malformed, client.Unrecognized, client.ServerError, client.Conflicting:
 		return NotSent, cause.RetryAfter
 	case client.Throttled:
 		return Throttled, cause.RetryAfter
@@ -119,7 +125,7 @@ func customerOutcome(r Row, c client.Customer) Outcome {
 }
 
 func statusOutcome(s client.Status) Outcome {
-	switch s {
+	switch s = client.ParseStatus(string(s)); s { // a stored one may be from before statuses were compared without case
 	case "":
 		return ReadFailed // no customer is without a status: the answer is not to be relied upon
 	case client.StatusInitiating:
@@ -127,5 +133,8 @@ func statusOutcome(s client.Status) Outcome {
 	case client.StatusRejected:
 		return RejectedThere
 	}
-	return Past // a state that we do not know yet is not initiating either
+	if s.Past() {
+		return Past
+	}
+	return OddCustomer // unknown is never success
 }

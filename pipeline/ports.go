@@ -50,8 +50,9 @@ const (
 // Acceptance answers one row of an Accept call. Of a Settled row only ID, Row, Stage, Class, Reason and CustomerID
 // need be filled.
 type Acceptance struct {
-	Verdict Verdict
-	Record  Record
+	Verdict  Verdict
+	Record   Record
+	Previous string // the class with which the row had ended, if this call has started it again
 }
 
 // ErrStale is returned by Ledger.Update when the stored row is no longer at the version the caller read: somebody else

@@ -24,7 +24,8 @@ const (
 	KeyOpen KeyOutcome = "open"
 	// KeyAnswered: an answer was received that settles nothing (the partner's 5xx, 422): the generation may go up.
 	KeyAnswered KeyOutcome = "answered"
-	// KeyRefused: the partner answered 400 to the signature sent under it.
+	// KeyRefused: what was sent under it is not to be sent again: the partner answered 400 to the signature, or it is in
+	// an encoding that is not used any more.
 	KeyRefused KeyOutcome = "refused"
 	// KeySettled: the operation is known to have happened, or never to happen under this key.
 	KeySettled KeyOutcome = "settled"
@@ -74,7 +75,8 @@ type Record struct {
 }
 
 // Next says what the record asks for in its stage: where a row begins, and where it goes on after a restart.
-func (r Record) Next(now time.Time, l Limits) Act {
+// foreign: the key of its operation was derived for an earlier API key id; whether it did anything is looked up first.
+func (r Record) Next(now time.Time, l Limits, foreign bool) Act {
 	switch r.Stage {
 	case Planned:
 		switch {
@@ -82,6 +84,8 @@ func (r Record) Next(now time.Time, l Limits) Act {
 			return DoRead
 		case r.CreateKey.IsZero():
 			return DoCreate
+		case foreign:
+			return DoLookUp
 		case r.CreateKey.Outcome != KeyOpen:
 			return DoRekey // an earlier import got an answer under that key
 		case l.KeyIsFresh(r.CreateKey.FirstSent, now):
@@ -89,7 +93,7 @@ func (r Record) Next(now time.Time, l Limits) Act {
 		}
 		return DoLookUp
 	case Creating:
-		if !r.CreateKey.IsZero() && l.KeyIsFresh(r.CreateKey.FirstSent, now) {
+		if !foreign && !r.CreateKey.IsZero() && l.KeyIsFresh(r.CreateKey.FirstSent, now) {
 			return DoCreate
 		}
 		return DoLookUp // rule 4
@@ -101,7 +105,7 @@ func (r Record) Next(now time.Time, l Limits) Act {
 	case Signing:
 		return DoSign
 	case Submitting:
-		if r.SubmitKey.Outcome == KeyRefused || !l.KeyIsFresh(r.SubmitKey.FirstSent, now) {
+		if foreign || r.SubmitKey.Outcome == KeyRefused || !l.KeyIsFresh(r.SubmitKey.FirstSent, now) {
 			return DoRead // what was refused is not sent again
 		}
 		return DoSubmit

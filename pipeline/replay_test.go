@@ -1,7 +1,6 @@
 package pipeline
 
 import (
-	"errors"
 	"fmt"
 	"testing"
 	"testing/synctest"
@@ -146,20 +145,45 @@ func TestHostileChallengeInTheLedger(t *testing.T) {
 	})
 }
 
-// TestRecordedSignatureOfAnotherForm: a recorded signature must go out byte for byte, or not at all.
+// TestRecordedSignatureOfAnotherForm: a recorded signature goes out byte for byte, or not at all. When the encoding was
+// changed, the customer is read, and signs a new challenge if it still has to.
 func TestRecordedSignatureOfAnotherForm(t *testing.T) {
-	onBench(t, func(b *bench) { b.worker.Encoding = client.EncodingRaw }, func(t *testing.T, b *bench) {
-		key := Key{Operation: OpSubmit, ID: uuid.New(), Digest: [32]byte{1}, FirstSent: time.Now(), Outcome: KeyOpen}
-		b.ledger.records = []Record{{
-			Row: b.row(0), ID: 1, Version: 1, Stage: Submitting, CustomerID: uuid.NewString(),
-			Signature: "0x" + fmt.Sprintf("%0130x", 7), SubmitKey: key,
-		}}
-		b.take(b.row(0))
-		var halt *HaltError
-		if err := <-b.halted; !errors.As(err, &halt) || halt.Class != "configuration" || len(b.partner.calls) != 0 {
-			t.Errorf("%v, %d calls", err, len(b.partner.calls))
-		}
-	})
+	for _, there := range []client.Status{client.StatusInitiating, client.StatusScreening} {
+		t.Run(string(there), func(t *testing.T) {
+			key := Key{Operation: OpSubmit, ID: uuid.New(), Digest: [32]byte{1}, FirstSent: time.Now(), Outcome: KeyOpen}
+			onBench(t, func(b *bench) {
+				c := client.Customer{ID: uuid.NewString(), ChainID: b.row(0).Account.String(),
+					ExternalID: b.row(0).ExternalID, Status: there}
+				b.partner.customers = []client.Customer{c}
+				b.partner.issue(c)
+				key.ID = b.worker.Keyring.Submit(c.ID, key.Digest, 0)
+				key.FirstSent = time.Now()
+				b.ledger.records = []Record{{
+					Row: b.row(0), ID: 1, Version: 1, Stage: Submitting, CustomerID: c.ID,
+					Signature: "0x" + fmt.Sprintf("%0130x", 7), SubmitKey: key,
+				}}
+			}, func(t *testing.T, b *bench) {
+				b.take(b.row(0))
+				b.await(1)
+				if r := b.ledger.get(b.row(0)); r.Stage != Onboarded {
+					t.Errorf("got stage %s (%s: %s), want %s", r.Stage, r.Class, r.Reason, Onboarded)
+				}
+				want := 1
+				if there != client.StatusInitiating {
+					want = 0
+				}
+				submits := b.partner.of("submit")
+				if len(submits) != want {
+					t.Errorf("got %d submissions, want %d", len(submits), want)
+				}
+				for _, c := range submits {
+					if c.key == key.ID {
+						t.Errorf("got a new payload under the old key %s", c.key)
+					}
+				}
+			})
+		})
+	}
 }
 
 // TestRowMovedMeanwhile: what somebody else did to a row while it was on its way is read, and the row goes on from there.

@@ -26,8 +26,8 @@ type Runner struct {
 	SignerPace func(context.Context) error
 	// SignerWait is how long a row may wait for a custodian before Abandon is called for its messages; 0: for ever.
 	SignerWait time.Duration
-	// Home says which partition the rows of an account have to be in. A message that is in another one halts the run: what
-	// is kept of its row would not move with it. May be nil: then any will do.
+	// Home says which partition the rows of an account have to be in. A message that is in another one becomes a dead
+	// letter: what is kept of its row would not move with it. May be nil: then any will do.
 	Home func(Account) int
 	// Abandon tells the Queue that a message will not be settled in this run. It must not block.
 	Abandon func(Message)
@@ -36,6 +36,15 @@ type Runner struct {
 	OnHalt func(error)
 	// OnSettled is called for each row that this run settles. It must not block. May be nil.
 	OnSettled func(Record)
+	// Probe asks the partner something that changes nothing; it blocks until there is an answer. It is called before the
+	// first row is worked on, and whenever the partner seems to be away; until it returns nil, nothing else is sent. An
+	// error that the partner may recover from is asked about again for OutageWait, another halts the run. May be nil.
+	Probe func(context.Context) error
+	// OutageWait is how long the run waits for a partner that is away; 0: not at all.
+	OutageWait time.Duration
+	// OnOutage is called when the probe fails for the first time, with the cause, and with nil when it is answered again.
+	// It must not block. May be nil.
+	OnOutage func(cause error)
 
 	mu      sync.Mutex
 	tasks   map[int64]*task // by ledger id: a row has one task at most
@@ -49,7 +58,13 @@ type Runner struct {
 	round   int64         // the turn of the row that was begun last
 	closed  bool
 	halted  error
+	ended   chan struct{} // closed when the runner closes or halts
+	probing bool          // a worker has called Probe
+	probed  bool          // the partner has answered it once
+	trials  int           // rows under way that were begun before any has come through
+	tried   time.Time     // when the first of them was begun, monotonic
 	tally   Tally
+	dead    map[string]int64 // dead letters by class, for warnOfDead
 	done    sync.WaitGroup
 }
 
@@ -83,6 +98,7 @@ func (r *Runner) Start(ctx context.Context) {
 	r.idle = sync.NewCond(&r.mu)
 	r.tasks = make(map[int64]*task)
 	r.turns = make(map[int]int64)
+	r.ended = make(chan struct{})
 	r.road.init(&r.mu)
 	r.signing.init(&r.mu)
 	r.polling.init(&r.mu)
@@ -98,6 +114,9 @@ func (r *Runner) Start(ctx context.Context) {
 // Close stops the workers when they have finished the act they are at, and waits for them.
 func (r *Runner) Close() {
 	r.mu.Lock()
+	if !r.closed && r.halted == nil {
+		close(r.ended)
+	}
 	r.closed = true
 	r.mu.Unlock()
 	r.wakeAll()
@@ -139,14 +158,14 @@ func (r *Runner) Take(ctx context.Context, batch []Message, settled func(Message
 	var dead []Message
 	for _, m := range batch {
 		row, err := ParseMessage(m.Value)
-		if err != nil {
-			dead = append(dead, deadLetter(m, err))
-			r.Logger.Warn("message cannot be processed and goes to the dead letters",
-				"partition", m.Partition, "offset", m.Offset, "reason", err.Error())
-			continue
+		if err == nil && r.Home != nil && r.Home(row.Account) != m.Partition {
+			err = misplaced(m, r.Home(row.Account))
 		}
-		if r.Home != nil && r.Home(row.Account) != m.Partition {
-			return &HaltError{Class: "configuration", Row: row, Err: &HomeError{Message: m, Home: r.Home(row.Account)}}
+		if err != nil {
+			letter := deadLetter(m, err)
+			dead = append(dead, letter)
+			r.warnOfDead(headerOf(letter, HeaderClass), m, err)
+			continue
 		}
 		rows, messages = append(rows, row), append(messages, m)
 	}
@@ -186,6 +205,24 @@ func (r *Runner) Take(ctx context.Context, batch []Message, settled func(Message
 	return nil
 }
 
+// warnOfDead warns of the first dead letter of a class, the 10th, the 100th, and so on: one bad export or producer can
+// make millions.
+func (r *Runner) warnOfDead(class string, m Message, cause error) {
+	r.mu.Lock()
+	if r.dead == nil {
+		r.dead = make(map[string]int64)
+	}
+	r.dead[class]++
+	n := r.dead[class]
+	r.mu.Unlock()
+	for power := int64(1); power <= n; power *= 10 {
+		if power == n {
+			r.Logger.Warn("messages cannot be processed and go to the dead letters", "class", class, "messages", n,
+				"partition", m.Partition, "offset", m.Offset, "reason", cause.Error())
+		}
+	}
+}
+
 // admit takes up one accepted row. The lock is held.
 func (r *Runner) admit(a Acceptance, m Message, settled func(Message)) {
 	switch a.Verdict {
@@ -200,12 +237,11 @@ func (r *Runner) admit(a Acceptance, m Message, settled func(Message)) {
 	}
 	d := delivery{Message: m, settled: settled}
 	if t, ok := r.tasks[a.Record.ID]; ok {
-		t.messages = append(t.messages, d) // the row is on its way: this message is settled with it
-		t.released = false
+		t.messages = append(t.messages, d) // the row is under way: this message is settled with it
 		return
 	}
-	t := &task{Record: a.Record, messages: []delivery{d}, index: -1}
-	t.act = t.Next(r.Worker.Now(), r.Worker.Limits)
+	t := &task{Record: a.Record, before: a.Previous, messages: []delivery{d}, index: -1}
+	t.act = r.Worker.next(t)
 	r.tasks[a.Record.ID] = t
 	// A partition with few rows is not kept waiting behind one with many: each is in turn, and the rate that this consumer
 	// has for all of its partitions is used to the end.
@@ -251,7 +287,7 @@ func (r *Runner) wakeAll() {
 // work is one worker: it takes the next ready task of its lane and brings it as far as it goes without waiting.
 func (r *Runner) work(ctx context.Context, l *lane) {
 	for {
-		t := r.next(l)
+		t := r.next(ctx, l)
 		if t == nil {
 			return
 		}
@@ -259,15 +295,36 @@ func (r *Runner) work(ctx context.Context, l *lane) {
 	}
 }
 
+// trialTime is how long at most only a few rows are begun, until one comes through.
+const trialTime = 30 * time.Second
+
 // next blocks for a ready task; nil when the runner closes or has halted.
-func (r *Runner) next(l *lane) *task {
+func (r *Runner) next(ctx context.Context, l *lane) *task {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for !r.closed && r.halted == nil {
-		// A signer that lags behind holds up the beginning of new rows: their challenges would run out in its queue.
-		fresh := r.signing.backlog() < max(1, r.SignerConcurrency)
+		if r.mustProbe(l) {
+			if !r.probing && l.ready() {
+				r.probe(ctx)
+			} else {
+				l.wake.Wait()
+			}
+			continue
+		}
+		// A signer that lags behind holds up the beginning of new rows: their challenges would run out in its queue. And
+		// while no row has come through, only a few are begun: a wrong set-up would spoil all of them. But that must not
+		// hold a run up whose first rows are in trouble.
+		trying := !r.Worker.breaker.proved() && (r.tried.IsZero() || monotonic().Sub(r.tried) < trialTime)
+		fresh := r.signing.backlog() < max(1, r.SignerConcurrency) && !(trying && r.trials >= setupLimit)
 		if t := l.pop(fresh); t != nil {
 			t.running = true
+			if trying && t.Stage == Planned && !t.trial {
+				t.trial = true
+				r.trials++
+				if r.tried.IsZero() {
+					r.tried = monotonic()
+				}
+			}
 			r.round = max(r.round, t.turn-1)
 			if l == &r.signing {
 				r.road.wake.Signal()
@@ -317,17 +374,19 @@ func (r *Runner) reload(ctx context.Context, t *task) (Disposition, error) {
 func (r *Runner) afterStep(ctx context.Context, t *task, l *lane, d Disposition, err error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if t.Stage.Terminal() { // also when this row was one too many and the run halts for it
+	defer r.idle.Broadcast() // its act has ended, whatever comes now: Release may wait for that
+	if t.Stage.Terminal() {  // also when this row was one too many and the run halts for it
 		r.settle(t)
 		if err != nil && ctx.Err() == nil {
 			r.halt(err)
 		}
 		return false
 	}
+	t.dropLeaving()
 	if err != nil {
 		passing := errors.Is(err, client.ErrStopped) || errors.Is(err, ErrFenced)
 		switch {
-		case passing && ctx.Err() == nil && len(t.messages) > 0 && !t.released && !r.closed && r.halted == nil:
+		case passing && ctx.Err() == nil && len(t.messages) > 0 && !r.closed && r.halted == nil:
 			// Its partition is being released, which takes the row away; or it is ours again already, and a message of the
 			// new assignment has come to a row whose act was still of the old one.
 			t.act, t.ready, t.running = DoNext, monotonic().Add(passingPause), false
@@ -342,14 +401,17 @@ func (r *Runner) afterStep(ctx context.Context, t *task, l *lane, d Disposition,
 	}
 	t.act = d.Do
 	if t.act == DoNext {
-		t.act = t.Next(r.Worker.Now(), r.Worker.Limits)
+		t.act = r.Worker.next(t)
 	}
 	switch {
-	case t.released || len(t.messages) == 0 || r.closed || r.halted != nil:
+	case len(t.messages) == 0 || r.closed || r.halted != nil:
 		r.drop(t)
 	case t.polls > 0 && t.Stage == Signing && r.tooLong(t):
 		r.leaveToCustodian(t)
 	case d.After > 0:
+		if t.polls > 0 { // the custodian has it: that is as far as a row comes without a person
+			r.finished()
+		}
 		if l := r.laneOf(t); l == &r.polling { // the more rows wait, the more seldom each is asked after
 			d.After = max(d.After, time.Duration(len(l.later.tasks))*pollEvery)
 		}
@@ -403,8 +465,8 @@ func (r *Runner) settle(t *task) {
 		m.settled(m.Message)
 	}
 	r.Worker.Hook("settled")
-	if t.Stage == Onboarded {
-		r.Worker.health.settledWell()
+	if t.Stage == Onboarded || t.Stage == Rejected {
+		r.finished()
 	}
 	if r.OnSettled != nil {
 		r.OnSettled(t.Record)
@@ -418,8 +480,26 @@ func (r *Runner) drop(t *task) {
 	r.forget(t)
 }
 
+// finished notes that a row has come through. The lock is held.
+func (r *Runner) finished() {
+	if !r.Worker.breaker.proved() {
+		r.Worker.breaker.finished()
+		r.road.wake.Broadcast()
+	}
+}
+
+// endTrial lets another row be begun in the place of this one. The lock is held.
+func (r *Runner) endTrial(t *task) {
+	if t.trial {
+		t.trial = false
+		r.trials--
+		r.road.wake.Signal()
+	}
+}
+
 func (r *Runner) forget(t *task) {
-	t.running = false
+	t.running, t.messages = false, nil
+	r.endTrial(t)
 	if r.tasks[t.ID] == t {
 		delete(r.tasks, t.ID)
 	}
@@ -454,6 +534,9 @@ func (r *Runner) halt(err error) {
 		return
 	}
 	r.halted = err
+	if !r.closed {
+		close(r.ended)
+	}
 	r.road.wake.Broadcast()
 	r.signing.wake.Broadcast()
 	r.polling.wake.Broadcast()
@@ -488,8 +571,8 @@ func (r *Runner) Release(ctx context.Context, partition int) {
 		r.takeAway(t)
 	}
 	for _, t := range running {
-		for t.running && ctx.Err() == nil {
-			r.idle.Wait()
+		for t.leaving(partition) && ctx.Err() == nil {
+			r.idle.Wait() // for the end of its act, which takes the messages away
 		}
 		r.takeAway(t)
 	}
@@ -497,20 +580,27 @@ func (r *Runner) Release(ctx context.Context, partition int) {
 
 // leave marks the messages of a partition that is released, and reports whether there are any.
 func (t *task) leave(partition int) bool {
-	some, all := false, true
+	some := false
 	for i := range t.messages {
 		if t.messages[i].Partition == partition {
 			t.messages[i].leaving, some = true, true
 		}
-		all = all && t.messages[i].leaving
 	}
-	t.released = some && all
 	return some
+}
+
+// leaving reports whether the task still has messages of a partition that is released.
+func (t *task) leaving(partition int) bool {
+	return slices.ContainsFunc(t.messages, func(d delivery) bool { return d.leaving && d.Partition == partition })
+}
+
+func (t *task) dropLeaving() {
+	t.messages = slices.DeleteFunc(t.messages, func(d delivery) bool { return d.leaving })
 }
 
 // takeAway removes the messages that are leaving. The lock is held.
 func (r *Runner) takeAway(t *task) {
-	t.messages = slices.DeleteFunc(t.messages, func(d delivery) bool { return d.leaving })
+	t.dropLeaving()
 	if len(t.messages) == 0 && !t.running && r.tasks[t.ID] == t {
 		r.drop(t)
 	}

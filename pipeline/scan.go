@@ -20,6 +20,7 @@ const (
 type chunk struct {
 	records []record
 	raw     []byte // what the records' raw are pieces of
+	blank   int    // blank lines before, between and behind them
 	err     error  // of the export, behind the last record; io.EOF at its end
 
 	checked  chan struct{} // closed when the rest is there
@@ -29,7 +30,7 @@ type chunk struct {
 // scan checks the records and hands the good rows over in batches. One goroutine reads the export, which cannot be
 // shared out; as many as there are processors check, which is most of the work; one puts together in order what they
 // made.
-func (im *Importer) scan(ctx context.Context, export *Export, batches chan<- []Message, lines chan<- int) error {
+func (im *Importer) scan(ctx context.Context, export *Export, batches chan<- batch) error {
 	checkers := runtime.GOMAXPROCS(0)
 	ordered, unchecked := make(chan *chunk, 2*checkers), make(chan *chunk, 2*checkers)
 	group, ctx := errgroup.WithContext(ctx)
@@ -58,13 +59,15 @@ func (im *Importer) scan(ctx context.Context, export *Export, batches chan<- []M
 			return nil
 		})
 	}
-	group.Go(func() error { return im.collect(ctx, ordered, batches, lines) })
+	group.Go(func() error { return im.collect(ctx, ordered, batches) })
 	return group.Wait()
 }
 
 // chunk reads the next records.
 func (e *Export) chunk() *chunk {
 	c := &chunk{records: make([]record, 0, chunkRecords), checked: make(chan struct{})}
+	blank := e.blank
+	defer func() { c.blank = e.blank - blank }()
 	for len(c.records) < chunkRecords && len(c.raw) < chunkBytes {
 		rec, err := e.read()
 		if errors.Is(err, io.EOF) {
@@ -72,7 +75,7 @@ func (e *Export) chunk() *chunk {
 			return c
 		}
 		if err != nil {
-			c.err = fmt.Errorf("read %s after line %d: %w", e.name, e.Line()-1, err)
+			c.err = fmt.Errorf("read %s after line %d: %w", e.name, e.Line(), err)
 			return c
 		}
 		at := len(c.raw)
@@ -112,30 +115,30 @@ func (c *chunk) check(e *Export) {
 	}
 }
 
+// batch is what one Publish call takes.
+type batch struct {
+	messages []Message
+	first    int   // line of the first row, for the error
+	lines    int64 // that the rows take up
+}
+
 // collect counts, lists the rejects and hands the messages over in batches.
-func (im *Importer) collect(
-	ctx context.Context, ordered <-chan *chunk, batches chan<- []Message, lines chan<- int,
-) error {
+func (im *Importer) collect(ctx context.Context, ordered <-chan *chunk, batches chan<- batch) error {
 	size := im.BatchSize
 	if size <= 0 {
 		size = 32_768
 	}
-	batch, first := make([]Message, 0, size), 0
+	var next batch
 	send := func() error {
-		if len(batch) == 0 {
+		if len(next.messages) == 0 {
 			return nil
 		}
 		select {
-		case lines <- first:
+		case batches <- next:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		select {
-		case batches <- batch:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-		batch = make([]Message, 0, size)
+		next = batch{}
 		return nil
 	}
 	for c := range ordered {
@@ -144,11 +147,13 @@ func (im *Importer) collect(
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		im.blank.Add(int64(c.blank))
 		good := c.messages
 		for _, rec := range c.records {
 			im.read.Add(1)
 			if rec.reject != nil {
-				im.rejected.Add(1)
+				im.invalid.Add(1)
+				im.invalidLines.Add(int64(rec.lines))
 				if im.OnReject != nil {
 					im.OnReject(rec.reject)
 				}
@@ -157,11 +162,12 @@ func (im *Importer) collect(
 				}
 				continue
 			}
-			if len(batch) == 0 {
-				first = rec.line
+			if len(next.messages) == 0 {
+				next = batch{messages: make([]Message, 0, size), first: rec.line}
 			}
-			batch, good = append(batch, good[0]), good[1:]
-			if len(batch) == size {
+			next.messages, good = append(next.messages, good[0]), good[1:]
+			next.lines += int64(rec.lines)
+			if len(next.messages) == size {
 				if err := send(); err != nil {
 					return err
 				}

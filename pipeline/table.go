@@ -16,6 +16,13 @@ func Cell(s Stage, o Outcome) []Branch {
 			{TriesLeft, Disposition{Do: DoRepeat, Wait: true}}, // nothing was changed by reading
 			{Always, failed("no-answer")},
 		}
+	case Unrecognized: // a request that changed something is answered the same under its key, so nothing is doubled
+		return []Branch{
+			{TriesLeft, Disposition{Do: DoRepeat, Wait: true}},
+			{Always, failed("unrecognized")},
+		}
+	case OddCustomer:
+		return always(failed("unexpected"))
 	}
 	switch s {
 	case Planned:
@@ -89,9 +96,17 @@ func creating(o Outcome) []Branch {
 		return always(Disposition{Stage: Rejected, Do: DoSettle, Key: KeySettled})
 	case Other:
 		return always(Disposition{Stage: Conflict, Do: DoSettle, Class: "taken", Key: KeySettled})
+	case Unlisted: // that is no proof of absence: no other key, and an old one is not trusted
+		return []Branch{
+			{TriesSpent, failed("conflict-unresolved")},
+			{KeyForeign, failed("conflict-unresolved")},
+			{KeyFresh, Disposition{Do: DoCreate, Wait: true}},
+			{Always, failed("conflict-unresolved")},
+		}
 	case Absent:
 		return []Branch{
 			{KeyHeard, Disposition{Do: DoRekey}},
+			{KeyForeign, Disposition{Do: DoRekey}},
 			// In flight, or never arrived: the same key, however old. A clock that was moved must not open another
 			// generation beside a request that may still be on its way.
 			{Always, Disposition{Do: DoCreate, Wait: true}},
@@ -161,17 +176,14 @@ func submitting(o Outcome) []Branch {
 	switch o {
 	case Accepted:
 		return always(Disposition{Stage: Onboarded, Do: DoSettle, Key: KeySettled})
-	case Unknown:
-		return []Branch{
-			{TriesLeft, Disposition{Do: DoNext, Wait: true, Key: KeyOpen}}, // the same key and signature, or read
-			{Always, failed("no-answer")},
-		}
+	case Unproven:
+		return always(Disposition{Do: DoRead, Key: KeyAnswered}) // only the customer's own status proves it
+	case OldForm:
+		return always(Disposition{Do: DoRead, Key: KeyRefused})
+	case Unknown: // the customer is read before anything else is decided, and before the row is given up
+		return always(Disposition{Do: DoRead, Key: KeyOpen})
 	case ServerFailed:
-		return []Branch{
-			{HeardThrice, Disposition{Do: DoRead, Wait: true, Key: KeyAnswered}},
-			{TriesLeft, Disposition{Do: DoNext, Wait: true, Key: KeyOpen}},
-			{Always, failed("server-error")},
-		}
+		return always(Disposition{Do: DoRead, Key: KeyAnswered})
 	case Invalid:
 		return always(Disposition{Do: DoRead, Key: KeyRefused}) // refused, or not needed any more
 	case Conflicting:
@@ -200,9 +212,13 @@ func submitting(o Outcome) []Branch {
 	case Initiating:
 		return []Branch{
 			{LastRefusal, failed("signature-refused")},
+			{SpentHeard, failed("server-error")},
+			{TriesSpent, failed("no-answer")},
 			{SigRefused, Disposition{Stage: Challenged, Do: DoFetch}},
 			{ChallengeOld, Disposition{Stage: Challenged, Do: DoFetch}},
-			{KeyHeard, Disposition{Do: DoRekey}},
+			// Read and still initiating: another key cannot double anything (rule 3).
+			{KeyHeard, Disposition{Do: DoRekey, Wait: true}},
+			{KeyForeign, Disposition{Do: DoRekey}},
 			{KeyFresh, Disposition{Do: DoSubmit, Wait: true}},
 			{Always, Disposition{Stage: Challenged, Do: DoFetch}},
 		}

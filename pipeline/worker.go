@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/purser-onboard/purser/client"
 	"github.com/purser-onboard/purser/signer"
 	"github.com/purser-onboard/purser/siwe"
@@ -17,10 +19,12 @@ import (
 
 // Worker takes rows down the road, one act at a time. It may be used by many goroutines, never by two for one row.
 type Worker struct {
-	API      API
-	Signer   Signer // wrapped by signer.Verified
-	Ledger   Ledger
-	Keyring  Keyring
+	API     API
+	Signer  Signer // wrapped by signer.Verified
+	Ledger  Ledger
+	Keyring Keyring
+	// Aliases derive keys of the same API key under other forms of the API's host, as earlier versions did.
+	Aliases  []Keyring
 	Limits   Limits
 	Encoding client.SignatureEncoding
 	// Policy is the policy for the challenge of an account (rule 8).
@@ -43,10 +47,18 @@ type Worker struct {
 	OnStale func(r Row, externalTxID string, cause error)
 	// OnList is called after the partner's list was read. May be nil.
 	OnList func(customers int, took time.Duration)
+	// OnPartialList is called when the partner's list was read and announces more than could be read. May be nil.
+	OnPartialList func(cause error)
+	// HaltAfter is how many rows in a row may end alike, for a reason that the set-up can cause, before the run halts; 0:
+	// any number. Before the first success at a step it is setupLimit.
+	HaltAfter int
+	// SignerCheck asks the signer whether it is well; it is called before a row ends for want of a signature, and an error
+	// halts the run. Nil: a signer that has signed nothing since it first failed for the row does.
+	SignerCheck func(context.Context) error
 
-	list   *lister
-	health health
-	stats  workerStats
+	list    *lister
+	breaker breaker
+	stats   workerStats
 }
 
 type workerStats struct{ retried, signatures atomic.Int64 }
@@ -57,14 +69,16 @@ func (w *Worker) Init() {
 		w.Hook = func(string) {}
 	}
 	w.list = newLister(w.API, w.Ledger, w.Now, w.ListPause)
-	w.list.onRead = w.OnList
-	w.health.start(w.Now())
+	w.list.onRead, w.list.onPartial = w.OnList, w.OnPartialList
+	w.breaker.init(w.HaltAfter)
 }
 
 // task is a row on its way, with what is known of it beyond the ledger.
 type task struct {
 	Record
 	act      Act
+	before   string    // the class with which the row ended before this import started it again; empty: none
+	trial    bool      // one of the few rows that are begun before any has come through
 	fetched  time.Time // when the present challenge was asked for with GET, so a stale one is the partner's doing
 	recorded bool      // the send of this act is recorded already
 	sent     time.Time // when this process last sent the creation, by the monotonic clock
@@ -78,40 +92,12 @@ type task struct {
 	signerTrouble time.Time // when the signer first failed for the row
 
 	running  bool
-	released bool // all its messages are being taken away: the act under way is its last
 	messages []delivery
 	ready    time.Time
 	turn     int64 // in which round of its partition's rows it is
 	seq      int64
 	index    int // in the heap, -1 when not in it
 }
-
-// HaltError stops the run (rules 10 and 11): the row stays where it was, and so do all others.
-type HaltError struct {
-	Class string // "configuration", "signer", "unreachable", "signer-mismatch", "unexpected", "ledger", "impossible"
-	Row   Row
-	Err   error
-}
-
-func (e *HaltError) Error() string {
-	hint := ""
-	switch e.Class {
-	case "configuration":
-		hint = "; every row would meet this: mend the configuration (`consumer check` tests it without touching a customer)"
-	case "signer":
-		hint = "; mend the signer, then run again"
-	case "unreachable":
-		hint = "; run again when the partner is well"
-	case "signer-mismatch":
-		hint = fmt.Sprintf("; %d rows in a row had a signature of another key: is this the right signer for this export?",
-			streakLimit)
-	case "unexpected":
-		hint = fmt.Sprintf("; %d rows in a row met it: has the API changed?", streakLimit)
-	}
-	return fmt.Sprintf("halted at %s (%s): %v%s", e.Row.Where(), e.Row.Account, e.Err, hint)
-}
-
-func (e *HaltError) Unwrap() error { return e.Err }
 
 // result is what an act came to.
 type result struct {
@@ -126,7 +112,7 @@ type result struct {
 // interrupted: the row then stands where the ledger says, and the same key goes out again.
 func (w *Worker) step(ctx context.Context, t *task) (Disposition, error) {
 	if t.act == DoNext || t.act == "" {
-		t.act = t.Next(w.Now(), w.Limits)
+		t.act = w.next(t)
 	}
 	if t.act == DoSettle {
 		return Disposition{Stage: t.Stage, Do: DoSettle}, nil
@@ -142,6 +128,25 @@ func (w *Worker) step(ctx context.Context, t *task) (Disposition, error) {
 		return Disposition{}, ctx.Err() // cut short by us, not by the partner
 	}
 	return w.conclude(ctx, t, res)
+}
+
+// next says what the task's record asks for.
+func (w *Worker) next(t *task) Act { return t.Next(w.Now(), w.Limits, w.foreign(t.Record)) }
+
+// foreign reports whether the key of the record's operation was derived for an earlier API key id. The partner keeps the
+// keys of each apart, so nothing is known under it any more.
+func (w *Worker) foreign(r Record) bool {
+	key := r.operationKey()
+	if key.IsZero() {
+		return false
+	}
+	derives := func(k Keyring) bool {
+		if r.Stage == Submitting {
+			return key.ID == k.Submit(r.CustomerID, key.Digest, key.Generation)
+		}
+		return key.ID == k.Create(r.Row, key.Generation)
+	}
+	return !derives(w.Keyring) && !slices.ContainsFunc(w.Aliases, derives)
 }
 
 func (w *Worker) perform(ctx context.Context, t *task) (result, error) {
@@ -195,7 +200,7 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 		t.delays = 0
 	}
 	switch res.outcome {
-	case ServerFailed, Unprocessable:
+	case ServerFailed, Unprocessable, Unproven:
 		t.heard++
 	case Unknown, Conflicting:
 		t.heard = 0
@@ -206,11 +211,21 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 	t.resends = false
 	d := Decide(Situation{
 		Stage: t.Stage, Outcome: res.outcome, Now: now,
-		KeyFirst: op.FirstSent, KeyOutcome: op.Outcome, ChallengeAt: next.ChallengeAt,
+		KeyFirst: op.FirstSent, KeyOutcome: op.Outcome, KeyForeign: w.foreign(next), ChallengeAt: next.ChallengeAt,
 		Attempts: attempts, Heard: t.heard, Refusals: next.Refusals, RetryAfter: res.after,
 	}, w.Limits)
-	if halt := w.health.judge(t, res, d, now, w.OnTrouble); halt != nil {
+	w.breaker.heard(t, res, w.OnTrouble)
+	w.breaker.passed(passed(res.outcome, t.Stage)...)
+	if halt := w.breaker.shape(t, t.act, res); halt != nil {
 		return Disposition{}, halt
+	}
+	if !w.breaker.mayEnd(t, d) {
+		return Disposition{Stage: t.Stage, Do: t.act, After: passingPause}, nil // nothing is written before the probe
+	}
+	if w.breaker.signerSilent(t, res, d) {
+		if err := w.checkSigner(ctx, res.err); err != nil {
+			return Disposition{}, &HaltError{Class: "signer", Row: t.Row, Err: err}
+		}
 	}
 	if d.Do == DoHalt {
 		cause := res.err
@@ -231,13 +246,31 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 		op.Outcome = d.Key
 	}
 	next.settleInto(d, res)
+	var halt error
+	if d.Stage.Terminal() && d.Class != "" {
+		stored := false
+		if halt, stored = w.breaker.end(t, d, errors.New(next.Reason)); !stored {
+			return Disposition{}, halt
+		}
+	}
 	if d.Stage != t.Stage {
 		t.polls = 0
 	}
 	if err := w.store(ctx, t, next); err != nil {
 		return Disposition{}, err
 	}
-	return d, w.health.streak(t.Row, d.Class, res.err)
+	return d, halt
+}
+
+// checkSigner says why the signer, which fails for a row, fails for all of them; nil when only for that row.
+func (w *Worker) checkSigner(ctx context.Context, cause error) error {
+	if w.SignerCheck == nil {
+		return cause
+	}
+	if err := w.SignerCheck(ctx); err != nil {
+		return fmt.Errorf("%w; its check: %w", cause, err)
+	}
+	return nil
 }
 
 // wasSent reports whether the request itself left: without a token it did not.
@@ -262,11 +295,14 @@ func (r *Record) settleInto(d Disposition, res result) {
 	if d.Stage == Challenged && r.Stage != Challenged && d.Do == DoFetch {
 		r.Challenge, r.ChallengeAt, r.ExternalTxID = "", time.Time{}, "" // the old one is of no use any more
 	}
-	r.AlreadyOnboarded = r.AlreadyOnboarded || d.Stage == Onboarded && res.outcome == Past
+	r.AlreadyOnboarded = r.AlreadyOnboarded || d.Stage == Onboarded && res.outcome == Past && r.Stage != Submitting
 	r.Stage = d.Stage
 	switch {
 	case d.Stage.Terminal() && d.Class != "":
-		r.Class, r.Reason = d.Class, reasonOf(res)
+		if res.outcome != Initiating || r.Reason == "" { // else what the row has been struggling with says more
+			r.Reason = reasonOf(res)
+		}
+		r.Class = d.Class
 	case d.Stage == Onboarded:
 		r.Class, r.Reason = "", ""
 	case res.err != nil:
@@ -308,6 +344,7 @@ func (w *Worker) create(ctx context.Context, t *task) (result, error) {
 		} else if !has {
 			return result{outcome: NoKey, err: signer.ErrNoKey}, nil
 		}
+		w.breaker.passed(stepKey)
 	}
 	body := client.CreateBody(t.Account.String(), t.ExternalID)
 	now := w.Now()
@@ -325,7 +362,9 @@ func (w *Worker) create(ctx context.Context, t *task) (result, error) {
 		t.heard = 0
 	}
 	key := &next.CreateKey
-	key.ID = w.Keyring.Create(t.Row, key.Generation)
+	if key.ID == uuid.Nil {
+		key.ID = w.Keyring.Create(t.Row, key.Generation)
+	}
 	key.Digest = sha256.Sum256(body)
 	key.LastSent, key.Outcome = now, KeyOpen
 	if err := w.store(ctx, t, next); err != nil {
@@ -349,8 +388,13 @@ func (w *Worker) create(ctx context.Context, t *task) (result, error) {
 			r.Challenge, r.ChallengeAt = text, received // else it is fetched
 		}
 	}}
-	if customer.Status != "" && customer.Status != client.StatusInitiating {
-		res.outcome = statusOutcome(customer.Status)
+	if customer.Status != "" {
+		if res.outcome = statusOutcome(customer.Status); res.outcome == Initiating {
+			res.outcome = Created
+		}
+		if res.outcome == OddCustomer {
+			res.err = oddStatus(customer)
+		}
 	}
 	return res, nil
 }
@@ -372,9 +416,12 @@ func (w *Worker) lookUp(ctx context.Context, t *task) (result, error) {
 				return res, err
 			}
 		}
-		current, err := w.list.current(ctx, t.sent)
+		current, partial, err := w.list.current(ctx, t.sent)
 		if err != nil {
 			return w.listFailed(ctx, t, err)
+		}
+		if current && partial != nil {
+			return result{outcome: Unlisted, err: partial}, nil
 		}
 		if current {
 			return result{outcome: Absent}, nil
@@ -420,9 +467,17 @@ func (w *Worker) readCustomer(ctx context.Context, row Row, id string) (result, 
 	if outcome == Other {
 		return result{outcome: Other, err: takenBy(customer)}, nil
 	}
-	return result{outcome: outcome, change: func(r *Record) {
+	res := result{outcome: outcome, change: func(r *Record) {
 		r.CustomerID, r.PartnerStatus = customer.ID, string(customer.Status)
-	}}, nil
+	}}
+	if outcome == OddCustomer {
+		res.err = oddStatus(customer)
+	}
+	return res, nil
+}
+
+func oddStatus(c client.Customer) error {
+	return fmt.Errorf("customer %s has status %q, which the partner does not document", c.ID, c.Status)
 }
 
 func takenBy(c client.Customer) error {
@@ -513,7 +568,7 @@ func (w *Worker) sign(ctx context.Context, t *task) (result, error) {
 		}
 		return res, nil
 	}
-	w.health.signerSpoke(w.Now())
+	w.breaker.signerSpoke()
 	return w.signed(t, signature), nil
 }
 
@@ -543,8 +598,8 @@ func (w *Worker) signed(t *task, signature signer.Signature) result {
 func (w *Worker) submit(ctx context.Context, t *task) (result, error) {
 	body := client.SubmitBody(t.Account.String(), t.Signature, w.Encoding)
 	if digest := sha256.Sum256(body); digest != t.SubmitKey.Digest {
-		return result{}, &HaltError{Class: "configuration", Row: t.Row, Err: errors.New(
-			"the recorded signature would be sent in another form than before: was --signature-encoding changed?")}
+		return result{outcome: OldForm, err: errors.New(
+			"--signature-encoding was changed since the signature was recorded")}, nil
 	}
 	if !t.recorded {
 		now := w.Now()

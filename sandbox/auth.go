@@ -87,7 +87,7 @@ func (s *Server) RegisterCredentials(c Credentials) error {
 }
 
 // Register makes an API key known, or replaces it. All API keys belong to one programme and see the same customers. A
-// nil pub registers no signing key yet: PUT /auth/signing can.
+// nil pub registers no signing key yet: PUT /auth/signing can, and needs no signature then.
 func (s *Server) Register(apiKey, apiSecret, keyID string, pub *ecdsa.PublicKey) {
 	s.programs.put(apiKey, sha256.Sum256([]byte(apiSecret)))
 	if pub != nil {
@@ -103,8 +103,9 @@ type registry struct {
 }
 
 type program struct {
-	secret [sha256.Size]byte
-	keyID  string
+	secret     [sha256.Size]byte
+	generation uint64 // how often PUT /auth/credentials has replaced the secret: only tokens of the latest are good
+	keyID      string
 }
 
 type signingKey struct {
@@ -142,18 +143,55 @@ func (g *registry) setKey(apiKey, keyID string, public *ecdsa.PublicKey) bool {
 	return had
 }
 
-func (g *registry) known(apiKey string) bool {
-	g.mu.RLock()
-	defer g.mu.RUnlock()
-	return g.byAPIKey[apiKey] != nil
+// rename replaces the secret of an API key, and the API key by next when that is another; the signing key stays. It
+// reports false when next is taken.
+func (g *registry) rename(apiKey, next string, secret [sha256.Size]byte) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	p := g.byAPIKey[apiKey]
+	if p == nil || next != apiKey && g.byAPIKey[next] != nil {
+		return false
+	}
+	delete(g.byAPIKey, apiKey)
+	g.byAPIKey[next] = p
+	p.secret = secret
+	p.generation++
+	if k, ok := g.byKeyID[p.keyID]; ok {
+		g.byKeyID[p.keyID] = signingKey{next, k.public}
+	}
+	return true
 }
 
-func (g *registry) secretMatches(apiKey, secret string) bool {
+// generation is that of the API key's secret; ok reports whether the API key is known.
+func (g *registry) generation(apiKey string) (n uint64, ok bool) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if p := g.byAPIKey[apiKey]; p != nil {
+		return p.generation, true
+	}
+	return 0, false
+}
+
+// secretMatches reports whether the secret is the API key's, and its generation.
+func (g *registry) secretMatches(apiKey, secret string) (generation uint64, ok bool) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
 	p := g.byAPIKey[apiKey]
 	sum := sha256.Sum256([]byte(secret))
-	return p != nil && subtle.ConstantTimeCompare(p.secret[:], sum[:]) == 1
+	if p == nil || subtle.ConstantTimeCompare(p.secret[:], sum[:]) != 1 {
+		return 0, false
+	}
+	return p.generation, true
+}
+
+// signingKey is the API key's own, nil when none is registered.
+func (g *registry) signingKey(apiKey string) (keyID string, public *ecdsa.PublicKey) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	if p := g.byAPIKey[apiKey]; p != nil {
+		return p.keyID, g.byKeyID[p.keyID].public
+	}
+	return "", nil
 }
 
 func (g *registry) owner(keyID string) string {
@@ -181,10 +219,11 @@ type tokenMint struct {
 }
 
 type claims struct {
-	Subject string `json:"sub"` // the API key
-	Issued  int64  `json:"iat"`
-	Expires int64  `json:"exp"`
-	ID      string `json:"jti"`
+	Subject    string `json:"sub"` // the API key
+	Issued     int64  `json:"iat"`
+	Expires    int64  `json:"exp"`
+	ID         string `json:"jti"`
+	Generation uint64 `json:"gen"` // of the secret
 }
 
 func (m *tokenMint) init(seed seeded, epoch uint64) {
@@ -192,8 +231,9 @@ func (m *tokenMint) init(seed seeded, epoch uint64) {
 	m.secret = seed.sum("token-secret", fmt.Sprint(epoch))
 }
 
-func (m *tokenMint) issue(apiKey string, now time.Time, ttl time.Duration) (token string, expires int64) {
-	c := claims{apiKey, now.Unix(), now.Add(ttl).Unix(), fmt.Sprintf("%d-%d", m.epoch, m.issued.Add(1))}
+func (m *tokenMint) issue(apiKey string, generation uint64, now time.Time, ttl time.Duration) (string, int64) {
+	id := fmt.Sprintf("%d-%d", m.epoch, m.issued.Add(1))
+	c := claims{apiKey, now.Unix(), now.Add(ttl).Unix(), id, generation}
 	body := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"HS256","typ":"JWT"}`)) + "." +
 		base64.RawURLEncoding.EncodeToString(mustJSON(c))
 	return body + "." + base64.RawURLEncoding.EncodeToString(m.mac(body)), c.Expires

@@ -181,26 +181,6 @@ func (s *Server) created(c *customer, ch challenge) reply {
 	})
 }
 
-// list answers GET /customers: all of them, oldest first, as they are when their turn comes. [inferred]
-func (x *exchange) list() (reply, *refusal) {
-	all := x.st.customers.all()
-	return reply{status: 200, contentType: "application/json", stream: func(yield func([]byte) error) error {
-		for i, c := range all {
-			lead := ","
-			if i == 0 {
-				lead = "["
-			}
-			if err := yield(append([]byte(lead), mustJSON(c.view())...)); err != nil {
-				return err
-			}
-		}
-		if len(all) == 0 {
-			return yield([]byte("[]"))
-		}
-		return yield([]byte("]"))
-	}}, nil
-}
-
 // read answers GET /customers/{id}.
 func (x *exchange) read() (reply, *refusal) {
 	c := x.st.customers.find(x.id)

@@ -19,9 +19,11 @@ func (x *exchange) deliver(r reply) {
 	var fault Fault
 	if !r.cut && x.plan.table != nil {
 		if fault = x.plan.useOne(x, DropAfter, Truncated); fault == "" && r.status/100 == 2 {
-			fault = x.plan.useOne(x, Malformed)
+			if fault = x.plan.useOne(x, Malformed); fault == "" {
+				fault = x.plan.useOne(x, x.reshaping(r)...)
+			}
 		}
-		if fault == "" && (len(r.body) > 0 || r.stream != nil) {
+		if fault == "" && (len(r.body) > 0 || r.list != nil) {
 			fault = x.plan.useOne(x, Trickle)
 		}
 	}
@@ -33,17 +35,20 @@ func (x *exchange) deliver(r reply) {
 	case Malformed:
 		r = x.garbled(r)
 	case Truncated:
-		if len(r.body) == 0 && r.stream == nil { // nothing to truncate: promise something
+		if len(r.body) == 0 && r.list == nil { // nothing to truncate: promise something
 			r.body, r.contentType = []byte(`{"id":`), "application/json"
 			if r.status == http.StatusNoContent {
 				r.status = http.StatusOK
 			}
 		}
+	case "", Trickle:
+	default:
+		r = x.reshaped(r, fault)
 	}
 	x.entry.Status = r.status
 	x.entry.InFlight = r.inFlight
 	x.entry.Throttled = r.retryAfter != ""
-	x.entry.Complete = fault != Truncated && fault != Malformed && x.r.Context().Err() == nil
+	x.entry.Complete = !fault.unreadable() && x.r.Context().Err() == nil
 	x.entry.Answered = x.st.history.events.Add(1)
 	x.st.history.finish(x.record, x.entry, false)
 
@@ -63,6 +68,7 @@ func (x *exchange) send(r reply, fault Fault) error {
 	h.Set("X-Request-Id", "sandbox-"+strconv.FormatUint(x.entry.Seq, 10))
 	for name, value := range map[string]string{
 		"Content-Type": r.contentType, "Retry-After": r.retryAfter, "Location": r.location, "Allow": r.allow,
+		"Link": r.link, "X-Total-Count": r.total,
 	} {
 		if value != "" {
 			h.Set(name, value)
@@ -71,7 +77,7 @@ func (x *exchange) send(r reply, fault Fault) error {
 	if r.status == http.StatusUnauthorized {
 		h.Set("WWW-Authenticate", "Bearer")
 	}
-	if r.stream != nil {
+	if r.list != nil {
 		x.w.WriteHeader(r.status)
 		return x.sendStream(r, fault)
 	}
@@ -110,7 +116,7 @@ func (x *exchange) sendStream(r reply, fault Fault) error {
 	if fault == Truncated {
 		out = &cutWriter{buffered, 1 + x.s.seed.pick(400, "truncate", string(x.op), strconv.Itoa(x.attempt))}
 	}
-	err := r.stream(func(piece []byte) error {
+	err := r.list.pieces(func(piece []byte) error {
 		if fault == Trickle {
 			fault = "" // the first piece is enough: a long list would take for ever
 			return x.trickle(piece)
@@ -176,7 +182,7 @@ func (x *exchange) garbled(r reply) reply {
 	if r.status == http.StatusNoContent || r.status == http.StatusAccepted {
 		r.status = http.StatusOK
 	}
-	r.stream = nil
+	r.list = nil
 	bodies := []string{
 		`{"id":"`,
 		"",

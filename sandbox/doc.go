@@ -1,6 +1,6 @@
 // Package sandbox is a strict local stand-in for the partner API: what the partner's documents say, held to the letter,
-// and where they are silent the harder of the possible readings. It is strict (one missing component in a signature is
-// a 401), seeded (the same seed and the same requests give the same ids, nonces and faults, whatever the order in which
+// and where they are silent the harder of the possible readings. It is strict (one missing component in a signature
+// refuses the request), seeded (the same seed and the same requests give the same ids, nonces and faults, whatever the order in which
 // they arrive), forgetful (nothing survives a restart or a reset) and unlike production where a client must not care.
 // The model is Let's Encrypt's pebble.
 //
@@ -14,8 +14,9 @@
 // The API, all of it below /v1:
 //
 //	POST   /auth/token                        200 {"token","expiresAt","tokenType"}     [doc]
+//	PUT    /auth/credentials                  204, body {"apiKey","apiSecret"}          [doc], names, 204 [inferred]
 //	PUT    /auth/signing                      200 {"keyId"}, body {"publicKey"}         [doc], names [inferred]
-//	DELETE /auth/signing                      204                                       [inferred]
+//	DELETE /auth/signing                      204                                       [doc], 204 [inferred]
 //	POST   /customers                         201, 400, 401, 409                        [doc]
 //	GET    /customers                         200, a JSON array of all customers        [doc], a bare array [inferred]
 //	GET    /customers/{id}                    200, 404                                  [doc]

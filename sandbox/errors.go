@@ -38,9 +38,10 @@ type reply struct {
 	retryAfter  string
 	location    string
 	allow       string
-	stream      func(yield func([]byte) error) error // instead of body: the customer list
-	cut         bool                                 // no answer: the connection is cut
-	inFlight    bool                                 // another request with this key is being worked on
+	link, total string   // fields Link and X-Total-Count
+	list        *listing // instead of body: the customer list
+	cut         bool     // no answer: the connection is cut
+	inFlight    bool     // another request with this key is being worked on
 }
 
 // refusal is the reason of an answer that is not what was asked for.
@@ -49,6 +50,7 @@ type refusal struct {
 	code     string // for ShapeCode
 	detail   string
 	inFlight bool
+	fixed    string // body in text/plain that is sent whatever the shape
 }
 
 func refuse(status int, code, format string, args ...any) *refusal {
@@ -61,6 +63,15 @@ func badRequest(format string, args ...any) *refusal {
 
 func unauthorized(format string, args ...any) *refusal {
 	return refuse(http.StatusUnauthorized, "unauthorized", format, args...)
+}
+
+// badSignature refuses a request signature; with VerifyVendor as the vendor's library does, without the cause. [lib]
+func (s *Server) badSignature(err error) *refusal {
+	f := unauthorized("request signature: %v", err)
+	if s.cfg.Verify == VerifyVendor {
+		f.status, f.fixed = http.StatusBadRequest, "invalid required signature"
+	}
+	return f
 }
 
 // title is the problem's short name. The concurrency conflict has the name the vendor gives it. [doc]
@@ -87,6 +98,10 @@ func (s *Server) render(f *refusal, op Operation, subject string, attempt int) r
 
 func (f *refusal) in(shape ErrorShape) reply {
 	r := reply{status: f.status, inFlight: f.inFlight}
+	if f.fixed != "" {
+		r.contentType, r.body = "text/plain", []byte(f.fixed)
+		return r
+	}
 	switch shape {
 	case ShapeCode:
 		r.contentType = "application/json"

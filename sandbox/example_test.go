@@ -36,7 +36,9 @@ func Example() {
 	}
 	signer, err := httpsig.NewSigner(key, httpsig.Options{
 		KeyID: cred.KeyID, Now: now,
-		Components: []string{"@method", "@target-uri", "authorization", "content-type", "content-digest", "idempotency-key"},
+		Components: []string{
+			"@method", "@authority", "@path", "authorization", "content-type", "content-digest", "idempotency-key",
+		},
 	})
 	if err != nil {
 		panic(err)

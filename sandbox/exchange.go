@@ -1,9 +1,11 @@
 package sandbox
 
 import (
+	"crypto/ecdsa"
 	"crypto/sha256"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -26,6 +28,7 @@ type exchange struct {
 	subject string
 	attempt int
 	plan    plan
+	page    page
 	over    challenge // which challenge a submitted signature is over; number 0: none
 
 	entry  Entry
@@ -81,7 +84,7 @@ func (x *exchange) answer() reply {
 	if r, full := x.throttle(); full {
 		return r
 	}
-	if x.r.URL.RawQuery != "" {
+	if x.r.URL.RawQuery != "" && !x.readCursor() {
 		return x.render(badRequest("the API takes no query parameters")) // [inferred]
 	}
 	if x.op == OpToken {
@@ -93,7 +96,10 @@ func (x *exchange) answer() reply {
 		}
 	}
 	x.subject = x.entry.Account
-	if x.op != OpCreate {
+	switch {
+	case x.op.setsUp():
+		x.subject = x.caller
+	case x.op != OpCreate:
 		x.subject = x.id
 	}
 	if f := x.drawFaults(); f != "" {
@@ -145,25 +151,36 @@ func (x *exchange) checkToken() *refusal {
 	if refused != nil {
 		return refused
 	}
-	if !x.s.programs.known(c.Subject) {
+	switch generation, known := x.s.programs.generation(c.Subject); {
+	case !known:
 		return unauthorized("the token's API key is not known any more")
+	case c.Generation != generation:
+		return unauthorized("token is from before the credentials were replaced")
 	}
 	x.caller = c.Subject
 	return nil
 }
 
-// checkSignature demands a signature of the caller's own key. Registering a key needs none, for there may be none yet;
-// removing it does. [inferred]
+// checkSignature demands a signature of the caller's own key: every authenticated request is signed. [doc] Excepted is
+// PUT /auth/signing of an API key without a signing key, which no registered key could verify, and of the very key that
+// is registered, which changes nothing: the answer with the key id may have been lost. [inferred]
 func (x *exchange) checkSignature() *refusal {
 	if x.op == OpPutKey {
-		return nil
+		_, registered := x.s.programs.signingKey(x.caller)
+		if registered == nil {
+			return nil
+		}
+		if _, public, err := x.publicKey(); err == nil && registered.Equal(public) {
+			return nil
+		}
 	}
 	verified, err := x.s.verifier.Verify(x.r)
-	if err != nil {
-		return unauthorized("request signature: %v", err)
+	if err == nil && x.s.programs.owner(verified.KeyID) != x.caller {
+		err = errors.New("the key belongs to another API key")
 	}
-	if x.s.programs.owner(verified.KeyID) != x.caller {
-		return unauthorized("request signature: the key belongs to another API key")
+	if err != nil {
+		x.entry.BadSignature = true
+		return x.s.badSignature(err)
 	}
 	x.entry.KeyID = verified.KeyID
 	return nil
@@ -215,7 +232,8 @@ func (x *exchange) answerToken() reply {
 	if !isUUID(f["apiKey"]) {
 		return x.render(badRequest("apiKey is not a UUID"))
 	}
-	if !x.s.programs.secretMatches(f["apiKey"], f["apiSecret"]) {
+	generation, ok := x.s.programs.secretMatches(f["apiKey"], f["apiSecret"])
+	if !ok {
 		return x.render(unauthorized("apiKey and apiSecret do not match"))
 	}
 	x.subject, x.entry.APIKey = f["apiKey"], f["apiKey"]
@@ -223,7 +241,7 @@ func (x *exchange) answerToken() reply {
 		return x.early(fault)
 	}
 	x.wait()
-	token, expires := x.st.tokens.issue(f["apiKey"], x.s.Now(), x.s.cfg.TokenTTL)
+	token, expires := x.st.tokens.issue(f["apiKey"], generation, x.s.Now(), x.s.cfg.TokenTTL)
 	return jsonReply(http.StatusOK, struct {
 		Token     string `json:"token"`
 		ExpiresAt int64  `json:"expiresAt"`
@@ -258,9 +276,13 @@ func (x *exchange) answerOnce() (r reply) {
 
 	x.wait()
 	coin := x.s.seed.pick(60, "status", string(x.op), x.entry.Key)
-	if x.plan.useOne(x, Stored5xx) != "" {
+	switch {
+	case x.plan.useOne(x, Stored5xx) != "":
 		remembered = true
 		return x.render(x.serverError(coin))
+	case x.op == OpSign && x.plan.use(x, Sign2xxUndone):
+		remembered = true
+		return x.other2xx()
 	}
 	r, refused := x.execute()
 	if refused != nil {
@@ -276,6 +298,8 @@ func (x *exchange) answerOnce() (r reply) {
 
 func (x *exchange) execute() (reply, *refusal) {
 	switch x.op {
+	case OpPutCredentials:
+		return x.putCredentials()
 	case OpPutKey:
 		return x.putSigningKey()
 	case OpDeleteKey:
@@ -299,22 +323,53 @@ func (x *exchange) execute() (reply, *refusal) {
 	panic("sandbox: operation without a handler: " + string(x.op))
 }
 
-// putSigningKey answers PUT /auth/signing: the public key's PEM in base64. [doc]
-func (x *exchange) putSigningKey() (reply, *refusal) {
+// putCredentials answers PUT /auth/credentials: the secret is replaced, and with another UUID the API key, which keeps
+// its signing key. Every token issued before is refused from then on. [doc] The members' names, the 204 and the 409 for
+// another's API key are [inferred].
+func (x *exchange) putCredentials() (reply, *refusal) {
+	f, err := decodeStrings(x.body, "apiKey", "apiSecret")
+	switch {
+	case err != nil:
+		return reply{}, badRequest("%v", err)
+	case !isUUID(f["apiKey"]):
+		return reply{}, badRequest("apiKey is not a UUID")
+	case f["apiSecret"] == "":
+		return reply{}, badRequest("apiSecret is empty")
+	case !x.s.programs.rename(x.caller, f["apiKey"], sha256.Sum256([]byte(f["apiSecret"]))):
+		return reply{}, refuse(http.StatusConflict, "api_key_taken", "apiKey is another's")
+	}
+	return reply{status: http.StatusNoContent}, nil
+}
+
+// publicKey reads the body of PUT /auth/signing: the public key's PEM in base64 [doc], the member's name [inferred].
+func (x *exchange) publicKey() (text string, public *ecdsa.PublicKey, err error) {
 	f, err := decodeStrings(x.body, "publicKey")
+	if err != nil {
+		return "", nil, err
+	}
+	text = f["publicKey"]
+	pem, err := base64.StdEncoding.DecodeString(text)
+	if err != nil {
+		return "", nil, errors.New("publicKey is not base64")
+	}
+	if public, err = httpsig.ParsePublicKey(pem); err != nil {
+		return "", nil, fmt.Errorf("publicKey: %w", err)
+	}
+	return text, public, nil
+}
+
+// putSigningKey answers PUT /auth/signing with the id of the key, which replaces the one before. A key that is
+// registered keeps its id.
+func (x *exchange) putSigningKey() (reply, *refusal) {
+	text, public, err := x.publicKey()
 	if err != nil {
 		return reply{}, badRequest("%v", err)
 	}
-	pem, err := base64.StdEncoding.DecodeString(f["publicKey"])
-	if err != nil {
-		return reply{}, badRequest("publicKey is not base64")
+	keyID, registered := x.s.programs.signingKey(x.caller)
+	if registered == nil || !registered.Equal(public) {
+		keyID = x.s.seed.uuid("signing-key", x.caller, text)
+		x.s.programs.setKey(x.caller, keyID, public)
 	}
-	public, err := httpsig.ParsePublicKey(pem)
-	if err != nil {
-		return reply{}, badRequest("publicKey: %v", err)
-	}
-	keyID := x.s.seed.uuid("signing-key", x.caller, f["publicKey"])
-	x.s.programs.setKey(x.caller, keyID, public)
 	return jsonReply(http.StatusOK, struct {
 		KeyID string `json:"keyId"`
 	}{keyID}), nil

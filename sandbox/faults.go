@@ -32,6 +32,7 @@ const (
 	Stored5xxAfter   Fault = "stored-5xx-after"   // 5xx although it was done, remembered under the key
 	Unstored5xxAfter Fault = "unstored-5xx-after" // 5xx although it was done, not remembered
 	RefuseSignature  Fault = "refuse-signature"   // a good wallet signature is refused, with a new challenge
+	Sign2xxUndone    Fault = "sign-2xx-undone"    // as sign-2xx, remembered under the key, although nothing was done
 	Slow             Fault = "slow"               // SlowFor passes before it is answered, the key in flight
 )
 
@@ -41,6 +42,19 @@ const (
 	Truncated Fault = "truncated"  // the body ends before Content-Length
 	Malformed Fault = "malformed"  // a 2xx whose body is not what it should be
 	Trickle   Fault = "trickle"    // the body comes byte by byte, Pause apart
+)
+
+// Faults of the shape of a 2xx, as an API has them that was changed or is not the documented one. Customers and what is
+// remembered under the key are not touched.
+const (
+	StatusUnknown Fault = "status-unknown" // a customer, or each of a list, is shown in a status that is not documented
+	StatusCase    Fault = "status-case"    // a documented status in capitals, or with a capital
+	Sign2xx       Fault = "sign-2xx"       // a submission that was executed is answered 200, 201 or 202, body or not
+	Wrapped       Fault = "wrapped"        // a customer comes within "data" or "customer"
+	Renamed       Fault = "renamed"        // id, challenge or token comes under another name
+	ListPaged     Fault = "list-paged"     // the first half of the list, and word that there is more
+	ListLink      Fault = "list-link"      // the list in up to three pages, joined by Link fields (RFC 8288)
+	ListNoList    Fault = "list-no-list"   // JSON that is no list
 )
 
 // Hostile challenges. Signing one is what a client must never do.
@@ -60,8 +74,9 @@ const (
 // token) and the number of the attempt on that subject, and from nothing else.
 type Faults struct {
 	ExpiredToken, Throttle429, Throttle503, DropBefore, HTMLError, Redirect, InFlight409, Unstored5xx float64
-	Stored5xx, Stored5xxAfter, Unstored5xxAfter, RefuseSignature, Slow                                float64
+	Stored5xx, Stored5xxAfter, Unstored5xxAfter, RefuseSignature, Sign2xxUndone, Slow                 float64
 	DropAfter, Truncated, Malformed, Trickle                                                          float64
+	StatusUnknown, StatusCase, Sign2xx, Wrapped, Renamed, ListPaged, ListLink, ListNoList             float64
 
 	ChallengeAddress, ChallengeDomain, ChallengeChain, ChallengeURI         float64
 	ChallengeStale, ChallengeNotSIWE, ChallengeHomograph, ChallengeTrailing float64
@@ -69,8 +84,8 @@ type Faults struct {
 	// Limit is how often one fault strikes one operation on one subject; 0: no limit. With a limit every row can settle
 	// in the end, whatever the probabilities.
 	Limit int
-	// On restricts the faults to these operations; empty: token, create, list, read, challenge and sign. Hostile
-	// challenges are not restricted.
+	// On restricts the faults to these operations; empty: token, create, list, read, challenge and sign. It may also
+	// name put-credentials, put-signing and delete-signing. Hostile challenges are not restricted.
 	On []Operation
 
 	SlowFor    time.Duration // 0: 1s
@@ -82,8 +97,9 @@ type Faults struct {
 func AllFaults() []Fault {
 	return []Fault{
 		ExpiredToken, Throttle429, Throttle503, DropBefore, HTMLError, Redirect, InFlight409, Unstored5xx,
-		Stored5xx, Stored5xxAfter, Unstored5xxAfter, RefuseSignature, Slow,
-		DropAfter, Truncated, Malformed, Trickle,
+		Stored5xx, Stored5xxAfter, Unstored5xxAfter, RefuseSignature, Sign2xxUndone, Slow,
+		DropAfter, Truncated, Malformed, StatusUnknown, StatusCase, Sign2xx, Wrapped, Renamed,
+		ListPaged, ListLink, ListNoList, Trickle,
 		ChallengeAddress, ChallengeDomain, ChallengeChain, ChallengeURI,
 		ChallengeStale, ChallengeNotSIWE, ChallengeHomograph, ChallengeTrailing,
 	}
@@ -93,8 +109,9 @@ func AllFaults() []Fault {
 func (f *Faults) probability(name Fault) *float64 {
 	fields := []*float64{
 		&f.ExpiredToken, &f.Throttle429, &f.Throttle503, &f.DropBefore, &f.HTMLError, &f.Redirect, &f.InFlight409,
-		&f.Unstored5xx, &f.Stored5xx, &f.Stored5xxAfter, &f.Unstored5xxAfter, &f.RefuseSignature, &f.Slow,
-		&f.DropAfter, &f.Truncated, &f.Malformed, &f.Trickle,
+		&f.Unstored5xx, &f.Stored5xx, &f.Stored5xxAfter, &f.Unstored5xxAfter, &f.RefuseSignature, &f.Sign2xxUndone, &f.Slow,
+		&f.DropAfter, &f.Truncated, &f.Malformed, &f.StatusUnknown, &f.StatusCase, &f.Sign2xx, &f.Wrapped, &f.Renamed,
+		&f.ListPaged, &f.ListLink, &f.ListNoList, &f.Trickle,
 		&f.ChallengeAddress, &f.ChallengeDomain, &f.ChallengeChain, &f.ChallengeURI,
 		&f.ChallengeStale, &f.ChallengeNotSIWE, &f.ChallengeHomograph, &f.ChallengeTrailing,
 	}
@@ -163,7 +180,7 @@ func (f Faults) Validate() error {
 		return errors.New("limit, slow-for, pause and retry-after must not be negative")
 	}
 	for _, op := range f.On {
-		if !op.faulty() {
+		if !op.faulty() && !op.setsUp() {
 			return fmt.Errorf("on: operation %q has no faults", op)
 		}
 	}

@@ -46,6 +46,21 @@ func TestEveryFault(t *testing.T) {
 		Truncated: {func(a answer) bool { return a.status == 201 && a.err != nil }, after{1, 201}},
 		Malformed: {func(a answer) bool { return a.status == 201 && a.err == nil && !hasID(a.body) }, after{1, 201}},
 		Trickle:   {func(a answer) bool { return a.status == 201 && a.err == nil && hasID(a.body) }, after{1, 201}},
+
+		StatusUnknown: {func(a answer) bool {
+			return a.status == 201 && hasID(a.body) && !Status(a.member("status")).known()
+		}, after{1, 201}},
+		StatusCase: {func(a answer) bool {
+			status := a.member("status")
+			return a.status == 201 && status != "initiating" && strings.EqualFold(status, "initiating")
+		}, after{1, 201}},
+		Wrapped: {func(a answer) bool {
+			return a.status == 201 && !hasID(a.body) && hasID(a.member("data")+a.member("customer"))
+		}, after{1, 201}},
+		Renamed: {func(a answer) bool {
+			return a.status == 201 && (isUUID(a.member("customerId")) && a.member("id") == "" ||
+				len(a.member("message")) > 100 && a.member("challenge") == "")
+		}, after{1, 201}},
 	} {
 		t.Run(string(fault), func(t *testing.T) {
 			f := Faults{Limit: 1, On: []Operation{OpCreate}, SlowFor: time.Millisecond, Pause: time.Microsecond}

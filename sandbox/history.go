@@ -40,14 +40,15 @@ type Entry struct {
 	// HostileAs is the fault behind the challenge when Signed is SignedHostile.
 	HostileAs Fault `json:"hostileAs,omitempty"`
 
-	Faults    []Fault `json:"faults,omitempty"`    // those that struck
-	Outcome   int     `json:"outcome,omitempty"`   // the status the sandbox arrived at, whether or not it was sent
-	Status    int     `json:"status,omitempty"`    // the status that was sent; 0: none
-	Reason    string  `json:"reason,omitempty"`    // of a refusal
-	InFlight  bool    `json:"inFlight,omitempty"`  // answered 409 because another request with the key was being worked on
-	Throttled bool    `json:"throttled,omitempty"` // answered with Retry-After
-	Answered  uint64  `json:"answered,omitempty"`  // number of the event at which the answer left; 0: not yet or never
-	Complete  bool    `json:"complete,omitempty"`  // all of a well-formed answer was handed to the connection
+	Faults       []Fault `json:"faults,omitempty"`       // those that struck
+	Outcome      int     `json:"outcome,omitempty"`      // the status the sandbox arrived at, whether or not it was sent
+	Status       int     `json:"status,omitempty"`       // the status that was sent; 0: none
+	Reason       string  `json:"reason,omitempty"`       // of a refusal
+	BadSignature bool    `json:"badSignature,omitempty"` // refused because of the request's signature
+	InFlight     bool    `json:"inFlight,omitempty"`     // answered 409: another request with the key was being worked on
+	Throttled    bool    `json:"throttled,omitempty"`    // answered with Retry-After
+	Answered     uint64  `json:"answered,omitempty"`     // number of the event of the answer leaving; 0: not yet or never
+	Complete     bool    `json:"complete,omitempty"`     // all of a well-formed answer was handed to the connection
 }
 
 // Signed says which challenge a submitted signature is over.

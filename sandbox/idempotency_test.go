@@ -80,7 +80,7 @@ func TestKeysBelongToTheirAPIKey(t *testing.T) {
 func TestRefusedBeforeTheOperationIsNotRemembered(t *testing.T) {
 	p := open(t, nil)
 	body := createBody(newWallet(1).account(), "ext-1")
-	if a := p.do("POST", "/v1/customers", body, withKey(testKey(1)), after(drop("Signature"))); a.status != 401 {
+	if a := p.do("POST", "/v1/customers", body, withKey(testKey(1)), after(drop("Signature"))); a.status != 400 {
 		t.Errorf("%+v", a)
 	}
 	if a := p.do("POST", "/v1/customers", body, withKey(testKey(1))); a.status != 201 {

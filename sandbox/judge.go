@@ -19,7 +19,8 @@ const (
 	OnePayload Rule = "one-payload"
 	// OpenKey: no account is created under a new key while an older key of the account is open and still remembered. A
 	// key is open until a whole answer to it has left that says what became of the request: a 2xx, 400, 403, 404, 409 or
-	// 422, or a 5xx without Retry-After; not a 401, a 409 for a key in flight, a redirect, 429, or 503 with Retry-After.
+	// 422, or a 5xx without Retry-After; not a 401, a 400 for the request's signature, a 409 for a key in flight, a
+	// redirect, 429, or 503 with Retry-After.
 	OpenKey Rule = "open-key"
 	// BlindSignature: a signature over a hostile challenge, or over nothing that was issued to that customer.
 	BlindSignature Rule = "blind-signature"
@@ -155,7 +156,7 @@ func onePayload(e Evidence) (out []Violation) {
 
 // closes reports whether the answer says what became of the request.
 func (e Entry) closes() bool {
-	if !e.Complete || e.InFlight || e.Throttled {
+	if !e.Complete || e.BadSignature || e.InFlight || e.Throttled {
 		return false
 	}
 	switch e.Status {

@@ -48,16 +48,24 @@ type partner struct {
 }
 
 func vendorComponents() []string {
-	return []string{"@method", "@target-uri", "authorization", "content-type", "content-digest", "idempotency-key"}
+	return []string{
+		"@method", "@authority", "@path", "authorization", "content-type", "content-digest", "idempotency-key",
+	}
 }
 
 func signerOf(t testing.TB, cred Credentials, now func() time.Time, components ...string) *httpsig.Signer {
+	t.Helper()
+	return signerWith(t, cred, httpsig.Options{Components: components, Now: now})
+}
+
+func signerWith(t testing.TB, cred Credentials, o httpsig.Options) *httpsig.Signer {
 	t.Helper()
 	key, err := httpsig.ParsePrivateKey(cred.PrivateKeyPEM)
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := httpsig.NewSigner(key, httpsig.Options{KeyID: cred.KeyID, Components: components, Now: now})
+	o.KeyID = cred.KeyID
+	s, err := httpsig.NewSigner(key, o)
 	if err != nil {
 		t.Fatal(err)
 	}

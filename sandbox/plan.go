@@ -54,8 +54,8 @@ type plan struct {
 	delivery  []Fault
 }
 
-// faulty reports whether faults strike the operation at all: those of the simulator and of the signing key are the
-// test's own tools.
+// faulty reports whether faults strike the operation when Faults.On names none: the simulator and the credentials are
+// the test's own tools.
 func (op Operation) faulty() bool {
 	switch op {
 	case OpToken, OpCreate, OpList, OpRead, OpChallenge, OpSign:
@@ -67,7 +67,7 @@ func (op Operation) faulty() bool {
 // drawEarly makes the plan of this attempt and returns the early fault that strikes, "" when none does.
 func (x *exchange) drawEarly() Fault {
 	t := x.s.faults.Load()
-	if !x.op.faulty() || len(t.On) > 0 && !slices.Contains(t.On, x.op) {
+	if len(t.On) == 0 && !x.op.faulty() || len(t.On) > 0 && !slices.Contains(t.On, x.op) {
 		x.plan.table = x.s.calm
 		return ""
 	}

@@ -7,31 +7,37 @@ type Operation string
 
 // The operations, in the order of the package documentation.
 const (
-	OpToken     Operation = "token"
-	OpPutKey    Operation = "put-signing"
-	OpDeleteKey Operation = "delete-signing"
-	OpCreate    Operation = "create"
-	OpList      Operation = "list"
-	OpRead      Operation = "read"
-	OpChallenge Operation = "challenge"
-	OpSign      Operation = "sign"
-	OpVerify    Operation = "verify"
-	OpReject    Operation = "reject"
+	OpToken          Operation = "token"
+	OpPutCredentials Operation = "put-credentials"
+	OpPutKey         Operation = "put-signing"
+	OpDeleteKey      Operation = "delete-signing"
+	OpCreate         Operation = "create"
+	OpList           Operation = "list"
+	OpRead           Operation = "read"
+	OpChallenge      Operation = "challenge"
+	OpSign           Operation = "sign"
+	OpVerify         Operation = "verify"
+	OpReject         Operation = "reject"
 )
 
 // keyed reports whether the operation needs an Idempotency-Key: every POST, PUT, PATCH and DELETE [doc] but the token,
 // which the vendor's own example fetches without one.
 func (op Operation) keyed() bool {
 	switch op {
-	case OpPutKey, OpDeleteKey, OpCreate, OpSign, OpVerify, OpReject:
+	case OpPutCredentials, OpPutKey, OpDeleteKey, OpCreate, OpSign, OpVerify, OpReject:
 		return true
 	}
 	return false
 }
 
+// setsUp reports whether the operation changes credentials of the API key itself.
+func (op Operation) setsUp() bool {
+	return op == OpPutCredentials || op == OpPutKey || op == OpDeleteKey
+}
+
 // hasBody reports whether the operation takes a body.
 func (op Operation) hasBody() bool {
-	return op == OpToken || op == OpPutKey || op == OpCreate || op == OpSign
+	return op == OpToken || op == OpPutCredentials || op == OpPutKey || op == OpCreate || op == OpSign
 }
 
 // route finds the operation and the customer id in the path. Without an operation, allow lists the methods the path
@@ -50,6 +56,8 @@ func route(method, path string) (op Operation, id, allow string) {
 	switch {
 	case rest == "auth/token":
 		endpoints = []endpoint{{"POST", OpToken}}
+	case rest == "auth/credentials":
+		endpoints = []endpoint{{"PUT", OpPutCredentials}}
 	case rest == "auth/signing":
 		endpoints = []endpoint{{"PUT", OpPutKey}, {"DELETE", OpDeleteKey}}
 	case rest == "customers":

@@ -15,6 +15,18 @@ import (
 	"github.com/purser-onboard/purser/httpsig"
 )
 
+// Verification names a way to verify request signatures.
+type Verification string
+
+// The ways to verify request signatures.
+const (
+	// VerifyVendor verifies as the vendor's own server library does (httpsig.VerifyOptions.Vendor). Every failure is a
+	// 400 in text/plain, whatever Config.ErrorShape, without the cause, which only the history has. [lib]
+	VerifyVendor Verification = "vendor"
+	// VerifyRFC verifies as RFC 9421 says; a failure is a 401 that says why. [inferred]
+	VerifyRFC Verification = "rfc"
+)
+
 // Config is what a Server is made of. Only Now must be set.
 type Config struct {
 	// Now is the clock; it must be set. The control port can add to it.
@@ -33,11 +45,19 @@ type Config struct {
 	ChallengeTTL    time.Duration // how long a challenge may be signed; 0: 1h [doc]
 	TokenTTL        time.Duration // how long a token is good, at least 1s; 0: 1h [inferred]
 	MaxSignatureAge time.Duration // greatest age of a request signature's created; 0: 5m [lib]
-	SignatureSkew   time.Duration // how far created may lie in the future; 0: 1m [inferred]
+	// SignatureSkew is how far created may lie in the future. 0: not at all with VerifyVendor [lib], 1m with VerifyRFC
+	// [inferred]. Negative: not at all.
+	SignatureSkew time.Duration
 
-	// RequiredComponents must be covered by every signature. Nil: @method, @target-uri, authorization and, where
-	// present, content-type, content-digest and idempotency-key. [inferred]
+	// Verify is how request signatures are verified. Empty: VerifyVendor.
+	Verify Verification
+	// RequiredComponents must be covered by every signature. Nil: @method, authorization and, where present,
+	// content-type, content-digest and idempotency-key, and the target: @target-uri, or @authority and @path, with @query
+	// where there is one. [inferred]
 	RequiredComponents []string
+	// RequiredParams are the parameters that every signature must have, of created, expires, keyid, alg, nonce and tag;
+	// created and keyid are required in any case. [inferred]
+	RequiredParams []string
 	// Encoding is the accepted form of a wallet signature. Zero: EncodingHex. [doc]
 	Encoding SignatureEncoding
 	// ErrorShape is the form of error bodies. Zero: ShapeProblem. [inferred]
@@ -114,7 +134,6 @@ func New(cfg Config) (*Server, error) {
 		{"ChallengeTTL", &cfg.ChallengeTTL, time.Hour, time.Millisecond},
 		{"TokenTTL", &cfg.TokenTTL, time.Hour, time.Second},
 		{"MaxSignatureAge", &cfg.MaxSignatureAge, 5 * time.Minute, time.Second},
-		{"SignatureSkew", &cfg.SignatureSkew, time.Minute, time.Second},
 	} {
 		if *d.value == 0 {
 			*d.value = d.fallback
@@ -132,6 +151,8 @@ func New(cfg Config) (*Server, error) {
 		return nil, fmt.Errorf("sandbox: Config.Latency is %s, want 0 or more", cfg.Latency)
 	case cfg.MaxBody < 0 || cfg.HistoryLimit < 0 || cfg.RateBurst < 0:
 		return nil, errors.New("sandbox: Config.MaxBody, HistoryLimit and RateBurst must not be negative")
+	case cfg.Verify != "" && cfg.Verify != VerifyVendor && cfg.Verify != VerifyRFC:
+		return nil, fmt.Errorf("sandbox: Config.Verify is %q, want %s or %s", cfg.Verify, VerifyVendor, VerifyRFC)
 	case !cfg.Encoding.known():
 		return nil, fmt.Errorf("sandbox: Config.Encoding %q is unknown", cfg.Encoding)
 	case !cfg.ErrorShape.known():
@@ -147,31 +168,45 @@ func New(cfg Config) (*Server, error) {
 	if cfg.Rate > 0 {
 		s.limiter = rate.NewLimiter(rate.Limit(cfg.Rate), cfg.RateBurst)
 	}
-	verifier, err := httpsig.NewVerifier(httpsig.VerifyOptions{
-		Key:      s.programs.publicKey,
-		Required: cfg.RequiredComponents,
-		MaxAge:   cfg.MaxSignatureAge,
-		Skew:     cfg.SignatureSkew,
-		Now:      s.Now,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("sandbox: Config.RequiredComponents: %w", err)
+	var err error
+	if s.verifier, err = httpsig.NewVerifier(s.verifyOptions()); err != nil {
+		return nil, fmt.Errorf("sandbox: Config.RequiredComponents, RequiredParams: %w", err)
 	}
-	s.verifier = verifier
 	s.SetFaults(cfg.Faults)
 	s.RedirectTo("")
 	s.state.Store(s.freshState(0))
 	return s, nil
 }
 
+func (s *Server) verifyOptions() httpsig.VerifyOptions {
+	o := httpsig.VerifyOptions{
+		Key:            s.programs.publicKey,
+		Required:       s.cfg.RequiredComponents,
+		RequiredParams: s.cfg.RequiredParams,
+		MaxAge:         s.cfg.MaxSignatureAge,
+		Skew:           s.cfg.SignatureSkew,
+		Now:            s.Now,
+		Vendor:         s.cfg.Verify == VerifyVendor,
+	}
+	if o.Required == nil {
+		o.Required = []string{"@method", "authorization", "content-type", "content-digest", "idempotency-key"}
+		o.RequireTarget = true
+	}
+	return o
+}
+
 func withDefaults(cfg *Config) {
 	if cfg.Statement == "" {
 		cfg.Statement = vendorStatement
 	}
-	if cfg.RequiredComponents == nil {
-		cfg.RequiredComponents = []string{
-			"@method", "@target-uri", "authorization", "content-type", "content-digest", "idempotency-key",
-		}
+	if cfg.Verify == "" {
+		cfg.Verify = VerifyVendor
+	}
+	switch {
+	case cfg.SignatureSkew < 0:
+		cfg.SignatureSkew = 0
+	case cfg.SignatureSkew == 0 && cfg.Verify == VerifyRFC:
+		cfg.SignatureSkew = time.Minute
 	}
 	if cfg.Encoding == "" {
 		cfg.Encoding = EncodingHex

@@ -193,7 +193,7 @@ func TestSigningKeyLifeCycle(t *testing.T) {
 	p.s.Register(cred.APIKey, cred.APISecret, "", nil)
 	p.cred, p.token = cred, ""
 	p.signer = signerOf(t, cred, p.clock.now, vendorComponents()...)
-	if a := p.do("GET", "/v1/customers", ""); a.status != 401 {
+	if a := p.do("GET", "/v1/customers", ""); a.status != 400 {
 		t.Errorf("before the key is registered: %+v", a)
 	}
 	a := p.do("PUT", "/v1/auth/signing", `{"publicKey":"`+base64.StdEncoding.EncodeToString(publicPEM(t, cred))+`"}`)
@@ -208,7 +208,7 @@ func TestSigningKeyLifeCycle(t *testing.T) {
 	if a := p.do("DELETE", "/v1/auth/signing", ""); a.status != 204 {
 		t.Errorf("DELETE: %+v", a)
 	}
-	if a := p.do("GET", "/v1/customers", ""); a.status != 401 {
+	if a := p.do("GET", "/v1/customers", ""); a.status != 400 {
 		t.Errorf("after the key is removed: %+v", a)
 	}
 }
@@ -296,6 +296,8 @@ func TestNewNamesTheWrongField(t *testing.T) {
 		"ErrorShape":         {Now: now, ErrorShape: "xml"},
 		"Faults":             {Now: now, Faults: Faults{Slow: 2}},
 		"RequiredComponents": {Now: now, RequiredComponents: []string{"@nonsense"}},
+		"RequiredParams":     {Now: now, RequiredParams: []string{"nonsense"}},
+		"Verify":             {Now: now, Verify: "draft"},
 	} {
 		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), field) {
 			t.Errorf("%s: %v", field, err)

@@ -38,9 +38,21 @@ func set(name, value string) func(*http.Request) {
 	return func(r *http.Request) { r.Header.Set(name, value) }
 }
 
+// badSignature stands for the status of a refused request signature: 400 with VerifyVendor, 401 with VerifyRFC.
+const badSignature = -1
+
 // TestStrict has one way to be wrong in every line; the last column is what the refusal says.
 func TestStrict(t *testing.T) {
-	p := open(t, nil)
+	for _, verify := range []Verification{VerifyVendor, VerifyRFC} {
+		t.Run(string(verify), func(t *testing.T) {
+			testStrict(t, open(t, func(c *Config) {
+				c.Verify, c.RequiredParams = verify, []string{"created", "expires"}
+			}))
+		})
+	}
+}
+
+func testStrict(t *testing.T, p *partner) {
 	good := createBody(newWallet(1).account(), "ext-1")
 	other, err := NewCredentials(nil)
 	if err != nil {
@@ -50,7 +62,6 @@ func TestStrict(t *testing.T) {
 		t.Fatal(err)
 	}
 	p.login()
-	mine := p.signer
 	const get, post, list = http.MethodGet, http.MethodPost, "/v1/customers"
 	const verify = "/v1/simulator/customers/x/verify"
 	const digest = "Content-Digest"
@@ -66,7 +77,11 @@ func TestStrict(t *testing.T) {
 	otherKey := after(set("Idempotency-Key", testKey(99)))
 	keyless := before(drop("Idempotency-Key"))
 	twice := func(r *http.Request) { r.Header.Add("Idempotency-Key", testKey(98)) }
-	vendors := func(c Credentials) edit { return signedBy(signerOf(t, c, p.clock.now, vendorComponents()...)) }
+	signer := func(c Credentials, now func() time.Time, components ...string) *httpsig.Signer {
+		return signerWith(t, c, httpsig.Options{Now: now, Components: components, Expires: time.Hour})
+	}
+	plain := signedBy(signerOf(t, p.cred, p.clock.now, vendorComponents()...))
+	vendors := func(c Credentials) edit { return signedBy(signer(c, p.clock.now, vendorComponents()...)) }
 	without := func(component string) edit {
 		var rest []string
 		for _, c := range vendorComponents() {
@@ -74,11 +89,12 @@ func TestStrict(t *testing.T) {
 				rest = append(rest, c)
 			}
 		}
-		return signedBy(signerOf(t, p.cred, p.clock.now, rest...))
+		return signedBy(signer(p.cred, p.clock.now, rest...))
 	}
 	at := func(d time.Duration) edit {
-		return signedBy(signerOf(t, p.cred, func() time.Time { return p.clock.now().Add(d) }, vendorComponents()...))
+		return signedBy(signer(p.cred, func() time.Time { return p.clock.now().Add(d) }, vendorComponents()...))
 	}
+	p.signer = signer(p.cred, p.clock.now, vendorComponents()...)
 	alien := other
 	alien.KeyID = p.cred.KeyID // somebody else's key under our id
 
@@ -98,19 +114,21 @@ func TestStrict(t *testing.T) {
 		"basic auth":            {get, list, "", before(set("Authorization", "Basic eDp5")), 401, "Bearer"},
 		"foreign token":         {get, list, "", before(set("Authorization", "Bearer a.b.c")), 401, "not issued here"},
 		"no JWT":                {get, list, "", before(set("Authorization", "Bearer x")), 401, "JWT"},
-		"no signature":          {get, list, "", after(drop("Signature")), 401, "signature"},
-		"method not covered":    {get, list, "", without("@method"), 401, "@method"},
-		"target not covered":    {get, list, "", without("@target-uri"), 401, "@target-uri"},
-		"token not covered":     {get, list, "", without("authorization"), 401, "authorization"},
-		"type not covered":      {post, list, good, without("content-type"), 401, "content-type"},
-		"digest not covered":    {post, list, good, without("content-digest"), 401, "content-digest"},
-		"key not covered":       {post, list, good, without("idempotency-key"), 401, "idempotency-key"},
-		"signature too old":     {get, list, "", at(-5*time.Minute - time.Second), 401, "created"},
-		"signature from future": {get, list, "", at(2 * time.Minute), 401, "created"},
-		"unknown keyid":         {get, list, "", vendors(withKeyID(p.cred, "x")), 401, "keyid"},
-		"another API key's key": {get, list, "", vendors(other), 401, "another API key"},
-		"another private key":   {get, list, "", vendors(alien), 401, "signature"},
-		"key changed after":     {post, list, good, otherKey, 401, "signature"},
+		"no signature":          {get, list, "", after(drop("Signature")), badSignature, "signature"},
+		"method not covered":    {get, list, "", without("@method"), badSignature, "@method"},
+		"host not covered":      {get, list, "", without("@authority"), badSignature, "@authority"},
+		"path not covered":      {get, list, "", without("@path"), badSignature, "@path"},
+		"parameter missing":     {get, list, "", plain, badSignature, "expires"},
+		"token not covered":     {get, list, "", without("authorization"), badSignature, "authorization"},
+		"type not covered":      {post, list, good, without("content-type"), badSignature, "content-type"},
+		"digest not covered":    {post, list, good, without("content-digest"), badSignature, "content-digest"},
+		"key not covered":       {post, list, good, without("idempotency-key"), badSignature, "idempotency-key"},
+		"signature too old":     {get, list, "", at(-5*time.Minute - time.Second), badSignature, "created"},
+		"signature from future": {get, list, "", at(2 * time.Minute), badSignature, "created"},
+		"unknown keyid":         {get, list, "", vendors(withKeyID(p.cred, "x")), badSignature, "keyid"},
+		"another API key's key": {get, list, "", vendors(other), badSignature, "another API key"},
+		"another private key":   {get, list, "", vendors(alien), badSignature, "signature"},
+		"key changed after":     {post, list, good, otherKey, badSignature, "signature"},
 		"no digest":             {post, list, good, before(drop(digest)), 400, digest},
 		"wrong digest":          {post, list, good, before(set(digest, wrong)), 400, digest},
 		"unknown digest":        {post, list, good, before(set(digest, "md5=:AAAA:")), 400, digest},
@@ -131,17 +149,126 @@ func TestStrict(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := p.do(c.method, c.path, c.body, c.edit)
+			if c.status == badSignature {
+				p.wantBadSignature(t, a, c.says)
+				return
+			}
 			if a.err != nil || a.status != c.status || !strings.Contains(a.body+a.header.Get("Allow"), c.says) {
 				t.Errorf("%d %q %v, want %d and %q", a.status, a.body, a.err, c.status, c.says)
 			}
 		})
 	}
-	p.signer = mine
 	if n := len(p.s.Customers()); n != 0 {
 		t.Errorf("%d customers were made by requests that are all wrong", n)
 	}
 	if a := p.do("POST", "/v1/customers", good); a.status != 201 {
 		t.Errorf("the right request: %+v", a)
+	}
+}
+
+// wantBadSignature wants the answer to a refused request signature, and its cause in the history.
+func (p *partner) wantBadSignature(t *testing.T, a answer, cause string) {
+	t.Helper()
+	says, status, kind := "invalid required signature", 400, "text/plain"
+	if p.s.cfg.Verify == VerifyRFC {
+		says, status, kind = cause, 401, "application/problem+json"
+	}
+	if a.err != nil || a.status != status || a.header.Get("Content-Type") != kind || !strings.Contains(a.body, says) ||
+		status == 400 && a.body != says {
+		t.Errorf("%+v, want %d, %s and %q", a, status, kind, says)
+	}
+	if e := p.last(); !strings.Contains(e.Reason, cause) || !e.BadSignature {
+		t.Errorf("history has the reason %q, want %q", e.Reason, cause)
+	}
+}
+
+// TestVerifications has what the two ways to verify disagree about.
+func TestVerifications(t *testing.T) {
+	uri := []string{"@method", "@target-uri", "authorization"}
+	for name, c := range map[string]struct {
+		components  []string // nil: the default ones
+		created     time.Duration
+		configure   func(*Config)
+		rfc, vendor string // the cause of a refusal; empty: accepted
+	}{
+		"default":             {},
+		"absolute target URI": {components: uri, vendor: "does not verify"},
+		"required components": {components: uri, configure: func(c *Config) { c.RequiredComponents = vendorComponents() },
+			rfc: "@authority", vendor: "@authority"},
+		"fewer required components": {components: []string{"@method"},
+			configure: func(c *Config) { c.RequiredComponents = []string{"@method"} }},
+		"created ahead":        {created: time.Second, vendor: "future"},
+		"created far ahead":    {created: 61 * time.Second, rfc: "future", vendor: "future"},
+		"within the skew":      {created: 5 * time.Second, configure: skew(5 * time.Second)},
+		"beyond the skew":      {created: 6 * time.Second, configure: skew(5 * time.Second), rfc: "future", vendor: "future"},
+		"no skew":              {created: time.Second, configure: skew(-1), rfc: "future", vendor: "future"},
+		"at the maximum age":   {created: -5 * time.Minute},
+		"over the maximum age": {created: -5*time.Minute - time.Second, rfc: "too old", vendor: "too old"},
+	} {
+		for verify, cause := range map[Verification]string{VerifyRFC: c.rfc, VerifyVendor: c.vendor} {
+			t.Run(name+", "+string(verify), func(t *testing.T) {
+				p := open(t, func(cfg *Config) {
+					cfg.Verify = verify
+					if c.configure != nil {
+						c.configure(cfg)
+					}
+				})
+				if c.components == nil {
+					c.components = vendorComponents()
+				}
+				p.signer = signerOf(t, p.cred, func() time.Time { return p.clock.now().Add(c.created) }, c.components...)
+				a := p.do("GET", "/v1/customers", "")
+				if cause != "" {
+					p.wantBadSignature(t, a, cause)
+				} else if a.status != 200 {
+					t.Errorf("%+v, want 200; history has the reason %q", a, p.last().Reason)
+				}
+			})
+		}
+	}
+}
+
+func skew(d time.Duration) func(*Config) { return func(c *Config) { c.SignatureSkew = d } }
+
+// TestClockOffset: the Date header and the check of created follow the same clock.
+func TestClockOffset(t *testing.T) {
+	p := open(t, func(c *Config) { c.TokenTTL = 24 * time.Hour })
+	p.login()
+	const get, list = http.MethodGet, "/v1/customers"
+	for _, c := range []struct {
+		advance time.Duration
+		cause   string
+		date    string
+	}{
+		{-time.Second, "future", "18:21:52"},
+		{time.Second, "", "18:21:53"},
+		{5*time.Minute + time.Second, "too old", "18:26:54"},
+		{-time.Second, "", "18:26:53"},
+	} {
+		p.s.Advance(c.advance)
+		a := p.do(get, list, "")
+		if got, want := a.header.Get("Date"), "Fri, 17 Jan 2025 "+c.date+" GMT"; got != want {
+			t.Errorf("Date %s, want %s", got, want)
+		}
+		if c.cause != "" {
+			p.wantBadSignature(t, a, c.cause)
+		} else if a.status != 200 {
+			t.Errorf("%s: %+v, want 200; history has the reason %q", c.date, a, p.last().Reason)
+		}
+	}
+}
+
+// TestBadSignatureSettlesNothing: a 400 for the signature says nothing of what an earlier request with the key did.
+func TestBadSignatureSettlesNothing(t *testing.T) {
+	p := open(t, nil)
+	p.s.SetFaults(Faults{DropAfter: 1, Limit: 1, On: []Operation{OpCreate}})
+	body := createBody(newWallet(1).account(), "ext-1")
+	p.do("POST", "/v1/customers", body, withKey(testKey(1)))
+	p.do("POST", "/v1/customers", body, withKey(testKey(1)), after(drop("Signature")))
+	p.do("POST", "/v1/customers", body, withKey(testKey(2)))
+	v := p.s.Judge(nil).Violations
+	if len(v) != 1 || v[0].Rule != OpenKey {
+		t.Errorf("verdict %+v, want one of %s", v, OpenKey)
 	}
 }
 

@@ -64,6 +64,8 @@ type Importer struct {
 	Delimiter string   `help:"What separates the fields of an export." default:","`
 	DryRun    bool     `help:"Check the exports and write the rejects, but publish nothing."`
 
+	RequireRows bool `help:"End with exit code 3 when an export has a header and no row." env:"PURSER_REQUIRE_ROWS"`
+
 	ChainNumber  uint64 `kong:"-"` // from Chain; 0: none
 	Comma        rune   `kong:"-"` // from Delimiter
 	RejectsGiven bool   `kong:"-"` // Rejects was said, and is not the default
@@ -72,14 +74,24 @@ type Importer struct {
 // Partner says how to talk to the partner API.
 type Partner struct {
 	APIURL              string        `name:"api-url" help:"Base URL of the partner API, with its version: https://…/v1." env:"OFFBLOCKS_API_URL" placeholder:"URL"`
+	APICA               string        `name:"api-ca" help:"PEM file of the authorities that the API's certificate is checked against (default: the system's)." env:"OFFBLOCKS_API_CA" placeholder:"FILE"`
 	APIKey              string        `name:"api-key" help:"Id of the API key." env:"OFFBLOCKS_API_KEY" placeholder:"UUID"`
 	APISecretFile       string        `name:"api-secret-file" help:"File that holds the API secret; or put the secret into $$OFFBLOCKS_API_SECRET." env:"OFFBLOCKS_API_SECRET_FILE" placeholder:"FILE"`
 	SigningKey          string        `help:"PEM file of the P-384 key that signs the requests." env:"OFFBLOCKS_SIGNING_KEY" placeholder:"FILE"`
 	SigningKeyID        string        `name:"signing-key-id" help:"The id that the partner gave to that key." env:"OFFBLOCKS_SIGNING_KEY_ID" placeholder:"ID"`
-	SignatureComponents []string      `help:"What the request signature covers; fields where the request has them." env:"OFFBLOCKS_SIGNATURE_COMPONENTS" default:"@method,@target-uri,authorization,content-type,content-digest,idempotency-key"`
+	SignatureComponents []string      `help:"What the request signature covers; @query and fields where the request has them." env:"OFFBLOCKS_SIGNATURE_COMPONENTS" default:"@method,@authority,@path,@query,authorization,content-type,content-digest,idempotency-key"`
+	SignatureAge        time.Duration `help:"How long before the partner's time, as its answers show it, a request signature says it was created." env:"OFFBLOCKS_SIGNATURE_AGE" default:"2s"`
+	SignatureParameters []string      `help:"Parameters of the request signature besides created, keyid and alg: nonce, expires=DURATION (5m), tag=TEXT (purser)." env:"OFFBLOCKS_SIGNATURE_PARAMETERS" placeholder:"NAME,…"`
 	ContentDigest       string        `help:"Digest of request bodies: sha-256 or sha-512." env:"OFFBLOCKS_CONTENT_DIGEST" enum:"sha-256,sha-512" default:"sha-256"`
 	SignatureEncoding   string        `help:"How a wallet's signature is sent: hex (base64 of the 0x text) or raw (base64 of the 65 bytes)." env:"OFFBLOCKS_SIGNATURE_ENCODING" enum:"hex,raw" default:"hex"`
 	RequestTimeout      time.Duration `help:"Longest wait for one answer." env:"PURSER_REQUEST_TIMEOUT" default:"30s"`
+}
+
+// Parameters are those of a request signature that not every server asks for (RFC 9421 §2.3).
+type Parameters struct {
+	Nonce   bool
+	Expires time.Duration // after created; 0: no parameter expires
+	Tag     string        // empty: no parameter tag
 }
 
 // Consumer are the settings that all commands of `consumer` share.
@@ -103,12 +115,15 @@ type Consumer struct {
 	MaxAttempts       int           `help:"Tries of one operation before the row fails." env:"PURSER_MAX_ATTEMPTS" default:"12"`
 	RetryMin          time.Duration `help:"First wait between two tries; it doubles." env:"PURSER_RETRY_MIN" default:"500ms"`
 	RetryMax          time.Duration `help:"Longest wait between two tries." env:"PURSER_RETRY_MAX" default:"1m"`
+	HaltAfter         int           `help:"Halt when so many rows in a row end alike, for a reason that a setting can cause; 0: never. Until a first row has passed a step, 5 are enough." env:"PURSER_HALT_AFTER" default:"100"`
+	OutageWait        time.Duration `help:"How long to wait for a partner that gives no usable answer before the run halts; it is probed every 5s." env:"PURSER_OUTAGE_WAIT" default:"2m"`
 	ListPause         time.Duration `help:"Least time between two readings of the partner's customer list." env:"PURSER_LIST_PAUSE" default:"10s"`
 	MaxOutstanding    int           `help:"Most unsettled rows per partition." env:"PURSER_MAX_OUTSTANDING" default:"10000"`
 	StalledAfter      time.Duration `help:"Report a partition of which no row was settled for so long, and which row it waits for." env:"PURSER_STALLED_AFTER" default:"10m"`
 	Report            string        `help:"Write a JSON report to this file when the run ends." env:"PURSER_REPORT" placeholder:"FILE"`
 
-	Secret string `kong:"-" json:"-"` // the API secret; never printed
+	Secret     string     `kong:"-" json:"-"` // the API secret; never printed
+	Parameters Parameters `kong:"-"`          // from SignatureParameters
 }
 
 // ConsumerCommands are the commands of `consumer`.
@@ -126,6 +141,16 @@ type ConsumerCommands struct {
 		Since  string `help:"Only those since then: a duration (24h), a day (2026-11-22) or a time." placeholder:"WHEN"`
 		DryRun bool   `help:"List them and put nothing back."`
 	} `cmd:"" help:"Put dead letters back into the queue."`
+	RegisterKey struct {
+		Delete bool `help:"Remove the registered key instead."`
+	} `cmd:"" help:"Register the public half of --signing-key with the partner, and print the id for --signing-key-id."`
+	RotateSecret struct {
+		NewSecretFile string `required:"" help:"File that holds the new API secret." placeholder:"FILE"`
+		ReplaceFile   bool   `help:"When the new secret has been proved, write it to --api-secret-file."`
+	} `cmd:"" help:"Replace the API secret at the partner by the one in a file."`
+	Rebind struct {
+		From string `help:"Id that the API key had before, for a ledger that does not know it, as that of a new member of a fleet." placeholder:"UUID"`
+	} `cmd:"" help:"Bind the ledger to --api-key, after the API key's id was rotated."`
 }
 
 // Inspect says whose rows a command looks at.
@@ -140,8 +165,11 @@ type SandboxCommands struct {
 	Run   SandboxRun   `cmd:"" help:"Everything at once: stand-in API, embedded broker, keystore signer, importer, consumer, summary."`
 }
 
-// Adversary says how the stand-in misbehaves and what it keeps short.
+// Adversary says how strict the stand-in is, how it misbehaves and what it keeps short.
 type Adversary struct {
+	Verify        string         `help:"How request signatures are verified: vendor (as the partner's own server library does) or rfc (as RFC 9421 says)." enum:"vendor,rfc" default:"vendor"`
+	SignatureSkew *time.Duration `help:"How far a signature's created may lie in the future (default: 0s with --verify vendor, 1m with rfc)." placeholder:"DURATION"`
+
 	Seed         uint64        `help:"Seed of ids, nonces and faults: the same seed repeats a run." default:"1"`
 	Faults       string        `help:"Faults with their probabilities, name=p,name=p." placeholder:"NAME=P,…"`
 	KeyTTL       time.Duration `name:"key-ttl" help:"How long an idempotency key is honoured." default:"1h"`
@@ -159,6 +187,8 @@ type SandboxServe struct {
 	Rate         float64 `help:"Requests a second above which 429 is answered; 0: no limit." default:"0"`
 	DeclaredRate float64 `help:"The rate that the client has promised, for the judge; 0: not judged." default:"0"`
 	Domain       string  `help:"Domain of the challenges (default: the host that was asked)." placeholder:"DOMAIN"`
+
+	RequireParameters []string `help:"Parameters that every request signature must have: created, expires, keyid, alg, nonce, tag." placeholder:"NAME,…"`
 }
 
 // SandboxRun are the settings of `sandbox run`.

@@ -3,6 +3,7 @@ package config
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"math"
 	"os"
@@ -138,13 +139,9 @@ func (k Kafka) TLSConfig() (*tls.Config, error) {
 	}
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	if k.CA != "" {
-		raw, err := os.ReadFile(k.CA)
-		if err != nil {
-			return nil, &Error{"--kafka-ca", k.CA, reason(err)}
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(raw) {
-			return nil, &Error{"--kafka-ca", k.CA, "holds no certificate in PEM form"}
+		var err error
+		if c.RootCAs, err = readAuthorities("--kafka-ca", k.CA); err != nil {
+			return nil, err
 		}
 	}
 	if k.Cert != "" {
@@ -168,6 +165,31 @@ func (k Kafka) TLSConfig() (*tls.Config, error) {
 	return c, nil
 }
 
+// readAuthorities reads the certificates of the PEM file that a setting names. All of them must be readable: a pool
+// that lacks one fails later, with an error that does not name the file.
+func readAuthorities(setting, file string) (*x509.CertPool, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return nil, &Error{setting, file, reason(err)}
+	}
+	pool, n := x509.NewCertPool(), 0
+	for block, rest := pem.Decode(raw); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		n++
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, &Error{setting, file, fmt.Sprintf("certificate %d cannot be read: %v", n, err)}
+		}
+		pool.AddCert(certificate)
+	}
+	if n == 0 {
+		return nil, &Error{setting, file, "holds no certificate in PEM form"}
+	}
+	return pool, nil
+}
+
 // Password reads the password: from its file, or else $KAFKA_PASSWORD. It is "" when the login needs none.
 func (k Kafka) Password(getenv func(string) string) (string, error) {
 	if m := k.Mechanism(); m == "" || m == "OAUTHBEARER" {
@@ -183,13 +205,5 @@ func (k Kafka) Password(getenv func(string) string) (string, error) {
 		}
 		return "", &Error{Setting: "--kafka-password-file", Problem: "is missing (or $KAFKA_PASSWORD, the password itself)"}
 	}
-	raw, err := os.ReadFile(k.PasswordFile)
-	if err != nil {
-		return "", &Error{Setting: "--kafka-password-file", Problem: "the file cannot be read: " + reason(err)}
-	}
-	password := strings.TrimRight(string(raw), "\r\n")
-	if password == "" {
-		return "", &Error{Setting: "--kafka-password-file", Problem: "the file is empty"}
-	}
-	return password, nil
+	return ReadSecret("--kafka-password-file", k.PasswordFile)
 }

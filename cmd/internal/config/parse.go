@@ -186,6 +186,18 @@ func ParseConsumer(args []string, s Streams) (*ConsumerCommands, string, error) 
 	if c.Rate < 0.001 || c.Rate > 1e6 {
 		return nil, "", &Error{"--rate", fmt.Sprint(c.Rate), "want between 0.001 and 1,000,000 requests a second"}
 	}
+	if c.HaltAfter < 0 {
+		return nil, "", &Error{"--halt-after", fmt.Sprint(c.HaltAfter), "must be 0 or more"}
+	}
+	if c.OutageWait < 0 {
+		return nil, "", &Error{"--outage-wait", c.OutageWait.String(), "must be 0 or more"}
+	}
+	if c.SignatureAge < 0 || c.SignatureAge > time.Hour {
+		return nil, "", &Error{"--signature-age", c.SignatureAge.String(), "want 0s to 1h"}
+	}
+	if c.Parameters, err = parseParameters(c.SignatureParameters); err != nil {
+		return nil, "", err
+	}
 	if c.Concurrency > 4096 {
 		return nil, "", &Error{"--concurrency", fmt.Sprint(c.Concurrency), "more than 4096 workers help nobody"}
 	}
@@ -196,6 +208,46 @@ func ParseConsumer(args []string, s Streams) (*ConsumerCommands, string, error) 
 		return nil, "", &Error{"--retry-max", c.RetryMax.String(), "must not be less than --retry-min"}
 	}
 	return &c, command, nil
+}
+
+// parseParameters reads "nonce", "expires" or "expires=5m", "tag" or "tag=text".
+func parseParameters(list []string) (Parameters, error) {
+	var p Parameters
+	for _, item := range list {
+		name, value, given := strings.Cut(strings.TrimSpace(item), "=")
+		bad := func(problem string) error { return &Error{"--signature-parameters", item, problem} }
+		switch name {
+		case "created", "keyid", "alg": // are always there
+			if given {
+				return p, bad("is always sent, and its value cannot be chosen")
+			}
+		case "nonce":
+			if given {
+				return p, bad("is made up for each request, and its value cannot be chosen")
+			}
+			p.Nonce = true
+		case "expires":
+			p.Expires = 5 * time.Minute
+			if given {
+				d, err := time.ParseDuration(value)
+				if err != nil || d < 5*time.Second || d > time.Hour || d%time.Second != 0 {
+					return p, bad("want whole seconds from 5s to 1h, like expires=5m")
+				}
+				p.Expires = d
+			}
+		case "tag":
+			p.Tag = "purser"
+			if given {
+				p.Tag = value
+			}
+			if p.Tag == "" {
+				return p, bad("want a text, like tag=purser")
+			}
+		default:
+			return p, bad("want nonce, expires=DURATION or tag=TEXT")
+		}
+	}
+	return p, nil
 }
 
 // ParseSandbox reads the settings of `sandbox` and the command.
@@ -269,51 +321,86 @@ func validTopic(s string) bool {
 	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
 }
 
-// CheckPartner makes sure that the partner API can be talked to, and reads the secret. It returns the parsed base URL.
+// CheckPartner is CheckAPI for commands whose requests are signed: they need the signing key's id, too.
 func (c *Consumer) CheckPartner(getenv func(string) string) (*url.URL, error) {
+	base, err := c.CheckAPI(getenv)
+	if err == nil && c.SigningKeyID == "" {
+		return nil, &Error{Setting: "--signing-key-id", Problem: "is missing (or $OFFBLOCKS_SIGNING_KEY_ID); " +
+			"`consumer register-key` registers the key and prints its id"}
+	}
+	return base, err
+}
+
+// CheckAPI makes sure that the partner API can be talked to, reads the secret, and brings the API URL and the challenge
+// domain into their one form. It returns the base URL.
+func (c *Consumer) CheckAPI(getenv func(string) string) (*url.URL, error) {
 	required := []struct{ flag, variable, value string }{
 		{"--api-url", "OFFBLOCKS_API_URL", c.APIURL},
 		{"--api-key", "OFFBLOCKS_API_KEY", c.APIKey},
 		{"--signing-key", "OFFBLOCKS_SIGNING_KEY", c.SigningKey},
-		{"--signing-key-id", "OFFBLOCKS_SIGNING_KEY_ID", c.SigningKeyID},
 	}
 	for _, r := range required {
 		if r.value == "" {
 			return nil, &Error{Setting: r.flag, Problem: "is missing (or $" + r.variable + ")"}
 		}
 	}
-	base, err := url.Parse(c.APIURL)
-	switch {
-	case err != nil:
-		return nil, &Error{"--api-url", "", "is not a URL"}
-	case base.User != nil:
-		return nil, &Error{"--api-url", base.Redacted(), "must not hold a user name or password"}
-	case base.Scheme != "https" && base.Scheme != "http" || base.Host == "" || base.RawQuery != "" || base.Fragment != "":
-		return nil, &Error{"--api-url", c.APIURL, "want https://host/path"}
-	case base.Scheme == "http" && !IsLoopback(base.Hostname()):
-		return nil, &Error{"--api-url", c.APIURL, "credentials are sent over https only, or over http to loopback"}
+	base, err := c.CheckURL()
+	if err != nil {
+		return nil, err
 	}
 	if getenv("OFFBLOCKS_API_SECRET") != "" && getenv("OFFBLOCKS_API_SECRET_FILE") != "" {
 		return nil, &Error{Setting: "--api-secret-file",
 			Problem: "$OFFBLOCKS_API_SECRET and $OFFBLOCKS_API_SECRET_FILE are both set: which one?"}
 	}
 	if c.APISecretFile != "" {
-		raw, err := os.ReadFile(c.APISecretFile)
-		if err != nil {
-			// Not the value: somebody may have put the secret itself there.
-			return nil, &Error{Setting: "--api-secret-file", Problem: "the file cannot be read: " + reason(err)}
-		}
-		c.Secret = strings.TrimRight(string(raw), "\r\n")
-		if c.Secret == "" {
-			return nil, &Error{Setting: "--api-secret-file", Problem: "the file is empty"}
+		if c.Secret, err = ReadSecret("--api-secret-file", c.APISecretFile); err != nil {
+			return nil, err
 		}
 	} else if c.Secret = getenv("OFFBLOCKS_API_SECRET"); c.Secret == "" {
 		return nil, &Error{Setting: "--api-secret-file", Problem: "is missing (or $OFFBLOCKS_API_SECRET, the secret itself)"}
 	}
 	if c.ChallengeDomain == "" {
 		c.ChallengeDomain = base.Host
+		return base, nil
 	}
+	domain, err := CanonicalHost(base.Scheme, c.ChallengeDomain)
+	if err != nil {
+		return nil, &Error{"--challenge-domain", c.ChallengeDomain, err.Error()}
+	}
+	c.ChallengeDomain = domain
 	return base, nil
+}
+
+// CheckURL brings the API URL into its one form and returns it.
+func (c *Consumer) CheckURL() (*url.URL, error) {
+	base, err := parseAPIURL(c.APIURL)
+	if err != nil {
+		return nil, err
+	}
+	c.APIURL = base.String()
+	return base, nil
+}
+
+// SecretReader returns what reads the API secret again; nil when it is no file's.
+func (c *Consumer) SecretReader() func() (string, error) {
+	if c.APISecretFile == "" {
+		return nil
+	}
+	return func() (string, error) { return ReadSecret("--api-secret-file", c.APISecretFile) }
+}
+
+// ReadSecret reads a secret from the file that a setting names. Errors do not show the file's name: it may be the
+// secret itself, put there by mistake.
+func ReadSecret(setting, file string) (string, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		return "", &Error{Setting: setting, Problem: "the file cannot be read: " + reason(err)}
+	}
+	secret := strings.TrimRight(string(raw), "\r\n")
+	if secret == "" {
+		return "", &Error{Setting: setting, Problem: "the file is empty"}
+	}
+	return secret, nil
 }
 
 // reason is an os error without its path, which the setting names already.
@@ -323,15 +410,6 @@ func reason(err error) string {
 		return path.Err.Error()
 	}
 	return err.Error()
-}
-
-// IsLoopback reports whether a host names this machine only.
-func IsLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip := net.ParseIP(strings.Trim(host, "[]"))
-	return ip != nil && ip.IsLoopback()
 }
 
 // Limits returns the decision table's settings.

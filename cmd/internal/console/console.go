@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -76,6 +77,13 @@ func NewLogger(w io.Writer, form, level string) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// AdoptStandardLog has what net/http and others write to the standard library's own log go through the command's.
+func AdoptStandardLog(to *slog.Logger) {
+	adopted := slog.NewLogLogger(to.Handler(), slog.LevelInfo)
+	log.SetFlags(0)
+	log.SetOutput(adopted.Writer())
 }
 
 // ErrInterrupted is the cause of a context that ended with SIGINT or SIGTERM.

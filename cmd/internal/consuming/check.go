@@ -80,11 +80,8 @@ func check(ctx context.Context, c *config.Consumer, s Streams) error {
 // unreachable reports whether the error says that something was not there, rather than that a setting is wrong.
 func unreachable(err error) bool {
 	var partner *client.Error
-	for errors.As(err, &partner) && partner.Kind == client.NoToken {
-		err, partner = partner.Err, nil
-	}
-	if partner != nil {
-		return partner.Kind == client.NoAnswer || partner.Kind == client.ServerError || partner.Kind == client.Throttled
+	if errors.As(err, &partner) {
+		return partner.Passing()
 	}
 	var gone *broker.UnreachableError
 	var locked *broker.LockedError
@@ -95,8 +92,11 @@ func unreachable(err error) bool {
 func checkPartner(ctx context.Context, list *checklist, c *config.Consumer, p *partner) {
 	result, err := p.client.Check(ctx)
 	if err != nil {
+		if found := findSignature(ctx, c, p, err); found != "" {
+			result.Advice = found
+		}
 		if result.Advice != "" {
-			err = fmt.Errorf("%w: %s", err, result.Advice)
+			err = fmt.Errorf("%w; %s", err, result.Advice)
 		}
 		list.say("partner", "", err)
 		if skew := p.client.Stats().ClockSkew; skew.Abs() > 5*time.Second {
@@ -127,6 +127,7 @@ func checkLedger(ctx context.Context, c *config.Consumer, p *partner) error {
 		return err
 	}
 	have, err := book.Environment(ctx)
+	have.APIHost = canonicalHost(p.base)(have.APIHost)
 	if want := p.environment(c); err == nil && have != want {
 		err = &ledger.EnvironmentError{Path: c.Ledger, Ledger: have, Given: want}
 	}

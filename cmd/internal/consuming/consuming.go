@@ -50,6 +50,12 @@ func Main(gentle, hard context.Context, args []string, s Streams) error {
 		return reconcile(gentle, &c.Consumer, s)
 	case "redrive":
 		return redrive(gentle, c, s)
+	case "register-key":
+		return registerKey(gentle, &c.Consumer, c.RegisterKey.Delete, s)
+	case "rotate-secret":
+		return rotateSecret(hard, &c.Consumer, c.RotateSecret.NewSecretFile, c.RotateSecret.ReplaceFile, s)
+	case "rebind":
+		return rebind(gentle, &c.Consumer, c.Rebind.From, s)
 	}
 	return fmt.Errorf("command %q is not known", command) // the grammar admits no other
 }
@@ -117,10 +123,14 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		return err
 	}
 
+	aliases, err := earlierHosts(gentle, book, c)
+	if err != nil {
+		return err
+	}
 	worker := &pipeline.Worker{
 		API: p.client, Signer: backend, Ledger: book,
-		Keyring: pipeline.Keyring{APIHost: p.environment(c).APIHost, APIKeyID: c.APIKey},
-		Limits:  c.Limits(), Encoding: encoding(c), Policy: p.policy(c),
+		Keyring: pipeline.Keyring{APIHost: p.environment(c).APIHost, APIKeyID: c.APIKey}, Aliases: aliases,
+		Limits: c.Limits(), Encoding: encoding(c), Policy: p.policy(c),
 		Skew: func() time.Duration { return p.client.Stats().ClockSkew }, MaxSkew: clockSkew,
 		ListPause: c.ListPause, Now: time.Now, Hook: hook,
 		OnTrouble: func(tries int, since time.Time, cause error) {
@@ -130,6 +140,15 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 			}
 			log.Warn("the partner gives no usable answer; trying again under the same keys",
 				"tries", tries, "since", since.UTC().Format(time.RFC3339), "error", cause)
+		},
+		HaltAfter: c.HaltAfter,
+		SignerCheck: func(ctx context.Context) error {
+			_, err := backend.Check(ctx)
+			return err
+		},
+		OnPartialList: func(cause error) {
+			log.Warn("the partner's list of customers cannot be read whole: no customer is taken for absent because it is not "+
+				"in it", "cause", cause)
 		},
 		OnStale: func(r pipeline.Row, id string, cause error) {
 			log.Warn("a request that is of no use any more could not be cancelled: somebody may still be asked to approve it",
@@ -143,10 +162,16 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	taking, stopTaking := context.WithCancelCause(gentle)
 	defer stopTaking(nil)
 	runner = &pipeline.Runner{
-		Worker: worker, DeadLetters: q.Publisher(), DeadLetterTopic: c.DeadLetterTopic,
+		Worker: worker, DeadLetters: q.DeadLetters(), DeadLetterTopic: c.DeadLetterTopic,
 		Concurrency: c.Concurrency, SignerConcurrency: c.SignerConcurrency, Abandon: consumer.Abandon, Logger: log,
 		Home:   home,
 		OnHalt: func(cause error) { stopTaking(cause) },
+		Probe: func(ctx context.Context) error {
+			_, err := p.client.Check(ctx)
+			return err
+		},
+		OutageWait: c.OutageWait,
+		OnOutage:   func(cause error) { tellOutage(cause, c.OutageWait, log) },
 	}
 	if drain {
 		runner.SignerWait = c.SignerWait
@@ -178,6 +203,32 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	return classify(c, err)
 }
 
+// earlierHosts derives the keys of this API key as they were derived while the ledger was bound to another form of the
+// API's host.
+func earlierHosts(ctx context.Context, book *ledger.Ledger, c *config.Consumer) ([]pipeline.Keyring, error) {
+	bindings, err := book.Bindings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []pipeline.Keyring
+	for _, b := range bindings {
+		if b.APIKeyID == c.APIKey {
+			list = append(list, pipeline.Keyring{APIHost: b.APIHost, APIKeyID: b.APIKeyID})
+		}
+	}
+	return list, nil
+}
+
+// tellOutage says that the partner is away, or back.
+func tellOutage(cause error, wait time.Duration, log *slog.Logger) {
+	if cause == nil {
+		log.Warn("the partner answers again; the run goes on")
+		return
+	}
+	log.Warn("the partner does not answer: nothing is sent but a probe every few seconds", "halts_after", wait,
+		"error", cause)
+}
+
 // tellStall says of a partition that makes no progress which row is first in it, and what that one waits for.
 func tellStall(s broker.Stall, runner *pipeline.Runner, log *slog.Logger) {
 	what := []any{
@@ -206,7 +257,7 @@ func classify(c *config.Consumer, err error) error {
 	switch {
 	case err == nil, errors.As(err, new(*console.CodedError)):
 		return err
-	case errors.As(err, &halt) && halt.Class == "configuration", errors.As(err, new(*ledger.SnapshotError)),
+	case errors.As(err, &halt) && halt.SetUp(), errors.As(err, new(*ledger.SnapshotError)),
 		errors.As(err, new(*broker.MissingTopicError)):
 		return console.Coded(console.ExitUsage, err)
 	case broker.SessionRefused(err):
@@ -216,6 +267,15 @@ func classify(c *config.Consumer, err error) error {
 		})
 	}
 	return console.Coded(console.ExitUnfinished, err)
+}
+
+// partnerExit is the exit code of a command that the partner kept from its end: 2 where a setting has to be changed.
+func partnerExit(err error) int {
+	var failure *client.Error
+	if errors.As(err, &failure) && !failure.Passing() {
+		return console.ExitUsage
+	}
+	return console.ExitUnfinished
 }
 
 // listWaiting names the rows that were left to the custodian.
@@ -240,7 +300,7 @@ func openLedger(
 	ctx context.Context, c *config.Consumer, p *partner, hook func(string), log *slog.Logger,
 ) (*ledger.Ledger, error) {
 	book, err := ledger.Open(ctx, ledger.Options{
-		Path: c.Ledger, Environment: p.environment(c), Now: time.Now,
+		Path: c.Ledger, Environment: p.environment(c), CanonicalHost: canonicalHost(p.base), Now: time.Now,
 		Program: "purser " + config.Version, Changelog: c.LedgerTopic, Logger: log, Hook: hook,
 	})
 	var environment *ledger.EnvironmentError

@@ -3,10 +3,8 @@ package consuming
 import (
 	"context"
 	"errors"
-	"net/url"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
@@ -27,10 +25,13 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 		return nil, &config.Error{Setting: "--fleet", Problem: "needs --ledger-topic: without it each consumer knows its " +
 			"own rows only, and the results topic is the fleet's view"}
 	}
-	base, err := url.Parse(c.APIURL)
-	if err != nil || base.Host == "" || c.APIKey == "" {
+	if c.APIURL == "" || c.APIKey == "" {
 		return nil, &config.Error{Setting: "--fleet",
 			Problem: "needs --api-url and --api-key: the topic of the ledgers belongs to one of each"}
+	}
+	base, err := c.CheckURL()
+	if err != nil {
+		return nil, err
 	}
 	log := console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)
 	there := c.Queue
@@ -55,19 +56,47 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 	}()
 	book, err := ledger.Open(ctx, ledger.Options{
 		Path:        filepath.Join(dir, "ledger.db"),
-		Environment: ledger.Environment{APIHost: strings.ToLower(base.Host), APIKeyID: c.APIKey},
-		Now:         time.Now, Changelog: c.LedgerTopic, Logger: log,
+		Environment: ledger.Environment{APIHost: base.Host, APIKeyID: c.APIKey}, CanonicalHost: canonicalHost(base),
+		EarlierKeyIDs: earlierKeyIDs(ctx, c.Ledger),
+		Now:           time.Now, Changelog: c.LedgerTopic, Logger: log,
 	})
 	if err != nil {
 		return nil, err
 	}
 	book.Follow(q.Ledgers(c.LedgerTopic, partitions))
-	for p := range partitions {
-		if _, err := book.Restore(ctx, p); err != nil {
-			return nil, errors.Join(classify(c, err), book.Close())
-		}
+	err = book.CheckChangelog(ctx, partitions)
+	ignored := 0
+	for p := 0; p < partitions && err == nil; p++ {
+		var r ledger.Restored
+		r, err = book.Restore(ctx, p)
+		ignored += r.Ignored
+	}
+	if err != nil {
+		return nil, errors.Join(classify(c, err), book.Close())
+	}
+	if ignored > 0 {
+		log.Warn("records of the ledger topic that this program did not write are left out", "topic", c.LedgerTopic,
+			"records", ignored)
 	}
 	return &fleetBook{book, dir}, nil
+}
+
+// earlierKeyIDs are those that this consumer's own ledger knows, none if it has no ledger that can be read.
+func earlierKeyIDs(ctx context.Context, path string) []string {
+	book, err := ledger.OpenReadOnly(ctx, path)
+	if err != nil {
+		return nil
+	}
+	defer book.Close()
+	bindings, err := book.Bindings(ctx)
+	if err != nil {
+		return nil
+	}
+	ids := make([]string, 0, len(bindings))
+	for _, b := range bindings {
+		ids = append(ids, b.APIKeyID)
+	}
+	return ids
 }
 
 // Close removes it.

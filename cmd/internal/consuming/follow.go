@@ -35,6 +35,9 @@ func (f *following) follow(
 	}
 	log := consumer.Changelog(f.c.LedgerTopic, f.partitions)
 	f.book.Follow(log)
+	if err := f.book.CheckChangelog(ctx, f.partitions); err != nil {
+		return nil, classify(f.c, err)
+	}
 	return func(a pipeline.Account) int { return log.Partition(a.String()) }, nil
 }
 
@@ -53,7 +56,8 @@ func (f *following) restore(restored func()) func(context.Context, int) error {
 		if err == nil {
 			restored()
 			f.log.Info("the ledger of a partition is up to date", "partition", partition, "from", r.From, "to", r.To,
-				"records", r.Records, "newer", r.Newer, "added", r.Added, "took", time.Since(begun).Round(time.Millisecond))
+				"records", r.Records, "newer", r.Newer, "added", r.Added, "ignored", r.Ignored,
+				"took", time.Since(begun).Round(time.Millisecond))
 		}
 		return err
 	}

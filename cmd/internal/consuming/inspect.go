@@ -122,7 +122,11 @@ func reconcile(ctx context.Context, c *config.Consumer, s Streams) (err error) {
 	defer closing(&err, "ledger", book.Close)
 	r, err := pipeline.Reconcile(ctx, p.client, book, time.Now)
 	if err != nil {
-		return fmt.Errorf("reconcile: %w", err)
+		err = fmt.Errorf("reconcile: %w", err)
+		if code := partnerExit(err); code != console.ExitUnfinished {
+			return console.Coded(code, err)
+		}
+		return err
 	}
 	fmt.Fprintf(s.Stdout, "partner   %d customers\nledger    %d rows, %d of them with the partner, %d statuses changed\n",
 		r.Customers, r.Rows, r.Matched, r.Updated)

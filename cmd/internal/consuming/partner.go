@@ -1,6 +1,7 @@
 package consuming
 
 import (
+	"crypto/ecdsa"
 	"errors"
 	"log/slog"
 	"net/url"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/uuid"
 
 	"github.com/purser-onboard/purser/client"
 	"github.com/purser-onboard/purser/cmd/internal/config"
@@ -23,7 +25,9 @@ import (
 type partner struct {
 	client *client.Client
 	pace   *client.Pace
+	clock  *client.Clock // the partner's, which the signatures of requests go by
 	base   *url.URL
+	key    *ecdsa.PrivateKey // signs the requests
 }
 
 func openPartner(c *config.Consumer, getenv func(string) string, log *slog.Logger) (*partner, error) {
@@ -31,6 +35,15 @@ func openPartner(c *config.Consumer, getenv func(string) string, log *slog.Logge
 	if err != nil {
 		return nil, err
 	}
+	key, err := signingKey(c)
+	if err != nil {
+		return nil, err
+	}
+	return newPartner(c, base, key, log)
+}
+
+// signingKey reads the key that signs the requests.
+func signingKey(c *config.Consumer) (*ecdsa.PrivateKey, error) {
 	raw, err := os.ReadFile(c.SigningKey)
 	if err != nil {
 		return nil, &config.Error{Setting: "--signing-key", Problem: err.Error()}
@@ -39,30 +52,35 @@ func openPartner(c *config.Consumer, getenv func(string) string, log *slog.Logge
 	if err != nil {
 		return nil, &config.Error{Setting: "--signing-key", Value: c.SigningKey, Problem: err.Error()}
 	}
-	sign, err := httpsig.NewSigner(key, httpsig.Options{
-		KeyID: c.SigningKeyID, Components: c.SignatureComponents, Now: time.Now,
-	})
+	return key, nil
+}
+
+// newPartner connects to the API of settings that were checked. Without a key, requests are not signed.
+func newPartner(c *config.Consumer, base *url.URL, key *ecdsa.PrivateKey, log *slog.Logger) (*partner, error) {
+	console.AdoptStandardLog(log)
+	authorities, err := c.Authorities()
 	if err != nil {
-		var sig *httpsig.Error
-		if errors.As(err, &sig) && sig.Name == "KeyID" {
-			return nil, &config.Error{Setting: "--signing-key-id", Value: c.SigningKeyID, Problem: err.Error()}
-		}
-		return nil, &config.Error{
-			Setting: "--signature-components", Value: strings.Join(c.SignatureComponents, ","), Problem: err.Error(),
+		return nil, err
+	}
+	p := &partner{
+		base: base, pace: client.NewPace(c.Rate), clock: client.NewClock(time.Now, c.SignatureAge), key: key,
+	}
+	var sign client.RequestSigner = unsigned{}
+	if key != nil {
+		if sign, err = p.requestSigner(c, c.SignatureComponents, c.Parameters, p.clock.Created); err != nil {
+			return nil, err
 		}
 	}
-	pace := client.NewPace(c.Rate)
-	api, err := client.New(client.Config{
-		BaseURL: c.APIURL, APIKey: c.APIKey, APISecret: c.Secret,
+	p.client, err = client.New(client.Config{
+		BaseURL: c.APIURL, APIKey: c.APIKey, APISecret: c.Secret, Secret: c.SecretReader(), RootCAs: authorities,
 		Sign: sign, Digest: c.ContentDigest,
-		Timeout: c.RequestTimeout, Now: time.Now, Pace: pace,
+		Timeout: c.RequestTimeout, Now: time.Now, Pace: p.pace, Clock: p.clock,
 		Concurrency: c.Concurrency,
 		UserAgent:   "purser/" + config.Version, Logger: log,
 	})
 	if err != nil {
 		return nil, console.Coded(console.ExitUsage, err)
 	}
-	p := &partner{client: api, pace: pace, base: base}
 	anybody := pipeline.Account{Chain: 1, Address: common.Address{1}}
 	if err := p.policy(c)(anybody).Validate(); err != nil {
 		return nil, &config.Error{Setting: "--challenge-domain", Value: c.ChallengeDomain, Problem: err.Error()}
@@ -70,9 +88,44 @@ func openPartner(c *config.Consumer, getenv func(string) string, log *slog.Logge
 	return p, nil
 }
 
+// requestSigner signs requests with the configured key in this way.
+func (p *partner) requestSigner(
+	c *config.Consumer, components []string, parameters config.Parameters, created func() time.Time,
+) (*httpsig.Signer, error) {
+	options := httpsig.Options{
+		KeyID: c.SigningKeyID, Components: components, Now: created, Expires: parameters.Expires, Tag: parameters.Tag,
+	}
+	if parameters.Nonce {
+		options.Nonce = uuid.NewString
+	}
+	sign, err := httpsig.NewSigner(p.key, options)
+	var failure *httpsig.Error
+	switch {
+	case err == nil:
+		return sign, nil
+	case errors.As(err, &failure) && failure.Name == "KeyID":
+		return nil, &config.Error{Setting: "--signing-key-id", Value: c.SigningKeyID, Problem: err.Error()}
+	case errors.As(err, &failure) && failure.Name == "Tag":
+		return nil, &config.Error{Setting: "--signature-parameters", Value: parameters.Tag, Problem: err.Error()}
+	}
+	return nil, &config.Error{
+		Setting: "--signature-components", Value: strings.Join(components, ","), Problem: err.Error(),
+	}
+}
+
 // environment is what keys are derived from and the ledger is bound to (rules 2 and 12).
 func (p *partner) environment(c *config.Consumer) ledger.Environment {
-	return ledger.Environment{APIHost: strings.ToLower(p.base.Host), APIKeyID: c.APIKey}
+	return ledger.Environment{APIHost: p.base.Host, APIKeyID: c.APIKey}
+}
+
+// canonicalHost gives a host that a ledger is bound to the form that the API URL has.
+func canonicalHost(base *url.URL) func(string) string {
+	return func(host string) string {
+		if canonical, err := config.CanonicalHost(base.Scheme, host); err == nil {
+			return canonical
+		}
+		return host
+	}
 }
 
 // policy returns rule 8's policy for an account.

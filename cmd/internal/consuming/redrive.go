@@ -2,10 +2,13 @@ package consuming
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
+	"github.com/purser-onboard/purser/broker"
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/cmd/internal/queue"
@@ -16,7 +19,8 @@ import (
 const redriveBatch = 500
 
 // redrive puts dead letters back into the topics they came from. Without a choice of reason or time all of them are
-// put back, once: what was is remembered as the position of a group of its own.
+// put back, once: what was is remembered as the position of a group of its own. A dead letter that cannot be put back
+// stays where it is and is named; it keeps none of the others.
 func redrive(ctx context.Context, c *config.ConsumerCommands, s Streams) (err error) {
 	log := console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)
 	q, err := queue.Open(ctx, c.Queue, log)
@@ -39,50 +43,41 @@ func redrive(ctx context.Context, c *config.ConsumerCommands, s Streams) (err er
 	if !all {
 		position = group + "-never-committed" // a choice looks at all that there is
 	}
-	var seen, chosen, foreign int
-	batches := map[string][]pipeline.Message{}
-	flush := func(topic string) error {
-		if len(batches[topic]) == 0 || c.Redrive.DryRun {
-			batches[topic] = nil
-			return nil
-		}
-		if err := q.Publisher().Publish(ctx, topic, batches[topic]); err != nil {
-			return err
-		}
-		batches[topic] = nil
-		return nil
+	r := redriving{
+		queue: q, publisher: q.Publisher(), log: log, batches: map[string][]pipeline.DeadLetter{},
+		// Whatever a message says of its origin, rows are in none of these.
+		takes: map[string]bool{c.Topic: true, c.DeadLetterTopic: false, c.ResultsTopic: false, c.LedgerTopic: false},
 	}
+	var seen, chosen int
 	ends, err := q.Scan(ctx, c.DeadLetterTopic, position, func(m pipeline.Message) error {
 		seen++
 		d, err := pipeline.ReadDeadLetter(m)
 		if err != nil {
-			foreign++
-			log.Warn("left where it is", "reason", err.Error())
+			r.leave(m, err.Error())
 			return nil
 		}
-		fits := strings.Contains(d.Class+": "+d.Reason, c.Redrive.Reason) && !m.Time.Before(since)
-		if !fits {
+		if !strings.Contains(d.Class+": "+d.Reason, c.Redrive.Reason) || m.Time.Before(since) {
 			return nil
+		}
+		if fit, err := r.fit(ctx, d); !fit || err != nil {
+			return err
 		}
 		chosen++
 		if c.Redrive.DryRun {
 			fmt.Fprintf(s.Stdout, "%s  %s: %s\n", d.Where, d.Class, d.Reason)
 			return nil
 		}
-		batches[d.Topic] = append(batches[d.Topic], d.Again())
-		if len(batches[d.Topic]) >= redriveBatch {
-			return flush(d.Topic)
-		}
-		return nil
+		return r.put(ctx, d)
 	})
 	if err != nil {
 		return err
 	}
-	for topic := range batches {
-		if err := flush(topic); err != nil {
+	for topic := range r.batches {
+		if err := r.flush(ctx, topic); err != nil {
 			return err
 		}
 	}
+	chosen -= r.tooLarge
 	verb := "put back"
 	if c.Redrive.DryRun {
 		verb = "would be put back"
@@ -92,9 +87,82 @@ func redrive(ctx context.Context, c *config.ConsumerCommands, s Streams) (err er
 		}
 	}
 	fmt.Fprintf(s.Stdout, "%d dead letters looked at, %d %s\n", seen, chosen, verb)
-	if foreign > 0 {
+	if r.left > 0 {
 		return console.Coded(console.ExitRowsBad,
-			fmt.Errorf("%d messages of %s are not dead letters of ours", foreign, c.DeadLetterTopic))
+			fmt.Errorf("%d messages of %s cannot be put back and stay there; each is named above", r.left, c.DeadLetterTopic))
+	}
+	return nil
+}
+
+// redriving is what a redrive has at hand.
+type redriving struct {
+	queue     *queue.Queue
+	publisher pipeline.Publisher
+	log       *slog.Logger
+	takes     map[string]bool // by topic: whether dead letters may be put back there, where that is known
+	batches   map[string][]pipeline.DeadLetter
+	left      int // dead letters that stay
+	tooLarge  int // the part of left that was found too large when it was put back
+}
+
+// leave says why a message of the dead-letter topic stays there.
+func (r *redriving) leave(m pipeline.Message, reason string) {
+	r.left++
+	r.log.Warn("a dead letter cannot be put back and stays", "partition", m.Partition, "offset", m.Offset,
+		"reason", reason)
+}
+
+// fit reports whether a dead letter can be put back, and leaves it if not.
+func (r *redriving) fit(ctx context.Context, d pipeline.DeadLetter) (bool, error) {
+	if d.Truncated {
+		r.leave(d.Message, "it was too large for its topic and is truncated: import the row again from its source")
+		return false, nil
+	}
+	takes, known := r.takes[d.Topic]
+	if !known {
+		var err error
+		if takes, err = r.queue.Has(ctx, d.Topic); err != nil {
+			return false, err
+		}
+		r.takes[d.Topic] = takes
+	}
+	if !takes {
+		r.leave(d.Message, fmt.Sprintf("its header %s names the topic %q, which does not exist or holds no rows",
+			pipeline.HeaderTopic, d.Topic))
+	}
+	return takes, nil
+}
+
+func (r *redriving) put(ctx context.Context, d pipeline.DeadLetter) error {
+	r.batches[d.Topic] = append(r.batches[d.Topic], d)
+	if len(r.batches[d.Topic]) < redriveBatch {
+		return nil
+	}
+	return r.flush(ctx, d.Topic)
+}
+
+// flush puts the collected dead letters of a topic back. Where one is too large, each is put back by itself: some may
+// then be there twice, which the ledger finds.
+func (r *redriving) flush(ctx context.Context, topic string) error {
+	letters := r.batches[topic]
+	r.batches[topic] = nil
+	messages := make([]pipeline.Message, len(letters))
+	for i, d := range letters {
+		messages[i] = d.Again()
+	}
+	err := r.publisher.Publish(ctx, topic, messages)
+	if !errors.As(err, new(*broker.TooLargeError)) {
+		return err
+	}
+	for i, d := range letters {
+		err := r.publisher.Publish(ctx, topic, messages[i:i+1])
+		switch {
+		case errors.As(err, new(*broker.TooLargeError)):
+			r.tooLarge++
+			r.leave(d.Message, err.Error())
+		case err != nil:
+			return err
+		}
 	}
 	return nil
 }

@@ -69,12 +69,18 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 	}
 	progress := console.StartProgress(screen, c.Progress, func() string {
 		s := im.Stats()
-		return fmt.Sprintf("%d rows read, %d published, %d rejected", s.Read, s.Published, s.Rejected)
+		return fmt.Sprintf("%d rows read, %d %s, %d invalid", s.Read, s.Published, verb(c), s.Invalid)
 	})
 	defer progress.Stop()
+	var empty []string // exports without a row
 	for _, file := range c.Files {
+		before := im.Stats().Read
 		if err = importFile(ctx, c, im, file, stdin, importID.String()); err != nil {
 			break
+		}
+		if im.Stats().Read == before {
+			log.Warn("the export has a header and no row", "file", file)
+			empty = append(empty, file)
 		}
 	}
 	progress.Stop()
@@ -82,16 +88,19 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 		err = errors.Join(err, keep)
 	}
 	s := im.Stats()
-	summarize(stdout, c, s, time.Since(started))
+	summarize(stdout, c, s, time.Since(started), err == nil)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return fmt.Errorf("%w: %d rows are in the queue, the rest is not; importing the same files again is safe",
 			context.Cause(ctx), s.Published)
 	case err != nil:
 		return err
-	case s.Rejected > 0:
+	case s.Invalid > 0:
 		return console.Coded(console.ExitRowsBad,
-			fmt.Errorf("%d of %d rows were rejected: see %s", s.Rejected, s.Read, c.Rejects))
+			fmt.Errorf("%d of %d rows are invalid: see %s", s.Invalid, s.Read, c.Rejects))
+	case c.RequireRows && len(empty) > 0:
+		return console.Coded(console.ExitRowsBad,
+			fmt.Errorf("no row in %s, and --require-rows asks for some", strings.Join(empty, ", ")))
 	}
 	return nil
 }
@@ -145,17 +154,29 @@ func checkRejects(c *config.Importer) error {
 	return nil
 }
 
-func summarize(w io.Writer, c *config.Importer, s pipeline.ImportStats, took time.Duration) {
-	verb := "published"
+// verb names the outcome of a good row.
+func verb(c *config.Importer) string {
 	if c.DryRun {
-		verb = "found good"
-		s.Published = s.Read - s.Rejected
+		return "found good"
 	}
-	fmt.Fprintf(w, "imported %s: %d rows read, %d %s, %d rejected in %s\n",
-		strings.Join(c.Files, ", "), s.Read, s.Published, verb, s.Rejected, took.Round(time.Millisecond))
-	if s.Rejected > 0 {
-		fmt.Fprintf(w, "rejects: %s\n", c.Rejects)
+	return "published"
+}
+
+// summarize prints what was made of the rows, and of the lines. An import that ended early leaves lines unfinished.
+func summarize(w io.Writer, c *config.Importer, s pipeline.ImportStats, took time.Duration, finished bool) {
+	var b strings.Builder // one write, for a reader that takes only the beginning
+	fmt.Fprintf(&b, "imported %s: %d rows read, %d %s, %d invalid in %s\n",
+		strings.Join(c.Files, ", "), s.Read, s.Published, verb(c), s.Invalid, took.Round(time.Millisecond))
+	fmt.Fprintf(&b, "lines: %d read, %d %s, %d invalid, %d blank, %d header",
+		s.Lines, s.PublishedLines, verb(c), s.InvalidLines, s.Blank, s.Header)
+	if !finished {
+		fmt.Fprintf(&b, ", %d not finished", s.Missing())
 	}
+	b.WriteByte('\n')
+	if s.Invalid > 0 {
+		fmt.Fprintf(&b, "rejects: %s\n", c.Rejects)
+	}
+	fmt.Fprint(w, b.String())
 }
 
 // probe makes sure that a file can be opened and begins with a header that can be used. Standard input cannot be read

@@ -132,9 +132,23 @@ func (q *Queue) check(ctx context.Context, names ...string) (map[string]int, err
 	return counts, err
 }
 
+// Has reports whether a topic exists. It creates none.
+func (q *Queue) Has(ctx context.Context, topic string) (bool, error) {
+	_, err := q.cluster.Check(ctx, topic)
+	if errors.As(err, new(*broker.MissingTopicError)) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
 // Publisher returns a producer.
 func (q *Queue) Publisher() pipeline.Publisher {
 	return broker.NewProducer(q.cluster, broker.ProducerOptions{Logger: q.log})
+}
+
+// DeadLetters returns a producer of dead letters, which are truncated where the topic takes no message of their size.
+func (q *Queue) DeadLetters() pipeline.Publisher {
+	return broker.NewProducer(q.cluster, broker.ProducerOptions{Shorten: pipeline.TruncateDeadLetter, Logger: q.log})
 }
 
 // Told is what a consumer of the work topic tells of its partitions; see broker.ConsumerOptions.

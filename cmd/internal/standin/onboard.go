@@ -43,7 +43,7 @@ func onboard(gentle, hard context.Context, c *config.SandboxCommands, stdout, st
 		code := console.Code(err) // after a usage error there is nothing in it to look at
 		err = errors.Join(err, cleanUp(code == console.ExitWell || code == console.ExitUsage))
 	}()
-	server, err := newServer(c.Run.Adversary, "", 0, c.Run.Rate, log)
+	server, err := newServer(c.Run.Adversary, sandbox.Config{DeclaredRate: c.Run.Rate, Logger: log})
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -17,19 +16,24 @@ import (
 	"github.com/purser-onboard/purser/sandbox"
 )
 
-// newServer makes the stand-in that the settings describe.
-func newServer(
-	a config.Adversary, domain string, rate float64, declared float64, log *slog.Logger,
-) (*sandbox.Server, error) {
+// newServer makes the stand-in that the settings describe, with what cfg has already.
+func newServer(a config.Adversary, cfg sandbox.Config) (*sandbox.Server, error) {
 	faults, err := sandbox.ParseFaults(a.Faults)
 	if err != nil {
 		return nil, &config.Error{Setting: "--faults", Value: a.Faults, Problem: err.Error()}
 	}
-	server, err := sandbox.New(sandbox.Config{
-		Now: time.Now, Seed: a.Seed, Domain: domain, Rate: rate, Faults: faults,
-		KeyTTL: a.KeyTTL, ChallengeTTL: a.ChallengeTTL, TokenTTL: a.TokenTTL, Latency: a.Latency,
-		DeclaredRate: declared, Logger: log,
-	})
+	if skew := a.SignatureSkew; skew != nil {
+		if *skew < 0 {
+			return nil, &config.Error{Setting: "--signature-skew", Value: skew.String(), Problem: "must be 0 or more"}
+		}
+		cfg.SignatureSkew = *skew
+		if *skew == 0 {
+			cfg.SignatureSkew = -1 // none; 0 is the default
+		}
+	}
+	cfg.Now, cfg.Seed, cfg.Faults, cfg.Verify = time.Now, a.Seed, faults, sandbox.Verification(a.Verify)
+	cfg.KeyTTL, cfg.ChallengeTTL, cfg.TokenTTL, cfg.Latency = a.KeyTTL, a.ChallengeTTL, a.TokenTTL, a.Latency
+	server, err := sandbox.New(cfg)
 	if err != nil {
 		return nil, console.Coded(console.ExitUsage, err)
 	}
@@ -39,7 +43,10 @@ func newServer(
 // serve runs the stand-in until it is stopped.
 func serve(ctx context.Context, c *config.SandboxCommands, stdout, stderr io.Writer) error {
 	log := console.NewLogger(stderr, c.LogFormat, c.LogLevel)
-	server, err := newServer(c.Serve.Adversary, c.Serve.Domain, c.Serve.Rate, c.Serve.DeclaredRate, log)
+	server, err := newServer(c.Serve.Adversary, sandbox.Config{
+		Domain: c.Serve.Domain, Rate: c.Serve.Rate, DeclaredRate: c.Serve.DeclaredRate, Logger: log,
+		RequiredParams: c.Serve.RequireParameters,
+	})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,134 @@
+package client
+
+import (
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// nextLinks returns the targets of the links with the relation "next" in Link fields (RFC 8288, section 3, parsed as in
+// appendix B.2). odd reports one that cannot be followed: it is malformed, or its context is another resource.
+func nextLinks(fields []string) (targets []string, odd bool) {
+	for _, rest := range fields {
+		for {
+			rest = strings.TrimLeft(rest, ", \t")
+			if rest == "" {
+				break
+			}
+			link, after, ok := cutLink(rest)
+			if !ok {
+				odd = odd || strings.Contains(strings.ToLower(rest), "next")
+				break
+			}
+			rest = after
+			switch {
+			case !isNext(link.rel):
+			case link.anchored:
+				odd = true
+			default:
+				targets = append(targets, link.target)
+			}
+		}
+	}
+	return targets, odd
+}
+
+// isNext reports whether one of the relations, which are separated by spaces, is "next".
+func isNext(relations string) bool {
+	return slices.ContainsFunc(strings.Fields(relations), func(r string) bool { return strings.EqualFold(r, "next") })
+}
+
+type link struct {
+	target, rel string
+	anchored    bool
+}
+
+// cutLink takes the first link off s, which begins with it.
+func cutLink(s string) (l link, rest string, ok bool) {
+	if s[0] != '<' {
+		return l, "", false
+	}
+	if l.target, s, ok = strings.Cut(s[1:], ">"); !ok {
+		return l, "", false
+	}
+	named := false // of several "rel" the first counts
+	for {
+		s = strings.TrimLeft(s, " \t")
+		if s == "" || s[0] == ',' {
+			return l, s, true
+		}
+		if s[0] != ';' {
+			return l, "", false
+		}
+		s = strings.TrimLeft(s[1:], "; \t")
+		end := strings.IndexAny(s+",", "=;, \t")
+		name := strings.ToLower(s[:end])
+		s = strings.TrimLeft(s[end:], " \t")
+		value := ""
+		if strings.HasPrefix(s, "=") {
+			if value, s, ok = cutValue(strings.TrimLeft(s[1:], " \t")); !ok {
+				return l, "", false
+			}
+		}
+		switch {
+		case name == "anchor":
+			l.anchored = true
+		case name == "rel" && !named:
+			l.rel, named = value, true
+		}
+	}
+}
+
+// cutValue takes a parameter's value off s, a token or a quoted string (RFC 9110, section 5.6.4).
+func cutValue(s string) (value, rest string, ok bool) {
+	if !strings.HasPrefix(s, `"`) {
+		end := strings.IndexAny(s+",", ";,")
+		return strings.TrimRight(s[:end], " \t"), s[end:], true
+	}
+	var b strings.Builder
+	for i := 1; i < len(s); i++ {
+		switch {
+		case s[i] == '"':
+			return b.String(), s[i+1:], true
+		case s[i] == '\\' && i+1 < len(s):
+			i++
+		}
+		b.WriteByte(s[i])
+	}
+	return "", "", false
+}
+
+// below resolves a link in the answer to base+path, and returns its path below base with the query. It is not ok when
+// the link leads to another origin, which must not see the token, or out of this API.
+func below(base, path, target string) (next string, ok bool) {
+	from, err := url.Parse(base + path)
+	if err != nil {
+		return "", false
+	}
+	to, err := from.Parse(target)
+	if err != nil || to.User != nil || origin(to) != origin(from) {
+		return "", false
+	}
+	root, err := url.Parse(base)
+	if err != nil {
+		return "", false
+	}
+	next, ok = strings.CutPrefix(to.EscapedPath(), root.EscapedPath())
+	if !ok || !strings.HasPrefix(next, "/") {
+		return "", false
+	}
+	if to.RawQuery != "" {
+		next += "?" + to.RawQuery
+	}
+	// net/url leaves a query as it is; net/http would write a space of it into the request line.
+	return next, !strings.ContainsFunc(next, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
+// origin is RFC 6454's triple in one form.
+func origin(u *url.URL) string {
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"https": "443", "http": "80"}[u.Scheme]
+	}
+	return u.Scheme + "://" + strings.ToLower(u.Hostname()) + ":" + port
+}

@@ -1,0 +1,107 @@
+package config
+
+import (
+	"crypto/x509"
+	"errors"
+	"net"
+	"net/netip"
+	"net/url"
+	"path"
+	"strconv"
+	"strings"
+)
+
+// parseAPIURL reads the API's base URL and brings it into its one form, which Host, the covered authority, the default
+// challenge domain and the ledger's environment share: scheme and host in lower case, no default or empty port, no
+// trailing dot of the host, IPv6 as RFC 5952 writes it, no slash at the end of the path.
+func parseAPIURL(raw string) (*url.URL, error) {
+	base, err := url.Parse(raw)
+	switch {
+	case err != nil:
+		return nil, &Error{"--api-url", "", "is not a URL"} // url.Parse quotes its input, which may hold a password
+	case base.User != nil:
+		return nil, &Error{"--api-url", base.Redacted(), "must not hold a user name or password"}
+	case base.Scheme != "https" && base.Scheme != "http" || base.Host == "" ||
+		base.RawQuery != "" || base.ForceQuery || base.Fragment != "":
+		return nil, &Error{"--api-url", raw, "want https://host/path"}
+	}
+	if base.Host, err = CanonicalHost(base.Scheme, base.Host); err != nil {
+		return nil, &Error{"--api-url", raw, err.Error()}
+	}
+	if base.Scheme == "http" && !IsLoopback(base.Hostname()) {
+		return nil, &Error{"--api-url", raw, "credentials are sent over https only, or over http to loopback"}
+	}
+	trimmed := strings.TrimRight(base.EscapedPath(), "/")
+	if trimmed != "" && path.Clean(trimmed) != trimmed {
+		return nil, &Error{"--api-url", raw, `its path must have no empty, "." or ".." segment`}
+	}
+	base.Path, base.RawPath = strings.TrimRight(base.Path, "/"), strings.TrimRight(base.RawPath, "/")
+	return base, nil
+}
+
+// CanonicalHost brings host[:port] of a URL of that scheme into its one form; see parseAPIURL. Errors say what is wrong
+// with the host and do not repeat it.
+func CanonicalHost(scheme, hostport string) (string, error) {
+	u, err := url.Parse("//" + hostport)
+	if err != nil || u.User != nil || u.Host != hostport {
+		return "", errors.New("want a host, or host:port")
+	}
+	host, err := canonicalName(u.Hostname())
+	if err != nil {
+		return "", err
+	}
+	if u.Port() == "" {
+		return host, nil
+	}
+	port, err := strconv.ParseUint(u.Port(), 10, 16)
+	switch {
+	case err != nil || port == 0:
+		return "", errors.New("its port must be between 1 and 65535")
+	case scheme == "https" && port == 443, scheme == "http" && port == 80:
+		return host, nil
+	}
+	return host + ":" + strconv.FormatUint(port, 10), nil
+}
+
+func canonicalName(host string) (string, error) {
+	if strings.Contains(host, ":") {
+		ip, err := netip.ParseAddr(host)
+		if err != nil {
+			return "", errors.New("its host is not an IPv6 address")
+		}
+		return "[" + ip.String() + "]", nil
+	}
+	host = strings.TrimSuffix(strings.ToLower(host), ".")
+	for _, r := range host {
+		switch {
+		case r > '~':
+			return "", errors.New("its host is an internationalized name: give its ASCII form, which begins with xn--")
+		case (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.':
+			return "", errors.New("its host may hold letters, digits, hyphens, underscores and dots only")
+		}
+	}
+	if strings.HasPrefix(host, ".") || strings.Contains(host, "..") || host == "" || len(host) > 253 {
+		return "", errors.New("its host is not a domain name")
+	}
+	return host, nil
+}
+
+// IsLoopback reports whether a host, with or without the brackets of IPv6, names this machine only.
+func IsLoopback(host string) bool {
+	if strings.EqualFold(host, "localhost") {
+		return true
+	}
+	ip := net.ParseIP(strings.Trim(host, "[]"))
+	return ip != nil && ip.IsLoopback()
+}
+
+// Authorities reads the certificates of --api-ca; nil without it: the system's count.
+func (p Partner) Authorities() (*x509.CertPool, error) {
+	switch {
+	case p.APICA == "":
+		return nil, nil
+	case strings.HasPrefix(p.APIURL, "http://"):
+		return nil, &Error{"--api-ca", p.APICA, "has no effect with an http API URL"}
+	}
+	return readAuthorities("--api-ca", p.APICA)
+}

@@ -1,0 +1,212 @@
+package consuming
+
+import (
+	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"unicode"
+
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/cmd/internal/outfile"
+)
+
+// unsigned is the signer of requests for which no key is registered yet.
+type unsigned struct{}
+
+func (unsigned) Sign(*http.Request) error { return nil }
+
+// registerKey registers the public half of the signing key and prints the id that the partner gives it, or removes the
+// registered key. A first registration cannot be signed; with --signing-key-id, the request is signed with the key that
+// is registered now, which must be --signing-key.
+func registerKey(ctx context.Context, c *config.Consumer, remove bool, s Streams) error {
+	base, err := c.CheckAPI(s.Getenv)
+	if err != nil {
+		return err
+	}
+	key, err := signingKey(c)
+	if err != nil {
+		return err
+	}
+	public, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		return fmt.Errorf("public half of --signing-key: %w", err)
+	}
+	if remove || c.SigningKeyID != "" {
+		if _, err := c.CheckPartner(s.Getenv); err != nil {
+			return err
+		}
+	} else {
+		key = nil // a first registration cannot be signed
+	}
+	p, err := newPartner(c, base, key, console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel))
+	if err != nil {
+		return err
+	}
+	defer p.client.Close()
+	if remove {
+		if err := p.client.DeleteKey(ctx); err != nil {
+			return refused(err)
+		}
+		fmt.Fprintln(s.Stderr, "the signing key is removed: no request can be signed until another one is registered")
+		return nil
+	}
+	keyID, err := p.client.RegisterKey(ctx, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}))
+	if err != nil {
+		return refused(err)
+	}
+	fmt.Fprintln(s.Stdout, keyID)
+	fmt.Fprintf(s.Stderr, "registered; next: set --signing-key-id %s (or OFFBLOCKS_SIGNING_KEY_ID=%s), "+
+		"then run `consumer check`\n", keyID, keyID)
+	return nil
+}
+
+// refused gives an error of the partner API its exit code and says what to do.
+func refused(err error) error {
+	code := console.ExitUsage
+	if unreachable(err) {
+		code = console.ExitUnfinished
+	}
+	var partner *client.Error
+	if errors.As(err, &partner) && partner.Hint() != "" {
+		err = fmt.Errorf("%w: %s", err, partner.Hint())
+	}
+	return console.Coded(code, err)
+}
+
+// rotation replaces the API secret. The new one is durable in its file before the partner hears of it, and the earlier
+// one stays in its file until the new one has been proved, so that a process that is killed at any moment leaves both.
+type rotation struct {
+	c       *config.Consumer
+	p       *partner
+	s       Streams
+	file    string // of the new secret
+	secret  string // the new one
+	replace bool   // --api-secret-file
+}
+
+// rotateSecret replaces the API secret and proves the new one by a token.
+func rotateSecret(ctx context.Context, c *config.Consumer, file string, replace bool, s Streams) error {
+	p, err := openPartner(c, s.Getenv, console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel))
+	if err != nil {
+		return err
+	}
+	defer p.client.Close()
+	secret, err := config.ReadSecret("--new-secret-file", file)
+	switch {
+	case err != nil:
+		return err
+	case secret == c.Secret:
+		return &config.Error{Setting: "--new-secret-file", Problem: "holds the secret that is in use already"}
+	case secret != strings.TrimSpace(secret) || strings.ContainsFunc(secret, unicode.IsControl):
+		return &config.Error{Setting: "--new-secret-file",
+			Problem: "the secret has white space around it or control characters"}
+	case replace && c.APISecretFile == "":
+		return &config.Error{Setting: "--replace-file",
+			Problem: "needs --api-secret-file: the secret is in $OFFBLOCKS_API_SECRET"}
+	}
+	if err := syncFile(file); err != nil {
+		return &config.Error{Setting: "--new-secret-file",
+			Problem: "the file cannot be written through to the disk: " + err.Error()}
+	}
+	r := rotation{c: c, p: p, s: s, file: file, secret: secret, replace: replace}
+	if err := p.client.Authenticate(ctx); err != nil {
+		// An earlier rotation may have been interrupted when the partner had the new secret already.
+		if !unreachable(err) && r.try(ctx, secret) == nil {
+			return r.proved()
+		}
+		return refused(err)
+	}
+	if err := p.client.ReplaceSecret(ctx, secret); err != nil {
+		return r.findOut(ctx, err)
+	}
+	if err := r.try(ctx, secret); err != nil {
+		return r.findOut(ctx, err)
+	}
+	return r.proved()
+}
+
+// try fetches a token with a secret.
+func (r *rotation) try(ctx context.Context, secret string) error {
+	other := *r.c
+	other.Secret, other.APISecretFile = secret, "" // from no file: it is this secret that is tried
+	p, err := newPartner(&other, r.p.base, nil, console.NewLogger(r.s.Stderr, r.c.LogFormat, r.c.LogLevel))
+	if err != nil {
+		return err
+	}
+	defer p.client.Close()
+	return p.client.Authenticate(ctx)
+}
+
+// findOut tries both secrets, because the answer to their exchange was lost or is no 204.
+func (r *rotation) findOut(ctx context.Context, cause error) error {
+	fresh := r.try(ctx, r.secret)
+	if fresh == nil {
+		return r.proved()
+	}
+	earlier := r.try(ctx, r.c.Secret)
+	switch {
+	case earlier == nil:
+		code := console.ExitUnfinished
+		if !unreachable(cause) {
+			code = console.ExitUsage
+		}
+		return console.Coded(code, fmt.Errorf("the API secret was not replaced: %w; the secret in %s is still the valid "+
+			"one, the one in %s is not: fix the cause, then run again", cause, r.holder(), r.file))
+	case !unreachable(fresh) && !unreachable(earlier):
+		return console.Coded(console.ExitUsage, fmt.Errorf("replace the API secret: %w; the partner accepts neither the "+
+			"secret in %s (%w) nor the one in %s (%w): keep both, and check the API key",
+			cause, r.file, fresh, r.holder(), earlier))
+	}
+	return console.Coded(console.ExitUnfinished, fmt.Errorf("replace the API secret: %w; whether the secret in %s or "+
+		"the one in %s is valid now could not be found out (%w): keep both, and run this again when the partner answers",
+		cause, r.file, r.holder(), fresh))
+}
+
+// holder is where the earlier secret is.
+func (r *rotation) holder() string {
+	if r.c.APISecretFile == "" {
+		return "$OFFBLOCKS_API_SECRET"
+	}
+	return r.c.APISecretFile
+}
+
+// proved puts the new secret in its place, or says how.
+func (r *rotation) proved() error {
+	fmt.Fprintf(r.s.Stdout, "the API secret is replaced: a token was issued for the one in %s\n", r.file)
+	switch {
+	case r.replace:
+		if err := outfile.Write(r.c.APISecretFile, []byte(r.secret+"\n")); err != nil {
+			return fmt.Errorf("the valid API secret is in %s, and %s still holds the earlier one: %w: put it there yourself",
+				r.file, r.c.APISecretFile, err)
+		}
+		fmt.Fprintf(r.s.Stdout, "%s holds it now; remove %s\n", r.c.APISecretFile, r.file)
+	case r.c.APISecretFile == "":
+		fmt.Fprintf(r.s.Stdout, "next: set $OFFBLOCKS_API_SECRET to what %s holds\n", r.file)
+	default:
+		fmt.Fprintf(r.s.Stdout, "next: mv %s %s; a running consumer waits 30s for that\n", r.file, r.c.APISecretFile)
+	}
+	return nil
+}
+
+// syncFile makes a file and its name durable.
+func syncFile(path string) error {
+	for _, name := range []string{path, filepath.Dir(path)} {
+		f, err := os.Open(name)
+		if err != nil {
+			return err
+		}
+		err = f.Sync()
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,159 @@
+package cmd
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"github.com/purser-onboard/purser/broker"
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/sandbox"
+)
+
+// setting is a variable of an environment.
+func setting(env []string, name string) (value string) {
+	for _, v := range env {
+		if text, ok := strings.CutPrefix(v, name+"="); ok {
+			value = text
+		}
+	}
+	return value
+}
+
+// TestStrangersMessages: what another producer puts on the topics costs its messages dead letters and its records a
+// warning. The rows around them are onboarded, and the one that was in a wrong partition when it is put back.
+func TestStrangersMessages(t *testing.T) {
+	k := fakeKafka(t)
+	server, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
+	env = append(onKafka(env, k.addrs, "strange"), "PURSER_LEDGER_TOPIC=strange.ledger", "PURSER_CREATE_TOPICS=true")
+	const partitions = 4
+	mustRun(t, env, "consumer", "check", "--create-partitions", fmt.Sprint(partitions))
+
+	// All rows but the last come by the importer.
+	export, err := os.ReadFile(customers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(export)), "\n")
+	rows, last := len(lines)-1, strings.Split(lines[len(lines)-1], ",")
+	shorter := filepath.Join(t.TempDir(), "export.csv")
+	if err := os.WriteFile(shorter, []byte(strings.Join(lines[:rows], "\n")+"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	account, err := pipeline.ParseAccount("eip155:300:" + strings.ToLower(last[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	astray := pipeline.AppendMessage(nil, pipeline.Row{
+		Account: account, ExternalID: last[1], ImportID: "theirs", File: "export.csv", Line: 2,
+	})
+
+	cluster, err := broker.Connect(t.Context(), broker.Options{Brokers: k.addrs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	home := cluster.Changelog("strange", partitions).Partition(account.String())
+	stranger, err := kgo.NewClient(kgo.SeedBrokers(k.addrs...), kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerBatchMaxBytes(2<<20), kgo.ProducerBatchCompression(kgo.NoCompression()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stranger.Close()
+	put := func(topic string, partition int, key string, value []byte) {
+		t.Helper()
+		record := &kgo.Record{Topic: topic, Partition: int32(partition), Key: []byte(key), Value: value}
+		if err := stranger.ProduceSync(t.Context(), record).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("strange", 0, "junk", []byte("{}x"))
+	put("strange", 1, "large", bytes.Repeat([]byte("x"), 1<<20-100)) // just under max.message.bytes
+	put("strange", (home+1)%partitions, account.String(), astray)
+	base, err := url.Parse(setting(env, "OFFBLOCKS_API_URL"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	record := func(change map[string]any) []byte {
+		members := map[string]any{
+			"v": 1, "apiHost": base.Host, "apiKeyId": setting(env, "OFFBLOCKS_API_KEY"), "chainId": account.String(),
+			"externalId": last[1], "version": 1, "stage": "onboarded", "claims": true, "importId": "theirs", "file": "",
+			"line": 0, "acceptedAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z",
+		}
+		for name, value := range change {
+			members[name] = value
+		}
+		value, err := json.Marshal(members)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return value
+	}
+	for p := range partitions {
+		put("strange.ledger", p, "junk", []byte("{}x"))
+		put("strange.ledger", p, "none", nil)
+		put("strange.ledger", p, account.String(), record(map[string]any{"version": json.Number("9223372036854775807")}))
+		put("strange.ledger", p, account.String(), record(map[string]any{"v": 2}))
+		put("strange.ledger", p, account.String(), record(map[string]any{"apiHost": "other.example.com"}))
+	}
+	put("strange.ledger", (home+1)%partitions, account.String(), record(nil))
+	const ignored = 5*partitions + 1
+
+	mustRun(t, env, "importer", shorter)
+	exitsWith(t, env, 3, []string{
+		fmt.Sprintf("%d received: %d onboarded", rows+2, rows-1), "3 dead-lettered",
+		fmt.Sprintf("wrong partition: want %d, got %d", home, (home+1)%partitions),
+		"kind=syntax", "kind=version", "kind=environment", "kind=invalid", "kind=partition",
+	}, "consumer", "--drain")
+	fleet := []string{fmt.Sprintf("records=%d", ignored), "left out"}
+	exitsWith(t, env, 0, append(fleet, fmt.Sprintf("onboarded         %d", rows-1)), "consumer", "status", "--fleet")
+	exitsWith(t, env, 0, append(fleet, "address,externalId"), "consumer", "failures", "--fleet")
+
+	dead := deadLetters(t, cluster, "strange.dead")
+	if len(dead) != 3 {
+		t.Fatalf("got %d dead letters, want 3", len(dead))
+	}
+	for _, d := range dead {
+		if d.Truncated != strings.HasPrefix(string(d.Value), "xxx") {
+			t.Errorf("got %s truncated %v, want the large one alone", d.Where, d.Truncated)
+		}
+	}
+	// A stranger's dead letters send nothing where no rows are, and keep nothing from being put back.
+	for _, topic := range []string{"strange.ledger", "strange.dead", "strange.nowhere", "no topic\x00"} {
+		message := &kgo.Record{Topic: "strange.dead", Value: []byte("{}x"),
+			Headers: []kgo.RecordHeader{{Key: pipeline.HeaderTopic, Value: []byte(topic)}}}
+		if err := stranger.ProduceSync(t.Context(), message).FirstErr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exitsWith(t, env, 3, []string{"7 dead letters looked at, 2 put back", "is truncated", "5 messages of strange.dead"},
+		"consumer", "redrive")
+	exitsWith(t, env, 3, []string{"2 received: 1 onboarded", "1 dead-lettered"}, "consumer", "--drain")
+	verdict := server.Judge(rowsOf(t, env))
+	if verdict.Customers != rows || !verdict.Complete || len(verdict.Violations) > 0 {
+		t.Errorf("got %d customers, complete %v, violations %+v; want %d", verdict.Customers, verdict.Complete,
+			verdict.Violations, rows)
+	}
+}
+
+// deadLetters reads all of them.
+func deadLetters(t *testing.T, c *broker.Cluster, topic string) (all []pipeline.DeadLetter) {
+	t.Helper()
+	_, err := c.Scan(context.WithoutCancel(t.Context()), topic, "test", func(m pipeline.Message) error {
+		d, err := pipeline.ReadDeadLetter(m)
+		all = append(all, d)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}

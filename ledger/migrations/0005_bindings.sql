@@ -1,0 +1,11 @@
+-- The environments that the ledger was bound to, oldest first; the last one is that of meta. Keys and the records of a
+-- ledger topic from before a rotation of the API key belong to an earlier one.
+CREATE TABLE bindings (
+    id         INTEGER PRIMARY KEY,
+    api_host   TEXT NOT NULL,
+    api_key_id TEXT NOT NULL,
+    bound_at   INTEGER NOT NULL
+) STRICT;
+INSERT INTO bindings (api_host, api_key_id, bound_at)
+SELECT h.value, k.value, (SELECT min(applied_at) FROM migrations)
+FROM meta h, meta k WHERE h.key = 'api_host' AND k.key = 'api_key_id';

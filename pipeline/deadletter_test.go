@@ -1,0 +1,132 @@
+package pipeline
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode"
+
+	"github.com/ethereum/go-ethereum/common"
+)
+
+// original is a message as a stranger may have written it.
+func original(key, value []byte, headers ...Header) Message {
+	return Message{Topic: "work", Partition: 3, Offset: 17, Key: key, Value: value, Headers: headers}
+}
+
+func TestDeadLetterIsCutToWhatFits(t *testing.T) {
+	large := bytes.Repeat([]byte("x"), 100_000)
+	for name, tt := range map[string]struct {
+		message Message
+		want    []string // headers that say what is missing
+	}{
+		"value":   {original([]byte("k"), large, Header{"trace", []byte("t")}), []string{HeaderValueTruncated}},
+		"key":     {original(large, []byte("v")), []string{HeaderKeyLength}},
+		"headers": {original([]byte("k"), []byte("v"), Header{"trace", large}), []string{HeaderDropped}},
+		"header's name": {original(nil, nil, Header{string(large), nil}, Header{"b", nil}),
+			[]string{HeaderDropped}},
+		"all": {original(large, large, Header{"trace", large}),
+			[]string{HeaderValueTruncated, HeaderKeyLength, HeaderDropped}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			whole := deadLetter(tt.message, errors.New("junk"))
+			const most = 1000
+			got, ok := TruncateDeadLetter(whole, most)
+			if !ok {
+				t.Fatal("got nothing to cut, want less")
+			}
+			size := len(got.Key) + len(got.Value)
+			for _, h := range originalHeaders(got) {
+				size += len(h.Key) + len(h.Value)
+			}
+			if size > most {
+				t.Errorf("got %d bytes, want at most %d", size, most)
+			}
+			if !bytes.HasPrefix(whole.Value, got.Value) || !bytes.HasPrefix(whole.Key, got.Key) {
+				t.Error("got another key or value, want the beginning of the original's")
+			}
+			for _, header := range []string{HeaderValueTruncated, HeaderKeyLength, HeaderDropped} {
+				if has := headerOf(got, header) != ""; has != slices.Contains(tt.want, header) {
+					t.Errorf("got header %s %q, want headers %v", header, headerOf(got, header), tt.want)
+				}
+			}
+			digest := sha256.Sum256(whole.Value)
+			if slices.Contains(tt.want, HeaderValueTruncated) && (headerOf(got, HeaderValueLength) != "100000" ||
+				headerOf(got, HeaderValueSHA256) != hex.EncodeToString(digest[:])) {
+				t.Errorf("got length %s and digest %s, want 100000 and %x", headerOf(got, HeaderValueLength),
+					headerOf(got, HeaderValueSHA256), digest)
+			}
+			d, err := ReadDeadLetter(got)
+			if err != nil || !d.Truncated || d.Reason != "junk" || d.Where != "work/3 offset 17" {
+				t.Errorf("got %+v (%v), want it read as truncated, with its reason and place", d, err)
+			}
+		})
+	}
+	if got, ok := TruncateDeadLetter(deadLetter(original([]byte("key"), []byte("value")), errors.New("junk")), 1000); ok {
+		t.Errorf("got %+v cut, want it as it was", got)
+	}
+}
+
+// What is put back comes into the partition of its row, and a stranger's headers are not taken for ours.
+func TestDeadLetterAgain(t *testing.T) {
+	row := Row{Account: Account{Chain: 300, Address: common.HexToAddress("0x43158f45b5EbD7b1179130130DF00393928C2691")},
+		ExternalID: "c1", ImportID: "i1", File: "export.csv", Line: 2}
+	forged := []Header{{HeaderValueTruncated, []byte("true")}, {HeaderTopic, []byte("payments")},
+		{HeaderAttempts, []byte("9223372036854775807")}, {"trace", []byte("t")}}
+	m := deadLetter(original([]byte("c1"), AppendMessage(nil, row), forged...), errors.New("wrong partition"))
+	d, err := ReadDeadLetter(m)
+	if err != nil || d.Truncated || d.Topic != "work" {
+		t.Fatalf("got %+v (%v), want a whole one of topic work", d, err)
+	}
+	again := d.Again()
+	if string(again.Key) != row.Account.String() || headerOf(again, HeaderAttempts) != "1" ||
+		headerOf(again, "trace") != "t" || headerOf(again, HeaderTopic) != "" {
+		t.Errorf("got key %q, headers %q; want the account as key, 1 attempt, trace, and no topic", again.Key, again.Headers)
+	}
+	d.Value = []byte("junk")
+	if got := string(d.Again().Key); got != "c1" {
+		t.Errorf("got key %q of what is no row, want it as it was", got)
+	}
+}
+
+// FuzzDeadLetter: whatever lies in the topic of the dead letters is read or refused, and never printed as it is.
+func FuzzDeadLetter(f *testing.F) {
+	f.Add([]byte("k"), []byte("v"), "purser-topic", "work", "purser-reason", "\x1b[31mred\n", 10)
+	f.Add([]byte(nil), []byte("{}x"), "purser-topic", "wo\nrk", "purser-attempts", "9223372036854775807", 0)
+	f.Add(bytes.Repeat([]byte("k"), 900), bytes.Repeat([]byte("v"), 900), "purser-topic", "work", "trace", "\xff", 300)
+	f.Add([]byte("k"), []byte(`{"v":2}`), "purser-value-truncated", "", "purser-topic", "work", 1)
+	f.Fuzz(func(t *testing.T, key, value []byte, name1, header1, name2, header2 string, most int) {
+		m := original(key, value, Header{name1, []byte(header1)}, Header{name2, []byte(header2)})
+		unprintable := func(r rune) bool { return !unicode.IsPrint(r) }
+		d, err := ReadDeadLetter(m)
+		if err == nil {
+			if text := d.Class + d.Reason + d.Topic + d.Where; strings.ContainsFunc(text, unprintable) {
+				t.Errorf("got %q, want it printable", text)
+			}
+			again := d.Again()
+			if n := len(again.Headers) - len(originalHeaders(again)); n != 1 {
+				t.Errorf("got %d headers of ours put back, want 1: %q", n, again.Headers)
+			}
+		} else if strings.ContainsFunc(err.Error(), unprintable) {
+			t.Errorf("got error %q, want it printable", err)
+		}
+		dead := deadLetter(m, errors.New("junk"))
+		if n, err := strconv.Atoi(headerOf(dead, HeaderAttempts)); err != nil || n < 1 {
+			t.Errorf("got attempts %q, want a count from 1 on", headerOf(dead, HeaderAttempts))
+		}
+		most = int(uint(most) % 2000)
+		short, ok := TruncateDeadLetter(dead, most)
+		size := len(short.Key) + len(short.Value)
+		for _, h := range originalHeaders(short) {
+			size += len(h.Key) + len(h.Value)
+		}
+		if read, err := ReadDeadLetter(short); size > most || err != nil || read.Truncated != ok {
+			t.Errorf("got %d bytes, cut %v, read as %+v (%v); want at most %d", size, ok, read, err, most)
+		}
+	})
+}

@@ -1,0 +1,102 @@
+package pipeline
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/purser-onboard/purser/client"
+)
+
+const (
+	// probeFirst and probeMost are the waits between two probes of a partner that is away: the first, doubling to the
+	// longest.
+	probeFirst = 500 * time.Millisecond
+	probeMost  = 5 * time.Second
+	// probeShapes is how often in a row the probe may be answered in an unknown shape.
+	probeShapes = 3
+)
+
+// mustProbe reports whether nothing may be taken from the lane before the partner was probed: at first from none, later,
+// when the partner seems to be away, from the one whose rows are its. The lock is held.
+func (r *Runner) mustProbe(l *lane) bool {
+	if r.Probe == nil {
+		return false
+	}
+	return !r.probed || l == &r.road && (r.probing || r.Worker.breaker.suspected())
+}
+
+// probe asks until the partner answers, and halts when it does not, or not as it should. The lock is held, and let go
+// while it asks and waits.
+func (r *Runner) probe(ctx context.Context) {
+	r.probing = true
+	r.mu.Unlock()
+	begun, away, answered := monotonic(), false, false
+	var halt error
+	for wait, shapes := probeFirst, 0; ; wait = min(2*wait, probeMost) {
+		err := r.Probe(ctx)
+		if err == nil {
+			answered = true
+			break
+		}
+		if errors.Is(err, client.ErrStopped) || ctx.Err() != nil {
+			r.pause(ctx, passingPause) // partitions are dealt out again, or the run ends
+			break
+		}
+		// The probe is right in every way that does not depend on the set-up.
+		var failure *client.Error
+		strange := errors.As(err, &failure) && failure.Root().Kind == client.Unrecognized
+		if strange {
+			shapes++
+		}
+		if failure == nil || !strange && !failure.Passing() || shapes >= probeShapes {
+			halt = &HaltError{Class: "configuration", Err: fmt.Errorf("the partner was asked for a customer that does not "+
+				"exist, before anything else: %w", err)}
+			break
+		}
+		if !away {
+			away = true
+			if r.OnOutage != nil {
+				r.OnOutage(err)
+			}
+		}
+		if waited := monotonic().Sub(begun); waited+wait > r.OutageWait {
+			halt = &HaltError{Class: "unreachable", Err: fmt.Errorf("the partner gave no usable answer for %v: %w",
+				waited.Round(time.Second), err)}
+			break
+		}
+		if !r.pause(ctx, wait) {
+			break
+		}
+	}
+	r.mu.Lock()
+	r.probing = false
+	if halt != nil {
+		r.halt(halt)
+		return
+	}
+	if answered {
+		r.Worker.breaker.answered()
+		r.probed = true
+	}
+	if answered && away && r.OnOutage != nil {
+		r.OnOutage(nil)
+	}
+	r.road.wake.Broadcast()
+	r.signing.wake.Broadcast()
+	r.polling.wake.Broadcast()
+}
+
+// pause waits, and reports false when the run ended meanwhile.
+func (r *Runner) pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-r.ended:
+	case <-ctx.Done():
+	}
+	return false
+}

@@ -1,0 +1,158 @@
+package sandbox
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// reshaping lists the faults that can change the shape of this 2xx.
+func (x *exchange) reshaping(r reply) []Fault {
+	switch x.op {
+	case OpToken, OpChallenge:
+		return []Fault{Renamed}
+	case OpCreate, OpRead:
+		return []Fault{StatusUnknown, StatusCase, Wrapped, Renamed}
+	case OpSign:
+		if r.status == http.StatusNoContent {
+			return []Fault{Sign2xx}
+		}
+	case OpList:
+		faults := []Fault{StatusUnknown, StatusCase}
+		if x.page.size > 0 {
+			return faults
+		}
+		if len(r.list.of) > 0 { // otherwise there is no more to announce
+			faults = append(faults, ListPaged)
+		}
+		return append(faults, ListLink, ListNoList)
+	}
+	return nil
+}
+
+// unreadable reports whether the fault leaves an answer from which a client cannot tell what became of its request.
+func (f Fault) unreadable() bool {
+	return f == Truncated || f == Malformed || f == Wrapped || f == Renamed
+}
+
+// coin is a number in [0,n) that the fault, the operation, the subject and the attempt decide.
+func (x *exchange) coin(n int, f Fault) int {
+	return x.s.seed.pick(n, string(f), string(x.op), x.subject, strconv.Itoa(x.attempt))
+}
+
+func (x *exchange) reshaped(r reply, f Fault) reply {
+	switch f {
+	case StatusUnknown, StatusCase:
+		return x.withStatus(r, f)
+	case Sign2xx:
+		return x.other2xx()
+	case Wrapped:
+		r.body = fmt.Appendf(nil, `{%q:%s}`, []string{"data", "customer"}[x.coin(2, f)], r.body)
+	case Renamed:
+		return x.renamed(r)
+	case ListPaged:
+		return x.paged(r)
+	case ListLink:
+		x.page = page{0, (len(r.list.of) + 2) / 3}
+		return x.linked(r)
+	case ListNoList:
+		bodies := []string{`{}`, `null`, `"customers"`, `{"customers":"none"}`, `{"message":"ok"}`, `42`}
+		r.list, r.body = nil, []byte(bodies[x.coin(len(bodies), f)])
+	}
+	return r
+}
+
+// withStatus shows another text for the status: a word that is not documented, or the right one in another case.
+func (x *exchange) withStatus(r reply, f Fault) reply {
+	words := []Status{"pending", "suspended", "completed", "onboarded", "in_review", ""}
+	coin := x.coin(len(words), f)
+	show := func(s Status) Status {
+		switch {
+		case f == StatusUnknown:
+			return words[coin]
+		case coin%2 == 0:
+			return Status(strings.ToUpper(string(s)))
+		}
+		return Status(strings.ToUpper(string(s[:1]))) + s[1:]
+	}
+	if r.list != nil {
+		shown := *r.list
+		shown.show = show
+		r.list = &shown
+		return r
+	}
+	var v view
+	mustRead(r.body, &v)
+	v.Status = show(v.Status)
+	r.body = mustJSON(v)
+	return r
+}
+
+// other2xx answers a submission as if it had been accepted, but not with the 204 that is documented.
+func (x *exchange) other2xx() reply {
+	answers := []reply{
+		{status: 200},
+		jsonReply(200, map[string]string{"status": "ok"}),
+		{status: 201},
+		jsonReply(201, map[string]string{"id": x.id}),
+		{status: 202},
+		jsonReply(202, map[string]string{"message": "accepted"}),
+	}
+	return answers[x.coin(len(answers), Sign2xx)]
+}
+
+// renamed moves one member of the answer to another name.
+func (x *exchange) renamed(r reply) reply {
+	var body map[string]json.RawMessage
+	mustRead(r.body, &body)
+	renames := [][2]string{{"id", "customerId"}, {"challenge", "message"}, {"token", "accessToken"}}
+	for i := range renames {
+		name := renames[(i+x.coin(len(renames), Renamed))%len(renames)]
+		if value, ok := body[name[0]]; ok {
+			delete(body, name[0])
+			body[name[1]] = value
+			break
+		}
+	}
+	r.body = mustJSON(body)
+	return r
+}
+
+// paged is the first half of the list, with one of the usual announcements that there is more.
+func (x *exchange) paged(r reply) reply {
+	all := len(r.list.of)
+	half := all / 2
+	path := x.r.URL.Path
+	forms := []string{
+		fmt.Sprintf(`"meta":{"total":%d,"page":1,"pageSize":%d}`, all, half),
+		`"meta":{"hasMore":true}`,
+		fmt.Sprintf(`"pagination":{"page":1,"totalPages":2,"totalItems":%d}`, all),
+		`"pagination":{"nextCursor":"b2Zmc2V0"}`,
+		fmt.Sprintf(`"paging":{"cursors":{"after":"b2Zmc2V0"},"next":"%s?after=b2Zmc2V0"}`, path),
+		fmt.Sprintf(`"links":{"self":%q,"next":"%s?page=2"}`, path, path),
+		fmt.Sprintf(`"_links":{"next":{"href":"%s?page=2"}}`, path),
+		`"cursor":"b2Zmc2V0"`,
+		`"nextPageToken":"b2Zmc2V0"`,
+		`"next":2`,
+		fmt.Sprintf(`"total":%d`, all),
+		`"lastEvaluatedKey":{"id":"b2Zmc2V0"}`,
+		"", // an array, and the total in a field of the header
+	}
+	l := &listing{of: r.list.of[:half]}
+	if form := forms[x.coin(len(forms), ListPaged)]; form != "" {
+		l.head, l.tail = `{"data":`, ","+form+"}"
+	} else {
+		r.total = strconv.Itoa(all)
+	}
+	r.list = l
+	return r
+}
+
+// mustRead reads JSON of our own making.
+func mustRead(body []byte, into any) {
+	if err := json.Unmarshal(body, into); err != nil {
+		panic("sandbox: " + err.Error())
+	}
+}
