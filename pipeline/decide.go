@@ -118,6 +118,7 @@ const (
 	TriesLeft    When = "tries left"    // the row has tries left
 	TriesSpent   When = "tries spent"   // it has none
 	SpentHeard   When = "spent, heard"  // it has none, and its key was answered
+	SpentOdd     When = "spent, odd"    // it has none, and its signatures were answered by 2xx that prove nothing
 	HeardThrice  When = "heard thrice"  // the row has tries left, and its key was answered thrice, no silence between
 	FirstTries   When = "first tries"   // the row has been tried less than three times
 	ChallengeOld When = "challenge old" // the challenge is near or over its hour
@@ -133,6 +134,7 @@ type Situation struct {
 	KeyOutcome  KeyOutcome // what is known under it
 	KeyForeign  bool       // it was derived for an earlier API key id
 	ChallengeAt time.Time  // when the challenge was received; zero: none
+	Last        Outcome    // the failure that the row is struggling with; empty: none
 	Attempts    int        // tries that settled nothing, this one included
 	Heard       int        // answers in a row under the key that settled nothing, this one included, no silence between
 	Refusals    int        // refused signatures, this one included
@@ -246,6 +248,8 @@ func (s Situation) holds(w When, l Limits) bool {
 		return s.Attempts >= l.MaxAttempts
 	case SpentHeard:
 		return s.Attempts >= l.MaxAttempts && s.KeyOutcome == KeyAnswered
+	case SpentOdd:
+		return s.Attempts >= l.MaxAttempts && s.Last == Unproven
 	case HeardThrice:
 		return s.Attempts < l.MaxAttempts && s.Heard >= 3
 	case FirstTries:

@@ -148,6 +148,7 @@ func TestDecide(t *testing.T) {
 		{"submit in another encoding", Situation{Stage: Submitting, Outcome: OldForm}, Disposition{Stage: Submitting, Do: DoRead, Key: KeyRefused}},
 		{"still initiating, spent", Situation{Stage: Submitting, Outcome: Initiating, KeyFirst: fresh, KeyOutcome: KeyOpen, ChallengeAt: fresh, Attempts: 12}, end(Failed, "no-answer")},
 		{"still initiating, spent on answers", Situation{Stage: Submitting, Outcome: Initiating, KeyFirst: fresh, KeyOutcome: KeyAnswered, ChallengeAt: fresh, Attempts: 12}, end(Failed, "server-error")},
+		{"still initiating, spent on unproven answers", Situation{Stage: Submitting, Outcome: Initiating, KeyFirst: fresh, KeyOutcome: KeyAnswered, ChallengeAt: fresh, Attempts: 12, Last: Unproven}, end(Failed, "unexpected")},
 		{"still initiating, foreign key", Situation{Stage: Submitting, Outcome: Initiating, KeyFirst: fresh, KeyOutcome: KeyOpen, ChallengeAt: fresh, KeyForeign: true}, Disposition{Stage: Submitting, Do: DoRekey}},
 		{"submit 400", Situation{Stage: Submitting, Outcome: Invalid, Refusals: 1}, Disposition{Stage: Submitting, Do: DoRead, Key: KeyRefused}},
 		{"submit 409", Situation{Stage: Submitting, Outcome: Conflicting, Attempts: 1}, Disposition{Stage: Submitting, Do: DoRead, Key: KeyOpen}},

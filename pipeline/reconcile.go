@@ -23,8 +23,12 @@ type Reconciled struct {
 	Matched   int64            // rows whose pair is in the list
 	Updated   int64            // rows whose status had changed
 	Statuses  map[string]int64 // matched rows by the partner's status
-	// Missing are onboarded rows that the partner's list does not have.
+	// Partial says why the list that was read is not the whole one; nil: it is. Nothing is missing from a part.
+	Partial error
+	// Missing are onboarded rows that the partner's list does not have; 0 when it was read in part.
 	Missing int64
+	// Odd are matched rows whose status the partner does not document.
+	Odd int64
 	// Ahead are unsettled rows and rows that ended badly whose customer is past initiating: the next import or run
 	// settles them as onboarded.
 	Ahead int64
@@ -36,6 +40,7 @@ func Reconcile(ctx context.Context, api API, book Book, now func() time.Time) (R
 	r := Reconciled{Statuses: map[string]int64{}}
 	list := newLister(api, book, now, 0)
 	list.onRead = func(customers int, _ time.Duration) { r.Customers = int64(customers) }
+	list.onPartial = func(cause error) { r.Partial = cause }
 	if err := list.read(ctx); err != nil {
 		return r, err
 	}
@@ -52,7 +57,7 @@ func Reconcile(ctx context.Context, api API, book Book, now func() time.Time) (R
 			}
 		}
 		if customer == nil {
-			if rec.Stage == Onboarded {
+			if rec.Stage == Onboarded && r.Partial == nil {
 				r.Missing++
 			}
 			return nil
@@ -60,6 +65,9 @@ func Reconcile(ctx context.Context, api API, book Book, now func() time.Time) (R
 		r.Matched++
 		status := string(customer.Status)
 		r.Statuses[status]++
+		if statusOutcome(customer.Status) == OddCustomer {
+			r.Odd++
+		}
 		if rec.Stage != Onboarded && rec.Stage != Rejected && statusOutcome(customer.Status) == Past {
 			r.Ahead++
 		}

@@ -212,6 +212,7 @@ func submitting(o Outcome) []Branch {
 	case Initiating:
 		return []Branch{
 			{LastRefusal, failed("signature-refused")},
+			{SpentOdd, failed("unexpected")},
 			{SpentHeard, failed("server-error")},
 			{TriesSpent, failed("no-answer")},
 			{SigRefused, Disposition{Stage: Challenged, Do: DoFetch}},

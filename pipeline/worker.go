@@ -211,7 +211,7 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 	t.resends = false
 	d := Decide(Situation{
 		Stage: t.Stage, Outcome: res.outcome, Now: now,
-		KeyFirst: op.FirstSent, KeyOutcome: op.Outcome, KeyForeign: w.foreign(next), ChallengeAt: next.ChallengeAt,
+		KeyFirst: op.FirstSent, KeyOutcome: op.Outcome, KeyForeign: w.foreign(next), ChallengeAt: next.ChallengeAt, Last: Outcome(t.Class),
 		Attempts: attempts, Heard: t.heard, Refusals: next.Refusals, RetryAfter: res.after,
 	}, w.Limits)
 	w.breaker.heard(t, res, w.OnTrouble)

@@ -66,7 +66,7 @@ func (x *exchange) reshaped(r reply, f Fault) reply {
 
 // withStatus shows another text for the status: a word that is not documented, or the right one in another case.
 func (x *exchange) withStatus(r reply, f Fault) reply {
-	words := []Status{"pending", "suspended", "completed", "onboarded", "in_review", ""}
+	words := []Status{"pending", "suspended", "completed", "onboarded", "in_review"}
 	coin := x.coin(len(words), f)
 	show := func(s Status) Status {
 		switch {

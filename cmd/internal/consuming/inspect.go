@@ -138,12 +138,18 @@ func reconcile(ctx context.Context, c *config.Consumer, s Streams) (err error) {
 	for _, name := range names {
 		fmt.Fprintf(s.Stdout, "  %-12s %d\n", name, r.Statuses[name])
 	}
+	if r.Partial != nil {
+		fmt.Fprintf(s.Stdout, "the list was read in part (%v): rows that are not in it are not counted as missing\n", r.Partial)
+	}
 	if r.Ahead > 0 {
 		fmt.Fprintf(s.Stdout, "%d rows that are not onboarded here are past initiating there: "+
 			"import them again to settle them\n", r.Ahead)
 	}
-	if r.Missing > 0 {
-		return console.Coded(console.ExitRowsBad, fmt.Errorf("%d onboarded rows are not in the partner's list", r.Missing))
+	if r.Odd > 0 {
+		err = errors.Join(err, fmt.Errorf("%d customers have a status that the partner does not document", r.Odd))
 	}
-	return nil
+	if r.Missing > 0 {
+		err = errors.Join(err, fmt.Errorf("%d onboarded rows are not in the partner's list", r.Missing))
+	}
+	return console.Coded(console.ExitRowsBad, err)
 }
