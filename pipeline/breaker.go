@@ -354,7 +354,7 @@ func (e *HaltError) hint() string {
 		hint = partner.Hint()
 	}
 	switch {
-	case e.Class == "configuration":
+	case e.Class == "configuration" && !strings.Contains(hint, "`consumer check`"):
 		if hint != "" {
 			hint += "; "
 		}

@@ -51,8 +51,7 @@ func (r *Runner) probe(ctx context.Context) {
 			shapes++
 		}
 		if failure == nil || !strange && !failure.Passing() || shapes >= probeShapes {
-			halt = &HaltError{Class: "configuration", Err: fmt.Errorf("the partner was asked for a customer that does not "+
-				"exist, before anything else: %w", err)}
+			halt = &HaltError{Class: "configuration", Err: fmt.Errorf("the probe of the partner failed: %w", err)}
 			break
 		}
 		if !away {
