@@ -317,7 +317,7 @@ func (s *snapshot) checkKeys() error {
 			return fmt.Errorf("the %s key of generation %d was sent at no time in 1970 to 9999", k.Operation, k.Generation)
 		}
 		switch k.Outcome {
-		case pipeline.KeyOpen, pipeline.KeyAnswered, pipeline.KeyRefused, pipeline.KeySettled:
+		case pipeline.KeyOpen, pipeline.KeyHeard, pipeline.KeyAnswered, pipeline.KeyRefused, pipeline.KeySettled:
 		default:
 			return fmt.Errorf("the %s key of generation %d has the unknown outcome %q",
 				k.Operation, k.Generation, clip(string(k.Outcome)))

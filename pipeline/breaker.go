@@ -105,7 +105,7 @@ type breaker struct {
 	haltAfter int // rows in a row that may end alike after a success; 0: any number
 
 	mu      sync.Mutex
-	proven  map[step]bool
+	proven  map[step]time.Time // when a row last passed it, monotonic
 	streaks map[step]*streak
 	shapes  map[Act]int // answers of an unknown shape; -1: one was understood
 	done    bool        // a row has come to a good end, or to a custodian
@@ -131,7 +131,7 @@ const spentNamed = 5
 
 func (b *breaker) init(haltAfter int) {
 	b.haltAfter = haltAfter
-	b.proven, b.streaks, b.shapes = map[step]bool{}, map[step]*streak{}, map[Act]int{}
+	b.proven, b.streaks, b.shapes = map[step]time.Time{}, map[step]*streak{}, map[Act]int{}
 }
 
 // end takes in that a row is about to end with a class. stored: it may. halt: the run ends with it, or instead.
@@ -150,7 +150,7 @@ func (b *breaker) end(t *task, d Disposition, cause error) (halt error, stored b
 	}
 	limit := b.haltAfter
 	outage := d.Class == "server-error" || d.Class == "no-answer" // about which the probe was asked
-	if !b.proven[at] && !outage {
+	if b.proven[at].IsZero() && !outage {
 		limit = setupLimit
 	}
 	if limit > 0 && s.n >= limit {
@@ -169,7 +169,7 @@ func (b *breaker) end(t *task, d Disposition, cause error) (halt error, stored b
 func (b *breaker) halted(t *task, s *streak, at step, cause error, hint string) error {
 	return &HaltError{
 		Class: s.class, Row: t.Row, Err: cause, Count: s.n, Spent: append([]Row(nil), s.rows...), Hint: hint,
-		never: !b.proven[at],
+		never: b.proven[at].IsZero(),
 	}
 }
 
@@ -178,9 +178,20 @@ func (b *breaker) passed(steps ...step) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, at := range steps {
-		b.proven[at] = true
+		b.proven[at] = monotonic()
 		delete(b.streaks, at)
 	}
+}
+
+// othersFare reports whether another row has passed the task's step since its trouble began, so that the trouble is
+// not the partner's.
+func (b *breaker) othersFare(t *task) bool {
+	if t.trouble.IsZero() {
+		return false
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.proven[stepAt("", t.Stage)].After(t.trouble)
 }
 
 // shape takes in whether an answer to an act was understood; the error says that it never was.

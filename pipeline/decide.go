@@ -111,7 +111,7 @@ type When string
 const (
 	Always       When = "always"
 	KeyFresh     When = "key fresh"     // the key's first use is well within its hour
-	KeyHeard     When = "key answered"  // an answer that settles nothing was received under the key
+	Answered     When = "key answered"  // answers that settle nothing were received under the key
 	KeyForeign   When = "key foreign"   // the key was derived for an earlier API key id
 	SigRefused   When = "refused"       // the partner refused the signature under this key, or it is in an old form
 	LastRefusal  When = "last refusal"  // … and it was the last one allowed
@@ -119,7 +119,7 @@ const (
 	TriesSpent   When = "tries spent"   // it has none
 	SpentHeard   When = "spent, heard"  // it has none, and its key was answered
 	SpentOdd     When = "spent, odd"    // it has none, and its signatures were answered by 2xx that prove nothing
-	HeardThrice  When = "heard thrice"  // the row has tries left, and its key was answered thrice, no silence between
+	HeardTwice   When = "heard twice"   // the row has tries left, and its key was answered twice, no silence between
 	FirstTries   When = "first tries"   // the row has been tried less than three times
 	ChallengeOld When = "challenge old" // the challenge is near or over its hour
 )
@@ -139,6 +139,8 @@ type Situation struct {
 	Heard       int        // answers in a row under the key that settled nothing, this one included, no silence between
 	Refusals    int        // refused signatures, this one included
 	RetryAfter  time.Duration
+	OthersFare  bool    // other rows have passed this step since the row's trouble began
+	Jitter      float64 // from 0 to 1, the same for the same try of the same row
 }
 
 // Limits are the settings of the decision table.
@@ -149,14 +151,16 @@ type Limits struct {
 	MaxRefusals  int           // refused signatures before the row fails
 	RetryMin     time.Duration // first wait between two tries
 	RetryMax     time.Duration // longest wait between two tries
+	RetryAlone   time.Duration // longest wait of a row whose trouble is its own: other rows pass the step
 }
 
-// DefaultLimits returns the partner's documented lifetimes and retries that span about five minutes.
+// DefaultLimits returns the partner's documented lifetimes, and retries that span about four minutes where no row fares
+// better, and half a minute where others do.
 func DefaultLimits() Limits {
 	return Limits{
 		KeyTTL: time.Hour, ChallengeTTL: time.Hour,
 		MaxAttempts: 12, MaxRefusals: 3,
-		RetryMin: 500 * time.Millisecond, RetryMax: time.Minute,
+		RetryMin: 100 * time.Millisecond, RetryMax: time.Minute, RetryAlone: 4 * time.Second,
 	}
 }
 
@@ -183,14 +187,15 @@ func (l Limits) staleWhenAsked(issued, asked time.Time) bool {
 	return asked.Sub(issued) > l.ChallengeTTL+max(margin(l.ChallengeTTL), 2*time.Second)
 }
 
-// Backoff is the wait before try number attempts+1: doubling from RetryMin to RetryMax, and never less than the partner
-// asked for.
-func (l Limits) Backoff(attempts int, retryAfter time.Duration) time.Duration {
+// Backoff is the wait before try number attempts+1: doubling from RetryMin to most, less up to half of it by jitter (from
+// 0 to 1), and never less than the partner asked for.
+func (l Limits) Backoff(attempts int, most time.Duration, jitter float64, retryAfter time.Duration) time.Duration {
 	wait := l.RetryMin
-	for i := 1; i < attempts && wait < l.RetryMax; i++ {
+	for i := 1; i < attempts && wait < most; i++ {
 		wait *= 2
 	}
-	return max(min(wait, l.RetryMax), retryAfter)
+	wait = min(wait, most)
+	return max(wait-time.Duration(jitter*float64(wait/2)), retryAfter)
 }
 
 // Disposition is the decision: what the row becomes and what is done for it next.
@@ -221,7 +226,11 @@ func Decide(s Situation, l Limits) Disposition {
 			d.Stage = s.Stage
 		}
 		if d.Wait {
-			d.After = l.Backoff(s.Attempts, s.RetryAfter)
+			most := l.RetryMax
+			if s.OthersFare && l.RetryAlone > 0 {
+				most = min(most, l.RetryAlone)
+			}
+			d.After = l.Backoff(s.Attempts, most, s.Jitter, s.RetryAfter)
 		}
 		return d
 	}
@@ -234,7 +243,7 @@ func (s Situation) holds(w When, l Limits) bool {
 		return true
 	case KeyFresh:
 		return !s.KeyFirst.IsZero() && l.KeyIsFresh(s.KeyFirst, s.Now)
-	case KeyHeard:
+	case Answered:
 		return s.KeyOutcome == KeyAnswered
 	case KeyForeign:
 		return s.KeyForeign
@@ -250,8 +259,8 @@ func (s Situation) holds(w When, l Limits) bool {
 		return s.Attempts >= l.MaxAttempts && s.KeyOutcome == KeyAnswered
 	case SpentOdd:
 		return s.Attempts >= l.MaxAttempts && s.Last == Unproven
-	case HeardThrice:
-		return s.Attempts < l.MaxAttempts && s.Heard >= 3
+	case HeardTwice:
+		return s.Attempts < l.MaxAttempts && s.Heard >= 2
 	case FirstTries:
 		return s.Attempts < min(3, l.MaxAttempts)
 	case ChallengeOld:

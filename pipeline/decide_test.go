@@ -51,6 +51,7 @@ var (
 
 func TestDecide(t *testing.T) {
 	limits := DefaultLimits()
+	limits.RetryMin = 500 * time.Millisecond
 	halt := func(s Stage, class string) Disposition { return Disposition{Stage: s, Do: DoHalt, Class: class} }
 	end := func(s Stage, class string) Disposition { return Disposition{Stage: s, Do: DoSettle, Class: class} }
 	settled := func(s Stage, class string) Disposition {
@@ -83,9 +84,9 @@ func TestDecide(t *testing.T) {
 		{"create throttled", Situation{Stage: Creating, Outcome: Throttled, RetryAfter: 7 * time.Second}, wait(Creating, DoRepeat, "", 7*time.Second)},
 		{"create throttled costs no try", Situation{Stage: Creating, Outcome: Throttled, Attempts: 99}, wait(Creating, DoRepeat, "", time.Minute)},
 		{"create not sent", Situation{Stage: Creating, Outcome: NotSent}, wait(Creating, DoRepeat, "", half)},
-		{"create 5xx", Situation{Stage: Creating, Outcome: ServerFailed, Attempts: 1}, wait(Creating, DoNext, KeyOpen, half)},
-		{"create 5xx after silence", Situation{Stage: Creating, Outcome: ServerFailed, Attempts: 3, Heard: 1}, wait(Creating, DoNext, KeyOpen, 4*half)},
-		{"create 5xx, third", Situation{Stage: Creating, Outcome: ServerFailed, Attempts: 3, Heard: 3}, wait(Creating, DoLookUp, KeyAnswered, 4*half)},
+		{"create 5xx", Situation{Stage: Creating, Outcome: ServerFailed, Attempts: 1}, wait(Creating, DoNext, KeyHeard, half)},
+		{"create 5xx after silence", Situation{Stage: Creating, Outcome: ServerFailed, Attempts: 3, Heard: 1}, wait(Creating, DoNext, KeyHeard, 4*half)},
+		{"create 5xx, second", Situation{Stage: Creating, Outcome: ServerFailed, Attempts: 2, Heard: 2}, Disposition{Stage: Creating, Do: DoLookUp, Key: KeyAnswered}},
 		{"create 5xx, spent", Situation{Stage: Creating, Outcome: ServerFailed, Attempts: 12}, end(Failed, "server-error")},
 		{"create 409", Situation{Stage: Creating, Outcome: Conflicting, Attempts: 1}, Disposition{Stage: Creating, Do: DoLookUp, Key: KeyOpen}},
 		{"create 409, spent", Situation{Stage: Creating, Outcome: Conflicting, Attempts: 12}, end(Failed, "conflict-unresolved")},
@@ -198,14 +199,31 @@ func TestDecide(t *testing.T) {
 func TestBackoff(t *testing.T) {
 	l := DefaultLimits()
 	for attempts, want := range map[int]time.Duration{
-		0: 500 * time.Millisecond, 1: 500 * time.Millisecond, 2: time.Second, 3: 2 * time.Second, 8: time.Minute, 1000: time.Minute,
+		0: 100 * time.Millisecond, 1: 100 * time.Millisecond, 2: 200 * time.Millisecond, 6: 3200 * time.Millisecond,
+		11: time.Minute, 1000: time.Minute,
 	} {
-		if got := l.Backoff(attempts, 0); got != want {
-			t.Errorf("Backoff(%d) = %v, want %v", attempts, got, want)
+		if got := l.Backoff(attempts, l.RetryMax, 0, 0); got != want {
+			t.Errorf("Backoff(%d): got %v, want %v", attempts, got, want)
 		}
 	}
-	if got := l.Backoff(1, 5*time.Minute); got != 5*time.Minute {
-		t.Errorf("Retry-After is not kept: %v", got)
+	if got, want := l.Backoff(1000, l.RetryAlone, 0.5, 0), 3*time.Second; got != want {
+		t.Errorf("with half of the jitter: got %v, want %v", got, want)
+	}
+	if got, want := l.Backoff(1, l.RetryMax, 1, 5*time.Minute), 5*time.Minute; got != want {
+		t.Errorf("with a Retry-After: got %v, want %v", got, want)
+	}
+}
+
+// TestBackoffOfOneRow: while other rows pass the step, a row in trouble tries again within seconds.
+func TestBackoffOfOneRow(t *testing.T) {
+	l := DefaultLimits()
+	s := Situation{Stage: Creating, Outcome: Unknown, Now: day, Attempts: 11}
+	if got := Decide(s, l).After; got != l.RetryMax {
+		t.Errorf("nothing is answered: got a wait of %v, want %v", got, l.RetryMax)
+	}
+	s.OthersFare = true
+	if got := Decide(s, l).After; got != l.RetryAlone {
+		t.Errorf("others fare better: got a wait of %v, want %v", got, l.RetryAlone)
 	}
 }
 

@@ -79,11 +79,20 @@ func (l *lister) lock(ctx context.Context) error {
 
 func (l *lister) unlock() { <-l.mu }
 
-// read reads the whole list. A reading that is dear is repeated seldom: the pause grows to ten times what it took.
+// restAfter is how long the partner is spared after a reading that took so long: three times as long, ten times when it
+// took more than a second.
+func restAfter(took time.Duration) time.Duration {
+	if took > time.Second {
+		return 10 * took
+	}
+	return 3 * took
+}
+
+// read reads the whole list, unless the pause after the last reading is not over.
 func (l *lister) read(ctx context.Context) error {
 	begun := monotonic()
 	if !l.ended.IsZero() {
-		if due := l.ended.Add(max(l.pause, 10*l.took)); begun.Before(due) {
+		if due := l.ended.Add(max(l.pause, restAfter(l.took))); begun.Before(due) {
 			return tooSoonError{after: due.Sub(begun)}
 		}
 	}

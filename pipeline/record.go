@@ -22,7 +22,11 @@ type KeyOutcome string
 const (
 	// KeyOpen: no answer was received yet; the partner may or may not have acted.
 	KeyOpen KeyOutcome = "open"
-	// KeyAnswered: an answer was received that settles nothing (the partner's 5xx, 422): the generation may go up.
+	// KeyHeard: one answer was received that settles nothing (the partner's 5xx). It may be a gateway's, while an earlier
+	// request is still under way.
+	KeyHeard KeyOutcome = "heard"
+	// KeyAnswered: answers were received that settle nothing (twice a 5xx without a silence between them, 422): they are
+	// stored under the key, and the generation may go up.
 	KeyAnswered KeyOutcome = "answered"
 	// KeyRefused: what was sent under it is not to be sent again: the partner answered 400 to the signature, or it is in
 	// an encoding that is not used any more.
@@ -86,7 +90,7 @@ func (r Record) Next(now time.Time, l Limits, foreign bool) Act {
 			return DoCreate
 		case foreign:
 			return DoLookUp
-		case r.CreateKey.Outcome != KeyOpen:
+		case r.CreateKey.Outcome != KeyOpen && r.CreateKey.Outcome != KeyHeard:
 			return DoRekey // an earlier import got an answer under that key
 		case l.KeyIsFresh(r.CreateKey.FirstSent, now):
 			return DoCreate

@@ -68,8 +68,8 @@ func creating(o Outcome) []Branch {
 		}
 	case ServerFailed:
 		return []Branch{
-			{HeardThrice, Disposition{Do: DoLookUp, Wait: true, Key: KeyAnswered}}, // it seems to be stored
-			{TriesLeft, Disposition{Do: DoNext, Wait: true, Key: KeyOpen}},
+			{HeardTwice, Disposition{Do: DoLookUp, Key: KeyAnswered}}, // it is stored: the key will say nothing else
+			{TriesLeft, Disposition{Do: DoNext, Wait: true, Key: KeyHeard}},
 			{Always, failed("server-error")},
 		}
 	case Conflicting:
@@ -105,7 +105,7 @@ func creating(o Outcome) []Branch {
 		}
 	case Absent:
 		return []Branch{
-			{KeyHeard, Disposition{Do: DoRekey}},
+			{Answered, Disposition{Do: DoRekey}},
 			{KeyForeign, Disposition{Do: DoRekey}},
 			// In flight, or never arrived: the same key, however old. A clock that was moved must not open another
 			// generation beside a request that may still be on its way.
@@ -218,7 +218,7 @@ func submitting(o Outcome) []Branch {
 			{SigRefused, Disposition{Stage: Challenged, Do: DoFetch}},
 			{ChallengeOld, Disposition{Stage: Challenged, Do: DoFetch}},
 			// Read and still initiating: another key cannot double anything (rule 3).
-			{KeyHeard, Disposition{Do: DoRekey, Wait: true}},
+			{Answered, Disposition{Do: DoRekey, Wait: true}},
 			{KeyForeign, Disposition{Do: DoRekey}},
 			{KeyFresh, Disposition{Do: DoSubmit, Wait: true}},
 			{Always, Disposition{Stage: Challenged, Do: DoFetch}},

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -196,6 +197,9 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 	case Throttled, NotSent:
 		t.delays++
 		attempts = t.delays
+		if errors.As(res.err, new(tooSoonError)) {
+			attempts = 1 // it says itself when it is due
+		}
 	default:
 		t.delays = 0
 	}
@@ -209,10 +213,15 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 		w.stats.retried.Add(1)
 	}
 	t.resends = false
+	spread := jitter(t.Row, attempts)
+	if res.outcome == Waiting {
+		spread = 0 // the custodian's rows are asked after in turn as it is
+	}
 	d := Decide(Situation{
 		Stage: t.Stage, Outcome: res.outcome, Now: now,
 		KeyFirst: op.FirstSent, KeyOutcome: op.Outcome, KeyForeign: w.foreign(next), ChallengeAt: next.ChallengeAt, Last: Outcome(t.Class),
 		Attempts: attempts, Heard: t.heard, Refusals: next.Refusals, RetryAfter: res.after,
+		OthersFare: w.breaker.othersFare(t), Jitter: spread,
 	}, w.Limits)
 	w.breaker.heard(t, res, w.OnTrouble)
 	w.breaker.passed(passed(res.outcome, t.Stage)...)
@@ -260,6 +269,14 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 		return Disposition{}, err
 	}
 	return d, halt
+}
+
+// jitter spreads the tries of rows that failed together. It depends on the row and the try alone, so that a run can be
+// repeated.
+func jitter(r Row, attempt int) float64 {
+	h := fnv.New64a()
+	_, _ = fmt.Fprint(h, r.Account, r.ExternalID, attempt) // a hash takes everything
+	return float64(h.Sum64()>>11) / (1 << 53)
 }
 
 // checkSigner says why the signer, which fails for a row, fails for all of them; nil when only for that row.
@@ -360,6 +377,8 @@ func (w *Worker) create(ctx context.Context, t *task) (result, error) {
 	}
 	if t.act == DoRekey {
 		t.heard = 0
+	} else if next.CreateKey.Outcome == KeyHeard {
+		t.heard = 1 // by an earlier run
 	}
 	key := &next.CreateKey
 	if key.ID == uuid.Nil {

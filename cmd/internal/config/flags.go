@@ -113,11 +113,11 @@ type Consumer struct {
 	IdempotencyTTL    time.Duration `name:"idempotency-ttl" help:"How long the partner honours an idempotency key." env:"PURSER_IDEMPOTENCY_TTL" default:"1h"`
 	ChallengeTTL      time.Duration `name:"challenge-ttl" help:"How long a challenge lives." env:"PURSER_CHALLENGE_TTL" default:"1h"`
 	MaxAttempts       int           `help:"Tries of one operation before the row fails." env:"PURSER_MAX_ATTEMPTS" default:"12"`
-	RetryMin          time.Duration `help:"First wait between two tries; it doubles." env:"PURSER_RETRY_MIN" default:"500ms"`
-	RetryMax          time.Duration `help:"Longest wait between two tries." env:"PURSER_RETRY_MAX" default:"1m"`
+	RetryMin          time.Duration `help:"First wait between two tries of a row; it doubles." env:"PURSER_RETRY_MIN" default:"100ms"`
+	RetryMax          time.Duration `help:"Longest wait between two tries of a row; 4s while other rows fare better." env:"PURSER_RETRY_MAX" default:"1m"`
 	HaltAfter         int           `help:"Halt when so many rows in a row end alike, for a reason that a setting can cause; 0: never. Until a first row has passed a step, 5 are enough." env:"PURSER_HALT_AFTER" default:"100"`
 	OutageWait        time.Duration `help:"How long to wait for a partner that gives no usable answer before the run halts; it is probed every 5s." env:"PURSER_OUTAGE_WAIT" default:"2m"`
-	ListPause         time.Duration `help:"Least time between two readings of the partner's customer list." env:"PURSER_LIST_PAUSE" default:"10s"`
+	ListPause         time.Duration `help:"Least time between two readings of the partner's customer list; it is three times what a reading takes if that is more, ten times if that is more than a second." env:"PURSER_LIST_PAUSE" default:"0s"`
 	MaxOutstanding    int           `help:"Most unsettled rows per partition." env:"PURSER_MAX_OUTSTANDING" default:"10000"`
 	StalledAfter      time.Duration `help:"Report a partition of which no row was settled for so long, and which row it waits for." env:"PURSER_STALLED_AFTER" default:"10m"`
 	Report            string        `help:"Write a JSON report to this file when the run ends." env:"PURSER_REPORT" placeholder:"FILE"`
