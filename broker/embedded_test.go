@@ -233,7 +233,7 @@ func TestEmbeddedDiskFull(t *testing.T) {
 		acked = scanned(t, lines.Text(), acked)
 	}
 	told := lines.Text()
-	for _, part := range []string{"failed", "cannot write to " + dir, "file too large", "make room"} {
+	for _, part := range []string{"failed", "cannot write to " + dir, "file too large", "free space"} {
 		if !strings.Contains(told, part) {
 			t.Errorf("the child said %q, without %q", told, part)
 		}

@@ -86,7 +86,7 @@ func unreachable(err error) bool {
 	var gone *broker.UnreachableError
 	var locked *broker.LockedError
 	return errors.Is(err, signer.ErrUnusable) || errors.Is(err, broker.ErrBrokerLost) ||
-		errors.As(err, &gone) || errors.As(err, &locked)
+		errors.As(err, &gone) && !broker.SetUp(err) || errors.As(err, &locked)
 }
 
 func checkPartner(ctx context.Context, list *checklist, c *config.Consumer, p *partner) {
@@ -138,7 +138,9 @@ func checkLedger(ctx context.Context, c *config.Consumer, p *partner) error {
 func checkBroker(
 	ctx context.Context, c *config.Consumer, s Streams,
 ) (first []pipeline.Message, line string, err error) {
-	q, err := queue.Open(ctx, c.Queue, console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel))
+	now := c.Queue
+	now.BrokerWait = 0 // who checks wants to hear at once
+	q, err := queue.Open(ctx, now, console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel))
 	if err != nil {
 		return nil, "", err
 	}

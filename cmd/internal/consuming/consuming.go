@@ -49,7 +49,7 @@ func Main(gentle, hard context.Context, args []string, s Streams) error {
 	case "reconcile":
 		return reconcile(gentle, &c.Consumer, s)
 	case "redrive":
-		return redrive(gentle, c, s)
+		return queue.Coded(redrive(gentle, c, s))
 	case "register-key":
 		return registerKey(gentle, &c.Consumer, c.RegisterKey.Delete, s)
 	case "rotate-secret":
@@ -257,8 +257,7 @@ func classify(c *config.Consumer, err error) error {
 	switch {
 	case err == nil, errors.As(err, new(*console.CodedError)):
 		return err
-	case errors.As(err, &halt) && halt.SetUp(), errors.As(err, new(*ledger.SnapshotError)),
-		errors.As(err, new(*broker.MissingTopicError)):
+	case errors.As(err, &halt) && halt.SetUp(), errors.As(err, new(*ledger.SnapshotError)):
 		return console.Coded(console.ExitUsage, err)
 	case broker.SessionRefused(err):
 		return console.Coded(console.ExitUsage, &config.Error{
@@ -266,7 +265,10 @@ func classify(c *config.Consumer, err error) error {
 				"want group.min.session.timeout.ms (6s by default) to group.max.session.timeout.ms (30m)",
 		})
 	}
-	return console.Coded(console.ExitUnfinished, err)
+	if errors.As(err, &halt) { // the partner's or the signer's
+		return console.Coded(console.ExitUnfinished, err)
+	}
+	return queue.Coded(err)
 }
 
 // partnerExit is the exit code of a command that the partner kept from its end: 2 where a setting has to be changed.

@@ -94,7 +94,7 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 		return fmt.Errorf("%w: %d rows are in the queue, the rest is not; importing the same files again is safe",
 			context.Cause(ctx), s.Published)
 	case err != nil:
-		return err
+		return queue.Coded(err)
 	case s.Invalid > 0:
 		return console.Coded(console.ExitRowsBad,
 			fmt.Errorf("%d of %d rows are invalid: see %s", s.Invalid, s.Read, c.Rejects))
