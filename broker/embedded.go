@@ -180,12 +180,30 @@ func (e *Embedded) Close() error {
 	return e.err
 }
 
-// explain names the disk where the client was only told "unknown server error".
+// explain names the disk, or that no file descriptor is left, where the client was only told "unknown server error".
 func (e *Embedded) explain(err error) error {
-	if f := e.log.failed.Load(); f != nil && isUnknown(err) {
+	if !isUnknown(err) {
+		return err
+	}
+	if f := e.log.failed.Load(); f != nil {
 		return &StorageError{Dir: e.dir, Detail: f.text, Cause: f.err, Err: err}
 	}
+	if cause := spare(e.dir); outOfFiles(cause) { // of a segment that cannot be opened for reading the broker logs nothing
+		return &StorageError{Dir: e.dir, Detail: cause.Error(), Cause: cause, Err: err}
+	}
 	return err
+}
+
+// spare tries whether there are file descriptors for reading a segment.
+func spare(dir string) error {
+	for range 4 {
+		f, err := os.Open(dir)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+	}
+	return nil
 }
 
 func (e *Embedded) marker() string { return filepath.Join(e.dir, "running") }

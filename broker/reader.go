@@ -106,7 +106,7 @@ func (r *reader) mend(ctx context.Context, err error) error {
 	if unknownTopic(err) {
 		return fmt.Errorf("%w: reading partition %d: %w", errInDoubt, r.partition, err)
 	}
-	if err = c.cluster.why(err); !retriable(err) && !isUnknown(err) {
+	if err = c.cluster.why(err); !retriable(err) && (!isUnknown(err) || errors.As(err, new(*StorageError))) {
 		err = denied(err, fmt.Sprintf("read topic %q", c.o.Topic),
 			fmt.Sprintf("Read on topic %q", c.o.Topic))
 		return fmt.Errorf("reading %s/%d: %w", c.o.Topic, r.partition, err)

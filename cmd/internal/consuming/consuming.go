@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"syscall"
 	"time"
 
 	"github.com/purser-onboard/purser/broker"
@@ -127,6 +128,15 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	if err != nil {
 		return err
 	}
+	taking, stopTaking := context.WithCancelCause(gentle)
+	defer stopTaking(nil)
+	stopIfOutOfFiles := func(cause error) bool { // waiting for the partner frees no file descriptor
+		lacking := errors.Is(cause, syscall.EMFILE)
+		if lacking {
+			stopTaking(cause)
+		}
+		return lacking
+	}
 	worker := &pipeline.Worker{
 		API: p.client, Signer: backend, Ledger: book,
 		Keyring: pipeline.Keyring{APIHost: p.environment(c).APIHost, APIKeyID: c.APIKey}, Aliases: aliases,
@@ -134,6 +144,9 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		Skew: func() time.Duration { return p.client.Stats().ClockSkew }, MaxSkew: clockSkew,
 		ListPause: c.ListPause, Now: time.Now, Hook: hook,
 		OnTrouble: func(tries int, since time.Time, cause error) {
+			if stopIfOutOfFiles(cause) {
+				return
+			}
 			if tries == 0 {
 				log.Warn("the partner throttles: all workers wait and the pace is lowered", "answer", cause)
 				return
@@ -159,8 +172,6 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		},
 	}
 	worker.Init()
-	taking, stopTaking := context.WithCancelCause(gentle)
-	defer stopTaking(nil)
 	runner = &pipeline.Runner{
 		Worker: worker, DeadLetters: q.DeadLetters(), DeadLetterTopic: c.DeadLetterTopic,
 		Concurrency: c.Concurrency, SignerConcurrency: c.SignerConcurrency, Abandon: consumer.Abandon, Logger: log,
@@ -171,7 +182,12 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 			return err
 		},
 		OutageWait: c.OutageWait,
-		OnOutage:   func(cause error) { tellOutage(cause, c.OutageWait, log) },
+		OnOutage: func(cause error) {
+			if stopIfOutOfFiles(cause) {
+				return
+			}
+			tellOutage(cause, c.OutageWait, log)
+		},
 	}
 	if drain {
 		runner.SignerWait = c.SignerWait
