@@ -70,8 +70,10 @@ func TestEmbeddedCannotOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{"", file, filepath.Join(file, "below")} {
-		if _, err := broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{Dir: dir}); err == nil {
-			t.Errorf("opened %q", dir)
+		_, err := broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{Dir: dir})
+		var unusable *broker.DirError
+		if err == nil || dir != "" && (!errors.As(err, &unusable) || unusable.Dir != dir || !broker.SetUp(err)) {
+			t.Errorf("%q: got %v, want a DirError that names it", dir, err)
 		}
 	}
 	// What cannot be read is not overwritten, and the lock is given back.
