@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -223,6 +224,31 @@ func tear(t *testing.T, path string) {
 	defer f.Close()
 	if _, err := f.WriteString("\x20\x00\x00\x00torn"); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// With few file descriptors a run on the embedded broker ends and says why, whatever could not be opened.
+func TestEmbeddedOutOfFiles(t *testing.T) {
+	dir := t.TempDir()
+	e := open(t, dir)
+	publish(t, e.Cluster, rows(0, 100))
+	e.Close()
+	ctx := within(t)
+	other, lines := spawn(t, "files", dir)
+	defer context.AfterFunc(ctx, func() { _ = other.Process.Kill() })()
+	failed, done := 0, false
+	for lines.Scan() {
+		switch {
+		case strings.Contains(lines.Text(), "too many open files"):
+			failed++
+		case strings.HasSuffix(lines.Text(), `"<nil>"`):
+			done = true
+		default:
+			t.Errorf("got %s, want that it names too many open files", lines.Text())
+		}
+	}
+	if ctx.Err() != nil || failed == 0 || !done {
+		t.Errorf("got %d failures, success %v, %v; want some of both within %v", failed, done, ctx.Err(), patience)
 	}
 }
 
