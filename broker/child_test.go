@@ -2,6 +2,7 @@ package broker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -22,6 +23,9 @@ func child(role, dir string) error {
 		if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 64 << 10, Max: 64 << 10}); err != nil {
 			return err
 		}
+	}
+	if role == "files" {
+		return fewFiles(ctx, dir)
 	}
 	e, err := broker.OpenEmbedded(ctx, broker.EmbeddedOptions{Dir: dir, Topics: map[string]int{topic: 0}})
 	if err != nil {
@@ -80,6 +84,31 @@ func child(role, dir string) error {
 		return nil
 	}
 	return fmt.Errorf("unknown role %q", role)
+}
+
+// fewFiles drains the embedded broker again and again, each time with another limit of open files, and tells what came of
+// it.
+func fewFiles(ctx context.Context, dir string) error {
+	drain := func() error {
+		e, err := broker.OpenEmbedded(ctx, broker.EmbeddedOptions{Dir: dir, Topics: map[string]int{topic: 0}})
+		if err != nil {
+			return err
+		}
+		q, err := broker.NewConsumer(e.Cluster, broker.ConsumerOptions{
+			Topic: topic, Group: group, Drain: true, LostAfter: time.Hour,
+		})
+		if err == nil {
+			err = q.Run(ctx, new(sink))
+		}
+		return errors.Join(err, e.Close())
+	}
+	for limit := uint64(8); limit <= 40; limit++ {
+		if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: limit, Max: 40}); err != nil {
+			return err
+		}
+		fmt.Printf("limit %d: %q\n", limit, fmt.Sprint(drain()))
+	}
+	return nil
 }
 
 // load publishes n rows of 120 bytes in calls of 32,000, one call ahead of the other as the importer does it.

@@ -8,6 +8,7 @@ import (
 	"net"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -28,6 +29,7 @@ type Options struct {
 	TLS      *tls.Config    // nil: plain text
 	SASL     sasl.Mechanism // nil: no authentication
 	ClientID string         // shows up in the broker's logs and quotas; default "purser"
+	Wait     time.Duration  // how long Connect, Check and CreateTopics try again while no broker answers; 0: not at all
 	Logger   *slog.Logger   // nil: silent
 }
 
@@ -39,14 +41,19 @@ type Cluster struct {
 	brokers   []string
 	log       *slog.Logger
 	// explain turns a bare code of the embedded broker into what is behind it.
-	explain func(error) error
-	cancel  context.CancelFunc
-	once    sync.Once
+	explain   func(error) error
+	wait      time.Duration
+	handshake time.Duration // the longest TLS handshake of the preflight
+	troubles  *troubles
+	exhausted atomic.Pointer[error] // a connection for which there was no file descriptor; nil: none
+	cancel    context.CancelFunc
+	once      sync.Once
 }
 
 // Connect prepares the way to the cluster and makes sure that it can be gone: at least one of the brokers answers, with
-// TLS and authentication as configured. Its error names each broker that was tried and why it failed. The Cluster
-// outlives ctx; Close it.
+// TLS and authentication as configured. While none answers it tries again for Options.Wait; what trying again does not
+// change (SetUp, no file descriptor left) is returned at once. Its error names each broker that was tried and why it
+// failed. Brokers of different clusters are a *RefusedError. The Cluster outlives ctx; Close it.
 func Connect(ctx context.Context, o Options) (*Cluster, error) {
 	if len(o.Brokers) == 0 {
 		return nil, errors.New("no Kafka brokers given")
@@ -57,7 +64,7 @@ func Connect(ctx context.Context, o Options) (*Cluster, error) {
 		}
 	}
 	c := newCluster(ctx, o, nil)
-	if _, err := c.Check(ctx); err != nil {
+	if err := c.meet(ctx); err != nil {
 		c.disconnect()
 		return nil, err
 	}
@@ -76,7 +83,13 @@ func newCluster(ctx context.Context, o Options, dial func(context.Context, strin
 		dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext
 	}
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	transport := &kafka.Transport{
+	c := &Cluster{
+		brokers: o.Brokers, log: o.Logger, wait: o.Wait, handshake: dialTimeout, cancel: cancel,
+		explain:  func(err error) error { return err },
+		troubles: &troubles{log: o.Logger, wait: o.Wait},
+	}
+	dial = c.dials(dial)
+	c.transport = &kafka.Transport{
 		Dial:        dial,
 		DialTimeout: dialTimeout,
 		MetadataTTL: metadataTTL,
@@ -85,25 +98,19 @@ func newCluster(ctx context.Context, o Options, dial func(context.Context, strin
 		SASL:        o.SASL,
 		Context:     background,
 	}
-	return &Cluster{
-		client: &kafka.Client{
-			Addr:      kafka.TCP(o.Brokers...),
-			Timeout:   requestTimeout,
-			Transport: transport,
-		},
-		transport: transport,
-		dialer: &kafka.Dialer{
-			ClientID:      o.ClientID,
-			DialFunc:      dial,
-			Timeout:       dialTimeout,
-			TLS:           o.TLS,
-			SASLMechanism: o.SASL,
-		},
-		brokers: o.Brokers,
-		log:     o.Logger,
-		explain: func(err error) error { return err },
-		cancel:  cancel,
+	c.client = &kafka.Client{
+		Addr:      kafka.TCP(o.Brokers...),
+		Timeout:   requestTimeout,
+		Transport: c.transport,
 	}
+	c.dialer = &kafka.Dialer{
+		ClientID:      o.ClientID,
+		DialFunc:      dial,
+		Timeout:       dialTimeout,
+		TLS:           o.TLS,
+		SASLMechanism: o.SASL,
+	}
+	return c
 }
 
 // Brokers names the brokers for messages, "a:9092,b:9092".

@@ -143,8 +143,8 @@ func NewConsumer(c *Cluster, o ConsumerOptions) (*Consumer, error) {
 //
 //   - ctx ends, or a drain is done: nil;
 //   - the handler's Take fails: that error, as it is;
-//   - the broker is away for LostAfter: ErrBrokerLost. When it cannot be reached at the start, Run fails at once, with
-//     the *UnreachableError of each broker that was tried;
+//   - the broker is away for LostAfter: ErrBrokerLost. When none answers at the start, Run waits for Options.Wait of the
+//     Cluster, then fails with the *UnreachableError of each broker that was tried;
 //   - the topic is not there, or no longer (*MissingTopicError), the group's offset lies beyond a partition's end
 //     (*AheadError), or the broker refuses us (a kafka.Error): nothing that time would mend;
 //   - in a drain, the broker hands nothing out for LostAfter although there is more: *WithheldError.
@@ -293,7 +293,7 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 func (c *Consumer) present(ctx context.Context, known *layout) error {
 	wait := pause()
 	for absent := 1; ctx.Err() == nil; absent++ {
-		counts, err := c.cluster.Check(ctx, c.o.Topic)
+		counts, err := c.cluster.checkOnce(ctx, c.o.Topic)
 		if err == nil {
 			known.count.Store(int64(counts[c.o.Topic]))
 		}
@@ -332,11 +332,14 @@ func (c *Consumer) nextGeneration(
 	defer departing.Wait()
 	patience, cancel := context.WithTimeout(ctx, c.o.LostAfter)
 	defer cancel()
+	operation := "join group " + c.o.Group
+	defer c.cluster.troubles.dropped(operation)
 	var last error
 	for {
 		gen, err := group.Next(patience)
 		switch {
 		case err == nil:
+			c.cluster.troubles.passed(operation)
 			return gen, nil
 		case ctx.Err() != nil:
 			return nil, nil
@@ -344,13 +347,14 @@ func (c *Consumer) nextGeneration(
 			if last == nil {
 				last = err
 			}
-			return nil, fmt.Errorf("%w (%s) while joining group %q: %w", ErrBrokerLost, c.cluster.Brokers(), c.o.Group, last)
+			return nil, fmt.Errorf("%w (%s) while joining group %q: %w", ErrBrokerLost, c.cluster.Brokers(), c.o.Group,
+				c.cluster.why(last))
 		case fatalInGroup(err):
 			return nil, c.whileJoining(err)
 		}
 		again := errors.Is(err, kafka.RebalanceInProgress) // somebody else joined or left meanwhile: nothing failed
-		if !again && (last == nil || last.Error() != err.Error()) {
-			c.o.Logger.Warn("joining the consumer group failed, trying again", "group", c.o.Group, "error", err)
+		if !again {
+			c.cluster.troubles.failed(operation, err)
 		}
 		if member != "" && !again {
 			gone := member
@@ -382,7 +386,7 @@ func (c *Consumer) depart(ctx context.Context, member string) {
 
 // whileJoining puts an error in its place: what was tried again until LostAfter is a lost broker.
 func (c *Consumer) whileJoining(err error) error {
-	if retriable(err) {
+	if err = c.cluster.why(err); retriable(err) {
 		return fmt.Errorf("%w (%s) while joining group %q: %w", ErrBrokerLost, c.cluster.Brokers(), c.o.Group, err)
 	}
 	err = denied(err, fmt.Sprintf("join group %q for topic %q", c.o.Group, c.o.Topic),

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/gofrs/flock"
 	"github.com/twmb/franz-go/pkg/kerr"
@@ -44,7 +45,7 @@ type Embedded struct {
 }
 
 // OpenEmbedded locks the directory, starts the broker and creates the topics that are missing. A *LockedError says that
-// another process has the directory.
+// another process has the directory, a *DirError that this user cannot use it.
 //
 // All acknowledged messages and commits survive a kill of the process: each batch is written and synced before it is
 // acknowledged. Messages and committed offsets are kept for good; nothing is ever trimmed, because a partition that was
@@ -59,24 +60,38 @@ func OpenEmbedded(ctx context.Context, o EmbeddedOptions) (*Embedded, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("embedded broker: %w", err)
+	err := os.MkdirAll(o.Dir, 0o700)
+	if err == nil {
+		err = os.Chmod(o.Dir, 0o700)
 	}
-	if err := os.Chmod(o.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("embedded broker: %w", err)
+	if err != nil {
+		return nil, unusable(o.Dir, err)
 	}
 	lock, err := lockDir(o.Dir)
 	if err != nil {
-		return nil, err
+		return nil, unusable(o.Dir, err)
 	}
 	e := &Embedded{dir: o.Dir, lock: lock, log: &embeddedLog{log: o.Logger}}
 	listener, err := e.start(o.Topics)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("embedded broker in %s: %w", o.Dir, err), lock.Unlock())
+		return nil, errors.Join(unusable(o.Dir, err), lock.Unlock())
 	}
 	e.Cluster = newCluster(ctx, Options{Brokers: []string{embeddedAddr}, Logger: o.Logger}, listener.dial)
 	e.Cluster.explain = e.explain
 	return e, nil
+}
+
+// unusable tells a directory that cannot be used as it is from other failures.
+func unusable(dir string, err error) error {
+	if errors.As(err, new(*LockedError)) {
+		return err
+	}
+	for _, cause := range []error{syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.ENOTDIR} {
+		if errors.Is(err, cause) {
+			return &DirError{Dir: dir, Err: err}
+		}
+	}
+	return fmt.Errorf("embedded broker in %s: %w", dir, err)
 }
 
 func (e *Embedded) start(topics map[string]int) (*memoryListener, error) {
@@ -88,8 +103,8 @@ func (e *Embedded) start(topics map[string]int) (*memoryListener, error) {
 		}
 		e.log.failure() // what it found torn and mended is no failure
 		again.Close()
-		if detail := e.log.failure(); detail != "" {
-			return nil, &StorageError{Dir: e.dir, Detail: detail}
+		if f := e.log.failure(); f != nil {
+			return nil, &StorageError{Dir: e.dir, Detail: f.text, Cause: f.err}
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
@@ -154,9 +169,9 @@ func (e *Embedded) Close() error {
 		e.disconnect()
 		e.log.failure() // what went wrong before has been told to whom it concerned
 		e.broker.Close()
-		if detail := e.log.failure(); detail != "" {
+		if f := e.log.failure(); f != nil {
 			// The marker stays: the next start recovers.
-			e.err = &StorageError{Dir: e.dir, Detail: detail}
+			e.err = &StorageError{Dir: e.dir, Detail: f.text, Cause: f.err}
 		} else if err := os.Remove(e.marker()); err != nil {
 			e.err = fmt.Errorf("embedded broker: %w", err)
 		}
@@ -165,12 +180,30 @@ func (e *Embedded) Close() error {
 	return e.err
 }
 
-// explain names the disk where the client was only told "unknown server error".
+// explain names the disk, or that no file descriptor is left, where the client was only told "unknown server error".
 func (e *Embedded) explain(err error) error {
-	if detail := e.log.last(); detail != "" && isUnknown(err) {
-		return &StorageError{Dir: e.dir, Detail: detail, Err: err}
+	if !isUnknown(err) {
+		return err
+	}
+	if f := e.log.failed.Load(); f != nil {
+		return &StorageError{Dir: e.dir, Detail: f.text, Cause: f.err, Err: err}
+	}
+	if cause := spare(e.dir); outOfFiles(cause) { // of a segment that cannot be opened for reading the broker logs nothing
+		return &StorageError{Dir: e.dir, Detail: cause.Error(), Cause: cause, Err: err}
 	}
 	return err
+}
+
+// spare tries whether there are file descriptors for reading a segment.
+func spare(dir string) error {
+	for range 4 {
+		f, err := os.Open(dir)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+	}
+	return nil
 }
 
 func (e *Embedded) marker() string { return filepath.Join(e.dir, "running") }
@@ -209,34 +242,27 @@ func writeMarker(path string) error {
 // of its cause.
 type embeddedLog struct {
 	log    *slog.Logger
-	failed atomic.Pointer[string]
+	failed atomic.Pointer[brokerFailure]
+}
+
+type brokerFailure struct {
+	text string
+	err  error
 }
 
 // Logf implements kfake.Logger.
 func (l *embeddedLog) Logf(level kfake.LogLevel, format string, args ...any) {
 	switch level {
 	case kfake.LogLevelError, kfake.LogLevelWarn:
-		text := fmt.Sprintf(format, args...)
+		text := strings.ReplaceAll(fmt.Sprintf(format, args...), "\n", "; ")
 		for _, arg := range args {
-			if _, ok := arg.(error); ok {
-				l.failed.Store(&text)
+			if err, ok := arg.(error); ok {
+				l.failed.Store(&brokerFailure{text, err})
 			}
 		}
 		l.log.Warn("embedded broker", "detail", text)
 	}
 }
 
-func (l *embeddedLog) last() string {
-	if text := l.failed.Load(); text != nil {
-		return *text
-	}
-	return ""
-}
-
-// failure returns the latest failure and forgets it.
-func (l *embeddedLog) failure() string {
-	if text := l.failed.Swap(nil); text != nil {
-		return *text
-	}
-	return ""
-}
+// failure returns the latest failure, nil if there was none, and forgets it.
+func (l *embeddedLog) failure() *brokerFailure { return l.failed.Swap(nil) }

@@ -1,6 +1,7 @@
 package broker_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -70,8 +71,10 @@ func TestEmbeddedCannotOpen(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, dir := range []string{"", file, filepath.Join(file, "below")} {
-		if _, err := broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{Dir: dir}); err == nil {
-			t.Errorf("opened %q", dir)
+		_, err := broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{Dir: dir})
+		var unusable *broker.DirError
+		if err == nil || dir != "" && (!errors.As(err, &unusable) || unusable.Dir != dir || !broker.SetUp(err)) {
+			t.Errorf("%q: got %v, want a DirError that names it", dir, err)
 		}
 	}
 	// What cannot be read is not overwritten, and the lock is given back.
@@ -224,6 +227,31 @@ func tear(t *testing.T, path string) {
 	}
 }
 
+// With few file descriptors a run on the embedded broker ends and says why, whatever could not be opened.
+func TestEmbeddedOutOfFiles(t *testing.T) {
+	dir := t.TempDir()
+	e := open(t, dir)
+	publish(t, e.Cluster, rows(0, 100))
+	e.Close()
+	ctx := within(t)
+	other, lines := spawn(t, "files", dir)
+	defer context.AfterFunc(ctx, func() { _ = other.Process.Kill() })()
+	failed, done := 0, false
+	for lines.Scan() {
+		switch {
+		case strings.Contains(lines.Text(), "too many open files"):
+			failed++
+		case strings.HasSuffix(lines.Text(), `"<nil>"`):
+			done = true
+		default:
+			t.Errorf("got %s, want that it names too many open files", lines.Text())
+		}
+	}
+	if ctx.Err() != nil || failed == 0 || !done {
+		t.Errorf("got %d failures, success %v, %v; want some of both within %v", failed, done, ctx.Err(), patience)
+	}
+}
+
 // A disk that takes no more is named, and what was acknowledged before is there.
 func TestEmbeddedDiskFull(t *testing.T) {
 	dir := t.TempDir()
@@ -233,7 +261,7 @@ func TestEmbeddedDiskFull(t *testing.T) {
 		acked = scanned(t, lines.Text(), acked)
 	}
 	told := lines.Text()
-	for _, part := range []string{"failed", "cannot write to " + dir, "file too large", "make room"} {
+	for _, part := range []string{"failed", "cannot write to " + dir, "file too large", "free space"} {
 		if !strings.Contains(told, part) {
 			t.Errorf("the child said %q, without %q", told, part)
 		}

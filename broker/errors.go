@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"syscall"
 
@@ -35,20 +34,36 @@ func (e *LockedError) Error() string {
 		"another data directory, or a Kafka cluster that several processes can share", e.Dir, holder)
 }
 
+// DirError says that the embedded broker's directory cannot be used as it is: it cannot be made, or not be written to.
+type DirError struct {
+	Dir string
+	Err error
+}
+
+func (e *DirError) Error() string {
+	return fmt.Sprintf("the embedded broker cannot use its directory %s: %v", e.Dir, e.Err)
+}
+
+func (e *DirError) Unwrap() error { return e.Err }
+
 // StorageError says that the embedded broker could not write to its directory, most often because the disk is full.
 // What was acknowledged before is safe.
 type StorageError struct {
 	Dir    string
 	Detail string // the broker's own words, naming the operating system's error
+	Cause  error  // the operating system's error, if the broker named one
 	Err    error  // what the client was told
 }
 
 func (e *StorageError) Error() string {
-	return fmt.Sprintf("the embedded broker cannot write to %s: %s: make room (or mend the disk) and run again; "+
+	if outOfFiles(e.Cause) {
+		return fmt.Sprintf("the embedded broker cannot open its files in %s: %s", e.Dir, e.Detail)
+	}
+	return fmt.Sprintf("the embedded broker cannot write to %s: %s: free space or repair the disk, then run again; "+
 		"what was acknowledged is kept", e.Dir, e.Detail)
 }
 
-func (e *StorageError) Unwrap() error { return e.Err }
+func (e *StorageError) Unwrap() []error { return []error{e.Cause, e.Err} }
 
 // UnreachableError says why one broker cannot be used: it does not answer, or does not let us in.
 type UnreachableError struct {
@@ -56,13 +71,7 @@ type UnreachableError struct {
 	Err    error
 }
 
-func (e *UnreachableError) Error() string {
-	if hangsUp(e.Err) {
-		return fmt.Sprintf("broker %s hung up without a word (%v): does it want TLS on this port, a login, or neither?",
-			e.Broker, e.Err)
-	}
-	return fmt.Sprintf("broker %s: %v", e.Broker, e.Err)
-}
+func (e *UnreachableError) Error() string { return fmt.Sprintf("broker %s: %v", e.Broker, e.Err) }
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
 // hangsUp reports a connection that was made and then closed. A broker does so with what it does not understand: TLS
@@ -71,19 +80,49 @@ func hangsUp(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
-// Refused reports whether an error of Connect or Check means that a broker answered but does not take us as we are: the
-// login failed, or one side does not accept the other's certificate. Trying again does not help.
-func Refused(err error) bool {
-	var unreachable *UnreachableError
-	if !errors.As(err, &unreachable) {
-		return false
-	}
-	var code kafka.Error
-	if errors.As(err, &code) {
-		return code == kafka.SASLAuthenticationFailed || code == kafka.UnsupportedSASLMechanism ||
-			code == kafka.IllegalSASLState
-	}
-	return !retriable(err)
+// SetUp reports whether an error of this package is the set-up's: running again does not help before a setting, a topic
+// or a permission is changed.
+func SetUp(err error) bool {
+	var (
+		refused  *RefusedError
+		token    *TokenError
+		denied   *DeniedError
+		topic    *TopicError
+		missing  *MissingTopicError
+		tooLarge *TooLargeError
+		ahead    *AheadError
+		dir      *DirError
+	)
+	return errors.As(err, &refused) || errors.As(err, &token) || errors.As(err, &denied) ||
+		errors.As(err, &topic) && !retriable(topic.Err) ||
+		errors.As(err, &missing) || errors.As(err, &tooLarge) || errors.As(err, &ahead) || errors.As(err, &dir) ||
+		SessionRefused(err) || loginRefused(err) || unverified(err)
+}
+
+// hungUp reports that brokers closed the connection without a response and that there is no evidence of the cause: it
+// may be the set-up, or a proxy before a broker that is away.
+func hungUp(err error) bool {
+	var refused *RefusedError
+	return errors.As(err, &refused) && refused.Cause == CauseHungUp
+}
+
+// loginRefused reports the codes that a failed login has in the middle of a run.
+func loginRefused(err error) bool {
+	return errors.Is(err, kafka.SASLAuthenticationFailed) || errors.Is(err, kafka.UnsupportedSASLMechanism) ||
+		errors.Is(err, kafka.IllegalSASLState)
+}
+
+// unverified reports that one side does not accept the other's certificate, or does not speak TLS.
+func unverified(err error) bool {
+	var (
+		certificate *tls.CertificateVerificationError
+		authority   x509.UnknownAuthorityError
+		hostname    x509.HostnameError
+		invalid     x509.CertificateInvalidError
+		notTLS      tls.RecordHeaderError
+	)
+	return errors.As(err, &certificate) || errors.As(err, &authority) || errors.As(err, &hostname) ||
+		errors.As(err, &invalid) || errors.As(err, &notTLS) || alerted(err)
 }
 
 // SessionRefused reports whether an error of Consumer.Run means that the session timeout is not within the brokers'
@@ -213,31 +252,20 @@ func (e *LostError) Error() string {
 		"same files again, settled rows are skipped, and raise the topic's retention.ms", e.Group, b.String())
 }
 
-// retriable says whether the same request may succeed later. A code from the broker knows for itself; a connection
-// that broke or could not be made may be made again, unless it was refused for what we are.
+// retriable says whether the same request may succeed later in this run. A code from the broker knows for itself; a
+// connection that broke or could not be made may be made again, unless it was refused for what we are, or there is no
+// file descriptor for it.
 func retriable(err error) bool {
-	var (
-		code        kafka.Error
-		unverified  *tls.CertificateVerificationError
-		authority   x509.UnknownAuthorityError
-		hostname    x509.HostnameError
-		invalidCert x509.CertificateInvalidError
-		notTLS      tls.RecordHeaderError
-		op          *net.OpError
-		storage     *StorageError
-		missing     *MissingTopicError
-	)
+	var code kafka.Error
 	switch {
-	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, errClosedBroker):
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, errClosedBroker), outOfFiles(err):
+		return false
+	case hungUp(err):
+		return true
+	case SetUp(err), errors.As(err, new(*StorageError)):
 		return false
 	case errors.As(err, &code):
 		return code.Temporary() || code == kafka.BrokerNotAvailable || code == kafka.ReplicaNotAvailable
-	case errors.As(err, &unverified), errors.As(err, &authority), errors.As(err, &hostname),
-		errors.As(err, &invalidCert), errors.As(err, &notTLS), errors.As(err, &storage),
-		errors.As(err, &missing):
-		return false
-	case errors.As(err, &op) && op.Op == "remote error": // a TLS alert: they do not accept our certificate
-		return false
 	}
 	return true
 }

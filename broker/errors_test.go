@@ -37,6 +37,10 @@ func TestRetriable(t *testing.T) {
 		{context.Canceled, false},
 		{x509.UnknownAuthorityError{}, false},
 		{&StorageError{Err: kafka.Unknown}, false},
+		{&DialError{Err: syscall.EMFILE}, false},
+		{&UnreachableError{Err: &RefusedError{Cause: CauseLogin}}, false},
+		{&UnreachableError{Err: &RefusedError{Cause: CauseHungUp, Err: io.EOF}}, true}, // perhaps a proxy
+		{&DeniedError{Err: kafka.TopicAuthorizationFailed}, false},
 	} {
 		if got := retriable(test.err); got != test.want {
 			t.Errorf("retriable(%v) = %v", test.err, got)
@@ -51,14 +55,18 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	}{
 		{&LockedError{Dir: "/d", PID: 7}, []string{"/d", "process 7", "another data directory"}},
 		{&LockedError{Dir: "/d"}, []string{"another process"}},
-		{&StorageError{Dir: "/d", Detail: "no space"}, []string{"/d", "no space", "make room"}},
+		{&StorageError{Dir: "/d", Detail: "no space"}, []string{"/d", "no space", "free space"}},
 		{&MissingTopicError{Topic: "t", Broker: "b:1"}, []string{`topic "t" does not exist on broker b:1`, "create it"}},
 		{&TooLargeError{Topic: "t", Key: "k", Size: 5}, []string{`"k"`, "5 bytes", "max.message.bytes"}},
 		{&AheadError{Topic: "t", Group: "g", Partition: 2, Committed: 9, End: 4},
 			[]string{"offset 9", "t/2", "ends at 4", "reset the group's offsets"}},
 		{&LostError{Topic: "t", Group: "g", Ranges: []LostRange{{1, 5, 8}, {2, 0, 1}}},
 			[]string{"t/1 offsets 5 to 7, t/2 offsets 0 to 0", "import the same files again"}},
-		{&UnreachableError{Broker: "b:1", Err: io.EOF}, []string{"b:1", "EOF", "TLS", "login"}},
+		{&UnreachableError{Broker: "b:1", Err: &RefusedError{Cause: CauseHungUp, Err: io.EOF}},
+			[]string{"b:1", "EOF", "TLS", "SASL", "proxy"}},
+		{&DialError{Addr: "a:1", Advertised: true, Err: syscall.ECONNREFUSED},
+			[]string{"cannot reach a:1", "connection refused", "advertised.listeners", "DNS"}},
+		{&DialError{Addr: "a:1", Err: syscall.ECONNREFUSED}, []string{"connection refused"}},
 		{&UnreachableError{Broker: "b:1", Err: syscall.ECONNREFUSED}, []string{"broker b:1: connection refused"}},
 		{denied(kafka.TopicAuthorizationFailed, "write to t", "Write on t"), []string{"write to t", "permission Write on t"}},
 		{&TopicError{Topic: "t", Partitions: 3, Err: kafka.PolicyViolation}, []string{`"t"`, "3 partitions", "default number"}},
@@ -71,7 +79,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 	}
 }
 
-func TestRefused(t *testing.T) {
+func TestSetUp(t *testing.T) {
 	at := func(err error) error { return &UnreachableError{Broker: "b:1", Err: err} }
 	for _, test := range []struct {
 		err  error
@@ -80,15 +88,30 @@ func TestRefused(t *testing.T) {
 		{nil, false},
 		{at(syscall.ECONNREFUSED), false},
 		{at(io.EOF), false},
-		{at(fmt.Errorf("login: %w", kafka.SASLAuthenticationFailed)), true},
-		{at(kafka.UnsupportedSASLMechanism), true},
+		{at(&RefusedError{Cause: CauseLogin, Err: kafka.SASLAuthenticationFailed}), true},
+		{at(&RefusedError{Cause: CauseHungUp, Err: io.EOF}), true},
 		{at(x509.UnknownAuthorityError{}), true},
 		{at(&net.OpError{Op: "remote error", Err: errors.New("tls: bad certificate")}), true},
-		{errors.Join(at(syscall.ECONNREFUSED), at(kafka.SASLAuthenticationFailed)), true},
-		{kafka.SASLAuthenticationFailed, false}, // not while connecting
+		{fmt.Errorf("%w; %w", at(syscall.ECONNREFUSED), at(&RefusedError{Cause: CauseLogin})), true},
+		{kafka.SASLAuthenticationFailed, true},
+		{&DialError{Err: syscall.EMFILE}, false},
+		{&DeniedError{Err: kafka.TopicAuthorizationFailed}, true},
+		{&TopicError{Err: kafka.PolicyViolation}, true},
+		{&TopicError{Err: kafka.NotController}, false},
+		{&MissingTopicError{}, true},
+		{&TooLargeError{Err: kafka.MessageSizeTooLarge}, true},
+		{&AheadError{}, true},
+		{&TokenError{}, true},
+		{&DirError{}, true},
+		{kafka.InvalidSessionTimeout, true},
+		{&LockedError{}, false},
+		{&StorageError{Err: kafka.Unknown}, false},
+		{&LostError{}, false},
+		{&WithheldError{}, false},
+		{fmt.Errorf("%w: %w", ErrBrokerLost, kafka.RequestTimedOut), false},
 	} {
-		if got := Refused(test.err); got != test.want {
-			t.Errorf("Refused(%v) = %v", test.err, got)
+		if got := SetUp(test.err); got != test.want {
+			t.Errorf("SetUp(%v): got %v, want %v", test.err, got, test.want)
 		}
 	}
 }

@@ -105,7 +105,7 @@ func testLogins(t *testing.T, k *kafkatest.Cluster) {
 			bad.Password = "wr0ng"
 			o := broker.Options{Brokers: k.SASL(), SASL: login(t, bad)}
 			refused(t, o, "SASL")
-			if _, err := broker.Connect(t.Context(), o); !broker.Refused(err) {
+			if _, err := broker.Connect(t.Context(), o); !broker.SetUp(err) {
 				t.Error("a wrong password is not reported as a refusal")
 			}
 		})
@@ -137,7 +137,9 @@ func testLogins(t *testing.T, k *kafkatest.Cluster) {
 		}
 		t.Logf("%d rows written and read by sessions of half a second, %d deliveries were repeated", sent, len(s.all())-sent)
 	})
-	t.Run("no login", func(t *testing.T) { refused(t, broker.Options{Brokers: k.SASL()}, "hung up", "a login") })
+	t.Run("no login", func(t *testing.T) {
+		refused(t, broker.Options{Brokers: k.SASL()}, "requires a SASL login", "SCRAM-SHA-512")
+	})
 	t.Run("login where none is wanted", func(t *testing.T) {
 		refused(t, broker.Options{Brokers: k.Addrs(), SASL: login(t, broker.Login{
 			Mechanism: broker.ScramSHA512, Username: kafkatest.User, Password: kafkatest.Password,
@@ -155,14 +157,14 @@ func testTLS(t *testing.T, k *kafkatest.Cluster) {
 	t.Run("unknown authority", func(t *testing.T) {
 		o := broker.Options{Brokers: k.TLS(), TLS: &tls.Config{}}
 		refused(t, o, "unknown authority")
-		if _, err := broker.Connect(t.Context(), o); !broker.Refused(err) {
+		if _, err := broker.Connect(t.Context(), o); !broker.SetUp(err) {
 			t.Error("an unknown authority is not reported as a refusal")
 		}
 	})
 	t.Run("no client certificate", func(t *testing.T) {
 		o := broker.Options{Brokers: k.MutualTLS(), TLS: trust(t, k, "")}
 		refused(t, o, "certificate")
-		if _, err := broker.Connect(t.Context(), o); !broker.Refused(err) {
+		if _, err := broker.Connect(t.Context(), o); !broker.SetUp(err) {
 			t.Error("a missing certificate is not reported as a refusal")
 		}
 	})

@@ -143,20 +143,30 @@ func (l *lease) tenureOf(partition int) int64 {
 
 // confirm sends heartbeats until one is answered, and reports whether the generation stands. The library sends its
 // own, but says neither when one was sent nor what came of it, and stops with the generation; ours go on until the
-// partitions are released. It returns false when ctx ends, too.
-func (s *session) confirm(ctx context.Context) bool {
-	wait := pause()
-	for ctx.Err() == nil {
-		switch s.heartbeat(ctx) {
+// partitions are released. It returns false when ctx ends, too, and an error when no answer comes for LostAfter or can
+// come: the library's own connection may be alive all the while.
+func (s *session) confirm(ctx context.Context) (bool, error) {
+	c := s.consumer
+	operation := "heartbeat of group " + c.o.Group
+	defer c.cluster.troubles.dropped(operation)
+	lost := time.After(c.o.LostAfter)
+	for wait := pause(); ctx.Err() == nil; {
+		place, err := s.heartbeat(ctx)
+		switch place {
 		case member:
-			return true
+			c.cluster.troubles.passed(operation)
+			return true, nil
 		case leaving, gone:
-			return false
+			return false, nil
 		}
+		if err = c.cluster.why(err); ctx.Err() == nil && (outOfFiles(err) || fired(lost)) {
+			return false, c.whileJoining(err)
+		}
+		c.cluster.troubles.failed(operation, err)
 		d, _ := wait.Next()
 		sleep(ctx, d)
 	}
-	return false
+	return false, nil
 }
 
 // standing is what a heartbeat says of our place in the group.
@@ -169,8 +179,8 @@ const (
 	gone    // we were given up
 )
 
-// heartbeat sends one.
-func (s *session) heartbeat(ctx context.Context) standing {
+// heartbeat sends one. Its error is that of one that was unheard.
+func (s *session) heartbeat(ctx context.Context) (standing, error) {
 	c := s.consumer
 	asking, cancel := context.WithTimeout(ctx, min(requestTimeout, c.o.SessionTimeout/2))
 	defer cancel()
@@ -178,21 +188,21 @@ func (s *session) heartbeat(ctx context.Context) standing {
 	switch {
 	case err == nil:
 		c.lease.renew(sent, false)
-		return member
+		return member, nil
 	case errors.Is(err, kafka.RebalanceInProgress):
 		c.lease.renew(sent, true)
-		return leaving
+		return leaving, nil
 	case errors.Is(err, kafka.UnknownMemberId), errors.Is(err, kafka.IllegalGeneration),
 		errors.Is(err, kafka.FencedInstanceID):
 		c.o.Logger.Warn("the group has given our partitions to others; what is under way is dropped and comes again",
 			"group", c.o.Group, "answer", err)
 		c.lease.end()
-		return gone
+		return gone, nil
 	case ctx.Err() == nil:
 		c.o.Logger.Debug("a heartbeat was not answered", "group", c.o.Group, "error", err)
 	}
 	s.coordinator = nil // it may be another one now
-	return unheard
+	return unheard, err
 }
 
 // beat asks the group's coordinator whether we are still of the group, and returns when it asked. The library would
@@ -241,7 +251,7 @@ func (s *session) keepAlive(ctx context.Context, over func()) {
 		case <-ctx.Done():
 			return
 		}
-		switch s.heartbeat(ctx) {
+		switch place, _ := s.heartbeat(ctx); place {
 		case leaving:
 			over()
 		case gone:

@@ -96,18 +96,21 @@ func (c *Cluster) scan(
 	yield func(batch []pipeline.Message, next int64) error,
 ) error {
 	size := int64(peekBytes)
+	operation := fmt.Sprintf("read %s/%d", topic, partition)
+	defer c.troubles.dropped(operation)
 	for next := from; next < end; {
 		var messages []pipeline.Message
 		err := retry.Do(ctx, backoff(patience), func(ctx context.Context) error {
 			found, came, err := c.peekPartition(ctx, topic, partition, next, math.MaxInt, size)
 			switch {
-			case retriable(err):
-				return retry.RetryableError(err)
-			case err == nil && !came: // see reader.progress: it proves nothing
+			case err != nil:
+				return c.again(operation, err)
+			case !came: // see reader.progress: it proves nothing
 				return retry.RetryableError(&WithheldError{Topic: topic, Partition: partition, Offset: next, End: end})
 			}
+			c.troubles.passed(operation)
 			messages = found
-			return err
+			return nil
 		})
 		if err != nil {
 			return err

@@ -95,7 +95,7 @@ func (p *Producer) named(ctx context.Context, topic string, err error) error {
 	if err == nil || ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
 		return err
 	}
-	err = p.cluster.explain(err)
+	err = p.cluster.why(err)
 	if retriable(err) && !answered(err) {
 		return fmt.Errorf("%w (%s) while publishing to %q: %w", ErrBrokerLost, p.cluster.Brokers(), topic, err)
 	}
@@ -224,9 +224,9 @@ func tooLarge(err error) bool {
 }
 
 func (t target) attempt(ctx context.Context, share []int32) error {
-	tries := 0
+	operation := fmt.Sprintf("publish to %s/%d", t.topic, t.partition)
+	defer t.cluster.troubles.dropped(operation)
 	return retry.Do(ctx, backoff(t.o.Timeout), func(ctx context.Context) error {
-		tries++
 		if t.allowed != nil {
 			if err := t.allowed(ctx); err != nil {
 				return err
@@ -242,6 +242,7 @@ func (t target) attempt(ctx context.Context, share []int32) error {
 			err = res.Error
 		}
 		if err == nil {
+			t.cluster.troubles.passed(operation)
 			if t.written != nil {
 				t.written(res.BaseOffset, share)
 			}
@@ -250,12 +251,7 @@ func (t target) attempt(ctx context.Context, share []int32) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if !retriable(err) {
-			return err
-		}
-		t.o.Logger.Warn("publishing failed, trying again", "topic", t.topic, "partition", t.partition,
-			"messages", len(share), "tries", tries, "error", err)
-		return retry.RetryableError(err)
+		return t.cluster.again(operation, err)
 	})
 }
 

@@ -37,6 +37,7 @@ type reader struct {
 // fails, the broker is lost, or it hands out nothing where a drain has to go on.
 func (r *reader) read(ctx context.Context) error {
 	c := r.consumer
+	defer c.cluster.troubles.dropped(r.operation())
 	r.maxBytes = c.o.MaxBytes
 	wait := pause()
 	for ctx.Err() == nil {
@@ -50,6 +51,7 @@ func (r *reader) read(ctx context.Context) error {
 		res, err := r.fetch(ctx)
 		if err == nil {
 			wait = pause()
+			c.cluster.troubles.passed(r.operation())
 			if err := r.deliver(ctx, res); err != nil {
 				return err
 			}
@@ -104,8 +106,8 @@ func (r *reader) mend(ctx context.Context, err error) error {
 	if unknownTopic(err) {
 		return fmt.Errorf("%w: reading partition %d: %w", errInDoubt, r.partition, err)
 	}
-	if !retriable(err) && !isUnknown(err) {
-		err = denied(c.cluster.explain(err), fmt.Sprintf("read topic %q", c.o.Topic),
+	if err = c.cluster.why(err); !retriable(err) && (!isUnknown(err) || errors.As(err, new(*StorageError))) {
+		err = denied(err, fmt.Sprintf("read topic %q", c.o.Topic),
 			fmt.Sprintf("Read on topic %q", c.o.Topic))
 		return fmt.Errorf("reading %s/%d: %w", c.o.Topic, r.partition, err)
 	}
@@ -117,8 +119,12 @@ func (r *reader) mend(ctx context.Context, err error) error {
 		return r.brokerLost(err)
 	default:
 	}
-	c.o.Logger.Warn("reading failed, trying again", "topic", c.o.Topic, "partition", r.partition, "error", err)
+	c.cluster.troubles.failed(r.operation(), err)
 	return nil
+}
+
+func (r *reader) operation() string {
+	return fmt.Sprintf("read %s/%d", r.consumer.o.Topic, r.partition)
 }
 
 // relocate finds the place to go on from when the broker no longer has the one we want.

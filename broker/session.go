@@ -70,8 +70,8 @@ func (s *session) serve(ctx, generation context.Context) outcome {
 	s.stop = stop
 	defer context.AfterFunc(generation, func() { stop(kafka.ErrGenerationEnded) })()
 
-	if !s.confirm(work) {
-		return s.ended(ctx.Err() != nil, nil)
+	if member, err := s.confirm(work); !member {
+		return s.ended(ctx.Err() != nil || err != nil, err)
 	}
 	living, die := context.WithCancel(context.WithoutCancel(ctx))
 	var beating sync.WaitGroup
@@ -113,6 +113,7 @@ func (s *session) serve(ctx, generation context.Context) outcome {
 	released := make(chan struct{})
 	committing.Go(func() { s.commitUntil(ctx, released) })
 
+	defer s.consumer.cluster.troubles.dropped(s.committing())
 	reading.Wait()
 	if !s.consumer.o.Drain {
 		<-work.Done() // with no partition there is nobody to wait for
@@ -305,19 +306,20 @@ func (s *session) commit(ctx context.Context) bool {
 		return false
 	}
 	if err != nil {
-		level := c.o.Logger.Warn
-		if errors.Is(err, kafka.RebalanceInProgress) {
-			level = c.o.Logger.Debug
+		if !errors.Is(err, kafka.RebalanceInProgress) {
+			c.cluster.troubles.failed(s.committing(), err)
 		}
-		level("committing offsets failed; what they cover may be delivered again", "group", c.o.Group, "error", err)
 		return false
 	}
+	c.cluster.troubles.passed(s.committing())
 	for id, at := range offsets {
 		s.readers[id].committed = at
 		s.kept[id] = true
 	}
 	return true
 }
+
+func (s *session) committing() string { return "commit offsets of group " + s.consumer.o.Group }
 
 // recall sees to it that the group still has the offsets that it had; if not, the topic is in doubt.
 func (s *session) recall(ctx context.Context, offsets map[int]int64) error {

@@ -23,7 +23,11 @@ type Topic struct {
 // whatever its partitions; that another process makes the same one at the same time is no error. It blocks until the
 // new topics are known to the broker that is asked. Its errors are *TopicError, *DeniedError, ctx's, or those of Check.
 func (c *Cluster) CreateTopics(ctx context.Context, topics ...Topic) (created []string, err error) {
-	there, _, err := c.inventory(ctx)
+	var there map[string]int
+	err = c.patiently(ctx, func(ctx context.Context) error {
+		there, _, err = c.inventory(ctx)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -84,13 +84,16 @@ func misshapen(endpoint, want string, body []byte) error {
 	return &ShapeError{Endpoint: endpoint, Want: want, Have: memberNames(body)}
 }
 
+// errTold is a 2xx that says that something went wrong.
+var errTold = errors.New("the answer tells of an error")
+
 // toldError makes an error of the member "error" of a 2xx answer; nil when it tells of none.
 func toldError(member json.RawMessage) error {
 	if empty(member) {
 		return nil
 	}
 	code, message, _ := jsonWords(member)
-	return fmt.Errorf("the answer tells of an error: %s", clip(joined(code, ": ", message), mostMessage))
+	return fmt.Errorf("%w: %s", errTold, clip(joined(code, ": ", message), mostMessage))
 }
 
 // empty reports whether a member says nothing.
@@ -187,11 +190,13 @@ var ErrUnproven = errors.New("no proof that the signature was accepted")
 // submitted is nil for the documented answer only, 204 without a body. What another one says, even that the customer is
 // past initiating, is only a hint.
 func submitted(id string, a answer) error {
-	if a.status == http.StatusNoContent && len(a.body) == 0 {
+	if a.status == http.StatusNoContent && len(a.body) == 0 && !a.bodied {
 		return nil
 	}
 	have := "a body that is not JSON"
-	if len(a.body) == 0 {
+	if a.status == http.StatusNoContent && a.bodied {
+		have = "a body"
+	} else if len(a.body) == 0 {
 		have = "no body"
 	} else if json.Valid(a.body) {
 		have = "no members"

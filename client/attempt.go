@@ -61,6 +61,7 @@ type answer struct {
 	header http.Header
 	body   []byte
 	broken error // why the body is not whole; nil when it is
+	bodied bool  // the header announces a body, which net/http does not read from a 204
 }
 
 // reply is a response whose body is still to be read.
@@ -107,13 +108,13 @@ func (c *Client) open(ctx context.Context, k call) (*reply, error) {
 		case err != nil:
 			return nil, err
 		case r.StatusCode == http.StatusPartialContent: // RFC 9110 §15.3.7: to a Range, which was not asked for
-			return nil, c.malformed(k.op, c.read(r), errors.New("the answer is a part only"))
+			return nil, c.malformed(k.op, c.read(r), errPart)
 		case r.StatusCode >= 200 && r.StatusCode < 300:
 			return r, nil
 		}
 		failure := c.refusal(k, r)
 		if again || failure.Kind != Unauthorized && failure.Kind != RequestSignature {
-			return nil, failure
+			return nil, c.confirmed(ctx, k, failure)
 		}
 		c.tokens.refuse(token)
 		if failure.Kind == RequestSignature {
@@ -122,6 +123,15 @@ func (c *Client) open(ctx context.Context, k call) (*reply, error) {
 				"once more", "op", k.op, "answer", failure)
 		}
 	}
+}
+
+// confirmed asks, when the signature of a request that changes something seems to be refused for good, whether a request
+// signed alike is accepted. Then the words were about something else, and the failure is what its status says.
+func (c *Client) confirmed(ctx context.Context, k call, failure *Error) *Error {
+	if failure.Kind == RequestSignature && k.key != uuid.Nil && c.probe(ctx, call{once: true}) == nil {
+		failure.Kind = kindOf(failure.Status, false)
+	}
+	return failure
 }
 
 // send makes one attempt. It does not wait for a place: that was taken before.
@@ -225,6 +235,8 @@ func (c *Client) request(ctx context.Context, k call, token Token) (*http.Reques
 // read takes in the body up to MaxBody and closes it. Reading to the end is what lets the connection be used again.
 func (c *Client) read(r *reply) answer {
 	a := answer{status: r.StatusCode, header: r.Header}
+	length := r.Header.Get("Content-Length")
+	a.bodied = length != "" && length != "0" || len(r.TransferEncoding) > 0
 	a.body, a.broken = io.ReadAll(io.LimitReader(r.Body, c.config.MaxBody+1))
 	if ended := r.finish(); ended != nil && a.broken != nil {
 		a.broken = ended

@@ -194,9 +194,12 @@ func loopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
+// pathSign ends the path to which a signature is submitted.
+const pathSign = "/challenge/sign"
+
 // CreateCustomer sends POST /customers with body, from CreateBody, under the idempotency key. The answer names a
 // customer with a UUID, and with the body's chainId (in any case) and externalId where it repeats them; any other 2xx
-// is Malformed. Challenge is empty when the answer held none.
+// is Unrecognized, or Malformed when it broke off. Challenge is empty when the answer held none.
 func (c *Client) CreateCustomer(ctx context.Context, key uuid.UUID, body []byte) (Customer, error) {
 	k := call{op: "POST /customers", method: http.MethodPost, path: "/customers", key: key, body: body}
 	if err := k.check(); err != nil {
@@ -250,12 +253,11 @@ func (c *Client) Challenge(ctx context.Context, id string) (string, error) {
 
 // SubmitSignature sends POST /customers/{id}/challenge/sign with body, from SubmitBody, under the idempotency key.
 //
-// 204 is success. So is 200 or 201 with an empty body or one JSON object that does not say otherwise (an "error",
-// another id, the status initiating); and any 2xx with a customer past initiating. What remains, an HTML page from
-// something in between for instance, is Malformed: reading the customer then tells.
+// Only a 204 without a body is success. Any other 2xx is Malformed and wraps ErrUnproven: whether the signature was
+// accepted is for the customer's status to say.
 func (c *Client) SubmitSignature(ctx context.Context, id string, key uuid.UUID, body []byte) error {
 	k := call{op: "POST /customers/{id}/challenge/sign", method: http.MethodPost,
-		path: "/customers/" + id + "/challenge/sign", key: key, body: body}
+		path: "/customers/" + id + pathSign, key: key, body: body}
 	if err := checkID(k.op, id); err != nil {
 		return err
 	}

@@ -65,11 +65,17 @@ func (c *Clock) skew(now time.Time) time.Duration {
 	return skew
 }
 
+// dateOf is when an answer was written; false when it does not say, or comes from a cache (RFC 9111 §5.1).
+func dateOf(h http.Header) (time.Time, bool) {
+	date, err := http.ParseTime(h.Get("Date"))
+	return date, err == nil && h.Get("Age") == ""
+}
+
 // see takes in one answer to a request that was sent and whose header was received at these local times. It returns
 // the skew, and whether it is the first to be noticed.
 func (c *Clock) see(h http.Header, sent, received time.Time) (skew time.Duration, first bool) {
-	date, err := http.ParseTime(h.Get("Date"))
-	if err != nil || h.Get("Age") != "" { // RFC 9111 §5.1: from a cache, so not of now
+	date, ok := dateOf(h)
+	if !ok {
 		return 0, false
 	}
 	c.mu.Lock()
@@ -95,7 +101,7 @@ func (c *Clock) see(h http.Header, sent, received time.Time) (skew time.Duration
 // restart takes in an answer as see does and forgets all that was known before: the partner has refused what was created
 // by this clock.
 func (c *Clock) restart(h http.Header, sent, received time.Time) {
-	if _, err := http.ParseTime(h.Get("Date")); err != nil {
+	if _, ok := dateOf(h); !ok {
 		return
 	}
 	c.mu.Lock()

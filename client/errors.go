@@ -45,7 +45,7 @@ const (
 	KeyReused Kind = "key-reused"
 	// Throttled: 429, or 503 with Retry-After. The pace knows already.
 	Throttled Kind = "throttled"
-	// ServerError: any other 5xx. See Error.Open for those that come from a gateway.
+	// ServerError: any other 5xx, a gateway's too.
 	ServerError Kind = "server-error"
 	// Redirected: a 3xx, never followed, because it would carry credentials elsewhere.
 	Redirected Kind = "redirected"
@@ -156,7 +156,11 @@ func (e *Error) Hint() string {
 				"--signing-key-id, --signature-components, and this machine's clock"
 		case e.Kind == Forbidden:
 			return "ask the partner whether this API key may do that, and from this network"
+		case e.Kind == Invalid:
+			return "check --api-url, and --signature-components, --signature-parameters and --content-digest"
 		}
+	case KeyReused, Conflicting:
+		return "check --api-url: the answer does not fit the request"
 	case RequestSignature:
 		return "check --signing-key, --signing-key-id, --signature-components, --signature-parameters and this machine's " +
 			"clock; `consumer check` looks for a setting that the partner accepts"
@@ -184,6 +188,8 @@ func (e *Error) connectionHint() string {
 		return "the certificate of the server does not verify: check --api-url, and --api-ca if its authority is your own"
 	case errors.As(e.Err, new(*proxyError)):
 		return "check the proxy and its user name and password (HTTPS_PROXY, NO_PROXY)"
+	case strings.Contains(e.Err.Error(), "proxy"), strings.Contains(e.Err.Error(), "socks"):
+		return "check the proxy (HTTPS_PROXY, NO_PROXY)"
 	case errors.As(e.Err, new(*net.DNSError)):
 		return "the host name has no address: check --api-url"
 	}

@@ -3,6 +3,7 @@ package client
 import (
 	"crypto/tls"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -20,7 +21,7 @@ func (c *Client) refusal(k call, r *reply) *Error {
 	e := &Error{Op: k.op, Kind: kindOf(a.status, stated), Status: a.status, RetryAfter: retryAfter,
 		RequestID: c.requestID(a.header)}
 	e.Code, e.Message = c.words(a.body)
-	if !k.token && refusesSignature(e) {
+	if !k.token && refusesSignature(k, e) {
 		e.Kind = RequestSignature
 	}
 	if k.key != uuid.Nil && a.broken != nil && e.settles() {
@@ -39,19 +40,23 @@ func (c *Client) refusal(k call, r *reply) *Error {
 	return e
 }
 
-// refusesSignature reports whether the answer is about the signature of the request, not about its content. The vendor's
-// server library answers 400 with the text "invalid required signature", its guide has "Invalid request signature."; the
-// refusal of a wallet's signature, which is an answer to a submission, speaks of neither.
-func refusesSignature(e *Error) bool {
+// refusesSignature reports whether an answer seems to be about the signature of the request, not about its content. The
+// vendor's server library answers 400 with the text "invalid required signature", its guide has "Invalid request
+// signature."; others say it in other words. The answer to a submission may be about the wallet's signature: there only
+// words count that cannot mean that one.
+func refusesSignature(k call, e *Error) bool {
 	switch e.Status {
-	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden:
+	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusUnprocessableEntity:
 	default:
 		return false
 	}
 	words := strings.ToLower(e.Code + " " + e.Message)
+	if !strings.HasSuffix(k.path, pathSign) {
+		return strings.Contains(words, "signature")
+	}
 	for _, phrase := range []string{
-		"required signature", "request signature", "request_signature", "message signature", "signature-input",
-		"signature input", "http signature", "signature header",
+		"required signature", "request signature", "request_signature", "http signature", "http message signature",
+		"signature-input", "signature input", "signature header",
 	} {
 		if strings.Contains(words, phrase) {
 			return true
@@ -60,14 +65,22 @@ func refusesSignature(e *Error) bool {
 	return false
 }
 
-// malformed is for a 2xx answer that cannot be used.
+// malformed is for a 2xx answer that cannot be used: broken off, or whole and not understood.
 func (c *Client) malformed(op string, a answer, err error) *Error {
-	e := &Error{Op: op, Kind: Malformed, Status: a.status, RequestID: c.requestID(a.header), Err: c.clean(err)}
-	if errors.As(err, new(*ShapeError)) {
-		e.Kind = Unrecognized
+	e := &Error{Op: op, Kind: Unrecognized, Status: a.status, RequestID: c.requestID(a.header), Err: c.clean(err)}
+	if a.broken != nil || errors.Is(err, ErrUnproven) {
+		e.Kind = Malformed
+	}
+	for _, broken := range []error{io.ErrUnexpectedEOF, errTimeout, errNotResent, errStuck, errTooLarge, errPart, errTold} {
+		if errors.Is(err, broken) {
+			e.Kind = Malformed
+		}
 	}
 	return e
 }
+
+// errPart is an answer that is a part of one (RFC 9110 §15.3.7), which was not asked for.
+var errPart = errors.New("the answer is a part only")
 
 // unanswered is for a request that met no answer.
 func (c *Client) unanswered(op string, err error) *Error {
@@ -91,7 +104,7 @@ func (c *Client) unconnectable(err error) bool {
 		errors.Is(err, http.ErrSchemeMismatch):
 		return true
 	case errors.As(err, &proxy):
-		return proxy.status == http.StatusProxyAuthRequired || proxy.status == http.StatusForbidden
+		return proxy.status < 500 && proxy.status != http.StatusTooManyRequests
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return !c.answered.Load() // later it is the name service's trouble
 	case errors.As(err, &op) && op.Op == "remote error": // a TLS alert
@@ -100,8 +113,13 @@ func (c *Client) unconnectable(err error) bool {
 			strings.Contains(text, "certificate")
 	}
 	text := err.Error()
+	if strings.Contains(text, "malformed HTTP") { // what is there speaks TLS, or something else altogether
+		return !c.answered.Load()
+	}
 	return strings.Contains(text, "tls: server selected unsupported protocol version") ||
-		strings.Contains(text, "unsupported protocol scheme") || strings.Contains(text, "unknown scheme")
+		strings.Contains(text, "unsupported protocol scheme") || strings.Contains(text, "unknown scheme") ||
+		strings.Contains(text, "invalid proxy") ||
+		strings.Contains(text, "socks connect") && strings.Contains(text, "authentication")
 }
 
 // requestID finds what the partner, or the infrastructure before it, calls this exchange in its own logs.

@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"math"
 	"net"
@@ -13,53 +14,75 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 )
 
-// TestRefusedRequestSignature: whatever the status and the shape, it is one kind of failure, and it is tried once more
-// with a new token and a new signature.
+// TestRefusedRequestSignature: whatever the status and the shape, it is one kind of failure. The request is sent once
+// more, with a new token and a new signature; then a GET signed alike tells whether the words were about it.
 func TestRefusedRequestSignature(t *testing.T) {
 	const vendor = "invalid required signature"
 	for name, tt := range map[string]struct {
-		status int
-		body   string
-		kind   Kind
-		sends  int
+		status   int
+		body     string
+		submit   bool // to a submission, else to a creation
+		accepted bool // the GET is
+		kind     Kind
+		sends    int // of the request
 	}{
-		"the vendor's":     {400, vendor, RequestSignature, 2},
-		"the guide's":      {400, `{"error":"Invalid request signature."}`, RequestSignature, 2},
-		"401":              {401, `{"title":"Unauthorized","detail":"request signature: too old"}`, RequestSignature, 2},
-		"403":              {403, `{"code":"x","message":"Missing Signature-Input header"}`, RequestSignature, 2},
-		"a wallet's":       {400, `{"code":"invalid_signature","message":"signature refused"}`, Invalid, 1},
-		"a body's":         {400, `{"error":"externalId is too long"}`, Invalid, 1},
-		"no words":         {400, "", Invalid, 1},
-		"another status's": {422, vendor, KeyReused, 1},
+		"the vendor's":           {400, vendor, false, false, RequestSignature, 2},
+		"the guide's":            {400, `{"error":"Invalid request signature."}`, false, false, RequestSignature, 2},
+		"401":                    {401, `{"title":"Unauthorized","detail":"request signature: too old"}`, false, false, RequestSignature, 2},
+		"403":                    {403, `{"code":"x","message":"Missing Signature-Input header"}`, false, false, RequestSignature, 2},
+		"422":                    {422, vendor, false, false, RequestSignature, 2},
+		"other words":            {400, `{"error":"signature created in the future"}`, false, false, RequestSignature, 2},
+		"a code":                 {400, `{"code":"SIGNATURE_EXPIRED"}`, false, false, RequestSignature, 2},
+		"to a submission":        {400, vendor, true, false, RequestSignature, 2},
+		"a GET is accepted":      {400, vendor, false, true, Invalid, 2},
+		"a GET is accepted, 422": {422, vendor, false, true, KeyReused, 2},
+		"a wallet's":             {400, `{"error":"The message signature does not match the owner"}`, true, false, Invalid, 1},
+		"a wallet's code":        {400, `{"code":"invalid_signature","message":"signature refused"}`, true, false, Invalid, 1},
+		"a body's":               {400, `{"error":"externalId is too long"}`, false, false, Invalid, 1},
+		"no words":               {400, "", false, false, Invalid, 1},
+		"another status's":       {409, vendor, false, false, Conflicting, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				var sends, tokens int
+				var gets, tokens int
 				var signatures, keys []string
 				c := bubbleClient(t, 100, func(r *http.Request) *canned {
-					if strings.HasSuffix(r.URL.Path, "/auth/token") {
+					switch {
+					case strings.HasSuffix(r.URL.Path, "/auth/token"):
 						tokens++
 						return response(200, `{"token":"t`+fmt.Sprint(tokens)+`"}`)
+					case r.Method == http.MethodGet:
+						gets++
+						if tt.accepted {
+							return response(404, "")
+						}
+						return response(tt.status, tt.body)
 					}
-					sends++
 					signatures = append(signatures, r.Header.Get("Signature"))
 					keys = append(keys, r.Header.Get("Idempotency-Key"))
 					return response(tt.status, tt.body)
 				})
-				_, err := c.CreateCustomer(t.Context(), testIdem, CreateBody(testChain, testExtern))
+				var err error
+				if tt.submit {
+					err = c.SubmitSignature(t.Context(), testID, testIdem, []byte(`{}`))
+				} else {
+					_, err = c.CreateCustomer(t.Context(), testIdem, CreateBody(testChain, testExtern))
+				}
 				if got := asError(t, err).Kind; got != tt.kind {
 					t.Errorf("got kind %s, want %s", got, tt.kind)
 				}
-				if sends != tt.sends || tokens != tt.sends {
-					t.Errorf("got %d sends and %d tokens, want %d of each", sends, tokens, tt.sends)
+				if len(keys) != tt.sends || tokens != tt.sends || gets != tt.sends-1 {
+					t.Errorf("got %d sends, %d tokens and %d GETs, want %d, %d and %d", len(keys), tokens, gets, tt.sends, tt.sends,
+						tt.sends-1)
 				}
-				if sends == 2 && (signatures[0] == signatures[1] || keys[0] != keys[1]) {
+				if len(keys) == 2 && (signatures[0] == signatures[1] || keys[0] != keys[1]) {
 					t.Errorf("got signatures %q and keys %q, want two signatures under one key", signatures, keys)
 				}
 			})
@@ -126,13 +149,17 @@ func TestUnconnectable(t *testing.T) {
 		kind  Kind
 		hint  string
 	}{
-		"unknown authority":     {secure.URL, nil, Unconnectable, "--api-ca"},
-		"no TLS there":          {strings.Replace(plain.URL, "http:", "https:", 1), nil, Unconnectable, "--api-url"},
-		"too old a TLS":         {old.URL, nil, Unconnectable, "--api-url"},
-		"proxy wants a login":   {"https://api.example", proxy(407), Unconnectable, "HTTPS_PROXY"},
-		"proxy forbids":         {"https://api.example", proxy(403), Unconnectable, "HTTPS_PROXY"},
-		"proxy has trouble":     {"https://api.example", proxy(502), NoAnswer, "network"},
-		"nothing listens there": {closed.URL, nil, NoAnswer, "network"},
+		"unknown authority":      {secure.URL, nil, Unconnectable, "--api-ca"},
+		"no TLS there":           {strings.Replace(plain.URL, "http:", "https:", 1), nil, Unconnectable, "--api-url"},
+		"too old a TLS":          {old.URL, nil, Unconnectable, "--api-url"},
+		"proxy wants a login":    {"https://api.example", proxy(407), Unconnectable, "HTTPS_PROXY"},
+		"proxy forbids":          {"https://api.example", proxy(403), Unconnectable, "HTTPS_PROXY"},
+		"proxy wants another":    {"https://api.example", proxy(401), Unconnectable, "HTTPS_PROXY"},
+		"proxy knows no CONNECT": {"https://api.example", proxy(405), Unconnectable, "HTTPS_PROXY"},
+		"proxy has trouble":      {"https://api.example", proxy(502), NoAnswer, "network"},
+		"no HTTP there":          {banner(t), nil, Unconnectable, "--api-url"},
+		"TLS there":              {strings.Replace(secure.URL, "https:", "http:", 1), nil, Invalid, "--api-"},
+		"nothing listens there":  {closed.URL, nil, NoAnswer, "network"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			config := testConfig(tt.base + "/v1")
@@ -192,8 +219,34 @@ func secondsOf(n int) time.Duration { return time.Duration(n) * time.Second }
 // unusable is the kind that a 2xx with this error has to be of: an answer in an unknown shape is about the API, a broken
 // one about the connection.
 func unusable(err error) Kind {
-	if errors.As(err, new(*ShapeError)) {
-		return Unrecognized
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errTold) || errors.Is(err, errTooLarge) ||
+		errors.Is(err, errPart) {
+		return Malformed
 	}
-	return Malformed
+	return Unrecognized
+}
+
+// banner is the address of a server that speaks first, and not HTTP.
+func banner(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var serving sync.WaitGroup
+	serving.Go(func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return // closed
+			}
+			_, _ = io.WriteString(conn, "SSH-2.0-OpenSSH_9.7\r\n")
+			conn.Close()
+		}
+	})
+	t.Cleanup(func() {
+		listener.Close()
+		serving.Wait()
+	})
+	return "http://" + listener.Addr().String()
 }

@@ -157,10 +157,10 @@ func TestResendAfter401IsTheSameButForItsSignature(t *testing.T) {
 }
 
 func TestSecond401IsUnauthorized(t *testing.T) {
-	c, p := dial(t, replying(401, `{"code":"bad_signature","message":"for token-2 and `+testSecret+`"}`))
+	c, p := dial(t, replying(401, `{"code":"no_session","message":"for token-2 and `+testSecret+`"}`))
 	_, err := c.Customer(t.Context(), testID)
 	e := asError(t, err)
-	if e.Kind != Unauthorized || e.Code != "bad_signature" || e.Hint() == "" {
+	if e.Kind != Unauthorized || e.Code != "no_session" || e.Hint() == "" {
 		t.Errorf("%v", e)
 	}
 	if strings.Contains(e.Error(), "token-2") || strings.Contains(e.Error(), testSecret) {
@@ -278,10 +278,10 @@ func TestTokenFailures(t *testing.T) {
 		"elsewhere":   {tin(302, "", "Location", "https://login.example/"), Redirected, 0},
 		"no token":    {tin(200, `{"expiresAt":1}`), Unrecognized, 0},
 		"cut off":     {tin(200, `{"token":"abc`), Malformed, 0},
-		"a page":      {tin(200, `<html>please log in</html>`), Malformed, 0},
-		"not bearer":  {tin(200, `{"token":"abc","tokenType":"MAC"}`), Malformed, 0},
-		"line break":  {tin(200, `{"token":"abc\r\nX: y"}`), Malformed, 0},
-		"too long":    {tin(200, `{"token":"`+strings.Repeat("x", 20<<10)+`"}`), Malformed, 0},
+		"a page":      {tin(200, `<html>please log in</html>`), Unrecognized, 0},
+		"not bearer":  {tin(200, `{"token":"abc","tokenType":"MAC"}`), Unrecognized, 0},
+		"line break":  {tin(200, `{"token":"abc\r\nX: y"}`), Unrecognized, 0},
+		"too long":    {tin(200, `{"token":"`+strings.Repeat("x", 20<<10)+`"}`), Unrecognized, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -2,24 +2,35 @@ package pipeline
 
 import (
 	"errors"
-	"fmt"
-	"strings"
 	"sync"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/purser-onboard/purser/client"
 )
 
 const (
-	// setupLimit is how many rows may end alike at a step at which no row of the run has succeeded, and how many answers
-	// to a request of which none was understood may be of an unknown shape.
+	// setupLimit is how many rows may end alike at a step that no row of the run has passed, how many new rows run before
+	// one has come through, and how many answers of an unknown shape in a row are taken for a changed API.
 	setupLimit = 5
-	// outageAnswers is how many unusable answers in a row, with no other between them, make the partner suspect.
+	// spentNamed is how many of the rows that ended a message names.
+	spentNamed = 5
+	// outageAnswers is how many unusable answers in a row make the partner suspect.
 	outageAnswers = 10
-	tellEvery     = 30 * time.Second
+	// Of so many answers, more than a share of troubleFrom unusable ones are told of, until the share is below troubleTo.
+	troubleOf   = 100
+	troubleFrom = 25
+	troubleTo   = 10
+	// throttleOver is how long the partner must not have throttled for that to be over.
+	throttleOver = time.Minute
 )
+
+// Trouble is what the operator should know of the partner's answers.
+type Trouble struct {
+	Throttled    bool // it is about throttling, not about unusable answers
+	Over         bool // the trouble that was told of is over
+	Unusable, Of int  // unusable answers of so many
+	Cause        error
+}
 
 // step is what a row passes or fails at. A set-up that is right for one step can be wrong for the next.
 type step string
@@ -32,11 +43,13 @@ const (
 	stepSubmit step = "submit"
 )
 
-// stepAt is the step at which a row ends with a class in a stage.
+// stepAt is the step at which a row in a stage fails, or ends with a class.
 func stepAt(class string, s Stage) step {
 	switch class {
 	case "no-key":
 		return stepKey
+	case "challenge", "challenge-expired":
+		return stepCheck
 	case "declined", "signer-mismatch", "signer-error":
 		return stepSign
 	}
@@ -51,8 +64,8 @@ func stepAt(class string, s Stage) step {
 	return stepCreate
 }
 
-// passed are the steps that an outcome proves the set-up to be right for.
-func passed(o Outcome, s Stage) []step {
+// provenBy are the steps that an outcome proves the set-up to be right for.
+func provenBy(o Outcome, s Stage) []step {
 	switch o {
 	case Created:
 		return []step{stepCreate}
@@ -94,87 +107,95 @@ func setupHint(class string) (hint string, ok bool) {
 	case "unexpected", "unrecognized", "customer-gone", "conflict-unresolved":
 		return "check --api-url, and whether the partner has changed its API", true
 	case "server-error", "no-answer":
-		return "ask the partner; rows that ended can be imported again", true
+		return "ask the partner why it fails on them", true
 	}
 	return "", false
 }
 
-// breaker stops a run before its rows pay for what is not theirs: a wrong set-up, or a partner that is away. A failure
-// that every row shares is the set-up's.
+// breaker halts a run whose rows fail for a shared cause: a wrong set-up, or a partner that is away.
 type breaker struct {
-	haltAfter int // rows in a row that may end alike after a success; 0: any number
+	haltAfter int  // rows in a row that may end alike after a success; 0: any number
+	probes    bool // the partner can be probed
 
 	mu      sync.Mutex
 	proven  map[step]time.Time // when a row last passed it, monotonic
-	streaks map[step]*streak
-	shapes  map[Act]int // answers of an unknown shape; -1: one was understood
-	done    bool        // a row has come to a good end, or to a custodian
+	streaks map[step]map[string]*streak
+	shapes  map[Act]*shapes
+	through bool // a row has come through, or as far as a custodian
 
-	lastGood time.Time // when the partner gave a usable answer, monotonic
-	bad      int       // unusable answers since
-	suspect  bool      // whether the partner is there has to be asked before anything else is sent
-	told     time.Time // when the operator was last told of bad answers, monotonic
-	throttle time.Time // … of throttling
+	lastGood  time.Time // when the partner gave a usable answer, monotonic
+	bad       int       // unusable answers since lastGood
+	refused   int       // rows that ended for a 400 since the partner last accepted a request
+	throttled time.Time // since when it has done nothing but throttle, monotonic; zero: it does not
+	suspect   bool      // the partner has to be probed before anything else is sent
+	answers   int       // of the present hundred
+	unusable  int       // of these
+	told      bool      // the operator was told of unusable answers
+	toldBusy  bool      // … of throttling
+	busy      time.Time // when it last throttled, monotonic
 
 	signerGood time.Time // the last signature that was right, monotonic
 }
 
-// streak counts the rows that ended with one class since the last success at their step.
+// streak are the rows that ended with one class since the last success at their step.
 type streak struct {
-	class string
-	n     int
-	rows  []Row // the first of them
+	ids  map[int64]bool
+	rows []Row // the first of them
 }
 
-// spent is how many rows a message names.
-const spentNamed = 5
+// shapes counts the answers to an act that were not understood since one was.
+type shapes struct {
+	known bool // one was
+	n     int
+	rows  map[int64]bool
+}
 
 func (b *breaker) init(haltAfter int) {
 	b.haltAfter = haltAfter
-	b.proven, b.streaks, b.shapes = map[step]time.Time{}, map[step]*streak{}, map[Act]int{}
+	b.proven, b.streaks, b.shapes = map[step]time.Time{}, map[step]map[string]*streak{}, map[Act]*shapes{}
 }
 
 // end takes in that a row is about to end with a class. stored: it may. halt: the run ends with it, or instead.
 func (b *breaker) end(t *task, d Disposition, cause error) (halt error, stored bool) {
 	hint, counts := setupHint(d.Class)
-	if !counts || d.Class == t.before { // it ended so before: that says nothing new about the set-up
+	if !counts || d.Class == t.previousClass { // it ended so before: that says nothing new about the set-up
 		return nil, true
 	}
 	at := stepAt(d.Class, t.Stage)
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := b.streaks[at]
-	if s == nil || s.class != d.Class {
-		s = &streak{class: d.Class}
-		b.streaks[at] = s
+	if b.streaks[at] == nil {
+		b.streaks[at] = map[string]*streak{}
 	}
+	s := b.streaks[at][d.Class]
+	if s == nil {
+		s = &streak{ids: map[int64]bool{}}
+		b.streaks[at][d.Class] = s
+	}
+	// Of an unanswered request the probe has said that it is the row's own trouble: a run of such rows alone ends, too.
+	never := b.proven[at].IsZero()
 	limit := b.haltAfter
-	outage := d.Class == "server-error" || d.Class == "no-answer" // about which the probe was asked
-	if b.proven[at].IsZero() && !outage {
+	if never && d.Class != "server-error" && d.Class != "no-answer" {
 		limit = setupLimit
 	}
-	if limit > 0 && s.n >= limit {
-		return b.halted(t, s, at, cause, hint), false
+	full := limit > 0 && len(s.ids) >= limit && !s.ids[t.ID]
+	if !full && !s.ids[t.ID] {
+		s.ids[t.ID] = true
+		if len(s.rows) < spentNamed {
+			s.rows = append(s.rows, t.Row)
+		}
 	}
-	s.n++
-	if len(s.rows) < spentNamed {
-		s.rows = append(s.rows, t.Row)
+	if full || limit > 0 && len(s.ids) == limit {
+		halt = &HaltError{
+			Class: d.Class, Row: t.Row, Err: cause, Count: len(s.ids), Spent: append([]Row(nil), s.rows...), Hint: hint,
+			never: never,
+		}
 	}
-	if s.n == limit {
-		return b.halted(t, s, at, cause, hint), true
-	}
-	return nil, true
+	return halt, !full
 }
 
-func (b *breaker) halted(t *task, s *streak, at step, cause error, hint string) error {
-	return &HaltError{
-		Class: s.class, Row: t.Row, Err: cause, Count: s.n, Spent: append([]Row(nil), s.rows...), Hint: hint,
-		never: b.proven[at].IsZero(),
-	}
-}
-
-// passed takes in an outcome that proves steps, and ends their streaks.
-func (b *breaker) passed(steps ...step) {
+// prove takes in that a row has passed steps, and ends their streaks.
+func (b *breaker) prove(steps ...step) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, at := range steps {
@@ -183,96 +204,155 @@ func (b *breaker) passed(steps ...step) {
 	}
 }
 
-// othersFare reports whether another row has passed the task's step since its trouble began, so that the trouble is
+// othersPass reports whether another row has passed the task's step since it was last answered, so that the trouble is
 // not the partner's.
-func (b *breaker) othersFare(t *task) bool {
-	if t.trouble.IsZero() {
+func (b *breaker) othersPass(t *task) bool {
+	if t.unanswered.IsZero() {
 		return false
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.proven[stepAt("", t.Stage)].After(t.trouble)
+	return b.proven[stepAt("", t.Stage)].After(t.unanswered)
 }
 
-// shape takes in whether an answer to an act was understood; the error says that it never was.
-func (b *breaker) shape(t *task, act Act, res result) error {
+// noteShape takes in whether the answer to the task's act was understood. The error says that the API is another one:
+// of several answers in a row none was, or, after one was understood, of several rows' none.
+func (b *breaker) noteShape(t *task, res result) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	s := b.shapes[t.act]
+	if s == nil {
+		s = &shapes{rows: map[int64]bool{}}
+		b.shapes[t.act] = s
+	}
 	if res.outcome != Unrecognized {
 		if res.err == nil {
-			b.shapes[act] = -1
+			s.known, s.n = true, 0
+			clear(s.rows)
 		}
 		return nil
 	}
-	if b.shapes[act] >= 0 {
-		b.shapes[act]++
-	}
-	if b.shapes[act] < setupLimit {
+	s.n++
+	s.rows[t.ID] = true
+	if s.known && len(s.rows) < setupLimit || s.n < setupLimit {
 		return nil
 	}
 	return &HaltError{Class: "configuration", Row: t.Row, Err: res.err}
 }
 
-// finished notes that a row has come through: from now on any number may be begun at once.
-func (b *breaker) finished() {
+// firstThrough notes that a row has come through: from now on any number may run.
+func (b *breaker) firstThrough() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.done = true
+	b.through = true
 }
 
-// proved reports whether a row has come through.
-func (b *breaker) proved() bool {
+// isThrough reports whether a row has come through.
+func (b *breaker) isThrough() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.done
+	return b.through
 }
 
-// heard takes in whether the partner gave a usable answer.
-func (b *breaker) heard(t *task, res result, tell func(tries int, since time.Time, cause error)) {
+// throttleLimit is how long a partner may do nothing but throttle before it is probed: twice the longest closing of the
+// gate, so that two of the longest in a row are no outage.
+const throttleLimit = 2 * client.MaxRetryAfter
+
+// noteAnswer takes in whether the partner gave a usable answer.
+func (b *breaker) noteAnswer(t *task, res result, tell func(Trouble)) {
+	trouble := b.take(t, res)
+	if tell == nil {
+		return
+	}
+	for _, what := range trouble {
+		tell(what)
+	}
+}
+
+func (b *breaker) take(t *task, res result) (trouble []Trouble) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := monotonic()
 	switch res.outcome {
 	case Throttled:
-		var partner *client.Error
-		if !errors.As(res.err, &partner) {
-			return // the signer does
+		if !errors.As(res.err, new(*client.Error)) {
+			return nil // the signer does
 		}
-		if tell != nil && now.Sub(b.throttle) >= tellEvery {
-			b.throttle = now
-			tell(0, now, res.err)
+		if !b.toldBusy {
+			b.toldBusy = true
+			trouble = append(trouble, Trouble{Throttled: true, Cause: res.err})
+		}
+		b.busy = now
+		if b.throttled.IsZero() {
+			b.throttled = now
+		}
+		if now.Sub(b.throttled) > throttleLimit {
+			b.suspect = true
+			return trouble
 		}
 		b.lastGood, b.bad = now, 0
+		return trouble
 	case Unknown, ServerFailed, ReadFailed, NotSent, Unrecognized:
 		if errors.As(res.err, new(tooSoonError)) {
-			return
+			return nil
 		}
 		b.bad++
+		b.unusable++
 		b.suspect = b.suspect || b.bad >= outageAnswers
-		if tell != nil && (b.bad == 1 || now.Sub(b.told) >= tellEvery) {
-			b.told = now
-			tell(b.bad, b.lastGood, res.err)
+		if t.unanswered.IsZero() {
+			t.unanswered = now
 		}
-		if t.trouble.IsZero() {
-			t.trouble = now
-		}
-	case CheckPassed, Hostile, Expiring, Signed, NoKey, Declined, Mismatch, SignerFailed, SignerLost, Waiting, OldForm:
-		// The partner was not asked.
+	case CheckPassed, Hostile, Expiring, Signed, NoKey, Declined, Mismatch, SignerFailed, SignerLost, Waiting, OldForm,
+		Misconfigured:
+		return nil // the partner was not asked, or the run ends
 	default:
-		b.lastGood, b.bad = now, 0
-		t.trouble = time.Time{}
+		b.lastGood, b.bad, b.throttled = now, 0, time.Time{}
+		t.unanswered = time.Time{}
+		if res.outcome != Invalid && res.outcome != NotFound && res.outcome != Odd {
+			b.refused = 0
+		}
+		if b.toldBusy && now.Sub(b.busy) > throttleOver {
+			b.toldBusy = false
+			trouble = append(trouble, Trouble{Throttled: true, Over: true})
+		}
 	}
+	if b.answers++; b.answers < troubleOf {
+		return trouble
+	}
+	was := b.told
+	if b.unusable >= troubleFrom {
+		b.told = true
+	} else if b.unusable < troubleTo {
+		b.told = false
+	}
+	if b.told != was {
+		trouble = append(trouble, Trouble{Over: was, Unusable: b.unusable, Of: b.answers, Cause: res.err})
+	}
+	b.answers, b.unusable = 0, 0
+	return trouble
 }
 
-// mayEnd reports whether a row that got no usable answer may end for it: only if the partner was seen to be there since
-// its trouble began. If not, the partner is suspect, and the row has to wait for the probe.
+// mayEnd reports whether a row may end with a class. Without a usable answer it may only if the partner was seen to be
+// there since the row was last answered; with a 400 only if it has accepted a request since the last few that ended so,
+// because what it finds wrong may be the signature of all requests. If not, the partner is suspect, and the row waits
+// for the probe.
 func (b *breaker) mayEnd(t *task, d Disposition) bool {
-	if d.Class != "no-answer" && d.Class != "server-error" {
-		return true
-	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.lastGood.After(t.trouble) {
+	switch d.Class {
+	case "no-answer", "server-error":
+		if b.lastGood.After(t.unanswered) {
+			return true
+		}
+	case "invalid":
+		if b.refused < setupLimit {
+			b.refused++
+			return true
+		}
+	default:
+		return true
+	}
+	if !b.probes {
 		return true
 	}
 	b.suspect = true
@@ -286,11 +366,11 @@ func (b *breaker) suspected() bool {
 	return b.suspect
 }
 
-// answered notes that the partner has answered the probe.
-func (b *breaker) answered() {
+// probeAnswered notes that the partner has answered the probe.
+func (b *breaker) probeAnswered() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.lastGood, b.bad, b.suspect = monotonic(), 0, false
+	b.lastGood, b.bad, b.refused, b.suspect, b.throttled = monotonic(), 0, 0, false, time.Time{}
 }
 
 // signerSpoke notes a signature that was right.
@@ -312,98 +392,4 @@ func (b *breaker) signerSilent(t *task, res result, d Disposition) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return d.Class == "signer-error" && !b.signerGood.After(t.signerTrouble)
-}
-
-// HaltError stops the run (rule 10 and 14): the row stays where it was, and so do all others that had not ended.
-type HaltError struct {
-	Class string // "configuration", "signer", "unreachable", "ledger", "impossible", or the class with which rows ended
-	Row   Row    // the one at which it was found; zero: none
-	Err   error
-
-	Count int    // how many rows ended alike; 0: that is not why
-	Spent []Row  // the first of them
-	Hint  string // the setting to look at
-
-	never bool // no row had succeeded at the step
-}
-
-func (e *HaltError) Error() string {
-	var b strings.Builder
-	b.WriteString("halted")
-	if e.Count > 0 {
-		fmt.Fprintf(&b, ": %d rows in a row ended with %s", e.Count, e.Class)
-		if e.never {
-			b.WriteString(", and no row has passed that step")
-		}
-		b.WriteString("; the last")
-	}
-	if e.Row != (Row{}) {
-		fmt.Fprintf(&b, " at %s (%s)", e.Row.Where(), e.Row.Account)
-	}
-	fmt.Fprintf(&b, ": %v", e.Err)
-	if hint := e.hint(); hint != "" {
-		b.WriteString("; " + hint)
-	}
-	if e.Count > 0 {
-		where := make([]string, len(e.Spent))
-		for i, r := range e.Spent {
-			where[i] = r.Where()
-		}
-		fmt.Fprintf(&b, "; ended so: %s", strings.Join(where, ", "))
-		if more := e.Count - len(e.Spent); more > 0 {
-			fmt.Fprintf(&b, " and %d more (`consumer failures` lists them)", more)
-		}
-		b.WriteString("; import them again after the fix, all others stay in the queue")
-	}
-	return b.String()
-}
-
-func (e *HaltError) hint() string {
-	var partner *client.Error
-	hint := e.Hint
-	if hint == "" && errors.As(e.Err, &partner) {
-		hint = partner.Hint()
-	}
-	switch {
-	case e.Class == "configuration" && !strings.Contains(hint, "`consumer check`"):
-		if hint != "" {
-			hint += "; "
-		}
-		hint += "`consumer check` tests the set-up without touching a customer"
-	case e.Class == "signer":
-		hint = "fix the signer, then run again"
-	case e.Class == "unreachable":
-		hint = "run again when the partner is back (--outage-wait says how long a run waits)"
-	}
-	return hint
-}
-
-// SetUp reports whether the run halted because of a setting: it has to be fixed before the next run.
-func (e *HaltError) SetUp() bool {
-	switch e.Class {
-	case "configuration":
-		return true
-	case "signer", "unreachable", "ledger", "impossible", "server-error", "no-answer", "signer-error":
-		return false
-	}
-	return e.Count > 0
-}
-
-func (e *HaltError) Unwrap() error { return e.Err }
-
-// oneLine makes text fit for one line of a report: printable, at most max bytes.
-func oneLine(s string, most int) string {
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, strings.ToValidUTF8(s, "\ufffd"))
-	if len(s) <= most {
-		return s
-	}
-	for most > 0 && !utf8.RuneStart(s[most]) {
-		most--
-	}
-	return s[:most] + "…"
 }

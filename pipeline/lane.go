@@ -19,7 +19,7 @@ type lane struct {
 func (l *lane) init(mu *sync.Mutex) {
 	l.wake = sync.NewCond(mu)
 	l.due.less = func(a, b *task) bool {
-		if begunA, begunB := a.Stage != Planned, b.Stage != Planned; begunA != begunB {
+		if begunA, begunB := a.begun(), b.begun(); begunA != begunB {
 			return begunA
 		}
 		if a.turn != b.turn {
@@ -72,7 +72,7 @@ func (l *lane) pop(fresh bool) *task {
 	if len(l.later.tasks) > 0 {
 		l.timer.Reset(l.later.tasks[0].ready.Sub(now))
 	}
-	if len(l.due.tasks) == 0 || !fresh && l.due.tasks[0].Stage == Planned {
+	if len(l.due.tasks) == 0 || !fresh && !l.due.tasks[0].begun() {
 		return nil
 	}
 	return heap.Pop(&l.due).(*task)

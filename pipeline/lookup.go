@@ -22,7 +22,7 @@ type lister struct {
 	took   time.Duration
 	onRead func(customers int, took time.Duration)
 
-	partial   error // why the last reading is not the whole list; nil: it is
+	partial   error // why the last complete reading is not the whole list; nil: it is
 	onPartial func(cause error)
 }
 
@@ -43,9 +43,10 @@ func (l *lister) find(ctx context.Context, r Row) ([]client.Customer, error) {
 	return l.dir.FindCustomers(ctx, r.Account.String(), r.ExternalID)
 }
 
-// current reports whether this process has read the list, and begun to after sent, when it last sent the creation: only
-// then who is not in it is absent. Both times are monotonic: the times that the ledger keeps may be those of a clock
-// that was wrong. partial says why the reading is not the whole list, so that nothing can be absent from it.
+// current reports whether this process has read the list, from a moment after sent on: only such a list proves that a
+// customer is absent. sent is when this process last sent the creation, zero if it did not. Both times are monotonic:
+// those that the ledger keeps may be of a clock that was wrong. partial says why the list is not the whole one, so that
+// a customer that is not in it may exist.
 func (l *lister) current(ctx context.Context, sent time.Time) (current bool, partial, err error) {
 	if err := l.lock(ctx); err != nil {
 		return false, nil, err
@@ -97,7 +98,7 @@ func (l *lister) read(ctx context.Context) error {
 		}
 	}
 	n := 0
-	l.partial = nil
+	var partial error
 	err := l.dir.ReplaceDirectory(ctx, l.now(), func(add func(client.Customer) error) error {
 		n = 0
 		err := l.api.Customers(ctx, func(c client.Customer) error {
@@ -105,8 +106,8 @@ func (l *lister) read(ctx context.Context) error {
 			return add(c)
 		})
 		var part *client.PartialListError
-		if errors.As(err, &part) { // what it has may be used, what it has not is not absent
-			l.partial, err = part, nil
+		if errors.As(err, &part) { // listed customers may be used, unlisted ones may exist
+			partial, err = part, nil
 		}
 		return err
 	})
@@ -115,12 +116,12 @@ func (l *lister) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	l.begun = begun
+	l.begun, l.partial = begun, partial
 	if l.onRead != nil {
 		l.onRead(n, l.took)
 	}
-	if l.partial != nil && l.onPartial != nil {
-		l.onPartial(l.partial)
+	if partial != nil && l.onPartial != nil {
+		l.onPartial(partial)
 	}
 	return nil
 }

@@ -147,8 +147,12 @@ func (p plan) run(t *testing.T) error {
 func runModel(t *testing.T, book *memoryLedger, partner *memoryPartner, rows int, offset time.Duration) bool {
 	b := newBenchFor(t, book, partner, func(b *bench) {
 		b.worker.Now = func() time.Time { return time.Now().Add(offset) }
-		b.worker.Skew = func() time.Duration { return offset }
-		b.worker.MaxSkew = 2 * time.Minute
+		b.worker.CheckClock = func() error {
+			if offset.Abs() > 2*time.Minute {
+				return fmt.Errorf("the clock is off by %v", offset)
+			}
+			return nil
+		}
 		b.worker.Limits.MaxAttempts = 60
 	})
 	defer b.stop()

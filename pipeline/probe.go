@@ -18,8 +18,8 @@ const (
 	probeShapes = 3
 )
 
-// mustProbe reports whether nothing may be taken from the lane before the partner was probed: at first from none, later,
-// when the partner seems to be away, from the one whose rows are its. The lock is held.
+// mustProbe reports whether nothing may be taken from the lane before the partner was probed: at first from any, later,
+// when the partner seems to be away, from the road alone. The lock is held.
 func (r *Runner) mustProbe(l *lane) bool {
 	if r.Probe == nil {
 		return false
@@ -28,13 +28,14 @@ func (r *Runner) mustProbe(l *lane) bool {
 }
 
 // probe asks until the partner answers, and halts when it does not, or not as it should. The lock is held, and let go
-// while it asks and waits.
+// while it asks and waits. An outage goes on over a rebalance, which ends this call.
 func (r *Runner) probe(ctx context.Context) {
 	r.probing = true
+	outage := r.outage
 	r.mu.Unlock()
-	begun, away, answered := monotonic(), false, false
+	answered := false
 	var halt error
-	for wait, shapes := probeFirst, 0; ; wait = min(2*wait, probeMost) {
+	for wait, strange := probeFirst, 0; ; wait = min(2*wait, probeMost) {
 		err := r.Probe(ctx)
 		if err == nil {
 			answered = true
@@ -44,23 +45,29 @@ func (r *Runner) probe(ctx context.Context) {
 			r.pause(ctx, passingPause) // partitions are dealt out again, or the run ends
 			break
 		}
-		// The probe is right in every way that does not depend on the set-up.
 		var failure *client.Error
-		strange := errors.As(err, &failure) && failure.Root().Kind == client.Unrecognized
-		if strange {
-			shapes++
+		passing := errors.As(err, &failure) && failure.Passing()
+		if failure != nil && failure.Root().Kind == client.Unrecognized {
+			strange++
+			passing = strange < probeShapes
+		} else {
+			strange = 0
 		}
-		if failure == nil || !strange && !failure.Passing() || shapes >= probeShapes {
+		if exhausted(err) {
+			halt = &HaltError{Class: "resources", Err: err}
+			break
+		}
+		if !passing { // any other failure is the set-up's
 			halt = &HaltError{Class: "configuration", Err: fmt.Errorf("the probe of the partner failed: %w", err)}
 			break
 		}
-		if !away {
-			away = true
+		if outage.IsZero() {
+			outage = monotonic()
 			if r.OnOutage != nil {
 				r.OnOutage(err)
 			}
 		}
-		if waited := monotonic().Sub(begun); waited+wait > r.OutageWait {
+		if waited := monotonic().Sub(outage); waited+wait > r.OutageWait {
 			halt = &HaltError{Class: "unreachable", Err: fmt.Errorf("the partner gave no usable answer for %v: %w",
 				waited.Round(time.Second), err)}
 			break
@@ -70,17 +77,17 @@ func (r *Runner) probe(ctx context.Context) {
 		}
 	}
 	r.mu.Lock()
-	r.probing = false
+	r.probing, r.outage = false, outage
 	if halt != nil {
 		r.halt(halt)
 		return
 	}
 	if answered {
-		r.Worker.breaker.answered()
-		r.probed = true
-	}
-	if answered && away && r.OnOutage != nil {
-		r.OnOutage(nil)
+		r.Worker.breaker.probeAnswered()
+		r.probed, r.outage = true, time.Time{}
+		if !outage.IsZero() && r.OnOutage != nil {
+			r.OnOutage(nil)
+		}
 	}
 	r.road.wake.Broadcast()
 	r.signing.wake.Broadcast()

@@ -27,6 +27,8 @@ type Reconciled struct {
 	Partial error
 	// Missing are onboarded rows that the partner's list does not have; 0 when it was read in part.
 	Missing int64
+	// Fallen are onboarded rows whose customer is initiating or rejected at the partner.
+	Fallen int64
 	// Odd are matched rows whose status the partner does not document.
 	Odd int64
 	// Ahead are unsettled rows and rows that ended badly whose customer is past initiating: the next import or run
@@ -65,8 +67,11 @@ func Reconcile(ctx context.Context, api API, book Book, now func() time.Time) (R
 		r.Matched++
 		status := string(customer.Status)
 		r.Statuses[status]++
-		if statusOutcome(customer.Status) == OddCustomer {
+		switch there := statusOutcome(customer.Status); {
+		case there == OddCustomer:
 			r.Odd++
+		case rec.Stage == Onboarded && there != Past:
+			r.Fallen++
 		}
 		if rec.Stage != Onboarded && rec.Stage != Rejected && statusOutcome(customer.Status) == Past {
 			r.Ahead++

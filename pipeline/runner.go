@@ -61,11 +61,14 @@ type Runner struct {
 	ended   chan struct{} // closed when the runner closes or halts
 	probing bool          // a worker has called Probe
 	probed  bool          // the partner has answered it once
-	trials  int           // rows under way that were begun before any has come through
-	tried   time.Time     // when the first of them was begun, monotonic
-	tally   Tally
-	dead    map[string]int64 // dead letters by class, for warnOfDead
-	done    sync.WaitGroup
+	trials  int           // rows that run although no row has come through yet
+	// trialEnd ends the time in which only a few rows run; nil: it has not begun.
+	trialEnd  *time.Timer
+	trialOver bool
+	outage    time.Time // since when the probe has failed, monotonic; zero: it does not
+	tally     Tally
+	dead      map[string]int64 // dead letters by class, for warnOfDead
+	done      sync.WaitGroup
 }
 
 // Tally counts rows as the report does.
@@ -99,6 +102,7 @@ func (r *Runner) Start(ctx context.Context) {
 	r.tasks = make(map[int64]*task)
 	r.turns = make(map[int]int64)
 	r.ended = make(chan struct{})
+	r.Worker.breaker.probes = r.Probe != nil
 	r.road.init(&r.mu)
 	r.signing.init(&r.mu)
 	r.polling.init(&r.mu)
@@ -121,6 +125,11 @@ func (r *Runner) Close() {
 	r.mu.Unlock()
 	r.wakeAll()
 	r.done.Wait()
+	r.mu.Lock()
+	if r.trialEnd != nil {
+		r.trialEnd.Stop()
+	}
+	r.mu.Unlock()
 	r.road.stop()
 	r.signing.stop()
 	r.polling.stop()
@@ -240,7 +249,7 @@ func (r *Runner) admit(a Acceptance, m Message, settled func(Message)) {
 		t.messages = append(t.messages, d) // the row is under way: this message is settled with it
 		return
 	}
-	t := &task{Record: a.Record, before: a.Previous, messages: []delivery{d}, index: -1}
+	t := &task{Record: a.Record, previousClass: a.Previous, messages: []delivery{d}, index: -1}
 	t.act = r.Worker.next(t)
 	r.tasks[a.Record.ID] = t
 	// A partition with few rows is not kept waiting behind one with many: each is in turn, and the rate that this consumer
@@ -295,14 +304,14 @@ func (r *Runner) work(ctx context.Context, l *lane) {
 	}
 }
 
-// trialTime is how long at most only a few rows are begun, until one comes through.
+// trialTime is how long at most setupLimit new rows run, until one has come through.
 const trialTime = 30 * time.Second
 
 // next blocks for a ready task; nil when the runner closes or has halted.
 func (r *Runner) next(ctx context.Context, l *lane) *task {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for !r.closed && r.halted == nil {
+	for !r.closed && r.halted == nil && ctx.Err() == nil {
 		if r.mustProbe(l) {
 			if !r.probing && l.ready() {
 				r.probe(ctx)
@@ -311,19 +320,14 @@ func (r *Runner) next(ctx context.Context, l *lane) *task {
 			}
 			continue
 		}
-		// A signer that lags behind holds up the beginning of new rows: their challenges would run out in its queue. And
-		// while no row has come through, only a few are begun: a wrong set-up would spoil all of them. But that must not
-		// hold a run up whose first rows are in trouble.
-		trying := !r.Worker.breaker.proved() && (r.tried.IsZero() || monotonic().Sub(r.tried) < trialTime)
+		// A signer that lags behind holds up new rows: their challenges would run out in its queue. And at most setupLimit
+		// new rows run, for at most trialTime, until one has come through.
+		trying := !r.trialOver && !r.Worker.breaker.isThrough()
 		fresh := r.signing.backlog() < max(1, r.SignerConcurrency) && !(trying && r.trials >= setupLimit)
 		if t := l.pop(fresh); t != nil {
 			t.running = true
-			if trying && t.Stage == Planned && !t.trial {
-				t.trial = true
-				r.trials++
-				if r.tried.IsZero() {
-					r.tried = monotonic()
-				}
+			if trying && !t.begun() {
+				r.beginTrial(t)
 			}
 			r.round = max(r.round, t.turn-1)
 			if l == &r.signing {
@@ -346,7 +350,11 @@ func (r *Runner) advance(ctx context.Context, t *task, l *lane) {
 		}
 		d, err := r.Worker.step(ctx, t)
 		if errors.Is(err, ErrStale) {
-			d, err = r.reload(ctx, t)
+			settled := false
+			if d, settled, err = r.reload(ctx, t); settled {
+				r.skipAll(t)
+				return
+			}
 		}
 		if more := r.afterStep(ctx, t, l, d, err); !more {
 			return
@@ -355,19 +363,33 @@ func (r *Runner) advance(ctx context.Context, t *task, l *lane) {
 }
 
 // reload asks the ledger anew about a row that somebody else moved: a later import of it, while it was on its way.
-func (r *Runner) reload(ctx context.Context, t *task) (Disposition, error) {
+func (r *Runner) reload(ctx context.Context, t *task) (d Disposition, settled bool, err error) {
 	accepted, err := r.Worker.Ledger.Accept(ctx, []Row{t.Row})
 	switch {
 	case errors.Is(err, ErrFenced):
-		return Disposition{}, err
+		return Disposition{}, false, err
 	case err != nil:
-		return Disposition{}, &HaltError{Class: "ledger", Row: t.Row, Err: err}
+		return Disposition{}, false, &HaltError{Class: "ledger", Row: t.Row, Err: err}
 	}
 	t.Record = accepted[0].Record
-	if accepted[0].Verdict == Open {
-		return Disposition{Stage: t.Stage, Do: DoNext}, nil
+	switch accepted[0].Verdict {
+	case Open:
+		return Disposition{Stage: t.Stage, Do: DoNext}, false, nil
+	case Settled:
+		return Disposition{}, true, nil
 	}
-	return Disposition{Stage: t.Stage, Do: DoSettle}, nil
+	return Disposition{Stage: t.Stage, Do: DoSettle}, false, nil
+}
+
+// skipAll ends a task whose row another task has settled, and counted.
+func (r *Runner) skipAll(t *task) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, m := range t.messages {
+		r.skip(t.Record)
+		m.settled(m.Message)
+	}
+	r.forget(t)
 }
 
 // afterStep says whether the worker goes on with the task at once.
@@ -389,7 +411,7 @@ func (r *Runner) afterStep(ctx context.Context, t *task, l *lane, d Disposition,
 		case passing && ctx.Err() == nil && len(t.messages) > 0 && !r.closed && r.halted == nil:
 			// Its partition is being released, which takes the row away; or it is ours again already, and a message of the
 			// new assignment has come to a row whose act was still of the old one.
-			t.act, t.ready, t.running = DoNext, monotonic().Add(passingPause), false
+			t.act, t.ready, t.running = r.Worker.next(t), monotonic().Add(passingPause), false
 			r.push(t)
 		default:
 			r.drop(t)
@@ -422,6 +444,10 @@ func (r *Runner) afterStep(ctx context.Context, t *task, l *lane, d Disposition,
 		t.ready = time.Time{}
 		t.running = false
 		r.push(t)
+	case l == &r.road && r.mustProbe(l): // nothing more is sent for it before the partner has answered
+		t.ready = time.Time{}
+		t.running = false
+		r.push(t)
 	default:
 		return true
 	}
@@ -445,7 +471,7 @@ const pollEvery = 100 * time.Millisecond
 // leaveToCustodian gives a row up for this run: its messages stay in the queue, and the next run asks the custodian
 // what became of it. The lock is held.
 func (r *Runner) leaveToCustodian(t *task) {
-	r.tally.Waiting += int64(len(t.messages))
+	r.tally.Waiting++
 	r.waiting = append(r.waiting, t.Record)
 	if r.Abandon != nil {
 		for _, m := range t.messages {
@@ -482,13 +508,31 @@ func (r *Runner) drop(t *task) {
 
 // finished notes that a row has come through. The lock is held.
 func (r *Runner) finished() {
-	if !r.Worker.breaker.proved() {
-		r.Worker.breaker.finished()
+	if !r.Worker.breaker.isThrough() {
+		r.Worker.breaker.firstThrough()
 		r.road.wake.Broadcast()
 	}
 }
 
-// endTrial lets another row be begun in the place of this one. The lock is held.
+// beginTrial counts a row that runs before any has come through. The lock is held.
+func (r *Runner) beginTrial(t *task) {
+	t.trial = true
+	r.trials++
+	if r.trialEnd != nil {
+		return
+	}
+	r.trialEnd = time.AfterFunc(trialTime, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.trialOver = true
+		r.road.wake.Broadcast()
+	})
+}
+
+// begun reports whether the row is under way: it is not held up for those that are.
+func (t *task) begun() bool { return t.Stage != Planned || t.trial }
+
+// endTrial lets another row run in the place of this one. The lock is held.
 func (r *Runner) endTrial(t *task) {
 	if t.trial {
 		t.trial = false
@@ -499,7 +543,6 @@ func (r *Runner) endTrial(t *task) {
 
 func (r *Runner) forget(t *task) {
 	t.running, t.messages = false, nil
-	r.endTrial(t)
 	if r.tasks[t.ID] == t {
 		delete(r.tasks, t.ID)
 	}
@@ -507,6 +550,7 @@ func (r *Runner) forget(t *task) {
 		r.laneOf(t).remove(t)
 		r.road.wake.Signal() // the signer's backlog may be shorter
 	}
+	r.endTrial(t) // which changes the place in the queue, so after the row has left it
 	r.idle.Broadcast()
 }
 

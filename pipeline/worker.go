@@ -9,6 +9,7 @@ import (
 	"hash/fnv"
 	"slices"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -30,19 +31,18 @@ type Worker struct {
 	Encoding client.SignatureEncoding
 	// Policy is the policy for the challenge of an account (rule 8).
 	Policy func(Account) siwe.Policy
-	// Skew is how far this machine's clock is ahead of the partner's, as far as that is known; beyond MaxSkew nothing is
-	// signed and the run halts, because no challenge can be judged by a wrong clock. May be nil.
-	Skew    func() time.Duration
-	MaxSkew time.Duration
+	// CheckClock says why no challenge can be judged by the clock of this machine; nothing is signed then, and the run
+	// halts. May be nil.
+	CheckClock func() error
 	// ListPause is the least time between two readings of the partner's list.
 	ListPause time.Duration
 	Now       func() time.Time
 	// Hook is called at named points around each durable write and each send; crash tests stop the process there. May
 	// be nil.
 	Hook func(point string)
-	// OnTrouble is called when a request got no usable answer, for the first of a series and then every half minute; and
-	// as seldom, with tries 0, when the partner throttles. May be nil.
-	OnTrouble func(tries int, since time.Time, cause error)
+	// OnTrouble is called when many answers of the partner are unusable, or it throttles, and when that is over; not for a
+	// failure that stands alone. It must not block. May be nil.
+	OnTrouble func(Trouble)
 	// OnStale is called when a custodian's request that is of no use any more could not be cancelled: a person may still
 	// be asked to approve it. May be nil.
 	OnStale func(r Row, externalTxID string, cause error)
@@ -54,7 +54,7 @@ type Worker struct {
 	// any number. Before the first success at a step it is setupLimit.
 	HaltAfter int
 	// SignerCheck asks the signer whether it is well; it is called before a row ends for want of a signature, and an error
-	// halts the run. Nil: a signer that has signed nothing since it first failed for the row does.
+	// halts the run. If nil, no signature since the row's first signer failure halts the run.
 	SignerCheck func(context.Context) error
 
 	list    *lister
@@ -64,7 +64,7 @@ type Worker struct {
 
 type workerStats struct{ retried, signatures atomic.Int64 }
 
-// Init prepares the worker; call it once before the first Step.
+// Init prepares the worker; call it once before it is given to a Runner.
 func (w *Worker) Init() {
 	if w.Hook == nil {
 		w.Hook = func(string) {}
@@ -77,18 +77,19 @@ func (w *Worker) Init() {
 // task is a row on its way, with what is known of it beyond the ledger.
 type task struct {
 	Record
-	act      Act
-	before   string    // the class with which the row ended before this import started it again; empty: none
-	trial    bool      // one of the few rows that are begun before any has come through
-	fetched  time.Time // when the present challenge was asked for with GET, so a stale one is the partner's doing
-	recorded bool      // the send of this act is recorded already
-	sent     time.Time // when this process last sent the creation, by the monotonic clock
-	polls    int       // how often the custodian was asked what became of the request
-	heard    int       // answers in a row under the present key that settled nothing, without a silence between them
-	delays   int       // how often in a row the act could not be done for reasons that are not the row's
-	resends  bool      // the request of this act was sent before
-	asked    time.Time // when this process first found the row waiting for the custodian; zero: it is not
-	trouble  time.Time // when the present series of unanswered tries began
+	act Act
+	// previousClass is how the row ended before this import started it again; empty: it did not.
+	previousClass string
+	trial         bool      // one of the few rows that are begun before any has come through
+	fetched       time.Time // when the present challenge was asked for with GET, so a stale one is the partner's doing
+	recorded      bool      // the send of this act is recorded already
+	sent          time.Time // when this process last sent the creation, by the monotonic clock
+	polls         int       // how often the custodian was asked what became of the request
+	heard         int       // answers in a row under the present key that settled nothing, without a silence between them
+	delays        int       // how often in a row the act could not be done for reasons that are not the row's
+	resends       bool      // the request of this act was sent before
+	asked         time.Time // when this process first found the row waiting for the custodian; zero: it is not
+	unanswered    time.Time // since when no try of the row has met a usable answer, monotonic; zero: the last one did
 
 	signerTrouble time.Time // when the signer first failed for the row
 
@@ -122,6 +123,9 @@ func (w *Worker) step(ctx context.Context, t *task) (Disposition, error) {
 	if err != nil {
 		return Disposition{}, err
 	}
+	if exhausted(res.err) {
+		return Disposition{}, &HaltError{Class: "resources", Row: t.Row, Err: res.err}
+	}
 	if errors.Is(res.err, client.ErrStopped) {
 		return Disposition{}, res.err
 	}
@@ -129,6 +133,11 @@ func (w *Worker) step(ctx context.Context, t *task) (Disposition, error) {
 		return Disposition{}, ctx.Err() // cut short by us, not by the partner
 	}
 	return w.conclude(ctx, t, res)
+}
+
+// exhausted reports whether this process or machine has no file descriptor left: nothing gets better by trying again.
+func exhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 // next says what the task's record asks for.
@@ -219,16 +228,17 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 	}
 	d := Decide(Situation{
 		Stage: t.Stage, Outcome: res.outcome, Now: now,
-		KeyFirst: op.FirstSent, KeyOutcome: op.Outcome, KeyForeign: w.foreign(next), ChallengeAt: next.ChallengeAt, Last: Outcome(t.Class),
-		Attempts: attempts, Heard: t.heard, Refusals: next.Refusals, RetryAfter: res.after,
-		OthersFare: w.breaker.othersFare(t), Jitter: spread,
+		KeyFirst: op.FirstSent, KeyOutcome: op.Outcome, KeyForeign: w.foreign(next), ChallengeAt: next.ChallengeAt,
+		Last: Outcome(t.Class), Attempts: attempts, Heard: t.heard, Refusals: next.Refusals, RetryAfter: res.after,
+		OthersFare: w.breaker.othersPass(t), Jitter: spread,
 	}, w.Limits)
-	w.breaker.heard(t, res, w.OnTrouble)
-	w.breaker.passed(passed(res.outcome, t.Stage)...)
-	if halt := w.breaker.shape(t, t.act, res); halt != nil {
+	w.breaker.noteAnswer(t, res, w.OnTrouble)
+	w.breaker.prove(provenBy(res.outcome, t.Stage)...)
+	if halt := w.breaker.noteShape(t, res); halt != nil {
 		return Disposition{}, halt
 	}
 	if !w.breaker.mayEnd(t, d) {
+		t.recorded = false
 		return Disposition{Stage: t.Stage, Do: t.act, After: passingPause}, nil // nothing is written before the probe
 	}
 	if w.breaker.signerSilent(t, res, d) {
@@ -361,7 +371,7 @@ func (w *Worker) create(ctx context.Context, t *task) (result, error) {
 		} else if !has {
 			return result{outcome: NoKey, err: signer.ErrNoKey}, nil
 		}
-		w.breaker.passed(stepKey)
+		w.breaker.prove(stepKey)
 	}
 	body := client.CreateBody(t.Account.String(), t.ExternalID)
 	now := w.Now()
@@ -419,14 +429,19 @@ func (w *Worker) create(ctx context.Context, t *task) (result, error) {
 }
 
 // lookUp searches the pair in the partner's list and reads the customer found: its status may have moved on since, or
-// it may be gone. Only a list that was read after the creation was last sent can say that nobody is there.
+// it may be gone. Only a list that was read after the creation was last sent can say that no customer is there, and only
+// to a search that began when that list was in force.
 func (w *Worker) lookUp(ctx context.Context, t *task) (result, error) {
 	for {
+		current, partial, err := w.list.current(ctx, t.sent)
+		if err != nil {
+			return w.listFailed(ctx, t, err)
+		}
 		found, err := w.list.find(ctx, t.Row)
 		if err != nil {
 			return w.listFailed(ctx, t, err)
 		}
-		// The pair itself first: who merely shares one half of it matters only if there is no such customer.
+		// The pair itself first: a customer that shares only one half of it matters if there is no such customer.
 		slices.SortStableFunc(found, func(a, b client.Customer) int {
 			return boolInt(customerOutcome(t.Row, a) == Other) - boolInt(customerOutcome(t.Row, b) == Other)
 		})
@@ -435,14 +450,10 @@ func (w *Worker) lookUp(ctx context.Context, t *task) (result, error) {
 				return res, err
 			}
 		}
-		current, partial, err := w.list.current(ctx, t.sent)
-		if err != nil {
-			return w.listFailed(ctx, t, err)
-		}
-		if current && partial != nil {
+		switch {
+		case current && partial != nil:
 			return result{outcome: Unlisted, err: partial}, nil
-		}
-		if current {
+		case current:
 			return result{outcome: Absent}, nil
 		}
 		if err := w.list.refresh(ctx, t.sent); err != nil {
@@ -524,10 +535,9 @@ func (w *Worker) fetch(ctx context.Context, t *task) (result, error) {
 
 // check asks rule 8's question of the challenge: is it this very customer's sign-in?
 func (w *Worker) check(t *task) result {
-	if w.Skew != nil {
-		if skew := w.Skew(); skew.Abs() > w.MaxSkew {
-			return result{outcome: Misconfigured, err: fmt.Errorf("the clock here is %v ahead of the partner's: set it right",
-				skew.Round(time.Second))}
+	if w.CheckClock != nil {
+		if err := w.CheckClock(); err != nil {
+			return result{outcome: Misconfigured, err: err}
 		}
 	}
 	now := w.Now()

@@ -15,6 +15,7 @@ type Common struct {
 	LogFormat string           `help:"Form of the log on standard error: text or json." enum:"text,json" default:"text"`
 	LogLevel  string           `help:"Least level that is logged: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 	Progress  string           `help:"Progress on standard error: auto (a line that is rewritten, on a terminal), plain (a line now and then) or none." enum:"auto,plain,none" default:"auto"`
+	Quiet     bool             `help:"Print nothing when all went well: no summary, no progress, only warnings." env:"PURSER_QUIET"`
 	Version   kong.VersionFlag `help:"Print the version and exit."`
 }
 
@@ -26,9 +27,10 @@ type Queue struct {
 	ResultsTopic    string   `help:"The topic of the results, one event for each settled row; empty: none." env:"PURSER_RESULTS_TOPIC" default:"onboarding.results"`
 	DataDir         string   `help:"Directory of the ledger and the embedded broker." env:"PURSER_DATA_DIR" default:"./purser-data"`
 	Kafka
-	CreateTopics      bool `help:"Create the topics that are not there (the embedded broker always does)." env:"PURSER_CREATE_TOPICS"`
-	CreatePartitions  int  `help:"Partitions of a topic that is created (default: 12; 4 with the embedded broker); the dead letters get 1." env:"PURSER_CREATE_PARTITIONS" placeholder:"N"`
-	CreateReplication int  `help:"Copies of each partition of a topic that is created (default: as the brokers have it)." env:"PURSER_CREATE_REPLICATION" placeholder:"N"`
+	BrokerWait        time.Duration `help:"How long to wait for brokers that cannot be reached, at the start and later, before the run ends; 0: not at all." env:"PURSER_BROKER_WAIT" default:"2m"`
+	CreateTopics      bool          `help:"Create the topics that are not there (the embedded broker always does)." env:"PURSER_CREATE_TOPICS"`
+	CreatePartitions  int           `help:"Partitions of a topic that is created (default: 12; 4 with the embedded broker); the dead letters get 1." env:"PURSER_CREATE_PARTITIONS" placeholder:"N"`
+	CreateReplication int           `help:"Copies of each partition of a topic that is created (default: as the brokers have it)." env:"PURSER_CREATE_REPLICATION" placeholder:"N"`
 }
 
 // Kafka says how to talk to the brokers: what is between us and who we are.

@@ -50,6 +50,9 @@ func (q Queue) checkKafka() error {
 	if q.CreateReplication < 0 || q.CreateReplication > 32767 {
 		return &Error{"--create-replication", fmt.Sprint(q.CreateReplication), "want 1 or more"}
 	}
+	if q.BrokerWait < 0 {
+		return &Error{"--broker-wait", q.BrokerWait.String(), "must be 0 or more"}
+	}
 	k := q.Kafka
 	if !slices.Contains([]string{"", "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"}, k.Mechanism()) {
 		return &Error{"--kafka-sasl", k.SASL, "want none, plain, scram-sha-256, scram-sha-512 or oauthbearer"}

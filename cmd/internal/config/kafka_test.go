@@ -36,6 +36,7 @@ func TestKafkaSettings(t *testing.T) {
 		"embedded with login":  {func(q *Queue) { q.Brokers, q.SASL = nil, "plain" }, "--kafka-sasl", "--brokers"},
 		"embedded, partitions": {func(q *Queue) { q.Brokers, q.CreateTopics, q.CreatePartitions = nil, true, 3 }, "", ""},
 		"partitions":           {func(q *Queue) { q.CreatePartitions = -1 }, "--create-partitions", "1 to"},
+		"broker wait":          {func(q *Queue) { q.BrokerWait = -time.Second }, "--broker-wait", "0 or more"},
 		"replication":          {func(q *Queue) { q.CreateReplication = -3 }, "--create-replication", "1 or more"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -77,7 +77,21 @@ func parse(grammar any, name, description string, args []string, s Streams) (com
 		return "", &UsageError{Command: name, Err: err}
 	}
 	command, _, _ = strings.Cut(context.Command(), " ")
+	if q, ok := grammar.(interface{ settle() }); ok {
+		q.settle()
+	}
 	return command, nil
+}
+
+// settle makes the other settings follow --quiet.
+func (c *Common) settle() {
+	if !c.Quiet {
+		return
+	}
+	c.Progress = "none"
+	if c.LogLevel == "debug" || c.LogLevel == "info" {
+		c.LogLevel = "warn"
+	}
 }
 
 func forgetVariables(n *kong.Node) {

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log"
+	"log" //nolint:depguard // whose output is adopted here
 	"log/slog"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
@@ -44,10 +46,27 @@ func Coded(code int, err error) error {
 // Exit turns a command's error into its exit code, after saying on w what was wrong.
 func Exit(w io.Writer, command string, err error) int {
 	code := Code(err)
-	if code != ExitWell {
+	switch {
+	case outOfFiles(err):
+		fmt.Fprintf(w, "%s: %v; the limit is %s: raise it with ulimit -n, to 256 or more\n", command, err, fileLimit())
+	case code != ExitWell:
 		fmt.Fprintf(w, "%s: %v\n", command, err)
 	}
 	return code
+}
+
+// outOfFiles reports that a file or a connection could not be opened because the process has too many, wherever that was:
+// not every library keeps the error itself.
+func outOfFiles(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || err != nil && strings.Contains(err.Error(), syscall.EMFILE.Error())
+}
+
+func fileLimit() string {
+	var limit syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
+		return "not known"
+	}
+	return strconv.FormatUint(limit.Cur, 10)
 }
 
 // Code is the exit code that an error asks for.
@@ -58,6 +77,8 @@ func Code(err error) int {
 	switch {
 	case err == nil, errors.Is(err, config.ErrPrinted):
 		return ExitWell
+	case outOfFiles(err):
+		return ExitUnfinished
 	case errors.As(err, &coded):
 		return coded.Code
 	case errors.As(err, &usage), errors.As(err, &setting):
@@ -79,11 +100,19 @@ func NewLogger(w io.Writer, form, level string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// AdoptStandardLog has what net/http and others write to the standard library's own log go through the command's.
+// AdoptStandardLog has what net/http writes to the standard library's own log go through the command's. net/http quotes
+// what a server sent without being asked, which may be a token: that is left out.
 func AdoptStandardLog(to *slog.Logger) {
-	adopted := slog.NewLogLogger(to.Handler(), slog.LevelInfo)
 	log.SetFlags(0)
-	log.SetOutput(adopted.Writer())
+	log.SetOutput(adopted{to})
+}
+
+type adopted struct{ log *slog.Logger }
+
+func (a adopted) Write(line []byte) (int, error) {
+	text, quoted, _ := strings.Cut(strings.TrimRight(string(line), "\n"), " starting with ")
+	a.log.Info("net/http: "+text, "bytes_not_shown", len(quoted))
+	return len(line), nil
 }
 
 // ErrInterrupted is the cause of a context that ended with SIGINT or SIGTERM.

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"regexp"
+	"syscall"
 	"testing"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
@@ -37,9 +39,20 @@ func TestCode(t *testing.T) {
 		{Coded(3, errors.New("x")), 3},
 		{fmt.Errorf("x: %w", Coded(1, &config.Error{})), 1},
 		{Coded(3, nil), 0},
+		{Coded(2, fmt.Errorf("open x: %w", syscall.EMFILE)), 1}, // not a matter of the settings that were being used
+		{errors.New("ledger: unable to open database file: too many open files"), 1},
 	} {
 		if got := Code(tt.err); got != tt.want {
 			t.Errorf("Code(%v) = %d, want %d", tt.err, got, tt.want)
 		}
+	}
+}
+
+func TestOutOfFilesNamesTheLimit(t *testing.T) {
+	var out bytes.Buffer
+	got := Exit(&out, "importer", fmt.Errorf("open x: %w", syscall.EMFILE))
+	want := regexp.MustCompile(`^importer: open x: too many open files; the limit is \d+: raise it with ulimit -n.*\n$`)
+	if got != ExitUnfinished || !want.MatchString(out.String()) {
+		t.Errorf("got %d and %q, want %d and %v", got, out.String(), ExitUnfinished, want)
 	}
 }

@@ -49,7 +49,7 @@ func Main(gentle, hard context.Context, args []string, s Streams) error {
 	case "reconcile":
 		return reconcile(gentle, &c.Consumer, s)
 	case "redrive":
-		return redrive(gentle, c, s)
+		return queue.Coded(redrive(gentle, c, s))
 	case "register-key":
 		return registerKey(gentle, &c.Consumer, c.RegisterKey.Delete, s)
 	case "rotate-secret":
@@ -127,28 +127,22 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	if err != nil {
 		return err
 	}
+	taking, stopTaking := context.WithCancelCause(gentle)
+	defer stopTaking(nil)
 	worker := &pipeline.Worker{
 		API: p.client, Signer: backend, Ledger: book,
 		Keyring: pipeline.Keyring{APIHost: p.environment(c).APIHost, APIKeyID: c.APIKey}, Aliases: aliases,
 		Limits: c.Limits(), Encoding: encoding(c), Policy: p.policy(c),
-		Skew: func() time.Duration { return p.client.Stats().ClockSkew }, MaxSkew: clockSkew,
-		ListPause: c.ListPause, Now: time.Now, Hook: hook,
-		OnTrouble: func(tries int, since time.Time, cause error) {
-			if tries == 0 {
-				log.Warn("the partner throttles: all workers wait and the pace is lowered", "answer", cause)
-				return
-			}
-			log.Warn("the partner gives no usable answer; trying again under the same keys",
-				"tries", tries, "since", since.UTC().Format(time.RFC3339), "error", cause)
-		},
+		CheckClock: func() error { return checkSkew(p.client.Stats().ClockSkew) },
+		ListPause:  c.ListPause, Now: time.Now, Hook: hook,
+		OnTrouble: func(t pipeline.Trouble) { tellTrouble(t, log) },
 		HaltAfter: c.HaltAfter,
 		SignerCheck: func(ctx context.Context) error {
 			_, err := backend.Check(ctx)
 			return err
 		},
 		OnPartialList: func(cause error) {
-			log.Warn("the partner's list of customers cannot be read whole: no customer is taken for absent because it is not "+
-				"in it", "cause", cause)
+			log.Warn("the partner's customer list is incomplete; unlisted customers are not treated as absent", "cause", cause)
 		},
 		OnStale: func(r pipeline.Row, id string, cause error) {
 			log.Warn("a request that is of no use any more could not be cancelled: somebody may still be asked to approve it",
@@ -159,17 +153,12 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		},
 	}
 	worker.Init()
-	taking, stopTaking := context.WithCancelCause(gentle)
-	defer stopTaking(nil)
 	runner = &pipeline.Runner{
 		Worker: worker, DeadLetters: q.DeadLetters(), DeadLetterTopic: c.DeadLetterTopic,
 		Concurrency: c.Concurrency, SignerConcurrency: c.SignerConcurrency, Abandon: consumer.Abandon, Logger: log,
-		Home:   home,
-		OnHalt: func(cause error) { stopTaking(cause) },
-		Probe: func(ctx context.Context) error {
-			_, err := p.client.Check(ctx)
-			return err
-		},
+		Home:       home,
+		OnHalt:     func(cause error) { stopTaking(cause) },
+		Probe:      p.probe,
 		OutageWait: c.OutageWait,
 		OnOutage:   func(cause error) { tellOutage(cause, c.OutageWait, log) },
 	}
@@ -196,8 +185,8 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	}
 	tally, stats = runner.Tally(), p.client.Stats()
 	listWaiting(s.Stdout, runner.Waiting())
-	if cause := context.Cause(taking); taking.Err() != nil && err == nil {
-		err = cause
+	if cause := context.Cause(taking); taking.Err() != nil && (err == nil || errors.As(cause, new(*pipeline.HaltError))) {
+		err = cause // what halted the run comes before what failed because of it
 	}
 	warnOfSkew(log, stats)
 	return classify(c, err)
@@ -219,13 +208,29 @@ func earlierHosts(ctx context.Context, book *ledger.Ledger, c *config.Consumer) 
 	return list, nil
 }
 
+// tellTrouble says that many answers are unusable, or that the partner throttles; and when that is over. A failure that
+// stands alone is in the log at level debug, by the client.
+func tellTrouble(t pipeline.Trouble, log *slog.Logger) {
+	switch {
+	case t.Throttled && t.Over:
+		log.Warn("the partner has stopped throttling")
+	case t.Throttled:
+		log.Warn("the partner throttles: all workers wait, and the rate is lowered", "answer", t.Cause)
+	case t.Over:
+		log.Warn("the partner's answers are usable again", "unusable", t.Unusable, "of", t.Of)
+	default:
+		log.Warn("many of the partner's answers are unusable; the requests are repeated under the same keys",
+			"unusable", t.Unusable, "of", t.Of, "latest", t.Cause)
+	}
+}
+
 // tellOutage says that the partner is away, or back.
 func tellOutage(cause error, wait time.Duration, log *slog.Logger) {
 	if cause == nil {
-		log.Warn("the partner answers again; the run goes on")
+		log.Warn("partner available again; the run goes on")
 		return
 	}
-	log.Warn("the partner does not answer: nothing is sent but a probe every few seconds", "halts_after", wait,
+	log.Warn("partner unavailable; probing only", "halts_after", wait,
 		"error", cause)
 }
 
@@ -257,8 +262,7 @@ func classify(c *config.Consumer, err error) error {
 	switch {
 	case err == nil, errors.As(err, new(*console.CodedError)):
 		return err
-	case errors.As(err, &halt) && halt.SetUp(), errors.As(err, new(*ledger.SnapshotError)),
-		errors.As(err, new(*broker.MissingTopicError)):
+	case errors.As(err, &halt) && halt.SetUp(), errors.As(err, new(*ledger.SnapshotError)):
 		return console.Coded(console.ExitUsage, err)
 	case broker.SessionRefused(err):
 		return console.Coded(console.ExitUsage, &config.Error{
@@ -266,7 +270,10 @@ func classify(c *config.Consumer, err error) error {
 				"want group.min.session.timeout.ms (6s by default) to group.max.session.timeout.ms (30m)",
 		})
 	}
-	return console.Coded(console.ExitUnfinished, err)
+	if errors.As(err, &halt) { // the partner's or the signer's
+		return console.Coded(console.ExitUnfinished, err)
+	}
+	return queue.Coded(err)
 }
 
 // partnerExit is the exit code of a command that the partner kept from its end: 2 where a setting has to be changed.
@@ -345,7 +352,9 @@ func conclude(
 		}
 	}
 	report.Exit = console.Code(err)
-	summarize(s.Stdout, report, t)
+	if !c.Quiet || err != nil {
+		summarize(s.Stdout, report, t)
+	}
 	if c.Report != "" {
 		if e := outfile.Write(c.Report, report.JSON()); e != nil {
 			return console.Coded(max(report.Exit, console.ExitUnfinished), errors.Join(err, fmt.Errorf("report: %w", e)))

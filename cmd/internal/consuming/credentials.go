@@ -70,15 +70,11 @@ func registerKey(ctx context.Context, c *config.Consumer, remove bool, s Streams
 
 // refused gives an error of the partner API its exit code and says what to do.
 func refused(err error) error {
-	code := console.ExitUsage
-	if unreachable(err) {
-		code = console.ExitUnfinished
-	}
 	var partner *client.Error
 	if errors.As(err, &partner) && partner.Hint() != "" {
-		err = fmt.Errorf("%w: %s", err, partner.Hint())
+		err = fmt.Errorf("%w; %s", err, partner.Hint())
 	}
-	return console.Coded(code, err)
+	return console.Coded(partnerExit(err), err)
 }
 
 // rotation replaces the API secret. The new one is durable in its file before the partner hears of it, and the earlier
@@ -160,14 +156,27 @@ func (r *rotation) findOut(ctx context.Context, cause error) error {
 		}
 		return console.Coded(code, fmt.Errorf("the API secret was not replaced: %w; the secret in %s is still the valid "+
 			"one, the one in %s is not: fix the cause, then run again", cause, r.holder(), r.file))
-	case !unreachable(fresh) && !unreachable(earlier):
+	case refusedSecret(fresh) && refusedSecret(earlier):
 		return console.Coded(console.ExitUsage, fmt.Errorf("replace the API secret: %w; the partner accepts neither the "+
 			"secret in %s (%w) nor the one in %s (%w): keep both, and check the API key",
 			cause, r.file, fresh, r.holder(), earlier))
 	}
 	return console.Coded(console.ExitUnfinished, fmt.Errorf("replace the API secret: %w; whether the secret in %s or "+
-		"the one in %s is valid now could not be found out (%w): keep both, and run this again when the partner answers",
+		"the one in %s is valid now is unknown (%w): keep both, and run this again when the partner answers",
 		cause, r.file, r.holder(), fresh))
+}
+
+// refusedSecret reports whether the partner refused a secret, rather than not answering.
+func refusedSecret(err error) bool {
+	var failure *client.Error
+	if !errors.As(err, &failure) {
+		return false
+	}
+	switch failure.Root().Kind {
+	case client.Unauthorized, client.Forbidden, client.Invalid:
+		return true
+	}
+	return false
 }
 
 // holder is where the earlier secret is.

@@ -288,7 +288,7 @@ func TestRotateSecret(t *testing.T) {
 			console.ExitUsage, []string{"was not replaced", "HTTP 400", "secret is still the valid one"}, earlierSecret},
 		"down afterwards": {func(p *rotatingPartner, _ *command) {
 			p.put = func(w http.ResponseWriter) { p.down = true; w.WriteHeader(http.StatusNoContent) }
-		}, []string{"--replace-file"}, console.ExitUnfinished, []string{"could not be found out", "keep both"},
+		}, []string{"--replace-file"}, console.ExitUnfinished, []string{"is unknown", "keep both"},
 			earlierSecret},
 		"neither": {func(p *rotatingPartner, _ *command) {
 			p.put = func(w http.ResponseWriter) { p.secret = "a third one"; w.WriteHeader(http.StatusNoContent) }

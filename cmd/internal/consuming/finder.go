@@ -16,18 +16,18 @@ import (
 type variant struct {
 	components []string
 	parameters config.Parameters
-	older      time.Duration // how much earlier created lies than with the settings given
+	older      time.Duration // how much earlier created lies than with --signature-age
 	setting    string
 }
 
-// variants are the ways to sign that servers are known to want, the likeliest first. Which one the partner wants is not
-// published.
+// variants are the component sets that servers are known to want, the likeliest first. Which one the partner wants is
+// not published.
 func variants(c *config.Consumer) []variant {
 	fields := []string{"authorization", "content-type", "content-digest", "idempotency-key"}
 	var list []variant
 	for _, target := range []string{
 		"@method,@authority,@path,@query", "@method,@target-uri", "@method,@authority,@target-uri", "@method,@path,@query",
-		"@method,@request-target", "@method,@authority,@request-target",
+		"@method,@authority,@path,@target-uri", "@method,@request-target", "@method,@authority,@request-target",
 	} {
 		components := slices.Concat(strings.Split(target, ","), fields)
 		if !slices.Equal(components, c.SignatureComponents) {
@@ -35,26 +35,36 @@ func variants(c *config.Consumer) []variant {
 				setting: "--signature-components=" + strings.Join(components, ",")})
 		}
 	}
-	for _, text := range []string{"nonce", "expires", "nonce,expires", "nonce,expires,tag"} {
-		p := config.Parameters{}
-		for name := range strings.SplitSeq(text, ",") {
-			switch name {
-			case "nonce":
-				p.Nonce = true
-			case "expires":
-				p.Expires = 5 * time.Minute
-			case "tag":
-				p.Tag = "purser"
+	return list
+}
+
+// alternatives are the variants of the target, each with the parameters that servers are known to want, and ages.
+func alternatives(c *config.Consumer) []variant {
+	given := variant{components: c.SignatureComponents, parameters: c.Parameters}
+	all := append([]variant{given}, variants(c)...)
+	list := all[1:]
+	for _, v := range all {
+		for _, p := range []struct {
+			text       string
+			parameters config.Parameters
+		}{
+			{"nonce", config.Parameters{Nonce: true}},
+			{"expires", config.Parameters{Expires: 5 * time.Minute}},
+			{"nonce,expires", config.Parameters{Nonce: true, Expires: 5 * time.Minute}},
+			{"nonce,expires,tag", config.Parameters{Nonce: true, Expires: 5 * time.Minute, Tag: "purser"}},
+		} {
+			if p.parameters == c.Parameters {
+				continue
 			}
-		}
-		if p != c.Parameters {
-			list = append(list, variant{components: c.SignatureComponents, parameters: p,
-				setting: "--signature-parameters=" + text})
+			list = append(list, variant{components: v.components, parameters: p.parameters,
+				setting: strings.TrimSpace(v.setting + " --signature-parameters=" + p.text)})
 		}
 	}
-	for _, older := range []time.Duration{10 * time.Second, time.Minute} {
-		list = append(list, variant{components: c.SignatureComponents, parameters: c.Parameters, older: older,
-			setting: fmt.Sprintf("--signature-age=%v", c.SignatureAge+older)})
+	for _, age := range []time.Duration{0, 12 * time.Second, time.Minute, 3 * time.Minute} {
+		if age != c.SignatureAge {
+			list = append(list, variant{components: given.components, parameters: given.parameters, older: age - c.SignatureAge,
+				setting: fmt.Sprintf("--signature-age=%v", age)})
+		}
 	}
 	return list
 }
@@ -66,11 +76,11 @@ func findSignature(ctx context.Context, c *config.Consumer, p *partner, refusal 
 		return ""
 	}
 	tried := 0
-	for _, v := range variants(c) {
+	for _, v := range alternatives(c) {
 		created := func() time.Time { return p.clock.Created().Add(-v.older) }
 		sign, err := p.requestSigner(c, v.components, v.parameters, created)
 		if err != nil {
-			continue // it was not to be had with these settings
+			continue // not possible with these settings
 		}
 		tried++
 		err = p.client.CheckSigned(ctx, sign)
@@ -81,8 +91,8 @@ func findSignature(ctx context.Context, c *config.Consumer, p *partner, refusal 
 			return fmt.Sprintf("the search for a setting that is accepted ended with: %v", err)
 		}
 	}
-	return fmt.Sprintf("none of %d other ways to sign was accepted, so the key, its id or the credentials are wrong: check "+
-		"--signing-key, --signing-key-id (`consumer register-key` registers a key) and --api-key", tried)
+	return fmt.Sprintf("none of %d other ways to sign was accepted, so the key, its id or the credentials are probably "+
+		"wrong: check --signing-key, --signing-key-id (`consumer register-key` registers a key) and --api-key", tried)
 }
 
 // refusedSignature reports whether the partner may have refused the request because of its signature.
@@ -92,7 +102,7 @@ func refusedSignature(err error) bool {
 		return false
 	}
 	switch failure.Kind {
-	case client.RequestSignature, client.Unauthorized, client.Forbidden, client.Invalid:
+	case client.RequestSignature, client.Unauthorized, client.Forbidden, client.Invalid, client.KeyReused:
 		return true
 	}
 	return false

@@ -145,6 +145,10 @@ func reconcile(ctx context.Context, c *config.Consumer, s Streams) (err error) {
 		fmt.Fprintf(s.Stdout, "%d rows that are not onboarded here are past initiating there: "+
 			"import them again to settle them\n", r.Ahead)
 	}
+	if r.Fallen > 0 {
+		err = errors.Join(err, fmt.Errorf("%d onboarded rows have a customer that is initiating or rejected at the partner",
+			r.Fallen))
+	}
 	if r.Odd > 0 {
 		err = errors.Join(err, fmt.Errorf("%d customers have a status that the partner does not document", r.Odd))
 	}

@@ -1,8 +1,10 @@
 package consuming
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"os"
@@ -137,6 +139,27 @@ func (p *partner) policy(c *config.Consumer) func(pipeline.Account) siwe.Policy 
 			MaxAge: c.ChallengeTTL, Skew: clockSkew, Now: time.Now, AllowHTTP: loopback,
 		}
 	}
+}
+
+// probe asks the partner for a customer that does not exist. A clock by which no challenge can be judged is found here,
+// before a customer is created.
+func (p *partner) probe(ctx context.Context) error {
+	result, err := p.client.Check(ctx)
+	if err != nil {
+		return err
+	}
+	return checkSkew(result.ClockSkew)
+}
+
+// checkSkew refuses a clock by which a challenge cannot be judged.
+func checkSkew(skew time.Duration) error {
+	switch {
+	case skew > clockSkew:
+		return fmt.Errorf("the clock of this machine is %v ahead of the partner's: set it by NTP", skew.Round(time.Second))
+	case skew < -clockSkew:
+		return fmt.Errorf("the clock of this machine is %v behind the partner's: set it by NTP", -skew.Round(time.Second))
+	}
+	return nil
 }
 
 // clockSkew is how far ahead of ours the partner's clock may be.

@@ -88,13 +88,15 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 		err = errors.Join(err, keep)
 	}
 	s := im.Stats()
-	summarize(stdout, c, s, time.Since(started), err == nil)
+	if !c.Quiet || err != nil || s.Invalid > 0 {
+		summarize(stdout, c, s, time.Since(started), err == nil)
+	}
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return fmt.Errorf("%w: %d rows are in the queue, the rest is not; importing the same files again is safe",
 			context.Cause(ctx), s.Published)
 	case err != nil:
-		return err
+		return queue.Coded(err)
 	case s.Invalid > 0:
 		return console.Coded(console.ExitRowsBad,
 			fmt.Errorf("%d of %d rows are invalid: see %s", s.Invalid, s.Read, c.Rejects))

@@ -12,7 +12,6 @@ import (
 
 	"github.com/purser-onboard/purser/broker"
 	"github.com/purser-onboard/purser/cmd/internal/config"
-	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/pipeline"
 )
 
@@ -22,6 +21,7 @@ type Queue struct {
 	topics  *topics // what to create; nil: nothing
 	close   func() error
 	log     *slog.Logger
+	wait    time.Duration // see config.Queue.BrokerWait
 }
 
 // Open opens the broker; Close it. Its errors carry the exit code.
@@ -43,13 +43,13 @@ func Open(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, error)
 		Logger: log,
 	})
 	if err != nil {
-		return nil, console.Coded(console.ExitUnfinished, err)
+		return nil, Coded(err)
 	}
-	return &Queue{cluster: embedded.Cluster, close: embedded.Close, log: log}, nil
+	return &Queue{cluster: embedded.Cluster, close: embedded.Close, log: log, wait: q.BrokerWait}, nil
 }
 
 func connect(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, error) {
-	o := broker.Options{Brokers: q.Brokers, ClientID: q.Kafka.ClientID, Logger: log}
+	o := broker.Options{Brokers: q.Brokers, ClientID: q.Kafka.ClientID, Wait: q.BrokerWait, Logger: log}
 	var err error
 	if o.TLS, err = q.Kafka.TLSConfig(); err != nil {
 		return nil, err
@@ -62,13 +62,13 @@ func connect(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, err
 			"mechanism", m)
 	}
 	cluster, err := broker.Connect(ctx, o)
-	switch {
-	case broker.Refused(err):
-		return nil, console.Coded(console.ExitUsage, err)
-	case err != nil:
-		return nil, console.Coded(console.ExitUnfinished, err)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, Coded(err)
 	}
-	opened := &Queue{cluster: cluster, close: cluster.Close, log: log}
+	opened := &Queue{cluster: cluster, close: cluster.Close, log: log, wait: q.BrokerWait}
 	if q.CreateTopics {
 		opened.topics = newTopics(q)
 	}
@@ -113,10 +113,7 @@ func (q *Queue) create(ctx context.Context, topics ...broker.Topic) error {
 	for _, name := range created {
 		q.log.Info("created a topic", "topic", name)
 	}
-	if err != nil {
-		return console.Coded(console.ExitUsage, err)
-	}
-	return nil
+	return Coded(err)
 }
 
 // check counts the partitions of topics that must be there.
@@ -127,9 +124,8 @@ func (q *Queue) check(ctx context.Context, names ...string) (map[string]int, err
 		if q.topics == nil {
 			err = fmt.Errorf("%w; --create-topics makes it", err)
 		}
-		return nil, console.Coded(console.ExitUsage, err)
 	}
-	return counts, err
+	return counts, Coded(err)
 }
 
 // Has reports whether a topic exists. It creates none.
@@ -143,13 +139,19 @@ func (q *Queue) Has(ctx context.Context, topic string) (bool, error) {
 
 // Publisher returns a producer.
 func (q *Queue) Publisher() pipeline.Publisher {
-	return broker.NewProducer(q.cluster, broker.ProducerOptions{Logger: q.log})
+	return broker.NewProducer(q.cluster, broker.ProducerOptions{Timeout: q.patience(), Logger: q.log})
 }
 
 // DeadLetters returns a producer of dead letters, which are truncated where the topic takes no message of their size.
 func (q *Queue) DeadLetters() pipeline.Publisher {
-	return broker.NewProducer(q.cluster, broker.ProducerOptions{Shorten: pipeline.TruncateDeadLetter, Logger: q.log})
+	return broker.NewProducer(q.cluster, broker.ProducerOptions{
+		Timeout: q.patience(), Shorten: pipeline.TruncateDeadLetter, Logger: q.log,
+	})
 }
+
+// patience is how long a request of a run is tried again. A leader that moves and a connection that the broker closes
+// are ordinary, so a few seconds are always given to them.
+func (q *Queue) patience() time.Duration { return max(q.wait, 5*time.Second) }
 
 // Told is what a consumer of the work topic tells of its partitions; see broker.ConsumerOptions.
 type Told struct {
@@ -164,7 +166,7 @@ func (q *Queue) Consumer(c *config.Consumer, drain bool, told Told) (*broker.Con
 	return broker.NewConsumer(q.cluster, broker.ConsumerOptions{
 		Topic: c.Topic, Group: c.Group, Drain: drain, MaxOutstanding: c.MaxOutstanding,
 		OnAssigned: told.Assigned, OnLease: told.Lease, Restore: told.Restore,
-		OnStall: told.Stall, StalledAfter: c.StalledAfter,
+		OnStall: told.Stall, StalledAfter: c.StalledAfter, LostAfter: q.patience(),
 		SessionTimeout: c.SessionTimeout, HeartbeatInterval: c.HeartbeatInterval,
 		Logger: q.log,
 	})

@@ -1,0 +1,362 @@
+package broker_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+	"github.com/twmb/franz-go/pkg/kversion"
+
+	"github.com/purser-onboard/purser/broker"
+)
+
+// journal keeps what is logged as a warning, and tells of each.
+type journal struct {
+	told chan string
+
+	mu    sync.Mutex
+	lines []string
+}
+
+func newJournal() *journal { return &journal{told: make(chan string, 1000)} }
+
+func (j *journal) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(j, &slog.HandlerOptions{Level: slog.LevelWarn}))
+}
+
+func (j *journal) Write(line []byte) (int, error) {
+	j.mu.Lock()
+	j.lines = append(j.lines, string(line))
+	j.mu.Unlock()
+	j.told <- string(line)
+	return len(line), nil
+}
+
+func (j *journal) all() []string {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return append([]string(nil), j.lines...)
+}
+
+func fakeBroker(t *testing.T, o ...kfake.Opt) string {
+	t.Helper()
+	fake, err := kfake.NewCluster(append(o, kfake.NumBrokers(1), kfake.SeedTopics(2, topic))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fake.Close)
+	return fake.ListenAddrs()[0]
+}
+
+// listener serves each connection that is made to it.
+func listener(t *testing.T, serve func(net.Conn)) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	all.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			all.Go(func() {
+				defer conn.Close()
+				serve(conn)
+			})
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		all.Wait()
+	})
+	return l.Addr().String()
+}
+
+// asKafka passes connections on to a broker and hangs up on a TLS handshake: read as the length of a request, its first
+// bytes exceed Apache Kafka's socket.request.max.bytes.
+func asKafka(t *testing.T, to string) string {
+	return listener(t, func(conn net.Conn) {
+		first := make([]byte, 1)
+		if _, err := io.ReadFull(conn, first); err != nil || first[0] == 0x16 {
+			return
+		}
+		back, err := net.Dial("tcp", to)
+		if err != nil {
+			return
+		}
+		defer back.Close()
+		if _, err := back.Write(first); err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			_, _ = io.Copy(conn, back) // ends with either connection
+		}()
+		_, _ = io.Copy(back, conn)
+	})
+}
+
+// A broker that does not take us as we are is found out at the first attempt, however long we would wait for one that is
+// away, and the error says why without a secret.
+func TestRefusals(t *testing.T) {
+	web := httptest.NewTLSServer(nil) // for its certificate
+	defer web.Close()
+	certificates := web.TLS.Certificates
+	plainText := fakeBroker(t)
+	secure := fakeBroker(t, kfake.TLS(&tls.Config{Certificates: certificates}))
+	mutual := fakeBroker(t, kfake.TLS(&tls.Config{Certificates: certificates, ClientAuth: tls.RequireAnyClientCert}))
+	withLogin := fakeBroker(t, kfake.EnableSASL(), kfake.Superuser("SCRAM-SHA-512", "purser", "right"))
+	roots := x509.NewCertPool()
+	roots.AddCert(web.Certificate())
+	trusting := &tls.Config{RootCAs: roots}
+	login := func(mechanism, password string) broker.Mechanism {
+		t.Helper()
+		m, err := broker.Login{Mechanism: mechanism, Username: "purser", Password: password}.SASL()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	for _, tt := range []struct {
+		name  string
+		o     broker.Options
+		cause broker.Cause
+		says  string
+	}{
+		{"plain text to TLS", broker.Options{Brokers: []string{secure}}, broker.CausePlainText, "speaks TLS"},
+		{"TLS to plain text", broker.Options{Brokers: []string{asKafka(t, plainText)}, TLS: trusting},
+			broker.CauseTLS, "does not speak TLS"},
+		{"unknown authority", broker.Options{Brokers: []string{secure}, TLS: &tls.Config{}}, broker.CauseAuthority,
+			"unknown authority"},
+		{"other host", broker.Options{Brokers: []string{secure}, TLS: &tls.Config{RootCAs: roots, ServerName: "other"}},
+			broker.CauseAuthority, "other"},
+		{"no client certificate", broker.Options{Brokers: []string{mutual}, TLS: trusting}, broker.CauseCertificate,
+			"certificate required"},
+		{"no login", broker.Options{Brokers: []string{withLogin}}, broker.CauseNoLogin, "SCRAM-SHA-512"},
+		{"wrong password", broker.Options{Brokers: []string{withLogin}, SASL: login(broker.ScramSHA512, "wr0ng")},
+			broker.CauseLogin, "SCRAM-SHA-512"},
+		{"wrong password for PLAIN", broker.Options{Brokers: []string{withLogin}, SASL: login(broker.Plain, "wr0ng")},
+			broker.CauseLogin, "PLAIN"},
+		{"other mechanism", broker.Options{Brokers: []string{withLogin}, SASL: other{}}, broker.CauseMechanism,
+			"not OTHER"},
+		{"old broker", broker.Options{Brokers: []string{fakeBroker(t, kfake.MaxVersions(kversion.V0_10_0()))}},
+			broker.CauseVersion, "too old"},
+		{"two clusters", broker.Options{Brokers: []string{plainText, fakeBroker(t, kfake.ClusterID("another"))}},
+			broker.CauseClusters, `"another"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			tt.o.Wait = time.Hour
+			_, err := broker.Connect(within(t), tt.o)
+			var refused *broker.RefusedError
+			if !errors.As(err, &refused) || refused.Cause != tt.cause {
+				t.Fatalf("got %v, want the cause %q", err, tt.cause)
+			}
+			if !broker.SetUp(err) || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "\n") {
+				t.Errorf("got %q, set-up %v; want the set-up's, and %q on one line", err, broker.SetUp(err), tt.says)
+			}
+			if strings.Contains(err.Error(), "wr0ng") {
+				t.Errorf("got %q, which shows the password", err)
+			}
+		})
+	}
+}
+
+// other is a mechanism that no broker offers.
+type other struct{ broker.Mechanism }
+
+func (other) Name() string { return "OTHER" }
+
+// A listener that closes each connection may be a proxy before a broker that is away, so it is waited for; when that does
+// not help it is the set-up's.
+func TestHangUp(t *testing.T) {
+	addr := listener(t, func(net.Conn) {})
+	logged := newJournal()
+	_, err := broker.Connect(within(t), broker.Options{
+		Brokers: []string{addr}, Wait: 300 * time.Millisecond, Logger: logged.logger(),
+	})
+	var refused *broker.RefusedError
+	if !errors.As(err, &refused) || refused.Cause != broker.CauseHungUp || !broker.SetUp(err) {
+		t.Errorf("got %v, want the cause %q", err, broker.CauseHungUp)
+	}
+	if lines := logged.all(); len(lines) != 1 {
+		t.Errorf("got %d warnings, want 1: %q", len(lines), lines)
+	}
+}
+
+// A broker that is away at the start is waited for, as one that goes away later is.
+func TestAwayAtTheStart(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := l.Addr().String()
+	l.Close()
+	t.Run("for good", func(t *testing.T) {
+		logged := newJournal()
+		_, err := broker.Connect(within(t), broker.Options{
+			Brokers: []string{addr, addr}, Wait: 300 * time.Millisecond, Logger: logged.logger(),
+		})
+		if !errors.As(err, new(*broker.UnreachableError)) || broker.SetUp(err) ||
+			!strings.Contains(err.Error(), "no Kafka broker answered within 300ms: broker "+addr+": ") ||
+			strings.Contains(err.Error(), "\n") {
+			t.Errorf("got %v, want that no broker answered within 300ms, on one line", err)
+		}
+		if lines := logged.all(); len(lines) != 1 || !strings.Contains(lines[0], addr) {
+			t.Errorf("got %q, want one warning that names the broker", lines)
+		}
+	})
+	t.Run("for a while", func(t *testing.T) {
+		logged := newJournal()
+		connected := make(chan error, 1)
+		ctx := within(t)
+		go func() {
+			c, err := broker.Connect(ctx, broker.Options{Brokers: []string{addr}, Wait: time.Hour, Logger: logged.logger()})
+			if err == nil {
+				err = c.Close()
+			}
+			connected <- err
+		}()
+		recv(t, "the warning that it is away", logged.told)
+		_, port, _ := net.SplitHostPort(addr)
+		number, err := net.LookupPort("tcp", port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fakeBroker(t, kfake.Ports(number))
+		if err := recv(t, "the connection", connected); err != nil {
+			t.Fatal(err)
+		}
+		lines := logged.all()
+		if len(lines) != 2 || !strings.Contains(lines[1], "answers again") {
+			t.Errorf("got %q, want one warning that it is away and one that it is back", lines)
+		}
+	})
+	t.Run("not at all", func(t *testing.T) {
+		logged := newJournal()
+		_, err := broker.Connect(within(t), broker.Options{Brokers: []string{addr}, Logger: logged.logger()})
+		if !errors.As(err, new(*broker.UnreachableError)) || len(logged.all()) != 0 {
+			t.Errorf("got %v and the warnings %q, want an UnreachableError and none", err, logged.all())
+		}
+	})
+	t.Run("until it is stopped", func(t *testing.T) {
+		logged := newJournal()
+		ctx, stop := context.WithCancel(within(t))
+		ended := make(chan error, 1)
+		go func() {
+			_, err := broker.Connect(ctx, broker.Options{Brokers: []string{addr}, Wait: time.Hour, Logger: logged.logger()})
+			ended <- err
+		}()
+		recv(t, "the warning", logged.told)
+		stop()
+		if err := recv(t, "the end", ended); !errors.Is(err, context.Canceled) {
+			t.Errorf("got %v, want %v", err, context.Canceled)
+		}
+	})
+}
+
+// advertising is a listener that the broker believes to be at another address.
+type advertising struct {
+	net.Listener
+	as net.Addr
+}
+
+func (a advertising) Addr() net.Addr { return a.as }
+
+// When the brokers answer but advertise an address that cannot be reached, there is one warning with that address and
+// the broker's setting, and it is what the run ends with.
+func TestAdvertisedAddress(t *testing.T) {
+	nowhere, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	nowhere.Close()
+	advertised := nowhere.Addr().String()
+	var bootstrap string
+	fakeBroker(t, kfake.ListenFn(func(string, string) (net.Listener, error) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err == nil {
+			bootstrap = l.Addr().String()
+			l = advertising{l, nowhere.Addr()}
+		}
+		return l, err
+	}))
+	for name, work := range map[string]func(c *broker.Cluster, log *slog.Logger) error{
+		"publish": func(c *broker.Cluster, log *slog.Logger) error {
+			p := broker.NewProducer(c, broker.ProducerOptions{Timeout: 400 * time.Millisecond, Logger: log})
+			return p.Publish(within(t), topic, rows(0, 20)) // to both partitions
+		},
+		"consume": func(c *broker.Cluster, log *slog.Logger) error {
+			return run(t, consumer(t, c, func(o *broker.ConsumerOptions) {
+				o.Drain, o.LostAfter, o.Logger = true, 400*time.Millisecond, log
+			}), new(sink))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			logged := newJournal()
+			c, err := broker.Connect(within(t), broker.Options{Brokers: []string{bootstrap}, Logger: logged.logger()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			err = work(c, logged.logger())
+			for _, part := range []string{bootstrap, "cannot reach " + advertised, "advertised.listeners"} {
+				if err == nil || !strings.Contains(err.Error(), part) {
+					t.Errorf("got %v, want %q in it", err, part)
+				}
+			}
+			if !errors.Is(err, broker.ErrBrokerLost) || broker.SetUp(err) {
+				t.Errorf("got %v, want ErrBrokerLost", err)
+			}
+			if lines := logged.all(); len(lines) != 1 || !strings.Contains(lines[0], advertised) {
+				t.Errorf("got %d warnings, want 1 that names %s: %q", len(lines), advertised, lines)
+			}
+		})
+	}
+}
+
+// What goes wrong for a moment in the middle of a run is not told; what lasts is, once when it begins and once when it is
+// over.
+func TestTroublesInTheMiddle(t *testing.T) {
+	fake, _ := cluster(t, 1, 2)
+	logged := newJournal()
+	c, err := broker.Connect(within(t), broker.Options{Brokers: fake.ListenAddrs(), Logger: logged.logger()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	publish(t, c, rows(0, 1)) // so that leaders are known
+	fault := func(times int) {
+		fake.Fault(kfake.Fault{
+			Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.NotLeaderForPartition, Count: times,
+		})
+	}
+	fault(2)
+	publish(t, c, rows(1, 20))
+	if lines := logged.all(); len(lines) != 0 {
+		t.Errorf("a moved leader: got the warnings %q, want none", lines)
+	}
+	fault(12)
+	publish(t, c, rows(21, 20))
+	lines := logged.all()
+	if len(lines) != 2 || !strings.Contains(lines[0], "Not Leader") || !strings.Contains(lines[1], "answers again") {
+		t.Errorf("a leader that stays away: got %q, want one warning when it begins and one when it is over", lines)
+	}
+	if seen := counts(drained(t, c)); len(seen) != 41 {
+		t.Errorf("got %d rows, want 41", len(seen))
+	}
+}
