@@ -1,12 +1,16 @@
 package pipeline
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/signer"
+	"github.com/purser-onboard/purser/signer/signertest"
 )
 
 // onlyFor gives every call of one operation the same fault.
@@ -366,5 +370,161 @@ func TestKeyOfAnEarlierAPIKey(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestAlternatingClassesHalt: each class is counted for itself until a row has passed the step.
+func TestAlternatingClassesHalt(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.partner.faults = func(op string, n int) *fault {
+			switch {
+			case op != "create":
+				return nil
+			case n%2 == 0:
+				return &fault{err: status(400, client.Invalid)}
+			}
+			return &fault{err: status(418, client.Unexpected)}
+		}
+	}, func(t *testing.T, b *bench) {
+		var rows []Row
+		for i := range 20 {
+			rows = append(rows, b.row(i))
+		}
+		b.take(rows...)
+		var halt *HaltError
+		if err := <-b.halted; !errors.As(err, &halt) || halt.Count != setupLimit || !halt.SetUp() {
+			t.Errorf("got %v, want a halt after %d rows of one class", err, setupLimit)
+		}
+		b.stop()
+		if tally := b.runner.Tally(); tally.Failed > 2*setupLimit {
+			t.Errorf("got %d rows that failed, want at most %d", tally.Failed, 2*setupLimit)
+		}
+	})
+}
+
+// TestTrialRowsThatStayPlanned: rows that are held up before they have begun do not hold the others up for good.
+func TestTrialRowsThatStayPlanned(t *testing.T) {
+	for rows := 1; rows <= 8; rows++ {
+		m := &moody{has: func(n int) error {
+			if n <= rows {
+				return errors.New("the signer is busy")
+			}
+			return nil
+		}}
+		onBench(t, withMood(m), func(t *testing.T, b *bench) {
+			var all []Row
+			for i := range rows {
+				all = append(all, b.row(i))
+			}
+			b.take(all...)
+			b.await(rows)
+			if tally := b.runner.Tally(); tally.Onboarded != int64(rows) {
+				t.Errorf("%d rows: got %d onboarded, want all", rows, tally.Onboarded)
+			}
+		})
+	}
+}
+
+// TestTrialTimeEnds: a signer that takes long holds other rows up no longer than the trial.
+func TestTrialTimeEnds(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.runner.SignerConcurrency = 20
+		b.worker.Signer = signer.Verified(&moody{Backend: signertest.NewMemory(b.keys...), slow: 10 * time.Minute})
+	}, func(t *testing.T, b *bench) {
+		var rows []Row
+		for i := range 12 {
+			rows = append(rows, b.row(i))
+		}
+		b.take(rows...)
+		time.Sleep(trialTime - time.Second)
+		synctest.Wait()
+		if got := len(b.partner.of("create")); got != setupLimit {
+			t.Errorf("during the trial: got %d creations, want %d", got, setupLimit)
+		}
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		if got := len(b.partner.of("create")); got != 12 {
+			t.Errorf("after the trial: got %d creations, want 12", got)
+		}
+		b.await(12)
+	})
+}
+
+// TestOutageOutlastsRebalances: an outage is measured from its beginning, also when each probe is cut short.
+func TestOutageOutlastsRebalances(t *testing.T) {
+	told := 0
+	onBench(t, func(b *bench) {
+		n := 0
+		b.runner.OnOutage = func(error) { told++ }
+		b.runner.Probe = func(context.Context) error {
+			if n++; n%3 == 0 {
+				return client.ErrStopped
+			}
+			return errDropped
+		}
+	}, func(t *testing.T, b *bench) {
+		begun := time.Now()
+		b.take(b.row(0))
+		var halt *HaltError
+		if err := <-b.halted; !errors.As(err, &halt) || halt.Class != "unreachable" {
+			t.Errorf("got %v, want a halt with class unreachable", err)
+		}
+		if took := time.Since(begun); took > b.runner.OutageWait+time.Second || told != 1 {
+			t.Errorf("got a halt after %v, told %d times, want it within %v, told once", took, told, b.runner.OutageWait)
+		}
+	})
+}
+
+// TestEndlessThrottling: a partner that does nothing but throttle is an outage after a while.
+func TestEndlessThrottling(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.partner.faults = func(op string, _ int) *fault {
+			return &fault{err: &client.Error{Op: op, Kind: client.Throttled, Status: 503, RetryAfter: time.Minute}}
+		}
+		b.runner.Probe = nil
+		probes := 0
+		b.runner.Probe = func(context.Context) error {
+			if probes++; probes == 1 {
+				return nil
+			}
+			return &client.Error{Kind: client.Throttled, Status: 503}
+		}
+	}, func(t *testing.T, b *bench) {
+		begun := time.Now()
+		b.take(b.row(0))
+		var halt *HaltError
+		if err := <-b.halted; !errors.As(err, &halt) || halt.Class != "unreachable" {
+			t.Errorf("got %v, want a halt with class unreachable", err)
+		}
+		if took := time.Since(begun); took < throttleLimit || took > throttleLimit+10*time.Minute {
+			t.Errorf("got a halt after %v, want it some time after %v", took, throttleLimit)
+		}
+	})
+}
+
+// TestTroubleIsToldOnce: failures that stand alone are not told of, many of them once, and once that it is over.
+func TestTroubleIsToldOnce(t *testing.T) {
+	var b breaker
+	b.init(0)
+	var told []Trouble
+	answer := func(n int, o Outcome) {
+		for range n {
+			b.noteAnswer(&task{}, result{outcome: o, err: errDropped}, func(t Trouble) { told = append(told, t) })
+		}
+	}
+	for range 50 { // one in a hundred
+		answer(99, Created)
+		answer(1, Unknown)
+	}
+	if len(told) != 0 {
+		t.Errorf("got %+v for isolated failures, want nothing", told)
+	}
+	for range 5 {
+		answer(70, Created)
+		answer(30, Unknown)
+	}
+	answer(300, Created)
+	if len(told) != 2 || told[0].Over || told[0].Unusable != 30 || told[0].Of != 100 || !told[1].Over {
+		t.Errorf("got %+v, want the trouble once, with its counts, and once its end", told)
 	}
 }

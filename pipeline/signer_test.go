@@ -23,9 +23,11 @@ type moody struct {
 	sign func(n int) error
 	has  func(n int) error
 	n, h int
+	slow time.Duration // how long a signature takes; many at once
 }
 
 func (m *moody) SignMessage(ctx context.Context, a common.Address, message []byte) (signer.Signature, error) {
+	time.Sleep(m.slow)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.n++

@@ -1,0 +1,113 @@
+package pipeline
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/purser-onboard/purser/client"
+)
+
+// careless is a partner that creates a customer for each key, whoever is there already, and answers the first key of
+// each row with a stored 500 although it acted.
+type careless struct {
+	*memoryPartner
+	mu     sync.Mutex
+	bodies map[string]int
+	first  map[uuid.UUID]bool
+	paged  bool // the list announces more
+}
+
+func (p *careless) CreateCustomer(ctx context.Context, key uuid.UUID, body []byte) (client.Customer, error) {
+	time.Sleep(20 * time.Millisecond)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.first[key] {
+		return client.Customer{}, status(500, client.ServerError)
+	}
+	p.bodies[string(body)]++
+	c, err := p.memoryPartner.CreateCustomer(ctx, key, body)
+	if p.bodies[string(body)] == 1 {
+		p.first[key] = true
+		return client.Customer{}, status(500, client.ServerError)
+	}
+	return c, err
+}
+
+func (p *careless) Customers(ctx context.Context, yield func(client.Customer) error) error {
+	time.Sleep(30 * time.Millisecond)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.paged {
+		if err := p.memoryPartner.Customers(ctx, func(client.Customer) error { return nil }); err != nil {
+			return err
+		}
+		return &client.PartialListError{Announced: "next"}
+	}
+	return p.memoryPartner.Customers(ctx, yield)
+}
+
+func carelessBench(t *testing.T, change func(*careless), test func(*testing.T, *bench, *careless)) {
+	t.Helper()
+	var p *careless
+	onBench(t, func(b *bench) {
+		p = &careless{memoryPartner: b.partner, bodies: map[string]int{}, first: map[uuid.UUID]bool{}}
+		if change != nil {
+			change(p)
+		}
+		b.worker.API, b.worker.ListPause, b.runner.Concurrency = p, 0, 20
+	}, func(t *testing.T, b *bench) { test(t, b, p) })
+}
+
+// TestAbsentOnlyFromTheListThatWasSearched: rows that look up at the same time share one reading of the list, and each
+// searches that reading before it takes its customer for absent.
+func TestAbsentOnlyFromTheListThatWasSearched(t *testing.T) {
+	carelessBench(t, nil, func(t *testing.T, b *bench, p *careless) {
+		var rows []Row
+		for i := range 20 {
+			rows = append(rows, b.row(i))
+		}
+		b.take(rows...)
+		b.await(20)
+		for body, n := range p.bodies {
+			if n != 1 {
+				t.Errorf("got %d executions of %s, want 1", n, body)
+			}
+		}
+		if tally := b.runner.Tally(); tally.Onboarded != 20 {
+			t.Errorf("got %d onboarded, want 20", tally.Onboarded)
+		}
+	})
+}
+
+// TestPartialListProvesNothing: from a list that announces more, and after a later reading of it has failed, no customer
+// is absent.
+func TestPartialListProvesNothing(t *testing.T) {
+	carelessBench(t, func(p *careless) { p.paged = true }, func(t *testing.T, b *bench, p *careless) {
+		b.take(b.row(0))
+		b.await(1)
+		p.mu.Lock()
+		p.faults = func(op string, n int) *fault {
+			if op == "list" && n%2 == 0 {
+				return &fault{err: errDropped}
+			}
+			return nil
+		}
+		p.mu.Unlock()
+		b.take(b.row(1))
+		b.await(1)
+		for _, r := range b.ledger.records {
+			if r.Stage != Failed || r.CreateKey.Generation != 0 {
+				t.Errorf("%s: got stage %s and generation %d, want %s and 0", r.Where(), r.Stage, r.CreateKey.Generation, Failed)
+			}
+		}
+		for body, n := range p.bodies {
+			if n != 1 {
+				t.Errorf("got %d executions of %s, want 1", n, body)
+			}
+		}
+	})
+}
