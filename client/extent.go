@@ -144,6 +144,15 @@ func (e *extent) announce(by string) {
 	}
 }
 
+// part takes in that the answer was a 206. Its Content-Range may prove all the same that it is the last part.
+func (e *extent) part(header http.Header) {
+	if header.Get("Content-Range") == "" {
+		e.announce("206")
+	} else if e.stated != float64(e.read) {
+		e.announce("Content-Range")
+	}
+}
+
 // Bounds of the links that are kept to be compared.
 const (
 	mostLinks = 100

@@ -22,7 +22,7 @@ const opList = "GET /customers"
 // is read, too, with a request of its own that waits for its place in the rate: at most 10,000 pages, of this API only.
 // Any other announcement of more than was read is a *PartialListError: a cursor, a total, a link in the body, before
 // the list or after it, within three more objects at most, or one of the headers in use for them; a page that is as
-// long as its limit, unless the answer says that it is the last. What was yielded is right then, but a customer
+// long as its limit, unless the answer says that it is the last; a 206. What was yielded is right then, but a customer
 // that was not yielded may exist.
 //
 // Any other error may come after yield was called, too, and then what was yielded is not the list: discard it. It is
@@ -63,6 +63,9 @@ func (c *Client) customers(ctx context.Context, path string, all *extent, yield 
 	case err == nil:
 		all.pages++
 		all.noteHeader(r.Header)
+		if r.StatusCode == http.StatusPartialContent {
+			all.part(r.Header)
+		}
 		return all.next(c.base, path, r.Header)
 	case list.stopped:
 		return "", err

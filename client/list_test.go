@@ -562,6 +562,41 @@ func TestAnnouncementsInEveryStyle(t *testing.T) {
 	}
 }
 
+// A 206 is a part, unless its Content-Range says that it ends where the list does.
+func TestPartialContent(t *testing.T) {
+	for name, tt := range map[string]struct{ body, contentRange, announced string }{
+		"range":            {`{"data":[` + element(0) + `,` + element(1) + `]}`, "customers 0-1/319", "Content-Range"},
+		"unknown total":    {`[` + element(0) + `,` + element(1) + `]`, "customers 0-1/*", "Content-Range"},
+		"no range":         {`[` + element(0) + `,` + element(1) + `]`, "", "206"},
+		"total too small":  {`[` + element(0) + `,` + element(1) + `]`, "customers 0-1/1", "Content-Range"},
+		"hasMore is false": {`{"data":[` + element(0) + `,` + element(1) + `],"hasMore":false}`, "", "206"},
+		"whole":            {`[` + element(0) + `,` + element(1) + `]`, "customers 0-1/2", ""},
+	} {
+		config := testConfig("https://api.example/v1")
+		config.Transport = roundTripper(func(r *http.Request) *canned {
+			if strings.HasSuffix(r.URL.Path, "/auth/token") {
+				return response(200, `{"token":"t"}`)
+			}
+			answer := response(206, tt.body)
+			if tt.contentRange != "" {
+				answer.headers = []string{"Content-Range", tt.contentRange}
+			}
+			return answer
+		})
+		got, err := readAll(t, newClient(t, config))
+		if len(got) != 2 || tt.announced == "" && err != nil {
+			t.Errorf("%s: got %d customers, %v, want 2", name, len(got), err)
+		}
+		if tt.announced != "" {
+			wantPartial(t, err, tt.announced, 2)
+		}
+	}
+	c, _ := dial(t, replying(206, `[`+element(0)+`,`))
+	if _, err := readAll(t, c); asError(t, err).Kind != Malformed {
+		t.Errorf("got %v for a 206 that is cut off, want %s", err, Malformed)
+	}
+}
+
 // What one page announces is forgotten when its link was followed; the totals hold for all of them together.
 func TestAnnouncementsOfLinkedPages(t *testing.T) {
 	for name, tt := range map[string]struct{ first, last, announced string }{
