@@ -90,7 +90,8 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 	return a, nil
 }
 
-// open sends the call and returns its 2xx answer unread; everything else is an error.
+// open sends the call and returns its 2xx answer unread; everything else is an error, also a 206 (RFC 9110, section
+// 15.3.7) unless the call streams: it answers a Range, which was not asked for.
 //
 // It is sent a second time, with a new token, after a 401 (the token may have ended early), and when the partner refuses
 // the request's signature (the clock may have been wrong, which that very answer corrects).
@@ -107,7 +108,7 @@ func (c *Client) open(ctx context.Context, k call) (*reply, error) {
 		switch {
 		case err != nil:
 			return nil, err
-		case r.StatusCode == http.StatusPartialContent: // RFC 9110 §15.3.7: to a Range, which was not asked for
+		case r.StatusCode == http.StatusPartialContent && !k.stream: // RFC 9110 §15.3.7: to a Range, which was not asked for
 			return nil, c.malformed(k.op, c.read(r), errPart)
 		case r.StatusCode >= 200 && r.StatusCode < 300:
 			return r, nil

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -28,14 +27,30 @@ func (e *PartialListError) Error() string {
 
 // extent is how far the list was read, and how far it goes by what the answers say.
 type extent struct {
-	read, pages int    // customers, and whole answers
-	more        string // what in the latest answer announces another; empty if nothing does
-	total       claim  // of customers
+	read, pages int // customers, and whole answers
+	total       claim
+	stated      float64 // the greatest total that cannot be meant for the page alone
 	totalPages  claim
 	visited     map[[sha256.Size]byte]struct{} // paths, and the ids with which pages begin
+	latest      hints
 }
 
-// claim is the greatest number that an answer gave, and where.
+// hints are the statements of the latest answer about itself and about other pages.
+type hints struct {
+	read     int      // customers in it
+	more     string   // what announces another; empty if nothing does
+	mark     string   // what tells where it ends, which announces another unless the answer denies that
+	denied   bool     // "hasMore":false
+	ended    bool     // it is said to be the last, also by {"next":null}
+	page     claim    // its number, from 0 or 1
+	lastPage claim    // the number of the last page
+	of       claim    // pages or customers
+	limit    claim    // of customers in a page; the smallest
+	here     []string // links to it and to the first page
+	last     []place  // links to the last page
+}
+
+// claim is a number that an answer gave, and where.
 type claim struct {
 	n  float64
 	by string
@@ -46,6 +61,9 @@ func (c *claim) raise(n float64, by string) {
 		*c = claim{n, by}
 	}
 }
+
+// place is the target of a link to the last page, and where it was given.
+type place struct{ target, by string }
 
 // visit reports whether it is the first visit.
 func (e *extent) visit(place string) bool {
@@ -62,11 +80,16 @@ func (e *extent) visit(place string) bool {
 
 // next returns the path of the page after the one at base+path, and "" after the last. Only Link fields are followed.
 func (e *extent) next(base, path string, header http.Header) (string, error) {
-	targets, odd := nextLinks(header.Values("Link"))
-	slices.Sort(targets)
-	targets = slices.Compact(targets)
+	links, odd := parseLinks(header.Values("Link"))
+	var targets []string
+	for _, l := range links {
+		if l.is("next") && !slices.Contains(targets, l.target) {
+			targets = append(targets, l.target)
+		}
+		e.link("Link", l)
+	}
 	if len(targets) == 0 && !odd {
-		return "", e.end()
+		return "", e.end(base, path)
 	}
 	if len(targets) == 1 && !odd && e.pages < mostPages {
 		if next, ok := below(base, path, targets[0]); ok && e.visit(next) {
@@ -76,15 +99,36 @@ func (e *extent) next(base, path string, header http.Header) (string, error) {
 	return "", e.partial("Link")
 }
 
-// end is nil when nothing announces more than was read.
-func (e *extent) end() error {
+// end is nil when nothing announces more than was read up to the answer at base+path.
+func (e *extent) end(base, path string) error {
+	h := &e.latest
 	switch {
-	case e.more != "":
-		return e.partial(e.more)
+	case h.more != "":
+		return e.partial(h.more)
+	case h.mark != "" && !h.denied:
+		return e.partial(h.mark)
 	case e.total.n > float64(e.read):
 		return e.partial(e.total.by)
 	case e.totalPages.n > float64(e.pages):
 		return e.partial(e.totalPages.by)
+	case h.page.by != "" && h.lastPage.n > h.page.n: // both may count from 0
+		return e.partial(h.lastPage.by)
+	case h.of.n > float64(e.read), h.page.by != "" && h.of.n > float64(e.pages):
+		return e.partial(h.of.by)
+	}
+	here := []string{resolved(base, path, base+path)}
+	for _, target := range h.here {
+		here = append(here, resolved(base, path, target))
+	}
+	for _, last := range h.last {
+		if !slices.Contains(here, resolved(base, path, last.target)) {
+			return e.partial(last.by)
+		}
+	}
+	// A full page may be followed by another. Where links were followed, it would have been linked.
+	ended := h.ended || len(h.last) > 0 || e.totalPages.n > 0 || e.stated == float64(e.read) || e.pages > 1
+	if h.limit.by != "" && float64(h.read) >= h.limit.n && !ended {
+		return e.partial(h.limit.by)
 	}
 	return nil
 }
@@ -95,150 +139,136 @@ func (e *extent) partial(announced string) error {
 
 // announce notes what announces a further page.
 func (e *extent) announce(by string) {
-	if e.more == "" {
-		e.more = by
+	if e.latest.more == "" {
+		e.latest.more = by
 	}
 }
 
-// note takes in one member: its name, its value where that is a scalar, and whether it holds anything. The names are
-// those in common use. Some mean something else now and then: a list that is wrongly taken for a part costs requests, a
-// part that is taken for the whole costs customers.
-func (e *extent) note(by, name string, value json.Token, holds bool) {
+// part takes in that the answer was a 206. Its Content-Range may prove all the same that it is the last part.
+func (e *extent) part(header http.Header) {
+	if header.Get("Content-Range") == "" {
+		e.announce("206")
+	} else if e.stated != float64(e.read) {
+		e.announce("Content-Range")
+	}
+}
+
+// Bounds of the links that are kept to be compared.
+const (
+	mostLinks = 100
+	mostLink  = 4 << 10 // bytes
+)
+
+// link notes a link to the last page, and those to the same page: where the first is the last, there is no other.
+func (e *extent) link(by string, l link) {
+	h := &e.latest
+	if l.is("last") {
+		if len(l.target) > mostLink || len(h.last) == mostLinks {
+			e.announce(by)
+			return
+		}
+		h.last = append(h.last, place{l.target, by})
+	}
+	if (l.is("self") || l.is("first")) && len(l.target) <= mostLink && len(h.here) < mostLinks {
+		h.here = append(h.here, l.target)
+	}
+}
+
+// note takes in one member: its name, its value where that is a scalar or a link, and whether it holds anything. It
+// reports whether the name is known. The names are those in common use. Some mean something else now and then: a list
+// that is wrongly taken for a part costs requests, a part that is taken for the whole costs customers.
+func (e *extent) note(by, name string, value json.Token, holds bool) bool {
+	if ofRate(by) {
+		return true
+	}
+	h := &e.latest
 	name = plain(name)
 	n, isNumber := number(value)
+	text, _ := value.(string)
+	parts := outOf.FindStringSubmatch(text)
 	switch {
 	case isNumber && isPageTotal(name):
 		e.totalPages.raise(n, by)
+		if name == "lastpage" || name == "maxpage" {
+			h.lastPage.raise(n, by)
+		}
+	case isNumber && isPageNumber(name):
+		h.page = claim{n, by}
+	case isNumber && (name == "of" || name == "outof"):
+		h.of.raise(n, by)
+	case isNumber && isLimit(name):
+		if n > 0 && (h.limit.by == "" || n < h.limit.n) && ofPages(by) {
+			h.limit = claim{n, by}
+		}
+	case parts != nil && (strings.Contains(name, "page") || strings.Contains(name, "range")):
+		n, _ = number(parts[2])
+		if parts[1] == "" && strings.Contains(name, "page") { // "1 of 4", and not "1-2 of 319"
+			e.totalPages.raise(n, by)
+		} else {
+			e.total.raise(n, by)
+		}
+	case relation(name) != "" && strings.ContainsAny(text, "/?"):
+		e.link(by, link{target: text, rel: relation(name)})
 	case saysEnd(name):
-		if value == false || value == "false" {
+		if denies(value) {
 			e.announce(by)
+		} else if value == true && ofPages(by) {
+			h.ended = true
 		}
 	case saysMore(name) || name == "offset" && !isNumber:
-		if holds {
+		switch {
+		case holds && !isMark(name):
 			e.announce(by)
+		case holds:
+			h.mark = either(h.mark, by)
+		case ofNext(name) && ofPages(by):
+			h.ended = true
+			h.denied = h.denied || denies(value)
 		}
 	case isNumber && isTotal(name):
 		e.total.raise(n, by)
+		if ofPages(by) && (!strings.HasSuffix(name, "count") || strings.Contains(name, "total")) {
+			e.stated = max(e.stated, n)
+		}
+	default:
+		return false
 	}
+	return true
 }
 
 // noteHeader takes in the fields in common use; Link is left to next.
 func (e *extent) noteHeader(header http.Header) {
 	for _, field := range slices.Sorted(maps.Keys(header)) {
-		value := strings.TrimSpace(header.Get(field))
-		name := strings.TrimPrefix(plain(field), "x")
-		name = strings.TrimPrefix(strings.TrimPrefix(name, "ms"), "pagination")
-		switch name {
-		case "": // "X-Pagination", which holds JSON
-			l := listReader{decoder: json.NewDecoder(strings.NewReader(value)), body: &meter{}, extent: e}
-			if _, _, err := l.value("", field, 1); err != nil {
-				e.announce(field)
-			}
-		case "contentrange": // RFC 9110, section 14.4: "items 0-24/319"; an unknown total, "*", proves nothing
-			_, total, _ := strings.Cut(value, "/")
-			if n, ok := number(total); ok {
-				e.total.raise(n, field)
-			} else {
-				e.announce(field)
-			}
-		case "total", "count", "totalcount", "totalitems", "totalrecords", "totalresults", "totalelements",
-			"totalpages", "pagecount", "lastpage", "pages",
-			"next", "nextpage", "nextcursor", "nexttoken", "nextpagetoken", "nextlink", "nextoffset", "nextmarker",
-			"cursor", "continuation", "continuationtoken", "hasmore", "hasnext", "hasnextpage", "more", "truncated",
-			"istruncated":
+		for _, value := range header[field] {
+			e.noteField(field, strings.TrimSpace(value))
+		}
+	}
+}
+
+func (e *extent) noteField(field, value string) {
+	name, custom := strings.CutPrefix(plain(field), "x")
+	aspect, paging := strings.CutPrefix(name, "pagination")
+	switch {
+	case paging && aspect == "": // JSON
+		l := listReader{decoder: json.NewDecoder(strings.NewReader(value)), body: &meter{}, extent: e}
+		if _, _, err := l.value("", field, 1); err != nil {
+			e.announce(field)
+		}
+	case paging:
+		if !e.note(field, aspect, value, holds(value)) && !ofOther(aspect) && holds(value) {
+			e.announce(field)
+		}
+	case name == "contentrange": // RFC 9110, section 14.4: "items 0-24/319"; an unknown total, "*", proves nothing
+		_, total, _ := strings.Cut(value, "/")
+		if n, ok := number(total); ok {
+			e.total.raise(n, field)
+			e.stated = max(e.stated, n)
+		} else {
+			e.announce(field)
+		}
+	default:
+		if name = fieldName(name, custom); name != "" {
 			e.note(field, name, value, holds(value))
 		}
 	}
-}
-
-// plain makes "total_count", "totalCount" and "X-Total-Count" comparable.
-func plain(name string) string {
-	return strings.Map(func(r rune) rune {
-		switch {
-		case r >= 'A' && r <= 'Z':
-			return r + 'a' - 'A'
-		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
-			return r
-		}
-		return -1
-	}, name)
-}
-
-func isPageTotal(name string) bool {
-	switch name {
-	case "pages", "totalpages", "totalpage", "pagestotal", "pagetotal", "pagecount", "pagescount", "numpages",
-		"numberofpages", "lastpage", "maxpage":
-		return true
-	}
-	return false
-}
-
-func isTotal(name string) bool {
-	if strings.Contains(name, "page") { // "totalPerPage"
-		return false
-	}
-	counts := strings.HasSuffix(name, "count") && !strings.HasSuffix(name, "account")
-	return counts || strings.Contains(name, "total") || name == "numfound" || name == "hits"
-}
-
-// saysEnd: true means that this is the last page.
-func saysEnd(name string) bool {
-	switch name {
-	case "last", "islast", "lastpage", "islastpage", "done", "isdone", "complete", "iscomplete", "completed", "finished",
-		"exhausted", "nomore", "end", "isend", "eof":
-		return true
-	}
-	return false
-}
-
-// saysMore: a value means that there is another page.
-func saysMore(name string) bool {
-	switch name {
-	case "continue", "lastevaluatedkey", "lastkey", "pagetoken", "after", "marker", "bookmark", "scrollid", "resumetoken",
-		"resumptiontoken", "partial", "incomplete", "incompleteresults":
-		return true
-	}
-	for _, word := range [...]string{"next", "more", "truncated", "continuation"} {
-		if strings.Contains(name, word) {
-			return true
-		}
-	}
-	if strings.HasPrefix(name, "remaining") { // not "rateLimitRemaining"
-		return true
-	}
-	if !strings.Contains(name, "cursor") {
-		return false
-	}
-	for _, word := range [...]string{"prev", "start", "before", "first", "current"} {
-		if strings.HasPrefix(name, word) {
-			return false
-		}
-	}
-	return true
-}
-
-// number reads a number, also one that was sent as a string.
-func number(value json.Token) (float64, bool) {
-	switch v := value.(type) {
-	case float64:
-		return v, true
-	case string:
-		n, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
-		return n, err == nil
-	}
-	return 0, false
-}
-
-// holds reports whether a scalar is anything but the usual ways to say nothing or no. Zero is among them: no page after
-// the first begins there.
-func holds(value json.Token) bool {
-	switch v := value.(type) {
-	case bool:
-		return v
-	case float64:
-		return v != 0
-	case string:
-		return v != "" && v != "0" && !strings.EqualFold(v, "false") && !strings.EqualFold(v, "null")
-	}
-	return value != nil
 }

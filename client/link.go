@@ -6,41 +6,40 @@ import (
 	"strings"
 )
 
-// nextLinks returns the targets of the links with the relation "next" in Link fields (RFC 8288, section 3, parsed as in
-// appendix B.2). odd reports one that cannot be followed: it is malformed, or its context is another resource.
-func nextLinks(fields []string) (targets []string, odd bool) {
+// parseLinks returns the links in Link fields (RFC 8288, section 3, parsed as in appendix B.2). odd reports one that
+// announces another page and cannot be followed: it is malformed, or its context is another resource.
+func parseLinks(fields []string) (links []link, odd bool) {
 	for _, rest := range fields {
 		for {
 			rest = strings.TrimLeft(rest, ", \t")
 			if rest == "" {
 				break
 			}
-			link, after, ok := cutLink(rest)
+			l, after, ok := cutLink(rest)
 			if !ok {
-				odd = odd || strings.Contains(strings.ToLower(rest), "next")
+				text := strings.ToLower(rest)
+				odd = odd || strings.Contains(text, "next") || strings.Contains(text, "last")
 				break
 			}
 			rest = after
-			switch {
-			case !isNext(link.rel):
-			case link.anchored:
-				odd = true
-			default:
-				targets = append(targets, link.target)
+			if l.anchored {
+				odd = odd || l.is("next") || l.is("last")
+				continue
 			}
+			links = append(links, l)
 		}
 	}
-	return targets, odd
-}
-
-// isNext reports whether one of the relations, which are separated by spaces, is "next".
-func isNext(relations string) bool {
-	return slices.ContainsFunc(strings.Fields(relations), func(r string) bool { return strings.EqualFold(r, "next") })
+	return links, odd
 }
 
 type link struct {
 	target, rel string
 	anchored    bool
+}
+
+// is reports whether one of the link's relations, which are separated by spaces, is this one.
+func (l link) is(relation string) bool {
+	return slices.ContainsFunc(strings.Fields(l.rel), func(r string) bool { return strings.EqualFold(r, relation) })
 }
 
 // cutLink takes the first link off s, which begins with it.
@@ -122,6 +121,19 @@ func below(base, path, target string) (next string, ok bool) {
 	}
 	// net/url leaves a query as it is; net/http would write a space of it into the request line.
 	return next, !strings.ContainsFunc(next, func(r rune) bool { return r <= ' ' || r > '~' })
+}
+
+// resolved is a link in the answer to base+path in a form that can be compared.
+func resolved(base, path, target string) string {
+	from, err := url.Parse(base + path)
+	if err != nil {
+		return target
+	}
+	to, err := from.Parse(target)
+	if err != nil {
+		return target
+	}
+	return origin(to) + strings.TrimSuffix(to.EscapedPath(), "/") + "?" + to.Query().Encode()
 }
 
 // origin is RFC 6454's triple in one form.

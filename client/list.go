@@ -21,8 +21,9 @@ const opList = "GET /customers"
 // A page is never taken for the whole. Where an answer has a Link field with the relation "next" (RFC 8288), that page
 // is read, too, with a request of its own that waits for its place in the rate: at most 10,000 pages, of this API only.
 // Any other announcement of more than was read is a *PartialListError: a cursor, a total, a link in the body, before
-// the list or after it, within three more objects at most, or one of the headers in use for them. What was yielded is
-// right then, but a customer that was not yielded may exist.
+// the list or after it, within three more objects at most, or one of the headers in use for them; a page that is as
+// long as its limit, unless the answer says that it is the last; a 206. What was yielded is right then, but a customer
+// that was not yielded may exist.
 //
 // Any other error may come after yield was called, too, and then what was yielded is not the list: discard it. It is
 // Malformed when a page is truncated or not JSON, when it tells of an error, or when an element is larger than MaxBody.
@@ -53,7 +54,7 @@ func (c *Client) customers(ctx context.Context, path string, all *extent, yield 
 	body := &meter{r: r.Body, most: c.config.MaxBody, patience: c.config.Timeout}
 	body.timer = time.AfterFunc(c.config.Timeout, func() { r.abort(errStuck) })
 
-	all.more = ""
+	all.latest = hints{}
 	list := listReader{decoder: json.NewDecoder(body), body: body, yield: yield, extent: all}
 	err = list.read()
 	body.timer.Stop()
@@ -62,6 +63,9 @@ func (c *Client) customers(ctx context.Context, path string, all *extent, yield 
 	case err == nil:
 		all.pages++
 		all.noteHeader(r.Header)
+		if r.StatusCode == http.StatusPartialContent {
+			all.part(r.Header)
+		}
 		return all.next(c.base, path, r.Header)
 	case list.stopped:
 		return "", err
@@ -139,7 +143,7 @@ type listReader struct {
 	told  error       // the error of which the answer tells
 	shape *ShapeError // the first trouble with the shape; then the rest is only read to see that it is there
 	found string      // the name of the member that was the list
-	next  bool        // the object being read is a link to the next page
+	rels  string      // the relations of the link that is being read, if the object is one
 }
 
 func (l *listReader) read() error {
@@ -211,6 +215,7 @@ func (l *listReader) elements(name string) error {
 			return errAgain
 		}
 		l.extent.read++
+		l.extent.latest.read++
 		if err := l.yield(w.customer()); err != nil {
 			l.stopped = true
 			return err
@@ -234,7 +239,7 @@ func (l *listReader) oddElement(name string, i int, want string) {
 
 // object looks for the array among the members.
 func (l *listReader) object() error {
-	if _, err := l.members("", 1); err != nil {
+	if _, _, err := l.members("", 1); err != nil {
 		return err
 	}
 	if l.found == "" {
@@ -244,12 +249,13 @@ func (l *listReader) object() error {
 }
 
 // members reads an object up to and with its closing brace, notes what announces another page, and reports whether the
-// object holds anything: null, false, "" and containers of no more than those do not. At depth 1 it is the answer.
-func (l *listReader) members(path string, depth int) (filled bool, err error) {
-	outer := l.next
-	defer func() { l.next = outer }()
-	l.next = false
-	target := true // a link without a member for its target is taken at its word
+// object holds anything: null, false, "" and containers of no more than those do not. Of a link it returns the target.
+// At depth 1 it is the answer.
+func (l *listReader) members(path string, depth int) (target string, filled bool, err error) {
+	outer := l.rels
+	defer func() { l.rels = outer }()
+	l.rels = ""
+	leads := true // a link without a member for its target is taken at its word
 	for {
 		l.step()
 		if !l.decoder.More() {
@@ -257,7 +263,7 @@ func (l *listReader) members(path string, depth int) (filled bool, err error) {
 		}
 		token, err := l.decoder.Token()
 		if err != nil {
-			return false, err
+			return "", false, err
 		}
 		name, _ := token.(string)
 		shown := path + memberName(name)
@@ -266,20 +272,25 @@ func (l *listReader) members(path string, depth int) (filled bool, err error) {
 		}
 		value, held, err := l.value(name, shown, depth)
 		if err != nil {
-			return false, err
+			return "", false, err
 		}
 		l.extent.note(shown, name, value, held)
-		switch name {
+		switch plain(name) {
 		case "href", "url", "uri":
-			target = held
+			target, _ = value.(string)
+			leads = held
 		}
 		filled = filled || held
 	}
-	if l.next && target {
-		l.extent.announce(strings.TrimSuffix(path, "."))
+	found, by := link{target: target, rel: l.rels}, strings.TrimSuffix(path, ".")
+	if leads && found.is("next") {
+		l.extent.announce(by)
+	}
+	if target != "" {
+		l.extent.link(by, found)
 	}
 	_, err = l.decoder.Token()
-	return filled, err
+	return target, filled, err
 }
 
 // Bounds of what is searched for announcements. The deepest in use are {"meta":{"page":{"cursors":{"after":…}}}} and
@@ -289,8 +300,8 @@ const (
 	mostElements = 100
 )
 
-// value reads the value of a member, or an element of it. It returns a scalar as it is, and for anything else no more
-// than whether it holds anything.
+// value reads the value of a member, or an element of it. It returns a scalar as it is, for a link its target, and for
+// anything else no more than whether it holds anything.
 func (l *listReader) value(name, shown string, depth int) (value json.Token, filled bool, err error) {
 	l.step()
 	told := depth == 1 && (name == "error" || name == "errors")
@@ -310,17 +321,27 @@ func (l *listReader) value(name, shown string, depth int) (value json.Token, fil
 	switch v := value.(type) {
 	case json.Delim:
 		if v == '{' {
-			filled, err = l.members(shown+".", depth+1)
-		} else {
-			filled, err = l.array(name, shown, depth)
+			target := ""
+			if target, filled, err = l.members(shown+".", depth+1); target != "" {
+				return target, filled, err
+			}
+			return nil, filled, err
 		}
+		filled, err = l.array(name, shown, depth)
 		return nil, filled, err
 	case string:
-		switch name {
+		switch plain(name) {
 		case "rel", "label":
-			l.next = l.next || isNext(v)
+			if len(l.rels) < mostLink {
+				l.rels += " " + v
+			}
 		case "link", "links":
-			if targets, odd := nextLinks([]string{v}); len(targets) > 0 || odd {
+			links, odd := parseLinks([]string{v})
+			for _, found := range links {
+				odd = odd || found.is("next")
+				l.extent.link(shown, found)
+			}
+			if odd {
 				l.extent.announce(shown)
 			}
 		}

@@ -1,0 +1,229 @@
+package client
+
+import (
+	"encoding/json"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// outOf is "1 of 4", "1/4", "1-2 of 319", "items 0-1/319".
+var outOf = regexp.MustCompile(`(?i)^(?:[a-z]+ )?\d+(\s*(?:-|–|to)\s*\d+)?\s*(?:/|of|out of)\s*(\d+)(?: [a-z]+)?$`)
+
+// fieldName is the name by which a field of the answer is noted: after "x", after a vendor's name. It is empty for a
+// field that has nothing to do with pages.
+func fieldName(name string, custom bool) string {
+	switch name {
+	case "total", "wptotal", "count", "totalcount", "totalitems", "totalrecords", "totalresults", "totalelements",
+		"totalpages", "pagecount", "lastpage", "pages", "page", "currentpage", "pagenumber",
+		"perpage", "pagesize", "itemsperpage", "limit",
+		"cursor", "continuation", "continuationtoken", "hasmore", "hasnext", "hasnextpage", "more", "truncated",
+		"istruncated":
+		return name
+	}
+	switch {
+	case strings.HasPrefix(name, "nextjs"):
+		return ""
+	case strings.HasPrefix(name, "next"):
+		return name
+	case !custom:
+		return ""
+	}
+	for _, known := range [...]string{"totalcount", "totalitems", "totalrecords", "totalresults", "totalelements",
+		"totalpages", "pagecount", "hasmore", "lastevaluatedkey", "lastkey", "pagetoken", "scrollid", "bookmark",
+		"resumetoken", "resumptiontoken", "incompleteresults"} {
+		if strings.HasSuffix(name, known) {
+			return known
+		}
+	}
+	for _, word := range [...]string{"next", "cursor", "continuation", "truncated"} {
+		if strings.Contains(name, word) {
+			return name
+		}
+	}
+	return ""
+}
+
+// plain makes "total_count", "totalCount" and "X-Total-Count" comparable.
+func plain(name string) string {
+	return strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
+			return r
+		}
+		return -1
+	}, name)
+}
+
+func isPageTotal(name string) bool {
+	switch name {
+	case "pages", "totalpages", "totalpage", "pagestotal", "pagetotal", "pagecount", "pagescount", "numpages",
+		"numberofpages", "lastpage", "maxpage":
+		return true
+	}
+	return false
+}
+
+func isTotal(name string) bool {
+	if strings.Contains(name, "page") { // "totalPerPage"
+		return false
+	}
+	counts := strings.HasSuffix(name, "count") && !strings.HasSuffix(name, "account")
+	return counts || strings.Contains(name, "total") || name == "numfound" || name == "hits"
+}
+
+// isPageNumber: the number of the page that was read.
+func isPageNumber(name string) bool {
+	switch name {
+	case "page", "pagenumber", "pageno", "pagenum", "pageindex", "currentpage", "curpage", "number":
+		return true
+	}
+	return false
+}
+
+// isLimit: no page holds more customers.
+func isLimit(name string) bool {
+	switch name {
+	case "limit", "pagelimit", "pagesize", "perpage", "size", "itemsperpage", "resultsperpage", "recordsperpage",
+		"entriesperpage", "countperpage", "maxresults", "maxitems", "maxkeys", "maxpagesize", "batchsize", "pagelength",
+		"take", "top":
+		return true
+	}
+	return false
+}
+
+// relation is the link relation that a member is named after: "last_page_url" is "last". It is empty for any other.
+func relation(name string) string {
+	for _, suffix := range [...]string{"url", "uri", "href", "link", "page"} {
+		name = strings.TrimSuffix(name, suffix)
+	}
+	switch name {
+	case "last", "first", "self":
+		return name
+	case "current", "this":
+		return "self"
+	}
+	return ""
+}
+
+// ofOther: the field names or leads to a page that is not ahead.
+func ofOther(name string) bool {
+	for _, word := range [...]string{"prev", "first", "current", "self", "start", "from", "to", "offset", "order",
+		"sort"} {
+		if strings.HasPrefix(name, word) {
+			return true
+		}
+	}
+	return false
+}
+
+// ofRate: what is limited is the number of requests.
+func ofRate(by string) bool {
+	by = plain(by)
+	return strings.Contains(by, "ratelimit") || strings.Contains(by, "quota")
+}
+
+// ofPages reports whether a member with this path describes the list, not one of its other members. A word that says
+// that there is no other page counts from there only.
+func ofPages(by string) bool {
+	path := strings.Split(by, ".")
+	for _, object := range path[:len(path)-1] {
+		object = plain(object)
+		described := false
+		for _, word := range [...]string{"page", "pagin", "paging", "link", "meta", "cursor", "next", "result", "response",
+			"list", "query", "request", "param", "info", "odata"} {
+			described = described || strings.Contains(object, word)
+		}
+		if !described {
+			return false
+		}
+	}
+	return true
+}
+
+// saysEnd: true means that this is the last page.
+func saysEnd(name string) bool {
+	switch name {
+	case "last", "islast", "lastpage", "islastpage", "done", "isdone", "complete", "iscomplete", "completed", "finished",
+		"exhausted", "nomore", "end", "isend", "eof":
+		return true
+	}
+	return false
+}
+
+// saysMore: a value means that there is another page.
+func saysMore(name string) bool {
+	switch name {
+	case "continue", "lastevaluatedkey", "lastkey", "pagetoken", "after", "marker", "bookmark", "scrollid", "resumetoken",
+		"resumptiontoken", "partial", "incomplete", "incompleteresults":
+		return true
+	}
+	for _, word := range [...]string{"next", "more", "truncated", "continuation"} {
+		if strings.Contains(name, word) {
+			return true
+		}
+	}
+	if strings.HasPrefix(name, "remaining") { // not "rateLimitRemaining"
+		return true
+	}
+	if !strings.Contains(name, "cursor") {
+		return false
+	}
+	for _, word := range [...]string{"prev", "start", "before", "first", "current"} {
+		if strings.HasPrefix(name, word) {
+			return false
+		}
+	}
+	return true
+}
+
+// ofNext: without a value there is no other page. A cursor without one may be that of the request.
+func ofNext(name string) bool {
+	return strings.Contains(name, "next") || strings.Contains(name, "more") || strings.Contains(name, "truncated")
+}
+
+// isMark: among the names for which saysMore, one that some APIs give with the last page, too ("endCursor").
+func isMark(name string) bool {
+	if ofNext(name) {
+		return false
+	}
+	switch name {
+	case "after", "marker", "bookmark", "scrollid", "continuationtoken":
+		return true
+	}
+	return strings.Contains(name, "cursor")
+}
+
+// denies reports whether a value says no, and not just nothing.
+func denies(value json.Token) bool {
+	text, _ := value.(string)
+	return value == false || strings.EqualFold(text, "false")
+}
+
+// number reads a number, also one that was sent as a string.
+func number(value json.Token) (float64, bool) {
+	switch v := value.(type) {
+	case float64:
+		return v, true
+	case string:
+		n, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
+		return n, err == nil
+	}
+	return 0, false
+}
+
+// holds reports whether a scalar is anything but the usual ways to say nothing or no. Zero is among them: no page after
+// the first begins there.
+func holds(value json.Token) bool {
+	switch v := value.(type) {
+	case bool:
+		return v
+	case float64:
+		return v != 0
+	case string:
+		return v != "" && v != "0" && !strings.EqualFold(v, "false") && !strings.EqualFold(v, "null")
+	}
+	return value != nil
+}
