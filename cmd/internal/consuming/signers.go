@@ -56,6 +56,9 @@ func openSigner(
 		return nil, fail("is missing (or $PURSER_SIGNER)")
 	}
 	scheme := signer.Scheme(c.Signer)
+	if scheme == "insecure-file" && !config.IsLoopback(base.Hostname()) {
+		return nil, &config.Error{Setting: "--signer", Problem: "insecure-file is for trials, with an API on loopback only"}
+	}
 	for _, s := range signers() {
 		for _, known := range s.schemes {
 			if known != scheme {
