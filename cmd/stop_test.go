@@ -53,7 +53,8 @@ func TestStopsUnderLoad(t *testing.T) {
 			})
 		})
 	export, keys, _ := makeExport(t, rows)
-	env = append(env, "PURSER_SIGNER=insecure-file:"+keys, "PURSER_MAX_ATTEMPTS=40", "PURSER_RETRY_MAX=1s",
+	// A stored 5xx lasts over many stops, and each run spends attempts on it.
+	env = append(env, "PURSER_SIGNER=insecure-file:"+keys, "PURSER_MAX_ATTEMPTS=1000", "PURSER_RETRY_MAX=1s",
 		"PURSER_LIST_PAUSE=200ms")
 	mustRun(t, env, "importer", export)
 
