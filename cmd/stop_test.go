@@ -120,8 +120,8 @@ func TestStopsUnderLoad(t *testing.T) {
 func TestHandOver(t *testing.T) {
 	t.Parallel()
 	scale := fleetScale{
-		rows: 110, latency: 200 * time.Millisecond, session: 2 * time.Second, heartbeat: 100 * time.Millisecond,
-		faults: passing(),
+		rows: 110, latency: 200 * time.Millisecond, heartbeat: 100 * time.Millisecond, faults: passing(),
+		session: 20 * time.Second, // a release that waits for nothing would take as long as it allows
 	}
 	turns := 2
 	if full {
