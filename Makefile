@@ -30,13 +30,17 @@ run-sandbox: ## onboard testdata/customers.csv with the sandbox, nothing else ne
 	go run ./cmd/sandbox run testdata/customers.csv
 
 .PHONY: test
-test: ## run the tests
+test: ## run the tests, the crash, fleet and stop suites in a short form
 	go test ./...
 
 .PHONY: race
 race: ## run the tests under the race detector
 	@.ci/need cc:gcc
 	go test -race ./...
+
+.PHONY: test-full
+test-full: ## run the crash, fleet and stop suites at full length
+	@.ci/full
 
 .PHONY: test-external
 test-external: ## run the tests against implementations we did not write (installs Node.js and its packages)
@@ -75,7 +79,7 @@ gofmt: ## fail if gofmt would change a file
 
 .PHONY: vet
 vet: ## go vet, the tagged tests included
-	go vet -tags external,hsm,kafka ./...
+	go vet -tags external,full,hsm,kafka ./...
 
 .PHONY: lint
 lint: ## golangci-lint, the directions of imports among its rules, and no test that sleeps

@@ -4,6 +4,7 @@ package cmd
 import (
 	"context"
 	"errors"
+	"flag"
 	"net/http/httptest"
 	"os"
 	"os/exec"
@@ -25,8 +26,12 @@ import (
 // customers is the sample export.
 const customers = "../testdata/customers.csv"
 
-// TestMain lets the test binary stand for the three commands: started under one of their names, it is that command.
+// TestMain lets the test binary stand for the three commands: started under one of their names, it is that command. The
+// tests mostly wait for processes, so more of them run in parallel than there are cores, unless -parallel is given.
 func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
 	testscript.Main(m, map[string]func(){
 		"importer": func() {
 			gentle, _, stop := console.Signals(context.Background())

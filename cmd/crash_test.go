@@ -23,12 +23,9 @@ import (
 )
 
 // The crash suite: the real consumer, killed with SIGKILL at named points and at random moments while the partner
-// misbehaves, started again until everything is settled, and judged by the partner. $PURSER_CRASH_SEED repeats one
-// seed; $PURSER_CRASH_SEEDS runs more than the usual number.
-const (
-	crashSeeds   = 30
-	killsPerSeed = 11
-)
+// misbehaves, started again until everything is settled, and judged by the partner. Each point is the turn of one seed;
+// in the full form the kills at random come on top. $PURSER_CRASH_SEED repeats one seed; $PURSER_CRASH_SEEDS runs more
+// than the usual number.
 
 // crashPoints are passed around every durable write and every send.
 func crashPoints() []string {
@@ -51,36 +48,44 @@ type crashTotals struct {
 }
 
 func TestCrashes(t *testing.T) {
-	crash(t, crashPlan{seeds: crashSeeds, points: crashPoints()})
+	t.Parallel()
+	plan := crashPlan{seeds: 3, points: crashPoints()}
+	if full {
+		plan.seeds, plan.kills = 30, 11
+	}
+	crash(t, plan)
 }
 
 // TestCrashesWithLedgerTopic keeps the ledger in a topic, too, and now and then takes the machine away with it: the next
 // run begins with an empty data directory.
 func TestCrashesWithLedgerTopic(t *testing.T) {
+	t.Parallel()
 	k := fakeKafka(t)
-	crash(t, crashPlan{
-		seeds: crashSeeds / 5, points: append(crashPoints(), "ledger.after-append"), loses: true,
+	plan := crashPlan{
+		seeds: 2, points: append(crashPoints(), "ledger.after-append"), loses: true,
 		queue: func(env []string, seed uint64) []string {
 			name := fmt.Sprint("crash-", seed)
 			return append(onKafka(env, k.addrs, name), "PURSER_LEDGER_TOPIC="+name+".ledger", "PURSER_CREATE_TOPICS=true", "PURSER_CREATE_PARTITIONS=3",
 				"KAFKA_SESSION_TIMEOUT=500ms", "KAFKA_HEARTBEAT_INTERVAL=100ms")
 		},
-	})
+	}
+	if full {
+		plan.seeds, plan.kills = 6, 11
+	}
+	crash(t, plan)
 }
 
 // crashPlan says what is killed, and where.
 type crashPlan struct {
 	seeds  int
+	kills  int // for each seed; what its share of the points leaves is killed at random. 0: its share alone
 	points []string
 	queue  func(env []string, seed uint64) []string // where the rows queue; nil: in the embedded broker
 	loses  bool                                     // the data directory is lost sometimes
 }
 
 func crash(t *testing.T, plan crashPlan) {
-	if testing.Short() {
-		t.Skip("some minutes of killing; not with -short")
-	}
-	if raceEnabled {
+	if raceEnabled && !full {
 		t.Skip("the consumer that is killed is built without the race detector, so that it would watch nothing")
 	}
 	binary := buildConsumer(t)
@@ -118,11 +123,11 @@ func crash(t *testing.T, plan crashPlan) {
 	if single != "" {
 		return
 	}
-	if want := int64(seeds * 10); totals.kills.Load() < want {
-		t.Errorf("only %d kills, want %d: the suite no longer hits what it aims at", totals.kills.Load(), want)
+	if want := int64(seeds * (plan.kills - 1)); totals.kills.Load() < want {
+		t.Errorf("got %d kills, want %d: the suite no longer hits what it aims at", totals.kills.Load(), want)
 	}
 	for _, p := range plan.points {
-		if totals.points[p] == 0 && seeds >= crashSeeds {
+		if totals.points[p] == 0 && seeds >= plan.seeds {
 			t.Errorf("no kill at %s: is the point still passed?", p)
 		}
 	}
@@ -139,15 +144,20 @@ func buildConsumer(t *testing.T) string {
 	return path
 }
 
-// crashFaults draws how the partner misbehaves under this seed. Every fault is limited, so that every row can settle.
+// crashFaults draws how the partner misbehaves under this seed. Every fault is limited, so that every row can settle. In
+// the short form there are fewer, so that they are not taken for an outage, which takes its time.
 func crashFaults(random *rand.Rand) sandbox.Faults {
+	most := 0.05
+	if full {
+		most = 0.2
+	}
 	f := sandbox.Faults{Limit: 2, SlowFor: 300 * time.Millisecond, RetryAfter: time.Second}
 	for _, p := range []*float64{
 		&f.ExpiredToken, &f.DropBefore, &f.HTMLError, &f.InFlight409, &f.Unstored5xx, &f.Stored5xx, &f.Stored5xxAfter,
 		&f.Unstored5xxAfter, &f.RefuseSignature, &f.Slow, &f.DropAfter, &f.Truncated, &f.Malformed, &f.Trickle,
 	} {
 		if random.IntN(2) == 0 {
-			*p = random.Float64() * 0.2
+			*p = random.Float64() * most
 		}
 	}
 	if random.IntN(4) == 0 {
@@ -190,18 +200,25 @@ func crashSeed(t *testing.T, binary string, seed uint64, plan crashPlan, totals 
 
 	var log strings.Builder
 	kills, settled := 0, false
-	points := plan.points
+	var turns []string // the points whose turn it is with this seed
+	for i, p := range plan.points {
+		if i%plan.seeds == int(seed)%plan.seeds {
+			turns = append(turns, p)
+		}
+	}
 	for run := 0; !settled; run++ {
 		if run > 60 {
 			t.Fatalf("seed %d: not settled after %d runs:\n%s", seed, run, log.String())
 		}
 		at, after := "", time.Duration(0)
-		if kills < killsPerSeed {
-			if random.IntN(4) > 0 {
-				at = fmt.Sprintf("%s:%d", points[random.IntN(len(points))], 1+random.IntN(5))
-			} else {
-				after = time.Duration(random.IntN(250)) * time.Millisecond
-			}
+		switch {
+		case len(turns) > 0:
+			at = turns[0] + ":1"
+		case kills >= plan.kills:
+		case random.IntN(4) > 0:
+			at = fmt.Sprintf("%s:%d", plan.points[random.IntN(len(plan.points))], 1+random.IntN(5))
+		default:
+			after = time.Duration(random.IntN(250)) * time.Millisecond
 		}
 		killed, code, out := crashRun(t, binary, append(env, "PURSER_CRASH_AT="+at), args, after)
 		totals.runs.Add(1)
@@ -219,6 +236,7 @@ func crashSeed(t *testing.T, binary string, seed uint64, plan crashPlan, totals 
 				totals.mu.Lock()
 				totals.points[point]++
 				totals.mu.Unlock()
+				turns = turns[min(1, len(turns)):]
 			}
 		case code == 0, code == 3:
 			// A member that was killed may hold partitions until its session runs out; they were not this drain's.

@@ -41,6 +41,7 @@ func sampleKeys(t *testing.T) []*ecdsa.PrivateKey {
 // TestCustodian takes the whole road with a custodian at which a person approves: the first run leaves the rows waiting,
 // the second one is killed while some are approved, the third settles them. The custodian is never asked twice.
 func TestCustodian(t *testing.T) {
+	t.Parallel()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)

@@ -20,10 +20,8 @@ import (
 
 // TestFleet has three consumers share a topic while they come, go, die, are cut off and are paused.
 func TestFleet(t *testing.T) {
-	if testing.Short() {
-		t.Skip("sessions that run out take their time; not with -short")
-	}
-	testFleet(t, fakeKafka(t))
+	t.Parallel()
+	testFleet(t, fakeKafka(t), usualScale())
 }
 
 // TestSessionTimeout: what the brokers do not allow is a setting that is named.
@@ -63,7 +61,7 @@ type elsewhere struct {
 func (e elsewhere) Addr() net.Addr { return e.addr }
 
 // testFleet runs the scenarios, each with a topic, a group and a partner of its own.
-func testFleet(t *testing.T, k kafkaAt) {
+func testFleet(t *testing.T, k kafkaAt, scale fleetScale) {
 	for _, s := range []struct {
 		name  string
 		story func(f *fleet, a, b, c *member)
@@ -76,11 +74,11 @@ func testFleet(t *testing.T, k kafkaAt) {
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			f := newFleet(t, k, s.name)
+			f := newFleet(t, k, scale, s.name)
 			began := time.Now()
 			s.story(f, f.members[0], f.members[1], f.members[2])
 			f.awaitCommitted()
-			t.Logf("%d rows in %v", fleetRows, time.Since(began).Round(time.Millisecond))
+			t.Logf("%d rows in %v", f.rows, time.Since(began).Round(time.Millisecond))
 			f.verify()
 		})
 	}
@@ -89,16 +87,16 @@ func testFleet(t *testing.T, k kafkaAt) {
 // joinAndLeave: the work is handed over again and again while rows flow.
 func joinAndLeave(f *fleet, a, b, c *member) {
 	f.start(a)
-	f.awaitRequests(90)
+	f.awaitWork()
 	f.start(b)
 	f.awaitShared(a, b)
-	f.awaitRequests(60)
+	f.awaitWork()
 	f.start(c)
 	f.awaitShared(a, b, c)
-	f.awaitRequests(60)
+	f.awaitWork()
 	a.leave()
 	f.awaitShared(b, c)
-	f.awaitRequests(60)
+	f.awaitWork()
 	f.start(a)
 	f.awaitShared(a, b, c)
 }
@@ -107,7 +105,7 @@ func joinAndLeave(f *fleet, a, b, c *member) {
 func killInTheMiddle(f *fleet, a, b, c *member) {
 	f.start(a, b, c)
 	f.awaitShared(a, b, c)
-	f.awaitRequests(60)
+	f.awaitWork()
 	f.awaitCreation(b)
 	b.end(syscall.SIGKILL)
 	f.awaitShared(a, c)
@@ -117,7 +115,7 @@ func killInTheMiddle(f *fleet, a, b, c *member) {
 func cutOff(f *fleet, a, b, c *member) {
 	f.start(a, b, c)
 	f.awaitShared(a, b, c)
-	f.awaitRequests(60)
+	f.awaitWork()
 	f.awaitCreation(b)
 	f.kafka.road.cut(b.clientID)
 	f.awaitShared(a, c)
@@ -130,7 +128,7 @@ func cutOff(f *fleet, a, b, c *member) {
 func pauseAndGoOn(f *fleet, a, b, c *member) {
 	f.start(a, b, c)
 	f.awaitShared(a, b, c)
-	f.awaitRequests(60)
+	f.awaitWork()
 	f.awaitCreation(b)
 	b.pause()
 	f.awaitShared(a, c)
@@ -143,14 +141,14 @@ func pauseAndGoOn(f *fleet, a, b, c *member) {
 func wakeUpCutOff(f *fleet, a, b, c *member) {
 	f.start(a, b, c)
 	f.awaitShared(a, b, c)
-	f.awaitRequests(60)
+	f.awaitWork()
 	f.awaitCreation(b)
 	b.pause()
 	f.kafka.road.cut(b.clientID)
 	f.awaitShared(a, c)
 	f.awaitGoingOn(b)
 	b.signal(syscall.SIGCONT)
-	f.awaitRequests(60)
+	f.awaitWork()
 	f.kafka.road.heal(b.clientID)
 	f.awaitShared(a, b, c)
 }
@@ -196,9 +194,9 @@ func (f *fleet) judge() {
 		}
 	}
 	verdict := f.server.Judge(slices.Collect(maps.Values(rows)))
-	if len(rows) != fleetRows || verdict.Customers != fleetRows || !verdict.Complete {
+	if len(rows) != f.rows || verdict.Customers != f.rows || !verdict.Complete {
 		t.Errorf("%d rows and %d customers, want %d; history complete: %v",
-			len(rows), verdict.Customers, fleetRows, verdict.Complete)
+			len(rows), verdict.Customers, f.rows, verdict.Complete)
 	}
 	for _, v := range verdict.Violations {
 		t.Errorf("%s %s: %s", v.Rule, v.Subject, v.Detail)
@@ -297,7 +295,7 @@ func (f *fleet) published() {
 		t.Fatal(err)
 	}
 	defer cluster.Close()
-	messages, err := cluster.Peek(t.Context(), f.name+".results", "nobody", 4*fleetRows)
+	messages, err := cluster.Peek(t.Context(), f.name+".results", "nobody", 4*f.rows)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,7 +310,7 @@ func (f *fleet) published() {
 		}
 		onboarded[e.ChainID] = true
 	}
-	if len(onboarded) != fleetRows {
-		t.Errorf("the results say of %d rows that they were onboarded, want %d", len(onboarded), fleetRows)
+	if len(onboarded) != f.rows {
+		t.Errorf("the results say of %d rows that they were onboarded, want %d", len(onboarded), f.rows)
 	}
 }

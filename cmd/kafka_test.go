@@ -24,8 +24,8 @@ func TestOnApacheKafka(t *testing.T) {
 		t.Run("create topics", func(t *testing.T) { testCreateTopics(t, k) })
 		t.Run("secure", func(t *testing.T) { testSecure(t, k) })
 		t.Run("two consumers", func(t *testing.T) { testTwoConsumers(t, k) })
-		t.Run("fleet", func(t *testing.T) { testFleet(t, realKafka(t, k)) })
-		t.Run("fleet's ledgers", func(t *testing.T) { testFleetLedger(t, realKafka(t, k)) })
+		t.Run("fleet", func(t *testing.T) { testFleet(t, realKafka(t, k), fullScale()) })
+		t.Run("fleet's ledgers", func(t *testing.T) { testFleetLedger(t, realKafka(t, k), fullScale()) })
 		t.Run("restart", func(t *testing.T) {
 			testInterruption(t, k, "restart", func(int) {
 				k.Kill(1)

@@ -13,14 +13,12 @@ import (
 
 // TestFleetLedger has a fleet keep its ledgers in a topic.
 func TestFleetLedger(t *testing.T) {
-	if testing.Short() {
-		t.Skip("sessions that run out take their time; not with -short")
-	}
-	testFleetLedger(t, fakeKafka(t))
+	t.Parallel()
+	testFleetLedger(t, fakeKafka(t), usualScale())
 }
 
 // testFleetLedger: a consumer dies and never comes back, or is paused; then one comes that has never seen a row.
-func testFleetLedger(t *testing.T, k kafkaAt) {
+func testFleetLedger(t *testing.T, k kafkaAt, scale fleetScale) {
 	for _, s := range []struct {
 		name  string
 		story func(f *fleet, a, b, c *member)
@@ -30,7 +28,7 @@ func testFleetLedger(t *testing.T, k kafkaAt) {
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			f := newFleet(t, k, s.name, "PURSER_LEDGER_TOPIC="+s.name+".ledger", "PURSER_CREATE_TOPICS=true")
+			f := newFleet(t, k, scale, s.name, "PURSER_LEDGER_TOPIC="+s.name+".ledger", "PURSER_CREATE_TOPICS=true")
 			s.story(f, f.members[0], f.members[1], f.members[2])
 			f.awaitCommitted()
 			for _, m := range f.members {
@@ -60,7 +58,7 @@ func (f *fleet) inherit() {
 	f.mu.Unlock()
 	mustRun(t, d.env, "importer", f.export)
 	exitsWith(t, d.env, 0, []string{
-		fmt.Sprintf("rows      %d received: 0 onboarded, %d skipped", fleetRows, fleetRows), "requests  0 sent",
+		fmt.Sprintf("rows      %d received: 0 onboarded, %d skipped", f.rows, f.rows), "requests  0 sent",
 	}, "consumer", "--drain")
 	f.mu.Lock()
 	if n := len(f.sightings); n != sent {
@@ -69,19 +67,19 @@ func (f *fleet) inherit() {
 	f.mu.Unlock()
 	rows := rowsOf(t, d.env)
 	verdict := f.server.Judge(rows)
-	if len(rows) != fleetRows || verdict.Customers != fleetRows || !verdict.Complete || len(verdict.Violations) > 0 {
+	if len(rows) != f.rows || verdict.Customers != f.rows || !verdict.Complete || len(verdict.Violations) > 0 {
 		t.Errorf("%d rows in its ledger, %d customers: %+v", len(rows), verdict.Customers, verdict.Violations)
 	}
 	if slices.ContainsFunc(rows, func(r sandbox.Expected) bool { return r.Stage != string(pipeline.Onboarded) }) {
 		t.Error("its ledger has rows that are not onboarded")
 	}
-	exitsWith(t, d.env, 0, []string{"ledger topic " + f.name + ".ledger", fmt.Sprintf("onboarded         %d", fleetRows)},
+	exitsWith(t, d.env, 0, []string{"ledger topic " + f.name + ".ledger", fmt.Sprintf("onboarded         %d", f.rows)},
 		"consumer", "status", "--fleet")
 	cmd, out := command(t, d.env, "consumer", "failures", "--fleet")
 	if err := cmd.Run(); err != nil || strings.Count(out.String(), "\n") != 1 {
 		t.Errorf("the fleet's failures: %v\n%s", err, out)
 	}
-	t.Logf("%d rows, %d requests", fleetRows, verdict.Requests)
+	t.Logf("%d rows, %d requests", f.rows, verdict.Requests)
 }
 
 // TestLedgerTopicThatDoesNotFit: what cannot work is said at the start, and which setting is to blame.

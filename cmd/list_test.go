@@ -81,6 +81,7 @@ func TestLongList(t *testing.T) {
 	if testing.Short() {
 		t.Skip("some seconds of reading; not with -short")
 	}
+	t.Parallel()
 	customers := listed
 	if os.Getenv("PURSER_BIG") == "1" {
 		customers = listedBig

@@ -26,10 +26,8 @@ import (
 )
 
 const (
-	fleetRows       = 280
 	fleetPartitions = 6
 	fleetRate       = 60
-	fleetLatency    = 30 * time.Millisecond
 	// fleetPatience bounds every wait; nothing that works comes near it.
 	fleetPatience = 45 * time.Second
 )
@@ -40,8 +38,31 @@ type kafkaAt struct {
 	road  *road
 }
 
+// fleetScale is how large a fleet's story is, and how long it takes at least.
+type fleetScale struct {
+	rows               int
+	latency            time.Duration // of the partner
+	session, heartbeat time.Duration
+	faults             sandbox.Faults
+}
+
+// fullScale is what the brokers of a default installation allow.
+func fullScale() fleetScale {
+	return fleetScale{rows: 280, latency: 30 * time.Millisecond, session: 6 * time.Second, heartbeat: time.Second}
+}
+
+// usualScale is fullScale, or its short form.
+func usualScale() fleetScale {
+	s := fullScale()
+	if !full {
+		s.rows, s.session, s.heartbeat = 168, 2*time.Second, 250*time.Millisecond
+	}
+	return s
+}
+
 // fleet is a few consumers with a data directory each, a queue they share, and a partner that sees what they do.
 type fleet struct {
+	fleetScale
 	t         *testing.T
 	name      string // of the topic and the group
 	kafka     kafkaAt
@@ -75,19 +96,27 @@ type sighting struct {
 }
 
 // newFleet starts the partner and fills the queue. Its consumers have these settings besides.
-func newFleet(t *testing.T, k kafkaAt, name string, settings ...string) *fleet {
+func newFleet(t *testing.T, k kafkaAt, scale fleetScale, name string, settings ...string) *fleet {
 	t.Helper()
 	f := &fleet{
-		t: t, name: name, kafka: k, changed: make(chan struct{}), partition: map[string]int{},
+		fleetScale: scale, t: t, name: name, kafka: k, changed: make(chan struct{}), partition: map[string]int{},
 		accounts: map[string]string{}, onboarded: map[string]bool{},
 	}
 	f.server, f.env = partnerBehind(t, sandbox.Config{
-		Latency: fleetLatency, HistoryLog: f, DeclaredRate: fleetRate, Tolerance: fleetTolerance(),
+		Latency: f.latency, HistoryLog: f, DeclaredRate: fleetRate, Tolerance: fleetTolerance(), Faults: f.faults,
 	}, f.watch)
-	export, keys := f.generate()
+	export, keys, accounts := makeExport(t, f.rows)
+	partitions := make([]int, fleetPartitions)
+	for i := range partitions {
+		partitions[i] = i
+	}
+	for _, account := range accounts { // Java's partitioner, as another client has it
+		p := kafka.Murmur2Balancer{}.Balance(kafka.Message{Key: []byte(account)}, partitions...)
+		f.partition[strings.ToLower(account)] = p
+	}
 	f.env = onKafka(f.env, k.addrs, name)
 	f.env = append(f.env, "PURSER_SIGNER=insecure-file:"+keys, "PURSER_RATE="+strconv.Itoa(fleetRate),
-		"KAFKA_SESSION_TIMEOUT=6s", "KAFKA_HEARTBEAT_INTERVAL=1s")
+		"KAFKA_SESSION_TIMEOUT="+f.session.String(), "KAFKA_HEARTBEAT_INTERVAL="+f.heartbeat.String())
 	f.env = append(f.env, settings...)
 	f.export = export
 	mustRun(t, f.env, "importer", "--create-topics", "--create-partitions", strconv.Itoa(fleetPartitions), export)
@@ -105,38 +134,32 @@ func fleetTolerance() sandbox.Tolerance {
 	return sandbox.Tolerance{Burst: 3 + fleetRate/50 + 1, Jitter: 200 * time.Millisecond}
 }
 
-// generate makes accounts, an export of them, and a file of their keys for the signer.
-func (f *fleet) generate() (export, keys string) {
-	f.t.Helper()
+// makeExport makes accounts, an export of them, and a file of their keys for the signer.
+func makeExport(t *testing.T, n int) (export, keys string, accounts []string) {
+	t.Helper()
 	rows, pairs := [][]string{{"address", "externalId"}}, [][]string{{"address", "privateKey"}}
-	partitions := make([]int, fleetPartitions)
-	for i := range partitions {
-		partitions[i] = i
-	}
-	for i := range fleetRows {
+	for i := range n {
 		key, err := crypto.GenerateKey()
 		if err != nil {
-			f.t.Fatal(err)
+			t.Fatal(err)
 		}
 		address := crypto.PubkeyToAddress(key.PublicKey).Hex()
 		rows = append(rows, []string{address, fmt.Sprintf("fleet-%04d", i)})
 		pairs = append(pairs, []string{address, hex.EncodeToString(crypto.FromECDSA(key))})
-		account := "eip155:300:" + address
-		// Java's partitioner, as another client has it.
-		f.partition[strings.ToLower(account)] = kafka.Murmur2Balancer{}.Balance(kafka.Message{Key: []byte(account)}, partitions...)
+		accounts = append(accounts, "eip155:300:"+address)
 	}
-	dir := f.t.TempDir()
+	dir := t.TempDir()
 	export, keys = filepath.Join(dir, "export.csv"), filepath.Join(dir, "keys.csv")
 	for path, table := range map[string][][]string{export: rows, keys: pairs} {
 		var text bytes.Buffer
 		if err := csv.NewWriter(&text).WriteAll(table); err != nil {
-			f.t.Fatal(err)
+			t.Fatal(err)
 		}
 		if err := os.WriteFile(path, text.Bytes(), 0o600); err != nil {
-			f.t.Fatal(err)
+			t.Fatal(err)
 		}
 	}
-	return export, keys
+	return export, keys, accounts
 }
 
 // member is one consumer of the fleet, which may be started again.
@@ -167,6 +190,9 @@ func (f *fleet) addMember(name, order string) {
 func (f *fleet) start(members ...*member) {
 	f.t.Helper()
 	for _, m := range members {
+		f.mu.Lock()
+		f.claims = append(f.claims, claim{time.Now(), m, nil}) // those of its earlier runs are over
+		f.mu.Unlock()
 		m.cmd = exec.CommandContext(f.t.Context(), "consumer", "--log-format", "json", "--progress", "none")
 		m.cmd.Env, m.cmd.Stdout, m.cmd.Stderr = m.env, m, m
 		if err := m.cmd.Start(); err != nil {
@@ -311,11 +337,11 @@ func (f *fleet) await(what string, so func() bool) {
 	}
 }
 
-// awaitRequests waits until so many more requests have come.
-func (f *fleet) awaitRequests(n int) {
+// awaitWork waits until a tenth of all requests have come on top of those before.
+func (f *fleet) awaitWork() {
 	f.t.Helper()
 	f.mu.Lock()
-	n += len(f.sightings)
+	n := len(f.sightings) + 2*f.rows/10
 	f.mu.Unlock()
 	f.await("requests", func() bool { return len(f.sightings) >= n })
 }
@@ -383,7 +409,7 @@ func (f *fleet) partitionOf(s sighting) (int, bool) {
 // a consumer did before it was cut off, its heirs do again.
 func (f *fleet) awaitCommitted() {
 	f.t.Helper()
-	f.await("everybody is onboarded", func() bool { return len(f.onboarded) == fleetRows })
+	f.await("everybody is onboarded", func() bool { return len(f.onboarded) == f.rows })
 	cluster, err := broker.Connect(f.t.Context(), broker.Options{Brokers: f.kafka.addrs})
 	if err != nil {
 		f.t.Fatal(err)

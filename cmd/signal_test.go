@@ -29,6 +29,9 @@ func partnerBehind(
 	t testing.TB, config sandbox.Config, front func(partner http.Handler) http.Handler,
 ) (*sandbox.Server, []string) {
 	t.Helper()
+	if config.Verify != "" {
+		t.Fatalf("got Verify %q, want the default: in all suites signatures are verified as by the vendor", config.Verify)
+	}
 	dir := t.TempDir()
 	creds, err := sandbox.NewCredentials(nil)
 	if err != nil {
@@ -61,6 +64,16 @@ func partnerBehind(
 		"PURSER_SIGNER=keystore://"+samples+"/keystore?password-file="+samples+"/keystore-password",
 		"PURSER_CHAIN=eip155:300", "PURSER_DATA_DIR="+filepath.Join(dir, "data"), "PURSER_RATE=500",
 	)
+}
+
+// TestPartnerIsTheVendors: by default the stand-in of all suites verifies as the vendor's library does, by which no
+// signature that covers @target-uri is valid.
+func TestPartnerIsTheVendors(t *testing.T) {
+	_, env := partnerEnv(t, sandbox.Config{})
+	exitsWith(t, env, 0, nil, "consumer", "check")
+	env = append(env, "OFFBLOCKS_SIGNATURE_COMPONENTS=@method,@target-uri,"+
+		"authorization,content-type,content-digest,idempotency-key")
+	exitsWith(t, env, 2, []string{"invalid required signature"}, "consumer", "check")
 }
 
 // command prepares one of the commands; its output is kept for the test's log.
@@ -127,6 +140,7 @@ func (w *afterLines) Write(p []byte) (int, error) {
 // TestStopInTheMiddle stops a consumer in the middle of its work. After SIGINT and SIGTERM it says what is left; after
 // any of them the next run goes on, and the partner saw nothing twice.
 func TestStopInTheMiddle(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		signal syscall.Signal
 		exit   int

@@ -262,7 +262,8 @@ func TestPINSources(t *testing.T) {
 			t.Errorf("%s: error %v, want ErrUnusable that says %q", source, err, want)
 			continue
 		}
-		if strings.Contains(strings.ToLower(err.Error()), devicePIN) || strings.Contains(err.Error(), "99") {
+		said := strings.ToLower(err.Error()) // a few nines may be in the name of the temporary directory
+		if strings.Contains(said, devicePIN) || strings.Contains(said, strings.Repeat("9", 20)) {
 			t.Errorf("error %q holds the PIN", err)
 		}
 		if d.count("C_Login") > 0 {

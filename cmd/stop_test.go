@@ -1,0 +1,172 @@
+package cmd
+
+import (
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/purser-onboard/purser/sandbox"
+)
+
+// stopGrace is how long a stop may take beyond the request in flight. In the short form the tests of other packages
+// have the machine, too.
+func stopGrace() time.Duration {
+	if full {
+		return time.Second
+	}
+	return 5 * time.Second
+}
+
+// passing are faults after which rows wait for another attempt, and a read of the partner's list, while others go on.
+// The preflight meets none of them.
+func passing() sandbox.Faults {
+	return sandbox.Faults{
+		DropBefore: 0.05, Stored5xx: 0.05, Unstored5xx: 0.05, Limit: 1,
+		On: []sandbox.Operation{sandbox.OpCreate, sandbox.OpSign},
+	}
+}
+
+// TestStopsUnderLoad sends SIGTERM at random moments. Each stop takes no longer than the request in flight and the
+// grace, and in the end every row is onboarded.
+func TestStopsUnderLoad(t *testing.T) {
+	t.Parallel()
+	const latency = 100 * time.Millisecond
+	stops, rows := 8, 120
+	if full {
+		stops, rows = 200, 2800
+	}
+	faults := passing()
+	faults.DropAfter = 0.05
+	var next atomic.Pointer[afterLines]
+	server, env := partnerBehind(t, sandbox.Config{Latency: latency, DeclaredRate: 500, Faults: faults},
+		func(partner http.Handler) http.Handler {
+			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if moment := next.Load(); moment != nil {
+					_, _ = moment.Write(nil)
+				}
+				partner.ServeHTTP(w, r)
+			})
+		})
+	export, keys, _ := makeExport(t, rows)
+	// A stored 5xx lasts over many stops, and each run spends attempts on it.
+	env = append(env, "PURSER_SIGNER=insecure-file:"+keys, "PURSER_MAX_ATTEMPTS=1000", "PURSER_RETRY_MAX=1s",
+		"PURSER_LIST_PAUSE=200ms")
+	mustRun(t, env, "importer", export)
+
+	random := rand.New(rand.NewPCG(1, 0))
+	longest, interrupted := time.Duration(0), 0
+	for i := range stops {
+		moment := newAfterLines(2 + random.Int64N(40)) // from the preflight on
+		next.Store(moment)
+		cmd, out := command(t, env, "consumer", "--drain", "--concurrency", "8")
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		ended := make(chan error, 1)
+		go func() { ended <- cmd.Wait() }()
+		select {
+		case <-moment.done:
+		case err := <-ended:
+			t.Fatalf("stop %d: it ended by itself: %v\n%s", i, err, out)
+		}
+		select { // the request in flight is anywhere on its way
+		case <-time.After(time.Duration(random.Int64N(int64(latency)))):
+		case err := <-ended:
+			t.Fatalf("stop %d: it ended by itself: %v\n%s", i, err, out)
+		}
+		sent := time.Now()
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		<-ended
+		took := time.Since(sent)
+		longest = max(longest, took)
+		if took > latency+stopGrace() {
+			t.Errorf("stop %d: it took %v, want at most %v:\n%s", i, took, latency+stopGrace(), out)
+		}
+		switch code := cmd.ProcessState.ExitCode(); {
+		case code == 1 && strings.Contains(out.String(), "interrupted by terminated"):
+			interrupted++
+		case code != 0: // 0: its rows had settled when the signal came
+			t.Errorf("stop %d: got exit code %d, want 1 and \"interrupted by terminated\", or 0:\n%s", i, code, out)
+		}
+	}
+	t.Logf("%d stops, %d of them with rows left, the longest took %v", stops, interrupted, longest.Round(time.Millisecond))
+	if interrupted < stops*3/4 {
+		t.Errorf("got %d interrupted runs of %d: the moments are no longer under load", interrupted, stops)
+	}
+	last, out := command(t, env, "consumer", "--drain", "--concurrency", "64")
+	if err := last.Run(); err != nil {
+		failures, why := command(t, env, "consumer", "failures")
+		t.Errorf("the last run ended with %v, want 0 (failures: %v)\n%s%s", err, failures.Run(), why, out)
+	}
+	expected := rowsOf(t, env)
+	lost := slices.DeleteFunc(slices.Clone(expected), func(r sandbox.Expected) bool { return r.Stage == "onboarded" })
+	verdict := server.Judge(expected)
+	if len(expected) != rows || len(lost) > 0 ||
+		verdict.Customers != rows || !verdict.Complete || len(verdict.Violations) > 0 {
+		t.Errorf("got %d rows, %d customers, complete %v, violations %+v, not onboarded %+v; want %d rows onboarded",
+			len(expected), verdict.Customers, verdict.Complete, verdict.Violations, lost, rows)
+	}
+}
+
+// TestHandOver has a second consumer come and go while the first works. It has its partitions, and the first has them
+// back, no later than the request in flight and the grace after the group can know.
+func TestHandOver(t *testing.T) {
+	t.Parallel()
+	scale := fleetScale{
+		rows: 110, latency: 200 * time.Millisecond, heartbeat: 100 * time.Millisecond, faults: passing(),
+		session: 20 * time.Second, // a release that waits for nothing would take as long as it allows
+	}
+	turns := 2
+	if full {
+		turns, scale.rows = 20, 1100
+	}
+	f := newFleet(t, fakeKafka(t), scale, "hand-over", "PURSER_MAX_ATTEMPTS=40", "PURSER_RETRY_MAX=1s",
+		"PURSER_LIST_PAUSE=200ms")
+	a, b := f.members[0], f.members[1]
+	f.start(a)
+	f.awaitShared(a)
+	limit := f.heartbeat + f.latency + stopGrace()
+	var came, left time.Duration
+	for turn := range turns {
+		f.awaitCreation(a)
+		f.mu.Lock()
+		seen := len(f.sightings)
+		f.mu.Unlock()
+		f.start(b)
+		f.awaitShared(a, b)
+		f.mu.Lock()
+		first := slices.IndexFunc(f.sightings[seen:], func(s sighting) bool { return s.member == b })
+		probed := f.sightings[seen+first].at.Add(f.latency) // then it joins the group
+		took := f.claims[len(f.claims)-1].at.Sub(probed)
+		f.mu.Unlock()
+		came = max(came, took)
+		if took > limit {
+			t.Errorf("turn %d: the hand-over took %v, want at most %v", turn, took, limit)
+		}
+
+		f.awaitCreation(b)
+		sent := time.Now()
+		b.leave()
+		took = time.Since(sent)
+		left = max(left, took)
+		if took > f.latency+stopGrace() {
+			t.Errorf("turn %d: the stop took %v, want at most %v", turn, took, f.latency+stopGrace())
+		}
+		sent = time.Now()
+		f.awaitShared(a)
+		if took := time.Since(sent); took > limit {
+			t.Errorf("turn %d: the way back took %v, want at most %v", turn, took, limit)
+		}
+	}
+	t.Logf("%d hand-overs, the longest took %v, the longest stop %v", turns, came.Round(time.Millisecond),
+		left.Round(time.Millisecond))
+	f.awaitCommitted()
+	f.verify()
+}
