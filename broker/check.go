@@ -14,8 +14,8 @@ import (
 
 // Check is the preflight: it connects to the brokers afresh, authenticates, and looks the topics up. It returns the
 // number of partitions of each topic. A broker that cannot be reached is passed over while another answers; when none
-// does, it tries again as Connect does, and the error names a *UnreachableError for each. A topic that is not there is a
-// *MissingTopicError. No topic is created, whatever the broker's auto.create.topics.enable says.
+// does, it tries again as Connect does, and the error names a *UnreachableError for each. A topic that is not there is
+// a *MissingTopicError. No topic is created, whatever the broker's auto.create.topics.enable says.
 func (c *Cluster) Check(ctx context.Context, topics ...string) (found map[string]int, err error) {
 	err = c.patiently(ctx, func(ctx context.Context) error {
 		found, err = c.checkOnce(ctx, topics...)
@@ -96,8 +96,8 @@ func (c *Cluster) meet(ctx context.Context) error {
 	})
 }
 
-// unreachable puts the failures of all brokers into one error, of one line. That no name exists is the set-up's, as Java's
-// client has it; when one does, it may be a matter of time for the others.
+// unreachable puts the failures of all brokers into one error, of one line. That no name exists is the set-up's, as
+// Java's client has it; when one does, it may be a matter of time for the others.
 func (c *Cluster) unreachable(failures []error) error {
 	nowhere := !slices.ContainsFunc(failures, func(err error) bool { return !unknownHost(err) })
 	known := slices.ContainsFunc(failures, SetUp)

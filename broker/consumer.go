@@ -143,11 +143,14 @@ func NewConsumer(c *Cluster, o ConsumerOptions) (*Consumer, error) {
 //
 //   - ctx ends, or a drain is done: nil;
 //   - the handler's Take fails: that error, as it is;
-//   - the broker is away for LostAfter: ErrBrokerLost. When none answers at the start, Run waits for Options.Wait of the
-//     Cluster, then fails with the *UnreachableError of each broker that was tried;
-//   - the topic is not there, or no longer (*MissingTopicError), the group's offset lies beyond a partition's end
-//     (*AheadError), or the broker refuses us (a kafka.Error): nothing that time would mend;
-//   - in a drain, the broker hands nothing out for LostAfter although there is more: *WithheldError.
+//   - the broker is away for LostAfter: ErrBrokerLost. When none answers at the start, Run waits for Options.Wait of
+//
+// the
+//
+//	  Cluster, then fails with the *UnreachableError of each broker that was tried;
+//	- the topic is not there, or no longer (*MissingTopicError), the group's offset lies beyond a partition's end
+//	  (*AheadError), or the broker refuses us (a kafka.Error): nothing that time would mend;
+//	- in a drain, the broker hands nothing out for LostAfter although there is more: *WithheldError.
 //
 // In each case it first stops reading, has the handler release every partition, commits the settled prefixes and leaves
 // the group. When all went well but messages had been deleted by retention before we came, it returns *LostError after

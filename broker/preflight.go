@@ -32,7 +32,8 @@ const (
 	CauseLogin       Cause = "the SASL login failed"
 	CauseMechanism   Cause = "the listener does not offer this SASL mechanism"
 	CauseVersion     Cause = "the broker is too old: Apache Kafka 3.x or 4.x is required"
-	CauseHungUp      Cause = "closed the connection without a response: a TLS or SASL listener, a proxy, or no Kafka broker"
+	CauseHungUp      Cause = "closed the connection without a response: a TLS or SASL listener, a proxy, " +
+		"or no Kafka broker"
 	CauseUnknownHost Cause = "the host name does not exist"
 	CauseClusters    Cause = "the brokers belong to different clusters"
 )
@@ -118,10 +119,10 @@ func (c *Cluster) open(ctx context.Context, broker string) (conn net.Conn, stop 
 	if err != nil {
 		return nil, nil, err
 	}
-	release := context.AfterFunc(ctx, func() { conn.Close() })
+	release := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	return conn, func() {
 		release()
-		conn.Close()
+		_ = conn.Close() // it was only asked
 	}, nil
 }
 
@@ -242,8 +243,8 @@ func mechanisms(res *saslhandshake.Response) string {
 	return strings.Join(slices.Sorted(slices.Values(res.Mechanisms)), ", ")
 }
 
-// logIn is the SASL exchange (KIP-43, KIP-152). What the broker says of a failure is not passed on: it may quote what it
-// was sent.
+// logIn is the SASL exchange (KIP-43, KIP-152). What the broker says of a failure is not passed on: it may quote what
+// it was sent.
 func logIn(ctx context.Context, conn *protocol.Conn, broker string, mechanism sasl.Mechanism) error {
 	res, err := roundTrip[*saslhandshake.Response](conn, &saslhandshake.Request{Mechanism: mechanism.Name()})
 	if err != nil {

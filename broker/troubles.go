@@ -81,8 +81,8 @@ type troubles struct {
 	told    bool
 }
 
-// failed notes a failure of an operation that is about to be tried again. A single dropped connection, and a leader that
-// has just moved, are ordinary: they are told of only when they last.
+// failed notes a failure of an operation that is about to be tried again. A single dropped connection, and a leader
+// that has just moved, are ordinary: they are told of only when they last.
 func (t *troubles) failed(operation string, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

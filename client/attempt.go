@@ -93,8 +93,8 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 // open sends the call and returns its 2xx answer unread; everything else is an error, also a 206 (RFC 9110, section
 // 15.3.7) unless the call streams: it answers a Range, which was not asked for.
 //
-// It is sent a second time, with a new token, after a 401 (the token may have ended early), and when the partner refuses
-// the request's signature (the clock may have been wrong, which that very answer corrects).
+// It is sent a second time, with a new token, after a 401 (the token may have ended early), and when the partner
+// refuses the request's signature (the clock may have been wrong, which that very answer corrects).
 func (c *Client) open(ctx context.Context, k call) (*reply, error) {
 	for again := k.once; ; again = true {
 		token, period, err := c.slot(ctx)
@@ -126,8 +126,8 @@ func (c *Client) open(ctx context.Context, k call) (*reply, error) {
 	}
 }
 
-// confirmed asks, when the signature of a request that changes something seems to be refused for good, whether a request
-// signed alike is accepted. Then the words were about something else, and the failure is what its status says.
+// confirmed asks, when the signature of a request that changes something seems to be refused for good, whether a
+// request signed alike is accepted. Then the words were about something else, and the failure is what its status says.
 func (c *Client) confirmed(ctx context.Context, k call, failure *Error) *Error {
 	if failure.Kind == RequestSignature && k.key != uuid.Nil && c.probe(ctx, call{once: true}) == nil {
 		failure.Kind = kindOf(failure.Status, false)

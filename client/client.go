@@ -154,7 +154,9 @@ func New(config Config) (*Client, error) {
 	if _, err := httpsig.ContentDigest(config.Digest, nil); err != nil {
 		return nil, fmt.Errorf("client: digest algorithm: %w", err)
 	}
-	c := &Client{config: config, base: base, clock: config.Clock, transport: guardedTransport(config), logger: config.Logger}
+	c := &Client{
+		config: config, base: base, clock: config.Clock, transport: guardedTransport(config), logger: config.Logger,
+	}
 	c.tokens.replaceSecret(config.APISecret)
 	if c.logger == nil {
 		c.logger = slog.New(slog.DiscardHandler)

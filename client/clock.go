@@ -24,8 +24,8 @@ type Clock struct {
 	first     time.Time // when a skew was first noticed
 }
 
-// NewClock returns a Clock that counts on now and takes it for the partner's time until an answer was seen. margin is how
-// far Created stays behind the partner's time, CreatedMargin unless there is a reason.
+// NewClock returns a Clock that counts on now and takes it for the partner's time until an answer was seen. margin is
+// how far Created stays behind the partner's time, CreatedMargin unless there is a reason.
 func NewClock(now func() time.Time, margin time.Duration) *Clock {
 	return &Clock{now: now, margin: margin}
 }
@@ -98,8 +98,8 @@ func (c *Clock) see(h http.Header, sent, received time.Time) (skew time.Duration
 	return skew, true
 }
 
-// restart takes in an answer as see does and forgets all that was known before: the partner has refused what was created
-// by this clock.
+// restart takes in an answer as see does and forgets all that was known before: the partner has refused what was
+// created by this clock.
 func (c *Clock) restart(h http.Header, sent, received time.Time) {
 	if _, ok := dateOf(h); !ok {
 		return

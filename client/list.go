@@ -321,8 +321,8 @@ func (l *listReader) value(name, shown string, depth int) (value json.Token, fil
 	switch v := value.(type) {
 	case json.Delim:
 		if v == '{' {
-			target := ""
-			if target, filled, err = l.members(shown+".", depth+1); target != "" {
+			target, filled, err := l.members(shown+".", depth+1)
+			if target != "" {
 				return target, filled, err
 			}
 			return nil, filled, err

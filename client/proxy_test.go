@@ -42,8 +42,8 @@ func newConnectProxy(t *testing.T) *connectProxy {
 			t.Errorf("hijack: %v", err)
 			return
 		}
-		tunnels.Go(func() { defer server.Close(); _, _ = io.Copy(server, buffered) })
-		tunnels.Go(func() { defer browser.Close(); _, _ = io.Copy(browser, server) })
+		tunnels.Go(func() { defer func() { _ = server.Close() }(); _, _ = io.Copy(server, buffered) })
+		tunnels.Go(func() { defer func() { _ = browser.Close() }(); _, _ = io.Copy(browser, server) })
 	}))
 	t.Cleanup(func() {
 		p.Close()

@@ -71,7 +71,9 @@ func (c *Client) malformed(op string, a answer, err error) *Error {
 	if a.broken != nil || errors.Is(err, ErrUnproven) {
 		e.Kind = Malformed
 	}
-	for _, broken := range []error{io.ErrUnexpectedEOF, errTimeout, errNotResent, errStuck, errTooLarge, errPart, errTold} {
+	for _, broken := range []error{
+		io.ErrUnexpectedEOF, errTimeout, errNotResent, errStuck, errTooLarge, errPart, errTold,
+	} {
 		if errors.Is(err, broken) {
 			e.Kind = Malformed
 		}

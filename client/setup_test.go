@@ -124,7 +124,7 @@ func TestUnconnectable(t *testing.T) {
 	secure.StartTLS()
 	defer secure.Close()
 	old := httptest.NewUnstartedServer(http.NotFoundHandler())
-	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10} //nolint:gosec // G402: which is the point
+	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}
 	old.Config.ErrorLog = log.New(new(bytes.Buffer), "", 0)
 	old.StartTLS()
 	defer old.Close()

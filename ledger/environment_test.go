@@ -121,17 +121,17 @@ func TestHostInAnotherForm(t *testing.T) {
 // TestRecordsOfAnEarlierKeyID: a fleet's topic holds records from before the rotation.
 func TestRecordsOfAnEarlierKeyID(t *testing.T) {
 	topic := newTopic(1)
-	open := func(path string, change func(*Options)) (*Ledger, *follower) {
+	open := func(path string, change func(*Options)) *Ledger {
 		o := testOptions(path)
 		o.Changelog = "onboarding.ledger"
 		change(&o)
 		l := reopen(t, o)
 		f := &follower{topic: topic, held: map[int]bool{0: true}, tenure: 1}
 		l.Follow(f)
-		return l, f
+		return l
 	}
 	first := filepath.Join(t.TempDir(), "ledger.db")
-	l, _ := open(first, func(*Options) {})
+	l := open(first, func(*Options) {})
 	if _, err := l.Restore(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func TestRecordsOfAnEarlierKeyID(t *testing.T) {
 	}
 	closed(t, l)
 	rotate := func(o *Options) { o.Environment.APIKeyID, o.Rebind = "key-2", true }
-	l, _ = open(first, rotate)
+	l = open(first, rotate)
 	if _, err := l.Restore(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +159,7 @@ func TestRecordsOfAnEarlierKeyID(t *testing.T) {
 			o.Environment.APIHost, o.EarlierKeyIDs = "api.example.org", []string{"key-1", "key-2"}
 		}, "another topic for another environment"},
 	} {
-		l, _ := open(filepath.Join(t.TempDir(), "ledger.db"), test.change)
+		l := open(filepath.Join(t.TempDir(), "ledger.db"), test.change)
 		r, err := l.Restore(t.Context(), 0)
 		if err == nil {
 			err = l.CheckChangelog(t.Context(), 1)

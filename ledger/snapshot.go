@@ -331,7 +331,8 @@ func (s *snapshot) checkKeys() error {
 		}
 		return *generation + 1
 	}
-	if present(s.CreateGeneration) != latest[pipeline.OpCreate] || present(s.SubmitGeneration) != latest[pipeline.OpSubmit] {
+	if present(s.CreateGeneration) != latest[pipeline.OpCreate] ||
+		present(s.SubmitGeneration) != latest[pipeline.OpSubmit] {
 		return errors.New("createGeneration or submitGeneration is not the latest of its keys")
 	}
 	return nil

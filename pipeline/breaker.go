@@ -156,10 +156,10 @@ func (b *breaker) init(haltAfter int) {
 }
 
 // end takes in that a row is about to end with a class. stored: it may. halt: the run ends with it, or instead.
-func (b *breaker) end(t *task, d Disposition, cause error) (halt error, stored bool) {
+func (b *breaker) end(t *task, d Disposition, cause error) (stored bool, halt error) {
 	hint, counts := setupHint(d.Class)
 	if !counts || d.Class == t.previousClass { // it ended so before: that says nothing new about the set-up
-		return nil, true
+		return true, nil
 	}
 	at := stepAt(d.Class, t.Stage)
 	b.mu.Lock()
@@ -191,7 +191,7 @@ func (b *breaker) end(t *task, d Disposition, cause error) (halt error, stored b
 			never: never,
 		}
 	}
-	return halt, !full
+	return !full, halt
 }
 
 // prove takes in that a row has passed steps, and ends their streaks.

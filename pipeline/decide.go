@@ -66,8 +66,8 @@ func Outcomes() []Outcome {
 // Costs reports whether the outcome uses up one of the row's tries.
 func (o Outcome) Costs() bool {
 	switch o {
-	case Unrecognized, Unproven, Unknown, ServerFailed, Conflicting, Unprocessable, NotFound, ReadFailed, Unlisted, NoChallenge,
-		Expiring, SignerFailed:
+	case Unrecognized, Unproven, Unknown, ServerFailed, Conflicting, Unprocessable, NotFound, ReadFailed, Unlisted,
+		NoChallenge, Expiring, SignerFailed:
 		return true
 	}
 	return false
@@ -187,8 +187,8 @@ func (l Limits) staleWhenAsked(issued, asked time.Time) bool {
 	return asked.Sub(issued) > l.ChallengeTTL+max(margin(l.ChallengeTTL), 2*time.Second)
 }
 
-// Backoff is the wait before try number attempts+1: doubling from RetryMin to most, less up to half of it by jitter (from
-// 0 to 1), and never less than the partner asked for.
+// Backoff is the wait before try number attempts+1: doubling from RetryMin to most, less up to half of it by jitter
+// (from 0 to 1), and never less than the partner asked for.
 func (l Limits) Backoff(attempts int, most time.Duration, jitter float64, retryAfter time.Duration) time.Duration {
 	wait := l.RetryMin
 	for i := 1; i < attempts && wait < most; i++ {

@@ -12,8 +12,8 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 )
 
-// A record of an export may span several lines when a quoted field holds line breaks. A quote that is not closed
-// within these bounds, or only behind a line that is a row of its own, is taken for a stray one: its line is invalid and
+// A record of an export may span several lines when a quoted field holds line breaks. A quote that is not closed within
+// these bounds, or only behind a line that is a row of its own, is taken for a stray one: its line is invalid and
 // reading resumes on the next, so that one missing quote does not swallow the rows behind it.
 const (
 	maxLine        = 64 << 10 // bytes of one physical line
@@ -367,8 +367,8 @@ func (e *Export) literal(line []byte) []string {
 	return fields
 }
 
-// hiddenRow returns the reason why e.record, which begins on a line of that number, is invalid if one of the lines behind
-// its first would be a row by itself; otherwise "". A bare CR breaks a line here as well.
+// hiddenRow returns the reason why e.record, which begins on a line of that number, is invalid if one of the lines
+// behind its first would be a row by itself; otherwise "". A bare CR breaks a line here as well.
 func (e *Export) hiddenRow(line int) string {
 	rest := e.record
 	if bytes.IndexByte(rest, '\n') < 0 && (bytes.IndexByte(rest, '\r') < 0 || bytes.IndexByte(rest, '"') < 0) {

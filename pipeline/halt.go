@@ -12,8 +12,10 @@ import (
 
 // HaltError stops the run: the row stays where it was, and so do all others that had not ended.
 type HaltError struct {
-	Class string // "configuration", "signer", "unreachable", "resources", "ledger", "impossible", or the class with which rows ended
-	Row   Row    // the row at which it was found; zero: none
+	// Class is "configuration", "signer", "unreachable", "resources", "ledger" or "impossible", or that with which rows
+	// ended.
+	Class string
+	Row   Row // the row at which it was found; zero: none
 	Err   error
 
 	Count int    // how many rows ended alike; 0: that is not why
@@ -48,7 +50,8 @@ func (e *HaltError) Error() string {
 		b.WriteString("; " + hint)
 	}
 	if e.Count > 0 {
-		b.WriteString("; import the rows that ended again afterwards (`consumer failures` lists them), the others stay in the queue")
+		b.WriteString("; import the rows that ended again afterwards (`consumer failures` lists them), the others stay in " +
+			"the queue")
 	}
 	return b.String()
 }

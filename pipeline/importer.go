@@ -77,8 +77,8 @@ type AccountingError struct {
 func (e *AccountingError) Error() string {
 	s := e.Stats
 	return fmt.Sprintf("%s: accounts do not balance: of %d lines read, %d are of headers, %d blank, "+
-		"%d of %d published rows, %d of %d invalid rows; %d rows read: this is a bug in the importer; conclude nothing from this import, "+
-		"keep the file and report it",
+		"%d of %d published rows, %d of %d invalid rows; %d rows read: this is a bug in the importer; conclude "+
+		"nothing from this import, keep the file and report it",
 		e.File, s.Lines, s.Header, s.Blank, s.PublishedLines, s.Published, s.InvalidLines, s.Invalid, s.Read)
 }
 

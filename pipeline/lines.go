@@ -51,8 +51,8 @@ func (l *lineReader) next() (rawLine, error) {
 	return line, nil
 }
 
-// lineCounter counts the physical lines that are read through it, independently of the parser: the importer's accounting
-// starts from its count.
+// lineCounter counts the physical lines that are read through it, independently of the parser: the importer's
+// accounting starts from its count.
 type lineCounter struct {
 	r     io.Reader
 	ends  int

@@ -80,9 +80,9 @@ type MessageError struct {
 
 func (e *MessageError) Error() string { return e.Reason }
 
-// ParseMessage reads a work message, strictly: version 1, each member once and under its exact name, no unknown members,
-// text in valid UTF-8, nothing behind the object, and a row that passes the importer's own checks. The file is only a
-// label: it is cleaned, and no message is refused for it. Errors are *MessageError.
+// ParseMessage reads a work message, strictly: version 1, each member once and under its exact name, no unknown
+// members, text in valid UTF-8, nothing behind the object, and a row that passes the importer's own checks. The file is
+// only a label: it is cleaned, and no message is refused for it. Errors are *MessageError.
 func ParseMessage(value []byte) (Row, error) {
 	w, plain := readPlain(string(value))
 	if !plain {
@@ -108,8 +108,9 @@ func ParseMessage(value []byte) (Row, error) {
 	return row, nil
 }
 
-// readJSON reads any spelling of the message. Package json alone takes the last of two members of one name, takes a name
-// in another case for the right one, and replaces bytes that are not UTF-8: each can make it another customer's message.
+// readJSON reads any spelling of the message. Package json alone takes the last of two members of one name, takes a
+// name in another case for the right one, and replaces bytes that are not UTF-8: each can make it another customer's
+// message.
 func readJSON(value []byte) (w wireRow, err error) {
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {

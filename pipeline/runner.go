@@ -350,7 +350,7 @@ func (r *Runner) advance(ctx context.Context, t *task, l *lane) {
 		}
 		d, err := r.Worker.step(ctx, t)
 		if errors.Is(err, ErrStale) {
-			settled := false
+			var settled bool
 			if d, settled, err = r.reload(ctx, t); settled {
 				r.skipAll(t)
 				return

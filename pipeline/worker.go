@@ -143,8 +143,8 @@ func exhausted(err error) bool {
 // next says what the task's record asks for.
 func (w *Worker) next(t *task) Act { return t.Next(w.Now(), w.Limits, w.foreign(t.Record)) }
 
-// foreign reports whether the key of the record's operation was derived for an earlier API key id. The partner keeps the
-// keys of each apart, so nothing is known under it any more.
+// foreign reports whether the key of the record's operation was derived for an earlier API key id. The partner keeps
+// the keys of each apart, so nothing is known under it any more.
 func (w *Worker) foreign(r Record) bool {
 	key := r.operationKey()
 	if key.IsZero() {
@@ -267,8 +267,8 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 	next.settleInto(d, res)
 	var halt error
 	if d.Stage.Terminal() && d.Class != "" {
-		stored := false
-		if halt, stored = w.breaker.end(t, d, errors.New(next.Reason)); !stored {
+		var stored bool
+		if stored, halt = w.breaker.end(t, d, errors.New(next.Reason)); !stored {
 			return Disposition{}, halt
 		}
 	}
@@ -429,8 +429,8 @@ func (w *Worker) create(ctx context.Context, t *task) (result, error) {
 }
 
 // lookUp searches the pair in the partner's list and reads the customer found: its status may have moved on since, or
-// it may be gone. Only a list that was read after the creation was last sent can say that no customer is there, and only
-// to a search that began when that list was in force.
+// it may be gone. Only a list that was read after the creation was last sent can say that no customer is there, and
+// only to a search that began when that list was in force.
 func (w *Worker) lookUp(ctx context.Context, t *task) (result, error) {
 	for {
 		current, partial, err := w.list.current(ctx, t.sent)

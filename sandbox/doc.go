@@ -1,8 +1,8 @@
 // Package sandbox is a strict local stand-in for the partner API: what the partner's documents say, held to the letter,
 // and where they are silent the harder of the possible readings. It is strict (one missing component in a signature
-// refuses the request), seeded (the same seed and the same requests give the same ids, nonces and faults, whatever the order in which
-// they arrive), forgetful (nothing survives a restart or a reset) and unlike production where a client must not care.
-// The model is Let's Encrypt's pebble.
+// refuses the request), seeded (the same seed and the same requests give the same ids, nonces and faults, whatever the
+// order in which they arrive), forgetful (nothing survives a restart or a reset) and unlike production where a client
+// must not care. The model is Let's Encrypt's pebble.
 //
 // Two handlers belong to two ports. [Server.API] is what the client under test sees, below /v1. [Server.Control] is
 // what the test sees: it sets faults, moves the clock, asks for the history of requests, and asks the judge ([Judge])

@@ -55,8 +55,8 @@ func Exit(w io.Writer, command string, err error) int {
 	return code
 }
 
-// outOfFiles reports that a file or a connection could not be opened because the process has too many, wherever that was:
-// not every library keeps the error itself.
+// outOfFiles reports that a file or a connection could not be opened because the process has too many, wherever that
+// was: not every library keeps the error itself.
 func outOfFiles(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || err != nil && strings.Contains(err.Error(), syscall.EMFILE.Error())
 }

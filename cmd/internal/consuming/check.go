@@ -110,7 +110,8 @@ func checkPartner(ctx context.Context, list *checklist, c *config.Consumer, p *p
 }
 
 func checkClock(list *checklist, skew time.Duration) {
-	list.say("clock", fmt.Sprintf("within %v of the partner's", skew.Abs().Round(time.Second)+time.Second), checkSkew(skew))
+	list.say("clock", fmt.Sprintf("within %v of the partner's", skew.Abs().Round(time.Second)+time.Second),
+		checkSkew(skew))
 }
 
 func checkLedger(ctx context.Context, c *config.Consumer, p *partner) error {

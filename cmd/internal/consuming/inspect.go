@@ -139,7 +139,8 @@ func reconcile(ctx context.Context, c *config.Consumer, s Streams) (err error) {
 		fmt.Fprintf(s.Stdout, "  %-12s %d\n", name, r.Statuses[name])
 	}
 	if r.Partial != nil {
-		fmt.Fprintf(s.Stdout, "the list was read in part (%v): rows that are not in it are not counted as missing\n", r.Partial)
+		fmt.Fprintf(s.Stdout, "the list was read in part (%v): rows that are not in it are not counted as missing\n",
+			r.Partial)
 	}
 	if r.Ahead > 0 {
 		fmt.Fprintf(s.Stdout, "%d rows that are not onboarded here are past initiating there: "+

@@ -9,8 +9,8 @@ import (
 )
 
 // Coded gives an error of the broker its exit code and the settings to look at: the policy of docs/kafka.md, for
-// importer and consumer alike, at the start and later. Errors that have a code keep it, and what is not the set-up's ends
-// with console.ExitUnfinished anyway.
+// importer and consumer alike, at the start and later. Errors that have a code keep it, and what is not the set-up's
+// ends with console.ExitUnfinished anyway.
 func Coded(err error) error {
 	if errors.As(err, new(*console.CodedError)) || !broker.SetUp(err) {
 		return err
