@@ -130,6 +130,7 @@ type breaker struct {
 	suspect   bool      // the partner has to be probed before anything else is sent
 	answers   int       // of the present hundred
 	unusable  int       // of these
+	latest    error     // the latest unusable one
 	told      bool      // the operator was told of unusable answers
 	toldBusy  bool      // … of throttling
 	busy      time.Time // when it last throttled, monotonic
@@ -298,6 +299,7 @@ func (b *breaker) take(t *task, res result) (trouble []Trouble) {
 		}
 		b.bad++
 		b.unusable++
+		b.latest = res.err
 		b.suspect = b.suspect || b.bad >= outageAnswers
 		if t.unanswered.IsZero() {
 			t.unanswered = now
@@ -326,7 +328,7 @@ func (b *breaker) take(t *task, res result) (trouble []Trouble) {
 		b.told = false
 	}
 	if b.told != was {
-		trouble = append(trouble, Trouble{Over: was, Unusable: b.unusable, Of: b.answers, Cause: res.err})
+		trouble = append(trouble, Trouble{Over: was, Unusable: b.unusable, Of: b.answers, Cause: b.latest})
 	}
 	b.answers, b.unusable = 0, 0
 	return trouble
