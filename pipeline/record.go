@@ -97,6 +97,9 @@ func (r Record) Next(now time.Time, l Limits, foreign bool) Act {
 		}
 		return DoLookUp
 	case Creating:
+		if r.CreateKey.Outcome == KeyAnswered {
+			return DoLookUp // the key says nothing else: what an earlier run heard is not asked again
+		}
 		if !foreign && !r.CreateKey.IsZero() && l.KeyIsFresh(r.CreateKey.FirstSent, now) {
 			return DoCreate
 		}
@@ -109,7 +112,7 @@ func (r Record) Next(now time.Time, l Limits, foreign bool) Act {
 	case Signing:
 		return DoSign
 	case Submitting:
-		if foreign || r.SubmitKey.Outcome == KeyRefused || !l.KeyIsFresh(r.SubmitKey.FirstSent, now) {
+		if foreign || r.SubmitKey.Outcome == KeyRefused || r.SubmitKey.Outcome == KeyAnswered || !l.KeyIsFresh(r.SubmitKey.FirstSent, now) {
 			return DoRead // what was refused is not sent again
 		}
 		return DoSubmit

@@ -42,10 +42,10 @@ before the partner's Retry-After. "next" is what the stage asks for anyway:
 | stage | next act |
 |---|---|
 | planned | create; look up or re-key where an earlier import left a key; read where it left a customer |
-| creating | create under the same key while it is fresh, else look up |
+| creating | create under the same key while it is fresh and says nothing final, else look up |
 | challenged | check the challenge while it is fresh, else fetch |
 | signing | sign |
-| submitting | submit the same signature under the same key while it is fresh and not refused, else read |
+| submitting | submit the same signature under the same key while it is fresh and was not answered, else read |
 
 `)
 	b.WriteString("```mermaid\nstateDiagram-v2\n    [*] --> planned: a new row\n")
