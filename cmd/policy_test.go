@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -34,6 +35,35 @@ func TestHostilePartner(t *testing.T) {
 			}
 			noneSubmitted(t, server)
 		})
+	}
+}
+
+// TestUsedNonce: a nonce that an earlier run has signed is not signed again.
+func TestUsedNonce(t *testing.T) {
+	t.Parallel()
+	server, env := partnerEnv(t, withFaults(t, ""))
+	all, err := os.ReadFile(customers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	some := filepath.Join(t.TempDir(), "some.csv")
+	head := strings.Join(strings.SplitAfterN(string(all), "\n", 12)[:11], "") // the header and ten rows
+	if err := os.WriteFile(some, []byte(head), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	mustRun(t, env, "importer", some)
+	if r := drain(t, env, 0); r.Rows.Onboarded != 10 {
+		t.Fatalf("got %d onboarded, want 10", r.Rows.Onboarded)
+	}
+	server.SetFaults(sandbox.Faults{ChallengeNonce: 1})
+	mustRun(t, env, "importer", customers)
+	r := drain(t, env, 2)
+	if r.Rows.Refused != 5 || r.Rows.Onboarded != 0 || r.Signatures != 0 || !strings.Contains(r.Reason, "nonce") {
+		t.Errorf("got %d rows refused, %d onboarded, %d signatures, reason %q, want 5, 0, 0 and the nonce",
+			r.Rows.Refused, r.Rows.Onboarded, r.Signatures, r.Reason)
+	}
+	if v := server.Judge(nil).Violations; len(v) > 0 {
+		t.Errorf("got violations %+v, want none", v)
 	}
 }
 
