@@ -67,6 +67,54 @@ func TestUsedNonce(t *testing.T) {
 	}
 }
 
+// TestPartnerThatDeviates: each setting that a refusal names has the partner's own challenges signed.
+func TestPartnerThatDeviates(t *testing.T) {
+	statement := filepath.Join(t.TempDir(), "statement")
+	if err := os.WriteFile(statement, []byte("Prove that this wallet is yours.\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		config sandbox.Config
+		args   []string
+	}{
+		"statement": {sandbox.Config{Statement: "Prove that this wallet is yours."},
+			[]string{"--challenge-statement", "file:" + statement}},
+		"URI host": {sandbox.Config{ChallengeURI: "https://login.example/"}, []string{"--challenge-uri-host", "login.example"}},
+		"URI": {sandbox.Config{ChallengeURI: "https://login.example/in?from=api"},
+			[]string{"--challenge-uri", "https://login.example/in?from=api"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tt.config.DeclaredRate = 500
+			server, env := partnerEnv(t, tt.config)
+			mustRun(t, env, "importer", customers)
+			if r := drain(t, env, 2); r.Signatures != 0 {
+				t.Errorf("got %d signatures without the setting, want none", r.Signatures)
+			}
+			mustRun(t, env, "importer", customers)
+			if r := drain(t, env, 0, tt.args...); r.Rows.Onboarded != 30 {
+				t.Errorf("got %d onboarded with %v (%s), want 30", r.Rows.Onboarded, tt.args, r.Reason)
+			}
+			if v := server.Judge(nil).Violations; len(v) > 0 {
+				t.Errorf("got violations %+v, want none", v)
+			}
+		})
+	}
+	for fault, setting := range map[string]string{
+		"challenge-request-id": "--allow-request-id", "challenge-resources": "--allow-resources",
+	} {
+		t.Run(fault, func(t *testing.T) {
+			t.Parallel()
+			_, env := partnerEnv(t, withFaults(t, fault+"=1"))
+			mustRun(t, env, "importer", customers)
+			// The sandbox refuses the signature, but it was made.
+			if r := drainTo(t, env, []int{2, 3}, setting); r.Signatures == 0 || r.Rows.Refused != 0 {
+				t.Errorf("got %d signatures, %d rows refused, want some and none", r.Signatures, r.Rows.Refused)
+			}
+		})
+	}
+}
+
 // noneSubmitted wants no signature to have reached the partner.
 func noneSubmitted(t *testing.T, server *sandbox.Server) {
 	t.Helper()
