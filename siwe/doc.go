@@ -44,8 +44,9 @@
 //
 // The statement must be the configured one, byte for byte, unless AnyStatement is set: a signed sentence may bind the
 // account's owner to anything. The URI has no path, query or fragment, or is exactly the configured one. A request id
-// is refused unless AllowRequestID is set. An expiration time lies after issued-at by at most the lifetime of a challenge
-// and the tolerated skew; a not-before lies before it. Each refusal names the setting that permits another value.
+// is refused unless AllowRequestID is set. An expiration time lies after issued-at by at most the lifetime of a
+// challenge and the tolerated skew; a not-before lies before it. Each refusal names the setting that permits another
+// value.
 //
 // The nonce's value is the partner's to choose. That no two challenges have the same one takes a memory, which is the
 // ledger's business.
