@@ -167,6 +167,8 @@ func crashFaults(random *rand.Rand) sandbox.Faults {
 		for _, p := range []*float64{
 			&f.ChallengeAddress, &f.ChallengeDomain, &f.ChallengeChain, &f.ChallengeURI,
 			&f.ChallengeStale, &f.ChallengeNotSIWE, &f.ChallengeHomograph, &f.ChallengeTrailing,
+			&f.ChallengeStatement, &f.ChallengeURIQuery, &f.ChallengeExpiration, &f.ChallengeNotBefore,
+			&f.ChallengeRequestID, &f.ChallengeResources,
 		} {
 			*p = random.Float64() * 0.03
 		}

@@ -27,9 +27,10 @@ type report struct {
 	Rows struct {
 		Received, Onboarded, AlreadyOnboarded, Refused, Failed, Conflict int
 	}
-	Requests struct{ Sent int }
-	Reason   string
-	Exit     int
+	Requests   struct{ Sent int }
+	Signatures int
+	Reason     string
+	Exit       int
 }
 
 // drain runs a consumer to its end, which must have this exit code, and returns its report.

@@ -275,6 +275,9 @@ func (t *tx) snapshot(id int64, env Environment) (*snapshot, error) {
 	if err := t.unannounced.QueryRowContext(t.ctx, id).Scan(&s.Unannounced); err != nil {
 		return nil, err
 	}
+	if s.Nonces, err = t.noncesOf(id); err != nil {
+		return nil, err
+	}
 	imports, err := t.importsOfRow.QueryContext(t.ctx, id)
 	if err != nil {
 		return nil, err
@@ -347,6 +350,11 @@ func (t *tx) restore(s *snapshot) (more bool, err error) {
 	}
 	for _, k := range s.Keys {
 		if err := t.restoreKey(id, k, version > 0); err != nil {
+			return false, err
+		}
+	}
+	for _, use := range s.Nonces { // one that another row has used here keeps its first use
+		if _, err := t.storeNonce(id, use); err != nil {
 			return false, err
 		}
 	}

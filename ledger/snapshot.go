@@ -54,6 +54,8 @@ type snapshot struct {
 	SubmitGeneration *int          `json:"submitGeneration,omitempty"`
 	Keys             []snapshotKey `json:"keys,omitempty"` // all there ever were
 
+	Nonces []nonceUse `json:"nonces,omitempty"` // of all its challenges that have passed the policy
+
 	AcceptedAt stamp `json:"acceptedAt"`
 	UpdatedAt  stamp `json:"updatedAt"`
 

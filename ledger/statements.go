@@ -18,6 +18,7 @@ type statements struct {
 	importSeen, rememberImport           *sql.Stmt
 
 	update, versionOf, putKey, partnerStatus *sql.Stmt
+	putNonce, isNonceOf, noncesOfRow         *sql.Stmt
 	announced, announce, unannounced         *sql.Stmt
 
 	rowByID, keysOfRow, importsOfRow       *sql.Stmt
@@ -60,6 +61,9 @@ func prepareStatements(ctx context.Context, conn *sql.Conn) (*statements, error)
 		{&s.versionOf, versionOfQuery},
 		{&s.putKey, putKeyQuery},
 		{&s.partnerStatus, partnerStatusQuery},
+		{&s.putNonce, putNonceQuery},
+		{&s.isNonceOf, isNonceOfQuery},
+		{&s.noncesOfRow, noncesOfRowQuery},
 		{&s.announced, announcedQuery},
 		{&s.announce, announceQuery},
 		{&s.unannounced, unannouncedQuery},

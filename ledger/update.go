@@ -53,6 +53,9 @@ func (l *Ledger) Update(ctx context.Context, next pipeline.Record) (int64, error
 		} else if n == 0 {
 			return t.whyNotUpdated(next)
 		}
+		if err := t.claimNonce(next); err != nil {
+			return err
+		}
 		if err := t.storeKey(next.ID, pipeline.OpCreate, next.CreateKey); err != nil {
 			return err
 		}

@@ -88,7 +88,8 @@ func provenBy(o Outcome, s Stage) []step {
 func setupHint(class string) (hint string, ok bool) {
 	switch class {
 	case "challenge":
-		return "check --challenge-domain and --api-url (the partner may name another domain), and --challenge-ttl", true
+		return "check --challenge-domain, --challenge-statement and --api-url (the partner may name another domain), and " +
+			"--challenge-ttl", true
 	case "challenge-expired", "no-challenge":
 		return "check --challenge-ttl and this machine's clock", true
 	case "signature-refused":

@@ -41,6 +41,9 @@ func wrongSetUps() map[string]struct {
 		"wrong domain": {alter: func(b *bench) {
 			b.partner.text = func(s string) string { return strings.ReplaceAll(s, "partner.test", "other.test") }
 		}, class: "challenge", names: "--challenge-domain"},
+		"wrong statement": {alter: func(b *bench) {
+			b.partner.text = func(s string) string { return strings.Replace(s, "\n\n\n", "\n\nHello.\n\n", 1) }
+		}, class: "challenge", names: "--challenge-statement"},
 		"wrong encoding": {alter: func(b *bench) { b.worker.Encoding = client.EncodingRaw },
 			class: "signature-refused", names: "--signature-encoding"},
 		"400 to every creation": {alter: onlyFor("create", status(400, client.Invalid)), class: "invalid", names: "--api-url"},

@@ -28,7 +28,8 @@ import (
 type memoryLedger struct {
 	mu        sync.Mutex
 	records   []Record
-	restarted map[string]bool // row and import
+	restarted map[string]bool   // row and import
+	nonces    map[string]string // the row and challenge that used each
 	list      []client.Customer
 	fail      error // returned by Update
 	failAt    int   // the update from which on it fails, as if the process had died; 0: none
@@ -91,6 +92,16 @@ func (l *memoryLedger) Update(_ context.Context, next Record) (int64, error) {
 	}
 	if !r.Stage.CanBecome(next.Stage) {
 		return 0, fmt.Errorf("%s cannot become %s", r.Stage, next.Stage)
+	}
+	if next.Nonce != "" {
+		use := fmt.Sprint(next.ID, next.Challenge)
+		if used, ok := l.nonces[next.Nonce]; ok && used != use {
+			return 0, ErrNonceUsed
+		}
+		if l.nonces == nil {
+			l.nonces = map[string]string{}
+		}
+		l.nonces[next.Nonce], next.Nonce = use, ""
 	}
 	next.Version++
 	*r = next

@@ -59,6 +59,10 @@ type Acceptance struct {
 // moved it. Nothing was written.
 var ErrStale = errors.New("ledger row changed since it was read")
 
+// ErrNonceUsed is returned by Ledger.Update when the nonce in the record was used by another challenge. Nothing was
+// written.
+var ErrNonceUsed = errors.New("the challenge's nonce was used by another challenge")
+
 // ErrFenced is returned where a row is to be changed whose partition is not, or no longer, this consumer's. Nothing was
 // written, and nothing may be sent for the row: its messages go to whoever has the partition.
 var ErrFenced = errors.New("the partition of the row is another consumer's")
@@ -75,7 +79,8 @@ type Ledger interface {
 
 	// Update stores next over the row with next.ID if that row is still at version next.Version, and returns the new
 	// version. The keys in next (CreateKey, SubmitKey) are stored with it, older generations are kept. ErrStale when
-	// the version differs; an error when the step of stages is not one the state machine knows.
+	// the version differs; an error when the step of stages is not one the state machine knows. A Nonce in next is
+	// recorded for good, as that of next.Challenge: ErrNonceUsed when it is known as another challenge's or another row's.
 	Update(ctx context.Context, next Record) (version int64, err error)
 
 	Directory

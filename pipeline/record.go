@@ -60,6 +60,9 @@ type Record struct {
 
 	Challenge   string    // the challenge's text, decoded; empty when it must be fetched
 	ChallengeAt time.Time // when it was received
+	// Nonce is the challenge's, in the update that records that it has passed the policy; empty in all others. The ledger
+	// keeps it apart from the record.
+	Nonce string
 
 	ExternalTxID string // a custodian's transaction id, recorded before the custodian is asked
 	Signature    string // 65 bytes as 0x hex, v 27 or 28; recorded before it is sent

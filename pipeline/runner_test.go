@@ -282,6 +282,42 @@ func TestStaleChallenge(t *testing.T) {
 	}
 }
 
+// constantNonce has all challenges name the same nonce.
+func constantNonce(s string) string {
+	above, below, _ := strings.Cut(s, "Nonce: ")
+	return above + "Nonce: aaaaaaaa" + below[strings.Index(below, "\n"):]
+}
+
+// TestNonceIsSignedOnce: of challenges with one nonce, one is signed.
+func TestNonceIsSignedOnce(t *testing.T) {
+	onBench(t, func(b *bench) { b.partner.text = constantNonce }, func(t *testing.T, b *bench) {
+		b.take(b.row(0), b.row(1), b.row(2), b.row(3))
+		b.await(4)
+		if tally := b.runner.Tally(); tally.Signatures != 1 || tally.Onboarded != 1 || tally.Refused != 3 {
+			t.Errorf("got %d signatures, %d onboarded, %d refused, want 1, 1, 3", tally.Signatures, tally.Onboarded, tally.Refused)
+		}
+		for i := range 4 {
+			if r := b.ledger.get(b.row(i)); r.Stage == Refused && !strings.Contains(r.Reason, "nonce") {
+				t.Errorf("got reason %q, want it to name the nonce", r.Reason)
+			}
+		}
+	})
+}
+
+// TestUsedNoncesHalt: a refused nonce is no success of the policy, so that a series of them halts the run.
+func TestUsedNoncesHalt(t *testing.T) {
+	onBench(t, func(b *bench) {
+		b.partner.text = constantNonce
+		b.worker.HaltAfter, b.runner.Concurrency = 3, 1
+	}, func(t *testing.T, b *bench) {
+		b.take(b.row(0), b.row(1), b.row(2), b.row(3), b.row(4), b.row(5))
+		var halt *HaltError
+		if err := <-b.halted; !errors.As(err, &halt) || halt.Class != "challenge" || halt.Count != 3 {
+			t.Errorf("got %v, want a halt after 3 rows of class challenge", err)
+		}
+	})
+}
+
 func TestNoKey(t *testing.T) {
 	onBench(t, nil, func(t *testing.T, b *bench) {
 		b.take(b.row(77))

@@ -233,7 +233,6 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 		OthersFare: w.breaker.othersPass(t), Jitter: spread,
 	}, w.Limits)
 	w.breaker.noteAnswer(t, res, w.OnTrouble)
-	w.breaker.prove(provenBy(res.outcome, t.Stage)...)
 	if halt := w.breaker.noteShape(t, res); halt != nil {
 		return Disposition{}, halt
 	}
@@ -275,9 +274,17 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 	if d.Stage != t.Stage {
 		t.polls = 0
 	}
-	if err := w.store(ctx, t, next); err != nil {
+	was := t.Stage
+	err := w.store(ctx, t, next)
+	if errors.Is(err, ErrNonceUsed) {
+		return w.conclude(ctx, t, result{outcome: Hostile, err: &siwe.PolicyError{
+			Field: siwe.FieldNonce, Got: next.Nonce, Want: "one that no other challenge in this ledger has had",
+		}})
+	}
+	if err != nil {
 		return Disposition{}, err
 	}
+	w.breaker.prove(provenBy(res.outcome, was)...) // not before: the ledger may know a challenge's nonce
 	return d, halt
 }
 
@@ -351,13 +358,13 @@ func (w *Worker) store(ctx context.Context, t *task, next Record) error {
 	// What the partner answered is stored even while we are being stopped.
 	version, err := w.Ledger.Update(context.WithoutCancel(ctx), next)
 	if err != nil {
-		if errors.Is(err, ErrStale) || errors.Is(err, ErrFenced) {
+		if errors.Is(err, ErrStale) || errors.Is(err, ErrFenced) || errors.Is(err, ErrNonceUsed) {
 			return err
 		}
 		return &HaltError{Class: "ledger", Row: t.Row, Err: err}
 	}
 	w.Hook(point + ".after")
-	next.Version = version
+	next.Version, next.Nonce = version, ""
 	t.Record = next
 	return nil
 }
@@ -562,6 +569,7 @@ func (w *Worker) check(t *task) result {
 		return result{outcome: Expiring, err: errors.New("the challenge is near its end")}
 	}
 	return result{outcome: CheckPassed, change: func(r *Record) {
+		r.Nonce = message.Nonce
 		if _, slow := w.Signer.(signer.Custodian); slow {
 			r.ExternalTxID = externalTxID(r.Account, r.Challenge) // recorded before the custodian is asked
 		}

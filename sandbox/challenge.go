@@ -37,7 +37,8 @@ type challenge struct {
 	issued  time.Time
 	scheme  string
 	domain  string
-	hostile Fault // empty: an honest one
+	hostile Fault  // empty: an honest one
+	nonce   string // of ChallengeNonce: that of another challenge
 }
 
 // challengeText writes the message as EIP-4361 has it and the vendor's example shows it [doc], or the hostile variant.
@@ -49,7 +50,7 @@ func (s *Server) challengeText(c *customer, ch challenge) string {
 		statement: s.cfg.Statement,
 		uri:       s.cfg.ChallengeURI,
 		chain:     strconv.FormatUint(c.account.chain, 10),
-		nonce:     s.seed.nonce(16, "nonce", c.id, strconv.Itoa(ch.number)),
+		nonce:     s.nonceOf(c, ch),
 		issued:    ch.issued,
 	}
 	if m.uri == "" {
@@ -61,6 +62,11 @@ func (s *Server) challengeText(c *customer, ch challenge) string {
 	return m.text()
 }
 
+// nonceOf is the nonce of an honest challenge.
+func (s *Server) nonceOf(c *customer, ch challenge) string {
+	return s.seed.nonce(16, "nonce", c.id, strconv.Itoa(ch.number))
+}
+
 type signIn struct {
 	domain, address, statement, uri, chain, nonce string
 	issued                                        time.Time
@@ -69,8 +75,10 @@ type signIn struct {
 func (m signIn) text() string {
 	return m.domain + " wants you to sign in with your Ethereum account:\n" + m.address + "\n\n" + m.statement +
 		"\n\nURI: " + m.uri + "\nVersion: 1\nChain ID: " + m.chain + "\nNonce: " + m.nonce +
-		"\nIssued At: " + m.issued.UTC().Format("2006-01-02T15:04:05Z")
+		"\nIssued At: " + timeText(m.issued)
 }
+
+func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
 
 // renew makes the customer's next challenge. The caller holds c.mu, or is the only one to know c.
 func (x *exchange) renew(c *customer) challenge {
@@ -84,6 +92,9 @@ func (x *exchange) renew(c *customer) challenge {
 	}
 	ch := challenge{number: len(c.challenges) + 1, issued: s.Now(), scheme: scheme, domain: domain}
 	ch.hostile = s.drawHostile(x.st, c.id, ch.number)
+	if ch.hostile == ChallengeNonce {
+		ch.nonce = *x.st.signed.Load()
+	}
 	if ch.hostile != "" {
 		x.entry.note(ch.hostile)
 	}
@@ -155,6 +166,8 @@ func (x *exchange) sign() (reply, *refusal) {
 		x.renew(c)
 		return reply{}, refuse(400, "invalid_signature", "signature refused: %s; a new challenge is available", why)
 	}
+	nonce := x.s.nonceOf(c, current)
+	x.st.signed.Store(&nonce)
 	c.status = StatusScreening
 	c.updated = x.s.Now()
 	return reply{status: 204}, nil

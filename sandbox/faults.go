@@ -67,6 +67,14 @@ const (
 	ChallengeNotSIWE   Fault = "challenge-not-siwe"  // not a sign-in message at all
 	ChallengeHomograph Fault = "challenge-homograph" // a domain that looks right
 	ChallengeTrailing  Fault = "challenge-trailing"  // a right one that goes on
+
+	ChallengeStatement  Fault = "challenge-statement"  // one that states a transfer, or 7,000 bytes
+	ChallengeURIQuery   Fault = "challenge-uri-query"  // the right URI with a query
+	ChallengeExpiration Fault = "challenge-expiration" // one that never expires
+	ChallengeNotBefore  Fault = "challenge-not-before" // in force only after it has expired
+	ChallengeRequestID  Fault = "challenge-request-id" // with a request id
+	ChallengeResources  Fault = "challenge-resources"  // with a resource
+	ChallengeNonce      Fault = "challenge-nonce"      // with the nonce of one whose signature was accepted before
 )
 
 // Faults are probabilities from 0 to 1, one for each Fault, and how they are dealt. Whether a fault strikes follows
@@ -80,6 +88,9 @@ type Faults struct {
 
 	ChallengeAddress, ChallengeDomain, ChallengeChain, ChallengeURI         float64
 	ChallengeStale, ChallengeNotSIWE, ChallengeHomograph, ChallengeTrailing float64
+
+	ChallengeStatement, ChallengeURIQuery, ChallengeExpiration, ChallengeNotBefore float64
+	ChallengeRequestID, ChallengeResources, ChallengeNonce                         float64
 
 	// Limit is how often one fault strikes one operation on one subject; 0: no limit. With a limit every row can settle
 	// in the end, whatever the probabilities.
@@ -102,6 +113,8 @@ func AllFaults() []Fault {
 		ListPaged, ListLink, ListNoList, Trickle,
 		ChallengeAddress, ChallengeDomain, ChallengeChain, ChallengeURI,
 		ChallengeStale, ChallengeNotSIWE, ChallengeHomograph, ChallengeTrailing,
+		ChallengeStatement, ChallengeURIQuery, ChallengeExpiration, ChallengeNotBefore,
+		ChallengeRequestID, ChallengeResources, ChallengeNonce,
 	}
 }
 
@@ -114,6 +127,8 @@ func (f *Faults) probability(name Fault) *float64 {
 		&f.ListPaged, &f.ListLink, &f.ListNoList, &f.Trickle,
 		&f.ChallengeAddress, &f.ChallengeDomain, &f.ChallengeChain, &f.ChallengeURI,
 		&f.ChallengeStale, &f.ChallengeNotSIWE, &f.ChallengeHomograph, &f.ChallengeTrailing,
+		&f.ChallengeStatement, &f.ChallengeURIQuery, &f.ChallengeExpiration, &f.ChallengeNotBefore,
+		&f.ChallengeRequestID, &f.ChallengeResources, &f.ChallengeNonce,
 	}
 	if i := slices.Index(AllFaults(), name); i >= 0 {
 		return fields[i]

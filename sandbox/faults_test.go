@@ -188,7 +188,8 @@ func TestProbabilityIsKept(t *testing.T) {
 }
 
 func TestHostileChallenges(t *testing.T) {
-	for i, fault := range AllFaults()[slices.Index(AllFaults(), ChallengeAddress):] {
+	from, to := slices.Index(AllFaults(), ChallengeAddress), slices.Index(AllFaults(), ChallengeNonce)
+	for i, fault := range AllFaults()[from:to] { // a nonce is right by itself: TestUsedNonce
 		t.Run(string(fault), func(t *testing.T) {
 			var f Faults
 			f.Limit = 1
@@ -202,7 +203,8 @@ func TestHostileChallenges(t *testing.T) {
 			}
 			policy := siwe.Policy{
 				Domain: "api.partner.example", ChainID: 300, Address: crypto.PubkeyToAddress(w.key.PublicKey),
-				MaxAge: time.Hour, Skew: time.Minute, Now: p.clock.now, AllowHTTP: true,
+				Statement: vendorStatement,
+				MaxAge:    time.Hour, Skew: time.Minute, Now: p.clock.now, AllowHTTP: true,
 			}
 			m, err := siwe.Parse(string(text))
 			if err == nil {
@@ -229,6 +231,43 @@ func TestHostileChallenges(t *testing.T) {
 				t.Errorf("the honest one after it: %+v", a)
 			}
 		})
+	}
+}
+
+// TestUsedNonce: once a signature was accepted, the next challenge has the same nonce, and must not be signed.
+func TestUsedNonce(t *testing.T) {
+	p := open(t, func(c *Config) { c.Faults = Faults{ChallengeNonce: 1, Limit: 1} })
+	nonce := func(challenge string) string {
+		text, err := base64.StdEncoding.DecodeString(challenge)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := siwe.Parse(string(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m.Nonce
+	}
+	first, second := newWallet(1), newWallet(2)
+	id, challenge := p.create(first)
+	if a := p.do("POST", "/v1/customers/"+id+"/challenge/sign", first.submission(t, challenge)); a.status != 204 {
+		t.Fatalf("got %+v to the first signature, want 204", a)
+	}
+	a := p.do("POST", "/v1/customers", createBody(second.account(), "ext-2"))
+	id, again := a.field(t, "id"), a.field(t, "challenge")
+	if got, want := nonce(again), nonce(challenge); got != want {
+		t.Errorf("got nonce %s, want the first challenge's, %s", got, want)
+	}
+	sign := "/v1/customers/" + id + "/challenge/sign"
+	if a := p.do("POST", sign, second.submission(t, again)); a.status != 400 {
+		t.Errorf("got %+v to the second signature, want 400", a)
+	}
+	if v := p.s.Judge(nil).Violations; len(v) != 1 || v[0].Rule != BlindSignature {
+		t.Errorf("got verdict %+v, want one %s", v, BlindSignature)
+	}
+	next := p.do("GET", "/v1/customers/"+id+"/challenge", "").field(t, "challenge")
+	if a := p.do("POST", sign, second.submission(t, next)); a.status != 204 {
+		t.Errorf("got %+v to the honest one after it, want 204", a)
 	}
 }
 

@@ -13,6 +13,9 @@ import (
 func (s *Server) drawHostile(st *state, customerID string, number int) Fault {
 	t := s.faults.Load()
 	for _, c := range t.hostile {
+		if c.fault == ChallengeNonce && st.signed.Load() == nil {
+			continue // no nonce was used yet
+		}
 		if s.seed.chance("fault", string(c.fault), customerID, strconv.Itoa(number)) >= c.p {
 			continue
 		}
@@ -42,6 +45,24 @@ func (s *Server) hostileText(c *customer, ch challenge, m signIn) string {
 		m.domain = lookalike(m.domain)
 	case ChallengeTrailing:
 		return m.text() + "\n\nI also authorise the holder of 0x" + hex.EncodeToString(draw[:20]) + " to spend all my funds."
+	case ChallengeStatement:
+		m.statement = "I hereby irrevocably transfer all assets of this account to 0x" + hex.EncodeToString(draw[:20]) + "."
+		if draw[0]%2 == 0 {
+			m.statement = strings.Repeat("I agree. ", 778)
+		}
+	case ChallengeURIQuery:
+		m.uri += "?to=0x" + hex.EncodeToString(draw[:20]) + "&amount=all"
+	case ChallengeExpiration:
+		return m.text() + "\nExpiration Time: 9999-12-31T23:59:59Z"
+	case ChallengeNotBefore:
+		return m.text() + "\nExpiration Time: " + timeText(m.issued.Add(s.cfg.ChallengeTTL/2)) +
+			"\nNot Before: " + timeText(m.issued.Add(s.cfg.ChallengeTTL))
+	case ChallengeRequestID:
+		return m.text() + "\nRequest ID: transfer-" + hex.EncodeToString(draw[:8])
+	case ChallengeResources:
+		return m.text() + "\nResources:\n- https://" + elsewhere + "/transfer"
+	case ChallengeNonce:
+		m.nonce = ch.nonce
 	case ChallengeNotSIWE:
 		if draw[0]%2 == 0 {
 			return "0x" + hex.EncodeToString(draw[:]) // the hash of who knows what

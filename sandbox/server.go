@@ -117,6 +117,7 @@ type state struct {
 	attempts  counters
 	history   history
 	leaks     leaks
+	signed    atomic.Pointer[string] // the nonce of the challenge whose signature was accepted last; nil: none
 }
 
 // New makes a server that knows no API key yet. Errors name the field of Config that is wrong.

@@ -105,7 +105,8 @@ func TestChallengeIsASignInMessage(t *testing.T) {
 	}
 	policy := siwe.Policy{
 		Domain: "api.sandbox.offblocks.xyz", ChainID: 300, Address: crypto.PubkeyToAddress(w.key.PublicKey),
-		MaxAge: time.Hour, Skew: time.Minute, Now: p.clock.now,
+		Statement: vendorStatement,
+		MaxAge:    time.Hour, Skew: time.Minute, Now: p.clock.now,
 	}
 	if err := policy.Check(m); err != nil {
 		t.Errorf("%v\n%s", err, text)

@@ -42,6 +42,12 @@
 // account's things elsewhere, and there is no person here to read and consent. So ReCaps are refused even under
 // AllowResources, and so is a statement that speaks their formula, which stands for the same consent.
 //
-// The rest of the statement, the nonce's value, the URI's path and query and the request id are the partner's to
-// choose, and are not judged.
+// The statement must be the configured one, byte for byte, unless AnyStatement is set: a signed sentence may bind the
+// account's owner to anything. The URI has no path, query or fragment, or is exactly the configured one. A request id
+// is refused unless AllowRequestID is set. An expiration time lies after issued-at by at most the lifetime of a
+// challenge and the tolerated skew; a not-before lies before it. Each refusal names the setting that permits another
+// value.
+//
+// The nonce's value is the partner's to choose. That no two challenges have the same one takes a memory, which is the
+// ledger's business.
 package siwe

@@ -28,9 +28,11 @@ func Example() {
 		Domain:  "api.sandbox.offblocks.xyz",
 		ChainID: 300,
 		Address: common.HexToAddress("0x43158f45b5EbD7b1179130130DF00393928C2691"),
-		MaxAge:  time.Hour,
-		Skew:    time.Minute,
-		Now:     func() time.Time { return time.Date(2024, 1, 17, 18, 30, 0, 0, time.UTC) },
+		// The whole statement, byte for byte.
+		Statement: "OffBlocks wants to verify ownership of your wallet.",
+		MaxAge:    time.Hour,
+		Skew:      time.Minute,
+		Now:       func() time.Time { return time.Date(2024, 1, 17, 18, 30, 0, 0, time.UTC) },
 	}
 	for _, text := range []string{
 		challenge,

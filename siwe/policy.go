@@ -20,13 +20,41 @@ type PolicyError struct {
 	Field string // one of the Field constants
 	Got   string // what the message says; the partner's text, not clipped
 	Want  string // what the policy demands
-	// Stale: the message is ours in every other respect, and only its time is over; a new challenge mends that.
+	// Setting is the consumer's setting that permits other messages here; empty when none does.
+	Setting string
+	// Stale: the message is ours in every other respect, and only its time is over; a new challenge has a new time.
 	Stale bool
 }
 
 func (e *PolicyError) Error() string {
-	return fmt.Sprintf("siwe: refused: %s is %s, want %s", e.Field, quote(e.Got), e.Want)
+	text := fmt.Sprintf("siwe: refused: %s is %s, want %s", e.Field, quote(e.Got), e.Want)
+	if e.Setting != "" {
+		text += "; if the partner means it, set " + e.Setting
+	}
+	return text
 }
+
+// UnusableError says why a policy cannot judge. It wraps ErrPolicy.
+type UnusableError struct {
+	Field   string // the Field constant of what the policy says wrongly; empty when something else is missing
+	Problem string
+}
+
+func (e *UnusableError) Error() string { return ErrPolicy.Error() + ": " + e.Problem }
+
+// Unwrap returns ErrPolicy.
+func (e *UnusableError) Unwrap() error { return ErrPolicy }
+
+// The settings that PolicyError.Setting names.
+const (
+	settingDomain    = "--challenge-domain"
+	settingStatement = "--challenge-statement"
+	settingURI       = "--challenge-uri"
+	settingURIHost   = "--challenge-uri-host"
+	settingTTL       = "--challenge-ttl"
+	settingRequestID = "--allow-request-id"
+	settingResources = "--allow-resources"
+)
 
 // Policy says which sign-in messages may be signed: one customer's, from one partner, now. Fields without a stated
 // default are required. The package comment says how names are compared and what is not judged.
@@ -35,42 +63,60 @@ type Policy struct {
 	Domain string
 	// URIHost is the host, and port if any, of the message's URI. Default: Domain.
 	URIHost string
+	// URI is the message's whole URI, compared byte for byte; scheme and URIHost are then not looked at. Default: a URI
+	// with that host and nothing behind it but at most a slash.
+	URI string
+	// Statement is the message's statement, compared byte for byte. Default: the message must have none.
+	Statement string
+	// AnyStatement accepts every statement, and none, but that of a ReCap (ERC-5573). Default: only Statement.
+	AnyStatement bool
 	// ChainID is the EIP-155 chain id of the customer's account, at least 1.
 	ChainID uint64
 	// Address is the customer's account.
 	Address common.Address
 	// MaxAge is how long ago the message may have been issued: the lifetime of a challenge. Positive.
 	MaxAge time.Duration
-	// Skew is how far the partner's clock may be ahead of ours: issued-at and not-before may lie that far in the future.
-	// It does not prolong MaxAge or expiration-time. Default 0.
+	// Skew is how far the partner's clock may be ahead of ours: issued-at and not-before may lie that far in the future,
+	// and expiration-time that far beyond issued-at and MaxAge. It does not prolong MaxAge itself. Default 0.
 	Skew time.Duration
 	// Now is the clock.
 	Now func() time.Time
-	// AllowHTTP accepts http URIs beside https. Set it only for a partner on loopback. Default: https only.
+	// AllowHTTP accepts http URIs as well as https. Set it only for a partner on loopback. Default: https only.
 	AllowHTTP bool
 	// AllowResources accepts resources other than ReCaps (ERC-5573), which are refused always. Default: no resources.
 	AllowResources bool
+	// AllowRequestID accepts a request id. Default: none.
+	AllowRequestID bool
 }
 
-// Validate reports what the policy lacks. Errors wrap ErrPolicy.
+// Validate reports what the policy lacks. Errors are *UnusableError.
 func (p Policy) Validate() error {
 	switch {
 	case p.Domain == "":
-		return fmt.Errorf("%w: no domain", ErrPolicy)
+		return &UnusableError{FieldDomain, "no domain"}
 	case !isHostPort(p.Domain):
-		return fmt.Errorf("%w: domain %s is not a host with or without port", ErrPolicy, quote(p.Domain))
+		return &UnusableError{FieldDomain, "domain " + quote(p.Domain) + " is not a host with or without port"}
 	case p.URIHost != "" && !isHostPort(p.URIHost):
-		return fmt.Errorf("%w: URI host %s is not a host with or without port", ErrPolicy, quote(p.URIHost))
+		return &UnusableError{FieldURI, "URI host " + quote(p.URIHost) + " is not a host with or without port"}
 	case p.ChainID == 0:
-		return fmt.Errorf("%w: no chain id", ErrPolicy)
+		return &UnusableError{"", "no chain id"}
 	case p.Address == common.Address{}:
-		return fmt.Errorf("%w: no address", ErrPolicy)
+		return &UnusableError{"", "no address"}
 	case p.MaxAge <= 0:
-		return fmt.Errorf("%w: max age %v is not positive", ErrPolicy, p.MaxAge)
+		return &UnusableError{"", fmt.Sprintf("max age %v is not positive", p.MaxAge)}
 	case p.Skew < 0:
-		return fmt.Errorf("%w: skew %v is negative", ErrPolicy, p.Skew)
+		return &UnusableError{"", fmt.Sprintf("skew %v is negative", p.Skew)}
 	case p.Now == nil:
-		return fmt.Errorf("%w: no clock", ErrPolicy)
+		return &UnusableError{"", "no clock"}
+	}
+	if p.URI != "" {
+		if _, problem := splitURI(p.URI); problem != "" {
+			return &UnusableError{FieldURI, "URI " + quote(p.URI) + " is not an RFC 3986 URI: " + problem}
+		}
+	}
+	if i := strings.IndexFunc(p.Statement, func(r rune) bool { return !inStatement(r) }); i >= 0 {
+		return &UnusableError{FieldStatement, fmt.Sprintf("the character at byte %d of the statement is not allowed in one: "+
+			"it is a single line of printable ASCII, ERC-4361", i+1)}
 	}
 	return nil
 }
@@ -106,7 +152,8 @@ func (p Policy) Check(m *Message) error {
 		return refusal
 	}
 	for _, check := range []func(*Message) *PolicyError{
-		p.checkDomain, p.checkURI, p.checkScheme, p.checkAccount, p.checkDelegation, p.checkTimes,
+		p.checkDomain, p.checkURI, p.checkScheme, p.checkAccount, p.checkDelegation, p.checkStatement, p.checkRequestID,
+		p.checkTimes,
 	} {
 		if refusal := check(m); refusal != nil {
 			return refusal
@@ -117,12 +164,21 @@ func (p Policy) Check(m *Message) error {
 
 func (p Policy) checkDomain(m *Message) *PolicyError {
 	if !equalASCII(m.Domain, p.Domain) {
-		return &PolicyError{Field: FieldDomain, Got: m.Domain, Want: quote(p.Domain)}
+		return &PolicyError{Field: FieldDomain, Got: m.Domain, Want: quote(p.Domain), Setting: settingDomain}
 	}
 	return nil
 }
 
 func (p Policy) checkURI(m *Message) *PolicyError {
+	refuse := func(want, setting string) *PolicyError {
+		return &PolicyError{Field: FieldURI, Got: m.URI, Want: want, Setting: setting}
+	}
+	if p.URI != "" {
+		if m.URI != p.URI {
+			return refuse("exactly "+quote(p.URI), settingURI)
+		}
+		return nil
+	}
 	host := p.URIHost
 	if host == "" {
 		host = p.Domain
@@ -130,20 +186,23 @@ func (p Policy) checkURI(m *Message) *PolicyError {
 	uri, problem := splitURI(m.URI)
 	switch {
 	case problem != "":
-		return &PolicyError{Field: FieldURI, Got: m.URI, Want: "an RFC 3986 URI"}
+		return refuse("an RFC 3986 URI", "")
 	case p.AllowHTTP && equalASCII(uri.scheme, "http"), equalASCII(uri.scheme, "https"):
 	case p.AllowHTTP:
-		return &PolicyError{Field: FieldURI, Got: m.URI, Want: "scheme https or http"}
+		return refuse("scheme https or http", settingURI)
 	default:
-		return &PolicyError{Field: FieldURI, Got: m.URI, Want: "scheme https"}
+		return refuse("scheme https", settingURI)
 	}
-	if !equalASCII(uri.authority, host) {
-		return &PolicyError{Field: FieldURI, Got: m.URI, Want: "host " + quote(host)}
+	switch {
+	case !equalASCII(uri.authority, host):
+		return refuse("host "+quote(host), settingURIHost)
+	case uri.tail != "" && uri.tail != "/":
+		return refuse("no path, query or fragment", settingURI)
 	}
 	return nil
 }
 
-// checkScheme runs after checkURI: the URI's scheme is one that is allowed.
+// checkScheme runs after checkURI: the URI is one that is allowed.
 func (p Policy) checkScheme(m *Message) *PolicyError {
 	uri, _ := splitURI(m.URI)
 	if m.Scheme != "" && !equalASCII(m.Scheme, uri.scheme) {
@@ -181,7 +240,35 @@ func (p Policy) checkDelegation(m *Message) *PolicyError {
 	}
 	if m.Resources != nil && !p.AllowResources {
 		got := strings.Join(m.Resources, " ")
-		return &PolicyError{Field: FieldResources, Got: got, Want: "no such heading: a resource can delegate"}
+		return &PolicyError{
+			Field: FieldResources, Got: got, Want: "no such heading: a resource can delegate", Setting: settingResources,
+		}
+	}
+	return nil
+}
+
+func (p Policy) checkStatement(m *Message) *PolicyError {
+	refuse := func(want string) *PolicyError {
+		return &PolicyError{Field: FieldStatement, Got: m.Statement, Want: want, Setting: settingStatement}
+	}
+	switch {
+	case p.AnyStatement:
+	case p.Statement == "" && m.HasStatement:
+		return refuse("none")
+	case m.Statement != p.Statement:
+		same := 0
+		for same < min(len(m.Statement), len(p.Statement)) && m.Statement[same] == p.Statement[same] {
+			same++
+		}
+		return refuse(fmt.Sprintf("the configured one of %d bytes, from which it differs at byte %d: %s",
+			len(p.Statement), same+1, quote(m.Statement[same:])))
+	}
+	return nil
+}
+
+func (p Policy) checkRequestID(m *Message) *PolicyError {
+	if m.RequestID != nil && !p.AllowRequestID {
+		return &PolicyError{Field: FieldRequestID, Got: *m.RequestID, Want: "none", Setting: settingRequestID}
 	}
 	return nil
 }
@@ -190,19 +277,36 @@ func (p Policy) checkTimes(m *Message) *PolicyError {
 	now := p.Now().UTC()
 	earliest, latest := now.Add(-p.MaxAge), now.Add(p.Skew)
 	show := func(t time.Time) string { return t.Format(time.RFC3339Nano) }
+	refuse := func(field string, got time.Time, want string, limit time.Time) *PolicyError {
+		return &PolicyError{Field: field, Got: show(got), Want: want + show(limit)}
+	}
+	var refusal *PolicyError
+	if m.NotBefore != nil && m.ExpirationTime != nil && !m.NotBefore.Before(*m.ExpirationTime) {
+		return refuse(FieldNotBefore, *m.NotBefore, "earlier than the expiration time ", *m.ExpirationTime)
+	}
+	if m.ExpirationTime != nil {
+		if !m.ExpirationTime.After(m.IssuedAt) {
+			return refuse(FieldExpirationTime, *m.ExpirationTime, "later than issued-at ", m.IssuedAt)
+		}
+		if longest := m.IssuedAt.Add(p.MaxAge + p.Skew); m.ExpirationTime.After(longest) {
+			refusal = refuse(FieldExpirationTime, *m.ExpirationTime, "no later than ", longest)
+			refusal.Setting = settingTTL
+			return refusal
+		}
+	}
 	switch {
 	case m.IssuedAt.After(latest):
-		return &PolicyError{Field: FieldIssuedAt, Got: show(m.IssuedAt), Want: "no later than " + show(latest)}
+		return refuse(FieldIssuedAt, m.IssuedAt, "no later than ", latest)
 	case m.NotBefore != nil && m.NotBefore.After(latest):
-		return &PolicyError{Field: FieldNotBefore, Got: show(*m.NotBefore), Want: "no later than " + show(latest)}
+		return refuse(FieldNotBefore, *m.NotBefore, "no later than ", latest)
 	case m.IssuedAt.Before(earliest):
-		want := "no earlier than " + show(earliest)
-		return &PolicyError{Field: FieldIssuedAt, Got: show(m.IssuedAt), Want: want, Stale: true}
+		refusal = refuse(FieldIssuedAt, m.IssuedAt, "no earlier than ", earliest)
+		refusal.Stale, refusal.Setting = true, settingTTL
 	case m.ExpirationTime != nil && !m.ExpirationTime.After(now):
-		want := "later than " + show(now)
-		return &PolicyError{Field: FieldExpirationTime, Got: show(*m.ExpirationTime), Want: want, Stale: true}
+		refusal = refuse(FieldExpirationTime, *m.ExpirationTime, "later than ", now)
+		refusal.Stale = true
 	}
-	return nil
+	return refusal
 }
 
 // equalASCII compares ignoring the case of ASCII letters. strings.EqualFold would also take the Kelvin sign for a k.

@@ -17,14 +17,19 @@ var (
 // partnerPolicy is what the product asks of partnerExample, half an hour after it was issued.
 func partnerPolicy() Policy {
 	return Policy{
-		Domain:  "api.sandbox.offblocks.xyz",
-		ChainID: 300,
-		Address: common.HexToAddress("0x43158f45b5EbD7b1179130130DF00393928C2691"),
-		MaxAge:  time.Hour,
-		Skew:    time.Minute,
-		Now:     func() time.Time { return time.Date(2024, 1, 17, 18, 51, 53, 0, time.UTC) },
+		Domain:    "api.sandbox.offblocks.xyz",
+		ChainID:   300,
+		Address:   common.HexToAddress("0x43158f45b5EbD7b1179130130DF00393928C2691"),
+		Statement: partnerStatement,
+		MaxAge:    time.Hour,
+		Skew:      time.Minute,
+		Now:       func() time.Time { return time.Date(2024, 1, 17, 18, 51, 53, 0, time.UTC) },
 	}
 }
+
+// partnerStatement is the statement of partnerExample.
+const partnerStatement = "OffBlocks wants to verify ownership of your wallet. By connecting your wallet and using " +
+	"OffBlocks, you agree to our Terms of services and Privacy Policy"
 
 // admits parses and checks; the parse error, too, is a refusal.
 func admits(p Policy, text string) error {
@@ -37,23 +42,22 @@ func admits(p Policy, text string) error {
 
 func TestPolicyAdmits(t *testing.T) {
 	const domain = "api.sandbox.offblocks.xyz"
-	above, rest, _ := strings.Cut(partnerExample, "OffBlocks")
-	below := rest[strings.Index(rest, "\nURI"):]
 	for name, text := range map[string]string{
-		"the partner's example":  partnerExample,
-		"scheme in front":        "https://" + partnerExample,
-		"scheme in capitals":     "HTTPS://" + partnerExample,
-		"capitals in the domain": strings.Replace(partnerExample, domain, "API.Sandbox.OffBlocks.XYZ", 1),
-		"capitals in the URI":    strings.Replace(partnerExample, "https://"+domain, "HTTPS://API.Sandbox.OffBlocks.XYZ", 1),
-		"path and query":         strings.Replace(partnerExample, "https://"+domain, "https://"+domain+"/v1/x?y#z", 1),
-		"another nonce":          strings.Replace(partnerExample, "5ufoiEqDaFvmfo78", "aaaaaaaa", 1),
-		"no statement":           above + below,
-		"request id":             partnerExample + "\nRequest ID: 7",
-		"not expired":            partnerExample + "\nExpiration Time: 2024-01-17T18:51:53.001Z",
-		"in force":               partnerExample + "\nNot Before: 2024-01-17T18:51:53Z",
-		"in force, within skew":  partnerExample + "\nNot Before: 2024-01-17T18:52:53Z",
-		"an hour old":            strings.Replace(partnerExample, "18:21:53", "17:51:53", 1),
-		"a minute ahead":         strings.Replace(partnerExample, "18:21:53", "18:52:53", 1),
+		"the partner's example":   partnerExample,
+		"scheme in front":         "https://" + partnerExample,
+		"scheme in capitals":      "HTTPS://" + partnerExample,
+		"capitals in the domain":  strings.Replace(partnerExample, domain, "API.Sandbox.OffBlocks.XYZ", 1),
+		"capitals in the URI":     strings.Replace(partnerExample, "https://"+domain, "HTTPS://API.Sandbox.OffBlocks.XYZ", 1),
+		"a slash behind the host": strings.Replace(partnerExample, "https://"+domain, "https://"+domain+"/", 1),
+		"longest expiration":      partnerExample + "\nExpiration Time: 2024-01-17T19:22:53Z",
+		"both bounds": partnerExample + "\nExpiration Time: 2024-01-17T19:21:53Z" +
+			"\nNot Before: 2024-01-17T18:21:53Z",
+		"another nonce":         strings.Replace(partnerExample, "5ufoiEqDaFvmfo78", "aaaaaaaa", 1),
+		"not expired":           partnerExample + "\nExpiration Time: 2024-01-17T18:51:53.001Z",
+		"in force":              partnerExample + "\nNot Before: 2024-01-17T18:51:53Z",
+		"in force, within skew": partnerExample + "\nNot Before: 2024-01-17T18:52:53Z",
+		"an hour old":           strings.Replace(partnerExample, "18:21:53", "17:51:53", 1),
+		"a minute ahead":        strings.Replace(partnerExample, "18:21:53", "18:52:53", 1),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := admits(partnerPolicy(), text); err != nil {
@@ -136,6 +140,34 @@ func TestHostileChallenges(t *testing.T) {
 		{"a resource", partnerExample + "\nResources:\n- https://" + domain + "/x", FieldResources},
 		{"the bare heading of resources", partnerExample + "\nResources:", FieldResources},
 		{"ReCap", partnerExample + "\n" + recap, FieldResources},
+
+		{"transfer", replace(partnerStatement, "I hereby irrevocably transfer all assets of this account."), FieldStatement},
+		{"statement of 7,000 bytes", replace(partnerStatement, strings.Repeat("I agree. ", 778)), FieldStatement},
+		{"statement that goes on", replace("Privacy Policy", "Privacy Policy and transfer all assets"), FieldStatement},
+		{"statement in other case", replace("OffBlocks wants", "Offblocks wants"), FieldStatement},
+		{"statement with a space behind", replace("Privacy Policy", "Privacy Policy "), FieldStatement},
+		{"empty statement", replace(partnerStatement, ""), FieldStatement},
+		{"no statement", replace(partnerStatement+"\n\n", "\n"), FieldStatement},
+
+		{"URI with a query", replace(uri, uri+"?to=0xC02aaA39b223FE8D0A0e5C4F27eAD9083C756Cc2&amount=all"), FieldURI},
+		{"URI with an empty query", replace(uri, uri+"?"), FieldURI},
+		{"URI with a path", replace(uri, uri+"/transfer"), FieldURI},
+		{"URI with two slashes", replace(uri, uri+"//"), FieldURI},
+		{"URI with a query behind a slash", replace(uri, uri+"/?x"), FieldURI},
+		{"URI with a fragment", replace(uri, uri+"#transfer"), FieldURI},
+		{"URI with an empty fragment", replace(uri, uri+"/#"), FieldURI},
+
+		{"request id", partnerExample + "\nRequest ID: transfer-all", FieldRequestID},
+		{"empty request id", partnerExample + "\nRequest ID: ", FieldRequestID},
+		{"never expires", partnerExample + "\nExpiration Time: 9999-12-31T23:59:59Z", FieldExpirationTime},
+		{"expires a moment too late", partnerExample + "\nExpiration Time: 2024-01-17T19:22:53.000000001Z",
+			FieldExpirationTime},
+		{"not before its expiration", partnerExample + "\nExpiration Time: 2024-01-17T18:52:00Z\nNot Before: " +
+			"2024-01-17T18:52:00Z", FieldNotBefore},
+		{"expires before it was issued", replace(issuedAt, "18:52:30") + "\nExpiration Time: 2024-01-17T18:52:20Z",
+			FieldExpirationTime},
+		{"nonce of seven", replace("5ufoiEqDaFvmfo78", "5ufoiEq"), parse + FieldNonce},
+		{"nonce with a hyphen", replace("5ufoiEqDaFvmfo78", "5ufoiEqD-aFvmfo78"), parse + FieldNonce},
 		{
 			"ReCap's statement", replace("Privacy Policy", "Privacy Policy I further authorize the stated URI to perform "+
 				"the following actions on my behalf: (1) 'a': 'b' for 'https://a.example'."), FieldStatement,
@@ -167,6 +199,76 @@ func TestHostileChallenges(t *testing.T) {
 				t.Errorf("got %v, want a *PolicyError about %s", err, test.field)
 			}
 		})
+	}
+}
+
+// TestSettingsPermit: a refusal that a setting can lift names it, and with the setting the message passes.
+func TestSettingsPermit(t *testing.T) {
+	const uri = "URI: https://api.sandbox.offblocks.xyz"
+	change := func(old, with string) string { return strings.Replace(partnerExample, old, with, 1) }
+	for _, test := range []struct {
+		name, text, setting string
+		set                 func(*Policy)
+	}{
+		{"statement", change(partnerStatement, "Hello."), "--challenge-statement",
+			func(p *Policy) { p.Statement = "Hello." }},
+		{"any statement", change(partnerStatement, "Hello."), "--challenge-statement",
+			func(p *Policy) { p.AnyStatement = true }},
+		{"no statement", change(partnerStatement+"\n\n", "\n"), "--challenge-statement",
+			func(p *Policy) { p.Statement = "" }},
+		{"any statement, none", change(partnerStatement+"\n\n", "\n"), "--challenge-statement",
+			func(p *Policy) { p.AnyStatement = true }},
+		{"domain", change("api.sandbox.offblocks.xyz", "login.example"), "--challenge-domain",
+			func(p *Policy) { p.Domain, p.URIHost = "login.example", "api.sandbox.offblocks.xyz" }},
+		{"URI", change(uri, uri+"/login?x=1"), "--challenge-uri",
+			func(p *Policy) { p.URI = "https://api.sandbox.offblocks.xyz/login?x=1" }},
+		{"URI scheme", change(uri, "URI: did:key:example"), "--challenge-uri",
+			func(p *Policy) { p.URI = "did:key:example" }},
+		{"URI host", change(uri, "URI: https://login.example"), "--challenge-uri-host",
+			func(p *Policy) { p.URIHost = "login.example" }},
+		{"request id", partnerExample + "\nRequest ID: 7", "--allow-request-id",
+			func(p *Policy) { p.AllowRequestID = true }},
+		{"resources", partnerExample + "\nResources:\n- https://a.example", "--allow-resources",
+			func(p *Policy) { p.AllowResources = true }},
+		{"expiration", partnerExample + "\nExpiration Time: 2024-01-17T20:21:53Z", "--challenge-ttl",
+			func(p *Policy) { p.MaxAge = 2 * time.Hour }},
+	} {
+		p := partnerPolicy()
+		var refusal *PolicyError
+		err := admits(p, test.text)
+		if !errors.As(err, &refusal) || refusal.Setting != test.setting || !strings.Contains(err.Error(), test.setting) {
+			t.Errorf("%s: got %v, want a refusal that names %s", test.name, err, test.setting)
+		}
+		test.set(&p)
+		if err := admits(p, test.text); err != nil {
+			t.Errorf("%s: got %v with the setting, want none", test.name, err)
+		}
+	}
+}
+
+// TestExactURI: with a whole URI configured, no other one passes, not even that of the domain.
+func TestExactURI(t *testing.T) {
+	p := partnerPolicy()
+	p.URI = "https://api.sandbox.offblocks.xyz/login"
+	for _, uri := range []string{"", "/", "/Login", "/login/", "/login?"} {
+		var refusal *PolicyError
+		text := strings.Replace(partnerExample, "URI: https://api.sandbox.offblocks.xyz",
+			"URI: https://api.sandbox.offblocks.xyz"+uri, 1)
+		if err := admits(p, text); !errors.As(err, &refusal) || refusal.Field != FieldURI {
+			t.Errorf("%q behind the host: got %v, want a refusal of the URI", uri, err)
+		}
+	}
+}
+
+// TestDelegationIsNeverPermitted: a ReCap is refused whatever statement is accepted.
+func TestDelegationIsNeverPermitted(t *testing.T) {
+	p := partnerPolicy()
+	p.AnyStatement = true
+	var refusal *PolicyError
+	text := strings.Replace(partnerExample, partnerStatement, "I further authorize the stated URI to perform x", 1)
+	err := admits(p, text)
+	if !errors.As(err, &refusal) || refusal.Field != FieldStatement || refusal.Setting != "" {
+		t.Errorf("got %v, want a refusal of the statement that no setting lifts", err)
 	}
 }
 
@@ -291,6 +393,9 @@ func TestUnusablePolicy(t *testing.T) {
 		"domain percent-encoded":  func(p *Policy) { p.Domain = "%61pi.sandbox.offblocks.xyz" },
 		"domain without its port": func(p *Policy) { p.Domain = "api.sandbox.offblocks.xyz:" },
 		"port without a domain":   func(p *Policy) { p.Domain = ":8080" },
+		"URI is none":             func(p *Policy) { p.URI = "api.sandbox.offblocks.xyz" },
+		"statement of two lines":  func(p *Policy) { p.Statement = "a\nb" },
+		"statement has a brace":   func(p *Policy) { p.Statement = "{" },
 		"URI host is a URL":       func(p *Policy) { p.URIHost = "https://api.sandbox.offblocks.xyz/" },
 		"no chain":                func(p *Policy) { p.ChainID = 0 },
 		"no address":              func(p *Policy) { p.Address = common.Address{} },

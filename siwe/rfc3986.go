@@ -10,6 +10,7 @@ import (
 type uriParts struct {
 	scheme    string
 	authority string // empty also when the URI has none
+	tail      string // path, query and fragment with their delimiters, as written
 }
 
 // splitURI checks s against the rule URI of RFC 3986 (appendix A) and takes it apart. It is our own because net/url
@@ -19,7 +20,7 @@ func splitURI(s string) (parts uriParts, problem string) {
 	if !found || !isScheme(scheme) {
 		return parts, "does not begin with a scheme and a colon"
 	}
-	parts.scheme = scheme
+	parts.scheme, parts.tail = scheme, rest
 	rest, fragment, _ := strings.Cut(rest, "#")
 	if i := notIn(fragment, inQuery); i >= 0 {
 		return parts, fmt.Sprintf("%s in the fragment", quote(fragment[i:i+1]))
@@ -34,6 +35,7 @@ func splitURI(s string) (parts uriParts, problem string) {
 		if i := strings.IndexByte(after, '/'); i >= 0 {
 			parts.authority, path = after[:i], after[i:]
 		}
+		parts.tail = parts.tail[len("//")+len(parts.authority):]
 		if problem := checkAuthority(parts.authority); problem != "" {
 			return parts, problem
 		}

@@ -165,3 +165,47 @@ func TestIsLoopback(t *testing.T) {
 		}
 	}
 }
+
+// TestChallengeStatement: the statement is the documented one, a text, a file's, none or any.
+func TestChallengeStatement(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "statement")
+	if err := os.WriteFile(file, []byte("Prove that this wallet is yours.\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const documented = "OffBlocks wants to verify ownership of your wallet. By connecting your wallet and using " +
+		"OffBlocks, you agree to our Terms of services and Privacy Policy"
+	needed := []string{"--api-url", "https://api.example/v1", "--api-key", "k", "--signing-key", "f", "--signing-key-id", "i"}
+	secret := func(name string) string { return map[string]string{"OFFBLOCKS_API_SECRET": "s"}[name] }
+	for name, tt := range map[string]struct {
+		args      []string
+		statement string
+		anything  bool
+		setting   string // of the error
+	}{
+		"default":       {statement: documented},
+		"text":          {args: []string{"--challenge-statement", "Hello."}, statement: "Hello."},
+		"none":          {args: []string{"--challenge-statement="}},
+		"any":           {args: []string{"--challenge-statement", "any"}, anything: true},
+		"file":          {args: []string{"--challenge-statement", "file:" + file}, statement: "Prove that this wallet is yours."},
+		"missing file":  {args: []string{"--challenge-statement", "file:" + file + "x"}, setting: "--challenge-statement"},
+		"URI host":      {args: []string{"--challenge-uri-host", "login.example"}, statement: documented},
+		"bad URI host":  {args: []string{"--challenge-uri-host", "https://a"}, setting: "--challenge-uri-host"},
+		"URI and host":  {args: []string{"--challenge-uri", "https://a", "--challenge-uri-host", "a"}, setting: "--challenge-uri-host"},
+		"any by itself": {args: []string{"--challenge-statement", "any text"}, statement: "any text"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, _, err := ParseConsumer(append(needed, tt.args...), Streams{IgnoreEnvironment: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = c.CheckPartner(secret)
+			var setting *Error
+			if errors.As(err, &setting) != (tt.setting != "") || setting != nil && setting.Setting != tt.setting {
+				t.Fatalf("got error %v, want one of %q", err, tt.setting)
+			}
+			if err == nil && (c.Statement != tt.statement || c.AnyStatement != tt.anything) {
+				t.Errorf("got statement %q, any %v, want %q, %v", c.Statement, c.AnyStatement, tt.statement, tt.anything)
+			}
+		})
+	}
+}

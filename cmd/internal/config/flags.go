@@ -102,6 +102,7 @@ type Consumer struct {
 	Queue
 	Membership
 	Partner
+	Challenge
 	Group             string        `help:"The consumer group." env:"PURSER_GROUP" default:"purser"`
 	Ledger            string        `help:"The ledger's file (default: ledger.db in the data directory)." env:"PURSER_LEDGER" placeholder:"FILE"`
 	LedgerTopic       string        `help:"A compacted topic in which a fleet keeps its ledgers, so that a partition that moves takes its rows' records along (default: none)." env:"PURSER_LEDGER_TOPIC" placeholder:"TOPIC"`
@@ -126,6 +127,18 @@ type Consumer struct {
 
 	Secret     string     `kong:"-" json:"-"` // the API secret; never printed
 	Parameters Parameters `kong:"-"`          // from SignatureParameters
+}
+
+// Challenge says which deviations of a sign-in challenge from the documented one are signed.
+type Challenge struct {
+	ChallengeStatement string `help:"The statement that a challenge must have, byte for byte: the text, file:PATH, any (every text is signed), or empty for none." env:"PURSER_CHALLENGE_STATEMENT" default:"OffBlocks wants to verify ownership of your wallet. By connecting your wallet and using OffBlocks, you agree to our Terms of services and Privacy Policy" placeholder:"TEXT"`
+	ChallengeURI       string `name:"challenge-uri" help:"The URI that a challenge must have, byte for byte (default: the challenge domain's, without path, query and fragment)." env:"PURSER_CHALLENGE_URI" placeholder:"URI"`
+	ChallengeURIHost   string `name:"challenge-uri-host" help:"The host, and port if any, of a challenge's URI (default: the challenge domain)." env:"PURSER_CHALLENGE_URI_HOST" placeholder:"HOST"`
+	AllowRequestID     bool   `name:"allow-request-id" help:"Sign challenges that have a request id." env:"PURSER_ALLOW_REQUEST_ID"`
+	AllowResources     bool   `help:"Sign challenges that have resources (ERC-5573 delegations are refused even so)." env:"PURSER_ALLOW_RESOURCES"`
+
+	Statement    string `kong:"-"` // from ChallengeStatement: the text itself; empty: none
+	AnyStatement bool   `kong:"-"` // from ChallengeStatement
 }
 
 // ConsumerCommands are the commands of `consumer`.

@@ -345,8 +345,8 @@ func (c *Consumer) CheckPartner(getenv func(string) string) (*url.URL, error) {
 	return base, err
 }
 
-// CheckAPI makes sure that the partner API can be talked to, reads the secret, and brings the API URL and the challenge
-// domain into their one form. It returns the base URL.
+// CheckAPI makes sure that the partner API can be talked to, reads the secret and the challenge's statement, and brings
+// the API URL and the challenge domain into their one form. It returns the base URL.
 func (c *Consumer) CheckAPI(getenv func(string) string) (*url.URL, error) {
 	required := []struct{ flag, variable, value string }{
 		{"--api-url", "OFFBLOCKS_API_URL", c.APIURL},
@@ -373,16 +373,54 @@ func (c *Consumer) CheckAPI(getenv func(string) string) (*url.URL, error) {
 	} else if c.Secret = getenv("OFFBLOCKS_API_SECRET"); c.Secret == "" {
 		return nil, &Error{Setting: "--api-secret-file", Problem: "is missing (or $OFFBLOCKS_API_SECRET, the secret itself)"}
 	}
-	if c.ChallengeDomain == "" {
+	given := c.ChallengeDomain
+	if given == "" {
 		c.ChallengeDomain = base.Host
-		return base, nil
+	} else if c.ChallengeDomain, err = CanonicalHost(base.Scheme, given); err != nil {
+		return nil, &Error{"--challenge-domain", given, err.Error()}
 	}
-	domain, err := CanonicalHost(base.Scheme, c.ChallengeDomain)
+	return base, c.settleChallenge(base.Scheme)
+}
+
+// settleChallenge reads the statement and checks what is said of the URI.
+func (c *Consumer) settleChallenge(scheme string) error {
+	var err error
+	file, isFile := strings.CutPrefix(c.ChallengeStatement, "file:")
+	switch {
+	case c.ChallengeStatement == "any":
+		c.AnyStatement = true
+	case isFile:
+		if c.Statement, err = readStatement(file); err != nil {
+			return err
+		}
+	default:
+		c.Statement = c.ChallengeStatement
+	}
+	if c.ChallengeURIHost == "" {
+		return nil
+	}
+	if c.ChallengeURI != "" {
+		return &Error{Setting: "--challenge-uri-host",
+			Problem: "has no effect with --challenge-uri, which names the whole URI"}
+	}
+	given := c.ChallengeURIHost
+	if c.ChallengeURIHost, err = CanonicalHost(scheme, given); err != nil {
+		return &Error{"--challenge-uri-host", given, err.Error()}
+	}
+	return nil
+}
+
+// readStatement reads the statement from a file; a line end behind it does not belong to it.
+func readStatement(file string) (string, error) {
+	raw, err := os.ReadFile(file)
 	if err != nil {
-		return nil, &Error{"--challenge-domain", c.ChallengeDomain, err.Error()}
+		return "", &Error{Setting: "--challenge-statement", Problem: "the file cannot be read: " + reason(err)}
 	}
-	c.ChallengeDomain = domain
-	return base, nil
+	text := strings.TrimRight(string(raw), "\r\n")
+	if text == "" {
+		return "", &Error{Setting: "--challenge-statement", Problem: "the file is empty"}
+	}
+	return text, nil
 }
 
 // CheckURL brings the API URL into its one form and returns it.

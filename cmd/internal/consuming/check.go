@@ -39,6 +39,9 @@ func (l *checklist) say(what, line string, err error) {
 	fmt.Fprintf(l.w, "ok    %-9s %s\n", what, line)
 }
 
+// warn prints what works and yet may not be meant.
+func (l *checklist) warn(what, line string) { fmt.Fprintf(l.w, "warn  %-9s %s\n", what, line) }
+
 // check tests everything that a run needs, without touching a customer and without a signature (rule 10).
 func check(ctx context.Context, c *config.Consumer, s Streams) error {
 	list := &checklist{w: s.Stdout, patient: true}
@@ -49,6 +52,10 @@ func check(ctx context.Context, c *config.Consumer, s Streams) error {
 	}
 	defer p.client.Close()
 	checkPartner(ctx, list, c, p)
+	if c.AnyStatement {
+		list.warn("challenge", "--challenge-statement any: whatever text the partner puts into a challenge is signed with "+
+			"the customers' keys; set the text that it uses")
+	}
 	backend, err := openSigner(ctx, c, p.base, s.Getenv)
 	if err != nil {
 		list.say("signer", "", err)

@@ -85,9 +85,27 @@ func newPartner(c *config.Consumer, base *url.URL, key *ecdsa.PrivateKey, log *s
 	}
 	anybody := pipeline.Account{Chain: 1, Address: common.Address{1}}
 	if err := p.policy(c)(anybody).Validate(); err != nil {
-		return nil, &config.Error{Setting: "--challenge-domain", Value: c.ChallengeDomain, Problem: err.Error()}
+		return nil, unusablePolicy(c, err)
 	}
 	return p, nil
+}
+
+// unusablePolicy names the setting by which no challenge can be judged.
+func unusablePolicy(c *config.Consumer, err error) error {
+	var unusable *siwe.UnusableError
+	if !errors.As(err, &unusable) {
+		return err
+	}
+	setting := "--challenge-domain"
+	switch {
+	case unusable.Field == siwe.FieldStatement:
+		setting = "--challenge-statement"
+	case unusable.Field == siwe.FieldURI && c.ChallengeURI != "":
+		setting = "--challenge-uri"
+	case unusable.Field == siwe.FieldURI:
+		setting = "--challenge-uri-host"
+	}
+	return &config.Error{Setting: setting, Problem: unusable.Problem}
 }
 
 // requestSigner signs requests with the configured key in this way.
@@ -135,8 +153,10 @@ func (p *partner) policy(c *config.Consumer) func(pipeline.Account) siwe.Policy 
 	loopback := config.IsLoopback(p.base.Hostname())
 	return func(a pipeline.Account) siwe.Policy {
 		return siwe.Policy{
-			Domain: c.ChallengeDomain, ChainID: a.Chain, Address: a.Address,
+			Domain: c.ChallengeDomain, URIHost: c.ChallengeURIHost, URI: c.ChallengeURI,
+			Statement: c.Statement, AnyStatement: c.AnyStatement, ChainID: a.Chain, Address: a.Address,
 			MaxAge: c.ChallengeTTL, Skew: clockSkew, Now: time.Now, AllowHTTP: loopback,
+			AllowRequestID: c.AllowRequestID, AllowResources: c.AllowResources,
 		}
 	}
 }
