@@ -102,7 +102,7 @@ ssl.ca.location: %s
 	k.Grant(t, kafkatest.User, kafka.ResourceTypeTopic, "secure.dead", kafka.ACLOperationTypeWrite)
 	k.Grant(t, kafkatest.User, kafka.ResourceTypeTopic, "secure.results", kafka.ACLOperationTypeWrite)
 	k.Grant(t, kafkatest.User, kafka.ResourceTypeGroup, "secure", kafka.ACLOperationTypeRead)
-	exitsWith(t, env, 1, []string{`Write on topic "secure"`}, "importer", "--config", settings, customers)
+	exitsWith(t, env, 2, []string{`Write on topic "secure"`}, "importer", "--config", settings, customers)
 	k.Grant(t, kafkatest.User, kafka.ResourceTypeTopic, "secure", kafka.ACLOperationTypeWrite)
 	mustRun(t, env, "importer", "--config", settings, customers)
 	mustRun(t, env, "consumer", "check", "--config", settings)
