@@ -124,7 +124,7 @@ func checkLedger(ctx context.Context, c *config.Consumer, p *partner) error {
 	}
 	have, err := book.Environment(ctx)
 	have.APIHost = canonicalHost(p.base)(have.APIHost)
-	if want := p.environment(c); err == nil && have != want {
+	if want := environment(c, p.base); err == nil && !have.Matches(want) {
 		err = &ledger.EnvironmentError{Path: c.Ledger, Ledger: have, Given: want}
 	}
 	return errors.Join(err, book.Close())

@@ -131,7 +131,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	defer stopTaking(nil)
 	worker := &pipeline.Worker{
 		API: p.client, Signer: backend, Ledger: book,
-		Keyring: pipeline.Keyring{APIHost: p.environment(c).APIHost, APIKeyID: c.APIKey}, Aliases: aliases,
+		Keyring: pipeline.Keyring{APIHost: p.base.Host, APIKeyID: c.APIKey}, Aliases: aliases,
 		Limits: c.Limits(), Encoding: encoding(c), Policy: p.policy(c),
 		CheckClock: func() error { return checkSkew(p.client.Stats().ClockSkew) },
 		ListPause:  c.ListPause, Now: time.Now, Hook: hook,
@@ -307,7 +307,7 @@ func openLedger(
 	ctx context.Context, c *config.Consumer, p *partner, hook func(string), log *slog.Logger,
 ) (*ledger.Ledger, error) {
 	book, err := ledger.Open(ctx, ledger.Options{
-		Path: c.Ledger, Environment: p.environment(c), CanonicalHost: canonicalHost(p.base), Now: time.Now,
+		Path: c.Ledger, Environment: environment(c, p.base), CanonicalHost: canonicalHost(p.base), Now: time.Now,
 		Program: "purser " + config.Version, Changelog: c.LedgerTopic, Logger: log, Hook: hook,
 	})
 	var environment *ledger.EnvironmentError
