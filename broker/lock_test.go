@@ -32,7 +32,8 @@ func TestEmbeddedLockWhateverThePath(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{Dir: dir})
-	if !errors.As(err, new(*broker.DirError)) || !strings.Contains(err.Error(), "is a symbolic link") || !broker.SetUp(err) {
+	if !errors.As(err, new(*broker.DirError)) || !broker.SetUp(err) ||
+		!strings.Contains(err.Error(), "is a symbolic link") {
 		t.Errorf("a link for a lock: got %v, want a DirError", err)
 	}
 	if text, err := os.ReadFile(victim); err != nil || string(text) != "precious" {

@@ -36,8 +36,8 @@ type Binding struct {
 	Since time.Time
 }
 
-// Bindings returns every environment that the ledger was bound to, without the path, oldest first; the last one is in force. Keys that
-// were recorded before it were derived in an earlier one.
+// Bindings returns every environment that the ledger was bound to, oldest first and without the path; the last one is
+// in force. Keys that were recorded before it were derived in an earlier one.
 func (q *queries) Bindings(ctx context.Context) ([]Binding, error) {
 	bindings, err := readBindings(ctx, q.source)
 	return bindings, translate(q.path, err)

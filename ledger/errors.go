@@ -57,8 +57,8 @@ func (e *GoneError) Error() string {
 		"again: a new ledger finds the customers that exist at the partner", e.Path)
 }
 
-// EnvironmentError says that the ledger was made with another API host, base path or key id (rule 12): its idempotency keys and
-// customer ids mean nothing there.
+// EnvironmentError says that the ledger was made with another API host, base path or key id (rule 12): its idempotency
+// keys and customer ids mean nothing there.
 type EnvironmentError struct {
 	Path   string
 	Ledger Environment // what the ledger was made with

@@ -14,9 +14,9 @@ const (
 	dirMode  = 0o700
 )
 
-// take locks the ledger twice: by the file beside it, which keeps two processes apart (SQLite alone would let both write
-// in turn, and both would work on the same rows), and by its inode, for paths that lead to the file alone. The ledger
-// is made if it is missing.
+// take locks the ledger twice: by <path>.lock, which keeps two processes apart (SQLite alone would let both write in
+// turn, and both would work on the same rows), and by its inode, for paths that lead to the file alone. The ledger is
+// made if it is missing.
 func (l *Ledger) take() error {
 	if err := lockfile.CheckDir(filepath.Dir(l.path)); err != nil {
 		return err

@@ -67,7 +67,9 @@ type writer struct {
 	stopped   chan struct{}
 }
 
-func startWriter(ctx context.Context, conn *sql.Conn, o Options, own ownRecords, present func() error) (*writer, error) {
+func startWriter(
+	ctx context.Context, conn *sql.Conn, o Options, own ownRecords, present func() error,
+) (*writer, error) {
 	stmts, err := prepareStatements(ctx, conn)
 	if err != nil {
 		return nil, err

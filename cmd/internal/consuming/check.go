@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/cmd/internal/queue"
 	"github.com/purser-onboard/purser/ledger"
+	"github.com/purser-onboard/purser/lockfile"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/signer"
 )
@@ -115,7 +117,17 @@ func checkClock(list *checklist, skew time.Duration) {
 }
 
 func checkLedger(ctx context.Context, c *config.Consumer, p *partner) error {
-	book, err := ledger.OpenReadOnly(ctx, c.Ledger)
+	path, err := lockfile.Resolve(c.Ledger)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // the first run makes it
+	case err != nil:
+		return err
+	}
+	if err := lockfile.CheckDir(filepath.Dir(path)); err != nil {
+		return err
+	}
+	book, err := ledger.OpenReadOnly(ctx, path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ledger.ErrEmpty):
 		return nil // the first run makes it
