@@ -214,14 +214,11 @@ func Resolve(path string) (string, error) {
 
 // CheckDir returns an *UnsafeError if users other than the owner may write to the directory: they could put files of
 // theirs in place of ours. The sticky bit does not change that, as names that are not there yet are theirs to take. A
-// directory that does not exist is no error.
+// directory that cannot be found is no error.
 func CheckDir(dir string) error {
 	info, err := os.Stat(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
 	if err != nil {
-		return err
+		return nil // making or opening it says more
 	}
 	if mode := info.Mode().Perm(); mode&0o022 != 0 {
 		return &UnsafeError{"data directory " + dir, fmt.Sprintf("may be written to by other users (mode %#o)", mode),
