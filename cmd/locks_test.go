@@ -48,8 +48,10 @@ func TestOneLedgerThroughLinks(t *testing.T) {
 	}
 	other := append(env[:len(env):len(env)], "PURSER_DATA_DIR="+filepath.Join(dir, "other"))
 	exitsWith(t, other, 1, []string{"in use by process"}, "consumer", "--drain", "--ledger", link)
-	exitsWith(t, other, 1, []string{"in use by process"}, "consumer", "--drain", "--ledger", filepath.Join(data, "ledger.db"))
-	exitsWith(t, other, 1, []string{"broker's directory", "in use by process"}, "importer", "--data-dir", data, customers)
+	exitsWith(t, other, 1, []string{"in use by process"},
+		"consumer", "--drain", "--ledger", filepath.Join(data, "ledger.db"))
+	exitsWith(t, other, 1, []string{"broker's directory", "in use by process"},
+		"importer", "--data-dir", data, customers)
 	if err := os.Link(book, hard); err != nil {
 		t.Fatal(err)
 	}

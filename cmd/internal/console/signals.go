@@ -23,8 +23,8 @@ type Stopping struct {
 }
 
 // Signals returns two contexts. The first ends with the first SIGINT, SIGTERM or SIGHUP, the soft stop: take nothing
-// new, finish what is in flight; what is waited for is said on w. The second ends with the second SIGINT or SIGTERM, the
-// hard stop: cut short what is in flight, too. Another SIGHUP is no hard stop, as a terminal that closes may send
+// new, finish what is in flight; what is waited for is said on w. The second ends with the second SIGINT or SIGTERM,
+// the hard stop: cut short what is in flight, too. Another SIGHUP is no hard stop, as a terminal that closes may send
 // several; under nohup, SIGHUP stays ignored. stop gives the signals back.
 //
 // SIGPIPE is ignored, so that a closed pipe is an error of the write that met it; see Output.

@@ -206,8 +206,8 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 
 // stranded returns an error if the ledger holds unsettled rows after all messages of the embedded broker have been
 // taken. The offsets of their messages are committed, so that no later run would be given them: the ledger has lost
-// that they were settled. Rows that wait for the custodian have their messages. A ledger behind a Kafka cluster may hold
-// rows that another consumer settles, and is not looked at.
+// that they were settled. Rows that wait for the custodian have their messages. A ledger behind a Kafka cluster may
+// hold rows that another consumer settles, and is not looked at.
 func stranded(ctx context.Context, book *ledger.Ledger, t pipeline.Tally) error {
 	n, err := book.Unsettled(ctx)
 	if n -= t.Waiting; err != nil || n <= 0 {
