@@ -15,9 +15,10 @@ import (
 	"sync/atomic"
 	"syscall"
 
-	"github.com/gofrs/flock"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/purser-onboard/purser/lockfile"
 )
 
 // DefaultPartitions is how many partitions the embedded broker gives a topic of which no number was said.
@@ -37,7 +38,7 @@ type EmbeddedOptions struct {
 type Embedded struct {
 	*Cluster
 	broker *kfake.Cluster
-	lock   *flock.Flock
+	lock   *lockfile.Lock
 	log    *embeddedLog
 	dir    string
 	once   sync.Once
@@ -60,12 +61,17 @@ func OpenEmbedded(ctx context.Context, o EmbeddedOptions) (*Embedded, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	err := os.MkdirAll(o.Dir, 0o700)
+	dir := o.Dir
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		// A symbolic link that is changed during the run must not lead elsewhere.
+		o.Dir, err = filepath.EvalSymlinks(o.Dir)
+	}
 	if err == nil {
 		err = os.Chmod(o.Dir, 0o700)
 	}
 	if err != nil {
-		return nil, unusable(o.Dir, err)
+		return nil, unusable(dir, err)
 	}
 	lock, err := lockDir(o.Dir)
 	if err != nil {
@@ -74,7 +80,7 @@ func OpenEmbedded(ctx context.Context, o EmbeddedOptions) (*Embedded, error) {
 	e := &Embedded{dir: o.Dir, lock: lock, log: &embeddedLog{log: o.Logger}}
 	listener, err := e.start(o.Topics)
 	if err != nil {
-		return nil, errors.Join(unusable(o.Dir, err), lock.Unlock())
+		return nil, errors.Join(unusable(o.Dir, err), lock.Release())
 	}
 	e.Cluster = newCluster(ctx, Options{Brokers: []string{embeddedAddr}, Logger: o.Logger}, listener.dial)
 	e.Cluster.explain = e.explain
@@ -85,6 +91,9 @@ func OpenEmbedded(ctx context.Context, o EmbeddedOptions) (*Embedded, error) {
 func unusable(dir string, err error) error {
 	if errors.As(err, new(*LockedError)) {
 		return err
+	}
+	if errors.As(err, new(*lockfile.UnsafeError)) {
+		return &DirError{Dir: dir, Err: err}
 	}
 	for _, cause := range []error{syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.ENOTDIR} {
 		if errors.Is(err, cause) {
@@ -172,10 +181,13 @@ func (e *Embedded) Close() error {
 		if f := e.log.failure(); f != nil {
 			// The marker stays: the next start recovers.
 			e.err = &StorageError{Dir: e.dir, Detail: f.text, Cause: f.err}
+		} else if err := e.lock.Check(); err != nil {
+			e.err = fmt.Errorf("the embedded broker's directory %s is not the one that was opened: %w: what was queued in it "+
+				"since is lost; import the export again", e.dir, err)
 		} else if err := os.Remove(e.marker()); err != nil {
 			e.err = fmt.Errorf("embedded broker: %w", err)
 		}
-		e.err = errors.Join(e.err, e.lock.Unlock())
+		e.err = errors.Join(e.err, e.lock.Release())
 	})
 	return e.err
 }
@@ -208,25 +220,13 @@ func spare(dir string) error {
 
 func (e *Embedded) marker() string { return filepath.Join(e.dir, "running") }
 
-// lockDir takes the lock of the directory and writes our process id into it.
-func lockDir(dir string) (*flock.Flock, error) {
-	path := filepath.Join(dir, "lock")
-	lock := flock.New(path, flock.SetPermissions(0o600))
-	taken, err := lock.TryLock()
-	if err != nil {
-		return nil, fmt.Errorf("locking the embedded broker's directory: %w", err)
+// lockDir takes the lock of the directory.
+func lockDir(dir string) (*lockfile.Lock, error) {
+	lock, pid, err := lockfile.Acquire(filepath.Join(dir, "lock"))
+	if errors.Is(err, lockfile.ErrHeld) {
+		return nil, &LockedError{Dir: dir, PID: pid}
 	}
-	if !taken {
-		locked := &LockedError{Dir: dir}
-		if text, err := os.ReadFile(path); err == nil {
-			locked.PID, _ = strconv.Atoi(strings.TrimSpace(string(text)))
-		}
-		return nil, locked
-	}
-	if err := os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())+"\n"), 0o600); err != nil {
-		return nil, errors.Join(fmt.Errorf("locking the embedded broker's directory: %w", err), lock.Unlock())
-	}
-	return lock, nil
+	return lock, err
 }
 
 func writeMarker(path string) error {

@@ -34,13 +34,13 @@ func TestMain(m *testing.M) {
 	}
 	testscript.Main(m, map[string]func(){
 		"importer": func() {
-			gentle, _, stop := console.Signals(context.Background())
+			gentle, _, stop := console.Signals(context.Background(), os.Stderr, importing.Stopping())
 			err := importing.Main(gentle, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 			stop()
 			os.Exit(console.Exit(os.Stderr, "importer", err))
 		},
 		"consumer": func() {
-			gentle, hard, stop := console.Signals(context.Background())
+			gentle, hard, stop := console.Signals(context.Background(), os.Stderr, consuming.Stopping())
 			err := consuming.Main(gentle, hard, os.Args[1:], consuming.Streams{
 				Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
 			})
@@ -48,7 +48,7 @@ func TestMain(m *testing.M) {
 			os.Exit(console.Exit(os.Stderr, "consumer", err))
 		},
 		"sandbox": func() {
-			gentle, hard, stop := console.Signals(context.Background())
+			gentle, hard, stop := console.Signals(context.Background(), os.Stderr, standin.Stopping())
 			err := standin.Main(gentle, hard, os.Args[1:], os.Stdout, os.Stderr)
 			stop()
 			os.Exit(console.Exit(os.Stderr, "sandbox", err))

@@ -145,6 +145,7 @@ func TestStopInTheMiddle(t *testing.T) {
 	}{
 		{syscall.SIGINT, 1, "interrupted by interrupt"},
 		{syscall.SIGTERM, 1, "interrupted by terminated"},
+		{syscall.SIGHUP, 1, "interrupted by hangup"},
 		{syscall.SIGKILL, -1, ""},
 	} {
 		t.Run(tt.signal.String(), func(t *testing.T) {
@@ -166,6 +167,10 @@ func TestStopInTheMiddle(t *testing.T) {
 			}
 			if tt.exit == 1 && !strings.Contains(out.String(), "not settled") {
 				t.Errorf("does not say what is left:\n%s", out)
+			}
+			const waits = "waiting for the requests in flight (each --request-timeout at most); a second signal cuts that short"
+			if tt.exit == 1 && !strings.Contains(out.String(), waits) {
+				t.Errorf("does not say %q:\n%s", waits, out)
 			}
 			if n := server.Stats().Created; n == 30 {
 				t.Fatal("it was not stopped in the middle: all customers are created")

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -12,6 +13,21 @@ import (
 type Environment struct {
 	APIHost  string // host, and port if there is one, of the partner's API
 	APIKeyID string // which API key; its id, not the key
+	// APIPath is the path of the API's base URL, "/" if it has none. Keys are not derived from it. "" is not known: a
+	// ledger of an earlier version takes that of the first run that opens it. The records of a ledger topic have none.
+	APIPath string
+}
+
+// API is the host and path, as messages show them.
+func (e Environment) API() string { return e.APIHost + strings.TrimSuffix(e.APIPath, "/") }
+
+// Matches reports whether both are the same environment. A path that is not known is any.
+func (e Environment) Matches(other Environment) bool {
+	return e.sameAPI(other) && e.APIKeyID == other.APIKeyID
+}
+
+func (e Environment) sameAPI(other Environment) bool {
+	return e.APIHost == other.APIHost && (e.APIPath == other.APIPath || e.APIPath == "" || other.APIPath == "")
 }
 
 // Binding is an environment that a ledger was bound to, and since when.
@@ -20,8 +36,8 @@ type Binding struct {
 	Since time.Time
 }
 
-// Bindings returns every environment that the ledger was bound to, oldest first; the last one is in force. Keys that
-// were recorded before it were derived in an earlier one.
+// Bindings returns every environment that the ledger was bound to, oldest first and without the path; the last one is
+// in force. Keys that were recorded before it were derived in an earlier one.
 func (q *queries) Bindings(ctx context.Context) ([]Binding, error) {
 	bindings, err := readBindings(ctx, q.source)
 	return bindings, translate(q.path, err)
@@ -47,14 +63,14 @@ func readBindings(ctx context.Context, db source) ([]Binding, error) {
 }
 
 // checkEnvironment holds a known ledger to its environment (rule 12). One that is bound to nothing was interrupted
-// while it was made. With Options.Rebind another key id of the same host is no error.
+// while it was made. With Options.Rebind another key id of the same API is no error.
 func checkEnvironment(ctx context.Context, db source, path string, o Options) error {
 	stored, err := readEnvironment(ctx, db)
 	if err != nil || stored == (Environment{}) {
 		return err
 	}
 	stored.APIHost = canonical(stored.APIHost, o.CanonicalHost)
-	if stored == o.Environment || o.Rebind && stored.APIHost == o.Environment.APIHost {
+	if stored.Matches(o.Environment) || o.Rebind && stored.sameAPI(o.Environment) {
 		return nil
 	}
 	return &EnvironmentError{Path: path, Ledger: stored, Given: o.Environment}
@@ -79,13 +95,18 @@ func bind(ctx context.Context, conn execer, o Options) ([]Binding, error) {
 	for _, keyID := range o.EarlierKeyIDs {
 		same := func(b Binding) bool { return b.APIKeyID == keyID }
 		if keyID != o.Environment.APIKeyID && !slices.ContainsFunc(known, same) {
-			known = append(known, Binding{Environment{o.Environment.APIHost, keyID}, now})
+			known = append(known, Binding{Environment{APIHost: o.Environment.APIHost, APIKeyID: keyID}, now})
 		}
 	}
-	if len(known) == 0 || known[len(known)-1].Environment != o.Environment {
-		known = append(known, Binding{o.Environment, now})
+	key := Environment{APIHost: o.Environment.APIHost, APIKeyID: o.Environment.APIKeyID}
+	if len(known) == 0 || known[len(known)-1].Environment != key {
+		known = append(known, Binding{key, now})
 	}
-	if len(known) == n {
+	path, err := readMeta(ctx, conn, metaPath)
+	if err != nil {
+		return nil, err
+	}
+	if len(known) == n && (path != "" || o.Environment.APIPath == "") {
 		return known, nil
 	}
 	if _, err := conn.ExecContext(ctx, `BEGIN IMMEDIATE`); err != nil {
@@ -103,12 +124,15 @@ func bind(ctx context.Context, conn execer, o Options) ([]Binding, error) {
 	if err == nil {
 		err = writeMeta(ctx, conn, metaKeyID, o.Environment.APIKeyID)
 	}
+	if err == nil && path == "" && o.Environment.APIPath != "" {
+		err = writeMeta(ctx, conn, metaPath, o.Environment.APIPath)
+	}
 	if err == nil {
 		_, err = conn.ExecContext(ctx, `COMMIT`)
 	}
 	if err != nil {
 		_, _ = conn.ExecContext(context.WithoutCancel(ctx), `ROLLBACK`)
-		return nil, fmt.Errorf("bind to API %s with key id %q: %w", o.Environment.APIHost, o.Environment.APIKeyID, err)
+		return nil, fmt.Errorf("bind to API %s with key id %q: %w", o.Environment.API(), o.Environment.APIKeyID, err)
 	}
 	return known, nil
 }

@@ -175,3 +175,31 @@ func TestRecordsOfAnEarlierKeyID(t *testing.T) {
 		}
 	}
 }
+
+// TestBasePathIsBound: a ledger belongs to one base path. One from before the path was kept takes the first.
+func TestBasePathIsBound(t *testing.T) {
+	l, o := openTest(t) // without a path, as an earlier version
+	closed(t, l)
+	v1, live := o, o
+	v1.Environment.APIPath, live.Environment.APIPath = "/v1", "/live/v1"
+	l = reopen(t, v1)
+	if got, err := l.Environment(t.Context()); err != nil || got != v1.Environment {
+		t.Errorf("Environment = %v, %v; want %v", got, err, v1.Environment)
+	}
+	bindings, err := l.Bindings(t.Context())
+	if err != nil || len(bindings) != 1 || bindings[0].Environment != testEnvironment {
+		t.Errorf("bindings %v, %v; want the one of before", bindings, err)
+	}
+	closed(t, l)
+	closed(t, reopen(t, v1))
+	wantEnvironmentError(t, live, "API api.example.com/v1 with key id \"key-1\", but this run uses API "+
+		"api.example.com/live/v1 with key id \"key-1\": use another data directory")
+	live.Environment.APIKeyID, live.Rebind = "key-2", true
+	wantEnvironmentError(t, live, "use another data directory")
+
+	fresh := testOptions(filepath.Join(t.TempDir(), "ledger.db"))
+	fresh.Environment.APIPath = "/"
+	closed(t, reopen(t, fresh))
+	fresh.Environment.APIPath = "/v1"
+	wantEnvironmentError(t, fresh, "another data directory")
+}

@@ -41,8 +41,24 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("ledger %s is in use by process %d: wait for it to end, or stop it", e.Path, e.PID)
 }
 
-// EnvironmentError says that the ledger was made with another API host or key id (rule 12): its idempotency keys and
-// customer ids mean nothing there.
+// GoneError says that the ledger's file was removed or replaced while it was open. What was written to it is lost;
+// nothing is written any more.
+type GoneError struct {
+	Path     string
+	Replaced bool // another file is at Path
+}
+
+func (e *GoneError) Error() string {
+	if e.Replaced {
+		return fmt.Sprintf("ledger %s was replaced by another file during the run: its rows are not in the new one; "+
+			"stop what replaces it, then import the export again and run again", e.Path)
+	}
+	return fmt.Sprintf("ledger %s was removed during the run: what it held is lost; import the export again and run "+
+		"again: a new ledger finds the customers that exist at the partner", e.Path)
+}
+
+// EnvironmentError says that the ledger was made with another API host, base path or key id (rule 12): its idempotency
+// keys and customer ids mean nothing there.
 type EnvironmentError struct {
 	Path   string
 	Ledger Environment // what the ledger was made with
@@ -51,11 +67,11 @@ type EnvironmentError struct {
 
 func (e *EnvironmentError) Error() string {
 	advice := "use another data directory for another environment"
-	if e.Ledger.APIHost == e.Given.APIHost {
+	if e.Ledger.sameAPI(e.Given) {
 		advice = rotated + "; if it is another programme's, use another data directory"
 	}
 	return fmt.Sprintf("ledger %s belongs to API %s with key id %q, but this run uses API %s with key id %q: %s",
-		e.Path, e.Ledger.APIHost, e.Ledger.APIKeyID, e.Given.APIHost, e.Given.APIKeyID, advice)
+		e.Path, e.Ledger.API(), e.Ledger.APIKeyID, e.Given.API(), e.Given.APIKeyID, advice)
 }
 
 // SchemaError says that the ledger's schema cannot be used by this program.

@@ -12,16 +12,17 @@ import (
 	"sync"
 	"time"
 
-	"github.com/gofrs/flock"
 	"golang.org/x/sys/unix"
 
+	"github.com/purser-onboard/purser/lockfile"
 	"github.com/purser-onboard/purser/pipeline"
 )
 
 // Options say which ledger to open.
 type Options struct {
 	// Path of the SQLite file. It is made with mode 0600 if missing, its directory with 0700; beside it are <path>-wal,
-	// <path>-shm and <path>.lock.
+	// <path>-shm and <path>.lock. Symbolic links are followed; a file with a second hard link, and a directory that other
+	// users may write to, are refused.
 	Path string
 	// Environment must be the one that the ledger was made with. Both fields are required.
 	Environment Environment
@@ -53,9 +54,10 @@ type Ledger struct {
 	queries
 
 	log     *slog.Logger
-	lock    *flock.Flock
-	db      *sql.DB   // has the one connection that writes
-	conn    *sql.Conn // that connection
+	lock    *lockfile.Lock // <path>.lock
+	file    *lockfile.Lock // the ledger itself
+	db      *sql.DB        // has the one connection that writes
+	conn    *sql.Conn      // that connection
 	writer  *writer
 	readers *sql.DB
 	own     ownRecords
@@ -70,8 +72,8 @@ var _ pipeline.Ledger = (*Ledger)(nil)
 // Open opens the ledger, makes it if it is not there, checks the file and brings its schema up to date. The check
 // reads all of the file: about 1.5 s for a million rows after a clean stop, 4 s after a crash. ctx bounds Open alone.
 //
-// Errors: *LockedError, *EnvironmentError, *SchemaError, *ForeignError, *CorruptError, ErrDiskFull, ErrReadOnly, or
-// the system's.
+// Errors: *LockedError, *lockfile.UnsafeError, *EnvironmentError, *SchemaError, *ForeignError, *CorruptError,
+// ErrDiskFull, ErrReadOnly, or the system's.
 func Open(ctx context.Context, o Options) (*Ledger, error) {
 	switch {
 	case o.Path == "":
@@ -89,10 +91,7 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 }
 
 func open(ctx context.Context, o Options, steps []migration) (_ *Ledger, err error) {
-	path, err := filepath.Abs(o.Path)
-	if err != nil {
-		return nil, err
-	}
+	path := o.Path
 	l := &Ledger{queries: queries{path: path}, log: o.Logger, replacing: make(chan struct{}, 1)}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
@@ -107,11 +106,11 @@ func open(ctx context.Context, o Options, steps []migration) (_ *Ledger, err err
 	if err := createDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
-	if l.lock, err = lockFile(path); err != nil {
+	if path, err = lockfile.Resolve(path); err != nil {
 		return nil, err
 	}
-	// SQLite gives -wal and -shm the mode of the database itself.
-	if err := createFile(path); err != nil {
+	l.path = path
+	if err := l.take(); err != nil {
 		return nil, err
 	}
 	l.db = openDB(path, "rw", writerPragmas()...)
@@ -128,7 +127,7 @@ func open(ctx context.Context, o Options, steps []migration) (_ *Ledger, err err
 	l.source = l.readers
 
 	// The writer belongs to Close, not to the context of the call that opened it.
-	l.writer, err = startWriter(context.WithoutCancel(ctx), l.conn, o, l.own)
+	l.writer, err = startWriter(context.WithoutCancel(ctx), l.conn, o, l.own, l.present)
 	if err != nil {
 		return nil, err
 	}
@@ -221,7 +220,7 @@ func (l *Ledger) prepareFile(ctx context.Context, o Options, steps []migration) 
 
 // Close waits for the calls that are under way, writes the log back into the database and lets the next process have
 // the ledger. Calls that come later answer ErrClosed. It may be called again, which waits for the first and answers the
-// same.
+// same. A *GoneError says that the ledger was removed or replaced while it was open.
 func (l *Ledger) Close() error {
 	l.closing.Do(func() { l.closeErr = translate(l.path, l.close()) })
 	return l.closeErr
@@ -230,7 +229,7 @@ func (l *Ledger) Close() error {
 func (l *Ledger) close() error {
 	l.writer.stop()
 	ctx := l.writer.ctx
-	var errs []error
+	errs := []error{l.present()}
 	if !l.writer.suspect.Load() {
 		errs = append(errs, writeMeta(ctx, l.conn, metaClean, "1"))
 	}
@@ -257,9 +256,11 @@ func (l *Ledger) release() error {
 	if l.db != nil {
 		errs = append(errs, l.db.Close())
 	}
+	if l.file != nil {
+		errs = append(errs, l.file.Close())
+	}
 	if l.lock != nil {
-		_ = os.Truncate(l.lock.Path(), 0) // or the next owner would go by our number until it has written its own
-		errs = append(errs, l.lock.Close())
+		errs = append(errs, l.lock.Release())
 	}
 	return errors.Join(errs...)
 }

@@ -1,13 +1,12 @@
 package ledger
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
-	"github.com/gofrs/flock"
+	"github.com/purser-onboard/purser/lockfile"
 )
 
 const (
@@ -15,40 +14,42 @@ const (
 	dirMode  = 0o700
 )
 
-// lockFile takes the lock beside the ledger, which is what keeps two processes apart: SQLite alone would let both
-// write in turn, and both would work on the same rows. The lock goes with the process, however it ends; the file
-// stays, because removing it would let a third process lock another file of the same name.
-func lockFile(path string) (*flock.Flock, error) {
-	name := path + ".lock"
-	if err := createFile(name); err != nil {
-		return nil, err
+// take locks the ledger twice: by <path>.lock, which keeps two processes apart (SQLite alone would let both write in
+// turn, and both would work on the same rows), and by its inode, for paths that lead to the file alone. The ledger is
+// made if it is missing.
+func (l *Ledger) take() error {
+	if err := lockfile.CheckDir(filepath.Dir(l.path)); err != nil {
+		return err
 	}
-	lock := flock.New(name, flock.SetFlag(os.O_RDWR), flock.SetPermissions(fileMode))
-	held, err := lock.TryLock()
+	lock, pid, err := lockfile.Acquire(l.path + ".lock")
 	if err != nil {
-		return nil, err
+		return l.held(pid, err)
 	}
-	if !held {
-		return nil, &LockedError{Path: path, PID: readPID(name)}
+	l.lock = lock
+	// SQLite gives -wal and -shm the mode of the database itself.
+	if err := createFile(l.path); err != nil {
+		return err
 	}
-	if err := os.WriteFile(name, []byte(strconv.Itoa(os.Getpid())+"\n"), fileMode); err != nil {
-		_ = lock.Close()
-		return nil, err
-	}
-	return lock, nil
+	l.file, err = lockfile.Claim(l.path)
+	return l.held(0, err)
 }
 
-// readPID is 0 when the owner is between taking the lock and writing its number.
-func readPID(name string) int {
-	text, err := os.ReadFile(name)
-	if err != nil {
-		return 0
+func (l *Ledger) held(pid int, err error) error {
+	if errors.Is(err, lockfile.ErrHeld) {
+		return &LockedError{Path: l.path, PID: pid}
 	}
-	pid, err := strconv.Atoi(strings.TrimSpace(string(text)))
-	if err != nil || pid < 0 {
-		return 0
+	return err
+}
+
+// present returns a *GoneError if the ledger's path does not lead to it any more: what is written to it then is lost
+// with the process.
+func (l *Ledger) present() error {
+	err := l.file.Check()
+	var gone *lockfile.GoneError
+	if errors.As(err, &gone) {
+		return &GoneError{Path: gone.Path, Replaced: gone.Replaced}
 	}
-	return pid
+	return err
 }
 
 // createFile makes the file if it is missing, its owner's alone whatever the umask. An existing file is not opened:

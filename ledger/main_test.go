@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -19,6 +20,7 @@ const childVariable = "LEDGER_TEST_CHILD"
 func TestMain(m *testing.M) {
 	role, arguments, _ := strings.Cut(os.Getenv(childVariable), " ")
 	if role == "" {
+		syscall.Umask(0o022) // t.TempDir goes by it, and a ledger is not made where a group may write
 		os.Exit(m.Run())
 	}
 	child, known := children()[role]

@@ -79,7 +79,9 @@ func TestEnvironmentIsBound(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, other := range []Environment{{"api.example.org", "key-1"}, {"api.example.com", "key-2"}} {
+	for _, other := range []Environment{
+		{APIHost: "api.example.org", APIKeyID: "key-1"}, {APIHost: "api.example.com", APIKeyID: "key-2"},
+	} {
 		changed := o
 		changed.Environment = other
 		_, err := Open(t.Context(), changed)

@@ -146,6 +146,19 @@ func (q *queries) Counts(ctx context.Context) ([]Count, error) {
 	return counts, nil
 }
 
+// Unsettled counts the rows that have not come to an end. It reads the whole table, as Counts does.
+func (q *queries) Unsettled(ctx context.Context) (n int64, err error) {
+	var terminal []any
+	for _, stage := range pipeline.Stages() {
+		if stage.Terminal() {
+			terminal = append(terminal, stage)
+		}
+	}
+	marks := strings.TrimSuffix(strings.Repeat("?,", len(terminal)), ",")
+	err = q.source.QueryRowContext(ctx, `SELECT count(*) FROM rows WHERE stage NOT IN (`+marks+`)`, terminal...).Scan(&n)
+	return n, translate(q.path, err)
+}
+
 // Failures hands over every row that is not onboarded, settled or not, by file, line and age. Memory is bounded. An
 // error of yield stops it and is returned.
 func (q *queries) Failures(ctx context.Context, yield func(pipeline.Record) error) error {

@@ -160,7 +160,8 @@ func checkIntegrity(ctx context.Context, db source, path string, clean bool) err
 const (
 	metaHost  = "api_host"
 	metaKeyID = "api_key_id"
-	metaClean = "clean" // "1" while no process has the ledger open
+	metaPath  = "api_path" // missing until a version that knows it has opened the ledger
+	metaClean = "clean"    // "1" while no process has the ledger open
 )
 
 func readEnvironment(ctx context.Context, db source) (Environment, error) {
@@ -169,7 +170,11 @@ func readEnvironment(ctx context.Context, db source) (Environment, error) {
 		return Environment{}, err
 	}
 	keyID, err := readMeta(ctx, db, metaKeyID)
-	return Environment{APIHost: host, APIKeyID: keyID}, err
+	if err != nil {
+		return Environment{}, err
+	}
+	path, err := readMeta(ctx, db, metaPath)
+	return Environment{APIHost: host, APIKeyID: keyID, APIPath: path}, err
 }
 
 func readMeta(ctx context.Context, db source, key string) (string, error) {

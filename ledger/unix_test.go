@@ -194,12 +194,12 @@ func TestReadOnlyPlaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, mode := range map[string]fs.FileMode{
-		dir: 0o755, filepath.Dir(file): 0o777, file: 0o400, file + ".lock": 0o600, empty: 0o555,
+		dir: 0o755, filepath.Dir(file): 0o700, file: 0o400, file + ".lock": 0o600, empty: 0o555,
 	} {
 		if err := os.Chmod(name, mode); err != nil {
 			t.Fatal(err)
 		}
-		if os.Getuid() == 0 && strings.HasPrefix(name, file) {
+		if os.Getuid() == 0 && strings.HasPrefix(name, filepath.Dir(file)) {
 			if err := os.Chown(name, nobody, nobody); err != nil {
 				t.Fatal(err)
 			}

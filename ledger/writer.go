@@ -48,12 +48,13 @@ type tx struct {
 // writer owns the writing connection. Its goroutine takes whatever is waiting, runs it in one transaction and
 // commits once; while the disk syncs, the next group gathers. When nothing waits, an operation starts at once.
 type writer struct {
-	ctx   context.Context
-	conn  *sql.Conn
-	stmts *statements
-	now   func() time.Time
-	hook  func(string)
-	own   ownRecords
+	ctx     context.Context
+	conn    *sql.Conn
+	stmts   *statements
+	now     func() time.Time
+	hook    func(string)
+	own     ownRecords
+	present func() error // whether the ledger is still where it was opened
 	// suspect is set when SQLite has failed in a way that the next open should look into.
 	suspect atomic.Bool
 
@@ -66,13 +67,16 @@ type writer struct {
 	stopped   chan struct{}
 }
 
-func startWriter(ctx context.Context, conn *sql.Conn, o Options, own ownRecords) (*writer, error) {
+func startWriter(
+	ctx context.Context, conn *sql.Conn, o Options, own ownRecords, present func() error,
+) (*writer, error) {
 	stmts, err := prepareStatements(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
 	w := &writer{
-		ctx: ctx, conn: conn, stmts: stmts, now: o.Now, hook: o.Hook, own: own, stopped: make(chan struct{}),
+		ctx: ctx, conn: conn, stmts: stmts, now: o.Now, hook: o.Hook, own: own, present: present,
+		stopped: make(chan struct{}),
 	}
 	if w.hook == nil {
 		w.hook = func(string) {}
@@ -214,6 +218,9 @@ func (w *writer) commit(group []*operation) {
 // transact returns an error when the whole group failed; the error of an operation that failed alone is in the
 // operation.
 func (w *writer) transact(group []*operation) error {
+	if err := w.present(); err != nil { // what follows a write must not happen on the strength of a lost file
+		return err
+	}
 	if _, err := w.stmts.begin.ExecContext(w.ctx); err != nil {
 		return w.failed(err)
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 func main() {
-	gentle, hard, stop := console.Signals(context.Background())
+	gentle, hard, stop := console.Signals(context.Background(), os.Stderr, consuming.Stopping())
 	err := consuming.Main(gentle, hard, os.Args[1:], consuming.Streams{
 		Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
 	})

@@ -10,7 +10,7 @@ import (
 )
 
 func main() {
-	gentle, _, stop := console.Signals(context.Background())
+	gentle, _, stop := console.Signals(context.Background(), os.Stderr, importing.Stopping())
 	err := importing.Main(gentle, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(console.Exit(os.Stderr, "importer", err))

@@ -10,7 +10,7 @@ import (
 )
 
 func main() {
-	gentle, hard, stop := console.Signals(context.Background())
+	gentle, hard, stop := console.Signals(context.Background(), os.Stderr, standin.Stopping())
 	err := standin.Main(gentle, hard, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(console.Exit(os.Stderr, "sandbox", err))

@@ -3,19 +3,17 @@
 package console
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log" //nolint:depguard // whose output is adopted here
 	"log/slog"
-	"os"
-	"os/signal"
 	"strconv"
 	"strings"
 	"syscall"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/lockfile"
 )
 
 // Exit codes of all commands.
@@ -81,7 +79,7 @@ func Code(err error) int {
 		return ExitUnfinished
 	case errors.As(err, &coded):
 		return coded.Code
-	case errors.As(err, &usage), errors.As(err, &setting):
+	case errors.As(err, &usage), errors.As(err, &setting), errors.As(err, new(*lockfile.UnsafeError)):
 		return ExitUsage
 	}
 	return ExitUnfinished
@@ -113,38 +111,4 @@ func (a adopted) Write(line []byte) (int, error) {
 	text, quoted, _ := strings.Cut(strings.TrimRight(string(line), "\n"), " starting with ")
 	a.log.Info("net/http: "+text, "bytes_not_shown", len(quoted))
 	return len(line), nil
-}
-
-// ErrInterrupted is the cause of a context that ended with SIGINT or SIGTERM.
-var ErrInterrupted = errors.New("interrupted")
-
-// Signals returns two contexts. The first ends with the first SIGINT or SIGTERM: take nothing new, finish what is in
-// flight. The second ends with the second signal: cut short what is in flight, too. stop gives the signals back.
-func Signals(parent context.Context) (gentle, hard context.Context, stop func()) {
-	hard, cancelHard := context.WithCancelCause(parent)
-	gentle, cancelGentle := context.WithCancelCause(hard)
-	// A file-size limit (ulimit -f) shall be an error of the write that met it, not the end of the process.
-	signal.Ignore(syscall.SIGXFSZ)
-	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	done := make(chan struct{})
-	finished := make(chan struct{})
-	go func() {
-		defer close(finished)
-		for _, cancel := range []context.CancelCauseFunc{cancelGentle, cancelHard} {
-			select {
-			case s := <-signals:
-				cancel(fmt.Errorf("%w by %v", ErrInterrupted, s))
-			case <-done:
-				return
-			}
-		}
-	}()
-	return gentle, hard, func() {
-		signal.Stop(signals)
-		close(done)
-		<-finished
-		cancelGentle(nil)
-		cancelHard(nil)
-	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/cmd/internal/queue"
 	"github.com/purser-onboard/purser/ledger"
+	"github.com/purser-onboard/purser/lockfile"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/signer"
 )
@@ -122,7 +124,17 @@ func checkClock(list *checklist, skew time.Duration) {
 }
 
 func checkLedger(ctx context.Context, c *config.Consumer, p *partner) error {
-	book, err := ledger.OpenReadOnly(ctx, c.Ledger)
+	path, err := lockfile.Resolve(c.Ledger)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil // the first run makes it
+	case err != nil:
+		return err
+	}
+	if err := lockfile.CheckDir(filepath.Dir(path)); err != nil {
+		return err
+	}
+	book, err := ledger.OpenReadOnly(ctx, path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ledger.ErrEmpty):
 		return nil // the first run makes it
@@ -131,7 +143,7 @@ func checkLedger(ctx context.Context, c *config.Consumer, p *partner) error {
 	}
 	have, err := book.Environment(ctx)
 	have.APIHost = canonicalHost(p.base)(have.APIHost)
-	if want := p.environment(c); err == nil && have != want {
+	if want := environment(c, p.base); err == nil && !have.Matches(want) {
 		err = &ledger.EnvironmentError{Path: c.Ledger, Ledger: have, Given: want}
 	}
 	return errors.Join(err, book.Close())

@@ -28,9 +28,17 @@ type Streams struct {
 	IgnoreEnvironment bool
 }
 
+// Stopping is what the command says at the first signal.
+func Stopping() console.Stopping {
+	return console.Stopping{
+		Command: "consumer", Waits: "taking no new rows, waiting for the requests in flight (each --request-timeout at most)",
+	}
+}
+
 // Main parses the arguments and runs the command they name. gentle asks to take nothing new and finish what is in
 // flight, hard to cut that short. The error carries the exit code (console.Exit).
 func Main(gentle, hard context.Context, args []string, s Streams) error {
+	s.Stdout = console.Output(s.Stdout)
 	c, command, err := config.ParseConsumer(args, config.Streams{
 		Stdout: s.Stdout, Stderr: s.Stderr, IgnoreEnvironment: s.IgnoreEnvironment,
 	})
@@ -66,13 +74,14 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	report := pipeline.Report{StartedAt: time.Now().UTC()}
 	var tally pipeline.Tally
 	var stats client.Stats
+	var waiting []pipeline.Record // rows left to the custodian
 	defer func() {
 		// What was cut short says no more than that; what failed besides is told.
 		if joined := errors.As(err, new(interface{ Unwrap() []error })); gentle.Err() != nil && !joined &&
 			errors.Is(err, context.Canceled) {
 			err = console.Coded(console.ExitUnfinished, context.Cause(gentle))
 		}
-		err = conclude(c, s, &report, tally, stats, err)
+		err = conclude(c, s, &report, tally, stats, waiting, err)
 	}()
 	screen := console.NewScreen(s.Stderr)
 	log := console.NewLogger(screen, c.LogFormat, c.LogLevel)
@@ -131,7 +140,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	defer stopTaking(nil)
 	worker := &pipeline.Worker{
 		API: p.client, Signer: backend, Ledger: book,
-		Keyring: pipeline.Keyring{APIHost: p.environment(c).APIHost, APIKeyID: c.APIKey}, Aliases: aliases,
+		Keyring: pipeline.Keyring{APIHost: p.base.Host, APIKeyID: c.APIKey}, Aliases: aliases,
 		Limits: c.Limits(), Encoding: encoding(c), Policy: p.policy(c),
 		CheckClock: func() error { return checkSkew(p.client.Stats().ClockSkew) },
 		ListPause:  c.ListPause, Now: time.Now, Hook: hook,
@@ -184,12 +193,29 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		err = e
 	}
 	tally, stats = runner.Tally(), p.client.Stats()
-	listWaiting(s.Stdout, runner.Waiting())
+	waiting = runner.Waiting()
 	if cause := context.Cause(taking); taking.Err() != nil && (err == nil || errors.As(cause, new(*pipeline.HaltError))) {
 		err = cause // what halted the run comes before what failed because of it
 	}
 	warnOfSkew(log, stats)
+	if err == nil && drain && c.Embedded() {
+		err = stranded(hard, book, tally)
+	}
 	return classify(c, err)
+}
+
+// stranded returns an error if the ledger holds unsettled rows after all messages of the embedded broker have been
+// taken. The offsets of their messages are committed, so that no later run would be given them: the ledger has lost
+// that they were settled. Rows that wait for the custodian have their messages. A ledger behind a Kafka cluster may
+// hold rows that another consumer settles, and is not looked at.
+func stranded(ctx context.Context, book *ledger.Ledger, t pipeline.Tally) error {
+	n, err := book.Unsettled(ctx)
+	if n -= t.Waiting; err != nil || n <= 0 {
+		return err
+	}
+	return fmt.Errorf("the queue is empty, but %d rows of ledger %s are not settled, and no message will bring them "+
+		"(was the ledger damaged or restored?): import their export again, then run again; `consumer failures` lists them",
+		n, book.Path())
 }
 
 // earlierHosts derives the keys of this API key as they were derived while the ledger was bound to another form of the
@@ -307,7 +333,7 @@ func openLedger(
 	ctx context.Context, c *config.Consumer, p *partner, hook func(string), log *slog.Logger,
 ) (*ledger.Ledger, error) {
 	book, err := ledger.Open(ctx, ledger.Options{
-		Path: c.Ledger, Environment: p.environment(c), CanonicalHost: canonicalHost(p.base), Now: time.Now,
+		Path: c.Ledger, Environment: environment(c, p.base), CanonicalHost: canonicalHost(p.base), Now: time.Now,
 		Program: "purser " + config.Version, Changelog: c.LedgerTopic, Logger: log, Hook: hook,
 	})
 	var environment *ledger.EnvironmentError
@@ -330,9 +356,10 @@ func warnOfSkew(log *slog.Logger, s client.Stats) {
 	}
 }
 
-// conclude prints the summary, writes the report, and settles the exit code.
+// conclude settles the exit code, writes the report and prints the summary.
 func conclude(
-	c *config.Consumer, s Streams, report *pipeline.Report, t pipeline.Tally, stats client.Stats, err error,
+	c *config.Consumer, s Streams, report *pipeline.Report, t pipeline.Tally, stats client.Stats,
+	waiting []pipeline.Record, err error,
 ) error {
 	report.FinishedAt = time.Now().UTC()
 	report.Rows = t.ReportRows()
@@ -352,13 +379,14 @@ func conclude(
 		}
 	}
 	report.Exit = console.Code(err)
-	if !c.Quiet || err != nil {
-		summarize(s.Stdout, report, t)
-	}
-	if c.Report != "" {
+	if c.Report != "" { // before standard output, which may wait for its reader
 		if e := outfile.Write(c.Report, report.JSON()); e != nil {
-			return console.Coded(max(report.Exit, console.ExitUnfinished), errors.Join(err, fmt.Errorf("report: %w", e)))
+			err = console.Coded(max(report.Exit, console.ExitUnfinished), errors.Join(err, fmt.Errorf("report: %w", e)))
 		}
+	}
+	if !c.Quiet || err != nil {
+		listWaiting(s.Stdout, waiting)
+		summarize(s.Stdout, report, t)
 	}
 	return err
 }

@@ -56,7 +56,7 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 	}()
 	book, err := ledger.Open(ctx, ledger.Options{
 		Path:        filepath.Join(dir, "ledger.db"),
-		Environment: ledger.Environment{APIHost: base.Host, APIKeyID: c.APIKey}, CanonicalHost: canonicalHost(base),
+		Environment: environment(c, base), CanonicalHost: canonicalHost(base),
 		EarlierKeyIDs: earlierKeyIDs(ctx, c.Ledger),
 		Now:           time.Now, Changelog: c.LedgerTopic, Logger: log,
 	})

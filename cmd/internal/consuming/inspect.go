@@ -61,7 +61,7 @@ func status(ctx context.Context, c *config.Consumer, fleet bool, s Streams) (err
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.Stdout, "%s, API %s\n", what, environment.APIHost)
+	fmt.Fprintf(s.Stdout, "%s, API %s\n", what, environment.API())
 	listed, err := book.DirectoryAsOf(ctx)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package consuming
 
 import (
+	"cmp"
 	"context"
 	"crypto/ecdsa"
 	"errors"
@@ -133,9 +134,9 @@ func (p *partner) requestSigner(
 	}
 }
 
-// environment is what keys are derived from and the ledger is bound to (rules 2 and 12).
-func (p *partner) environment(c *config.Consumer) ledger.Environment {
-	return ledger.Environment{APIHost: p.base.Host, APIKeyID: c.APIKey}
+// environment is what keys are derived from, the path excepted, and the ledger is bound to (rules 2 and 12).
+func environment(c *config.Consumer, base *url.URL) ledger.Environment {
+	return ledger.Environment{APIHost: base.Host, APIKeyID: c.APIKey, APIPath: cmp.Or(base.EscapedPath(), "/")}
 }
 
 // canonicalHost gives a host that a ledger is bound to the form that the API URL has.

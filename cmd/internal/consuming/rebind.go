@@ -34,7 +34,7 @@ func rebind(ctx context.Context, c *config.Consumer, from string, s Streams) (er
 			c.Ledger))
 	}
 	options := ledger.Options{
-		Path: c.Ledger, Environment: ledger.Environment{APIHost: base.Host, APIKeyID: c.APIKey},
+		Path: c.Ledger, Environment: environment(c, base),
 		CanonicalHost: canonicalHost(base), Rebind: true, Now: time.Now, Program: "purser " + config.Version,
 		Changelog: c.LedgerTopic, Logger: console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel),
 	}

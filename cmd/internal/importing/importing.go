@@ -24,8 +24,16 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
+// Stopping is what the command says at the first signal.
+func Stopping() console.Stopping {
+	return console.Stopping{
+		Command: "importer", Waits: "reading no more, waiting for the queue and the rejects file to be closed", Once: true,
+	}
+}
+
 // Main parses the arguments and runs the importer. Its error carries the exit code (console.Exit).
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
+	stdout = console.Output(stdout)
 	c, err := config.ParseImporter(args, config.Streams{Stdout: stdout, Stderr: stderr})
 	if err != nil {
 		return err

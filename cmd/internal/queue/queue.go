@@ -12,6 +12,7 @@ import (
 
 	"github.com/purser-onboard/purser/broker"
 	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/lockfile"
 	"github.com/purser-onboard/purser/pipeline"
 )
 
@@ -28,6 +29,9 @@ type Queue struct {
 func Open(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, error) {
 	if !q.Embedded() {
 		return connect(ctx, q, log)
+	}
+	if err := lockfile.CheckDir(q.DataDir); err != nil {
+		return nil, err
 	}
 	partitions := broker.DefaultPartitions
 	if q.CreatePartitions > 0 {

@@ -1,0 +1,63 @@
+package broker_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/purser-onboard/purser/broker"
+)
+
+// TestEmbeddedLockWhateverThePath: a symbolic link to the directory leads to the same lock, and one in the lock file's
+// place is refused, its target kept.
+func TestEmbeddedLockWhateverThePath(t *testing.T) {
+	dir, link := filepath.Join(t.TempDir(), "broker"), filepath.Join(t.TempDir(), "link")
+	e := open(t, dir)
+	if err := os.Symlink(dir, link); err != nil {
+		t.Fatal(err)
+	}
+	_, err := broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{Dir: link})
+	var locked *broker.LockedError
+	if !errors.As(err, &locked) || locked.PID != os.Getpid() {
+		t.Fatalf("through a link: got %v, want a LockedError of process %d", err, os.Getpid())
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	lock, victim := filepath.Join(dir, "lock"), filepath.Join(t.TempDir(), "victim")
+	if err := errors.Join(os.Remove(lock), os.WriteFile(victim, []byte("precious"), 0o600),
+		os.Symlink(victim, lock)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{Dir: dir})
+	if !errors.As(err, new(*broker.DirError)) || !broker.SetUp(err) ||
+		!strings.Contains(err.Error(), "is a symbolic link") {
+		t.Errorf("a link for a lock: got %v, want a DirError", err)
+	}
+	if text, err := os.ReadFile(victim); err != nil || string(text) != "precious" {
+		t.Errorf("the target holds %q, %v; want it untouched", text, err)
+	}
+}
+
+// TestEmbeddedDirectoryThatIsGone: what was acknowledged since is lost, so Close does not answer nil.
+func TestEmbeddedDirectoryThatIsGone(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "broker")
+	e, err := broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	const want = "lock was removed during the run"
+	if err := e.Close(); err == nil || !strings.Contains(err.Error(), want) && !errors.As(err, new(*broker.StorageError)) {
+		t.Errorf("Close: got %v, want an error with %q", err, want)
+	}
+	if again, err := broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{Dir: dir + ".away"}); err != nil {
+		t.Errorf("the lock was not given back: %v", err)
+	} else if err := again.Close(); err != nil {
+		t.Error(err)
+	}
+}

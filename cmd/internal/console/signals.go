@@ -1,0 +1,105 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+)
+
+// ErrInterrupted is the cause of a context that ended with a signal.
+var ErrInterrupted = errors.New("interrupted")
+
+// Stopping is what a command says at the first signal.
+type Stopping struct {
+	Command string
+	Waits   string // for what, after that: "waiting for the requests in flight"
+	// Once: the command has nothing that a hard stop could cut short, so that the second signal ends the process.
+	Once bool
+}
+
+// Signals returns two contexts. The first ends with the first SIGINT, SIGTERM or SIGHUP, the soft stop: take nothing
+// new, finish what is in flight; what is waited for is said on w. The second ends with the second SIGINT or SIGTERM,
+// the hard stop: cut short what is in flight, too. Another SIGHUP is no hard stop, as a terminal that closes may send
+// several; under nohup, SIGHUP stays ignored. stop gives the signals back.
+//
+// SIGPIPE is ignored, so that a closed pipe is an error of the write that met it; see Output.
+func Signals(parent context.Context, w io.Writer, s Stopping) (soft, hard context.Context, stop func()) {
+	hard, cancelHard := context.WithCancelCause(parent)
+	soft, cancelSoft := context.WithCancelCause(hard)
+	// A file-size limit (ulimit -f) shall be an error of the write that met it, too.
+	signal.Ignore(syscall.SIGXFSZ, syscall.SIGPIPE)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) {
+		signal.Notify(signals, syscall.SIGHUP)
+	}
+	done := make(chan struct{})
+	finished := make(chan struct{})
+	// next waits for a signal, and is false when the command has ended.
+	next := func() (got os.Signal, more bool) {
+		select {
+		case got = <-signals:
+			return got, true
+		case <-done:
+			return nil, false
+		}
+	}
+	go func() {
+		defer close(finished)
+		first, more := next()
+		if !more {
+			return
+		}
+		second := "cuts that short"
+		if s.Once {
+			second = "ends the process"
+			signal.Reset(os.Interrupt, syscall.SIGTERM)
+		}
+		fmt.Fprintf(w, "%s: stopping (%v): %s; a second signal %s\n", s.Command, first, s.Waits, second)
+		cancelSoft(fmt.Errorf("%w by %v", ErrInterrupted, first))
+		for {
+			got, more := next()
+			if !more {
+				return
+			}
+			if got != syscall.SIGHUP {
+				cancelHard(fmt.Errorf("%w by %v", ErrInterrupted, got))
+				return
+			}
+		}
+	}()
+	return soft, hard, func() {
+		signal.Stop(signals)
+		close(done)
+		<-finished
+		cancelSoft(nil)
+		cancelHard(nil)
+	}
+}
+
+// Output returns a writer to w, a command's standard output, that drops what is written after the reader has closed the
+// pipe: a reader who has seen enough does not decide how the command ends.
+func Output(w io.Writer) io.Writer { return &output{w: w} }
+
+type output struct {
+	w      io.Writer
+	closed atomic.Bool
+}
+
+// Write implements io.Writer.
+func (o *output) Write(p []byte) (int, error) {
+	if o.closed.Load() {
+		return len(p), nil
+	}
+	n, err := o.w.Write(p)
+	if errors.Is(err, syscall.EPIPE) {
+		o.closed.Store(true)
+		return len(p), nil
+	}
+	return n, err
+}

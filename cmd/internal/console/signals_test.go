@@ -1,0 +1,73 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+func raise(t *testing.T, s syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(os.Getpid(), s); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSignals: SIGHUP is a soft stop however often it comes, and another signal after it a hard one.
+func TestSignals(t *testing.T) {
+	var said strings.Builder
+	soft, hard, stop := Signals(t.Context(), &said, Stopping{Command: "consumer", Waits: "waiting for requests"})
+	defer stop()
+	raise(t, syscall.SIGHUP)
+	<-soft.Done()
+	want := "consumer: stopping (hangup): waiting for requests; a second signal cuts that short\n"
+	if said.String() != want {
+		t.Errorf("said %q, want %q", said.String(), want)
+	}
+	raise(t, syscall.SIGHUP)
+	raise(t, syscall.SIGTERM)
+	<-hard.Done()
+	for ctx, want := range map[context.Context]string{soft: "interrupted by hangup", hard: "interrupted by terminated"} {
+		if got := context.Cause(ctx); !errors.Is(got, ErrInterrupted) || got.Error() != want {
+			t.Errorf("cause %v, want %s", got, want)
+		}
+	}
+}
+
+func TestSignalsOnce(t *testing.T) {
+	var said strings.Builder
+	soft, hard, stop := Signals(t.Context(), &said, Stopping{Command: "importer", Waits: "waiting", Once: true})
+	defer stop()
+	raise(t, syscall.SIGTERM)
+	<-soft.Done()
+	if want := "a second signal ends the process\n"; !strings.HasSuffix(said.String(), want) || hard.Err() != nil {
+		t.Errorf("said %q with the hard stop %v, want %q and no hard stop", said.String(), hard.Err(), want)
+	}
+}
+
+// TestOutput: a closed pipe is no error, another failure is.
+func TestOutput(t *testing.T) {
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := reader.Close(); err != nil {
+		t.Fatal(err)
+	}
+	out := Output(writer)
+	for range 2 {
+		if n, err := io.WriteString(out, "line\n"); n != 5 || err != nil {
+			t.Errorf("after the reader has gone: %d, %v; want 5 and no error", n, err)
+		}
+	}
+	if err := writer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(Output(writer), "line\n"); !errors.Is(err, os.ErrClosed) {
+		t.Errorf("a closed file: %v, want %v", err, os.ErrClosed)
+	}
+}
