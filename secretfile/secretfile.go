@@ -76,8 +76,8 @@ func (e *ModeError) Error() string {
 }
 
 // Line returns the one line that a secret is, without the line end that editors and echo add. Other white space is a
-// part of the secret. A byte order mark, a second line, a NUL and an empty text are refused. The result shares content's
-// memory.
+// part of the secret. A byte order mark, a second line, a NUL and an empty text are refused. The result shares
+// content's memory.
 func Line(content []byte) ([]byte, error) {
 	if err := checkMark(content); err != nil {
 		return nil, err

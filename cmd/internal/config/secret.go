@@ -49,7 +49,8 @@ func kindOfSecret(value string, strict bool) string {
 	if strings.Contains(value, "-----BEGIN") {
 		return "a PEM block"
 	}
-	parts := append([]string{value}, strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune("?&:,;= ", r) })...)
+	separates := func(r rune) bool { return strings.ContainsRune("?&:,;= ", r) }
+	parts := append([]string{value}, strings.FieldsFunc(value, separates)...)
 	for _, part := range parts {
 		if undone, err := url.PathUnescape(part); err == nil {
 			part = undone
@@ -229,7 +230,9 @@ func withoutValues(parser *kong.Kong, err error) error {
 			return &Error{Setting: "--" + flag.Name, Problem: "want " + wanted(flag)}
 		}
 	}
-	for _, start := range []string{"unknown flag ", "unexpected argument ", "unexpected flag argument ", "unexpected token "} {
+	for _, start := range []string{
+		"unknown flag ", "unexpected argument ", "unexpected flag argument ", "unexpected token ",
+	} {
 		rest, ok := strings.CutPrefix(text, start)
 		if !ok {
 			continue
@@ -240,8 +243,8 @@ func withoutValues(parser *kong.Kong, err error) error {
 		}
 		return errors.New(strings.TrimSpace(start) + "; it is not shown, because it may be a secret")
 	}
-	if strings.ContainsFunc(text, unicode.IsControl) || kindOfSecret(text, true) != "" ||
-		slices.ContainsFunc(strings.Fields(text), func(s string) bool { return kindOfSecret(strings.Trim(s, `"`), true) != "" }) {
+	secret := func(s string) bool { return kindOfSecret(strings.Trim(s, `"`), true) != "" }
+	if strings.ContainsFunc(text, unicode.IsControl) || secret(text) || slices.ContainsFunc(strings.Fields(text), secret) {
 		return errors.New("a value does not fit its setting; it is not shown, because it may be a secret")
 	}
 	return err
