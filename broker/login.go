@@ -1,17 +1,17 @@
 package broker
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"regexp"
 	"strings"
 
 	"github.com/segmentio/kafka-go/sasl"
 	"github.com/segmentio/kafka-go/sasl/plain"
 	"github.com/segmentio/kafka-go/sasl/scram"
+
+	"github.com/purser-onboard/purser/secretfile"
 )
 
 // The mechanisms that Login knows, by their registered names.
@@ -30,7 +30,9 @@ type Login struct {
 	Mechanism string // one of the constants
 	Username  string // not for OAuthBearer
 	Password  string // not for OAuthBearer; never shown
-	TokenFile string // for OAuthBearer: a file that holds the token; who renews the token writes it anew
+	TokenFile string // for OAuthBearer: a file that holds the token; to renew the token, write it again
+
+	InsecurePermissions bool // use a token file that other users of the machine may use
 }
 
 // SASL returns the login as Options want it. The token file is read for each connection, so that a renewed token is
@@ -55,10 +57,10 @@ func (l Login) SASL() (Mechanism, error) {
 		}
 		return m, nil
 	case OAuthBearer:
-		if _, err := readToken(l.TokenFile); err != nil {
+		if _, err := readToken(l.TokenFile, l.InsecurePermissions); err != nil {
 			return nil, err
 		}
-		return bearer{file: l.TokenFile}, nil
+		return bearer{file: l.TokenFile, insecure: l.InsecurePermissions}, nil
 	}
 	return nil, fmt.Errorf("SASL mechanism %q is not known: want %s, %s, %s or %s",
 		l.Mechanism, Plain, ScramSHA256, ScramSHA512, OAuthBearer)
@@ -67,25 +69,27 @@ func (l Login) SASL() (Mechanism, error) {
 // tokenForm is RFC 6750 §2.1's b64token.
 var tokenForm = regexp.MustCompile(`^[A-Za-z0-9._~+/-]+=*$`)
 
-// TokenError says why a token file cannot be used, without what is in it.
+// TokenError says why a token file cannot be used, without its content. Its text names no file: the name may be the
+// token itself, put there by mistake.
 type TokenError struct {
 	File string
 	Err  error
 }
 
-func (e *TokenError) Error() string { return fmt.Sprintf("token file %s %v", e.File, e.Err) }
+func (e *TokenError) Error() string { return fmt.Sprintf("token file %v", e.Err) }
 func (e *TokenError) Unwrap() error { return e.Err }
 
-func readToken(file string) (string, error) {
-	raw, err := os.ReadFile(file)
+const mostToken = 1 << 20
+
+func readToken(file string, insecure bool) (string, error) {
+	raw, _, err := secretfile.Read(file, mostToken, insecure)
 	if err != nil {
-		var path *os.PathError
-		if errors.As(err, &path) {
-			err = path.Err
-		}
-		return "", &TokenError{File: file, Err: fmt.Errorf("cannot be read: %w", err)}
+		return "", &TokenError{File: file, Err: err}
 	}
-	token := bytes.TrimRight(raw, "\r\n")
+	token, err := secretfile.Line(raw)
+	if err != nil {
+		return "", &TokenError{File: file, Err: err}
+	}
 	if !tokenForm.Match(token) {
 		return "", &TokenError{File: file, Err: errors.New("does not hold one bearer token and nothing else (RFC 6750, 2.1)")}
 	}
@@ -93,7 +97,10 @@ func readToken(file string) (string, error) {
 }
 
 // bearer is the client's side of OAUTHBEARER, which kafka-go has not.
-type bearer struct{ file string }
+type bearer struct {
+	file     string
+	insecure bool
+}
 
 // Name implements sasl.Mechanism.
 func (bearer) Name() string { return OAuthBearer }
@@ -101,7 +108,7 @@ func (bearer) Name() string { return OAuthBearer }
 // Start implements sasl.Mechanism with the initial response of RFC 7628 §3.1: a GS2 header that binds no channel and
 // names no other identity, and the token as HTTP would have it.
 func (b bearer) Start(context.Context) (sasl.StateMachine, []byte, error) {
-	token, err := readToken(b.file)
+	token, err := readToken(b.file, b.insecure)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -28,8 +28,10 @@ func TestLoginRefusesWhatCannotBe(t *testing.T) {
 		{"NUL", broker.Login{Mechanism: broker.Plain, Username: "u", Password: "hid\x00den"}, "NUL"},
 		{"SASLprep", broker.Login{Mechanism: broker.ScramSHA256, Username: "u", Password: "hid\u0007den"}, "RFC 4013"},
 		{"no file", broker.Login{Mechanism: broker.OAuthBearer, TokenFile: filepath.Join(dir, "none")}, "no such file"},
-		{"empty", broker.Login{Mechanism: broker.OAuthBearer, TokenFile: file("empty", "\n")}, "one bearer token"},
-		{"two lines", broker.Login{Mechanism: broker.OAuthBearer, TokenFile: file("two", "hidden\nhidden\n")}, "one bearer token"},
+		{"empty", broker.Login{Mechanism: broker.OAuthBearer, TokenFile: file("empty", "\n")}, "is empty"},
+		{"two lines", broker.Login{Mechanism: broker.OAuthBearer, TokenFile: file("two", "hidden\nhidden\n")}, "more than one line"},
+		{"byte order mark", broker.Login{Mechanism: broker.OAuthBearer, TokenFile: file("mark", "\xef\xbb\xbfhidden")}, "byte order mark"},
+		{"others may read it", broker.Login{Mechanism: broker.OAuthBearer, TokenFile: readable(t, file("readable", "hidden"))}, "chmod 600"},
 		{"separator", broker.Login{Mechanism: broker.OAuthBearer, TokenFile: file("sep", "hidden\x01host=evil")}, "one bearer token"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -83,4 +85,13 @@ func TestBearer(t *testing.T) {
 	if _, _, err := m.Start(t.Context()); !errors.As(err, new(*broker.TokenError)) {
 		t.Errorf("while the file is being written: %v", err)
 	}
+}
+
+// readable gives everybody the permission to read a file.
+func readable(t *testing.T, path string) string {
+	t.Helper()
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

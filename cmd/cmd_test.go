@@ -66,6 +66,7 @@ func TestScripts(t *testing.T) {
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("SAMPLES", samples)
 			e.Setenv("PURSER_CHAIN", "eip155:300")
+			e.Setenv("PURSER_INSECURE_PERMISSIONS", "true") // of the sample keystore in a clone
 			e.Setenv("PURSER_SIGNER", "keystore://"+samples+"/keystore?password-file="+samples+"/keystore-password")
 			return nil
 		},
@@ -73,6 +74,8 @@ func TestScripts(t *testing.T) {
 			"partner": startPartner,
 			"exits":   exits,
 			"mode":    mode,
+
+			"keyvariable": keyVariable,
 		},
 		RequireExplicitExec: true,
 	})
@@ -135,4 +138,9 @@ func mode(ts *testscript.TestScript, _ bool, args []string) {
 			ts.Fatalf("%s has mode %o, want %o", name, got, want)
 		}
 	}
+}
+
+// keyVariable puts the content of a file into a variable: keyvariable NAME file.
+func keyVariable(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Setenv(args[0], ts.ReadFile(args[1]))
 }

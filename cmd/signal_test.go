@@ -58,6 +58,7 @@ func partnerBehind(
 	return server, append(os.Environ(),
 		"OFFBLOCKS_API_URL="+api.URL+"/v1", "OFFBLOCKS_API_KEY="+creds.APIKey, "OFFBLOCKS_API_SECRET_FILE="+secret,
 		"OFFBLOCKS_SIGNING_KEY="+key, "OFFBLOCKS_SIGNING_KEY_ID="+creds.KeyID,
+		"PURSER_INSECURE_PERMISSIONS=true", // of the sample keystore in a clone
 		"PURSER_SIGNER=keystore://"+samples+"/keystore?password-file="+samples+"/keystore-password",
 		"PURSER_CHAIN=eip155:300", "PURSER_DATA_DIR="+filepath.Join(dir, "data"), "PURSER_RATE=500",
 	)

@@ -59,6 +59,8 @@ type Environment struct {
 	// Loopback says that the partner API is on a loopback address, that is, a sandbox. Signers made for trials refuse to
 	// open without it.
 	Loopback bool
+	// InsecurePermissions allows files of passwords and keys that other users of the machine may use.
+	InsecurePermissions bool
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }

@@ -41,7 +41,7 @@ type Clef struct {
 // Open opens the Clef that uri names (see Shape); it is a signer.Opener. It asks for the version of its API, which
 // needs nobody's approval.
 func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backend, error) {
-	rpc, err := remote.OpenRPC(uri, "clef", Shape, true)
+	rpc, err := remote.OpenRPC(uri, "clef", Shape, true, env.InsecurePermissions)
 	if err != nil {
 		return nil, err
 	}

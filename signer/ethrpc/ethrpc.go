@@ -42,7 +42,7 @@ type Node struct {
 
 // Open opens the node that uri names (see Shape); it is a signer.Opener. It reads the list of accounts.
 func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backend, error) {
-	rpc, err := remote.OpenRPC(uri, "eth-rpc", Shape, false)
+	rpc, err := remote.OpenRPC(uri, "eth-rpc", Shape, false, env.InsecurePermissions)
 	if err != nil {
 		return nil, err
 	}

@@ -91,12 +91,12 @@ func open(ctx context.Context, uri string, env signer.Environment) (*Vault, erro
 	if v.now == nil {
 		v.now = time.Now
 	}
-	if v.key, v.exposed, err = readKey(set.keyFile); err != nil {
-		return nil, fmt.Errorf("%w: private key file %s %w", signer.ErrUnusable, set.keyFile, err)
+	if v.key, v.exposed, err = readKey(set.keyFile, env.InsecurePermissions); err != nil {
+		return nil, fmt.Errorf("%w: private-key-file %w", signer.ErrUnusable, err)
 	}
 	if set.apiKeyFile != "" {
 		if v.set.apiKey, err = readAPIKey(set.apiKeyFile); err != nil {
-			return nil, fmt.Errorf("%w: API key file %s %w", signer.ErrUnusable, set.apiKeyFile, err)
+			return nil, fmt.Errorf("%w: api-key-file %w", signer.ErrUnusable, err)
 		}
 	}
 	if set.mapFile != "" {

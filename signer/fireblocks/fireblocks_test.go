@@ -58,6 +58,7 @@ func keyFile(t testing.TB) string {
 
 // stand is a server, and what is needed to open backends for it. Both have the same clock.
 type stand struct {
+	insecure bool
 	*fireblockstest.Server
 	url   string
 	uri   string
@@ -101,7 +102,9 @@ func setUp(t testing.TB, config fireblockstest.Config, keys ...*ecdsa.PrivateKey
 
 func (s *stand) open(t testing.TB) *Vault {
 	t.Helper()
-	v, err := open(t.Context(), s.uri, signer.Environment{Now: func() time.Time { return s.clock() }})
+	v, err := open(t.Context(), s.uri, signer.Environment{
+		Now: func() time.Time { return s.clock() }, InsecurePermissions: s.insecure,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -440,6 +443,12 @@ func TestCheck(t *testing.T) {
 	if err := os.Chmod(v.set.keyFile, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	_, err = open(t.Context(), s.uri, signer.Environment{})
+	want(t, err, signer.ErrUnusable)
+	if !strings.Contains(fmt.Sprint(err), "chmod 600 '"+v.set.keyFile+"'") {
+		t.Errorf("got %v, want the chmod", err)
+	}
+	s.insecure = true
 	if line, err := s.open(t).Check(t.Context()); err != nil || !strings.Contains(line, "everybody on this machine can read") {
 		t.Errorf("Check = %q, %v", line, err)
 	}
@@ -450,7 +459,7 @@ func TestCheck(t *testing.T) {
 	s.Fail(fireblockstest.Fault{Status: 401, Code: -8, Message: "Insufficient permissions"})
 	_, err = v.Check(t.Context())
 	want(t, err, signer.ErrUnusable)
-	_, err = open(t.Context(), s.uri, signer.Environment{})
+	_, err = open(t.Context(), s.uri, signer.Environment{InsecurePermissions: true})
 	want(t, err, signer.ErrUnusable)
 	if n := len(s.Transactions()); n != 0 {
 		t.Errorf("Check made %d transactions", n)

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/purser-onboard/purser/secretfile"
 	"github.com/purser-onboard/purser/signer"
 )
 
@@ -112,8 +113,8 @@ func only(s, more string) bool {
 
 // readKey reads the RSA key that Fireblocks knows us by, as PKCS#8 ("PRIVATE KEY") or PKCS#1 ("RSA PRIVATE KEY"). No
 // error quotes the file, nor what a parser says of it.
-func readKey(path string) (key *rsa.PrivateKey, exposed bool, err error) {
-	text, exposed, err := signer.ReadSecret(path, mostFile)
+func readKey(path string, insecure bool) (key *rsa.PrivateKey, exposed bool, err error) {
+	text, exposed, err := secretfile.Read(path, mostFile, insecure)
 	if err != nil {
 		return nil, false, err
 	}
@@ -145,7 +146,7 @@ func readKey(path string) (key *rsa.PrivateKey, exposed bool, err error) {
 }
 
 func readAPIKey(path string) (string, error) {
-	text, _, err := signer.ReadSecret(path, mostFile)
+	text, _, err := secretfile.Read(path, mostFile, true) // an id and no secret
 	if err != nil {
 		return "", err
 	}

@@ -105,6 +105,7 @@ func TestKeyFiles(t *testing.T) {
 		"a certificate": {pemOf("CERTIFICATE", pkcs8), "another kind"},
 		"two":           {pemOf("PRIVATE KEY", pkcs8) + pemOf("PRIVATE KEY", pkcs8), "not one PEM block"},
 		"empty":         {"", "not one PEM block"},
+		"for Windows":   {"\xef\xbb\xbf" + pemOf("PRIVATE KEY", pkcs8), "byte order mark"},
 		"too long":      {strings.Repeat("x", mostFile+1), "more than"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -118,7 +119,7 @@ func TestKeyFiles(t *testing.T) {
 				}
 				return
 			}
-			if !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), c.want) || !strings.Contains(err.Error(), path) {
+			if !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), path) {
 				t.Errorf("error %v, want ErrUnusable with %q", err, c.want)
 			}
 		})

@@ -18,6 +18,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"github.com/purser-onboard/purser/secretfile"
 	"github.com/purser-onboard/purser/signer"
 )
 
@@ -67,9 +68,8 @@ func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backe
 	if info, err = f.Stat(); err != nil { // of what was opened, whatever the name meant before
 		return nil, fmt.Errorf("%w: key file %s: %w", signer.ErrUnusable, u.Path, reason(err))
 	}
-	if mode := info.Mode().Perm(); mode&0o077 != 0 {
-		return nil, fmt.Errorf("%w: key file %s has mode %04o, others may use it: chmod 600",
-			signer.ErrUnusable, u.Path, mode)
+	if err := secretfile.CheckMode(u.Path, info, env.InsecurePermissions); err != nil {
+		return nil, fmt.Errorf("%w: key file %w", signer.ErrUnusable, err)
 	}
 	keys, err := parse(u.Path, f)
 	if err != nil {

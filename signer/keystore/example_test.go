@@ -13,7 +13,9 @@ import (
 func Example() {
 	ctx := context.Background()
 	uri := "keystore:../../testdata/keystore?password-file=../../testdata/keystore-password"
-	backend, err := keystore.Open(ctx, uri, signer.Environment{})
+	backend, err := keystore.Open(ctx, uri, signer.Environment{
+		InsecurePermissions: true, // a clone of the repository has the sample readable by everybody
+	})
 	if err != nil {
 		fmt.Println(err)
 		return

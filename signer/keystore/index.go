@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,6 +11,8 @@ import (
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/purser-onboard/purser/secretfile"
 )
 
 // maxKeyFile: a version 3 file has about 500 bytes.
@@ -54,7 +55,7 @@ type index struct {
 
 // look reads dir. Files that were found sound before are not opened again: a key file's name never gets another
 // content but by a new password, and unlocking reads the file anyway.
-func look(ctx context.Context, dir string, before *index, now func() time.Time) (*index, error) {
+func look(ctx context.Context, dir string, insecure bool, before *index, now func() time.Time) (*index, error) {
 	begun := now()
 	info, err := os.Stat(dir)
 	if err != nil {
@@ -84,7 +85,7 @@ func look(ctx context.Context, dir string, before *index, now func() time.Time) 
 			f, known = before.findings[name]
 		}
 		if !known || f.problem != nil || f.other {
-			f = examine(filepath.Join(dir, name))
+			f = examine(filepath.Join(dir, name), insecure)
 		}
 		x.add(name, f)
 	}
@@ -120,10 +121,23 @@ func (x *index) brokenFile(account common.Address) (string, error) {
 	return "", nil
 }
 
-func examine(path string) finding {
+// exposed gives the first key file that other users of the machine may use, and how many there are.
+func (x *index) exposed() (first *secretfile.ModeError, count int) {
+	for _, name := range x.broken {
+		var mode *secretfile.ModeError
+		if errors.As(x.findings[name].problem, &mode) {
+			if count++; first == nil {
+				first = mode
+			}
+		}
+	}
+	return first, count
+}
+
+func examine(path string, insecure bool) finding {
 	address, named := addressInName(filepath.Base(path))
 	f := finding{address: address, named: named}
-	data, err := readFile(path)
+	data, err := readFile(path, true) // what is no key file may have any mode
 	if err != nil {
 		f.problem = err
 		f.other = errors.Is(err, errNotRegular) || errors.Is(err, fs.ErrNotExist) // gone since the listing
@@ -139,12 +153,19 @@ func examine(path string) finding {
 	case !named:
 		f.problem = errors.New("says neither in itself nor in its name whose key it holds")
 	}
+	if f.problem == nil {
+		info, err := os.Stat(path)
+		if err == nil {
+			err = secretfile.CheckMode(path, info, insecure)
+		}
+		f.problem = err
+	}
 	return f
 }
 
 var errNotRegular = errors.New("is not a regular file")
 
-func readFile(path string) ([]byte, error) {
+func readFile(path string, insecure bool) ([]byte, error) {
 	// Asked by name first: opening a pipe would wait for a writer.
 	info, err := os.Stat(path)
 	if err != nil {
@@ -153,19 +174,8 @@ func readFile(path string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, errNotRegular
 	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, fmt.Errorf("cannot be read: %w", reason(err))
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxKeyFile+1))
-	if err != nil {
-		return nil, fmt.Errorf("cannot be read: %w", reason(err))
-	}
-	if len(data) > maxKeyFile {
-		return nil, fmt.Errorf("has more than %d bytes", maxKeyFile)
-	}
-	return data, nil
+	data, _, err := secretfile.Read(path, maxKeyFile, insecure)
+	return data, err
 }
 
 // reason drops operation and path, which the message has already.

@@ -20,6 +20,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"github.com/purser-onboard/purser/secretfile"
 	"github.com/purser-onboard/purser/signer"
 )
 
@@ -38,6 +39,7 @@ var errClosed = fmt.Errorf("%w: the keystore is closed", signer.ErrUnusable)
 // key than it says.
 type Keystore struct {
 	dir          string
+	insecure     bool // files that other users may use are allowed
 	passwordFile string
 	exposed      bool // everybody on the machine may read the password file
 	now          func() time.Time
@@ -57,8 +59,9 @@ type Keystore struct {
 }
 
 // Open opens the directory that uri names (see Shape); it is a signer.Opener. It reads the password file and every key
-// file, but decrypts none. One newline at the password's end is dropped. That everybody may read the password file is
-// allowed, because mounted secrets are commonly so, but Check says it.
+// file, but decrypts none. One newline at the password's end is dropped. Files that other users of the machine may use
+// are refused unless env.InsecurePermissions is set; then
+// Check says that everybody may read the password file.
 func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backend, error) {
 	u, err := signer.ParseURI(uri, Shape, "password-file")
 	if err != nil {
@@ -71,12 +74,13 @@ func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backe
 	if passwordFile == "" {
 		return nil, &signer.URIError{Scheme: u.Scheme, Problem: "has no password-file", Shape: Shape}
 	}
-	password, exposed, err := readPassword(passwordFile)
+	password, exposed, err := readPassword(passwordFile, env.InsecurePermissions)
 	if err != nil {
-		return nil, fmt.Errorf("%w: password file %s %w", signer.ErrUnusable, passwordFile, err)
+		return nil, fmt.Errorf("%w: password-file %w", signer.ErrUnusable, err)
 	}
 	k := &Keystore{
 		dir:          filepath.Clean(u.Path),
+		insecure:     env.InsecurePermissions,
 		passwordFile: passwordFile,
 		exposed:      exposed,
 		now:          env.Now,
@@ -90,9 +94,14 @@ func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backe
 	if k.now == nil {
 		k.now = time.Now
 	}
-	if _, err := k.look(ctx, nil); err != nil {
+	x, err := k.look(ctx, nil)
+	if err != nil {
 		clear(password)
 		return nil, err
+	}
+	if first, count := x.exposed(); first != nil {
+		clear(password)
+		return nil, fmt.Errorf("%w: key files (%d): the first %w", signer.ErrUnusable, count, first)
 	}
 	return k, nil
 }
@@ -153,9 +162,18 @@ func (k *Keystore) locate(ctx context.Context, account common.Address) (string, 
 		return name, nil
 	}
 	if name, problem := x.brokenFile(account); problem != nil {
-		return "", fmt.Errorf("%w: %v: %w", signer.ErrNoKey, account, &FileError{filepath.Join(k.dir, name), problem})
+		return "", fmt.Errorf("%w: %v: %w", refusal(problem), account, &FileError{filepath.Join(k.dir, name), problem})
 	}
 	return "", fmt.Errorf("%w: %v: keystore %s has no file of it", signer.ErrNoKey, account, k.dir)
+}
+
+// refusal is what a row learns of a file that cannot be used: a mode is a fault of the set-up, damage one of the file.
+func refusal(problem error) error {
+	var mode *secretfile.ModeError
+	if errors.As(problem, &mode) {
+		return signer.ErrUnusable
+	}
+	return signer.ErrNoKey
 }
 
 // look brings the index up to date: what is newer than missed is good enough, and an unchanged directory is not read
@@ -178,7 +196,7 @@ func (k *Keystore) look(ctx context.Context, missed *index) (*index, error) {
 			return before, nil
 		}
 	}
-	x, err := look(ctx, k.dir, before, k.now)
+	x, err := look(ctx, k.dir, k.insecure, before, k.now)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}

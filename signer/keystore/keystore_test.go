@@ -26,10 +26,11 @@ const testPassword = "correct horse"
 
 // store is a keystore directory on disk.
 type store struct {
-	t    *testing.T
-	dir  string
-	pass string
-	now  time.Time // what the keystore takes for the present
+	insecure bool
+	t        *testing.T
+	dir      string
+	pass     string
+	now      time.Time // what the keystore takes for the present
 }
 
 func newStore(t *testing.T, keys ...*ecdsa.PrivateKey) *store {
@@ -70,7 +71,7 @@ func (s *store) age(d time.Duration) {
 
 func (s *store) open() *Keystore {
 	s.t.Helper()
-	env := signer.Environment{Now: func() time.Time { return s.now }}
+	env := signer.Environment{Now: func() time.Time { return s.now }, InsecurePermissions: s.insecure}
 	backend, err := Open(s.t.Context(), "keystore://"+s.dir+"?password-file="+s.pass, env)
 	if err != nil {
 		s.t.Fatal(err)
@@ -107,7 +108,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"keystore:" + s.dir + "?password=" + testPassword, `unknown parameter "password"`},
 		{"keystore:" + s.dir + "/none?password-file=" + s.pass, "/none: no such file"},
 		{"keystore:" + s.pass + "?password-file=" + s.pass, "not a directory"},
-		{"keystore:" + s.dir + "?password-file=" + s.pass + "x", "passwordx cannot be read: no such file"},
+		{"keystore:" + s.dir + "?password-file=" + s.pass + "x", "password-file cannot be read: no such file"},
 		{"keystore:" + s.dir + "?password-file=" + s.dir, "is a directory"},
 		{"keystore:" + s.dir + "?password-file=" + file, "has more than one line"},
 		{"keystore:" + s.dir + "?password-file=" + long, "has more than 4096 bytes"},
@@ -131,6 +132,7 @@ func TestPasswordEndings(t *testing.T) {
 	key := signertest.Key(0)
 	for content, good := range map[string]bool{
 		testPassword: true, testPassword + "\n": true, testPassword + "\r\n": true,
+		"\xef\xbb\xbf" + testPassword: false, testPassword + "\n\n": false,
 		testPassword + " ": false, " " + testPassword: false, "": false, "\n": false, testPassword + "\r": false,
 	} {
 		s := newStore(t, key)
@@ -150,6 +152,35 @@ func TestPasswordEndings(t *testing.T) {
 	}
 }
 
+func TestKeyFilesOfOthers(t *testing.T) {
+	s := newStore(t, signertest.Key(0), signertest.Key(1))
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k := s.open()
+	for _, entry := range entries {
+		if err := os.Chmod(filepath.Join(s.dir, entry.Name()), 0o640); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first := "chmod 600 '" + filepath.Join(s.dir, entries[0].Name()) + "'"
+	_, signErr := k.SignMessage(t.Context(), signertest.Address(signertest.Key(0)), nil)
+	_, openErr := Open(t.Context(), "keystore://"+s.dir+"?password-file="+s.pass, signer.Environment{})
+	for name, err := range map[string]error{"sign": signErr, "open": openErr} {
+		if !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), first) {
+			t.Errorf("%s: got %v, want ErrUnusable with %q", name, err, first)
+		}
+	}
+	if openErr == nil || !strings.Contains(openErr.Error(), "key files (2)") {
+		t.Errorf("open: got %v, want the number of files", openErr)
+	}
+	s.insecure = true
+	if _, err := s.open().SignMessage(t.Context(), signertest.Address(signertest.Key(0)), nil); err != nil {
+		t.Errorf("with InsecurePermissions: %v", err)
+	}
+}
+
 func TestWrongPasswordNamesTheFiles(t *testing.T) {
 	key := signertest.Key(0)
 	s := newStore(t)
@@ -161,7 +192,7 @@ func TestWrongPasswordNamesTheFiles(t *testing.T) {
 		if !errors.Is(err, signer.ErrUnusable) {
 			t.Fatalf("error %v, want ErrUnusable", err)
 		}
-		for _, want := range []string{filepath.Join(s.dir, "a.json"), s.pass} {
+		for _, want := range []string{filepath.Join(s.dir, "a.json"), "password-file"} {
 			if !strings.Contains(err.Error(), want) {
 				t.Errorf("error %q does not name %s", err, want)
 			}
@@ -246,6 +277,11 @@ func TestCheckCounts(t *testing.T) {
 	if err := os.Chmod(s.pass, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := Open(t.Context(), "keystore://"+s.dir+"?password-file="+s.pass, signer.Environment{}); err == nil ||
+		!errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), "chmod 600 '"+s.pass+"'") {
+		t.Errorf("password file with mode 0644: got %v, want ErrUnusable and the chmod", err)
+	}
+	s.insecure = true
 	line, err := s.open().Check(t.Context())
 	want := fmt.Sprintf("keystore %s: 2 accounts, the password opens the first; files that repeat an account: 1; "+
 		"files that are no key files: 1; everybody on this machine can read %s", s.dir, s.pass)

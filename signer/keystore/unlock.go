@@ -1,7 +1,6 @@
 package keystore
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"errors"
@@ -12,6 +11,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"github.com/purser-onboard/purser/secretfile"
 	"github.com/purser-onboard/purser/signer"
 )
 
@@ -71,10 +71,13 @@ func (k *Keystore) load(account common.Address, name string) (*ecdsa.PrivateKey,
 		return nil, errClosed
 	}
 	path := filepath.Join(k.dir, name)
-	data, err := readFile(path)
+	data, err := readFile(path, k.insecure)
 	if errors.Is(err, fs.ErrNotExist) {
 		k.distrust()
 		return nil, fmt.Errorf("%w: %v: key file %s is gone", signer.ErrNoKey, account, path)
+	}
+	if errors.Is(refusal(err), signer.ErrUnusable) {
+		return nil, fmt.Errorf("%w: %w", signer.ErrUnusable, &FileError{path, err})
 	}
 	if err != nil { // not a missing key: it may well be readable the next time
 		return nil, fmt.Errorf("unlock %v: %w", account, &FileError{path, err})
@@ -86,8 +89,8 @@ func (k *Keystore) load(account common.Address, name string) (*ecdsa.PrivateKey,
 	}
 	key, err := k.decrypt(file, k.password)
 	if errors.Is(err, errPassword) {
-		return nil, fmt.Errorf("%w: key file %s: the password in %s does not open it",
-			signer.ErrUnusable, path, k.passwordFile)
+		return nil, fmt.Errorf("%w: key file %s: the password in password-file does not open it",
+			signer.ErrUnusable, path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v: %w", signer.ErrNoKey, account, &FileError{path, err})
@@ -101,15 +104,15 @@ func (k *Keystore) load(account common.Address, name string) (*ecdsa.PrivateKey,
 
 func wipe(key *ecdsa.PrivateKey) { clear(key.D.Bits()) }
 
-func readPassword(path string) (password []byte, exposed bool, err error) {
-	password, exposed, err = signer.ReadSecret(path, 4<<10)
+func readPassword(path string, insecure bool) (password []byte, exposed bool, err error) {
+	content, exposed, err := secretfile.Read(path, 4<<10, insecure)
 	if err != nil {
 		return nil, false, err
 	}
-	password = signer.CutLine(password)
-	if bytes.ContainsAny(password, "\r\n") {
-		clear(password)
-		return nil, false, errors.New("has more than one line: one password must open all key files")
+	password, err = secretfile.Line(content)
+	if err != nil {
+		clear(content)
+		return nil, false, err
 	}
 	return password, exposed, nil
 }

@@ -1,7 +1,6 @@
 package pkcs11
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -9,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/purser-onboard/purser/secretfile"
 	"github.com/purser-onboard/purser/signer"
 )
 
@@ -52,11 +52,11 @@ func parsePINSource(value string) (pinSource, string) {
 
 // read gives the PIN, without the newline that editors leave at its end. exposed says that everybody on the machine may
 // read the file; Check tells the operator. No error holds any of the PIN.
-func (s pinSource) read(getenv func(string) string) (pin []byte, exposed bool, err error) {
+func (s pinSource) read(getenv func(string) string, insecure bool) (pin []byte, exposed bool, err error) {
 	if s.file != "" {
-		pin, exposed, err = readPIN(s.file)
+		pin, exposed, err = readPIN(s.file, insecure)
 		if err != nil {
-			return nil, false, fmt.Errorf("%w: PIN file %s %w", signer.ErrUnusable, s.file, err)
+			return nil, false, fmt.Errorf("%w: the file of pin-source %w", signer.ErrUnusable, err)
 		}
 		return pin, exposed, nil
 	}
@@ -74,38 +74,29 @@ func (s pinSource) read(getenv func(string) string) (pin []byte, exposed bool, e
 	if s.variable == "" {
 		shown += " (there is no pin-source)"
 	}
-	if err := sound(pin); err != nil {
+	// A PIN that is surely none must not cost one of the few tries a device grants.
+	if len(pin) > mostPIN {
+		err = fmt.Errorf("has more than %d bytes", mostPIN)
+	} else {
+		pin, err = secretfile.Line(pin)
+	}
+	if err != nil {
 		return nil, false, fmt.Errorf("%w: PIN in the %s %w", signer.ErrUnusable, shown, err)
 	}
 	return pin, false, nil
 }
 
-func readPIN(path string) (pin []byte, exposed bool, err error) {
-	pin, exposed, err = signer.ReadSecret(path, mostPIN)
+func readPIN(path string, insecure bool) (pin []byte, exposed bool, err error) {
+	pin, exposed, err = secretfile.Read(path, mostPIN, insecure)
 	if err != nil {
 		return nil, false, err
 	}
-	pin = signer.CutLine(pin)
-	if err := sound(pin); err != nil {
+	line, err := secretfile.Line(pin)
+	if err != nil {
 		clear(pin)
 		return nil, false, err
 	}
-	return pin, exposed, nil
-}
-
-// sound: a PIN that is surely none must not cost one of the few tries a device grants.
-func sound(pin []byte) error {
-	switch {
-	case len(pin) == 0:
-		return errors.New("is empty")
-	case len(pin) > mostPIN:
-		return fmt.Errorf("has more than %d bytes", mostPIN)
-	case bytes.ContainsAny(pin, "\r\n"):
-		return errors.New("has more than one line")
-	case bytes.IndexByte(pin, 0) >= 0:
-		return errors.New("has a zero byte")
-	}
-	return nil
+	return line, exposed, nil
 }
 
 // reason drops operation and path, which the message has already.

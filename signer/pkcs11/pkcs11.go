@@ -78,7 +78,7 @@ func (m *Modules) Open(ctx context.Context, uri string, env signer.Environment) 
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	pin, exposed, err := where.pin.read(env.Getenv)
+	pin, exposed, err := where.pin.read(env.Getenv, env.InsecurePermissions)
 	if err != nil {
 		return nil, err
 	}

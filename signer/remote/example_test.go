@@ -17,7 +17,7 @@ func ExampleRPC_Call() {
 	}))
 	defer server.Close()
 
-	rpc, err := remote.OpenRPC("clef+"+server.URL, "clef", "clef+http://host:8550", true)
+	rpc, err := remote.OpenRPC("clef+"+server.URL, "clef", "clef+http://host:8550", true, false)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -8,14 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
-	"os"
 	"sync/atomic"
 	"time"
 
+	"github.com/purser-onboard/purser/secretfile"
 	"github.com/purser-onboard/purser/signer"
 )
 
@@ -43,16 +42,17 @@ type HTTP struct {
 
 // OpenHTTP makes ready to speak with the signer at a URI kind+http://host:port/path or kind+https://…, of which shape
 // is the description for a *signer.URIError. With https, ca-file names the certificates to trust instead of the
-// system's, cert-file and key-file our own certificate; all are PEM, and read now. Nothing is sent yet.
-func OpenHTTP(uri, kind, shape string) (*HTTP, error) {
+// system's, cert-file and key-file our own certificate; all are PEM, and read now; a
+// key-file that other users of the machine may use is refused unless insecure is set. Nothing is sent yet.
+func OpenHTTP(uri, kind, shape string, insecure bool) (*HTTP, error) {
 	at, err := parseAddress(uri, kind, shape, false)
 	if err != nil {
 		return nil, err
 	}
-	return openHTTP(at)
+	return openHTTP(at, insecure)
 }
 
-func openHTTP(at address) (*HTTP, error) {
+func openHTTP(at address, insecure bool) (*HTTP, error) {
 	h := &HTTP{at: at}
 	h.transport = &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: dialing}).DialContext,
@@ -62,7 +62,7 @@ func openHTTP(at address) (*HTTP, error) {
 		IdleConnTimeout:     idle,
 	}
 	if at.secure {
-		config, exposed, err := tlsConfig(at.params)
+		config, exposed, err := tlsConfig(at.params, insecure)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %s: %w", signer.ErrUnusable, at.name(), err)
 		}
@@ -78,62 +78,37 @@ func openHTTP(at address) (*HTTP, error) {
 	return h, nil
 }
 
-func tlsConfig(params map[string]string) (config *tls.Config, exposed bool, err error) {
+func tlsConfig(params map[string]string, insecure bool) (config *tls.Config, exposed bool, err error) {
 	config = &tls.Config{MinVersion: tls.VersionTLS12}
 	if path := params[caFile]; path != "" {
-		data, _, err := readFile(path)
+		data, _, err := secretfile.Read(path, mostFile, true)
 		if err != nil {
-			return nil, false, fmt.Errorf("%s %s %w", caFile, path, err)
+			return nil, false, fmt.Errorf("%s %w", caFile, err)
 		}
 		config.RootCAs = x509.NewCertPool()
 		if !config.RootCAs.AppendCertsFromPEM(data) {
-			return nil, false, fmt.Errorf("%s %s holds no PEM certificate", caFile, path)
+			return nil, false, fmt.Errorf("%s holds no PEM certificate", caFile)
 		}
 	}
 	if params[certFile] == "" {
 		return config, false, nil
 	}
-	cert, _, err := readFile(params[certFile])
+	cert, _, err := secretfile.Read(params[certFile], mostFile, true)
 	if err != nil {
-		return nil, false, fmt.Errorf("%s %s %w", certFile, params[certFile], err)
+		return nil, false, fmt.Errorf("%s %w", certFile, err)
 	}
-	key, exposed, err := readFile(params[keyFile])
+	key, exposed, err := secretfile.Read(params[keyFile], mostFile, insecure)
 	if err != nil {
-		return nil, false, fmt.Errorf("%s %s %w", keyFile, params[keyFile], err)
+		return nil, false, fmt.Errorf("%s %w", keyFile, err)
 	}
 	defer clear(key)
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		// The library's text may quote what it could not parse, and that may be the key.
-		return nil, false, fmt.Errorf("%s %s and %s %s are not a PEM certificate and its key",
-			certFile, params[certFile], keyFile, params[keyFile])
+		return nil, false, fmt.Errorf("%s and %s are not a PEM certificate and its key", certFile, keyFile)
 	}
 	config.Certificates = []tls.Certificate{pair}
 	return config, exposed, nil
-}
-
-func readFile(path string) (data []byte, exposed bool, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, false, fmt.Errorf("cannot be read: %w", reason(err))
-	}
-	if !info.Mode().IsRegular() || info.Size() > mostFile {
-		return nil, false, fmt.Errorf("is not a regular file of at most %d bytes", mostFile)
-	}
-	data, err = os.ReadFile(path)
-	if err != nil {
-		return nil, false, fmt.Errorf("cannot be read: %w", reason(err))
-	}
-	return data, info.Mode().Perm()&0o004 != 0, nil
-}
-
-// reason drops operation and path, which the message has already.
-func reason(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
 }
 
 // Name is what messages call the signer: "https://host:port".

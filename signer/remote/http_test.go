@@ -20,7 +20,7 @@ func openTest(t *testing.T, handler http.HandlerFunc) *HTTP {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
-	h, err := OpenHTTP("some+"+server.URL+"/s3cret", "some", shape)
+	h, err := OpenHTTP("some+"+server.URL+"/s3cret", "some", shape, false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,7 +128,7 @@ func TestConnectionsThatClose(t *testing.T) {
 // Our own patience is not the end of the caller's context.
 func TestNoAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h, err := OpenHTTP("some+http://h/s3cret", "some", shape)
+		h, err := OpenHTTP("some+http://h/s3cret", "some", shape, false)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,13 +162,13 @@ func TestOpenHTTPRefusesFiles(t *testing.T) {
 	}
 	for query, want := range map[string]string{
 		"ca-file=" + dir + "/none":                     "no such file",
-		"ca-file=" + dir:                               "not a regular file",
+		"ca-file=" + dir:                               "is a directory",
 		"ca-file=" + text:                              "no PEM certificate",
 		"cert-file=" + dir + "/none&key-file=" + text:  "no such file",
-		"cert-file=" + text + "&key-file=" + dir + "/": "not a regular file",
+		"cert-file=" + text + "&key-file=" + dir + "/": "is a directory",
 		"cert-file=" + text + "&key-file=" + text:      "not a PEM certificate and its key",
 	} {
-		_, err := OpenHTTP("some+https://h?"+query, "some", shape)
+		_, err := OpenHTTP("some+https://h?"+query, "some", shape, false)
 		if !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("%s: error %v, want %q", query, err, want)
 		}

@@ -24,7 +24,7 @@ type RPC struct {
 
 // OpenRPC makes ready to call the signer at a URI as OpenHTTP takes it or, if sockets are allowed, kind+unix:///path.
 // Nothing is sent yet.
-func OpenRPC(uri, kind, shape string, sockets bool) (*RPC, error) {
+func OpenRPC(uri, kind, shape string, sockets, insecure bool) (*RPC, error) {
 	at, err := parseAddress(uri, kind, shape, sockets)
 	if err != nil {
 		return nil, err
@@ -32,7 +32,7 @@ func OpenRPC(uri, kind, shape string, sockets bool) (*RPC, error) {
 	if at.socket != "" {
 		return &RPC{at: at, socket: newSocket(at.socket)}, nil
 	}
-	h, err := openHTTP(at)
+	h, err := openHTTP(at, insecure)
 	if err != nil {
 		return nil, err
 	}

@@ -136,7 +136,7 @@ func TestSocketKeepsNoMoreThanItMay(t *testing.T) {
 }
 
 func TestCloseSocket(t *testing.T) {
-	r, err := OpenRPC("some+unix:x", "some", shape, true)
+	r, err := OpenRPC("some+unix:x", "some", shape, true, false)
 	if err != nil {
 		t.Fatal(err)
 	}

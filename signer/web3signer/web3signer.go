@@ -49,7 +49,7 @@ type Web3Signer struct {
 
 // Open opens the Web3Signer that uri names (see Shape); it is a signer.Opener. It reads the list of public keys.
 func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backend, error) {
-	h, err := remote.OpenHTTP(uri, "web3signer", Shape)
+	h, err := remote.OpenHTTP(uri, "web3signer", Shape, env.InsecurePermissions)
 	if err != nil {
 		return nil, err
 	}

@@ -238,8 +238,12 @@ func TestClientCertificate(t *testing.T) {
 	if err := os.Chmod(filepath.Join(dir, "client.key"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	open, err := Open(t.Context(), base+"?ca-file="+dir+"/ca.pem&cert-file="+dir+"/client.pem&key-file="+dir+"/client.key",
-		signer.Environment{})
+	ours := base + "?ca-file=" + dir + "/ca.pem&cert-file=" + dir + "/client.pem&key-file=" + dir + "/client.key"
+	_, err = Open(t.Context(), ours, signer.Environment{})
+	if !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), "chmod 600 '"+dir+"/client.key'") {
+		t.Errorf("got %v, want ErrUnusable with the chmod", err)
+	}
+	open, err := Open(t.Context(), ours, signer.Environment{InsecurePermissions: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,14 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"reflect"
+	"regexp"
+	"strconv"
 	"strings"
 
 	"github.com/alecthomas/kong"
@@ -20,11 +23,25 @@ type file struct {
 	keys   map[string]*yaml.Node
 }
 
-func loadFile(r io.Reader) (kong.Resolver, error) {
-	name := "configuration file"
-	if f, ok := r.(interface{ Name() string }); ok {
-		name = f.Name()
+// fileError is a fault of the configuration file: "--config:3: unknown setting".
+type fileError string
+
+func (e fileError) Error() string { return string(e) }
+
+func fileErrorf(format string, a ...any) error { return fileError(fmt.Sprintf(format, a...)) }
+
+// quote is a text of the file in an error.
+func quote(text string) string {
+	if !shown("", text) {
+		return "(not shown, because it may be a secret)"
 	}
+	return strconv.Quote(text)
+}
+
+var yamlLine = regexp.MustCompile(`line \d+`)
+
+func loadFile(r io.Reader) (kong.Resolver, error) {
+	const name = "--config"
 	f := &file{name: name, values: map[string]*yaml.Node{}, keys: map[string]*yaml.Node{}}
 	var document, second yaml.Node
 	decoder := yaml.NewDecoder(r)
@@ -32,10 +49,11 @@ func loadFile(r io.Reader) (kong.Resolver, error) {
 		if errors.Is(err, io.EOF) {
 			return f, nil // an empty file sets nothing
 		}
-		return nil, fmt.Errorf("%s: %w", name, err)
+		at := yamlLine.FindString(err.Error()) // the rest may quote the file
+		return nil, fileErrorf("%s: the file is not YAML: %s cannot be read", name, cmp.Or(at, "it"))
 	}
 	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s:%d: want one document, settings in a second one would not count",
+		return nil, fileErrorf("%s:%d: want one document, settings in a second one would not count",
 			name, max(second.Line, 1))
 	}
 	root := document.Content[0]
@@ -43,12 +61,12 @@ func loadFile(r io.Reader) (kong.Resolver, error) {
 		return f, nil
 	}
 	if root.Kind != yaml.MappingNode {
-		return nil, fmt.Errorf("%s:%d: want settings as name: value", name, root.Line)
+		return nil, fileErrorf("%s:%d: want settings as name: value", name, root.Line)
 	}
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, value := root.Content[i], root.Content[i+1]
 		if earlier, ok := f.keys[key.Value]; ok {
-			return nil, fmt.Errorf("%s:%d: %s is set already in line %d", name, key.Line, key.Value, earlier.Line)
+			return nil, fileErrorf("%s:%d: %s is set already in line %d", name, key.Line, quote(key.Value), earlier.Line)
 		}
 		f.keys[key.Value], f.values[key.Value] = key, value
 	}
@@ -63,15 +81,15 @@ func (f *file) Validate(*kong.Application) error {
 	known := knownNames()
 	for name, key := range f.keys {
 		if strings.EqualFold(name, "api-secret") {
-			return fmt.Errorf("%s:%d: the secret itself does not belong here: use api-secret-file or $OFFBLOCKS_API_SECRET",
+			return fileErrorf("%s:%d: the secret itself does not belong here: use api-secret-file or $OFFBLOCKS_API_SECRET",
 				f.name, key.Line)
 		}
 		if strings.EqualFold(name, "kafka-password") {
-			return fmt.Errorf("%s:%d: the password itself does not belong here: use kafka-password-file or $KAFKA_PASSWORD",
+			return fileErrorf("%s:%d: the password itself does not belong here: use kafka-password-file or $KAFKA_PASSWORD",
 				f.name, key.Line)
 		}
 		if !known[name] {
-			return fmt.Errorf("%s:%d: unknown setting %q", f.name, key.Line, name)
+			return fileErrorf("%s:%d: unknown setting %s", f.name, key.Line, quote(name))
 		}
 	}
 	return nil
@@ -99,13 +117,13 @@ func (f *file) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, err
 		parts := make([]string, len(node.Content))
 		for i, n := range node.Content {
 			if n.Kind != yaml.ScalarNode {
-				return nil, fmt.Errorf("%s:%d: want a list of plain values", f.name, n.Line)
+				return nil, fileErrorf("%s:%d: want a list of plain values", f.name, n.Line)
 			}
 			parts[i] = n.Value
 		}
 		return strings.Join(parts, ","), nil
 	}
-	return nil, fmt.Errorf("%s:%d: want a value or a list", f.name, node.Line)
+	return nil, fileErrorf("%s:%d: want a value or a list", f.name, node.Line)
 }
 
 // knownNames are the flags of all commands.

@@ -1,5 +1,5 @@
 // Package config is the one place where Purser's settings are read: flags over variables over the configuration file.
-// What fails names the setting and the value; an unknown name is an error. It parses and checks; it opens nothing but
+// What fails names the setting and the reason, and the value only where it can be no secret; an unknown name is an error. It parses and checks; it opens nothing but
 // the files that hold settings.
 package config
 
@@ -27,22 +27,23 @@ type Queue struct {
 	ResultsTopic    string   `help:"The topic of the results, one event for each settled row; empty: none." env:"PURSER_RESULTS_TOPIC" default:"onboarding.results"`
 	DataDir         string   `help:"Directory of the ledger and the embedded broker." env:"PURSER_DATA_DIR" default:"./purser-data"`
 	Kafka
-	BrokerWait        time.Duration `help:"How long to wait for brokers that cannot be reached, at the start and later, before the run ends; 0: not at all." env:"PURSER_BROKER_WAIT" default:"2m"`
-	CreateTopics      bool          `help:"Create the topics that are not there (the embedded broker always does)." env:"PURSER_CREATE_TOPICS"`
-	CreatePartitions  int           `help:"Partitions of a topic that is created (default: 12; 4 with the embedded broker); the dead letters get 1." env:"PURSER_CREATE_PARTITIONS" placeholder:"N"`
-	CreateReplication int           `help:"Copies of each partition of a topic that is created (default: as the brokers have it)." env:"PURSER_CREATE_REPLICATION" placeholder:"N"`
+	InsecurePermissions bool          `help:"Use files of keys, passwords and tokens that other users of this machine may use." env:"PURSER_INSECURE_PERMISSIONS"`
+	BrokerWait          time.Duration `help:"How long to wait for brokers that cannot be reached, at the start and later, before the run ends; 0: not at all." env:"PURSER_BROKER_WAIT" default:"2m"`
+	CreateTopics        bool          `help:"Create the topics that are not there (the embedded broker always does)." env:"PURSER_CREATE_TOPICS"`
+	CreatePartitions    int           `help:"Partitions of a topic that is created (default: 12; 4 with the embedded broker); the dead letters get 1." env:"PURSER_CREATE_PARTITIONS" placeholder:"N"`
+	CreateReplication   int           `help:"Copies of each partition of a topic that is created (default: as the brokers have it)." env:"PURSER_CREATE_REPLICATION" placeholder:"N"`
 }
 
 // Kafka says how to talk to the brokers: what is between us and who we are.
 type Kafka struct {
 	TLS          bool   `name:"kafka-tls" help:"Talk TLS to the brokers." env:"KAFKA_TLS"`
-	CA           string `name:"kafka-ca" help:"PEM file of the authorities that the brokers' certificates are checked against (default: the system's)." env:"KAFKA_CA" placeholder:"FILE"`
-	Cert         string `name:"kafka-cert" help:"PEM file of our certificate, for brokers that ask for one." env:"KAFKA_CERT" placeholder:"FILE"`
-	Key          string `name:"kafka-key" help:"PEM file of its key." env:"KAFKA_KEY" placeholder:"FILE"`
+	CA           string `name:"kafka-ca" help:"PEM file of the authorities that the brokers' certificates are checked against (default: the system's)." env:"KAFKA_CA" pem:"public" placeholder:"FILE"`
+	Cert         string `name:"kafka-cert" help:"PEM file of our certificate, for brokers that ask for one." env:"KAFKA_CERT" pem:"public" placeholder:"FILE"`
+	Key          string `name:"kafka-key" help:"PEM file of its key; the variable may hold the PEM text itself." env:"KAFKA_KEY" pem:"secret" placeholder:"FILE"`
 	SASL         string `name:"kafka-sasl" help:"How to log in to the brokers: none, plain, scram-sha-256, scram-sha-512 or oauthbearer." env:"KAFKA_SASL" default:"none" placeholder:"MECHANISM"`
 	Username     string `name:"kafka-username" help:"Name to log in with." env:"KAFKA_USERNAME" placeholder:"NAME"`
 	PasswordFile string `name:"kafka-password-file" help:"File that holds the password; or put the password into $$KAFKA_PASSWORD." env:"KAFKA_PASSWORD_FILE" placeholder:"FILE"`
-	TokenFile    string `name:"kafka-token-file" help:"File that holds the token for oauthbearer; it is read anew for each connection." env:"KAFKA_TOKEN_FILE" placeholder:"FILE"`
+	TokenFile    string `name:"kafka-token-file" help:"File that holds the token for oauthbearer; it is read again for each connection." env:"KAFKA_TOKEN_FILE" placeholder:"FILE"`
 	ClientID     string `name:"kafka-client-id" help:"What the brokers' logs and quotas call us." env:"KAFKA_CLIENT_ID" default:"purser" placeholder:"NAME"`
 }
 
@@ -76,11 +77,11 @@ type Importer struct {
 // Partner says how to talk to the partner API.
 type Partner struct {
 	APIURL              string        `name:"api-url" help:"Base URL of the partner API, with its version: https://…/v1." env:"OFFBLOCKS_API_URL" placeholder:"URL"`
-	APICA               string        `name:"api-ca" help:"PEM file of the authorities that the API's certificate is checked against (default: the system's)." env:"OFFBLOCKS_API_CA" placeholder:"FILE"`
+	APICA               string        `name:"api-ca" help:"PEM file of the authorities that the API's certificate is checked against (default: the system's)." env:"OFFBLOCKS_API_CA" pem:"public" placeholder:"FILE"`
 	APIKey              string        `name:"api-key" help:"Id of the API key." env:"OFFBLOCKS_API_KEY" placeholder:"UUID"`
 	APISecretFile       string        `name:"api-secret-file" help:"File that holds the API secret; or put the secret into $$OFFBLOCKS_API_SECRET." env:"OFFBLOCKS_API_SECRET_FILE" placeholder:"FILE"`
-	SigningKey          string        `help:"PEM file of the P-384 key that signs the requests." env:"OFFBLOCKS_SIGNING_KEY" placeholder:"FILE"`
-	SigningKeyID        string        `name:"signing-key-id" help:"The id that the partner gave to that key." env:"OFFBLOCKS_SIGNING_KEY_ID" placeholder:"ID"`
+	SigningKey          string        `help:"PEM file of the P-384 key that signs the requests; the variable may hold the PEM text itself." env:"OFFBLOCKS_SIGNING_KEY" pem:"secret" placeholder:"FILE"`
+	SigningKeyID        string        `name:"signing-key-id" help:"The id that the partner gave to that key." env:"OFFBLOCKS_SIGNING_KEY_ID" base64:"id" placeholder:"ID"`
 	SignatureComponents []string      `help:"What the request signature covers; @query and fields where the request has them." env:"OFFBLOCKS_SIGNATURE_COMPONENTS" default:"@method,@authority,@path,@query,authorization,content-type,content-digest,idempotency-key"`
 	SignatureAge        time.Duration `help:"How long before the partner's time, as its answers show it, a request signature says it was created." env:"OFFBLOCKS_SIGNATURE_AGE" default:"2s"`
 	SignatureParameters []string      `help:"Parameters of the request signature besides created, keyid and alg: nonce, expires=DURATION (5m), tag=TEXT (purser)." env:"OFFBLOCKS_SIGNATURE_PARAMETERS" placeholder:"NAME,…"`

@@ -6,7 +6,6 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -136,7 +135,8 @@ func (m Membership) check(embedded bool) error {
 const longestTime = math.MaxInt32 * time.Millisecond
 
 // TLSConfig reads the certificates. It returns nil without --kafka-tls.
-func (k Kafka) TLSConfig() (*tls.Config, error) {
+func (q Queue) TLSConfig() (*tls.Config, error) {
+	k := q.Kafka
 	if !k.TLS {
 		return nil, nil
 	}
@@ -148,32 +148,32 @@ func (k Kafka) TLSConfig() (*tls.Config, error) {
 		}
 	}
 	if k.Cert != "" {
-		cert, err := os.ReadFile(k.Cert)
+		cert, err := readPEM("--kafka-cert", k.Cert, public)
 		if err != nil {
-			return nil, &Error{"--kafka-cert", k.Cert, reason(err)}
+			return nil, err
 		}
-		key, err := os.ReadFile(k.Key)
+		key, err := readPEM("--kafka-key", k.Key, q.InsecurePermissions)
 		if err != nil {
-			return nil, &Error{"--kafka-key", k.Key, reason(err)}
+			return nil, err
 		}
 		if strings.Contains(string(key), "ENCRYPTED") {
 			return nil, &Error{"--kafka-key", k.Key, "is encrypted: give the key itself, in a file with mode 0600"}
 		}
 		pair, err := tls.X509KeyPair(cert, key)
 		if err != nil {
-			return nil, &Error{"--kafka-cert", k.Cert, fmt.Sprintf("cannot be used with the key in %s: %v", k.Key, err)}
+			return nil, &Error{"--kafka-cert", k.Cert, fmt.Sprintf("cannot be used with the key of --kafka-key: %v", err)}
 		}
 		c.Certificates = []tls.Certificate{pair}
 	}
 	return c, nil
 }
 
-// readAuthorities reads the certificates of the PEM file that a setting names. All of them must be readable: a pool
-// that lacks one fails later, with an error that does not name the file.
+// readAuthorities reads the certificates of the PEM file that a setting names, or of the PEM text that it is. All of them
+// must be readable: a pool that lacks one fails later, with an error that does not name the file.
 func readAuthorities(setting, file string) (*x509.CertPool, error) {
-	raw, err := os.ReadFile(file)
+	raw, err := readPEM(setting, file, public)
 	if err != nil {
-		return nil, &Error{setting, file, reason(err)}
+		return nil, err
 	}
 	pool, n := x509.NewCertPool(), 0
 	for block, rest := pem.Decode(raw); block != nil; block, rest = pem.Decode(rest) {
@@ -194,7 +194,8 @@ func readAuthorities(setting, file string) (*x509.CertPool, error) {
 }
 
 // Password reads the password: from its file, or else $KAFKA_PASSWORD. It is "" when the login needs none.
-func (k Kafka) Password(getenv func(string) string) (string, error) {
+func (q Queue) Password(getenv func(string) string) (string, error) {
+	k := q.Kafka
 	if m := k.Mechanism(); m == "" || m == "OAUTHBEARER" {
 		return "", nil
 	}
@@ -204,9 +205,9 @@ func (k Kafka) Password(getenv func(string) string) (string, error) {
 	}
 	if k.PasswordFile == "" {
 		if password := getenv("KAFKA_PASSWORD"); password != "" {
-			return password, nil
+			return secretIn("--kafka-password-file", "KAFKA_PASSWORD", password)
 		}
 		return "", &Error{Setting: "--kafka-password-file", Problem: "is missing (or $KAFKA_PASSWORD, the password itself)"}
 	}
-	return ReadSecret("--kafka-password-file", k.PasswordFile)
+	return ReadSecret("--kafka-password-file", k.PasswordFile, q.InsecurePermissions)
 }

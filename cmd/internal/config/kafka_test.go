@@ -107,10 +107,10 @@ func TestKafkaFiles(t *testing.T) {
 		return path
 	}
 	none := func(string) string { return "" }
-	if c, err := (Kafka{}).TLSConfig(); c != nil || err != nil {
+	if c, err := (Queue{}).TLSConfig(); c != nil || err != nil {
 		t.Errorf("without TLS: %v, %v", c, err)
 	}
-	if c, err := (Kafka{TLS: true}).TLSConfig(); err != nil || c.RootCAs != nil || c.InsecureSkipVerify {
+	if c, err := (Queue{Kafka: Kafka{TLS: true}}).TLSConfig(); err != nil || c.RootCAs != nil || c.InsecureSkipVerify {
 		t.Errorf("the system's authorities: %+v, %v", c, err)
 	}
 	junk, locked := file("junk", "junk"), file("locked", "-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
@@ -127,7 +127,7 @@ func TestKafkaFiles(t *testing.T) {
 		{Kafka{TLS: true, Cert: junk, Key: junk}, "--kafka-cert"},
 	} {
 		var setting *Error
-		if _, err := tt.kafka.TLSConfig(); !errors.As(err, &setting) || setting.Setting != tt.setting {
+		if _, err := (Queue{Kafka: tt.kafka}).TLSConfig(); !errors.As(err, &setting) || setting.Setting != tt.setting {
 			t.Errorf("%+v: %v, want an error of %s", tt.kafka, err, tt.setting)
 		}
 	}
@@ -149,7 +149,7 @@ func TestKafkaFiles(t *testing.T) {
 		{Kafka{SASL: "plain", PasswordFile: file("empty", "\n")}, none, "", true},
 		{Kafka{SASL: "plain"}, none, "", true},
 	} {
-		got, err := tt.kafka.Password(tt.getenv)
+		got, err := (Queue{Kafka: tt.kafka}).Password(tt.getenv)
 		if got != tt.want || (err != nil) != tt.bad {
 			t.Errorf("%+v: %q, %v", tt.kafka, got, err)
 		}

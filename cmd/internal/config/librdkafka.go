@@ -47,10 +47,10 @@ func (f *file) translate() error {
 		key, value := f.keys[name], f.values[name]
 		switch name {
 		case "sasl.password":
-			return fmt.Errorf("%s:%d: the password itself does not belong here: use kafka-password-file or $KAFKA_PASSWORD",
+			return fileErrorf("%s:%d: the password itself does not belong here: use kafka-password-file or $KAFKA_PASSWORD",
 				f.name, key.Line)
 		case "ssl.key.password":
-			return fmt.Errorf("%s:%d: passwords do not belong here, and encrypted keys are not read: give ssl.key.location "+
+			return fileErrorf("%s:%d: passwords do not belong here, and encrypted keys are not read: give ssl.key.location "+
 				"a file with mode 0600 that holds the key itself", f.name, key.Line)
 		}
 		ours := librdkafka(name)
@@ -81,7 +81,7 @@ func (f *file) translate() error {
 // rename takes a setting for one of ours. The key keeps its line and name for messages.
 func (f *file) rename(key *yaml.Node, ours string, value *yaml.Node) error {
 	if earlier, ok := f.keys[ours]; ok {
-		return fmt.Errorf("%s:%d: %s and %s in line %d set the same thing: give one of them",
+		return fileErrorf("%s:%d: %s and %s in line %d set the same thing: give one of them",
 			f.name, key.Line, key.Value, earlier.Value, earlier.Line)
 	}
 	delete(f.keys, key.Value)
@@ -95,16 +95,16 @@ func (f *file) mechanism(key, value *yaml.Node) error {
 	case "PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER":
 		return nil
 	}
-	return fmt.Errorf("%s:%d: %s %q is not supported: want PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER",
-		f.name, key.Line, key.Value, value.Value)
+	return fileErrorf("%s:%d: %s %s is not supported: want PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 or OAUTHBEARER",
+		f.name, key.Line, key.Value, quote(value.Value))
 }
 
 // milliseconds takes a time as librdkafka has it, a whole number without a unit, for one as ours are.
 func (f *file) milliseconds(key, value *yaml.Node) (*yaml.Node, error) {
 	n, err := strconv.ParseUint(value.Value, 10, 31)
 	if err != nil {
-		return nil, fmt.Errorf("%s:%d: %s %q: want a whole number of milliseconds",
-			f.name, key.Line, key.Value, value.Value)
+		return nil, fileErrorf("%s:%d: %s %s: want a whole number of milliseconds",
+			f.name, key.Line, key.Value, quote(value.Value))
 	}
 	return &yaml.Node{Kind: yaml.ScalarNode, Line: value.Line, Value: fmt.Sprintf("%dms", n)}, nil
 }
@@ -122,22 +122,22 @@ func (f *file) securityProtocol(key, value *yaml.Node) error {
 	case "sasl_ssl":
 		secure, login = true, true
 	default:
-		return fmt.Errorf("%s:%d: %s %q: want plaintext, ssl, sasl_plaintext or sasl_ssl",
-			f.name, key.Line, key.Value, value.Value)
+		return fileErrorf("%s:%d: %s %s: want plaintext, ssl, sasl_plaintext or sasl_ssl",
+			f.name, key.Line, key.Value, quote(value.Value))
 	}
 	mechanism, ok := f.keys["kafka-sasl"]
 	named := ok && !strings.EqualFold(f.values["kafka-sasl"].Value, NoSASL)
 	switch {
 	case login && !named:
-		return fmt.Errorf("%s:%d: %s %s is a login, but no sasl.mechanism says which: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 "+
+		return fileErrorf("%s:%d: %s %s is a login, but no sasl.mechanism says which: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 "+
 			"or OAUTHBEARER", f.name, key.Line, key.Value, value.Value)
 	case !login && named:
-		return fmt.Errorf("%s:%d: %s %s is without a login, but %s in line %d asks for one",
+		return fileErrorf("%s:%d: %s %s is without a login, but %s in line %d asks for one",
 			f.name, key.Line, key.Value, value.Value, mechanism.Value, mechanism.Line)
 	}
 	for _, name := range []string{"kafka-ca", "kafka-cert", "kafka-key"} {
 		if other, ok := f.keys[name]; ok && !secure {
-			return fmt.Errorf("%s:%d: %s %s is without TLS, but %s in line %d is for TLS",
+			return fileErrorf("%s:%d: %s %s is without TLS, but %s in line %d is for TLS",
 				f.name, key.Line, key.Value, value.Value, other.Value, other.Line)
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"net"
 	"net/url"
@@ -24,13 +25,20 @@ const Version = "0.1.0"
 // Error is a setting that cannot be used. Commands exit with 2 for it.
 type Error struct {
 	Setting string // "--rate"
-	Value   string // as given; empty for secrets and for what is missing
+	Value   string // as given; Error shows it only where it can be no secret and no file's name
 	Problem string
 }
 
 func (e *Error) Error() string {
-	if e.Value == "" {
+	switch {
+	case e.Value == "":
 		return fmt.Sprintf("%s: %s", e.Setting, e.Problem)
+	case !shown(e.Setting, e.Value):
+		problem := e.Problem
+		if len(e.Value) >= 16 { // a shorter one may be a part of any word
+			problem = strings.ReplaceAll(problem, e.Value, "…")
+		}
+		return fmt.Sprintf("%s: %s", e.Setting, problem)
 	}
 	return fmt.Sprintf("%s %q: %s", e.Setting, e.Value, e.Problem)
 }
@@ -74,7 +82,10 @@ func parse(grammar any, name, description string, args []string, s Streams) (com
 	}()
 	context, err := parser.Parse(args)
 	if err != nil {
-		return "", &UsageError{Command: name, Err: err}
+		return "", &UsageError{Command: name, Err: withoutValues(parser, err)}
+	}
+	if err := checkValues(context); err != nil {
+		return "", err
 	}
 	command, _, _ = strings.Cut(context.Command(), " ")
 	if q, ok := grammar.(interface{ settle() }); ok {
@@ -367,11 +378,13 @@ func (c *Consumer) CheckAPI(getenv func(string) string) (*url.URL, error) {
 			Problem: "$OFFBLOCKS_API_SECRET and $OFFBLOCKS_API_SECRET_FILE are both set: which one?"}
 	}
 	if c.APISecretFile != "" {
-		if c.Secret, err = ReadSecret("--api-secret-file", c.APISecretFile); err != nil {
+		if c.Secret, err = ReadSecret("--api-secret-file", c.APISecretFile, c.InsecurePermissions); err != nil {
 			return nil, err
 		}
 	} else if c.Secret = getenv("OFFBLOCKS_API_SECRET"); c.Secret == "" {
 		return nil, &Error{Setting: "--api-secret-file", Problem: "is missing (or $OFFBLOCKS_API_SECRET, the secret itself)"}
+	} else if c.Secret, err = secretIn("--api-secret-file", "OFFBLOCKS_API_SECRET", c.Secret); err != nil {
+		return nil, err
 	}
 	given := c.ChallengeDomain
 	if given == "" {
@@ -414,7 +427,11 @@ func (c *Consumer) settleChallenge(scheme string) error {
 func readStatement(file string) (string, error) {
 	raw, err := os.ReadFile(file)
 	if err != nil {
-		return "", &Error{Setting: "--challenge-statement", Problem: "the file cannot be read: " + reason(err)}
+		var path *fs.PathError // its name is not shown
+		if errors.As(err, &path) {
+			err = path.Err
+		}
+		return "", &Error{Setting: "--challenge-statement", Problem: "the file cannot be read: " + err.Error()}
 	}
 	text := strings.TrimRight(string(raw), "\r\n")
 	if text == "" {
@@ -438,30 +455,12 @@ func (c *Consumer) SecretReader() func() (string, error) {
 	if c.APISecretFile == "" {
 		return nil
 	}
-	return func() (string, error) { return ReadSecret("--api-secret-file", c.APISecretFile) }
+	return func() (string, error) { return ReadSecret("--api-secret-file", c.APISecretFile, c.InsecurePermissions) }
 }
 
-// ReadSecret reads a secret from the file that a setting names. Errors do not show the file's name: it may be the
-// secret itself, put there by mistake.
-func ReadSecret(setting, file string) (string, error) {
-	raw, err := os.ReadFile(file)
-	if err != nil {
-		return "", &Error{Setting: setting, Problem: "the file cannot be read: " + reason(err)}
-	}
-	secret := strings.TrimRight(string(raw), "\r\n")
-	if secret == "" {
-		return "", &Error{Setting: setting, Problem: "the file is empty"}
-	}
-	return secret, nil
-}
-
-// reason is an os error without its path, which the setting names already.
-func reason(err error) string {
-	var path *os.PathError
-	if errors.As(err, &path) {
-		return path.Err.Error()
-	}
-	return err.Error()
+// ReadSigningKey reads the PEM text of the key that signs the requests.
+func (c *Consumer) ReadSigningKey() ([]byte, error) {
+	return readPEM("--signing-key", c.SigningKey, c.InsecurePermissions)
 }
 
 // Limits returns the decision table's settings.

@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -95,7 +96,7 @@ func rotateSecret(ctx context.Context, c *config.Consumer, file string, replace 
 		return err
 	}
 	defer p.client.Close()
-	secret, err := config.ReadSecret("--new-secret-file", file)
+	secret, err := config.ReadSecret("--new-secret-file", file, c.InsecurePermissions)
 	switch {
 	case err != nil:
 		return err
@@ -110,7 +111,7 @@ func rotateSecret(ctx context.Context, c *config.Consumer, file string, replace 
 	}
 	if err := syncFile(file); err != nil {
 		return &config.Error{Setting: "--new-secret-file",
-			Problem: "the file cannot be written through to the disk: " + err.Error()}
+			Problem: "the file cannot be written through to the disk: " + reason(err).Error()}
 	}
 	r := rotation{c: c, p: p, s: s, file: file, secret: secret, replace: replace}
 	if err := p.client.Authenticate(ctx); err != nil {
@@ -155,15 +156,15 @@ func (r *rotation) findOut(ctx context.Context, cause error) error {
 			code = console.ExitUsage
 		}
 		return console.Coded(code, fmt.Errorf("the API secret was not replaced: %w; the secret in %s is still the valid "+
-			"one, the one in %s is not: fix the cause, then run again", cause, r.holder(), r.file))
+			"one, the one in --new-secret-file is not: fix the cause, then run again", cause, r.holder()))
 	case refusedSecret(fresh) && refusedSecret(earlier):
 		return console.Coded(console.ExitUsage, fmt.Errorf("replace the API secret: %w; the partner accepts neither the "+
-			"secret in %s (%w) nor the one in %s (%w): keep both, and check the API key",
-			cause, r.file, fresh, r.holder(), earlier))
+			"secret in --new-secret-file (%w) nor the one in %s (%w): keep both, and check the API key",
+			cause, fresh, r.holder(), earlier))
 	}
-	return console.Coded(console.ExitUnfinished, fmt.Errorf("replace the API secret: %w; whether the secret in %s or "+
-		"the one in %s is valid now is unknown (%w): keep both, and run this again when the partner answers",
-		cause, r.file, r.holder(), fresh))
+	return console.Coded(console.ExitUnfinished, fmt.Errorf("replace the API secret: %w; whether the secret in "+
+		"--new-secret-file or the one in %s is valid now is unknown (%w): keep both, and run this again when the partner "+
+		"answers", cause, r.holder(), fresh))
 }
 
 // refusedSecret reports whether the partner refused a secret, rather than not answering.
@@ -184,7 +185,7 @@ func (r *rotation) holder() string {
 	if r.c.APISecretFile == "" {
 		return "$OFFBLOCKS_API_SECRET"
 	}
-	return r.c.APISecretFile
+	return "--api-secret-file"
 }
 
 // proved puts the new secret in its place, or says how.
@@ -193,8 +194,8 @@ func (r *rotation) proved() error {
 	switch {
 	case r.replace:
 		if err := outfile.Write(r.c.APISecretFile, []byte(r.secret+"\n")); err != nil {
-			return fmt.Errorf("the valid API secret is in %s, and %s still holds the earlier one: %w: put it there yourself",
-				r.file, r.c.APISecretFile, err)
+			return fmt.Errorf("the valid API secret is in --new-secret-file, and --api-secret-file still holds the earlier "+
+				"one: %w: put it there yourself", reason(err))
 		}
 		fmt.Fprintf(r.s.Stdout, "%s holds it now; remove %s\n", r.c.APISecretFile, r.file)
 	case r.c.APISecretFile == "":
@@ -203,6 +204,15 @@ func (r *rotation) proved() error {
 		fmt.Fprintf(r.s.Stdout, "next: mv %s %s; a running consumer waits 30s for that\n", r.file, r.c.APISecretFile)
 	}
 	return nil
+}
+
+// reason is an error of the file system without the path.
+func reason(err error) error {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err
+	}
+	return err
 }
 
 // syncFile makes a file and its name durable.

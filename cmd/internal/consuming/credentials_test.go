@@ -283,9 +283,9 @@ func TestRotateSecret(t *testing.T) {
 		"killed after the request": {func(p *rotatingPartner, _ *command) { p.secret = newSecret },
 			[]string{"--replace-file"}, console.ExitWell, []string{"a token was issued", "holds it now"}, newSecret},
 		"the request was lost": {func(p *rotatingPartner, _ *command) { p.put = drop }, []string{"--replace-file"},
-			console.ExitUnfinished, []string{"was not replaced", "secret is still the valid one"}, earlierSecret},
+			console.ExitUnfinished, []string{"was not replaced", "--api-secret-file is still the valid one"}, earlierSecret},
 		"refused": {func(p *rotatingPartner, _ *command) { p.put = refuse }, []string{"--replace-file"},
-			console.ExitUsage, []string{"was not replaced", "HTTP 400", "secret is still the valid one"}, earlierSecret},
+			console.ExitUsage, []string{"was not replaced", "HTTP 400", "--api-secret-file is still the valid one"}, earlierSecret},
 		"down afterwards": {func(p *rotatingPartner, _ *command) {
 			p.put = func(w http.ResponseWriter) { p.down = true; w.WriteHeader(http.StatusNoContent) }
 		}, []string{"--replace-file"}, console.ExitUnfinished, []string{"is unknown", "keep both"},

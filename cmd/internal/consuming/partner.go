@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -47,10 +46,11 @@ func openPartner(c *config.Consumer, getenv func(string) string, log *slog.Logge
 
 // signingKey reads the key that signs the requests.
 func signingKey(c *config.Consumer) (*ecdsa.PrivateKey, error) {
-	raw, err := os.ReadFile(c.SigningKey)
+	raw, err := c.ReadSigningKey()
 	if err != nil {
-		return nil, &config.Error{Setting: "--signing-key", Problem: err.Error()}
+		return nil, err
 	}
+	defer clear(raw)
 	key, err := httpsig.ParsePrivateKey(raw)
 	if err != nil {
 		return nil, &config.Error{Setting: "--signing-key", Value: c.SigningKey, Problem: err.Error()}

@@ -66,6 +66,7 @@ func openSigner(
 			}
 			backend, err := s.open(ctx, c.Signer, signer.Environment{
 				Getenv: getenv, Loopback: config.IsLoopback(base.Hostname()),
+				InsecurePermissions: c.InsecurePermissions,
 			})
 			if errors.Is(err, signer.ErrUnusable) {
 				return nil, console.Coded(console.ExitUnfinished, fmt.Errorf("--signer: %w", err))
@@ -75,6 +76,9 @@ func openSigner(
 			}
 			return signer.Verified(backend), nil
 		}
+	}
+	if len(scheme) > 24 { // no scheme of ours, perhaps a secret
+		return nil, fail("has a scheme that is not known")
 	}
 	return nil, fail(fmt.Sprintf("scheme %q is not known", scheme))
 }

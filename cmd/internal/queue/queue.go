@@ -55,10 +55,10 @@ func Open(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, error)
 func connect(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, error) {
 	o := broker.Options{Brokers: q.Brokers, ClientID: q.Kafka.ClientID, Wait: q.BrokerWait, Logger: log}
 	var err error
-	if o.TLS, err = q.Kafka.TLSConfig(); err != nil {
+	if o.TLS, err = q.TLSConfig(); err != nil {
 		return nil, err
 	}
-	if o.SASL, err = login(q.Kafka); err != nil {
+	if o.SASL, err = login(q); err != nil {
 		return nil, err
 	}
 	if m := q.Kafka.Mechanism(); o.TLS == nil && (m == broker.Plain || m == broker.OAuthBearer) {
@@ -79,12 +79,14 @@ func connect(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, err
 	return opened, nil
 }
 
-func login(k config.Kafka) (sasl broker.Mechanism, err error) {
-	l := broker.Login{Mechanism: k.Mechanism(), Username: k.Username, TokenFile: k.TokenFile}
+func login(q config.Queue) (sasl broker.Mechanism, err error) {
+	k := q.Kafka
+	l := broker.Login{Mechanism: k.Mechanism(), Username: k.Username, TokenFile: k.TokenFile,
+		InsecurePermissions: q.InsecurePermissions}
 	if l.Mechanism == "" {
 		return nil, nil
 	}
-	if l.Password, err = k.Password(os.Getenv); err != nil {
+	if l.Password, err = q.Password(os.Getenv); err != nil {
 		return nil, err
 	}
 	sasl, err = l.SASL()

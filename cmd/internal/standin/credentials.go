@@ -91,6 +91,7 @@ func writeEnvironment(dir string, creds sandbox.Credentials, url string) (string
 		{"OFFBLOCKS_API_SECRET_FILE", filepath.Join(abs, secretFile)},
 		{"OFFBLOCKS_SIGNING_KEY", filepath.Join(abs, keyFile)},
 		{"OFFBLOCKS_SIGNING_KEY_ID", creds.KeyID},
+		{"PURSER_INSECURE_PERMISSIONS", "true"}, // the sample keys of a clone are readable by other users
 	} {
 		fmt.Fprintf(&b, "export %s='%s'\n", v[0], strings.ReplaceAll(v[1], "'", `'\''`))
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -32,7 +33,7 @@ func onboard(gentle, hard context.Context, c *config.SandboxCommands, stdout, st
 			continue
 		}
 		if _, err := os.Stat(path); err != nil {
-			return &config.Error{Setting: setting, Value: path, Problem: err.Error()}
+			return &config.Error{Setting: setting, Problem: reason(err)}
 		}
 	}
 	dir, cleanUp, err := dataDir(c.Run.DataDir)
@@ -82,6 +83,7 @@ func onboard(gentle, hard context.Context, c *config.SandboxCommands, stdout, st
 		"--api-secret-file", filepath.Join(dir, "credentials", secretFile),
 		"--signing-key", filepath.Join(dir, "credentials", keyFile), "--signing-key-id", creds.KeyID,
 		"--signer", keystoreURI(c.Run), "--challenge-domain", listener.Addr().String(),
+		"--insecure-permissions", // a clone of the repository has the sample keystore readable by everybody
 		"--rate", strconv.FormatFloat(c.Run.Rate, 'g', -1, 64), "--concurrency", strconv.Itoa(c.Run.Concurrency),
 		"--idempotency-ttl", c.Run.KeyTTL.String(), "--challenge-ttl", c.Run.ChallengeTTL.String(),
 	})
@@ -109,6 +111,15 @@ func onboard(gentle, hard context.Context, c *config.SandboxCommands, stdout, st
 		return imported
 	}
 	return onboarded
+}
+
+// reason is an error of the file system without the path.
+func reason(err error) string {
+	var path *fs.PathError
+	if errors.As(err, &path) {
+		return path.Err.Error()
+	}
+	return err.Error()
 }
 
 // importHere runs the importer with these arguments and nothing of the process's environment.

@@ -16,7 +16,7 @@ func TestVerificationSettings(t *testing.T) {
 		"--verify rfc --signature-skew 0s":    "",
 		"--verify vendor --signature-skew 2s": "",
 		"--require-parameters nonce,expires":  "",
-		"--verify draft":                      `--verify must be one of "vendor","rfc"`,
+		"--verify draft":                      `--verify: want one of vendor, rfc`,
 		"--signature-skew=-1s":                `--signature-skew "-1s": must be 0 or more`,
 		"--require-parameters iat":            `"iat"`,
 	} {

@@ -1,0 +1,286 @@
+package config
+
+import (
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"unicode"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/purser-onboard/purser/secretfile"
+)
+
+// This file is the one place that decides which values of settings may be shown, which values are secrets in the wrong
+// place, and how the files of secrets are read.
+
+// mostFile bounds a file of keys or certificates.
+const mostFile = 1 << 20
+
+// shown reports whether an error may quote the value of a setting: a short one, of a setting that is neither a file nor
+// a secret.
+func shown(setting, value string) bool {
+	return len(value) <= 24 && !private(setting) && kindOfSecret(value, true) == "" &&
+		!strings.ContainsFunc(value, unicode.IsControl)
+}
+
+// private reports whether a setting names a file or a directory, or is a credential: by mistake, its value may be the
+// secret itself.
+func private(setting string) bool {
+	switch strings.TrimPrefix(setting, "--") {
+	case "api-ca", "api-key", "api-secret-file", "config", "data-dir", "dir", "kafka-ca", "kafka-cert", "kafka-key",
+		"kafka-password-file", "kafka-token-file", "kafka-username", "keystore", "ledger", "new-secret-file",
+		"password-file", "rejects", "report", "signer", "signing-key", "signing-key-id":
+		return true
+	}
+	return false
+}
+
+// kindOfSecret says what a value is that no setting should have: "a PEM block", "a JSON web token" or "base64 text", as
+// keys, tokens and generated passwords are. Ids may look like base64, too: strict finds that as well. Parts of URIs and
+// lists are looked at one by one.
+func kindOfSecret(value string, strict bool) string {
+	if strings.Contains(value, "-----BEGIN") {
+		return "a PEM block"
+	}
+	separates := func(r rune) bool { return strings.ContainsRune("?&:,;= ", r) }
+	parts := append([]string{value}, strings.FieldsFunc(value, separates)...)
+	for _, part := range parts {
+		if undone, err := url.PathUnescape(part); err == nil {
+			part = undone
+		}
+		text := strings.TrimLeft(strings.Join(strings.Fields(part), ""), "/")
+		switch {
+		case strings.Contains(part, "-----BEGIN"), strings.HasPrefix(text, "LS0tLS1CRUdJTi"): // the same in base64
+			return "a PEM block"
+		case tokenText.MatchString(text): // {" in base64
+			return "a JSON web token"
+		case strict && isBase64(text):
+			return "base64 text"
+		}
+	}
+	return ""
+}
+
+var (
+	tokenText  = regexp.MustCompile(`^eyJ[A-Za-z0-9_-]{8}[A-Za-z0-9_.-]*$`)
+	base64Text = regexp.MustCompile(`^[A-Za-z0-9+/_-]{40,}$`)
+)
+
+// isBase64 reports whether a text is padded base64, or changes so often between lower case, upper case, digits and
+// signs as base64 does and no name or path.
+func isBase64(text string) bool {
+	if strings.HasSuffix(text, "=") && len(text) >= 16 {
+		_, std := base64.StdEncoding.DecodeString(text)
+		_, safe := base64.URLEncoding.DecodeString(text)
+		return std == nil || safe == nil
+	}
+	if !base64Text.MatchString(text) {
+		return false
+	}
+	kinds, changes := [4]bool{}, 0
+	last := -1
+	for _, r := range text {
+		kind := 3
+		switch {
+		case unicode.IsLower(r):
+			kind = 0
+		case unicode.IsUpper(r):
+			kind = 1
+		case unicode.IsDigit(r):
+			kind = 2
+		}
+		if kind != last {
+			changes++
+		}
+		kinds[kind], last = true, kind
+	}
+	return kinds[0] && kinds[1] && kinds[2] && changes*20 >= len(text)*9
+}
+
+// checkValues refuses settings that hold a secret where none belongs. A field's tag says what it may hold: pem:"public"
+// a PEM block instead of a file's name, pem:"secret" the same, but in a variable only, and base64:"id" text that looks
+// like base64.
+func checkValues(context *kong.Context) error {
+	onCommandLine, inFile := map[string]bool{}, map[string]bool{}
+	for _, path := range context.Path {
+		if path.Flag != nil && path.Resolved {
+			inFile[path.Flag.Name] = true
+		} else if path.Flag != nil {
+			onCommandLine[path.Flag.Name] = true
+		}
+	}
+	for _, flag := range context.Flags() {
+		pem := flag.Tag.Get("pem")
+		for _, value := range texts(flag.Target) {
+			kind := kindOfSecret(value, flag.Tag.Get("base64") != "id")
+			switch {
+			case kind == "", isPEM(value) && pem == "public":
+				continue
+			case isPEM(value) && pem == "secret" && !onCommandLine[flag.Name] && !inFile[flag.Name]:
+				continue
+			}
+			return misplaced(flag, kind)
+		}
+	}
+	for _, path := range context.Path {
+		if path.Positional == nil {
+			continue
+		}
+		for _, value := range texts(path.Positional.Target) {
+			if kind := kindOfSecret(value, true); kind != "" {
+				return &Error{Setting: strings.ToUpper(path.Positional.Name), Problem: "holds " + kind + ", not a file's name"}
+			}
+		}
+	}
+	return nil
+}
+
+func misplaced(flag *kong.Flag, kind string) error {
+	problem := "holds " + kind + ", as secrets are: give a secret to the setting that is for it, in a file or its variable"
+	if flag.Tag.Get("pem") != "" {
+		problem = fmt.Sprintf("holds %s: give the name of a PEM file, or the PEM text itself in $%s", kind, flag.Envs[0])
+	}
+	return &Error{Setting: "--" + flag.Name, Problem: problem}
+}
+
+// texts are the texts that a field holds.
+func texts(field reflect.Value) []string {
+	switch {
+	case field.Kind() == reflect.String:
+		return []string{field.String()}
+	case field.Kind() == reflect.Slice && field.Type().Elem().Kind() == reflect.String:
+		list := make([]string, field.Len())
+		for i := range list {
+			list[i] = field.Index(i).String()
+		}
+		return list
+	}
+	return nil
+}
+
+func isPEM(value string) bool { return strings.HasPrefix(strings.TrimSpace(value), "-----BEGIN") }
+
+// readPEM returns the PEM text that a setting names, or is. Keys of others are refused unless insecure is set.
+func readPEM(setting, value string, insecure bool) ([]byte, error) {
+	if isPEM(value) {
+		return []byte(value), nil
+	}
+	raw, _, err := secretfile.Read(value, mostFile, insecure)
+	if err != nil {
+		return nil, &Error{Setting: setting, Problem: "the file " + err.Error()}
+	}
+	return raw, nil
+}
+
+// public are files that everybody may read: certificates.
+const public = true
+
+// ReadSecret reads a secret, one line, from the file that a setting names. A final line end is dropped, other white
+// space is a part of the secret. Errors do not show the file's name, but in the chmod to run: it may be the secret
+// itself, put there by mistake.
+func ReadSecret(setting, file string, insecure bool) (string, error) {
+	raw, _, err := secretfile.Read(file, mostFile, insecure)
+	if err == nil {
+		raw, err = secretfile.Line(raw)
+	}
+	if err != nil {
+		return "", &Error{Setting: setting, Problem: "the file " + err.Error()}
+	}
+	return string(raw), nil
+}
+
+// secretIn checks the secret that a variable holds like one in a file; setting is the one that would name the file.
+func secretIn(setting, variable, value string) (string, error) {
+	line, err := secretfile.Line([]byte(value))
+	if err != nil {
+		return "", &Error{Setting: setting, Problem: "$" + variable + " " + err.Error()}
+	}
+	return string(line), nil
+}
+
+// flagError is the beginning of what kong says of a flag's value.
+var flagError = regexp.MustCompile(`^--([a-z0-9-]+)(:| must be one of)`)
+
+// word is a text that can be shown on the command line: it may be a misspelt flag or command.
+var word = regexp.MustCompile(`^-{0,2}[a-z][a-z-]{0,30}$`)
+
+// withoutValues puts an error of the parser, which quotes values, into words that do not.
+func withoutValues(parser *kong.Kong, err error) error {
+	var file fileError
+	var path *fs.PathError
+	text := err.Error()
+	switch {
+	case errors.As(err, &file):
+		return file
+	case errors.As(err, &path):
+		return &Error{Setting: "--config", Problem: "the file cannot be read: " + path.Err.Error()}
+	}
+	if found := flagError.FindStringSubmatch(text); found != nil {
+		if flag := findFlag(parser.Model.Node, found[1]); flag != nil && !strings.Contains(text, "missing value") {
+			if strings.Contains(text, "-----BEGIN") { // kong takes it for a flag
+				return misplaced(flag, "a PEM block")
+			}
+			return &Error{Setting: "--" + flag.Name, Problem: "want " + wanted(flag)}
+		}
+	}
+	for _, start := range []string{
+		"unknown flag ", "unexpected argument ", "unexpected flag argument ", "unexpected token ",
+	} {
+		rest, ok := strings.CutPrefix(text, start)
+		if !ok {
+			continue
+		}
+		given, _, _ := strings.Cut(rest, ", did you mean")
+		if word.MatchString(given) {
+			return err
+		}
+		return errors.New(strings.TrimSpace(start) + "; it is not shown, because it may be a secret")
+	}
+	secret := func(s string) bool { return kindOfSecret(strings.Trim(s, `"`), true) != "" }
+	if strings.ContainsFunc(text, unicode.IsControl) || secret(text) || slices.ContainsFunc(strings.Fields(text), secret) {
+		return errors.New("a value does not fit its setting; it is not shown, because it may be a secret")
+	}
+	return err
+}
+
+func findFlag(n *kong.Node, name string) *kong.Flag {
+	for _, f := range n.Flags {
+		if f.Name == name {
+			return f
+		}
+	}
+	for _, child := range n.Children {
+		if f := findFlag(child, name); f != nil {
+			return f
+		}
+	}
+	return nil
+}
+
+// wanted says which values a flag takes.
+func wanted(f *kong.Flag) string {
+	kind := f.Target.Type()
+	if kind.Kind() == reflect.Pointer {
+		kind = kind.Elem()
+	}
+	switch {
+	case f.Enum != "":
+		return "one of " + strings.Join(f.EnumSlice(), ", ")
+	case kind.String() == "time.Duration":
+		return "a duration, such as 30s or 5m"
+	case kind.Kind() == reflect.Bool:
+		return "true or false"
+	case kind.Kind() == reflect.Float64:
+		return "a number"
+	case kind.Kind() == reflect.Int, kind.Kind() == reflect.Uint64:
+		return "a whole number"
+	}
+	return "a text"
+}
