@@ -115,8 +115,8 @@ func (r Record) Next(now time.Time, l Limits, foreign bool) Act {
 	case Signing:
 		return DoSign
 	case Submitting:
-		if foreign || r.SubmitKey.Outcome == KeyRefused || r.SubmitKey.Outcome == KeyAnswered || !l.KeyIsFresh(r.SubmitKey.FirstSent, now) {
-			return DoRead // what was refused is not sent again
+		if foreign || r.SubmitKey.Outcome != KeyOpen || !l.KeyIsFresh(r.SubmitKey.FirstSent, now) {
+			return DoRead // what was answered is not sent again before the customer was read
 		}
 		return DoSubmit
 	}

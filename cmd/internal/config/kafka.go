@@ -168,8 +168,8 @@ func (q Queue) TLSConfig() (*tls.Config, error) {
 	return c, nil
 }
 
-// readAuthorities reads the certificates of the PEM file that a setting names, or of the PEM text that it is. All of them
-// must be readable: a pool that lacks one fails later, with an error that does not name the file.
+// readAuthorities reads the certificates of the PEM file that a setting names, or of the PEM text that it is. All of
+// them must be readable: a pool that lacks one fails later, with an error that does not name the file.
 func readAuthorities(setting, file string) (*x509.CertPool, error) {
 	raw, err := readPEM(setting, file, public)
 	if err != nil {
