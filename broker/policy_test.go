@@ -360,3 +360,21 @@ func TestTroublesInTheMiddle(t *testing.T) {
 		t.Errorf("got %d rows, want 41", len(seen))
 	}
 }
+
+// TestAnotherProtocol: a listener that speaks something else is refused at once, and none of its text is decoded.
+func TestAnotherProtocol(t *testing.T) {
+	for name, text := range map[string]string{
+		"HTTP": "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n<html>400 Bad Request</html>",
+		"SSH":  "SSH-2.0-OpenSSH_9.7\r\n",
+		"SMTP": "220 mail.example ESMTP\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			addr := listener(t, func(conn net.Conn) { _, _ = io.WriteString(conn, text) })
+			_, err := broker.Connect(within(t), broker.Options{Brokers: []string{addr}, Logger: newJournal().logger()})
+			var refused *broker.RefusedError
+			if !errors.As(err, &refused) || refused.Cause != broker.CauseNoBroker {
+				t.Errorf("got %v, want the cause %q", err, broker.CauseNoBroker)
+			}
+		})
+	}
+}

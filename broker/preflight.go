@@ -3,6 +3,7 @@ package broker
 import (
 	"context"
 	"crypto/tls"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -34,6 +35,7 @@ const (
 	CauseVersion     Cause = "the broker is too old: Apache Kafka 3.x or 4.x is required"
 	CauseHungUp      Cause = "closed the connection without a response: a TLS or SASL listener, a proxy, " +
 		"or no Kafka broker"
+	CauseNoBroker    Cause = "the listener does not speak the Kafka protocol"
 	CauseUnknownHost Cause = "the host name does not exist"
 	CauseClusters    Cause = "the brokers belong to different clusters"
 )
@@ -88,7 +90,7 @@ func (c *Cluster) lookOnce(ctx context.Context, broker string) (*overview, error
 			return nil, err
 		}
 	}
-	greeted := protocol.NewConn(conn, c.dialer.ClientID)
+	greeted := protocol.NewConn(&sizeCheck{Conn: conn}, c.dialer.ClientID)
 	if err := greet(greeted); err != nil {
 		return nil, c.whyNoGreeting(ctx, broker, err)
 	}
@@ -180,13 +182,16 @@ func greet(conn *protocol.Conn) error {
 
 // whyNoGreeting finds out why a broker did not answer the first request.
 func (c *Cluster) whyNoGreeting(ctx context.Context, broker string, err error) error {
+	var refused *RefusedError
 	switch {
-	case errors.As(err, new(*RefusedError)), ctx.Err() != nil:
+	case errors.As(err, &refused) && refused.Cause != CauseNoBroker, ctx.Err() != nil:
 		return err
 	case alerted(err): // with TLS 1.3 the verdict on the client's certificate comes after the handshake
 		return &RefusedError{Cause: CauseCertificate, Err: err}
 	case c.dialer.TLS == nil && c.speaksTLS(ctx, broker):
 		return &RefusedError{Cause: CausePlainText, Err: err}
+	case refused != nil:
+		return err
 	}
 	return fmt.Errorf("protocol versions: %w", err)
 }
@@ -210,7 +215,7 @@ func (c *Cluster) speaksPlainText(ctx context.Context, broker string) bool {
 		return false
 	}
 	defer stop()
-	return greet(protocol.NewConn(conn, c.dialer.ClientID)) == nil
+	return greet(protocol.NewConn(&sizeCheck{Conn: conn}, c.dialer.ClientID)) == nil
 }
 
 // offers names the SASL mechanisms of a broker, "" if it takes no login.
@@ -225,7 +230,7 @@ func (c *Cluster) offers(ctx context.Context, broker string) string {
 			return ""
 		}
 	}
-	greeted := protocol.NewConn(conn, c.dialer.ClientID)
+	greeted := protocol.NewConn(&sizeCheck{Conn: conn}, c.dialer.ClientID)
 	if greet(greeted) != nil {
 		return ""
 	}
@@ -285,6 +290,40 @@ func logIn(ctx context.Context, conn *protocol.Conn, broker string, mechanism sa
 		}
 	}
 	return nil
+}
+
+// mostResponse bounds the response to a preflight request, in bytes: that of a broker has some hundreds.
+const mostResponse = 1 << 20
+
+// sizeCheck refuses a response that is no broker's before it is decoded: another protocol's text, taken for a length, is
+// a thousand million bytes, and would be read as arrays of that many elements.
+type sizeCheck struct {
+	net.Conn
+	head [4]byte
+	have int // bytes of head that were read
+	left int // bytes of the response that are still to come
+}
+
+func (c *sizeCheck) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return c.Conn.Read(p)
+	}
+	if c.left > 0 {
+		n, err := c.Conn.Read(p[:min(len(p), c.left)])
+		c.left -= n
+		return n, err
+	}
+	n, err := c.Conn.Read(p[:min(len(p), len(c.head)-c.have)])
+	copy(c.head[c.have:], p[:n])
+	if c.have += n; c.have == len(c.head) {
+		c.have = 0
+		size := binary.BigEndian.Uint32(c.head[:])
+		if size > mostResponse {
+			return 0, &RefusedError{Cause: CauseNoBroker}
+		}
+		c.left = int(size)
+	}
+	return n, err
 }
 
 func roundTrip[R protocol.Message](conn *protocol.Conn, req protocol.Message) (R, error) {

@@ -147,9 +147,10 @@ type streak struct {
 
 // shapes counts the answers to an act that were not understood since one was.
 type shapes struct {
-	known bool // one was
-	n     int
-	rows  map[int64]bool
+	known  bool // one was
+	probed bool // since then the partner was suspected for it
+	n      int
+	rows   map[int64]bool
 }
 
 func (b *breaker) init(haltAfter int) {
@@ -206,16 +207,16 @@ func (b *breaker) prove(steps ...step) {
 	}
 }
 
-// othersPass reports whether another row has passed the task's step since it was last answered, so that the trouble is
-// not the partner's.
-func (b *breaker) othersPass(t *task) bool {
-	if t.unanswered.IsZero() {
-		return false
-	}
+// partnerIsUp reports whether the partner has lately answered anything, so that the trouble is the row's: a wait of a
+// minute is for a partner that is away.
+func (b *breaker) partnerIsUp() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.proven[stepAt("", t.Stage)].After(t.unanswered)
+	return !b.lastGood.IsZero() && monotonic().Sub(b.lastGood) < upFor
 }
+
+// upFor is how long one good answer shows that the partner is there.
+const upFor = 30 * time.Second
 
 // noteShape takes in whether the answer to the task's act was understood. The error says that the API is another one:
 // of several answers in a row none was, or, after one was understood, of several rows' none.
@@ -229,14 +230,21 @@ func (b *breaker) noteShape(t *task, res result) error {
 	}
 	if res.outcome != Unrecognized {
 		if res.err == nil {
-			s.known, s.n = true, 0
+			s.known, s.probed, s.n = true, false, 0
 			clear(s.rows)
 		}
 		return nil
 	}
 	s.n++
 	s.rows[t.ID] = true
-	if s.known && len(s.rows) < setupLimit || s.n < setupLimit {
+	switch {
+	case s.known && len(s.rows) < setupLimit || s.n < setupLimit:
+		return nil
+	case s.known && b.probes && !s.probed:
+		// It was understood before: perhaps a page that stands for a partner that is away. The probe tells.
+		s.probed, b.suspect = true, true
+		s.n = 0
+		clear(s.rows)
 		return nil
 	}
 	return &HaltError{Class: "configuration", Row: t.Row, Err: res.err}
@@ -256,8 +264,8 @@ func (b *breaker) isThrough() bool {
 	return b.through
 }
 
-// throttleLimit is how long a partner may do nothing but throttle before it is probed: twice the longest closing of the
-// gate, so that two of the longest in a row are no outage.
+// throttleLimit is how long a partner may do nothing but throttle the rows before the run halts: twice the longest closing
+// of the gate, so that two of the longest in a row do not halt it.
 const throttleLimit = 2 * client.MaxRetryAfter
 
 // noteAnswer takes in whether the partner gave a usable answer.
@@ -287,10 +295,6 @@ func (b *breaker) take(t *task, res result) (trouble []Trouble) {
 		b.busy = now
 		if b.throttled.IsZero() {
 			b.throttled = now
-		}
-		if now.Sub(b.throttled) > throttleLimit {
-			b.suspect = true
-			return trouble
 		}
 		b.lastGood, b.bad = now, 0
 		return trouble
@@ -362,6 +366,13 @@ func (b *breaker) mayEnd(t *task, d Disposition) bool {
 	return false
 }
 
+// throttledOut reports whether the partner has done nothing but throttle the rows for too long.
+func (b *breaker) throttledOut() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.throttled.IsZero() && monotonic().Sub(b.throttled) > throttleLimit
+}
+
 // suspected reports whether the partner has to be probed before anything else is sent.
 func (b *breaker) suspected() bool {
 	b.mu.Lock()
@@ -373,7 +384,8 @@ func (b *breaker) suspected() bool {
 func (b *breaker) probeAnswered() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.lastGood, b.bad, b.refused, b.suspect, b.throttled = monotonic(), 0, 0, false, time.Time{}
+	b.lastGood, b.bad, b.refused, b.suspect = monotonic(), 0, 0, false
+	b.answers, b.unusable, b.told = 0, 0, false // an outage is told of by itself
 }
 
 // signerSpoke notes a signature that was right.

@@ -478,20 +478,14 @@ func TestOutageOutlastsRebalances(t *testing.T) {
 	})
 }
 
-// TestEndlessThrottling: a partner that does nothing but throttle is an outage after a while.
+// TestEndlessThrottling: a partner that does nothing but throttle the rows is an outage after a while, though it answers
+// the probe.
 func TestEndlessThrottling(t *testing.T) {
 	onBench(t, func(b *bench) {
 		b.partner.faults = func(op string, _ int) *fault {
 			return &fault{err: &client.Error{Op: op, Kind: client.Throttled, Status: 503, RetryAfter: time.Minute}}
 		}
-		b.runner.Probe = nil
-		probes := 0
-		b.runner.Probe = func(context.Context) error {
-			if probes++; probes == 1 {
-				return nil
-			}
-			return &client.Error{Kind: client.Throttled, Status: 503}
-		}
+		b.runner.Probe = func(context.Context) error { return nil }
 	}, func(t *testing.T, b *bench) {
 		begun := time.Now()
 		b.take(b.row(0))
@@ -530,4 +524,93 @@ func TestTroubleIsToldOnce(t *testing.T) {
 	if len(told) != 2 || told[0].Over || told[0].Unusable != 30 || told[0].Of != 100 || !told[1].Over {
 		t.Errorf("got %+v, want the trouble once, with its counts, and once its end", told)
 	}
+}
+
+// TestPageInTheMiddle: answers of an unknown shape from a partner that was understood before are an outage while the
+// probe is not answered as it should be, and a changed API when it is.
+func TestPageInTheMiddle(t *testing.T) {
+	page := &client.Error{Kind: client.Unrecognized, Status: 200}
+	for name, tt := range map[string]struct {
+		away  time.Duration // how long everything is answered by the page
+		probe bool          // the probe, too
+		class string        // of the halt; empty: none
+	}{
+		"a page for a while": {away: time.Minute, probe: true},
+		"a page for long":    {away: time.Hour, probe: true, class: "unreachable"},
+		"another API":        {away: time.Hour, class: "configuration"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			onBench(t, func(b *bench) {
+				var began time.Time
+				b.partner.faults = func(op string, n int) *fault {
+					if op == "create" && n == 8 {
+						began = time.Now()
+					}
+					if !began.IsZero() && time.Since(began) < tt.away && (op == "create" || op == "submit") {
+						return &fault{err: page}
+					}
+					return nil
+				}
+				b.runner.Probe = func(context.Context) error {
+					if tt.probe && !began.IsZero() && time.Since(began) < tt.away {
+						return &client.Error{Kind: client.Unexpected, Status: 200}
+					}
+					return nil
+				}
+			}, func(t *testing.T, b *bench) {
+				var rows []Row
+				for i := range 20 {
+					rows = append(rows, b.row(i))
+				}
+				b.take(rows...)
+				if tt.class == "" {
+					b.await(20)
+					if tally := b.runner.Tally(); tally.Onboarded != 20 {
+						t.Errorf("got %d onboarded, want 20", tally.Onboarded)
+					}
+					return
+				}
+				var halt *HaltError
+				if err := <-b.halted; !errors.As(err, &halt) || halt.Class != tt.class {
+					t.Errorf("got %v, want a halt with class %s", err, tt.class)
+				}
+				b.stop()
+				if tally := b.runner.Tally(); tally.Failed != 0 {
+					t.Errorf("got %d rows that failed, want none", tally.Failed)
+				}
+			})
+		})
+	}
+}
+
+// TestOutageWaitIsUsedToItsEnd: a partner that is back just in time is not given up before.
+func TestOutageWaitIsUsedToItsEnd(t *testing.T) {
+	onBench(t, func(b *bench) {
+		began := time.Now()
+		b.runner.OutageWait = 20 * time.Second
+		b.runner.Probe = func(context.Context) error {
+			if time.Since(began) < 19300*time.Millisecond {
+				return errDropped
+			}
+			return nil
+		}
+	}, func(t *testing.T, b *bench) {
+		b.take(b.row(0))
+		b.await(1)
+		if tally := b.runner.Tally(); tally.Onboarded != 1 {
+			t.Errorf("got %d onboarded, want 1", tally.Onboarded)
+		}
+	})
+}
+
+// TestLoneRowEndsSoon: a row on which alone the partner fails tries again within seconds while the partner answers.
+func TestLoneRowEndsSoon(t *testing.T) {
+	onBench(t, onlyFor("create", status(500, client.ServerError)), func(t *testing.T, b *bench) {
+		begun := time.Now()
+		b.take(b.row(0))
+		b.await(1)
+		if took := time.Since(begun); took > time.Minute {
+			t.Errorf("got its end after %v, want it within a minute", took)
+		}
+	})
 }

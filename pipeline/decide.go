@@ -139,7 +139,7 @@ type Situation struct {
 	Heard       int        // answers in a row under the key that settled nothing, this one included, no silence between
 	Refusals    int        // refused signatures, this one included
 	RetryAfter  time.Duration
-	OthersFare  bool    // other rows have passed this step since the row's trouble began
+	PartnerIsUp bool    // the partner has lately answered something
 	Jitter      float64 // from 0 to 1, the same for the same try of the same row
 }
 
@@ -151,7 +151,7 @@ type Limits struct {
 	MaxRefusals  int           // refused signatures before the row fails
 	RetryMin     time.Duration // first wait between two tries
 	RetryMax     time.Duration // longest wait between two tries
-	RetryAlone   time.Duration // longest wait of a row whose trouble is its own: other rows pass the step
+	RetryAlone   time.Duration // longest wait of a row whose trouble is its own: the partner answers others
 }
 
 // DefaultLimits returns the partner's documented lifetimes, and retries that span about four minutes where no row fares
@@ -227,7 +227,7 @@ func Decide(s Situation, l Limits) Disposition {
 		}
 		if d.Wait {
 			most := l.RetryMax
-			if s.OthersFare && l.RetryAlone > 0 {
+			if s.PartnerIsUp && l.RetryAlone > 0 {
 				most = min(most, l.RetryAlone)
 			}
 			d.After = l.Backoff(s.Attempts, most, s.Jitter, s.RetryAfter)

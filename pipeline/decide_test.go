@@ -221,7 +221,7 @@ func TestBackoffOfOneRow(t *testing.T) {
 	if got := Decide(s, l).After; got != l.RetryMax {
 		t.Errorf("nothing is answered: got a wait of %v, want %v", got, l.RetryMax)
 	}
-	s.OthersFare = true
+	s.PartnerIsUp = true
 	if got := Decide(s, l).After; got != l.RetryAlone {
 		t.Errorf("others fare better: got a wait of %v, want %v", got, l.RetryAlone)
 	}

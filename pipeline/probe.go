@@ -10,10 +10,10 @@ import (
 )
 
 const (
-	// probeFirst and probeMost are the waits between two probes of a partner that is away: the first, doubling to the
-	// longest.
+	// ProbeInterval is the longest wait between two probes of a partner that is away.
+	ProbeInterval = 5 * time.Second
+	// probeFirst is the first; it doubles.
 	probeFirst = 500 * time.Millisecond
-	probeMost  = 5 * time.Second
 	// probeShapes is how often in a row the probe may be answered in an unknown shape.
 	probeShapes = 3
 )
@@ -35,7 +35,7 @@ func (r *Runner) probe(ctx context.Context) {
 	r.mu.Unlock()
 	answered := false
 	var halt error
-	for wait, strange := probeFirst, 0; ; wait = min(2*wait, probeMost) {
+	for wait, strange := probeFirst, 0; ; wait = min(2*wait, ProbeInterval) {
 		err := r.Probe(ctx)
 		if err == nil {
 			answered = true
@@ -47,6 +47,8 @@ func (r *Runner) probe(ctx context.Context) {
 		}
 		var failure *client.Error
 		passing := errors.As(err, &failure) && failure.Passing()
+		// What answered before, and now answers anything with a 2xx, is a page that stands for the partner.
+		passing = passing || r.probed && failure != nil && failure.Kind == client.Unexpected && failure.Status/100 == 2
 		if failure != nil && failure.Root().Kind == client.Unrecognized {
 			strange++
 			passing = strange < probeShapes
@@ -67,12 +69,13 @@ func (r *Runner) probe(ctx context.Context) {
 				r.OnOutage(err)
 			}
 		}
-		if waited := monotonic().Sub(outage); waited+wait > r.OutageWait {
+		waited := monotonic().Sub(outage)
+		if waited >= r.OutageWait {
 			halt = &HaltError{Class: "unreachable", Err: fmt.Errorf("the partner gave no usable answer for %v: %w",
 				waited.Round(time.Second), err)}
 			break
 		}
-		if !r.pause(ctx, wait) {
+		if !r.pause(ctx, min(wait, r.OutageWait-waited)) {
 			break
 		}
 	}

@@ -230,11 +230,15 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 		Stage: t.Stage, Outcome: res.outcome, Now: now,
 		KeyFirst: op.FirstSent, KeyOutcome: op.Outcome, KeyForeign: w.foreign(next), ChallengeAt: next.ChallengeAt,
 		Last: Outcome(t.Class), Attempts: attempts, Heard: t.heard, Refusals: next.Refusals, RetryAfter: res.after,
-		OthersFare: w.breaker.othersPass(t), Jitter: spread,
+		PartnerIsUp: w.breaker.partnerIsUp(), Jitter: spread,
 	}, w.Limits)
 	w.breaker.noteAnswer(t, res, w.OnTrouble)
 	if halt := w.breaker.noteShape(t, res); halt != nil {
 		return Disposition{}, halt
+	}
+	if w.breaker.throttledOut() {
+		return Disposition{}, &HaltError{Class: "unreachable", Row: t.Row, Err: fmt.Errorf(
+			"the partner has only throttled for more than %v: %w", throttleLimit, res.err)}
 	}
 	if !w.breaker.mayEnd(t, d) {
 		t.recorded = false

@@ -158,7 +158,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 				"row", r.Where(), "transaction", id, "error", cause)
 		},
 		OnList: func(n int, took time.Duration) {
-			log.Info("read the partner's list of customers", "customers", n, "took", took.Round(time.Millisecond))
+			log.Debug("read the partner's list of customers", "customers", n, "took", took.Round(time.Millisecond))
 		},
 	}
 	worker.Init()
@@ -179,7 +179,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		defer context.AfterFunc(taking, pace.Stop)()
 		runner.SignerPace = pace.Wait
 	}
-	told = announce(hard, c, q, book, runner, log)
+	told = announce(taking, hard, c, q, book, runner, log)
 	// A worker that waits for its turn in the rate has sent nothing: it need not be waited for.
 	stopPace := context.AfterFunc(taking, p.pace.Stop)
 	defer stopPace()
@@ -256,8 +256,8 @@ func tellOutage(cause error, wait time.Duration, log *slog.Logger) {
 		log.Warn("partner available again; the run goes on")
 		return
 	}
-	log.Warn("partner unavailable; probing only", "halts_after", wait,
-		"error", cause)
+	log.Warn("partner unavailable; probing only", "probe_every", pipeline.ProbeInterval, "halts_after", wait,
+		"setting", "--outage-wait", "error", cause)
 }
 
 // tellStall says of a partition that makes no progress which row is first in it, and what that one waits for.

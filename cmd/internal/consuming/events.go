@@ -3,6 +3,7 @@ package consuming
 import (
 	"context"
 	"log/slog"
+	"time"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/queue"
@@ -15,16 +16,37 @@ import (
 type events struct {
 	pipeline.Handler
 	announcer *pipeline.Announcer // nil: no results are published
+	publish   context.Context     // ends a moment after a soft stop or a halt: what is left waits for the next run
+	release   func()              // of publish
 	stop      func()
 	ended     chan struct{}
 }
 
-// announce begins to publish, if there is a topic for it; end must follow.
+// publishGrace is how long events are still published after a soft stop or a halt. They are in the ledger's outbox: a
+// broker that is away does not hold up the end of the run.
+const publishGrace = time.Second
+
+// announce begins to publish, if there is a topic for it; end must follow. taking ends with a soft stop or a halt.
 func announce(
-	ctx context.Context, c *config.Consumer, q *queue.Queue, book *ledger.Ledger, runner *pipeline.Runner,
+	taking, ctx context.Context, c *config.Consumer, q *queue.Queue, book *ledger.Ledger, runner *pipeline.Runner,
 	log *slog.Logger,
 ) *events {
 	e := &events{Handler: runner, stop: func() {}, ended: make(chan struct{})}
+	publish, cancel := context.WithCancel(ctx)
+	var grace *time.Timer
+	armed := make(chan struct{})
+	unwatch := context.AfterFunc(taking, func() {
+		grace = time.AfterFunc(publishGrace, cancel)
+		close(armed)
+	})
+	e.publish = publish
+	e.release = func() {
+		if !unwatch() {
+			<-armed
+			grace.Stop()
+		}
+		cancel()
+	}
 	if c.ResultsTopic == "" {
 		close(e.ended)
 		return e
@@ -35,7 +57,7 @@ func announce(
 	}
 	runner.OnSettled = func(pipeline.Record) { e.announcer.Wake() }
 	var running context.Context
-	running, e.stop = context.WithCancel(ctx)
+	running, e.stop = context.WithCancel(publish)
 	go func() {
 		defer close(e.ended)
 		e.announcer.Run(running)
@@ -56,8 +78,20 @@ func (e *events) Release(ctx context.Context, partition int) {
 	if e.announcer == nil {
 		return
 	}
+	ctx, cancel := e.within(ctx)
+	defer cancel()
 	if err := e.announcer.Flush(ctx); err != nil && ctx.Err() == nil {
 		e.announcer.OnTrouble(err)
+	}
+}
+
+// within bounds ctx by the end of publishing.
+func (e *events) within(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	stop := context.AfterFunc(e.publish, cancel)
+	return ctx, func() {
+		stop()
+		cancel()
 	}
 }
 
@@ -65,8 +99,15 @@ func (e *events) Release(ctx context.Context, partition int) {
 func (e *events) end(ctx context.Context) error {
 	e.stop()
 	<-e.ended
+	defer e.release()
 	if e.announcer == nil {
 		return nil
 	}
-	return e.announcer.Flush(ctx)
+	ctx, cancel := e.within(ctx)
+	defer cancel()
+	err := e.announcer.Flush(ctx)
+	if e.publish.Err() != nil {
+		return nil // the next run publishes what is left
+	}
+	return err
 }

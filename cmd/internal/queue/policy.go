@@ -41,7 +41,7 @@ func settings(err error) string {
 			return "--kafka-username and --kafka-password-file, or --kafka-token-file"
 		case broker.CauseHungUp:
 			return "--kafka-tls, --kafka-sasl and the port in --brokers"
-		case broker.CauseUnknownHost, broker.CauseClusters:
+		case broker.CauseUnknownHost, broker.CauseClusters, broker.CauseNoBroker:
 			return "--brokers"
 		}
 	}
