@@ -333,7 +333,8 @@ func (c *Consumer) nextGeneration(
 ) (*kafka.Generation, error) {
 	var departing sync.WaitGroup
 	defer departing.Wait()
-	patience, cancel := context.WithTimeout(ctx, c.o.LostAfter)
+	// The brokers may have been away for some of the time already. One attempt is made in any case.
+	patience, cancel := context.WithTimeout(ctx, max(c.o.LostAfter-c.cluster.troubles.lasting(), requestTimeout))
 	defer cancel()
 	operation := "join group " + c.o.Group
 	defer c.cluster.troubles.dropped(operation)

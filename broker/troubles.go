@@ -79,6 +79,7 @@ type troubles struct {
 	mu      sync.Mutex
 	failing map[string]int // by operation: failures in a row
 	told    bool
+	began   time.Time // when the first of the present failures was noted; zero: nothing fails
 }
 
 // failed notes a failure of an operation that is about to be tried again. A single dropped connection, and a leader
@@ -90,6 +91,9 @@ func (t *troubles) failed(operation string, err error) {
 		t.failing = make(map[string]int)
 	}
 	t.failing[operation]++
+	if t.began.IsZero() {
+		t.began = time.Now() //nolint:forbidigo // only its monotonic reading is used
+	}
 	n, enough := t.failing[operation], 2
 	switch {
 	case errors.As(err, new(*DialError)), errors.As(err, new(*UnreachableError)):
@@ -114,10 +118,24 @@ func (t *troubles) passed(operation string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	delete(t.failing, operation)
-	if t.told && len(t.failing) == 0 {
+	if len(t.failing) > 0 {
+		return
+	}
+	t.began = time.Time{}
+	if t.told {
 		t.told = false
 		t.log.Warn("Kafka answers again; the run goes on")
 	}
+}
+
+// lasting is how long something has been failing; 0: nothing is.
+func (t *troubles) lasting() time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.began.IsZero() {
+		return 0
+	}
+	return time.Since(t.began)
 }
 
 // dropped notes that an operation is not tried again. That says nothing of the broker.

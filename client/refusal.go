@@ -115,7 +115,8 @@ func (c *Client) unconnectable(err error) bool {
 			strings.Contains(text, "certificate")
 	}
 	text := err.Error()
-	if strings.Contains(text, "malformed HTTP") { // what is there speaks TLS, or something else altogether
+	// What is there speaks TLS, or something else altogether; or it speaks first, which net/http words like this.
+	if strings.Contains(text, "malformed HTTP") || strings.Contains(text, "readLoopPeekFailLocked: %!w(<nil>)") {
 		return !c.answered.Load()
 	}
 	return strings.Contains(text, "tls: server selected unsupported protocol version") ||

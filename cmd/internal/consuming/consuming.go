@@ -189,6 +189,9 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	err = consumer.Run(taking, part)
 	progress.Stop()
 	runner.Close()
+	if err != nil {
+		stopTaking(err) // what ended the run does not let its results be published either, for long
+	}
 	if e := told.end(hard); err == nil {
 		err = e
 	}
