@@ -295,8 +295,8 @@ func logIn(ctx context.Context, conn *protocol.Conn, broker string, mechanism sa
 // mostResponse bounds the response to a preflight request, in bytes: that of a broker has some hundreds.
 const mostResponse = 1 << 20
 
-// sizeCheck refuses a response that is no broker's before it is decoded: another protocol's text, taken for a length, is
-// a thousand million bytes, and would be read as arrays of that many elements.
+// sizeCheck refuses a response that is no broker's before it is decoded: another protocol's text, taken for a length,
+// is a thousand million bytes, and would be read as arrays of that many elements.
 type sizeCheck struct {
 	net.Conn
 	head [4]byte

@@ -135,7 +135,7 @@ func (t *troubles) lasting() time.Duration {
 	if t.began.IsZero() {
 		return 0
 	}
-	return time.Since(t.began)
+	return time.Since(t.began) //nolint:forbidigo // only the monotonic reading is used
 }
 
 // dropped notes that an operation is not tried again. That says nothing of the broker.

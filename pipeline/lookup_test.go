@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -94,6 +95,7 @@ func TestPartialListProvesNothing(t *testing.T) {
 		p.mu.Unlock()
 		b.take(b.row(1)) // and cannot be read again
 		time.Sleep(time.Second)
+		synctest.Wait()
 		// A row of an earlier API key id has sent nothing in this process: the first reading is current enough for it.
 		foreign := b.row(2)
 		b.ledger.mu.Lock()
