@@ -145,8 +145,7 @@ func (c *Cluster) partitions(ctx context.Context, topic string, patience time.Du
 		if err != nil {
 			return c.again(operation, err)
 		}
-		c.troubles.passed(operation)
-		n = 0
+		n = 0 // the answer may be the kept one, so it does not say that the broker answers
 		for _, t := range res.Topics {
 			if t.Name == topic {
 				n = len(t.Partitions)
