@@ -250,12 +250,14 @@ func TestCheckFindsTheSetting(t *testing.T) {
 func TestKeyRotatedInTheMiddle(t *testing.T) {
 	path, key := newKey(t)
 	var answered atomic.Int64
-	var server *sandbox.Server
+	var running *sandbox.Server
 	var apiKey, secret string
+	known := make(chan struct{}) // closed when the three are set
 	server, env := partnerBehind(t, sandbox.Config{DeclaredRate: 500}, func(partner http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			if answered.Add(1) == 25 {
-				server.Register(apiKey, secret, "rotated", &key.PublicKey)
+				<-known
+				running.Register(apiKey, secret, "rotated", &key.PublicKey)
 			}
 			partner.ServeHTTP(w, r)
 		})
@@ -272,6 +274,8 @@ func TestKeyRotatedInTheMiddle(t *testing.T) {
 			secret = string(raw)
 		}
 	}
+	running = server
+	close(known)
 	mustRun(t, env, "importer", customers)
 	r := drain(t, env, 2)
 	if r.Rows.Failed != 0 || r.Rows.Refused != 0 || r.Rows.Onboarded == 0 || r.Rows.Onboarded == 30 ||

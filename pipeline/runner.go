@@ -68,7 +68,9 @@ type Runner struct {
 	outage    time.Time // since when the probe has failed, monotonic; zero: it does not
 	tally     Tally
 	dead      map[string]int64 // dead letters by class, for warnOfDead
-	done      sync.WaitGroup
+
+	skippedBad map[int64]int64 // by ledger id: the messages that Tally.SkippedBad counts
+	done       sync.WaitGroup
 }
 
 // Tally counts rows as the report does.
@@ -82,7 +84,7 @@ type Tally struct {
 	Rejected         int64
 	Failed           int64
 	DeadLettered     int64 // messages
-	SkippedBad       int64 // the part of Skipped whose row had ended badly
+	SkippedBad       int64 // the part of Skipped whose row had ended badly, and was not onboarded since
 	Waiting          int64 // rows left to the custodian: the next run asks what became of them
 	Open             int64 // rows under way
 	Dropped          int64 // rows taken and given back unsettled, since the latest assignment
@@ -100,6 +102,7 @@ func (t Tally) Bad() bool {
 func (r *Runner) Start(ctx context.Context) {
 	r.idle = sync.NewCond(&r.mu)
 	r.tasks = make(map[int64]*task)
+	r.skippedBad = make(map[int64]int64)
 	r.turns = make(map[int]int64)
 	r.ended = make(chan struct{})
 	r.Worker.breaker.probes = r.Probe != nil
@@ -261,9 +264,19 @@ func (r *Runner) admit(a Acceptance, m Message, settled func(Message)) {
 
 func (r *Runner) skip(rec Record) {
 	r.tally.Skipped++
-	if rec.Stage != Onboarded {
-		r.tally.SkippedBad++
+	if rec.Stage == Onboarded {
+		r.ranWell(rec)
+		return
 	}
+	r.tally.SkippedBad++
+	r.skippedBad[rec.ID]++
+}
+
+// ranWell takes back what was said of a row that had ended badly: a message of an old import may come before that of the
+// new one, which has the row onboarded.
+func (r *Runner) ranWell(rec Record) {
+	r.tally.SkippedBad -= r.skippedBad[rec.ID]
+	delete(r.skippedBad, rec.ID)
 }
 
 // laneOf is where a task waits for its next act.
@@ -558,6 +571,7 @@ func (r *Runner) count(rec Record) {
 	switch rec.Stage {
 	case Onboarded:
 		r.tally.Onboarded++
+		r.ranWell(rec)
 		if rec.AlreadyOnboarded {
 			r.tally.AlreadyOnboarded++
 		}

@@ -427,6 +427,9 @@ func TestNewImportRetries(t *testing.T) {
 		again.ImportID = "import-2"
 		b.take(again)
 		b.await(1)
+		if tally := b.runner.Tally(); tally.Skipped != 1 || tally.SkippedBad != 0 {
+			t.Errorf("got %+v, want no skipped row to be left that ended badly", tally)
+		}
 		if r := b.ledger.get(again); r.Stage != Onboarded || r.CreateKey.Generation != 1 {
 			t.Errorf("%+v", r)
 		}
