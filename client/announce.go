@@ -2,6 +2,8 @@ package client
 
 import (
 	"encoding/json"
+	"errors"
+	"math"
 	"regexp"
 	"strconv"
 	"strings"
@@ -209,7 +211,7 @@ func number(value json.Token) (float64, bool) {
 		return v, true
 	case string:
 		n, err := strconv.ParseFloat(strings.TrimSpace(v), 64)
-		return n, err == nil
+		return n, (err == nil || errors.Is(err, strconv.ErrRange)) && !math.IsNaN(n) // out of range is infinite
 	}
 	return 0, false
 }

@@ -230,6 +230,8 @@ func (e *extent) note(by, name string, value json.Token, holds bool) bool {
 		if ofPages(by) && (!strings.HasSuffix(name, "count") || strings.Contains(name, "total")) {
 			e.stated = max(e.stated, n)
 		}
+	case text != "" && holds && (isTotal(name) || isPageTotal(name)): // "1,200", "200+": it cannot be compared
+		e.announce(by)
 	default:
 		return false
 	}

@@ -272,8 +272,8 @@ func (r *Runner) skip(rec Record) {
 	r.skippedBad[rec.ID]++
 }
 
-// ranWell takes back what was said of a row that had ended badly: a message of an old import may come before that of the
-// new one, which has the row onboarded.
+// ranWell takes back what was said of a row that had ended badly: a message of an old import may come before that of
+// the new one, which has the row onboarded.
 func (r *Runner) ranWell(rec Record) {
 	r.tally.SkippedBad -= r.skippedBad[rec.ID]
 	delete(r.skippedBad, rec.ID)
