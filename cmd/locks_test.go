@@ -199,6 +199,7 @@ func TestClosedPipe(t *testing.T) {
 // TestHangUp: several SIGHUPs are one soft stop, and under nohup none.
 func TestHangUp(t *testing.T) {
 	t.Parallel()
+	heedHangUp(t)
 	for name, test := range map[string]struct {
 		args []string
 		exit int

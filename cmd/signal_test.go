@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -135,10 +136,20 @@ func (w *afterLines) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// heedHangUp has the commands that the test starts heed SIGHUP, also when the tests run under nohup: they inherit that it
+// is ignored, but not that it is caught.
+func heedHangUp(t *testing.T) {
+	t.Helper()
+	heeded := make(chan os.Signal, 1)
+	signal.Notify(heeded, syscall.SIGHUP)
+	t.Cleanup(func() { signal.Stop(heeded) })
+}
+
 // TestStopInTheMiddle stops a consumer in the middle of its work. After SIGINT and SIGTERM it says what is left; after
 // any of them the next run goes on, and the partner saw nothing twice.
 func TestStopInTheMiddle(t *testing.T) {
 	t.Parallel()
+	heedHangUp(t)
 	for _, tt := range []struct {
 		signal syscall.Signal
 		exit   int

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,6 +20,9 @@ func raise(t *testing.T, s syscall.Signal) {
 
 // TestSignals: SIGHUP is a soft stop however often it comes, and another signal after it a hard one.
 func TestSignals(t *testing.T) {
+	heeded := make(chan os.Signal, 2) // the tests may run under nohup
+	signal.Notify(heeded, syscall.SIGHUP)
+	defer signal.Stop(heeded)
 	var said strings.Builder
 	soft, hard, stop := Signals(t.Context(), &said, Stopping{Command: "consumer", Waits: "waiting for requests"})
 	defer stop()
