@@ -70,10 +70,7 @@ func TestWrongSetUpCostsFewRows(t *testing.T) {
 					tt.alter(b)
 				}
 			}, func(t *testing.T, b *bench) {
-				var rows []Row
-				for i := range 20 {
-					rows = append(rows, b.row(tt.first+i))
-				}
+				rows := b.rows(tt.first)
 				b.take(rows...)
 				err := <-b.halted
 				var halt *HaltError
@@ -215,10 +212,7 @@ func TestFewRowsBeginAtFirst(t *testing.T) {
 			}
 		}
 	}, func(t *testing.T, b *bench) {
-		var rows []Row
-		for i := range 20 {
-			rows = append(rows, b.row(i))
-		}
+		rows := b.rows(0)
 		b.take(rows...)
 		b.await(20)
 	})
@@ -280,10 +274,7 @@ func TestOutage(t *testing.T) {
 					return nil
 				}
 			}, func(t *testing.T, b *bench) {
-				var rows []Row
-				for i := range 20 {
-					rows = append(rows, b.row(i))
-				}
+				rows := b.rows(0)
 				b.take(rows...)
 				if !tt.halt {
 					b.await(20)
@@ -389,10 +380,7 @@ func TestAlternatingClassesHalt(t *testing.T) {
 			return &fault{err: status(418, client.Unexpected)}
 		}
 	}, func(t *testing.T, b *bench) {
-		var rows []Row
-		for i := range 20 {
-			rows = append(rows, b.row(i))
-		}
+		rows := b.rows(0)
 		b.take(rows...)
 		var halt *HaltError
 		if err := <-b.halted; !errors.As(err, &halt) || halt.Count != setupLimit || !halt.SetUp() {
@@ -558,10 +546,7 @@ func TestPageInTheMiddle(t *testing.T) {
 					return nil
 				}
 			}, func(t *testing.T, b *bench) {
-				var rows []Row
-				for i := range 20 {
-					rows = append(rows, b.row(i))
-				}
+				rows := b.rows(0)
 				b.take(rows...)
 				if tt.class == "" {
 					b.await(20)

@@ -442,6 +442,15 @@ func (b *bench) row(i int) Row {
 	}
 }
 
+// rows are 20 rows from the first on.
+func (b *bench) rows(first int) []Row {
+	var rows []Row
+	for i := range 20 {
+		rows = append(rows, b.row(first+i))
+	}
+	return rows
+}
+
 func (b *bench) message(r Row) Message {
 	b.offset++
 	return Message{Topic: "work", Partition: 0, Offset: b.offset, Key: []byte(r.Account.String()), Value: AppendMessage(nil, r)}
