@@ -149,7 +149,7 @@ func NewConsumer(c *Cluster, o ConsumerOptions) (*Consumer, error) {
 //
 //	  Cluster, then fails with the *UnreachableError of each broker that was tried;
 //	- the topic is not there, or no longer (*MissingTopicError), the group's offset lies beyond a partition's end
-//	  (*AheadError), or the broker refuses us (a kafka.Error): nothing that time would mend;
+//	  (*AheadError), or the broker refuses us (a kafka.Error): waiting would not help;
 //	- in a drain, the broker hands nothing out for LostAfter although there is more: *WithheldError.
 //
 // In each case it first stops reading, has the handler release every partition, commits the settled prefixes and leaves

@@ -72,7 +72,7 @@ func TestStopsUnderLoad(t *testing.T) {
 		case err := <-ended:
 			t.Fatalf("stop %d: it ended by itself: %v\n%s", i, err, out)
 		}
-		select { // the request in flight is anywhere on its way
+		select { // the stop may come at any point of a request
 		case <-time.After(time.Duration(random.Int64N(int64(latency)))):
 		case err := <-ended:
 			t.Fatalf("stop %d: it ended by itself: %v\n%s", i, err, out)

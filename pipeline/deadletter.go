@@ -113,7 +113,7 @@ func headerOf(m Message, key string) string {
 	return ""
 }
 
-// DeadLetter is a dead letter as an operator sees it. Its texts are printable, whoever wrote the message.
+// DeadLetter is a dead letter as an operator sees it. Its texts are printable, whatever the message contained.
 type DeadLetter struct {
 	Message
 	Class, Reason string

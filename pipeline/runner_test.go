@@ -437,7 +437,7 @@ func TestNewImportRetries(t *testing.T) {
 	})
 }
 
-// TestStop: on release, rows nobody is at are given back at once, the one at work finishes its act and goes no further.
+// TestStop: on release, idle rows are given back at once; the row at work finishes its act and goes no further.
 func TestRelease(t *testing.T) {
 	arrived, answer := make(chan struct{}, 10), make(chan struct{})
 	onBench(t, func(b *bench) {

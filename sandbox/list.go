@@ -14,7 +14,7 @@ type listing struct {
 	head, tail string              // what surrounds the array
 }
 
-// pieces hands out the JSON one customer at a time, each as it is when its turn comes.
+// pieces hands out the JSON one customer at a time, each read when it is written.
 func (l *listing) pieces(yield func([]byte) error) error {
 	lead := l.head + "["
 	for _, c := range l.of {
