@@ -65,7 +65,8 @@ func TestCrashesWithLedgerTopic(t *testing.T) {
 		seeds: 2, points: append(crashPoints(), "ledger.after-append"), loses: true,
 		queue: func(env []string, seed uint64) []string {
 			name := fmt.Sprint("crash-", seed)
-			return append(onKafka(env, k.addrs, name), "PURSER_LEDGER_TOPIC="+name+".ledger", "PURSER_CREATE_TOPICS=true", "PURSER_CREATE_PARTITIONS=3",
+			env = append(onLedgerTopic(t, onKafka(env, k.addrs, name), name+".ledger"), "PURSER_CREATE_TOPICS=true")
+			return append(env, "PURSER_CREATE_PARTITIONS=3",
 				"KAFKA_SESSION_TIMEOUT=500ms", "KAFKA_HEARTBEAT_INTERVAL=100ms")
 		},
 	}

@@ -1,15 +1,56 @@
 package cmd
 
 import (
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/purser-onboard/purser/broker"
+	"github.com/purser-onboard/purser/messageauth"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/sandbox"
 )
+
+// onLedgerTopic has commands keep their ledgers in a topic, all under the same key.
+func onLedgerTopic(t testing.TB, env []string, topic string) []string {
+	t.Helper()
+	return append(slices.Clone(env), "PURSER_LEDGER_TOPIC="+topic, "PURSER_LEDGER_TOPIC_KEY_FILE="+keyFile(t, 1))
+}
+
+// keyFile writes a key file: the first key signs, a second one is accepted.
+func keyFile(t testing.TB, keys ...byte) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "message.key")
+	if err := os.WriteFile(path, keyText(keys...), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func keyText(keys ...byte) (text []byte) {
+	for _, k := range keys {
+		text = base64.StdEncoding.AppendEncode(text, bytes.Repeat([]byte{k}, 32))
+		text = append(text, '\n')
+	}
+	return text
+}
+
+// authenticator is what a command with that key file has.
+func authenticator(t testing.TB, purpose messageauth.Purpose, topic string, keys ...byte) *messageauth.Keys {
+	t.Helper()
+	k, err := messageauth.New(keyText(keys...), purpose, topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
 
 // TestFleetLedger has a fleet keep its ledgers in a topic.
 func TestFleetLedger(t *testing.T) {
@@ -28,7 +69,7 @@ func testFleetLedger(t *testing.T, k kafkaAt, scale fleetScale) {
 	} {
 		t.Run(s.name, func(t *testing.T) {
 			t.Parallel()
-			f := newFleet(t, k, scale, s.name, "PURSER_LEDGER_TOPIC="+s.name+".ledger", "PURSER_CREATE_TOPICS=true")
+			f := newFleet(t, k, scale, s.name, onLedgerTopic(t, []string{"PURSER_CREATE_TOPICS=true"}, s.name+".ledger")...)
 			s.story(f, f.members[0], f.members[1], f.members[2])
 			f.awaitCommitted()
 			for _, m := range f.members {
@@ -86,13 +127,13 @@ func (f *fleet) inherit() {
 func TestLedgerTopicThatDoesNotFit(t *testing.T) {
 	k := fakeKafka(t)
 	_, env := partnerEnv(t, sandbox.Config{})
-	exitsWith(t, append(env, "PURSER_LEDGER_TOPIC=ledgers"), 2,
+	exitsWith(t, onLedgerTopic(t, env, "ledgers"), 2,
 		[]string{`--ledger-topic "ledgers"`, "share --brokers"}, "consumer", "--drain")
 	exitsWith(t, env, 2, []string{"--fleet", "needs --ledger-topic"}, "consumer", "status", "--fleet")
 	env = onKafka(env, k.addrs, "fit")
 	mustRun(t, env, "consumer", "check", "--create-topics", "--create-partitions", "6")
-	exitsWith(t, append(env, "PURSER_LEDGER_TOPIC=fit.results"), 2, []string{"must differ"}, "consumer", "--drain")
-	exitsWith(t, append(env, "PURSER_LEDGER_TOPIC=nowhere"), 2,
+	exitsWith(t, onLedgerTopic(t, env, "fit.results"), 2, []string{"must differ"}, "consumer", "--drain")
+	exitsWith(t, onLedgerTopic(t, env, "nowhere"), 2,
 		[]string{`topic "nowhere" does not exist`, "--create-topics"}, "consumer", "--drain")
 	cluster, err := broker.Connect(t.Context(), broker.Options{Brokers: k.addrs})
 	if err != nil {
@@ -104,14 +145,14 @@ func TestLedgerTopicThatDoesNotFit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	exitsWith(t, append(env, "PURSER_LEDGER_TOPIC=few"), 2,
+	exitsWith(t, onLedgerTopic(t, env, "few"), 2,
 		[]string{`--ledger-topic "few"`, "has 4 partitions", "of the rows has 6"}, "consumer", "--drain")
-	exitsWith(t, append(env, "PURSER_LEDGER_TOPIC=deleted"), 2,
+	exitsWith(t, onLedgerTopic(t, env, "deleted"), 2,
 		[]string{`--ledger-topic "deleted"`, "cleanup.policy=delete"}, "consumer", "check")
 	// Made by us it fits, whatever else would be made by default.
-	exitsWith(t, append(env, "PURSER_LEDGER_TOPIC=made"), 0, []string{"created a topic"},
+	exitsWith(t, onLedgerTopic(t, env, "made"), 0, []string{"created a topic"},
 		"consumer", "--drain", "--create-topics", "--create-partitions", "3")
-	exitsWith(t, append(env, "PURSER_LEDGER_TOPIC=made"), 0, nil, "consumer", "check")
+	exitsWith(t, onLedgerTopic(t, env, "made"), 0, nil, "consumer", "check")
 
 	// Rows that another producer has put into partitions of its own choice would not move with their ledger.
 	row := pipeline.Row{Account: accountOf(t), ExternalID: "cust-1", ImportID: "i1", File: "export.csv", Line: 2}
@@ -119,11 +160,11 @@ func TestLedgerTopicThatDoesNotFit(t *testing.T) {
 	if err := broker.NewProducer(cluster, broker.ProducerOptions{}).Publish(t.Context(), "fit", []pipeline.Message{astray}); err != nil {
 		t.Fatal(err)
 	}
-	exitsWith(t, append(env, "PURSER_LEDGER_TOPIC=made"), 3,
+	exitsWith(t, onLedgerTopic(t, env, "made"), 3,
 		[]string{"1 dead-lettered", "wrong partition: want "}, "consumer", "--drain")
-	exitsWith(t, append(env, "PURSER_LEDGER_TOPIC=made"), 0, []string{"1 put back"}, "consumer", "redrive")
+	exitsWith(t, onLedgerTopic(t, env, "made"), 0, []string{"1 put back"}, "consumer", "redrive")
 	// Keyed by its account it is a row like others; it fails because the signer has no key of it.
-	exitsWith(t, append(env, "PURSER_LEDGER_TOPIC=made"), 3, []string{"1 failed"}, "consumer", "--drain")
+	exitsWith(t, onLedgerTopic(t, env, "made"), 3, []string{"1 failed"}, "consumer", "--drain")
 }
 
 func accountOf(t *testing.T) pipeline.Account {
@@ -138,7 +179,7 @@ func accountOf(t *testing.T) pipeline.Account {
 // TestLedgerOfAnotherEnvironment: a topic of ledgers belongs to one API and key, as a ledger does.
 func TestLedgerOfAnotherEnvironment(t *testing.T) {
 	k := fakeKafka(t)
-	settings := []string{"PURSER_LEDGER_TOPIC=env.ledger", "PURSER_CREATE_TOPICS=true"}
+	settings := onLedgerTopic(t, []string{"PURSER_CREATE_TOPICS=true"}, "env.ledger")
 	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
 	env = append(onKafka(env, k.addrs, "env"), settings...)
 	mustRun(t, env, "importer", "--create-partitions", "2", customers)
@@ -152,7 +193,7 @@ func TestLedgerOfAnotherEnvironment(t *testing.T) {
 func TestLedgerTopicAfterARotation(t *testing.T) {
 	k := fakeKafka(t)
 	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
-	env = append(onKafka(env, k.addrs, "rotated"), "PURSER_LEDGER_TOPIC=rotated.ledger", "PURSER_CREATE_TOPICS=true")
+	env = append(onLedgerTopic(t, onKafka(env, k.addrs, "rotated"), "rotated.ledger"), "PURSER_CREATE_TOPICS=true")
 	mustRun(t, env, "importer", "--create-partitions", "2", customers)
 	mustRun(t, env, "consumer", "--drain")
 	env = append(env, "OFFBLOCKS_API_KEY=00000000-0000-0000-0000-000000000002")
@@ -161,4 +202,136 @@ func TestLedgerTopicAfterARotation(t *testing.T) {
 		"consumer", "status", "--fleet")
 	exitsWith(t, env, 0, []string{"0 open rows"}, "consumer", "rebind")
 	exitsWith(t, env, 0, []string{"onboarded         30"}, "consumer", "status", "--fleet")
+}
+
+// forgedRecords are ledger records by which every row of the sample export would be onboarded.
+func forgedRecords(t *testing.T, env []string) (forged []pipeline.Message) {
+	t.Helper()
+	base, err := url.Parse(setting(env, "OFFBLOCKS_API_URL"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, row := range exportRows(t) {
+		value, err := json.Marshal(map[string]any{
+			"v": 2, "apiHost": base.Host, "apiKeyId": setting(env, "OFFBLOCKS_API_KEY"), "chainId": row.Account.String(),
+			"externalId": row.ExternalID, "version": 9, "stage": "onboarded", "claims": true, "importId": "forged",
+			"file": "", "line": 0, "acceptedAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z",
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		forged = append(forged, pipeline.Message{Key: []byte(row.Account.String()), Value: value})
+	}
+	return forged
+}
+
+// TestForgedLedgerRecord: records that say that rows are onboarded, from somebody with Write on the ledger topic and
+// without its key, are ignored and counted, and the rows are onboarded. The control: with the key they are believed.
+func TestForgedLedgerRecord(t *testing.T) {
+	k := fakeKafka(t)
+	for name, tt := range map[string]struct {
+		sign func(topic string, forged []pipeline.Message)
+		says []string
+	}{
+		"without a code": {func(string, []pipeline.Message) {},
+			[]string{"30 received: 30 onboarded", "kind=unauthenticated", "no message authentication code"}},
+		"another key": {func(topic string, forged []pipeline.Message) {
+			authenticator(t, messageauth.Ledgers, topic, 9).Sign(forged)
+		}, []string{"30 received: 30 onboarded", "kind=unauthenticated", "authenticated with the unknown key"}},
+		"the code of another record": {func(topic string, forged []pipeline.Message) {
+			authenticator(t, messageauth.Ledgers, topic, 1).Sign(forged)
+			for i := range forged {
+				forged[i].Headers = forged[(i+1)%len(forged)].Headers
+			}
+		}, []string{"30 received: 30 onboarded", "kind=unauthenticated", "does not fit"}},
+		"the key of messages": {func(topic string, forged []pipeline.Message) {
+			authenticator(t, messageauth.Rows, topic, 1).Sign(forged)
+		}, []string{"30 received: 30 onboarded", "kind=unauthenticated"}},
+		"the fleet's key": {func(topic string, forged []pipeline.Message) {
+			authenticator(t, messageauth.Ledgers, topic, 1).Sign(forged)
+		}, []string{"30 received: 0 onboarded, 30 skipped"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			topic := "forged-" + strings.ReplaceAll(name, " ", "-")
+			topic = strings.ReplaceAll(topic, "'", "")
+			server, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
+			env = append(onKafka(env, k.addrs, topic), "PURSER_CREATE_TOPICS=true", "PURSER_CREATE_PARTITIONS=2")
+			env = onLedgerTopic(t, env, topic+".ledger")
+			mustRun(t, env, "consumer", "check")
+			forged := forgedRecords(t, env)
+			tt.sign(topic+".ledger", forged)
+			publish(t, k, topic+".ledger", forged)
+			mustRun(t, env, "importer", customers)
+			exitsWith(t, env, 0, tt.says, "consumer", "--drain")
+			if name == "the fleet's key" {
+				return
+			}
+			verdict := server.Judge(rowsOf(t, env))
+			if verdict.Customers != 30 || !verdict.Complete || len(verdict.Violations) > 0 {
+				t.Errorf("got %d customers, complete %v, violations %+v; want 30", verdict.Customers, verdict.Complete,
+					verdict.Violations)
+			}
+			exitsWith(t, env, 0, []string{"onboarded         30", "unauthenticated"}, "consumer", "status", "--fleet")
+		})
+	}
+}
+
+// publish writes messages as somebody who may write to the topic.
+func publish(t *testing.T, k kafkaAt, topic string, messages []pipeline.Message) {
+	t.Helper()
+	cluster, err := broker.Connect(t.Context(), broker.Options{Brokers: k.addrs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	if err := broker.NewProducer(cluster, broker.ProducerOptions{}).Publish(t.Context(), topic, messages); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestLedgerTopicKeyRotation: the new key is accepted, then signs, then the old one goes. After the second step all
+// records carry the new key, so that an empty consumer knows all rows without the old one.
+func TestLedgerTopicKeyRotation(t *testing.T) {
+	k := fakeKafka(t)
+	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
+	env = append(onKafka(env, k.addrs, "newkey"), "PURSER_CREATE_TOPICS=true", "PURSER_CREATE_PARTITIONS=2",
+		"PURSER_LEDGER_TOPIC=newkey.ledger")
+	with := func(keys ...byte) []string {
+		return append(slices.Clone(env), "PURSER_LEDGER_TOPIC_KEY_FILE="+keyFile(t, keys...))
+	}
+	mustRun(t, env, "importer", customers)
+	mustRun(t, with(1), "consumer", "--drain")
+	exitsWith(t, with(1, 2), 0, []string{"renewed=0"}, "consumer", "--drain")
+	exitsWith(t, with(2, 1), 0, []string{"added="}, "consumer", "--drain")
+	empty := append(with(2), "PURSER_DATA_DIR="+t.TempDir())
+	mustRun(t, empty, "importer", customers)
+	exitsWith(t, empty, 0, []string{"30 received: 0 onboarded, 30 skipped", "requests  0 sent"}, "consumer", "--drain")
+	exitsWith(t, with(2), 0, []string{"onboarded         30"}, "consumer", "status", "--fleet")
+	exitsWith(t, with(3), 0, []string{"no record of the ledger topic is authentic"}, "consumer", "status", "--fleet")
+}
+
+// TestLedgerTopicKeyIsRequired: a ledger topic without a key, and a key without a ledger topic, are usage errors; so is
+// a key file that is no key, or that others may read.
+func TestLedgerTopicKeyIsRequired(t *testing.T) {
+	k := fakeKafka(t)
+	_, env := partnerEnv(t, sandbox.Config{})
+	env = append(onKafka(env, k.addrs, "keyless"), "PURSER_INSECURE_PERMISSIONS=false")
+	exitsWith(t, append(slices.Clone(env), "PURSER_LEDGER_TOPIC=keyless.ledger"), 2,
+		[]string{"--ledger-topic-key-file", "is missing", "openssl rand -base64 32"}, "consumer", "--drain")
+	exitsWith(t, append(slices.Clone(env), "PURSER_LEDGER_TOPIC_KEY_FILE="+keyFile(t, 1)), 2,
+		[]string{"--ledger-topic-key-file", "no effect without --ledger-topic"}, "consumer", "--drain")
+	path := filepath.Join(t.TempDir(), "key")
+	for content, says := range map[string]string{"": "holds no secret", "hunter2hunter2": "line 1"} {
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		exitsWith(t, append(slices.Clone(env), "PURSER_LEDGER_TOPIC=keyless.ledger", "PURSER_LEDGER_TOPIC_KEY_FILE="+path), 2,
+			[]string{"--ledger-topic-key-file: the file: ", says}, "consumer", "status", "--fleet")
+	}
+	exposed := keyFile(t, 1)
+	if err := os.Chmod(exposed, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	exitsWith(t, append(slices.Clone(env), "PURSER_MESSAGE_KEY_FILE="+exposed), 2,
+		[]string{"--message-key-file", "run chmod 600"}, "importer", customers)
 }

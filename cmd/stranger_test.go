@@ -14,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/purser-onboard/purser/broker"
+	"github.com/purser-onboard/purser/messageauth"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/sandbox"
 )
@@ -33,7 +34,7 @@ func setting(env []string, name string) (value string) {
 func TestStrangersMessages(t *testing.T) {
 	k := fakeKafka(t)
 	server, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
-	env = append(onKafka(env, k.addrs, "strange"), "PURSER_LEDGER_TOPIC=strange.ledger", "PURSER_CREATE_TOPICS=true")
+	env = append(onLedgerTopic(t, onKafka(env, k.addrs, "strange"), "strange.ledger"), "PURSER_CREATE_TOPICS=true")
 	const partitions = 4
 	mustRun(t, env, "consumer", "check", "--create-partitions", fmt.Sprint(partitions))
 
@@ -68,9 +69,17 @@ func TestStrangersMessages(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stranger.Close()
+	fleetKey := authenticator(t, messageauth.Ledgers, "strange.ledger", 1)
 	put := func(topic string, partition int, key string, value []byte) {
 		t.Helper()
 		record := &kgo.Record{Topic: topic, Partition: int32(partition), Key: []byte(key), Value: value}
+		if topic == "strange.ledger" { // by somebody who has the key, or they would not be looked at
+			signed := []pipeline.Message{{Key: record.Key, Value: record.Value}}
+			fleetKey.Sign(signed)
+			for _, h := range signed[0].Headers {
+				record.Headers = append(record.Headers, kgo.RecordHeader(h))
+			}
+		}
 		if err := stranger.ProduceSync(t.Context(), record).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
@@ -84,7 +93,7 @@ func TestStrangersMessages(t *testing.T) {
 	}
 	record := func(change map[string]any) []byte {
 		members := map[string]any{
-			"v": 1, "apiHost": base.Host, "apiKeyId": setting(env, "OFFBLOCKS_API_KEY"), "chainId": account.String(),
+			"v": 2, "apiHost": base.Host, "apiKeyId": setting(env, "OFFBLOCKS_API_KEY"), "chainId": account.String(),
 			"externalId": last[1], "version": 1, "stage": "onboarded", "claims": true, "importId": "theirs", "file": "",
 			"line": 0, "acceptedAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z",
 		}
@@ -101,7 +110,7 @@ func TestStrangersMessages(t *testing.T) {
 		put("strange.ledger", p, "junk", []byte("{}x"))
 		put("strange.ledger", p, "none", nil)
 		put("strange.ledger", p, account.String(), record(map[string]any{"version": json.Number("9223372036854775807")}))
-		put("strange.ledger", p, account.String(), record(map[string]any{"v": 2}))
+		put("strange.ledger", p, account.String(), record(map[string]any{"v": 3}))
 		put("strange.ledger", p, account.String(), record(map[string]any{"apiHost": "other.example.com"}))
 	}
 	put("strange.ledger", (home+1)%partitions, account.String(), record(nil))

@@ -243,13 +243,14 @@ func BenchmarkRestore(b *testing.B) {
 	restore(b, from, f, 0)
 	var record []byte
 	for n := range rows {
-		s := snapshotOf(pipeline.Record{Row: testRow(n, "import-1"), Version: 6, Stage: pipeline.Onboarded,
+		r := pipeline.Record{Row: testRow(n, "import-1"), Version: 6, Stage: pipeline.Onboarded,
 			CustomerID: "c0ffee00-0000-4000-8000-000000000000", PartnerStatus: "screening",
 			Challenge: strings.Repeat("x", 400), ChallengeAt: noClock(), Signature: "0x" + strings.Repeat("y", 130),
-			CreateKey: createKey(0, noClock()), SubmitKey: testKey(pipeline.OpSubmit, 0, noClock()),
-			AcceptedAt: noClock(), UpdatedAt: noClock()}, true, testEnvironment)
-		s.addKey(createKey(0, noClock()))
-		s.addKey(testKey(pipeline.OpSubmit, 0, noClock()))
+			AcceptedAt: noClock(), UpdatedAt: noClock()}
+		r.CreateKey, r.SubmitKey = derived(r, pipeline.OpCreate, 0), derived(r, pipeline.OpSubmit, 0)
+		s := snapshotOf(r, true, testEnvironment)
+		s.addKey(r.CreateKey)
+		s.addKey(r.SubmitKey)
 		record, _ = json.Marshal(s) // it always can be
 		shared.partitions[0] = append(shared.partitions[0], pipeline.Message{Offset: int64(n), Key: s.key(), Value: record})
 	}

@@ -31,15 +31,28 @@ type Changelog interface {
 	Replay(ctx context.Context, partition int, from int64, yield func(batch []pipeline.Message, next int64) error) error
 }
 
+// Authenticator proves that the records of a changelog were written by this fleet; *messageauth.Keys has it. Its
+// methods may be called by many goroutines.
+type Authenticator interface {
+	// ID names the key that signs; it differs from every other key's.
+	ID() string
+	// Sign adds the proof to the headers of each record.
+	Sign(records []pipeline.Message)
+	// Verify returns nil for a record with a proof under the key that signs, or another that is accepted.
+	Verify(record pipeline.Message) error
+	// Current reports whether an authentic record was signed with the key that signs now.
+	Current(record pipeline.Message) bool
+}
+
 // Follow has every change from now on written to a changelog, in the transaction that makes it and before that is
 // committed: what the ledger knows of a partition, the changelog knows, too. Accept and Update then answer
 // pipeline.ErrFenced for rows whose partition is not ours, or has not been restored since it
-// became ours. Call it once, before the first of them; the changelog must
-// be the one that Options.Changelog names.
-func (l *Ledger) Follow(c Changelog) {
+// became ours. Records that a does not prove are ignored, as if they were not there; nil: every record is believed,
+// whoever wrote it. Call it once, before the first of them; the changelog must be the one that Options.Changelog names.
+func (l *Ledger) Follow(c Changelog, a Authenticator) {
 	l.writer.mu.Lock()
 	defer l.writer.mu.Unlock()
-	l.writer.changelog = c
+	l.writer.changelog, l.writer.authenticator = c, a
 }
 
 // Restored says what Restore found.
@@ -49,6 +62,7 @@ type Restored struct {
 	Newer    int   // those that said more than this ledger knew
 	Added    int   // rows of this ledger that the changelog now has besides
 	Ignored  int   // records that could not be taken over
+	Renewed  int   // records that were written again, because their key is about to be withdrawn
 }
 
 // Restore brings this ledger's rows of a partition to where the changelog says they are, beginning where it last
@@ -58,9 +72,9 @@ type Restored struct {
 //
 // Errors: *SnapshotError, pipeline.ErrFenced, ctx's, those of the changelog and of Update.
 func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
-	log := l.writer.changelog
+	log, authenticator := l.writer.follows()
 	tenure := log.Tenure(partition) // what comes later has to be restored anew
-	from, before, err := l.standing(ctx, log.Topic(), partition)
+	from, before, err := l.standing(ctx, log.Topic(), partition, keyID(authenticator))
 	if err != nil {
 		return Restored{}, translate(l.path, err)
 	}
@@ -68,7 +82,7 @@ func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 	var in intake
 	replay := func(from int64) error {
 		in = intake{
-			log: log, partition: partition, own: l.writer.own,
+			log: log, partition: partition, own: l.writer.own, authenticator: authenticator,
 			suspects: map[recordKind]suspects{}, ignored: map[recordKind]*ignored{},
 		}
 		return log.Replay(ctx, partition, from, func(batch []pipeline.Message, next int64) error {
@@ -82,6 +96,7 @@ func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 				return err
 			})
 			r.To, r.Records, r.Newer, r.Ignored = next, r.Records+len(batch), r.Newer+newer, in.total()
+			r.Renewed = in.renewed
 			return err
 		})
 	}
@@ -95,7 +110,7 @@ func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 			return err
 		})
 		if err == nil {
-			_, before, err = l.standing(ctx, log.Topic(), partition)
+			_, before, err = l.standing(ctx, log.Topic(), partition, keyID(authenticator))
 		}
 		if err == nil {
 			err = replay(0)
@@ -117,11 +132,24 @@ func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 	return r, translate(l.path, err)
 }
 
+// keyID names the key by which records are authentic now.
+func keyID(a Authenticator) string {
+	if a == nil {
+		return ""
+	}
+	return a.ID()
+}
+
 // standing is how far this ledger stands in a partition of the changelog, and up to which id its rows may not be there.
-// When it meets the partition for the first time, those are all that it has.
-func (l *Ledger) standing(ctx context.Context, topic string, partition int) (next, before int64, err error) {
+// When it meets the partition for the first time, or under another key than the last time, those are all that it has.
+func (l *Ledger) standing(
+	ctx context.Context, topic string, partition int, key string,
+) (next, before int64, err error) {
 	err = l.writer.do(ctx, 1, func(t *tx) error {
-		if _, err := t.meet.ExecContext(t.ctx, topic, partition); err != nil {
+		if _, err := t.meet.ExecContext(t.ctx, topic, partition, key); err != nil {
+			return err
+		}
+		if _, err := t.rekey.ExecContext(t.ctx, topic, partition, key); err != nil {
 			return err
 		}
 		return t.standing.QueryRowContext(t.ctx, topic, partition).Scan(&next, &before)
@@ -167,8 +195,8 @@ func (l *Ledger) merge(ctx context.Context, log Changelog, partition int, before
 const mergeBatch = 1000
 
 // meetQuery: what has come since the topic was met is there, because it came from there or was written there.
-const meetQuery = `INSERT INTO changelog (topic, partition, next, before, met)
-	SELECT ?1, ?2, 0, m.id, m.id FROM (SELECT coalesce((SELECT min(met) FROM changelog WHERE topic = ?1),
+const meetQuery = `INSERT INTO changelog (topic, partition, next, before, met, mac_key)
+	SELECT ?1, ?2, 0, m.id, m.id, ?3 FROM (SELECT coalesce((SELECT min(met) FROM changelog WHERE topic = ?1),
 	(SELECT max(id) FROM rows), 0) AS id) m WHERE true ON CONFLICT DO NOTHING`
 
 const standingQuery = `SELECT next, before FROM changelog WHERE topic = ? AND partition = ?`
@@ -180,6 +208,10 @@ const setMergedQuery = `UPDATE changelog SET before = 0 WHERE topic = ? AND part
 // forgetStandingQuery is for a partition that was made anew: whatever is in here may not be there.
 const forgetStandingQuery = `UPDATE changelog SET next = 0, before = (SELECT coalesce(max(id), 0) FROM rows)
 	WHERE topic = ? AND partition = ?`
+
+// rekeyQuery is for a partition in which this ledger's records are under another key.
+const rekeyQuery = `UPDATE changelog SET next = 0, before = (SELECT coalesce(max(id), 0) FROM rows), mac_key = ?3
+	WHERE topic = ?1 AND partition = ?2 AND mac_key <> ?3`
 
 // advanceQuery moves on over what was just written, if nothing of somebody else's lies between.
 const advanceQuery = `UPDATE changelog SET next = ? WHERE topic = ? AND partition = ? AND next = ?`
@@ -224,6 +256,9 @@ func (t *tx) publish(env Environment) error {
 	if len(messages) == 0 {
 		return nil
 	}
+	if t.authenticator != nil {
+		t.authenticator.Sign(messages)
+	}
 	if err := t.changelog.Append(t.ctx, messages); err != nil {
 		return fmt.Errorf("write to the ledger topic %s: %w", t.changelog.Topic(), err)
 	}
@@ -265,6 +300,11 @@ func (t *tx) snapshot(id int64, env Environment) (*snapshot, error) {
 		return nil, fmt.Errorf("ledger row %d: %w", id, err)
 	}
 	s := snapshotOf(record, claims, env)
+	for _, k := range t.own.keyrings {
+		if k.APIHost != env.APIHost || k.APIKeyID != env.APIKeyID {
+			s.Earlier = append(s.Earlier, snapshotKeyring(k))
+		}
+	}
 	keys, err := t.keysOfRow.QueryContext(t.ctx, id)
 	if err != nil {
 		return nil, err
@@ -297,9 +337,12 @@ func (t *tx) snapshot(id int64, env Environment) (*snapshot, error) {
 // more than it knew.
 func (t *tx) takeOver(log Changelog, partition int, batch []*snapshot, next int64) (newer int, err error) {
 	for _, s := range batch {
-		more, err := t.restore(s)
+		id, more, err := t.restore(s)
 		if err != nil {
 			return 0, fmt.Errorf("take over %s/%d, offset %d: %w", log.Topic(), partition, s.offset, err)
+		}
+		if s.renew {
+			t.touched = append(t.touched, id)
 		}
 		if more {
 			newer++
@@ -327,40 +370,40 @@ const restoreRowQuery = `INSERT INTO rows (external_id, chain_id, stage, class, 
 
 // restore takes over one snapshot, unless the row has come further here: then that of a consumer which had lost its
 // partition came late, or this ledger has just been given the topic.
-func (t *tx) restore(s *snapshot) (more bool, err error) {
-	var id, version int64
+func (t *tx) restore(s *snapshot) (id int64, more bool, err error) {
+	var version int64
 	err = t.rowID.QueryRowContext(t.ctx, s.ExternalID, s.ChainID).Scan(&id, &version)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return false, err
+		return 0, false, err
 	}
 	if version > s.Version {
-		return false, nil
+		return id, false, nil
 	}
 	more = version < s.Version
 	claims, err := t.claimFor(s, id)
 	if err != nil {
-		return false, err
+		return 0, false, err
 	}
 	err = t.restoreRow.QueryRowContext(t.ctx, s.ExternalID, s.ChainID, s.Stage, s.Class, s.Reason, s.CustomerID,
 		s.ImportID, s.File, s.Line, claims, s.Version, s.Status, s.Challenge, micros(s.ChallengeAt.time()), s.TxID,
 		s.Signature, s.Refusals, s.Attempts, s.Already, nullable(s.CreateGeneration), nullable(s.SubmitGeneration),
 		s.AcceptedAt.UnixMicro(), s.UpdatedAt.UnixMicro()).Scan(&id)
 	if err != nil {
-		return false, err
+		return 0, false, err
 	}
 	for _, k := range s.Keys {
 		if err := t.restoreKey(id, k, version > 0); err != nil {
-			return false, err
+			return 0, false, err
 		}
 	}
 	for _, use := range s.Nonces { // one that another row has used here keeps its first use
 		if _, err := t.storeNonce(id, use); err != nil {
-			return false, err
+			return 0, false, err
 		}
 	}
 	for _, name := range s.Imports {
 		if _, err := t.rememberImport.ExecContext(t.ctx, id, name); err != nil {
-			return false, err
+			return 0, false, err
 		}
 	}
 	// The table's triggers have put it into the outbox if it was settled, which is not for them to say this time.
@@ -369,7 +412,7 @@ func (t *tx) restore(s *snapshot) (more bool, err error) {
 	} else {
 		_, err = t.announced.ExecContext(t.ctx, id, s.Version)
 	}
-	return more, err
+	return id, more, err
 }
 
 const externalTakenQuery = `SELECT EXISTS (SELECT 1 FROM rows WHERE external_id = ? AND claims = 1 AND chain_id <> ?)`

@@ -3,6 +3,7 @@ package ledger
 import (
 	"cmp"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/purser-onboard/purser/messageauth"
 	"github.com/purser-onboard/purser/pipeline"
 )
 
@@ -109,9 +111,10 @@ func openFollower(t testing.TB, path string, p *topic) (*Ledger, *follower) {
 	t.Helper()
 	o := testOptions(path)
 	o.Changelog = "onboarding.ledger"
+	o.Environment.APIPath = "/v1"
 	l := reopen(t, o)
 	f := &follower{topic: p, held: map[int]bool{}, tenure: 1}
-	l.Follow(f)
+	l.Follow(f, nil)
 	return l, f
 }
 
@@ -179,8 +182,8 @@ func TestLedgerMoves(t *testing.T) {
 	restore(t, first, f1, 0)
 	now := noClock()
 	r := acceptOne(t, first, testRow(1, "i1"), pipeline.Open)
-	r = advance(t, first, r, pipeline.Creating, func(r *pipeline.Record) { r.CreateKey = createKey(0, now) })
-	r = advance(t, first, r, pipeline.Creating, func(r *pipeline.Record) { r.CreateKey = createKey(1, now) })
+	r = advance(t, first, r, pipeline.Creating, func(r *pipeline.Record) { r.CreateKey = derived(*r, pipeline.OpCreate, 0) })
+	r = advance(t, first, r, pipeline.Creating, func(r *pipeline.Record) { r.CreateKey = derived(*r, pipeline.OpCreate, 1) })
 	r = advance(t, first, r, pipeline.Challenged, func(r *pipeline.Record) {
 		r.CustomerID, r.Challenge, r.ChallengeAt = "c1", "sign\nthis, \"please\"", now
 		r.CreateKey.Outcome = pipeline.KeySettled
@@ -188,7 +191,7 @@ func TestLedgerMoves(t *testing.T) {
 	accept(t, first, testRow(1, "i2")) // comes again while it is under way
 	r = advance(t, first, r, pipeline.Signing, func(r *pipeline.Record) { r.ExternalTxID = "tx-1" })
 	r = advance(t, first, r, pipeline.Submitting, func(r *pipeline.Record) {
-		r.Signature, r.SubmitKey, r.Attempts = "0x1234", testKey(pipeline.OpSubmit, 0, now), 3
+		r.Signature, r.SubmitKey, r.Attempts = "0x1234", derived(*r, pipeline.OpSubmit, 0), 3
 	})
 	settle(t, first, acceptOne(t, first, testRow(2, "i1"), pipeline.Open), pipeline.Onboarded, "c2")
 	settle(t, first, acceptOne(t, first, testRow(3, "i1"), pipeline.Open), pipeline.Failed, "")
@@ -367,7 +370,7 @@ func TestFenced(t *testing.T) {
 	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
 	before := len(shared.partitions[0])
 	f.held[0] = false
-	r.Stage, r.CreateKey = pipeline.Creating, createKey(0, noClock())
+	r.Stage, r.CreateKey = pipeline.Creating, derived(r, pipeline.OpCreate, 0)
 	if _, err := l.Update(t.Context(), r); !errors.Is(err, pipeline.ErrFenced) {
 		t.Errorf("update: %v", err)
 	}
@@ -396,7 +399,7 @@ func TestLostAnswer(t *testing.T) {
 	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
 	f.lose = true
 	next := r
-	next.Stage, next.CreateKey = pipeline.Creating, createKey(0, noClock())
+	next.Stage, next.CreateKey = pipeline.Creating, derived(next, pipeline.OpCreate, 0)
 	if _, err := l.Update(t.Context(), next); !errors.Is(err, errLost) {
 		t.Fatalf("got %v", err)
 	}
@@ -465,7 +468,7 @@ func TestContradictionThatMoved(t *testing.T) {
 	second, f2 := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
 	restore(t, first, f1, p(a))
 	restore(t, second, f2, p(b))
-	creating := func(r *pipeline.Record) { r.CreateKey = createKey(0, noClock()) }
+	creating := func(r *pipeline.Record) { r.CreateKey = derived(*r, pipeline.OpCreate, 0) }
 	advance(t, first, acceptOne(t, first, a, pipeline.Open), pipeline.Creating, creating)
 	advance(t, second, acceptOne(t, second, b, pipeline.Open), pipeline.Creating, creating)
 	f1.held[p(a)] = false
@@ -477,4 +480,59 @@ func TestContradictionThatMoved(t *testing.T) {
 	acceptOne(t, second, a, pipeline.Open)
 	advance(t, second, came, pipeline.Onboarded, func(r *pipeline.Record) { r.CustomerID = "c1" })
 	advance(t, second, get(t, second, b), pipeline.Conflict, nil)
+}
+
+// TestAuthenticatedChangelog: what is signed with no key of ours is as if it were not there, and what is signed with a key
+// that is about to be withdrawn is written again: the rows of this ledger and those that it reads.
+func TestAuthenticatedChangelog(t *testing.T) {
+	shared := newTopic(1)
+	keys := func(secrets ...string) *messageauth.Keys {
+		var file string
+		for _, s := range secrets {
+			file += base64.StdEncoding.EncodeToString([]byte(strings.Repeat(s, 32))) + "\n"
+		}
+		k, err := messageauth.New([]byte(file), messageauth.Ledgers, "onboarding.ledger")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return k
+	}
+	paths := [3]string{}
+	for i := range paths {
+		paths[i] = filepath.Join(t.TempDir(), "ledger.db")
+	}
+	open := func(path string, k *messageauth.Keys) (*Ledger, *follower) {
+		l, f := openFollower(t, path, shared)
+		l.Follow(f, k)
+		return l, f
+	}
+	// A forged record claims the first row; another ledger has the second one.
+	shared.put(0, goodSnapshot(1).message(t))
+	l, f := open(paths[0], keys("a"))
+	if got, want := restore(t, l, f, 0), (Restored{To: 1, Records: 1, Ignored: 1}); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	closed(t, l)
+	l, f = open(paths[1], keys("a"))
+	restore(t, l, f, 0)
+	acceptOne(t, l, testRow(2, "i1"), pipeline.Open)
+	closed(t, l)
+	// Under the new key the first ledger gives its own row again, and the one that it reads.
+	l, f = open(paths[0], keys("b", "a"))
+	if got := restore(t, l, f, 0); got.Newer != 1 || got.Renewed != 2 || got.Added != 1 || got.Ignored != 1 {
+		t.Errorf("got %+v, want 1 newer, 2 renewed, 1 added, 1 ignored", got)
+	}
+	if got := restore(t, l, f, 0); got.Newer != 0 || got.Renewed != 0 || got.Added != 0 {
+		t.Errorf("again: got %+v, want nothing newer, renewed or added", got)
+	}
+	closed(t, l)
+	shared.compact()
+	l, f = open(paths[2], keys("b"))
+	if got := restore(t, l, f, 0); got.Newer != 2 || got.Ignored > 1 {
+		t.Errorf("an empty ledger with the new key alone: got %+v, want both rows", got)
+	}
+	for n := 1; n <= 2; n++ {
+		acceptOne(t, l, testRow(n, "i1"), pipeline.Open)
+	}
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/purser-onboard/purser/pipeline"
 )
 
 // Environment is what a ledger is bound to when it is made (rule 12).
@@ -14,7 +16,7 @@ type Environment struct {
 	APIHost  string // host, and port if there is one, of the partner's API
 	APIKeyID string // which API key; its id, not the key
 	// APIPath is the path of the API's base URL, "/" if it has none. Keys are not derived from it. "" is not known: a
-	// ledger of an earlier version takes that of the first run that opens it. The records of a ledger topic have none.
+	// ledger of an earlier version takes that of the first run that opens it.
 	APIPath string
 }
 
@@ -143,31 +145,36 @@ type ownRecords struct {
 	inForce       Environment
 	keyIDs        map[string]bool
 	canonicalHost func(string) string
+	keyrings      []pipeline.Keyring // what their keys may be derived from
 }
 
 func newOwnRecords(o Options, bindings []Binding) ownRecords {
-	own := ownRecords{o.Environment, map[string]bool{o.Environment.APIKeyID: true}, o.CanonicalHost}
+	own := ownRecords{
+		inForce: o.Environment, keyIDs: map[string]bool{o.Environment.APIKeyID: true}, canonicalHost: o.CanonicalHost,
+	}
 	for _, b := range bindings {
 		own.keyIDs[b.APIKeyID] = true
+		own.keyrings = append(own.keyrings, pipeline.Keyring{APIHost: b.APIHost, APIKeyID: b.APIKeyID})
 	}
 	return own
 }
 
-// sameHost reports whether the record is of the API that the ledger is bound to.
-func (own ownRecords) sameHost(theirs Environment) bool {
-	return canonical(theirs.APIHost, own.canonicalHost) == own.inForce.APIHost
+// sameAPI reports whether the record is of the API that the ledger is bound to.
+func (own ownRecords) sameAPI(theirs Environment) bool {
+	theirs.APIHost = canonical(theirs.APIHost, own.canonicalHost)
+	return own.inForce.sameAPI(theirs)
 }
 
 func (own ownRecords) check(theirs Environment) error {
 	given, advice := own.inForce, "use another topic for another environment"
-	switch sameHost := own.sameHost(theirs); {
-	case sameHost && own.keyIDs[theirs.APIKeyID]:
+	switch same := own.sameAPI(theirs); {
+	case same && own.keyIDs[theirs.APIKeyID]:
 		return nil
-	case sameHost:
+	case same:
 		advice = rotated + "; if it is another programme's, use another topic"
 	}
 	return fmt.Errorf("the record belongs to API %q with key id %q, this ledger to API %q with key id %q: %s",
-		clip(theirs.APIHost), clip(theirs.APIKeyID), given.APIHost, given.APIKeyID, advice)
+		clip(theirs.API()), clip(theirs.APIKeyID), given.API(), given.APIKeyID, advice)
 }
 
 // rotated is what to do when only the key id differs.

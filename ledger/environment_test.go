@@ -127,7 +127,7 @@ func TestRecordsOfAnEarlierKeyID(t *testing.T) {
 		change(&o)
 		l := reopen(t, o)
 		f := &follower{topic: topic, held: map[int]bool{0: true}, tenure: 1}
-		l.Follow(f)
+		l.Follow(f, nil)
 		return l
 	}
 	first := filepath.Join(t.TempDir(), "ledger.db")

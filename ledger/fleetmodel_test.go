@@ -31,7 +31,7 @@ func TestFleetModel(t *testing.T) {
 				execSQL(t, books[i], "DELETE FROM "+table)
 			}
 			sees[i] = &follower{topic: shared, held: map[int]bool{}, tenure: 1}
-			books[i].Follow(sees[i])
+			books[i].Follow(sees[i], nil)
 		}
 		owner := make([]int, partitions)
 		for p := range partitions {
@@ -70,7 +70,7 @@ func TestFleetModel(t *testing.T) {
 					if !next.CreateKey.IsZero() {
 						generation = next.CreateKey.Generation + 1
 					}
-					next.CreateKey = createKey(generation, noClock())
+					next.CreateKey = derived(next, pipeline.OpCreate, generation)
 				}
 				f.lose = rapid.IntRange(0, 5).Draw(rt, "dice") == 0
 				losing := f.lose

@@ -136,12 +136,22 @@ func testKey(operation pipeline.Operation, generation int, at time.Time) pipelin
 	}
 }
 
+// derived is a key of a record as Purser derives it.
+func derived(r pipeline.Record, operation pipeline.Operation, generation int) pipeline.Key {
+	k := testKey(operation, generation, noClock())
+	from := pipeline.Keyring{APIHost: testEnvironment.APIHost, APIKeyID: testEnvironment.APIKeyID}
+	if k.ID = from.Create(r.Row, generation); operation == pipeline.OpSubmit {
+		k.ID = from.Submit(r.CustomerID, k.Digest, generation)
+	}
+	return k
+}
+
 // settle takes a new row to a terminal stage by the shortest way.
 func settle(t testing.TB, l *Ledger, r pipeline.Record, stage pipeline.Stage, customer string) pipeline.Record {
 	t.Helper()
 	r = advance(t, l, r, pipeline.Creating, func(r *pipeline.Record) {
 		if r.CreateKey.IsZero() {
-			r.CreateKey = createKey(0, r.AcceptedAt)
+			r.CreateKey = derived(*r, pipeline.OpCreate, 0)
 		}
 	})
 	if stage == pipeline.Refused {

@@ -33,14 +33,23 @@ const several = 3
 
 // CheckChangelog reads the changelog, of so many partitions, until it finds a record of this ledger's environment. When
 // there is none but several of another, the topic is another fleet's: *SnapshotError. Other errors are ctx's and the
-// changelog's. Call it after Follow.
+// changelog's. When there are records and none is authentic, it warns: the key may be another than the fleet's. Call it
+// after Follow.
 func (l *Ledger) CheckChangelog(ctx context.Context, partitions int) error {
-	log := l.writer.follows()
+	log, authenticator := l.writer.follows()
 	foreign := suspects{}
+	var forged int
+	var why error
 	ours := errors.New("found one of ours")
 	for p := range partitions {
 		err := log.Replay(ctx, p, 0, func(batch []pipeline.Message, _ int64) error {
 			for _, m := range batch {
+				if authenticator != nil {
+					if err := authenticator.Verify(m); err != nil {
+						forged, why = forged+1, err
+						continue
+					}
+				}
 				head, err := headOf(m.Value)
 				if err != nil {
 					continue
@@ -58,6 +67,10 @@ func (l *Ledger) CheckChangelog(ctx context.Context, partitions int) error {
 		if err != nil {
 			return err
 		}
+	}
+	if forged > 0 {
+		l.log.Warn("no record of the ledger topic is authentic, and all are ignored: has this consumer the key of its fleet?",
+			"topic", log.Topic(), "records", forged, "latest", why.Error())
 	}
 	if m, many := foreign.several(); many {
 		return snapshotError(log, m, unreadable(m.Value, l.writer.own, nil))
@@ -93,8 +106,12 @@ type intake struct {
 	log       Changelog
 	partition int
 	own       ownRecords
-	suspects  map[recordKind]suspects
-	ignored   map[recordKind]*ignored
+
+	authenticator Authenticator // nil: every record is authentic
+
+	renewed  int // records to be written again
+	suspects map[recordKind]suspects
+	ignored  map[recordKind]*ignored
 }
 
 // ignored are the records of one kind.
@@ -108,12 +125,13 @@ type ignored struct {
 func (i *intake) read(batch []pipeline.Message) ([]*snapshot, error) {
 	snapshots := make([]*snapshot, 0, len(batch))
 	for _, m := range batch {
-		s, err := parseSnapshot(m.Value, i.own)
-		if err == nil {
-			err = i.misplaced(m, s)
-		}
+		s, err := i.parse(m)
 		if err == nil {
 			s.offset = m.Offset
+			if i.authenticator != nil && !i.authenticator.Current(m) {
+				s.renew = true
+				i.renewed++
+			}
 			snapshots = append(snapshots, s)
 			continue
 		}
@@ -132,6 +150,25 @@ func (i *intake) read(batch []pipeline.Message) ([]*snapshot, error) {
 		i.ignored[err.kind].n++
 	}
 	return snapshots, nil
+}
+
+// parse reads a record that belongs here.
+func (i *intake) parse(m pipeline.Message) (*snapshot, *recordError) {
+	if i.authenticator != nil {
+		if err := i.authenticator.Verify(m); err != nil {
+			return nil, &recordError{kind: kindForged, err: err}
+		}
+	}
+	s, err := parseSnapshot(m.Value, i.own)
+	if err == nil {
+		err = i.misplaced(m, s)
+	}
+	if err == nil {
+		if bad := s.checkDerived(i.own); bad != nil {
+			err = &recordError{kind: kindInvalid, err: bad}
+		}
+	}
+	return s, err
 }
 
 func (i *intake) misplaced(m pipeline.Message, s *snapshot) *recordError {

@@ -19,7 +19,7 @@ import (
 )
 
 // snapshotVersion is the version of the changelog's records that this program writes and reads.
-const snapshotVersion = 1
+const snapshotVersion = 2
 
 // snapshot is all that the ledger knows of a row, as the changelog keeps it. Times are RFC 3339 in UTC, to the
 // microsecond, absent for "never".
@@ -27,6 +27,7 @@ type snapshot struct {
 	V           int    `json:"v"`
 	APIHost     string `json:"apiHost"`
 	APIKeyID    string `json:"apiKeyId"`
+	APIPath     string `json:"apiPath,omitempty"` // absent: not known
 	ChainID     string `json:"chainId"`
 	ExternalID  string `json:"externalId"`
 	Version     int64  `json:"version"`
@@ -53,6 +54,8 @@ type snapshot struct {
 	CreateGeneration *int          `json:"createGeneration,omitempty"` // the present key of each operation
 	SubmitGeneration *int          `json:"submitGeneration,omitempty"`
 	Keys             []snapshotKey `json:"keys,omitempty"` // all there ever were
+	// What else keys may be derived from: earlier ids of the API key, and earlier forms of the API's host.
+	Earlier []snapshotKeyring `json:"earlierKeyrings,omitempty"`
 
 	Nonces []nonceUse `json:"nonces,omitempty"` // of all its challenges that have passed the policy
 
@@ -60,6 +63,7 @@ type snapshot struct {
 	UpdatedAt  stamp `json:"updatedAt"`
 
 	offset int64 // in the changelog, of one that was read there
+	renew  bool  // … and is to be written again
 }
 
 type snapshotKey struct {
@@ -70,6 +74,11 @@ type snapshotKey struct {
 	FirstSent  *stamp              `json:"firstSent,omitempty"`
 	LastSent   *stamp              `json:"lastSent,omitempty"`
 	Outcome    pipeline.KeyOutcome `json:"outcome"`
+}
+
+type snapshotKeyring struct {
+	APIHost  string `json:"apiHost"`
+	APIKeyID string `json:"apiKeyId"`
 }
 
 // stamp is a time as the ledger keeps it: UTC, whole microseconds.
@@ -115,7 +124,7 @@ func (s *snapshot) key() []byte {
 // snapshotOf fills in what record holds; keys and earlier imports are the caller's.
 func snapshotOf(r pipeline.Record, claims bool, env Environment) *snapshot {
 	s := &snapshot{
-		V: snapshotVersion, APIHost: env.APIHost, APIKeyID: env.APIKeyID,
+		V: snapshotVersion, APIHost: env.APIHost, APIKeyID: env.APIKeyID, APIPath: env.APIPath,
 		ChainID: r.Account.String(), ExternalID: r.ExternalID, Version: r.Version,
 		Stage: string(r.Stage), Class: r.Class, Reason: r.Reason, Claims: claims,
 		CustomerID: r.CustomerID, Status: r.PartnerStatus,
@@ -131,6 +140,10 @@ func snapshotOf(r pipeline.Record, claims bool, env Environment) *snapshot {
 		s.SubmitGeneration = &r.SubmitKey.Generation
 	}
 	return s
+}
+
+func (s *snapshot) environment() Environment {
+	return Environment{APIHost: s.APIHost, APIKeyID: s.APIKeyID, APIPath: s.APIPath}
 }
 
 func (s *snapshot) addKey(k pipeline.Key) {
@@ -149,17 +162,19 @@ const (
 	maxImportID  = 64
 	maxText      = 4 << 10 // reasons, and what the partner and the custodian call things
 	maxClass     = 64
+	maxKeyrings  = 100
 )
 
 // recordKind says in which way a record of the changelog cannot be taken over. Each is warned of once.
 type recordKind string
 
 const (
-	kindSyntax      recordKind = "syntax"      // not the JSON that this program writes
-	kindVersion     recordKind = "version"     // of the format
-	kindEnvironment recordKind = "environment" // of another API or key
-	kindInvalid     recordKind = "invalid"     // out of bounds, or contradicts itself
-	kindPartition   recordKind = "partition"   // not its account's
+	kindForged      recordKind = "unauthenticated" // no program of this fleet has signed it
+	kindSyntax      recordKind = "syntax"          // not the JSON that this program writes
+	kindVersion     recordKind = "version"         // of the format
+	kindEnvironment recordKind = "environment"     // of another API or key
+	kindInvalid     recordKind = "invalid"         // out of bounds, or contradicts itself
+	kindPartition   recordKind = "partition"       // not its account's
 )
 
 // recordError says why a record of the changelog is ignored.
@@ -190,7 +205,7 @@ func parseSnapshot(value []byte, own ownRecords) (*snapshot, *recordError) {
 	if err == nil && !utf8.Valid(value) {
 		err = errors.New("not UTF-8")
 	}
-	if err != nil || s.V != snapshotVersion || own.check(Environment{APIHost: s.APIHost, APIKeyID: s.APIKeyID}) != nil {
+	if err != nil || s.V != snapshotVersion || own.check(s.environment()) != nil {
 		return nil, unreadable(value, own, err)
 	}
 	if err := s.check(); err != nil {
@@ -204,10 +219,11 @@ type recordHead struct {
 	V        *int64 `json:"v"`
 	APIHost  string `json:"apiHost"`
 	APIKeyID string `json:"apiKeyId"`
+	APIPath  string `json:"apiPath"`
 }
 
 func (h recordHead) environment() Environment {
-	return Environment{APIHost: h.APIHost, APIKeyID: h.APIKeyID}
+	return Environment{APIHost: h.APIHost, APIKeyID: h.APIKeyID, APIPath: h.APIPath}
 }
 
 // headOf reads the head of a record of which nothing else may be known.
@@ -234,7 +250,7 @@ func unreadable(value []byte, own ownRecords, err error) *recordError {
 	switch {
 	case foreign != nil:
 		// Under another key id of the same API it is probably the fleet's, from before or after a rotation.
-		return &recordError{kind: kindEnvironment, setUp: own.sameHost(head.environment()), err: foreign}
+		return &recordError{kind: kindEnvironment, setUp: own.sameAPI(head.environment()), err: foreign}
 	case *head.V != snapshotVersion:
 		return &recordError{kind: kindVersion, setUp: *head.V > snapshotVersion, err: fmt.Errorf("record version %d is "+
 			"unknown, this program reads version %d: is a newer program part of the fleet?", *head.V, snapshotVersion)}
@@ -296,6 +312,39 @@ func (s *snapshot) checkText() error {
 		return id == "" || len(id) > maxImportID || !printable(id)
 	}) {
 		return errors.New("importId, or one of earlierImports, is empty, unprintable or too long")
+	}
+	if len(s.Earlier) > maxKeyrings {
+		return fmt.Errorf("%d earlierKeyrings, want at most %d", len(s.Earlier), maxKeyrings)
+	}
+	return nil
+}
+
+// checkDerived wants the keys that the next requests would be sent under to be those that Purser derives for the row: a
+// key of somebody else's choice could be one that the partner knows with another customer's request.
+func (s *snapshot) checkDerived(own ownRecords) error {
+	keyrings := append([]pipeline.Keyring{{APIHost: s.APIHost, APIKeyID: s.APIKeyID}}, own.keyrings...)
+	for _, k := range s.Earlier {
+		keyrings = append(keyrings, pipeline.Keyring(k))
+	}
+	account, err := pipeline.ParseAccount(s.ChainID)
+	if err != nil {
+		return err
+	}
+	row := pipeline.Row{Account: account, ExternalID: s.ExternalID}
+	for _, k := range s.Keys {
+		derives := func(from pipeline.Keyring) bool { return from.Create(row, k.Generation) == k.ID }
+		switch {
+		case k.Operation == pipeline.OpCreate && s.CreateGeneration != nil && k.Generation == *s.CreateGeneration:
+		case k.Operation == pipeline.OpSubmit && s.SubmitGeneration != nil && k.Generation == *s.SubmitGeneration &&
+			s.Stage == string(pipeline.Submitting):
+			derives = func(from pipeline.Keyring) bool { return from.Submit(s.CustomerID, k.Digest, k.Generation) == k.ID }
+		default:
+			continue // never sent again
+		}
+		if !slices.ContainsFunc(keyrings, derives) {
+			return fmt.Errorf("the %s key of generation %d is not the one that is derived for the row",
+				k.Operation, k.Generation)
+		}
 	}
 	return nil
 }

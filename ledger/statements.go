@@ -25,7 +25,7 @@ type statements struct {
 	rowID, restoreRow, dropKey             *sql.Stmt
 	externalTaken, unclaim                 *sql.Stmt
 	meet, standing, setStanding, setMerged *sql.Stmt
-	forgetStanding, advance                *sql.Stmt
+	forgetStanding, rekey, advance         *sql.Stmt
 
 	addCustomer, clearDirectory [2]*sql.Stmt
 	switchDirectory             *sql.Stmt
@@ -81,6 +81,7 @@ func prepareStatements(ctx context.Context, conn *sql.Conn) (*statements, error)
 		{&s.setStanding, setStandingQuery},
 		{&s.setMerged, setMergedQuery},
 		{&s.forgetStanding, forgetStandingQuery},
+		{&s.rekey, rekeyQuery},
 		{&s.advance, advanceQuery},
 
 		{&s.addCustomer[0], fmt.Sprintf(addCustomerQuery, 0)},

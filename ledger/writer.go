@@ -39,10 +39,11 @@ type tx struct {
 	ctx context.Context // without end: a statement is never interrupted half-way
 	now time.Time       // the transaction's timestamp, whole microseconds, UTC
 
-	changelog Changelog // nil: none
-	own       ownRecords
-	holds     func(account string) bool
-	touched   []int64 // ids of the rows that were changed, for the changelog
+	changelog     Changelog     // nil: none
+	authenticator Authenticator // nil: none
+	own           ownRecords
+	holds         func(account string) bool
+	touched       []int64 // ids of the rows that were changed, for the changelog
 }
 
 // writer owns the writing connection. Its goroutine takes whatever is waiting, runs it in one transaction and
@@ -58,13 +59,14 @@ type writer struct {
 	// suspect is set when SQLite has failed in a way that the next open should look into.
 	suspect atomic.Bool
 
-	mu        sync.Mutex
-	changelog Changelog     // nil: none
-	tenures   map[int]int64 // by partition: the assignment for which it was restored
-	waiting   []*operation
-	wake      *sync.Cond
-	closed    bool
-	stopped   chan struct{}
+	mu            sync.Mutex
+	changelog     Changelog     // nil: none
+	authenticator Authenticator // nil: none
+	tenures       map[int]int64 // by partition: the assignment for which it was restored
+	waiting       []*operation
+	wake          *sync.Cond
+	closed        bool
+	stopped       chan struct{}
 }
 
 func startWriter(
@@ -113,16 +115,16 @@ func (w *writer) do(ctx context.Context, weight int, run func(*tx) error) error 
 	return op.err
 }
 
-func (w *writer) follows() Changelog {
+func (w *writer) follows() (Changelog, Authenticator) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.changelog
+	return w.changelog, w.authenticator
 }
 
 // holds reports whether an account's rows are ours to change: always without a changelog, and with one while their
 // partition is ours and restored.
 func (w *writer) holds(account string) bool {
-	log := w.follows()
+	log, _ := w.follows()
 	if log == nil {
 		return true
 	}
@@ -224,10 +226,11 @@ func (w *writer) transact(group []*operation) error {
 	if _, err := w.stmts.begin.ExecContext(w.ctx); err != nil {
 		return w.failed(err)
 	}
+	log, authenticator := w.follows()
 	// time.Time drops its monotonic reading here and compares equal to what is read back.
 	t := &tx{
 		statements: w.stmts, ctx: w.ctx, now: time.UnixMicro(w.now().UnixMicro()).UTC(),
-		changelog: w.follows(), own: w.own, holds: w.holds,
+		changelog: log, authenticator: authenticator, own: w.own, holds: w.holds,
 	}
 	if err := w.runAll(t, group); err != nil {
 		_, _ = w.stmts.rollback.ExecContext(w.ctx) // fails when SQLite has rolled back by itself

@@ -74,7 +74,7 @@ func needsNoEscape(s string) bool {
 
 // MessageError says why a message of the work topic cannot be processed. Such a message goes to the dead letters.
 type MessageError struct {
-	Class  string // "version", "syntax", "row" or "partition"
+	Class  string // "version", "syntax", "row", "partition" or "unauthenticated"
 	Reason string
 }
 

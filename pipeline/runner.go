@@ -29,6 +29,9 @@ type Runner struct {
 	// Home says which partition the rows of an account have to be in. A message that is in another one becomes a dead
 	// letter: what is kept of its row would not move with it. May be nil: then any will do.
 	Home func(Account) int
+	// Authenticate returns nil for a message that comes from one of our importers; another becomes a dead letter. May be
+	// nil: then every message is taken.
+	Authenticate func(Message) error
 	// Abandon tells the Queue that a message will not be settled in this run. It must not block.
 	Abandon func(Message)
 	Logger  *slog.Logger
@@ -169,10 +172,7 @@ func (r *Runner) Take(ctx context.Context, batch []Message, settled func(Message
 	messages := make([]Message, 0, len(batch))
 	var dead []Message
 	for _, m := range batch {
-		row, err := ParseMessage(m.Value)
-		if err == nil && r.Home != nil && r.Home(row.Account) != m.Partition {
-			err = misplaced(m, r.Home(row.Account))
-		}
+		row, err := r.read(m)
 		if err != nil {
 			letter := deadLetter(m, err)
 			dead = append(dead, letter)
@@ -215,6 +215,20 @@ func (r *Runner) Take(ctx context.Context, batch []Message, settled func(Message
 		r.admit(a, messages[i], settled)
 	}
 	return nil
+}
+
+// read returns the row of a message that may be processed; otherwise *MessageError.
+func (r *Runner) read(m Message) (Row, error) {
+	if r.Authenticate != nil {
+		if err := r.Authenticate(m); err != nil {
+			return Row{}, &MessageError{Class: "unauthenticated", Reason: err.Error()}
+		}
+	}
+	row, err := ParseMessage(m.Value)
+	if err == nil && r.Home != nil && r.Home(row.Account) != m.Partition {
+		err = misplaced(m, r.Home(row.Account))
+	}
+	return row, err
 }
 
 // warnOfDead warns of the first dead letter of a class, the 10th, the 100th, and so on: one bad export or producer can

@@ -27,6 +27,7 @@ type Queue struct {
 	ResultsTopic    string   `help:"The topic of the results, one event for each settled row; empty: none." env:"PURSER_RESULTS_TOPIC" default:"onboarding.results"`
 	DataDir         string   `help:"Directory of the ledger and the embedded broker." env:"PURSER_DATA_DIR" default:"./purser-data"`
 	Kafka
+	MessageKeyFile      string        `help:"File of the key that authenticates the messages of --topic: the importer signs them, the consumer takes no others (default: messages are not authenticated)." env:"PURSER_MESSAGE_KEY_FILE" placeholder:"FILE"`
 	InsecurePermissions bool          `help:"Use files of keys, passwords and tokens that other users of this machine may use." env:"PURSER_INSECURE_PERMISSIONS"`
 	BrokerWait          time.Duration `help:"How long to wait for brokers that cannot be reached, at the start and later, before the run ends; 0: not at all." env:"PURSER_BROKER_WAIT" default:"2m"`
 	CreateTopics        bool          `help:"Create the topics that are not there (the embedded broker always does)." env:"PURSER_CREATE_TOPICS"`
@@ -104,27 +105,28 @@ type Consumer struct {
 	Membership
 	Partner
 	Challenge
-	Group             string        `help:"The consumer group." env:"PURSER_GROUP" default:"purser"`
-	Ledger            string        `help:"The ledger's file (default: ledger.db in the data directory)." env:"PURSER_LEDGER" placeholder:"FILE"`
-	LedgerTopic       string        `help:"A compacted topic in which a fleet keeps its ledgers, so that a partition that moves takes its rows' records along (default: none)." env:"PURSER_LEDGER_TOPIC" placeholder:"TOPIC"`
-	Signer            string        `help:"Who signs for the customers, a URI: keystore:///dir?password-file=…, …" env:"PURSER_SIGNER" placeholder:"URI"`
-	SignerConcurrency int           `help:"How many signatures are asked for side by side." env:"PURSER_SIGNER_CONCURRENCY" default:"16"`
-	SignerRate        float64       `help:"Most calls of the signer a second; 0: no limit." env:"PURSER_SIGNER_RATE" default:"0"`
-	SignerWait        time.Duration `help:"With --drain: how long a row may wait for a custodian before it is left to the next run." env:"PURSER_SIGNER_WAIT" default:"30m"`
-	ChallengeDomain   string        `help:"The domain that a challenge must name (default: host and port of the API URL)." env:"PURSER_CHALLENGE_DOMAIN" placeholder:"DOMAIN"`
-	Rate              float64       `help:"Most requests a second, all workers and repetitions together." env:"PURSER_RATE" default:"20"`
-	Concurrency       int           `help:"How many rows are worked on side by side." env:"PURSER_CONCURRENCY" default:"32"`
-	IdempotencyTTL    time.Duration `name:"idempotency-ttl" help:"How long the partner honours an idempotency key." env:"PURSER_IDEMPOTENCY_TTL" default:"1h"`
-	ChallengeTTL      time.Duration `name:"challenge-ttl" help:"How long a challenge lives." env:"PURSER_CHALLENGE_TTL" default:"1h"`
-	MaxAttempts       int           `help:"Tries of one operation before the row fails." env:"PURSER_MAX_ATTEMPTS" default:"12"`
-	RetryMin          time.Duration `help:"First wait between two tries of a row; it doubles." env:"PURSER_RETRY_MIN" default:"100ms"`
-	RetryMax          time.Duration `help:"Longest wait between two tries of a row; 4s while other rows fare better." env:"PURSER_RETRY_MAX" default:"1m"`
-	HaltAfter         int           `help:"Halt when so many rows in a row end alike, for a reason that a setting can cause; 0: never. Until a first row has passed a step, 5 are enough." env:"PURSER_HALT_AFTER" default:"100"`
-	OutageWait        time.Duration `help:"How long to wait for a partner that gives no usable answer before the run halts; it is probed every 5s." env:"PURSER_OUTAGE_WAIT" default:"2m"`
-	ListPause         time.Duration `help:"Least time between two readings of the partner's customer list; it is three times what a reading takes if that is more, ten times if that is more than a second." env:"PURSER_LIST_PAUSE" default:"0s"`
-	MaxOutstanding    int           `help:"Most unsettled rows per partition." env:"PURSER_MAX_OUTSTANDING" default:"10000"`
-	StalledAfter      time.Duration `help:"Report a partition of which no row was settled for so long, and which row it waits for." env:"PURSER_STALLED_AFTER" default:"10m"`
-	Report            string        `help:"Write a JSON report to this file when the run ends." env:"PURSER_REPORT" placeholder:"FILE"`
+	Group              string        `help:"The consumer group." env:"PURSER_GROUP" default:"purser"`
+	Ledger             string        `help:"The ledger's file (default: ledger.db in the data directory)." env:"PURSER_LEDGER" placeholder:"FILE"`
+	LedgerTopic        string        `help:"A compacted topic in which a fleet keeps its ledgers, so that a partition that moves takes its rows' records along (default: none)." env:"PURSER_LEDGER_TOPIC" placeholder:"TOPIC"`
+	LedgerTopicKeyFile string        `help:"File of the key that authenticates the records of --ledger-topic; required with it." env:"PURSER_LEDGER_TOPIC_KEY_FILE" placeholder:"FILE"`
+	Signer             string        `help:"Who signs for the customers, a URI: keystore:///dir?password-file=…, …" env:"PURSER_SIGNER" placeholder:"URI"`
+	SignerConcurrency  int           `help:"How many signatures are asked for side by side." env:"PURSER_SIGNER_CONCURRENCY" default:"16"`
+	SignerRate         float64       `help:"Most calls of the signer a second; 0: no limit." env:"PURSER_SIGNER_RATE" default:"0"`
+	SignerWait         time.Duration `help:"With --drain: how long a row may wait for a custodian before it is left to the next run." env:"PURSER_SIGNER_WAIT" default:"30m"`
+	ChallengeDomain    string        `help:"The domain that a challenge must name (default: host and port of the API URL)." env:"PURSER_CHALLENGE_DOMAIN" placeholder:"DOMAIN"`
+	Rate               float64       `help:"Most requests a second, all workers and repetitions together." env:"PURSER_RATE" default:"20"`
+	Concurrency        int           `help:"How many rows are worked on side by side." env:"PURSER_CONCURRENCY" default:"32"`
+	IdempotencyTTL     time.Duration `name:"idempotency-ttl" help:"How long the partner honours an idempotency key." env:"PURSER_IDEMPOTENCY_TTL" default:"1h"`
+	ChallengeTTL       time.Duration `name:"challenge-ttl" help:"How long a challenge lives." env:"PURSER_CHALLENGE_TTL" default:"1h"`
+	MaxAttempts        int           `help:"Tries of one operation before the row fails." env:"PURSER_MAX_ATTEMPTS" default:"12"`
+	RetryMin           time.Duration `help:"First wait between two tries of a row; it doubles." env:"PURSER_RETRY_MIN" default:"100ms"`
+	RetryMax           time.Duration `help:"Longest wait between two tries of a row; 4s while other rows fare better." env:"PURSER_RETRY_MAX" default:"1m"`
+	HaltAfter          int           `help:"Halt when so many rows in a row end alike, for a reason that a setting can cause; 0: never. Until a first row has passed a step, 5 are enough." env:"PURSER_HALT_AFTER" default:"100"`
+	OutageWait         time.Duration `help:"How long to wait for a partner that gives no usable answer before the run halts; it is probed every 5s." env:"PURSER_OUTAGE_WAIT" default:"2m"`
+	ListPause          time.Duration `help:"Least time between two readings of the partner's customer list; it is three times what a reading takes if that is more, ten times if that is more than a second." env:"PURSER_LIST_PAUSE" default:"0s"`
+	MaxOutstanding     int           `help:"Most unsettled rows per partition." env:"PURSER_MAX_OUTSTANDING" default:"10000"`
+	StalledAfter       time.Duration `help:"Report a partition of which no row was settled for so long, and which row it waits for." env:"PURSER_STALLED_AFTER" default:"10m"`
+	Report             string        `help:"Write a JSON report to this file when the run ends." env:"PURSER_REPORT" placeholder:"FILE"`
 
 	Secret     string     `kong:"-" json:"-"` // the API secret; never printed
 	Parameters Parameters `kong:"-"`          // from SignatureParameters

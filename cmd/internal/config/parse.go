@@ -325,6 +325,8 @@ func (q Queue) check() error {
 
 func (c *Consumer) checkLedgerTopic() error {
 	switch topic := c.LedgerTopic; {
+	case topic == "" && c.LedgerTopicKeyFile != "":
+		return &Error{Setting: "--ledger-topic-key-file", Problem: "has no effect without --ledger-topic"}
 	case topic == "":
 	case !validTopic(topic):
 		return &Error{"--ledger-topic", topic, topicShape}
@@ -333,6 +335,10 @@ func (c *Consumer) checkLedgerTopic() error {
 	case c.Embedded():
 		return &Error{"--ledger-topic", topic, "is for consumers that share --brokers; the embedded broker has one, " +
 			"whose ledger is beside it"}
+	case c.LedgerTopicKeyFile == "":
+		return &Error{Setting: "--ledger-topic-key-file", Problem: "is missing (or $PURSER_LEDGER_TOPIC_KEY_FILE): " +
+			"without it, whoever may write to the ledger topic could say that a row is onboarded; " +
+			"`openssl rand -base64 32 > FILE` makes one"}
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/alecthomas/kong"
 
+	"github.com/purser-onboard/purser/messageauth"
 	"github.com/purser-onboard/purser/secretfile"
 )
 
@@ -35,7 +36,8 @@ func shown(setting, value string) bool {
 func private(setting string) bool {
 	switch strings.TrimPrefix(setting, "--") {
 	case "api-ca", "api-key", "api-secret-file", "config", "data-dir", "dir", "kafka-ca", "kafka-cert", "kafka-key",
-		"kafka-password-file", "kafka-token-file", "kafka-username", "keystore", "ledger", "new-secret-file",
+		"kafka-password-file", "kafka-token-file", "kafka-username", "keystore", "ledger", "ledger-topic-key-file",
+		"message-key-file", "new-secret-file",
 		"password-file", "rejects", "report", "signer", "signing-key", "signing-key-id":
 		return true
 	}
@@ -194,6 +196,32 @@ func ReadSecret(setting, file string, insecure bool) (string, error) {
 		return "", &Error{Setting: setting, Problem: "the file " + err.Error()}
 	}
 	return string(raw), nil
+}
+
+// MessageKeys reads the key that authenticates the messages of the work topic; nil when none is set.
+func (q Queue) MessageKeys() (*messageauth.Keys, error) {
+	if q.MessageKeyFile == "" {
+		return nil, nil
+	}
+	return q.readKeys("--message-key-file", q.MessageKeyFile, messageauth.Rows, q.Topic)
+}
+
+// LedgerTopicKeys reads the key that authenticates the records of the ledger topic.
+func (c *Consumer) LedgerTopicKeys() (*messageauth.Keys, error) {
+	return c.readKeys("--ledger-topic-key-file", c.LedgerTopicKeyFile, messageauth.Ledgers, c.LedgerTopic)
+}
+
+func (q Queue) readKeys(setting, file string, purpose messageauth.Purpose, topic string) (*messageauth.Keys, error) {
+	raw, _, err := secretfile.Read(file, mostFile, q.InsecurePermissions)
+	if err != nil {
+		return nil, &Error{Setting: setting, Problem: "the file " + err.Error()}
+	}
+	defer clear(raw)
+	keys, err := messageauth.New(raw, purpose, topic)
+	if err != nil {
+		return nil, &Error{Setting: setting, Problem: "the file: " + err.Error()}
+	}
+	return keys, nil
 }
 
 // secretIn checks the secret that a variable holds like one in a file; setting is the one that would name the file.

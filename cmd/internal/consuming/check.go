@@ -17,6 +17,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/queue"
 	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/lockfile"
+	"github.com/purser-onboard/purser/messageauth"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/signer"
 )
@@ -66,7 +67,14 @@ func check(ctx context.Context, c *config.Consumer, s Streams) error {
 		list.say("signer", line, err)
 	}
 	list.say("ledger", c.Ledger, checkLedger(ctx, c, p))
+	keys, err := c.MessageKeys()
+	if err != nil {
+		return err
+	}
 	first, line, err := checkBroker(ctx, c, s)
+	if keys != nil {
+		first = checkAuthentic(list, keys, first)
+	}
 	list.say("broker", line, err)
 	if backend != nil {
 		if len(first) > 0 {
@@ -164,6 +172,9 @@ func checkBroker(
 		return nil, "", err
 	}
 	if c.LedgerTopic != "" {
+		if _, err := c.LedgerTopicKeys(); err != nil {
+			return nil, "", err
+		}
 		if _, err := q.CheckLedgerTopic(ctx, c.Topic, c.LedgerTopic); err != nil {
 			return nil, "", err
 		}
@@ -184,6 +195,30 @@ func checkBroker(
 		name = strings.Join(c.Brokers, ",")
 	}
 	return first, fmt.Sprintf("%s: %s has %d messages for group %s", name, c.Topic, waiting, c.Group), nil
+}
+
+// checkAuthentic returns those of the queue's first messages that are authentic. That none is points at the wrong key.
+func checkAuthentic(list *checklist, keys *messageauth.Keys, first []pipeline.Message) []pipeline.Message {
+	authentic := make([]pipeline.Message, 0, len(first))
+	var problem error
+	for _, m := range first {
+		if err := keys.Verify(m); err != nil {
+			problem = err
+			continue
+		}
+		authentic = append(authentic, m)
+	}
+	line := fmt.Sprintf("%d of the queue's first %d messages are authentic", len(authentic), len(first))
+	switch {
+	case problem != nil && len(authentic) == 0:
+		list.say("messages", "", fmt.Errorf("--message-key-file: none of the queue's first %d messages is authentic: %w",
+			len(first), problem))
+	case problem != nil:
+		list.warn("messages", line+": "+problem.Error())
+	case len(first) > 0:
+		list.say("messages", line, nil)
+	}
+	return authentic
 }
 
 // checkKeys counts the accounts of the queue's first rows that the signer has a key of. Missing ones are their rows'

@@ -85,6 +85,10 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	}()
 	screen := console.NewScreen(s.Stderr)
 	log := console.NewLogger(screen, c.LogFormat, c.LogLevel)
+	keys, err := c.MessageKeys()
+	if err != nil {
+		return err
+	}
 	p, err := openPartner(c, s.Getenv, log)
 	if err != nil {
 		return err
@@ -173,6 +177,9 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	}
 	if drain {
 		runner.SignerWait = c.SignerWait
+	}
+	if keys != nil {
+		runner.Authenticate = keys.Verify
 	}
 	if c.SignerRate > 0 {
 		pace := client.NewPace(c.SignerRate)

@@ -34,6 +34,10 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 		return nil, err
 	}
 	log := console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)
+	keys, err := c.LedgerTopicKeys()
+	if err != nil {
+		return nil, err
+	}
 	there := c.Queue
 	there.CreateTopics = false // who only looks makes nothing
 	q, err := queue.Open(ctx, there, log)
@@ -63,7 +67,7 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 	if err != nil {
 		return nil, err
 	}
-	book.Follow(q.Ledgers(c.LedgerTopic, partitions))
+	book.Follow(q.Ledgers(c.LedgerTopic, partitions), keys)
 	err = book.CheckChangelog(ctx, partitions)
 	ignored := 0
 	for p := 0; p < partitions && err == nil; p++ {

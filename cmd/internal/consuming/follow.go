@@ -30,11 +30,15 @@ func (f *following) follow(
 	if f.c.LedgerTopic == "" {
 		return nil, nil
 	}
+	keys, err := f.c.LedgerTopicKeys()
+	if err != nil {
+		return nil, err
+	}
 	if f.partitions, err = q.CheckLedgerTopic(ctx, f.c.Topic, f.c.LedgerTopic); err != nil {
 		return nil, err
 	}
 	log := consumer.Changelog(f.c.LedgerTopic, f.partitions)
-	f.book.Follow(log)
+	f.book.Follow(log, keys)
 	if err := f.book.CheckChangelog(ctx, f.partitions); err != nil {
 		return nil, classify(f.c, err)
 	}
@@ -57,7 +61,7 @@ func (f *following) restore(restored func()) func(context.Context, int) error {
 			restored()
 			f.log.Info("the ledger of a partition is up to date", "partition", partition, "from", r.From, "to", r.To,
 				"records", r.Records, "newer", r.Newer, "added", r.Added, "ignored", r.Ignored,
-				"took", time.Since(begun).Round(time.Millisecond))
+				"renewed", r.Renewed, "took", time.Since(begun).Round(time.Millisecond))
 		}
 		return err
 	}

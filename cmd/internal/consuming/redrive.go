@@ -12,16 +12,22 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/cmd/internal/queue"
+	"github.com/purser-onboard/purser/messageauth"
 	"github.com/purser-onboard/purser/pipeline"
 )
 
 // redriveBatch is how many dead letters are put back at once.
 const redriveBatch = 500
 
-// redrive puts dead letters back into the topics they came from. Without a choice of reason or time all of them are
+// redrive puts dead letters back into the work topic: only into that one, whatever their headers name, and with a
+// message key only those that are authentic. Without a choice of reason or time all of them are
 // put back, once: what was is remembered as the position of a group of its own. A dead letter that cannot be put back
 // stays where it is and is named; it keeps none of the others.
 func redrive(ctx context.Context, c *config.ConsumerCommands, s Streams) (err error) {
+	keys, err := c.MessageKeys()
+	if err != nil {
+		return err
+	}
 	log := console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)
 	q, err := queue.Open(ctx, c.Queue, log)
 	if err != nil {
@@ -43,11 +49,7 @@ func redrive(ctx context.Context, c *config.ConsumerCommands, s Streams) (err er
 	if !all {
 		position = group + "-never-committed" // a choice looks at all that there is
 	}
-	r := redriving{
-		queue: q, publisher: q.Publisher(), log: log, batches: map[string][]pipeline.DeadLetter{},
-		// Whatever a message says of its origin, rows are in none of these.
-		takes: map[string]bool{c.Topic: true, c.DeadLetterTopic: false, c.ResultsTopic: false, c.LedgerTopic: false},
-	}
+	r := redriving{publisher: q.Publisher(), log: log, topic: c.Topic, keys: keys}
 	var seen, chosen int
 	ends, err := q.Scan(ctx, c.DeadLetterTopic, position, func(m pipeline.Message) error {
 		seen++
@@ -59,8 +61,9 @@ func redrive(ctx context.Context, c *config.ConsumerCommands, s Streams) (err er
 		if !strings.Contains(d.Class+": "+d.Reason, c.Redrive.Reason) || m.Time.Before(since) {
 			return nil
 		}
-		if fit, err := r.fit(ctx, d); !fit || err != nil {
-			return err
+		if problem := r.problem(d); problem != "" {
+			r.leave(m, problem)
+			return nil
 		}
 		chosen++
 		if c.Redrive.DryRun {
@@ -72,10 +75,8 @@ func redrive(ctx context.Context, c *config.ConsumerCommands, s Streams) (err er
 	if err != nil {
 		return err
 	}
-	for topic := range r.batches {
-		if err := r.flush(ctx, topic); err != nil {
-			return err
-		}
+	if err := r.flush(ctx); err != nil {
+		return err
 	}
 	chosen -= r.tooLarge
 	verb := "put back"
@@ -96,11 +97,11 @@ func redrive(ctx context.Context, c *config.ConsumerCommands, s Streams) (err er
 
 // redriving is what a redrive has at hand.
 type redriving struct {
-	queue     *queue.Queue
 	publisher pipeline.Publisher
 	log       *slog.Logger
-	takes     map[string]bool // by topic: whether dead letters may be put back there, where that is known
-	batches   map[string][]pipeline.DeadLetter
+	topic     string            // the work topic
+	keys      *messageauth.Keys // of its messages; nil: they are not authenticated
+	batch     []pipeline.DeadLetter
 	left      int // dead letters that stay
 	tooLarge  int // the part of left that was found too large when it was put back
 }
@@ -112,50 +113,46 @@ func (r *redriving) leave(m pipeline.Message, reason string) {
 		"reason", reason)
 }
 
-// fit reports whether a dead letter can be put back, and leaves it if not.
-func (r *redriving) fit(ctx context.Context, d pipeline.DeadLetter) (bool, error) {
-	if d.Truncated {
-		r.leave(d.Message, "it was too large for its topic and is truncated: import the row again from its source")
-		return false, nil
-	}
-	takes, known := r.takes[d.Topic]
-	if !known {
-		var err error
-		if takes, err = r.queue.Has(ctx, d.Topic); err != nil {
-			return false, err
+// problem says why a dead letter cannot be put back; empty if it can. The headers are the word of anybody who may write
+// to the topic of the dead letters: they do not choose where this command writes.
+func (r *redriving) problem(d pipeline.DeadLetter) string {
+	switch {
+	case d.Truncated:
+		return "it was too large for its topic and is truncated: import the row again from its source"
+	case d.Topic != r.topic:
+		return fmt.Sprintf("its header %s names the topic %q, and only dead letters of --topic %q are put back",
+			pipeline.HeaderTopic, d.Topic, r.topic)
+	case r.keys != nil:
+		again := d.Again()
+		if err := r.keys.Verify(again); err != nil {
+			return "it is not authentic: " + err.Error()
 		}
-		r.takes[d.Topic] = takes
 	}
-	if !takes {
-		r.leave(d.Message, fmt.Sprintf("its header %s names the topic %q, which does not exist or holds no rows",
-			pipeline.HeaderTopic, d.Topic))
-	}
-	return takes, nil
+	return ""
 }
 
 func (r *redriving) put(ctx context.Context, d pipeline.DeadLetter) error {
-	r.batches[d.Topic] = append(r.batches[d.Topic], d)
-	if len(r.batches[d.Topic]) < redriveBatch {
+	if r.batch = append(r.batch, d); len(r.batch) < redriveBatch {
 		return nil
 	}
-	return r.flush(ctx, d.Topic)
+	return r.flush(ctx)
 }
 
-// flush puts the collected dead letters of a topic back. Where one is too large, each is put back by itself: some may
-// then be there twice, which the ledger finds.
-func (r *redriving) flush(ctx context.Context, topic string) error {
-	letters := r.batches[topic]
-	r.batches[topic] = nil
+// flush puts the collected dead letters back. Where one is too large, each is put back by itself: some may then be
+// there twice, which the ledger finds.
+func (r *redriving) flush(ctx context.Context) error {
+	letters := r.batch
+	r.batch = nil
 	messages := make([]pipeline.Message, len(letters))
 	for i, d := range letters {
 		messages[i] = d.Again()
 	}
-	err := r.publisher.Publish(ctx, topic, messages)
+	err := r.publisher.Publish(ctx, r.topic, messages)
 	if !errors.As(err, new(*broker.TooLargeError)) {
 		return err
 	}
 	for i, d := range letters {
-		err := r.publisher.Publish(ctx, topic, messages[i:i+1])
+		err := r.publisher.Publish(ctx, r.topic, messages[i:i+1])
 		switch {
 		case errors.As(err, new(*broker.TooLargeError)):
 			r.tooLarge++

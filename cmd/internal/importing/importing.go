@@ -56,6 +56,10 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 	if err := checkRejects(c); err != nil {
 		return err
 	}
+	keys, err := c.MessageKeys()
+	if err != nil {
+		return err
+	}
 	screen := console.NewScreen(stderr)
 	log := console.NewLogger(screen, c.LogFormat, c.LogLevel)
 	rejects, err := outfile.Create(c.Rejects)
@@ -74,6 +78,9 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 			return err
 		}
 		im.Publisher = q.Publisher()
+		if keys != nil {
+			im.Publisher = keys.Publisher(im.Publisher)
+		}
 	}
 	progress := console.StartProgress(screen, c.Progress, func() string {
 		s := im.Stats()

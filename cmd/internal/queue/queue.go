@@ -134,15 +134,6 @@ func (q *Queue) check(ctx context.Context, names ...string) (map[string]int, err
 	return counts, Coded(err)
 }
 
-// Has reports whether a topic exists. It creates none.
-func (q *Queue) Has(ctx context.Context, topic string) (bool, error) {
-	_, err := q.cluster.Check(ctx, topic)
-	if errors.As(err, new(*broker.MissingTopicError)) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
 // Publisher returns a producer.
 func (q *Queue) Publisher() pipeline.Publisher {
 	return broker.NewProducer(q.cluster, broker.ProducerOptions{Timeout: q.patience(), Logger: q.log})

@@ -1,0 +1,225 @@
+// Package messageauth authenticates Kafka messages: it signs them with a message authentication code (HMAC-SHA256,
+// RFC 2104) and verifies the code of those that are read. Brokers know who may write to a topic; they do not say who
+// wrote a message. A code in two headers does: the writer had the key.
+//
+// A code covers the topic, the key and the value of a message. It does not cover the partition, the offset and the
+// time, so a message that was authentic once still is when it is written again.
+package messageauth
+
+import (
+	"context"
+	"crypto/hkdf"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"slices"
+	"strings"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// Headers of an authenticated message.
+const (
+	HeaderKeyID = "mac-key-id" // which key: 16 hex digits
+	HeaderMAC   = "mac-sha256" // the code: 64 hex digits
+)
+
+// Purpose separates keys: the same file gives another key for each.
+type Purpose string
+
+// What is authenticated.
+const (
+	Rows    Purpose = "purser row message v1"   // messages of the work topic
+	Ledgers Purpose = "purser ledger record v1" // records of the ledger topic
+)
+
+// minSecret is the least length of a secret in bytes: that of the key (RFC 2104 §3).
+const minSecret = sha256.Size
+
+// maxKeys is how many keys are accepted: the present one, and during a rotation the one before or after it.
+const maxKeys = 2
+
+// Keys authenticates the messages of one topic. It is safe for concurrent use.
+type Keys struct {
+	topic string
+	keys  []key // the first one signs
+}
+
+type key struct {
+	id     string
+	secret []byte
+}
+
+// New derives the keys for a topic from the content of a key file: one secret a line, each at least 32 random bytes in
+// base64 (RFC 4648 §4), as `openssl rand -base64 32` prints them. The first line signs; a second one, if there is one,
+// is accepted, too. Blank lines and lines that begin with # are skipped. Keys are derived with HKDF-SHA256 (RFC 5869),
+// without salt, the purpose being the info. Errors hold nothing of the content.
+func New(content []byte, purpose Purpose, topic string) (*Keys, error) {
+	k := &Keys{topic: topic}
+	for n, line := range strings.Split(string(content), "\n") {
+		line = strings.TrimSpace(line)
+		if line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		secret, err := base64.StdEncoding.DecodeString(line)
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("line %d is not base64: want a secret a line, as `openssl rand -base64 32` prints it", n+1)
+		case len(secret) < minSecret:
+			return nil, fmt.Errorf("line %d has %d bytes, want at least %d", n+1, len(secret), minSecret)
+		}
+		derived, err := derive(secret, purpose)
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(k.keys, func(other key) bool { return other.id == derived.id }) {
+			return nil, fmt.Errorf("line %d repeats a secret", n+1)
+		}
+		k.keys = append(k.keys, derived)
+	}
+	switch {
+	case len(k.keys) == 0:
+		return nil, errors.New("holds no secret: want one a line, as `openssl rand -base64 32` prints it")
+	case len(k.keys) > maxKeys:
+		return nil, fmt.Errorf("holds %d secrets, want at most %d: the one that signs, and one that is accepted besides",
+			len(k.keys), maxKeys)
+	}
+	return k, nil
+}
+
+func derive(secret []byte, purpose Purpose) (key, error) {
+	mac, err := hkdf.Key(sha256.New, secret, nil, string(purpose), sha256.Size)
+	if err != nil {
+		return key{}, err
+	}
+	id, err := hkdf.Key(sha256.New, secret, nil, string(purpose)+" key id", 8)
+	return key{id: hex.EncodeToString(id), secret: mac}, err
+}
+
+// ID is the id of the key that signs.
+func (k *Keys) ID() string { return k.keys[0].id }
+
+// Current reports whether an authentic message was signed with the key that signs now.
+func (k *Keys) Current(m pipeline.Message) bool {
+	id, _ := one(m, HeaderKeyID)
+	return string(id) == k.keys[0].id
+}
+
+func (k *Keys) find(id string) *key {
+	i := slices.IndexFunc(k.keys, func(k key) bool { return k.id == id })
+	if i < 0 {
+		return nil
+	}
+	return &k.keys[i]
+}
+
+// Sign adds the headers to each message, in place of any that it had.
+func (k *Keys) Sign(messages []pipeline.Message) {
+	mac := hmac.New(sha256.New, k.keys[0].secret)
+	headers := make([]pipeline.Header, 0, 2*len(messages)) // one allocation for all of them
+	codes := make([]byte, 0, 2*sha256.Size*len(messages))
+	id := []byte(k.keys[0].id)
+	var sum [sha256.Size]byte
+	for i := range messages {
+		m := &messages[i]
+		from := len(codes)
+		codes = hex.AppendEncode(codes, k.code(mac, m, sum[:0]))
+		ours := append(headers[len(headers):],
+			pipeline.Header{Key: HeaderKeyID, Value: id},
+			pipeline.Header{Key: HeaderMAC, Value: codes[from:len(codes):len(codes)]})
+		headers = headers[:len(headers)+2]
+		if len(m.Headers) == 0 {
+			m.Headers = ours[:2:2]
+			continue
+		}
+		others := slices.DeleteFunc(slices.Clone(m.Headers), func(h pipeline.Header) bool {
+			return h.Key == HeaderKeyID || h.Key == HeaderMAC
+		})
+		m.Headers = append(others, ours...)
+	}
+}
+
+// Verify returns nil if the message carries the code of one of the keys, and otherwise an *Error.
+func (k *Keys) Verify(m pipeline.Message) error {
+	id, hasID := one(m, HeaderKeyID)
+	code, hasCode := one(m, HeaderMAC)
+	if !hasID || !hasCode {
+		return &Error{Reason: fmt.Sprintf("no message authentication code (headers %s and %s, each once)",
+			HeaderKeyID, HeaderMAC)}
+	}
+	if len(id) != len(k.keys[0].id) {
+		return &Error{Reason: fmt.Sprintf("header %s has %d characters, want %d", HeaderKeyID, len(id), len(k.keys[0].id))}
+	}
+	found := k.find(string(id))
+	if found == nil {
+		return &Error{KeyID: string(id), Reason: fmt.Sprintf("authenticated with the unknown key %q", id)}
+	}
+	want := k.code(hmac.New(sha256.New, found.secret), &m, nil)
+	got, err := hex.DecodeString(string(code))
+	if err != nil || !hmac.Equal(got, want) {
+		return &Error{KeyID: found.id, Reason: "the message authentication code does not fit topic, key and value"}
+	}
+	return nil
+}
+
+// Error says why a message is not authentic.
+type Error struct {
+	// KeyID is the id that the message names; empty if it names none.
+	KeyID  string
+	Reason string
+}
+
+func (e *Error) Error() string { return e.Reason }
+
+// one returns the value of a header that is there exactly once.
+func one(m pipeline.Message, name string) (value []byte, ok bool) {
+	for _, h := range m.Headers {
+		if h.Key != name {
+			continue
+		}
+		if ok {
+			return nil, false
+		}
+		value, ok = h.Value, true
+	}
+	return value, ok
+}
+
+// code computes the code over topic, key and value, each behind its length in 8 bytes: no two messages have the same
+// text. A null has the length 2⁶⁴-1.
+func (k *Keys) code(mac hash.Hash, m *pipeline.Message, dst []byte) []byte {
+	mac.Reset()
+	var length [8]byte
+	for i, part := range [...][]byte{[]byte(k.topic), m.Key, m.Value} {
+		n := uint64(len(part))
+		if part == nil && i > 0 {
+			n = ^uint64(0)
+		}
+		binary.BigEndian.PutUint64(length[:], n)
+		mac.Write(length[:])
+		mac.Write(part)
+	}
+	return mac.Sum(dst)
+}
+
+// Publisher signs what it publishes. The topic of the messages must be the one of the keys.
+func (k *Keys) Publisher(p pipeline.Publisher) pipeline.Publisher { return publisher{k, p} }
+
+type publisher struct {
+	keys *Keys
+	pipeline.Publisher
+}
+
+// Publish implements pipeline.Publisher.
+func (p publisher) Publish(ctx context.Context, topic string, messages []pipeline.Message) error {
+	if topic != p.keys.topic {
+		return fmt.Errorf("messages for topic %q cannot be signed with the key of topic %q", topic, p.keys.topic)
+	}
+	p.keys.Sign(messages)
+	return p.Publisher.Publish(ctx, topic, messages)
+}
