@@ -72,8 +72,8 @@ type Runner struct {
 	tally     Tally
 	dead      map[string]int64 // dead letters by class, for warnOfDead
 
-	skippedBad map[int64]int64 // by ledger id: the messages that Tally.SkippedBad counts
-	done       sync.WaitGroup
+	bad  map[int64]struct{} // by ledger id: the rows that Tally.Bad counts
+	done sync.WaitGroup
 }
 
 // Tally counts rows as the report does.
@@ -87,7 +87,7 @@ type Tally struct {
 	Rejected         int64
 	Failed           int64
 	DeadLettered     int64 // messages
-	SkippedBad       int64 // the part of Skipped whose row had ended badly, and was not onboarded since
+	BadRows          int64 // rows that ended badly, here or in an earlier run, and were not onboarded since
 	Waiting          int64 // rows left to the custodian: the next run asks what became of them
 	Open             int64 // rows under way
 	Dropped          int64 // rows taken and given back unsettled, since the latest assignment
@@ -97,7 +97,7 @@ type Tally struct {
 
 // Bad reports whether any row of the run is not well.
 func (t Tally) Bad() bool {
-	return t.Conflict+t.Refused+t.Rejected+t.Failed+t.DeadLettered+t.SkippedBad+t.Waiting > 0
+	return t.BadRows+t.DeadLettered+t.Waiting > 0
 }
 
 // Start starts the workers. ctx bounds what they do: ending it cuts requests short, which is safe but leaves outcomes
@@ -105,7 +105,7 @@ func (t Tally) Bad() bool {
 func (r *Runner) Start(ctx context.Context) {
 	r.idle = sync.NewCond(&r.mu)
 	r.tasks = make(map[int64]*task)
-	r.skippedBad = make(map[int64]int64)
+	r.bad = make(map[int64]struct{})
 	r.turns = make(map[int]int64)
 	r.ended = make(chan struct{})
 	r.Worker.breaker.probes = r.Probe != nil
@@ -160,7 +160,7 @@ func (r *Runner) Tally() Tally {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	t := r.tally
-	t.Open = int64(len(r.tasks))
+	t.Open, t.BadRows = int64(len(r.tasks)), int64(len(r.bad))
 	t.Retried = r.Worker.stats.retried.Load()
 	t.Signatures = r.Worker.stats.signatures.Load()
 	return t
@@ -278,19 +278,17 @@ func (r *Runner) admit(a Acceptance, m Message, settled func(Message)) {
 
 func (r *Runner) skip(rec Record) {
 	r.tally.Skipped++
-	if rec.Stage == Onboarded {
-		r.ranWell(rec)
-		return
-	}
-	r.tally.SkippedBad++
-	r.skippedBad[rec.ID]++
+	r.judge(rec)
 }
 
-// ranWell takes back what was said of a row that had ended badly: a message of an old import may come before that of
-// the new one, which has the row onboarded.
-func (r *Runner) ranWell(rec Record) {
-	r.tally.SkippedBad -= r.skippedBad[rec.ID]
-	delete(r.skippedBad, rec.ID)
+// judge takes in how a row stands. The last word counts: a message of an old import, whose row fails or had failed, may
+// come before that of the new one, which has the row onboarded.
+func (r *Runner) judge(rec Record) {
+	if rec.Stage == Onboarded {
+		delete(r.bad, rec.ID)
+	} else {
+		r.bad[rec.ID] = struct{}{}
+	}
 }
 
 // laneOf is where a task waits for its next act.
@@ -582,10 +580,10 @@ func (r *Runner) forget(t *task) {
 }
 
 func (r *Runner) count(rec Record) {
+	r.judge(rec)
 	switch rec.Stage {
 	case Onboarded:
 		r.tally.Onboarded++
-		r.ranWell(rec)
 		if rec.AlreadyOnboarded {
 			r.tally.AlreadyOnboarded++
 		}

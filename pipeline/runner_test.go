@@ -420,15 +420,15 @@ func TestNewImportRetries(t *testing.T) {
 		b.await(1)
 		b.take(b.row(0))
 		b.await(1)
-		if tally := b.runner.Tally(); tally.Failed != 1 || tally.Skipped != 1 || tally.SkippedBad != 1 {
+		if tally := b.runner.Tally(); tally.Failed != 1 || tally.Skipped != 1 || tally.BadRows != 1 {
 			t.Errorf("%+v", tally)
 		}
 		again := b.row(0)
 		again.ImportID = "import-2"
 		b.take(again)
 		b.await(1)
-		if tally := b.runner.Tally(); tally.Skipped != 1 || tally.SkippedBad != 0 {
-			t.Errorf("got %+v, want no skipped row to be left that ended badly", tally)
+		if tally := b.runner.Tally(); tally.Failed != 1 || tally.Onboarded != 1 || tally.Bad() {
+			t.Errorf("got %+v, want one failed, one onboarded, and no row left that ended badly", tally)
 		}
 		if r := b.ledger.get(again); r.Stage != Onboarded || r.CreateKey.Generation != 1 {
 			t.Errorf("%+v", r)
