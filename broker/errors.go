@@ -276,14 +276,6 @@ func answered(err error) bool {
 	return errors.As(err, &code)
 }
 
-func clip(b []byte) string {
-	const most = 80
-	if len(b) > most {
-		return string(b[:most]) + "…"
-	}
-	return string(b)
-}
-
 // unknownTopic reports that a broker, or the library by what the brokers told it last, does not know the topic or the
 // partition. It may be gone, or too new.
 func unknownTopic(err error) bool {

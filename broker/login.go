@@ -11,6 +11,7 @@ import (
 	"github.com/segmentio/kafka-go/sasl/plain"
 	"github.com/segmentio/kafka-go/sasl/scram"
 
+	"github.com/purser-onboard/purser/printable"
 	"github.com/purser-onboard/purser/secretfile"
 )
 
@@ -127,5 +128,5 @@ func (s *bearerSession) Next(_ context.Context, challenge []byte) (done bool, re
 		s.refused = challenge
 		return false, []byte{1}, nil
 	}
-	return false, nil, fmt.Errorf("the broker refused the token: %s", clip(s.refused))
+	return false, nil, fmt.Errorf("the broker refused the token: %s", printable.Line(string(s.refused), 80))
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // ProducerOptions tunes a Producer; the zero value is good.
@@ -216,7 +217,7 @@ func (t target) shortened(ctx context.Context, m *pipeline.Message, err error) e
 			return err
 		}
 	}
-	return &TooLargeError{Topic: t.topic, Key: clip(m.Key), Size: size, Err: err}
+	return &TooLargeError{Topic: t.topic, Key: printable.Line(string(m.Key), 80), Size: size, Err: err}
 }
 
 func tooLarge(err error) bool {

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // wireCustomer is a customer as tolerantly read as is safe: what identifies it must be right, the rest may be odd.
@@ -93,7 +95,7 @@ func toldError(member json.RawMessage) error {
 		return nil
 	}
 	code, message, _ := jsonWords(member)
-	return fmt.Errorf("%w: %s", errTold, clip(joined(code, ": ", message), mostMessage))
+	return fmt.Errorf("%w: %s", errTold, printable.Line(joined(code, ": ", message), mostMessage))
 }
 
 // empty reports whether a member says nothing.
@@ -119,11 +121,11 @@ func created(sent []byte, a answer) (Customer, error) {
 	case !isUUID(got.ID):
 		return Customer{}, misshapen(endpoint, "id", a.body)
 	case got.ChainID != "" && !strings.EqualFold(got.ChainID, want.ChainID):
-		return Customer{}, fmt.Errorf("the customer created has chainId %q, sent was %q",
-			clip(got.ChainID, mostCode), want.ChainID)
+		return Customer{}, fmt.Errorf("the customer created has chainId %s, sent was %q",
+			printable.Quote(got.ChainID, mostCode), want.ChainID)
 	case got.ExternalID != "" && got.ExternalID != want.ExternalID:
-		return Customer{}, fmt.Errorf("the customer created has externalId %q, sent was %q",
-			clip(got.ExternalID, mostCode), clip(want.ExternalID, mostCode))
+		return Customer{}, fmt.Errorf("the customer created has externalId %s, sent was %s",
+			printable.Quote(got.ExternalID, mostCode), printable.Quote(want.ExternalID, mostCode))
 	}
 	return got.customer(), nil
 }

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 func TestCreateAnswers(t *testing.T) {
@@ -273,8 +275,8 @@ func TestMemberNames(t *testing.T) {
 		{`[7]`, nil},
 		{`{"b":1,"a":{"d":{"e":1},"c":2},"B":[{"f":1}]}`, []string{"B", "a", "b", "a.c", "a.d"}},
 		{`[{"b":{"c":1}},{"a":1}]`, []string{"[].b", "[].b.c"}},
-		{`{"\u0000\u202ea\nb":1}`, []string{"a b"}},
-		{`{"` + long + `":1}`, []string{clip(long, mostName)}},
+		{`{"\u0000\u202ea\nb":1}`, []string{`\x00\u202ea\nb`}},
+		{`{"` + long + `":1}`, []string{printable.Line(long, mostName)}},
 		{`{"eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2ln":1}`, []string{redacted}},
 	} {
 		if got := memberNames([]byte(tt.body)); !slices.Equal(got, tt.want) {
@@ -299,9 +301,9 @@ func TestParseStatus(t *testing.T) {
 	}
 	for word, want := range map[string]Status{
 		"": "", "pending": "pending", "Suspended": "Suspended",
-		"Active ": `"Active "`, "\x00active": `"\x00active"`, "act\x00ive": "act ive",
+		"Active ": `"Active "`, "\x00active": `\x00active`, "act\x00ive": `act\x00ive`,
 		"ſcreening": "ſcreening", "actİve": "actİve", "in-active": "in-active",
-		strings.Repeat("x", 200): Status(clip(strings.Repeat("x", 200), 80)),
+		strings.Repeat("x", 200): Status(printable.Line(strings.Repeat("x", 200), 80)),
 	} {
 		if got := ParseStatus(word); got != want || got.Known() || got.Past() {
 			t.Errorf("%q: got %q, known %v, past %v; want %q, unknown", word, got, got.Known(), got.Past(), want)

@@ -231,7 +231,7 @@ func TestTokenOfAnotherShape(t *testing.T) {
 	}
 	_, _, err := parseToken([]byte("{" + many.String() + `"a\u0000b\nc":1}`))
 	var shape *ShapeError
-	if !errors.As(err, &shape) || len(shape.Have) != mostNames || shape.Have[0] != "a b c" ||
+	if !errors.As(err, &shape) || len(shape.Have) != mostNames || shape.Have[0] != `a\x00b\nc` ||
 		len(shape.Have[1]) > mostName {
 		t.Errorf("got %v, want %d short printable names", err, mostNames)
 	}

@@ -1,9 +1,10 @@
 package client
 
 import (
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // Status is a customer's state at the partner, as ParseStatus returns it.
@@ -25,11 +26,11 @@ func ParseStatus(word string) Status {
 	if s, ok := knownStatus(word); ok {
 		return s
 	}
-	shown := printable(word)
-	if _, ok := knownStatus(shown); ok {
-		shown = strconv.Quote(word)
+	shown := printable.Line(word, mostCode)
+	if _, ok := knownStatus(strings.TrimSpace(shown)); ok {
+		shown = printable.Quote(word, mostCode)
 	}
-	return Status(clip(shown, mostCode))
+	return Status(printable.Line(shown, mostCode))
 }
 
 func knownStatus(word string) (Status, bool) {

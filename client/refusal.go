@@ -34,7 +34,7 @@ func (c *Client) refusal(k call, r *reply) *Error {
 		c.config.Pace.throttledIn(r.period, retryAfter)
 	case Redirected:
 		if target, err := url.Parse(a.header.Get("Location")); err == nil && target.String() != "" {
-			e.Message = c.line("to " + target.Scheme + "://" + target.Host + target.Path)
+			e.Message = c.line("to "+target.Scheme+"://"+target.Host+target.Path, mostMessage)
 		}
 	}
 	return e
@@ -129,7 +129,7 @@ func (c *Client) unconnectable(err error) bool {
 func (c *Client) requestID(h http.Header) string {
 	for _, name := range []string{"X-Request-Id", "X-Correlation-Id", "X-Amzn-Requestid", "Cf-Ray"} {
 		if id := h.Get(name); id != "" {
-			return clip(c.line(id), 80)
+			return c.line(id, 80)
 		}
 	}
 	return ""

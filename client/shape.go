@@ -7,6 +7,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // ShapeError is a 2xx answer that arrived whole, as a JSON object or array, and is not shaped as expected: the API is
@@ -74,7 +76,7 @@ func membersOf(value json.RawMessage) (members map[string]json.RawMessage) {
 // memberName is the name of a member as it may be shown. An object may be keyed by what should not be: a token is
 // struck out.
 func memberName(name string) string {
-	return clip(printable(bearer.ReplaceAllLiteralString(name, redacted)), mostName)
+	return printable.Line(bearer.ReplaceAllLiteralString(name, redacted), mostName)
 }
 
 // nameList collects names in bounded memory.

@@ -6,8 +6,8 @@ import (
 	"html"
 	"regexp"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 const (
@@ -24,18 +24,17 @@ func (c *Client) words(body []byte) (code, message string) {
 	if !ok {
 		message = prose(c.strike(string(body)))
 	}
-	return clip(c.line(code), mostCode), clip(c.line(message), mostMessage)
+	return c.line(code, mostCode), c.line(message, mostMessage)
 }
 
-// line makes s one printable line without secrets, not longer than it was.
-func (c *Client) line(s string) string {
-	// Struck out before the line is cut, so that no part of a secret is left at the end, and again when white space and
-	// unprintable characters are gone, in case they had been put into it.
-	return c.strike(printable(c.strike(s)))
+// line makes s one printable line without secrets, of at most so many bytes.
+func (c *Client) line(s string, most int) string {
+	// Struck out before the line is cut, so that no part of a secret is left at the end.
+	return printable.Line(c.strike(s), most)
 }
 
 // bearer is what looks like a JSON Web Token, or is introduced as a bearer token.
-var bearer = regexp.MustCompile(`(?i:bearer)\s+[-A-Za-z0-9._~+/=]{8,}|\beyJ[-A-Za-z0-9_]{8,}(?:\.[-A-Za-z0-9_]*)*`)
+var bearer = regexp.MustCompile(`(?i:bearer)[^!-~]+[-A-Za-z0-9._~+/=]{8,}|\beyJ[-A-Za-z0-9_]{8,}(?:\.[-A-Za-z0-9_]*)*`)
 
 // strike takes out the credentials and the token, should the partner (or a proxy's debug page) repeat them.
 func (c *Client) strike(s string) string {
@@ -59,7 +58,7 @@ func (e *cleaned) Unwrap() error { return e.err }
 // clean makes the text of an error from below one short printable line: net/http quotes what the peer sent.
 func (c *Client) clean(err error) error {
 	text := err.Error()
-	if clean := clip(c.line(text), mostMessage); clean != text {
+	if clean := c.line(text, mostMessage); clean != text {
 		return &cleaned{text: clean, err: err}
 	}
 	return err
@@ -161,42 +160,15 @@ var (
 func prose(text string) string {
 	text = text[:min(len(text), mostProse)]
 	if !strings.Contains(text, "<") {
-		return text
+		return folded(text)
 	}
 	heading := ""
 	if m := title.FindStringSubmatch(text); m != nil {
 		heading = m[1]
 	}
 	text = tag.ReplaceAllString(hidden.ReplaceAllString(text, " "), " ")
-	return html.UnescapeString(joined(strings.TrimSpace(heading), ": ", strings.TrimSpace(text)))
+	return folded(html.UnescapeString(joined(strings.TrimSpace(heading), ": ", strings.TrimSpace(text))))
 }
 
-// printable replaces each run of white space and of what does not print by one space.
-func printable(s string) string {
-	var b strings.Builder
-	space := false
-	for _, r := range s {
-		if r == utf8.RuneError || r == ' ' || !unicode.IsPrint(r) {
-			space = b.Len() > 0
-			continue
-		}
-		if space {
-			b.WriteByte(' ')
-			space = false
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
-}
-
-// clip shortens s to at most so many bytes, at a character's border.
-func clip(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	cut := most - len("…")
-	for cut > 0 && !utf8.RuneStart(s[cut]) {
-		cut--
-	}
-	return s[:cut] + "…"
-}
+// folded has one space for each run of white space, as a browser shows it.
+func folded(text string) string { return strings.Join(strings.Fields(text), " ") }

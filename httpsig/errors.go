@@ -3,6 +3,8 @@ package httpsig
 import (
 	"errors"
 	"strings"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // What can be wrong with a signature, a digest or a key. Every error of this package is an *Error that wraps one of
@@ -49,14 +51,17 @@ type Error struct {
 	Err     error  // the cause, where there is one
 }
 
+// maxName is how much is shown of a name, which may come from a stranger.
+const maxName = 64
+
 func (e *Error) Error() string {
 	var b strings.Builder
 	b.WriteString("httpsig: ")
 	if e.Label != "" {
-		b.WriteString("signature " + quote(e.Label) + ": ")
+		b.WriteString("signature " + printable.Quote(e.Label, maxName) + ": ")
 	}
 	if e.Part != "" {
-		b.WriteString(e.Part + " " + quote(e.Name) + ": ")
+		b.WriteString(e.Part + " " + printable.Quote(e.Name, maxName) + ": ")
 	}
 	if e.Problem != "" {
 		b.WriteString(e.Problem)
@@ -75,25 +80,6 @@ func (e *Error) Unwrap() []error {
 		return []error{e.Kind}
 	}
 	return []error{e.Kind, e.Err}
-}
-
-// quote shows a name that may come from a stranger: bounded, on one line, without control characters.
-func quote(s string) string {
-	const most = 64
-	b := make([]byte, 0, len(s)+2)
-	b = append(b, '"')
-	for i := 0; i < len(s); i++ {
-		if i == most {
-			b = append(b, "…"...)
-			break
-		}
-		c := s[i]
-		if c < 0x20 || c > 0x7e || c == '"' {
-			c = '?'
-		}
-		b = append(b, c)
-	}
-	return string(append(b, '"'))
 }
 
 func option(name, problem string) error {

@@ -9,6 +9,8 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"strings"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // ParsePrivateKey reads a P-384 private key from PEM, SEC1 ("EC PRIVATE KEY", what openssl ecparam makes) or PKCS#8
@@ -123,7 +125,7 @@ func article(blockType string) string {
 	case "CERTIFICATE REQUEST":
 		return "a certificate request"
 	}
-	return "a block " + quote(blockType)
+	return "a block " + printable.Quote(blockType, maxName)
 }
 
 func keyError(name, problem string, cause error) error {

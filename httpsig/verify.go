@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // VerifyOptions say what a Verifier demands.
@@ -84,7 +86,8 @@ func NewVerifier(o VerifyOptions) (*Verifier, error) {
 	}
 	for _, name := range o.RequiredParams {
 		if !slices.Contains(knownParams(), name) {
-			return nil, option("RequiredParams", "lists "+quote(name)+", which is no parameter of RFC 9421 §2.3")
+			return nil, option("RequiredParams", "lists "+printable.Quote(name, maxName)+
+				", which is no parameter of RFC 9421 §2.3")
 		}
 	}
 	required, err := newComponents("Required", o.Required)

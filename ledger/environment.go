@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // Environment is what a ledger is bound to when it is made (rule 12).
@@ -173,8 +174,9 @@ func (own ownRecords) check(theirs Environment) error {
 	case same:
 		advice = rotated + "; if it is another programme's, use another topic"
 	}
-	return fmt.Errorf("the record belongs to API %q with key id %q, this ledger to API %q with key id %q: %s",
-		clip(theirs.API()), clip(theirs.APIKeyID), given.API(), given.APIKeyID, advice)
+	return fmt.Errorf("the record belongs to API %s with key id %s, this ledger to API %q with key id %q: %s",
+		printable.Quote(theirs.API(), mostQuoted), printable.Quote(theirs.APIKeyID, mostQuoted),
+		given.API(), given.APIKeyID, advice)
 }
 
 // rotated is what to do when only the key id differs.

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // SnapshotError says that the changelog is not, or no longer, one that this ledger can follow: the topic is another
@@ -97,7 +98,8 @@ func (s suspects) several() (m pipeline.Message, many bool) {
 
 func snapshotError(log Changelog, m pipeline.Message, err error) *SnapshotError {
 	return &SnapshotError{
-		Topic: log.Topic(), Partition: m.Partition, Offset: m.Offset, Key: clip(string(m.Key)), Err: err,
+		Topic: log.Topic(), Partition: m.Partition, Offset: m.Offset,
+		Key: printable.Line(string(m.Key), mostQuoted), Err: err,
 	}
 }
 
@@ -195,6 +197,6 @@ func (i *intake) report(logger *slog.Logger) {
 	for kind, what := range i.ignored {
 		logger.Warn("ignored records of the ledger topic that this program did not write", "topic", i.log.Topic(),
 			"partition", i.partition, "kind", string(kind), "records", what.n, "first_offset", what.first.Offset,
-			"first_key", clip(string(what.first.Key)), "reason", what.err.Error())
+			"first_key", printable.Line(string(what.first.Key), mostQuoted), "reason", what.err.Error())
 	}
 }

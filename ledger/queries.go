@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // source is a pool of connections, one connection, or a transaction.
@@ -127,6 +128,7 @@ func (q *queries) Counts(ctx context.Context) ([]Count, error) {
 		if err := rows.Scan(&c.Stage, &c.Class, &c.Rows, &already, &c.Reason, &latest); err != nil {
 			return nil, translate(q.path, err)
 		}
+		c.Class, c.Reason = printable.Line(c.Class, maxClass), printable.Line(c.Reason, maxText)
 		c.AlreadyOnboarded = int64(already)
 		counts = append(counts, c)
 	}

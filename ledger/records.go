@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // recordQuery reads a whole record: the row and the present key of each operation.
@@ -45,6 +46,9 @@ func scanRecord(row scanner) (r pipeline.Record, claims bool, err error) {
 	if r.Account, err = pipeline.ParseAccount(chainID); err != nil {
 		return r, false, fmt.Errorf("ledger row %d: account %q: %w", r.ID, chainID, err)
 	}
+	// Another version of the program, or of its ledger topic, may have let other text in.
+	r.Class, r.Reason = printable.Line(r.Class, maxClass), printable.Line(r.Reason, maxText)
+	r.File = printable.Line(r.File, maxText)
 	r.ChallengeAt = fromMicros(challengeAt)
 	r.AcceptedAt = time.UnixMicro(acceptedAt).UTC()
 	r.UpdatedAt = time.UnixMicro(updatedAt).UTC()

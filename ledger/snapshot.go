@@ -8,14 +8,13 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
 
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // snapshotVersion is the version of the changelog's records that this program writes and reads.
@@ -163,6 +162,7 @@ const (
 	maxText      = 4 << 10 // reasons, and what the partner and the custodian call things
 	maxClass     = 64
 	maxKeyrings  = 100
+	mostQuoted   = 100 // of what others wrote, in a message of ours
 )
 
 // recordKind says in which way a record of the changelog cannot be taken over. Each is warned of once.
@@ -262,16 +262,16 @@ func unreadable(value []byte, own ownRecords, err error) *recordError {
 func (s *snapshot) check() error {
 	account, err := pipeline.ParseAccount(s.ChainID)
 	if err != nil {
-		return fmt.Errorf("chainId %q: %w", clip(s.ChainID), err)
+		return fmt.Errorf("chainId %s: %w", printable.Quote(s.ChainID, mostQuoted), err)
 	}
 	if account.String() != s.ChainID {
-		return fmt.Errorf("chainId %q is not in EIP-55 form", clip(s.ChainID))
+		return fmt.Errorf("chainId %s is not in EIP-55 form", printable.Quote(s.ChainID, mostQuoted))
 	}
 	if err := pipeline.CheckExternalID(s.ExternalID); err != nil {
 		return err
 	}
 	if _, err := pipeline.ParseStage(s.Stage); err != nil {
-		return fmt.Errorf("unknown stage %q", clip(s.Stage))
+		return fmt.Errorf("unknown stage %s", printable.Quote(s.Stage, mostQuoted))
 	}
 	if s.Version < 1 || s.Version > maxVersion {
 		return fmt.Errorf("version %d is not in 1 to %d", s.Version, int64(maxVersion))
@@ -304,12 +304,12 @@ func (s *snapshot) checkText() error {
 		{"file", s.File, maxText, false},            // a label
 		{"challenge", s.Challenge, maxChallenge, false},
 	} {
-		if len(text.value) > text.most || text.printable && !printable(text.value) {
+		if len(text.value) > text.most || text.printable && !printable.Is(text.value) {
 			return fmt.Errorf("%s is unprintable or longer than %d bytes", text.name, text.most)
 		}
 	}
 	if s.ImportID == "" || slices.ContainsFunc(s.Imports, func(id string) bool {
-		return id == "" || len(id) > maxImportID || !printable(id)
+		return id == "" || len(id) > maxImportID || !printable.Is(id)
 	}) {
 		return errors.New("importId, or one of earlierImports, is empty, unprintable or too long")
 	}
@@ -362,16 +362,16 @@ func (s *snapshot) checkKeys() error {
 		switch {
 		case k.Operation != pipeline.OpCreate && k.Operation != pipeline.OpSubmit,
 			k.Generation < 0, k.Generation > maxCount, seen[at], k.ID == uuid.Nil:
-			return fmt.Errorf("a key of operation %q, generation %d is unknown, out of range, doubled or without an id",
-				clip(string(k.Operation)), k.Generation)
+			return fmt.Errorf("a key of operation %s, generation %d is unknown, out of range, doubled or without an id",
+				printable.Quote(string(k.Operation), mostQuoted), k.Generation)
 		case k.FirstSent == nil, !k.FirstSent.plausible(), !k.LastSent.plausible():
 			return fmt.Errorf("the %s key of generation %d was sent at no time in 1970 to 9999", k.Operation, k.Generation)
 		}
 		switch k.Outcome {
 		case pipeline.KeyOpen, pipeline.KeyHeard, pipeline.KeyAnswered, pipeline.KeyRefused, pipeline.KeySettled:
 		default:
-			return fmt.Errorf("the %s key of generation %d has the unknown outcome %q",
-				k.Operation, k.Generation, clip(string(k.Outcome)))
+			return fmt.Errorf("the %s key of generation %d has the unknown outcome %s",
+				k.Operation, k.Generation, printable.Quote(string(k.Outcome), mostQuoted))
 		}
 		seen[at] = true
 		latest[k.Operation] = max(latest[k.Operation], k.Generation+1)
@@ -393,10 +393,3 @@ func (s *snapshot) checkKeys() error {
 func (s *stamp) plausible() bool {
 	return s == nil || !s.Before(time.Unix(0, 0)) && s.UTC().Year() <= 9999
 }
-
-func printable(s string) bool {
-	return !strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) })
-}
-
-// clip shortens what somebody else wrote for a message of ours.
-func clip(s string) string { return s[:min(len(s), 100)] }

@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // Headers of a dead letter. Key, value and headers of the original message are kept as they were, unless the topic of
@@ -53,7 +55,7 @@ func deadLetter(m Message, cause error) Message {
 	}
 	headers := append(originalHeaders(m),
 		Header{HeaderClass, []byte(class)},
-		Header{HeaderReason, []byte(oneLine(cause.Error(), 500))},
+		Header{HeaderReason, []byte(printable.Line(cause.Error(), 500))},
 		Header{HeaderStage, []byte("intake")},
 		Header{HeaderAttempts, []byte(strconv.Itoa(attempts + 1))},
 		Header{HeaderTopic, []byte(m.Topic)},
@@ -124,7 +126,7 @@ type DeadLetter struct {
 
 // ReadDeadLetter takes a message of the dead-letter topic apart.
 func ReadDeadLetter(m Message) (DeadLetter, error) {
-	line := func(header string) string { return oneLine(headerOf(m, header), 500) }
+	line := func(header string) string { return printable.Line(headerOf(m, header), 500) }
 	d := DeadLetter{Message: m, Class: line(HeaderClass), Reason: line(HeaderReason), Topic: line(HeaderTopic)}
 	if d.Topic == "" || d.Topic != headerOf(m, HeaderTopic) {
 		return d, fmt.Errorf("the message at offset %d is not a dead letter of ours: its header %s names no topic",

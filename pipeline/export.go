@@ -10,6 +10,8 @@ import (
 	"unicode/utf8"
 
 	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // A record of an export may span several lines when a quoted field holds line breaks. A quote that is not closed within
@@ -68,10 +70,12 @@ type Export struct {
 }
 
 // NewExport reads the header of an export. name is shown in messages and carried with each row (its base name;
-// unprintable characters are replaced), chain is the EIP-155 chain of addresses that name none (0: they are invalid),
+// unprintable characters are escaped), chain is the EIP-155 chain of addresses that name none (0: they are invalid),
 // comma separates the fields. The error is a *HeaderError or one of r.
 func NewExport(r io.Reader, name string, chain uint64, comma rune, importID string) (*Export, error) {
-	e := &Export{name: cleanFile(name), chain: chain, importID: importID, comma: comma, counter: lineCounter{r: r}}
+	e := &Export{
+		name: printable.Line(name, maxFile), chain: chain, importID: importID, comma: comma, counter: lineCounter{r: r},
+	}
 	e.lines = newLineReader(&e.counter)
 	e.resetCSV()
 	if err := e.readHeader(); err != nil {
@@ -192,7 +196,7 @@ func quoteAll(fields []string) string {
 		if i > 0 {
 			b.WriteString(", ")
 		}
-		fmt.Fprintf(&b, "%q", clip(f))
+		b.WriteString(printable.Quote(f, 40))
 	}
 	return b.String()
 }
@@ -475,7 +479,7 @@ func (e *Export) row(address, chain, id string) (row Row, text [addressLength]by
 		}
 		if chain != "" && account.Chain != row.Account.Chain {
 			return row, text, "chainId", fmt.Errorf("chainId %s contradicts the address, which names chain %d",
-				clip(chain), account.Chain)
+				printable.Quote(chain, 40), account.Chain)
 		}
 		row.Account, text = account, digits
 	} else {

@@ -201,12 +201,14 @@ func TestDefuse(t *testing.T) {
 		"a-b":                "a-b",
 		"x;=1+1":             "x;'=1+1",
 		"x,\" =1":            "x,\" '=1",
-		"a\tb":               `a\x09b`,
+		"a\tb":               `a\tb`,
 		"\xff\xfe":           `\xff\xfe`,
 		"line\n@SUM(A1)":     "line\n'@SUM(A1)",
+		"a\u202e=1\u2028=1":  `a\u202e'=1\u2028'=1`,
+		"山田\u3000太郎 🛂":       "山田\u3000太郎 🛂",
 		"2026-11-22 -5":      "2026-11-22 -5",
-		"\t=1":               `\x09'=1`,
-		"\r=1":               `\x0d'=1`,
+		"\t=1":               `\t'=1`,
+		"\r=1":               `\r'=1`,
 	} {
 		if got := Defuse(in); got != want {
 			t.Errorf("Defuse(%q) = %q, want %q", in, got, want)

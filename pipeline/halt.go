@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/purser-onboard/purser/client"
 )
@@ -90,20 +88,3 @@ func (e *HaltError) SetUp() bool {
 }
 
 func (e *HaltError) Unwrap() error { return e.Err }
-
-// oneLine makes text fit for one line of a report: printable, at most so many bytes.
-func oneLine(s string, most int) string {
-	s = strings.Map(func(r rune) rune {
-		if unicode.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, strings.ToValidUTF8(s, "\ufffd"))
-	if len(s) <= most {
-		return s
-	}
-	for most > 0 && !utf8.RuneStart(s[most]) {
-		most--
-	}
-	return s[:most] + "…"
-}

@@ -284,7 +284,7 @@ func TestLineCounter(t *testing.T) {
 
 // TestExportName: the file's name is a label, and is cleaned where it enters.
 func TestExportName(t *testing.T) {
-	const name, want = "export 27 Nov 2026, 10.15\u202fAM.csv", "export 27 Nov 2026, 10.15 AM.csv"
+	const name, want = "export\t27 Nov 2026, 10.15\u202fAM.csv", "export\\t27 Nov 2026, 10.15\u202fAM.csv"
 	e, err := NewExport(strings.NewReader("address,externalId\n"+goodAddress+",c\n"+goodAddress+",\n"), name, 300, ',', "i")
 	if err != nil {
 		t.Fatal(err)

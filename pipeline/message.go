@@ -11,6 +11,8 @@ import (
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // MessageVersion is the version of the work message that this program writes and reads.
@@ -98,14 +100,15 @@ func ParseMessage(value []byte) (Row, error) {
 	if err := CheckExternalID(w.ExternalID); err != nil {
 		return Row{}, &MessageError{Class: "row", Reason: err.Error()}
 	}
-	if w.ImportID == "" || len(w.ImportID) > maxImportID || !printable(w.ImportID) {
+	if w.ImportID == "" || len(w.ImportID) > maxImportID || !printable.Is(w.ImportID) {
 		return Row{}, &MessageError{Class: "row", Reason: "importId is empty, too long or unprintable"}
 	}
 	if w.Line < 0 {
 		return Row{}, &MessageError{Class: "row", Reason: "line is negative"}
 	}
-	row := Row{Account: account, ExternalID: w.ExternalID, ImportID: w.ImportID, File: cleanFile(w.File), Line: w.Line}
-	return row, nil
+	return Row{
+		Account: account, ExternalID: w.ExternalID, ImportID: w.ImportID, File: printable.Line(w.File, maxFile), Line: w.Line,
+	}, nil
 }
 
 // readJSON reads any spelling of the message. Package json alone takes the last of two members of one name, takes a
@@ -161,7 +164,7 @@ func readMember(members map[string]any, seen map[string]bool, name string, raw j
 	place, known := members[name]
 	switch {
 	case !known:
-		return syntaxError("message has the unknown member %q (the case of a name counts)", clip(name))
+		return syntaxError("message has the unknown member %s (the case of a name counts)", printable.Quote(name, 40))
 	case seen[name]:
 		return syntaxError("message has the member %q twice", name)
 	case name != "file" && !utf8.Valid(raw):
@@ -247,41 +250,4 @@ func readPlain(text string) (w wireRow, ok bool) {
 		w.Line = 10*w.Line + int(rest[i]-'0')
 	}
 	return w, rest != ""
-}
-
-func printable(s string) bool {
-	if needsNoEscape(s) && !strings.Contains(s, "\x7f") { // the usual text, without a look into tables
-		return true
-	}
-	if !utf8.ValidString(s) {
-		return false
-	}
-	for _, r := range s {
-		if !unicode.IsPrint(r) {
-			return false
-		}
-	}
-	return true
-}
-
-// cleanFile makes the name of an export fit to be a label in messages, logs and reports: printable UTF-8 of at most
-// maxFile bytes. A space of any kind becomes a plain one, and any other unprintable character U+FFFD.
-func cleanFile(name string) string {
-	if len(name) <= maxFile && printable(name) {
-		return name
-	}
-	var b strings.Builder
-	for _, r := range name { // a byte that is not UTF-8 is U+FFFD here
-		switch {
-		case unicode.IsSpace(r):
-			r = ' '
-		case !unicode.IsPrint(r):
-			r = unicode.ReplacementChar
-		}
-		if b.Len()+utf8.RuneLen(r) > maxFile {
-			break
-		}
-		b.WriteRune(r)
-	}
-	return b.String()
 }

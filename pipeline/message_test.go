@@ -138,13 +138,13 @@ func TestMessageFile(t *testing.T) {
 	row := Row{Account: Account{Chain: 300, Address: common.Address{1}}, ExternalID: "e", ImportID: "i", File: "FILE", Line: 1}
 	raw := string(AppendMessage(nil, row))
 	for name, want := range map[string]string{
-		"export 27 Nov 2026, 10.15\u202fAM.csv": "export 27 Nov 2026, 10.15 AM.csv",
+		"export 27 Nov 2026, 10.15\u202fAM.csv": "export 27 Nov 2026, 10.15\u202fAM.csv",
 		"M\xfcller.csv":                         "M\ufffdller.csv",
 		`M\ud800ller.csv`:                       "M\ufffdller.csv",
-		`tab\tand\nline.csv`:                    "tab and line.csv",
-		`\u001b[31mred.csv`:                     "\ufffd[31mred.csv",
+		`tab\tand\nline.csv`:                    `tab\tand\nline.csv`,
+		`\u001b[31mred.csv`:                     `\x1b[31mred.csv`,
 		"экспорт 顧客 عملاء.csv":                  "экспорт 顧客 عملاء.csv",
-		strings.Repeat("é", 200):                strings.Repeat("é", 127),
+		strings.Repeat("é", 200):                strings.Repeat("é", 126) + "…",
 		"":                                      "",
 	} {
 		got, err := ParseMessage([]byte(strings.Replace(raw, "FILE", name, 1)))

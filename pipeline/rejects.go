@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // RejectsHeader names the columns of a rejects file.
@@ -55,19 +57,20 @@ func (w *RejectsWriter) Flush() error {
 	return nil
 }
 
+// maxEscape is the length of the longest escape, \U0010ffff.
+const maxEscape = 10
+
 // Defuse makes text safe to open in a spreadsheet: an apostrophe goes before every =, +, - or @ that stands at the
-// beginning or behind a separator or quote, and bytes that are not printable UTF-8 become \x escapes. Text that needs
-// none of it is returned as it is.
+// beginning or behind a separator or quote, and all but line feeds is made printable. Text that needs none of it is
+// returned as it is.
 func Defuse(s string) string {
 	var b strings.Builder
 	starts := true
 	for i := 0; i < len(s); {
 		r, size := utf8.DecodeRuneInString(s[i:])
 		switch {
-		case r == utf8.RuneError && size == 1, r < ' ' && r != '\n', r == 0x7f:
-			for _, c := range []byte(s[i : i+size]) {
-				fmt.Fprintf(&b, `\x%02x`, c)
-			}
+		case r != '\n' && !printable.Is(s[i:i+size]):
+			b.WriteString(printable.Line(s[i:i+size], maxEscape))
 			starts = true
 		case starts && strings.ContainsRune("=+-@＝＋－＠", r):
 			b.WriteByte('\'')

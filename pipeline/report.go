@@ -3,6 +3,8 @@ package pipeline
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // Report is what a run of the consumer leaves for scripts (`--report`). The field names are a contract.
@@ -47,8 +49,12 @@ func (t Tally) ReportRows() ReportRows {
 	}
 }
 
-// JSON returns the report as indented JSON with a line feed at its end.
+// maxReason bounds the reason of a report, which may quote several errors.
+const maxReason = 4 << 10
+
+// JSON returns the report as indented JSON with a line feed at its end. The reason is made printable.
 func (r Report) JSON() []byte {
+	r.Reason = printable.Line(r.Reason, maxReason)
 	raw, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		panic(err) // numbers, strings and times always marshal

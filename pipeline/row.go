@@ -9,6 +9,8 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // Account is an EVM account on one chain: a CAIP-10 account id in the eip155 namespace.
@@ -78,12 +80,13 @@ func ParseChain(id string) (uint64, error) {
 		return 0, errors.New("not a CAIP-2 chain id (want eip155:<chain>)")
 	}
 	if namespace != "eip155" {
-		return 0, fmt.Errorf("namespace %q is not supported: only eip155 (EVM) customers can answer a challenge",
-			clip(namespace))
+		return 0, fmt.Errorf("namespace %s is not supported: only eip155 (EVM) customers can answer a challenge",
+			printable.Quote(namespace, 40))
 	}
 	chain, err := strconv.ParseUint(reference, 10, 63)
 	if err != nil || chain == 0 || reference[0] == '0' || reference[0] == '+' {
-		return 0, fmt.Errorf("chain reference %q is not a decimal EIP-155 chain id", clip(reference))
+		return 0, fmt.Errorf("chain reference %s is not a decimal EIP-155 chain id",
+			printable.Quote(reference, 40))
 	}
 	return chain, nil
 }
@@ -151,11 +154,3 @@ type Row struct {
 
 // Where names the row's place in the export for messages, "customers.csv:17".
 func (r Row) Where() string { return fmt.Sprintf("%s:%d", r.File, r.Line) }
-
-func clip(s string) string {
-	const most = 40
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
-}

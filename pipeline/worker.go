@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/printable"
 	"github.com/purser-onboard/purser/signer"
 	"github.com/purser-onboard/purser/siwe"
 )
@@ -352,7 +353,7 @@ func reasonOf(res result) string {
 	if res.err == nil {
 		return string(res.outcome)
 	}
-	return oneLine(res.err.Error(), 500)
+	return printable.Line(res.err.Error(), 500)
 }
 
 // store writes the record by compare-and-set and takes over its new version.

@@ -23,6 +23,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/purser-onboard/purser/httpsig"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // Credentials are what an integration of the partner holds. The server keeps the public half and a hash of the secret.
@@ -205,7 +206,7 @@ func (g *registry) publicKey(keyID string) (*ecdsa.PublicKey, error) {
 	defer g.mu.RUnlock()
 	k, ok := g.byKeyID[keyID]
 	if !ok {
-		return nil, fmt.Errorf("keyid %q is not registered", clip(keyID))
+		return nil, fmt.Errorf("keyid %s is not registered", printable.Quote(keyID, mostQuoted))
 	}
 	return k.public, nil
 }

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // Control is the handler of the control plane, which belongs on another port than the API and on loopback: it asks for
@@ -145,10 +147,10 @@ func historyFilter(r *http.Request) (keep func(Entry) bool, limit int, err error
 			}
 		}
 		if test == nil {
-			return nil, 0, fmt.Errorf("unknown filter %q", clip(name))
+			return nil, 0, fmt.Errorf("unknown filter %s", printable.Quote(name, mostQuoted))
 		}
 		if bad != nil {
-			return nil, 0, fmt.Errorf("%s: %q is not a number", name, clip(value))
+			return nil, 0, fmt.Errorf("%s: %s is not a number", name, printable.Quote(value, mostQuoted))
 		}
 		tests = append(tests, test)
 	}

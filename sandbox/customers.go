@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // Status is a customer's state at the partner. [doc]
@@ -235,7 +237,7 @@ func (s *Server) SetStatus(id string, status Status) error {
 	case !status.known():
 		return fmt.Errorf("status %q is unknown", status)
 	case c == nil:
-		return fmt.Errorf("no customer %q", clip(id))
+		return fmt.Errorf("no customer %s", printable.Quote(id, mostQuoted))
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,7 +12,12 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/purser-onboard/purser/printable"
 )
+
+// mostQuoted bounds what an error quotes of what a client sent, in bytes.
+const mostQuoted = 60
 
 // decodeStrings reads a JSON object whose members are exactly the named ones, each a string, each once, with nothing
 // after it. encoding/json alone would take other cases of a name, repeated names and invalid UTF-8.
@@ -32,7 +37,7 @@ func decodeStrings(body []byte, names ...string) (map[string]string, error) {
 		}
 		name, _ := t.(string)
 		if !slices.Contains(names, name) {
-			return nil, fmt.Errorf("unknown field %q", clip(name))
+			return nil, fmt.Errorf("unknown field %s", printable.Quote(name, mostQuoted))
 		}
 		if _, twice := out[name]; twice {
 			return nil, fmt.Errorf("field %q comes twice", name)
@@ -169,13 +174,4 @@ func isUUID(s string) bool {
 		}
 	}
 	return true
-}
-
-// clip keeps what a client sent short enough to be quoted.
-func clip(s string) string {
-	const most = 60
-	if len(s) > most {
-		return s[:most] + "…"
-	}
-	return s
 }

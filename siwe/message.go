@@ -2,10 +2,11 @@ package siwe
 
 import (
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // MaxLength is the greatest length of a message that Parse accepts, in bytes.
@@ -145,9 +146,5 @@ func timeText(read string, t time.Time) string {
 
 // quote shows foreign text in one short line of ASCII, in which look-alikes and control characters stand out.
 func quote(s string) string {
-	const most = 60
-	if len(s) > most {
-		return strconv.QuoteToASCII(strings.ToValidUTF8(s[:most], "")) + "…"
-	}
-	return strconv.QuoteToASCII(s)
+	return printable.QuoteToASCII(s, 60)
 }

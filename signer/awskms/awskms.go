@@ -25,6 +25,7 @@ import (
 	"github.com/aws/smithy-go/logging"
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/purser-onboard/purser/printable"
 	"github.com/purser-onboard/purser/signer"
 )
 
@@ -229,7 +230,7 @@ func (k *KMS) caller(ctx context.Context) (string, error) {
 	defer cancel()
 	out, err := k.sts.GetCallerIdentity(short, &sts.GetCallerIdentityInput{})
 	if err == nil {
-		return plain(aws.ToString(out.Arn)), nil
+		return printable.Line(aws.ToString(out.Arn), mostWords), nil
 	}
 	if err := explain(ctx, "GetCallerIdentity", common.Address{}, err); ctx.Err() != nil ||
 		errors.Is(err, signer.ErrUnusable) {

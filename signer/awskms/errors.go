@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/purser-onboard/purser/printable"
 	"github.com/purser-onboard/purser/signer"
 )
 
@@ -87,7 +87,7 @@ func explain(ctx context.Context, op string, account common.Address, err error) 
 	e := &Error{Op: op, Account: account}
 	var response *awshttp.ResponseError
 	if errors.As(err, &response) {
-		e.RequestID, e.Status = plain(response.ServiceRequestID()), response.HTTPStatusCode()
+		e.RequestID, e.Status = printable.Line(response.ServiceRequestID(), mostWords), response.HTTPStatusCode()
 	}
 	var answer smithy.APIError
 	switch {
@@ -95,7 +95,7 @@ func explain(ctx context.Context, op string, account common.Address, err error) 
 		e.Code, e.Message = "Redirect", fmt.Sprintf("HTTP %d is not followed: name the final endpoint", e.Status)
 		e.kind = signer.ErrUnusable
 	case errors.As(err, &answer):
-		e.Code, e.Message = plain(answer.ErrorCode()), plain(answer.ErrorMessage())
+		e.Code, e.Message = printable.Line(answer.ErrorCode(), mostWords), printable.Line(answer.ErrorMessage(), mostWords)
 		e.kind = kindOf(e.Code)
 	default:
 		return fmt.Errorf("KMS %s: %w", op, err)
@@ -109,17 +109,4 @@ func unusable(ctx context.Context, what string, err error) error {
 		return ctx.Err()
 	}
 	return fmt.Errorf("%w: %s: %w", signer.ErrUnusable, what, err)
-}
-
-// plain makes one printable line, of bounded length, of another's words.
-func plain(s string) string {
-	s = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(s, "\uFFFD"), func(r rune) bool {
-		return unicode.IsSpace(r) || !unicode.IsPrint(r)
-	}), " ")
-	for i := range s {
-		if i >= mostWords {
-			return s[:i] + "…"
-		}
-	}
-	return s
 }

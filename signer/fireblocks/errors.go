@@ -6,7 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 
 	"github.com/purser-onboard/purser/signer"
 )
@@ -104,17 +103,4 @@ func retryAfter(h http.Header, now time.Time) time.Duration {
 		return 0
 	}
 	return min(max(at.Sub(now), 0), mostRetryAfter)
-}
-
-// plain makes one printable line, of bounded length, of another's words.
-func plain(s string) string {
-	s = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(s, "\uFFFD"), func(r rune) bool {
-		return unicode.IsSpace(r) || !unicode.IsPrint(r)
-	}), " ")
-	for i := range s {
-		if i >= mostWords {
-			return s[:i] + "…"
-		}
-	}
-	return s
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/purser-onboard/purser/printable"
 	"github.com/purser-onboard/purser/signer"
 )
 
@@ -82,11 +83,11 @@ func (t *transaction) ended() bool {
 }
 
 func (t *transaction) state() string {
-	s := plain(t.Status)
+	s := printable.Line(t.Status, mostWords)
 	if t.SubStatus != "" {
-		s += ", " + plain(t.SubStatus)
+		s += ", " + printable.Line(t.SubStatus, mostWords)
 	}
-	return fmt.Sprintf("Fireblocks transaction %s is %s", plain(t.ID), s)
+	return fmt.Sprintf("Fireblocks transaction %s is %s", printable.Line(t.ID, mostWords), s)
 }
 
 // Request implements signer.Custodian.
@@ -215,7 +216,7 @@ func (t *transaction) belongs(externalID string, account common.Address, message
 	case t.ExternalTxID != "" && t.ExternalTxID != externalID:
 		problem = "has another external id"
 	case t.Operation != "" && t.Operation != operation:
-		problem = "is of the operation " + plain(t.Operation)
+		problem = "is of the operation " + printable.Line(t.Operation, mostWords)
 	default:
 		var p parameters
 		if len(t.ExtraParameters) == 0 || json.Unmarshal(t.ExtraParameters, &p) != nil || p.RawMessageData.Messages == nil {
@@ -228,7 +229,8 @@ func (t *transaction) belongs(externalID string, account common.Address, message
 	if problem == "" {
 		return nil
 	}
-	return fmt.Errorf("%w: %v: Fireblocks transaction %s %s", signer.ErrMismatch, account, plain(t.ID), problem)
+	return fmt.Errorf("%w: %v: Fireblocks transaction %s %s", signer.ErrMismatch, account,
+		printable.Line(t.ID, mostWords), problem)
 }
 
 func isHexOf(text string, b []byte) bool {
@@ -239,7 +241,7 @@ func isHexOf(text string, b []byte) bool {
 func (t *transaction) signature(account common.Address, message []byte) (sig signer.Signature, err error) {
 	fail := func(format string, a ...any) (signer.Signature, error) {
 		return signer.Signature{}, fmt.Errorf("%w: %v: Fireblocks transaction %s %s",
-			signer.ErrMismatch, account, plain(t.ID), fmt.Sprintf(format, a...))
+			signer.ErrMismatch, account, printable.Line(t.ID, mostWords), fmt.Sprintf(format, a...))
 	}
 	if len(t.SignedMessages) != 1 {
 		return fail("has %d signatures, want 1", len(t.SignedMessages))

@@ -20,6 +20,8 @@ import (
 
 	"github.com/golang-jwt/jwt/v5"
 	"github.com/google/uuid"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 const (
@@ -111,7 +113,8 @@ func (v *Vault) refusal(method, path string, response *http.Response, body []byt
 	now := v.now()
 	e := &Error{
 		Method: method, Path: path, Status: response.StatusCode,
-		RequestID: plain(response.Header.Get("X-Request-ID")), RetryAfter: retryAfter(response.Header, now),
+		RequestID:  printable.Line(response.Header.Get("X-Request-ID"), mostWords),
+		RetryAfter: retryAfter(response.Header, now),
 	}
 	if date, err := http.ParseTime(response.Header.Get("Date")); err == nil {
 		e.Skew = now.Sub(date).Truncate(time.Second)
@@ -121,10 +124,10 @@ func (v *Vault) refusal(method, path string, response *http.Response, body []byt
 		Code    json.RawMessage `json:"code"`
 	}
 	if err := json.Unmarshal(body, &said); err != nil {
-		e.Message = plain(string(body))
+		e.Message = printable.Line(strings.TrimSpace(string(body)), mostWords)
 		return e
 	}
-	e.Message = plain(said.Message)
+	e.Message = printable.Line(said.Message, mostWords)
 	_ = json.Unmarshal(bytes.Trim(said.Code, `"`), &e.Code) // a number, or it stays 0
 	e.spoken = e.Message != "" || e.Code != 0
 	return e

@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"strings"
-	"unicode"
 
 	"github.com/purser-onboard/purser/signer"
 )
@@ -100,22 +98,4 @@ func refusedByTLS(err error) bool {
 		return true
 	}
 	return false
-}
-
-// plain makes one printable line, of bounded length, of what the other side said.
-func plain(s string) string {
-	s = strings.ToValidUTF8(s, "\uFFFD")
-	s = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return ' '
-		}
-		return r
-	}, s)
-	s = strings.Join(strings.Fields(s), " ")
-	for i := range s {
-		if i >= mostDetail {
-			return s[:i] + "…"
-		}
-	}
-	return s
 }

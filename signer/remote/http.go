@@ -11,9 +11,11 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
+	"github.com/purser-onboard/purser/printable"
 	"github.com/purser-onboard/purser/secretfile"
 	"github.com/purser-onboard/purser/signer"
 )
@@ -167,7 +169,8 @@ func (h *HTTP) exchange(
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(response.Body, mostDetail)) // said if there is any
-		return nil, &StatusError{Endpoint: h.Name(), Status: response.StatusCode, Detail: plain(string(text))}
+		return nil, &StatusError{Endpoint: h.Name(), Status: response.StatusCode,
+			Detail: printable.Line(strings.TrimSpace(string(text)), mostDetail)}
 	}
 	answer, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
 	if err != nil {

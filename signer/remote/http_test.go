@@ -89,7 +89,7 @@ func TestStatusError(t *testing.T) {
 	if !errors.As(err, &status) || status.Status != 500 || errors.Is(err, signer.ErrUnusable) {
 		t.Fatalf("error %v", err)
 	}
-	if !strings.HasPrefix(status.Detail, "a long [31m story and more") || len(status.Detail) > mostDetail+10 {
+	if !strings.HasPrefix(status.Detail, `a\r\nlong\x00\x1b[31m \u202e story and more`) || len(status.Detail) > mostDetail+10 {
 		t.Errorf("detail %q", status.Detail)
 	}
 	if strings.Contains(err.Error(), "s3cret") {

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"sync/atomic"
 
+	"github.com/purser-onboard/purser/printable"
 	"github.com/purser-onboard/purser/signer"
 )
 
@@ -130,7 +131,8 @@ func (r *RPC) read(answer []byte, id uint64, method string) (json.RawMessage, er
 	case a.Error != nil && a.Error.Code == nil:
 		return malformed("its error has no code")
 	case a.Error != nil:
-		return nil, &RPCError{Endpoint: r.Name(), Method: method, Code: *a.Error.Code, Message: plain(a.Error.Message)}
+		return nil, &RPCError{Endpoint: r.Name(), Method: method, Code: *a.Error.Code,
+			Message: printable.Line(a.Error.Message, mostDetail)}
 	case null(a.Result):
 		return malformed("it has no result")
 	}

@@ -17,7 +17,7 @@ func TestRead(t *testing.T) {
 		"result":             {`{` + id + `,"result":"x"}`, `"x"`, ""},
 		"falsy result":       {`{` + id + `,"result":[]}`, `[]`, ""},
 		"null error":         {`{` + id + `,"result":1,"error":null}`, `1`, ""},
-		"error":              {`{` + id + `,"error":{"code":-32000,"message":"unknown\naccount"}}`, "", "error -32000: unknown account"},
+		"error":              {`{` + id + `,"error":{"code":-32000,"message":"unknown\naccount"}}`, "", "error -32000: unknown\\naccount"},
 		"error, null result": {`{` + id + `,"result":null,"error":{"code":1,"message":""}}`, "", "error 1"},
 		"error without id":   {`{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"parse"}}`, "", "error -32700"},
 		"result without id":  {`{"jsonrpc":"2.0","id":null,"result":1}`, "", "another call"},

@@ -8,11 +8,12 @@ import (
 	"os"
 	"reflect"
 	"regexp"
-	"strconv"
 	"strings"
 
 	"github.com/alecthomas/kong"
 	"go.yaml.in/yaml/v3"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // file is a configuration file: a YAML mapping from flag names to values. One file may serve all commands, so it may
@@ -35,7 +36,7 @@ func quote(text string) string {
 	if !shown("", text) {
 		return "(not shown, because it may be a secret)"
 	}
-	return strconv.Quote(text)
+	return printable.Quote(text, 100)
 }
 
 var yamlLine = regexp.MustCompile(`line \d+`)
