@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -62,6 +63,7 @@ func parse(grammar any, name, description string, args []string, s Streams) (com
 		kong.Writers(s.Stdout, s.Stderr),
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.Configuration(loadFile),
+		kong.KindMapper(reflect.String, kong.MapperFunc(text)),
 		kong.Vars{"version": "purser " + Version},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 	)
@@ -92,6 +94,21 @@ func parse(grammar any, name, description string, args []string, s Streams) (com
 		q.settle()
 	}
 	return command, nil
+}
+
+// text takes a text as it is. Kong's own mapper takes it through JSON, which replaces what is not UTF-8: a file with
+// such a name would not be found.
+func text(c *kong.DecodeContext, target reflect.Value) error {
+	token, err := c.Scan.PopValue("string")
+	if err != nil {
+		return err
+	}
+	value, ok := token.Value.(string)
+	if !ok {
+		return fmt.Errorf("want a text, not %T", token.Value)
+	}
+	target.SetString(value)
+	return nil
 }
 
 // settle makes the other settings follow --quiet.
