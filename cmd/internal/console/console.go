@@ -14,6 +14,7 @@ import (
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/lockfile"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // Exit codes of all commands.
@@ -46,11 +47,19 @@ func Exit(w io.Writer, command string, err error) int {
 	code := Code(err)
 	switch {
 	case outOfFiles(err):
-		fmt.Fprintf(w, "%s: %v; the limit is %s: raise it with ulimit -n, to 256 or more\n", command, err, fileLimit())
+		fmt.Fprintf(w, "%s: %s; the limit is %s: raise it with ulimit -n, to 256 or more\n", command, Line(err), fileLimit())
 	case code != ExitWell:
-		fmt.Fprintf(w, "%s: %v\n", command, err)
+		fmt.Fprintf(w, "%s: %s\n", command, Line(err))
 	}
 	return code
+}
+
+// maxLine bounds what is shown of a text in the log and on the terminal.
+const maxLine = 8 << 10
+
+// Line is an error as one printable line, with what errors.Join has on lines of their own behind semicolons.
+func Line(err error) string {
+	return printable.Line(strings.ReplaceAll(err.Error(), "\n", "; "), maxLine)
 }
 
 // outOfFiles reports that a file or a connection could not be opened because the process has too many, wherever that
@@ -85,17 +94,35 @@ func Code(err error) int {
 	return ExitUnfinished
 }
 
-// NewLogger returns the log of a command.
+// NewLogger returns the log of a command. Message and attributes are made printable: JSON escapes control characters
+// only below U+0020, and neither form bounds a text.
 func NewLogger(w io.Writer, form, level string) *slog.Logger {
 	var least slog.Level
 	if err := least.UnmarshalText([]byte(level)); err != nil {
 		least = slog.LevelInfo // the flag's enum admits no other
 	}
-	options := &slog.HandlerOptions{Level: least}
+	options := &slog.HandlerOptions{Level: least, ReplaceAttr: printed}
 	if form == "json" {
 		return slog.New(slog.NewJSONHandler(w, options))
 	}
 	return slog.New(slog.NewTextHandler(w, options))
+}
+
+// printed makes an attribute's text printable.
+func printed(_ []string, a slog.Attr) slog.Attr {
+	switch v := a.Value.Any().(type) {
+	case string:
+		a.Value = slog.StringValue(printable.Line(v, maxLine))
+	case error:
+		a.Value = slog.StringValue(Line(v))
+	case []string:
+		shown := make([]string, len(v))
+		for i, text := range v {
+			shown[i] = printable.Line(text, maxLine)
+		}
+		a.Value = slog.AnyValue(shown)
+	}
+	return a
 }
 
 // AdoptStandardLog has what net/http writes to the standard library's own log go through the command's. net/http quotes

@@ -2,9 +2,11 @@ package console
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -54,5 +56,42 @@ func TestOutOfFilesNamesTheLimit(t *testing.T) {
 	want := regexp.MustCompile(`^importer: open x: too many open files; the limit is \d+: raise it with ulimit -n.*\n$`)
 	if got != ExitUnfinished || !want.MatchString(out.String()) {
 		t.Errorf("got %d and %q, want %d and %v", got, out.String(), ExitUnfinished, want)
+	}
+}
+
+// TestLastGates: no text gets to standard error or output that forges a line or changes the terminal.
+func TestLastGates(t *testing.T) {
+	const hostile = "Åsa 🛂\x1b[2J\n\u202e\u2028\x7f\xff"
+	const want = `Åsa 🛂\x1b[2J\n\u202e\u2028\x7f\xff`
+	var out bytes.Buffer
+	logger := NewLogger(&out, "json", "info")
+	logger.Info(hostile, "text", hostile, "error", errors.New("no file "+hostile), "list", []string{hostile}, "rows", 7)
+	var line struct {
+		Msg, Text, Error string
+		List             []string
+		Rows             int
+	}
+	if err := json.Unmarshal(out.Bytes(), &line); err != nil {
+		t.Fatal(err)
+	}
+	if line.Msg != want || line.Text != want || line.Error != `no file Åsa 🛂\x1b[2J; \u202e\u2028\x7f\xff` ||
+		len(line.List) != 1 || line.List[0] != want || line.Rows != 7 {
+		t.Errorf("got %+v, want %s in all", line, want)
+	}
+	out.Reset()
+	Exit(&out, "consumer", errors.Join(errors.New("one\a"), errors.New(strings.Repeat("A", 100_000))))
+	if got := out.String(); !strings.HasPrefix(got, `consumer: one\a; AAA`) || strings.Count(got, "\n") != 1 ||
+		len(got) > 9<<10 {
+		t.Errorf("got %d bytes, %.100q, want one line of at most 9 KiB", len(got), got)
+	}
+	out.Reset()
+	w := Output(&out)
+	for _, b := range []byte("a\t" + hostile + "\n") { // one byte at a time
+		if n, err := w.Write([]byte{b}); n != 1 || err != nil {
+			t.Fatalf("got %d, %v, want 1 byte written", n, err)
+		}
+	}
+	if got, want := out.String(), "a\t"+strings.Replace(want, `\n`, "\n", 1)+"\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
 	}
 }

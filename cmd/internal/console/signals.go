@@ -7,8 +7,10 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"sync/atomic"
+	"sync"
 	"syscall"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // ErrInterrupted is the cause of a context that ended with a signal.
@@ -82,24 +84,34 @@ func Signals(parent context.Context, w io.Writer, s Stopping) (soft, hard contex
 	}
 }
 
-// Output returns a writer to w, a command's standard output, that drops what is written after the reader has closed the
-// pipe: a reader who has seen enough does not decide how the command ends.
+// Output returns a writer to w, a command's standard output, that makes printable what is written, except line feeds
+// and tabs, and drops what is written after the reader has closed the pipe: a reader who has seen enough does not
+// decide how the command ends. A character may be written in parts.
 func Output(w io.Writer) io.Writer { return &output{w: w} }
 
 type output struct {
-	w      io.Writer
-	closed atomic.Bool
+	w io.Writer
+
+	mu     sync.Mutex
+	rest   []byte // the beginning of a character
+	closed bool
 }
 
 // Write implements io.Writer.
 func (o *output) Write(p []byte) (int, error) {
-	if o.closed.Load() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.closed {
 		return len(p), nil
 	}
-	n, err := o.w.Write(p)
-	if errors.Is(err, syscall.EPIPE) {
-		o.closed.Store(true)
-		return len(p), nil
+	text, rest := printable.Append(nil, append(o.rest, p...))
+	o.rest = rest
+	_, err := o.w.Write(text)
+	switch {
+	case errors.Is(err, syscall.EPIPE):
+		o.closed = true
+	case err != nil:
+		return 0, err
 	}
-	return n, err
+	return len(p), nil
 }

@@ -19,6 +19,7 @@ import (
 	"github.com/purser-onboard/purser/lockfile"
 	"github.com/purser-onboard/purser/messageauth"
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/printable"
 	"github.com/purser-onboard/purser/signer"
 )
 
@@ -36,10 +37,10 @@ func (l *checklist) say(what, line string, err error) {
 	if err != nil {
 		l.failed++
 		l.patient = l.patient && unreachable(err)
-		fmt.Fprintf(l.w, "FAIL  %-9s %v\n", what, err)
+		fmt.Fprintf(l.w, "FAIL  %-9s %s\n", what, console.Line(err))
 		return
 	}
-	fmt.Fprintf(l.w, "ok    %-9s %s\n", what, line)
+	fmt.Fprintf(l.w, "ok    %-9s %s\n", what, printable.Line(line, mostShown))
 }
 
 // warn prints what works and yet may not be meant.

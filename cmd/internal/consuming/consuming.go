@@ -383,7 +383,7 @@ func conclude(
 			report.Reason = fmt.Sprintf("%d rows are waiting for the custodian", t.Waiting)
 		}
 	} else if err != nil {
-		report.Reason = err.Error()
+		report.Reason = console.Line(err)
 		if errors.Is(err, console.ErrInterrupted) {
 			err = console.Coded(console.ExitUnfinished, fmt.Errorf("%w: %s", err, whatIsLeft(t)))
 		}

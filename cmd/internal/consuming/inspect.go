@@ -15,7 +15,11 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/printable"
 )
+
+// mostShown bounds what a line of output shows of a text from outside.
+const mostShown = 4 << 10
 
 // book is what can be asked of the rows.
 type book interface {
@@ -61,7 +65,7 @@ func status(ctx context.Context, c *config.Consumer, fleet bool, s Streams) (err
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(s.Stdout, "%s, API %s\n", what, environment.API())
+	fmt.Fprintln(s.Stdout, printable.Line(fmt.Sprintf("%s, API %s", what, environment.API()), mostShown))
 	listed, err := book.DirectoryAsOf(ctx)
 	if err != nil {
 		return err
@@ -136,11 +140,11 @@ func reconcile(ctx context.Context, c *config.Consumer, s Streams) (err error) {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		fmt.Fprintf(s.Stdout, "  %-12s %d\n", name, r.Statuses[name])
+		fmt.Fprintf(s.Stdout, "  %-12s %d\n", printable.Line(name, mostShown), r.Statuses[name])
 	}
 	if r.Partial != nil {
-		fmt.Fprintf(s.Stdout, "the list was read in part (%v): rows that are not in it are not counted as missing\n",
-			r.Partial)
+		fmt.Fprintf(s.Stdout, "the list was read in part (%s): rows that are not in it are not counted as missing\n",
+			console.Line(r.Partial))
 	}
 	if r.Ahead > 0 {
 		fmt.Fprintf(s.Stdout, "%d rows that are not onboarded here are past initiating there: "+
