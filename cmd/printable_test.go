@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"unicode"
@@ -18,6 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/purser-onboard/purser/broker"
+	"github.com/purser-onboard/purser/messageauth"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/sandbox"
 )
@@ -199,7 +201,7 @@ func TestHostileRecords(t *testing.T) {
 	t.Parallel()
 	k := fakeKafka(t)
 	h := newHostileRun(t, sandbox.Config{}, nil)
-	h.env = append(onKafka(h.env, k.addrs, "hostile"), "PURSER_LEDGER_TOPIC=hostile.ledger", "PURSER_CREATE_TOPICS=true")
+	h.env = append(onLedgerTopic(t, onKafka(h.env, k.addrs, "hostile"), "hostile.ledger"), "PURSER_CREATE_TOPICS=true")
 	mustRun(t, h.env, "consumer", "check", "--create-partitions", "1")
 	stranger, err := kgo.NewClient(kgo.SeedBrokers(k.addrs...))
 	if err != nil {
@@ -207,13 +209,22 @@ func TestHostileRecords(t *testing.T) {
 	}
 	defer stranger.Close()
 	for _, value := range []string{
-		hostile, `{"v":2,` + asJSON(hostile) + `:1}`, `{"v":1,` + asJSON(hostile) + `:1}`, `{"v":` + asJSON(hostile) + `}`,
-		`{"v":1,"apiHost":` + asJSON(hostile) + `,"apiKeyId":` + asJSON(hostile) + `}`,
-		`{"v":1,"apiHost":` + asJSON("\u202e\x7f") + `,"apiKeyId":` + asJSON("\u202e\x7f") + `}`,
+		hostile, `{"v":3,` + asJSON(hostile) + `:1}`, `{"v":2,` + asJSON(hostile) + `:1}`, `{"v":` + asJSON(hostile) + `}`,
+		`{"v":2,"apiHost":` + asJSON(hostile) + `,"apiKeyId":` + asJSON(hostile) + `}`,
+		`{"v":2,"apiHost":` + asJSON("\u202e\x7f") + `,"apiKeyId":` + asJSON("\u202e\x7f") + `}`,
 	} {
 		record := &kgo.Record{Topic: "hostile.ledger", Key: []byte(hostile), Value: []byte(value),
 			Headers: []kgo.RecordHeader{{Key: hostile, Value: []byte(hostile)}}}
-		if err := stranger.ProduceSync(t.Context(), record).FirstErr(); err != nil {
+		forged := *record // nothing but the headers of its code is looked at
+		forged.Headers = append(slices.Clone(record.Headers),
+			kgo.RecordHeader{Key: messageauth.HeaderKeyID, Value: []byte(hostile[:16])},
+			kgo.RecordHeader{Key: messageauth.HeaderMAC, Value: []byte(hostile)})
+		signed := []pipeline.Message{{Key: record.Key, Value: record.Value}}
+		authenticator(t, messageauth.Ledgers, "hostile.ledger", 1).Sign(signed)
+		for _, h := range signed[0].Headers {
+			record.Headers = append(record.Headers, kgo.RecordHeader(h))
+		}
+		if err := stranger.ProduceSync(t.Context(), record, &forged).FirstErr(); err != nil {
 			t.Fatal(err)
 		}
 	}
