@@ -30,7 +30,7 @@ type API interface {
 // Signer is what the worker asks of whoever holds the customers' keys; signer.Backend has it.
 type Signer interface {
 	signer.Signer
-	// HasKey reports whether there is a key of the account, without signing.
+	// HasKey reports whether there is a key of the account, without signing; false comes with an error that says why.
 	HasKey(ctx context.Context, account common.Address) (bool, error)
 }
 

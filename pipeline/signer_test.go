@@ -79,8 +79,9 @@ func TestUnsoundKeyIsItsRowsFailure(t *testing.T) {
 			onBench(t, func(b *bench) { withMood(m)(b); b.runner.Concurrency = 1 }, func(t *testing.T, b *bench) {
 				b.take(b.row(0), b.row(1))
 				b.await(2)
-				if r := b.ledger.get(b.row(0)); r.Stage != Failed || r.Class != class {
-					t.Errorf("%+v", r)
+				want := fmt.Sprintf("this key: %v", cause)
+				if r := b.ledger.get(b.row(0)); r.Stage != Failed || r.Class != class || r.Reason != want {
+					t.Errorf("got %s, class %q, reason %q; want failed, %q, %q", r.Stage, r.Class, r.Reason, class, want)
 				}
 				if r := b.ledger.get(b.row(1)); r.Stage != Onboarded {
 					t.Errorf("%+v", r)

@@ -378,10 +378,8 @@ func (w *Worker) store(ctx context.Context, t *task, next Record) error {
 func (w *Worker) create(ctx context.Context, t *task) (result, error) {
 	if t.Stage == Planned && t.CreateKey.IsZero() {
 		// A customer that nobody can sign for would stay half made with the partner.
-		if has, err := w.Signer.HasKey(ctx, t.Account.Address); err != nil {
+		if _, err := w.Signer.HasKey(ctx, t.Account.Address); err != nil {
 			return signResult(err), nil
-		} else if !has {
-			return result{outcome: NoKey, err: signer.ErrNoKey}, nil
 		}
 		w.breaker.prove(stepKey)
 	}

@@ -184,9 +184,6 @@ func (k *KMS) HasKey(ctx context.Context, account common.Address) (bool, error) 
 		return false, err
 	}
 	_, _, err := k.key(ctx, account)
-	if errors.Is(err, signer.ErrNoKey) {
-		return false, nil
-	}
 	return err == nil, err
 }
 
@@ -208,10 +205,10 @@ func (k *KMS) Check(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("%w: KMS in %s has no alias %s0x<address> (of %d aliases)",
 			signer.ErrUnusable, k.region, k.prefix, list.total)
 	}
-	if _, found, err := k.prove(ctx, list.first, list.names[list.first]); err != nil {
+	if _, err := k.prove(ctx, list.first, list.names[list.first]); errors.Is(err, signer.ErrNoKey) {
+		return "", fmt.Errorf("KMS lists %s but does not find its key: %w", list.names[list.first], err)
+	} else if err != nil {
 		return "", err
-	} else if !found {
-		return "", fmt.Errorf("KMS lists %s but does not find it", list.names[list.first])
 	}
 	line := fmt.Sprintf("AWS KMS %s, %s: %d accounts %s0x…, the first one's key is its own",
 		k.region, caller, len(list.names), k.prefix)

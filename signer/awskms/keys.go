@@ -35,20 +35,18 @@ func (k *KMS) key(ctx context.Context, account common.Address) (arn string, reme
 		return arn, true, nil
 	}
 	usual := k.prefix + "0x" + hex.EncodeToString(account[:])
-	arn, found, err := k.prove(ctx, account, usual)
-	if err != nil || found {
-		return arn, false, err
+	arn, absent := k.prove(ctx, account, usual)
+	if !errors.Is(absent, signer.ErrNoKey) {
+		return arn, false, absent
 	}
-	missing := fmt.Errorf("%w: %v: KMS in %s has no alias %s, nor one that spells the address differently",
-		signer.ErrNoKey, account, k.region, usual)
 	name := before.name(account)
 	if name == "" || name == usual {
 		list, err := k.list(ctx, before, false)
 		var refused *Error
 		if errors.As(err, &refused) && refused.Code == "AccessDeniedException" {
 			// Who may not list has spelled his aliases as they should be.
-			return "", false, fmt.Errorf("%w: %v: KMS in %s has no alias %s, and may not be asked for other spellings",
-				signer.ErrNoKey, account, k.region, usual)
+			return "", false, fmt.Errorf("%w (alias %s in %s; the aliases may not be listed for other spellings)",
+				absent, usual, k.region)
 		}
 		if err != nil {
 			return "", false, err
@@ -56,44 +54,39 @@ func (k *KMS) key(ctx context.Context, account common.Address) (arn string, reme
 		name = list.name(account)
 	}
 	if name == "" || name == usual {
-		return "", false, missing
+		return "", false, fmt.Errorf("%w (alias %s in %s; no alias spells the address differently)",
+			absent, usual, k.region)
 	}
-	arn, found, err = k.prove(ctx, account, name)
-	if err == nil && !found {
-		return "", false, missing
-	}
+	arn, err = k.prove(ctx, account, name)
 	return arn, false, err
 }
 
-// prove looks at the key an alias leads to, and remembers it if it is account's.
-func (k *KMS) prove(ctx context.Context, account common.Address, alias string) (arn string, found bool, err error) {
+// prove looks at the key an alias leads to, and remembers it if it is account's. ErrNoKey: there is no such alias, or
+// its key is gone; AWS's words in the error say which.
+func (k *KMS) prove(ctx context.Context, account common.Address, alias string) (arn string, err error) {
 	out, err := k.kms.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: aws.String(alias)})
 	if err != nil {
-		err = explain(ctx, "GetPublicKey", account, err)
-		if errors.Is(err, signer.ErrNoKey) {
-			return "", false, nil
-		}
-		return "", false, err
+		return "", explain(ctx, "GetPublicKey", account, err)
 	}
 	if out.KeySpec != types.KeySpecEccSecgP256k1 || out.KeyUsage != types.KeyUsageTypeSignVerify {
-		return "", false, fmt.Errorf("%w: %v: %s is a key for %s of the spec %s, want %s and %s", signer.ErrMismatch,
+		return "", fmt.Errorf("%w: %v: %s is a key for %s of the spec %s, want %s and %s", signer.ErrMismatch,
 			account, alias, out.KeyUsage, out.KeySpec, types.KeyUsageTypeSignVerify, types.KeySpecEccSecgP256k1)
 	}
 	holds, err := parsePublicKey(out.PublicKey)
 	if err != nil {
-		return "", false, fmt.Errorf("%w: %v: %s: %w", signer.ErrMismatch, account, alias, err)
+		return "", fmt.Errorf("%w: %v: %s: %w", signer.ErrMismatch, account, alias, err)
 	}
 	if holds != account {
-		return "", false, fmt.Errorf("%w: %v: %s leads to the key of %v", signer.ErrMismatch, account, alias, holds)
+		return "", fmt.Errorf("%w: %v: %s leads to the key of %v", signer.ErrMismatch, account, alias, holds)
 	}
 	arn = aws.ToString(out.KeyId)
 	if arn == "" {
-		return "", false, fmt.Errorf("KMS GetPublicKey of %s names no key", alias)
+		return "", fmt.Errorf("KMS GetPublicKey of %s names no key", alias)
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.proven[account] = arn
-	return arn, true, nil
+	return arn, nil
 }
 
 func (k *KMS) forget(account common.Address) {

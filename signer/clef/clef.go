@@ -126,6 +126,9 @@ func (c *Clef) explain(err error) error {
 // it, at most every ten seconds. That Clef has the account's password too is not known before it signs.
 func (c *Clef) HasKey(ctx context.Context, account common.Address) (bool, error) {
 	_, ok, err := c.accounts.Find(ctx, account)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: %v: clef %s does not list it", signer.ErrNoKey, account, c.rpc.Name())
+	}
 	return ok, err
 }
 

@@ -122,6 +122,9 @@ func (n *Node) explain(err error) error {
 // it, at most every ten seconds.
 func (n *Node) HasKey(ctx context.Context, account common.Address) (bool, error) {
 	_, ok, err := n.accounts.Find(ctx, account)
+	if err == nil && !ok {
+		err = fmt.Errorf("%w: %v: node %s does not list it", signer.ErrNoKey, account, n.rpc.Name())
+	}
 	return ok, err
 }
 

@@ -184,9 +184,6 @@ func (v *Vault) HasKey(ctx context.Context, account common.Address) (bool, error
 		return false, err
 	}
 	_, err := v.locate(ctx, account)
-	if errors.Is(err, signer.ErrNoKey) {
-		return false, nil
-	}
 	return err == nil, err
 }
 

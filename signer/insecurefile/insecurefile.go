@@ -189,7 +189,7 @@ func (f *File) SignMessage(ctx context.Context, account common.Address, message 
 	}
 	key := f.keys[account]
 	if key == nil {
-		return sig, fmt.Errorf("%w: %v: %s has no line of it", signer.ErrNoKey, account, f.path)
+		return sig, f.noKey(account)
 	}
 	raw, err := crypto.Sign(signer.MessageHash(message).Bytes(), key)
 	if err != nil {
@@ -225,7 +225,14 @@ func (f *File) HasKey(ctx context.Context, account common.Address) (bool, error)
 	if f.closed {
 		return false, f.errClosed()
 	}
-	return f.keys[account] != nil, nil
+	if f.keys[account] == nil {
+		return false, f.noKey(account)
+	}
+	return true, nil
+}
+
+func (f *File) noKey(account common.Address) error {
+	return fmt.Errorf("%w: %v: %s has no line of it", signer.ErrNoKey, account, f.path)
 }
 
 // Close implements signer.Backend: it overwrites the keys in memory.

@@ -30,5 +30,5 @@ func Example() {
 	fmt.Println(has, err)
 	// Output:
 	// 65 <nil>
-	// false <nil>
+	// false signer has no key of this account: 0x0000000000000000000000000000000000000001: keystore ../../testdata/keystore has no file of it
 }

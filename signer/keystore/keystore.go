@@ -232,9 +232,6 @@ func (k *Keystore) HasKey(ctx context.Context, account common.Address) (bool, er
 		return true, nil
 	}
 	_, err := k.locate(ctx, account)
-	if errors.Is(err, signer.ErrNoKey) {
-		return false, nil
-	}
 	return err == nil, err
 }
 

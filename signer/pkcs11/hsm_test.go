@@ -112,15 +112,7 @@ func TestSoftHSMGeneratedKeys(t *testing.T) {
 	hsm := pkcs11test.New(t)
 	accounts := hsm.Generate(20)
 	dir := t.TempDir()
-	tool := func(arguments ...string) {
-		t.Helper()
-		cmd := exec.CommandContext(t.Context(), "pkcs11-tool", append([]string{
-			"--module", hsm.Module, "--token-label", hsm.Label, "--login", "--pin", hsm.PIN,
-		}, arguments...)...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("pkcs11-tool: %v\n%s", err, out)
-		}
-	}
+	tool := toolOf(t, hsm)
 	tool("--keypairgen", "--key-type", "EC:secp256k1", "--id", "a1", "--label", "made by pkcs11-tool", "--usage-sign")
 	file := filepath.Join(dir, "public.der")
 	tool("--read-object", "--type", "pubkey", "--id", "a1", "--output-file", file)
@@ -150,6 +142,41 @@ func TestSoftHSMGeneratedKeys(t *testing.T) {
 		if _, err := signer.Verified(token).SignMessage(t.Context(), account, []byte("hello")); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+func toolOf(t *testing.T, hsm *pkcs11test.Token) func(arguments ...string) {
+	return func(arguments ...string) {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), "pkcs11-tool", append([]string{
+			"--module", hsm.Module, "--token-label", hsm.Label, "--login", "--pin", hsm.PIN,
+		}, arguments...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("pkcs11-tool: %v\n%s", err, out)
+		}
+	}
+}
+
+// A key whose public key object was deleted names no account; the reason of a row without a key describes it.
+func TestSoftHSMKeyWithoutPublicKey(t *testing.T) {
+	hsm := pkcs11test.New(t, signertest.Key(0))
+	tool := toolOf(t, hsm)
+	tool("--keypairgen", "--key-type", "EC:secp256k1", "--id", "a1", "--label", "customer 1", "--usage-sign")
+	tool("--delete-object", "--type", "pubkey", "--id", "a1")
+	tool("--keypairgen", "--key-type", "EC:secp256r1", "--id", addressOf(2).Hex()[2:], "--usage-sign")
+	token := open(t, hsm.URI(), new(Modules))
+	for i, want := range map[uint64]string{
+		1: `CKA_ID "a1", CKA_LABEL "customer 1": it has no public key object`,
+		2: "is of another curve, want secp256k1",
+	} {
+		has, err := token.HasKey(t.Context(), addressOf(i))
+		if has || !errors.Is(err, signer.ErrNoKey) || !strings.Contains(err.Error(), want) {
+			t.Errorf("HasKey = %v, %v; want ErrNoKey with %q", has, err, want)
+		}
+	}
+	line, err := token.Check(t.Context())
+	if err != nil || !strings.Contains(line, `CKA_LABEL "customer 1"`) {
+		t.Errorf("Check says %q, %v; want the key that names no account", line, err)
 	}
 }
 

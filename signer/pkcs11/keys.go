@@ -3,6 +3,7 @@ package pkcs11
 import (
 	"bytes"
 	"encoding/hex"
+	"fmt"
 	"strings"
 	"time"
 
@@ -17,9 +18,10 @@ const findAtOnce = 1000
 // keyList is one look at the token's keys. It is never changed once made.
 type keyList struct {
 	handles   map[common.Address]p11.ObjectHandle
-	anonymous int       // secp256k1 keys whose account cannot be told
-	twice     int       // keys of an account that another one stands for
-	at        time.Time // when it was made
+	anonymous []anonymous               // secp256k1 keys whose account is unknown or doubtful
+	unfit     map[common.Address]string // why a key of that CKA_ID or CKA_LABEL is not one of secp256k1
+	twice     int                       // keys of an account that another one stands for
+	at        time.Time                 // when it was made
 	took      time.Duration
 }
 
@@ -28,6 +30,21 @@ type found struct {
 	handle    p11.ObjectHandle
 	id, label []byte
 }
+
+// anonymous is a private key whose public key does not say whose it is.
+type anonymous struct {
+	key     found
+	problem string         // why: "its public key object has no readable CKA_EC_POINT"
+	guess   common.Address // what its CKA_ID or CKA_LABEL names instead; zero: no account
+}
+
+func (a anonymous) String() string {
+	id := hex.EncodeToString(a.key.id[:min(len(a.key.id), mostShown)])
+	return fmt.Sprintf("CKA_ID %q, CKA_LABEL %q: %s", id, a.key.label[:min(len(a.key.label), mostShown)], a.problem)
+}
+
+// mostShown is how many bytes of an attribute are shown; an address has 42 as text.
+const mostShown = 64
 
 // listKeys asks the token for its secp256k1 private keys.
 //
@@ -39,11 +56,12 @@ func (s *session) listKeys(where location) (*keyList, error) {
 	if err := s.health(); err != nil {
 		return nil, err
 	}
-	privates, err := s.privateKeys(where)
+	list := &keyList{unfit: map[common.Address]string{}}
+	privates, err := s.privateKeys(where, list.unfit)
 	if err != nil {
 		return nil, err
 	}
-	list := &keyList{handles: make(map[common.Address]p11.ObjectHandle, len(privates))}
+	list.handles = make(map[common.Address]p11.ObjectHandle, len(privates))
 	var unsure []found
 	for _, key := range privates {
 		if byID, ok := addressInID(key.id); ok {
@@ -60,16 +78,19 @@ func (s *session) listKeys(where location) (*keyList, error) {
 			return nil, err
 		}
 		for _, key := range unsure {
-			address, ok := publics.of(key)
-			if !ok {
-				address, ok = addressInID(key.id)
-			}
-			if !ok {
-				address, ok = addressInLabel(key.label)
-			}
-			if !ok {
-				list.anonymous++
-				continue
+			address, problem := publics.of(key)
+			if problem != "" {
+				var ok bool
+				if address, ok = addressInID(key.id); !ok {
+					address, ok = addressInLabel(key.label)
+				}
+				// A public key that is there and unreadable might have named another account than CKA_ID does.
+				if !ok || problem != noPublicKey {
+					list.anonymous = append(list.anonymous, anonymous{key, problem, address})
+				}
+				if !ok {
+					continue
+				}
 			}
 			list.add(address, key.handle)
 		}
@@ -89,7 +110,8 @@ func (l *keyList) add(address common.Address, handle p11.ObjectHandle) {
 	l.handles[address] = handle
 }
 
-func (s *session) privateKeys(where location) ([]found, error) {
+// privateKeys gives the keys of secp256k1, and notes which accounts' keys are of no use.
+func (s *session) privateKeys(where location, unfit map[common.Address]string) ([]found, error) {
 	template := []*p11.Attribute{
 		p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY),
 		p11.NewAttribute(p11.CKA_KEY_TYPE, p11.CKK_EC),
@@ -115,6 +137,17 @@ func (s *session) privateKeys(where location) ([]found, error) {
 		}
 		if isSecp256k1(values[0]) {
 			keys = append(keys, found{handle, values[1], values[2]})
+			continue
+		}
+		problem := "is of another curve"
+		if len(values[0]) == 0 {
+			problem = "has no readable CKA_EC_PARAMS"
+		}
+		if address, ok := addressInID(values[1]); ok {
+			unfit[address] = problem
+		}
+		if address, ok := addressInLabel(values[2]); ok {
+			unfit[address] = problem
 		}
 	}
 	return keys, nil
@@ -122,7 +155,7 @@ func (s *session) privateKeys(where location) ([]found, error) {
 
 // publicKeys gives the addresses of the token's public keys by what they have in common with their private ones.
 func (s *session) publicKeys() (publicKeys, error) {
-	publics := publicKeys{byID: map[string]common.Address{}, byLabel: map[string]common.Address{}}
+	publics := publicKeys{byID: map[string]publicKey{}, byLabel: map[string]publicKey{}}
 	handles, err := s.find([]*p11.Attribute{
 		p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PUBLIC_KEY),
 		p11.NewAttribute(p11.CKA_KEY_TYPE, p11.CKK_EC),
@@ -138,37 +171,58 @@ func (s *session) publicKeys() (publicKeys, error) {
 		if err != nil {
 			return publics, err
 		}
-		address, ok := addressOfPoint(values[3])
-		if !ok || !isSecp256k1(values[0]) {
-			continue
+		var public publicKey
+		var ok bool
+		switch public.address, ok = addressOfPoint(values[3]); {
+		case len(values[3]) == 0:
+			public.problem = "its public key object has no readable CKA_EC_POINT"
+		case !isSecp256k1(values[0]):
+			public = publicKey{problem: "its public key object is of another curve"}
+		case !ok:
+			public.problem = "the CKA_EC_POINT of its public key object is not a point of secp256k1"
 		}
-		keep(publics.byID, values[1], address)
-		keep(publics.byLabel, values[2], address)
+		keep(publics.byID, values[1], public)
+		keep(publics.byLabel, values[2], public)
 	}
 	return publics, nil
 }
 
+// publicKey is a public key object: the account it names, or why it names none.
+type publicKey struct {
+	address common.Address
+	problem string
+}
+
 type publicKeys struct {
-	byID, byLabel map[string]common.Address // the zero address: of several keys, so that it tells nothing
+	byID, byLabel map[string]publicKey
 }
 
-func keep(in map[string]common.Address, name []byte, address common.Address) {
-	if before, again := in[string(name)]; again && before != address {
-		address = common.Address{}
+func keep(in map[string]publicKey, name []byte, public publicKey) {
+	if before, again := in[string(name)]; again && before != public {
+		public = publicKey{problem: "several public key objects have its CKA_ID or its CKA_LABEL"}
 	}
-	in[string(name)] = address
+	in[string(name)] = public
 }
 
-func (p publicKeys) of(key found) (common.Address, bool) {
+const noPublicKey = "it has no public key object"
+
+// of gives the account that the public key of key names, or why there is none.
+func (p publicKeys) of(key found) (common.Address, string) {
+	problem := noPublicKey
 	for _, c := range []struct {
-		in   map[string]common.Address
+		in   map[string]publicKey
 		name []byte
 	}{{p.byID, key.id}, {p.byLabel, key.label}} {
-		if address := c.in[string(c.name)]; len(c.name) > 0 && address != (common.Address{}) {
-			return address, true
+		public, there := c.in[string(c.name)]
+		switch {
+		case !there || len(c.name) == 0:
+		case public.problem == "":
+			return public.address, ""
+		case problem == noPublicKey:
+			problem = public.problem
 		}
 	}
-	return common.Address{}, false
+	return common.Address{}, problem
 }
 
 func (s *session) find(template []*p11.Attribute) (handles []p11.ObjectHandle, err error) {

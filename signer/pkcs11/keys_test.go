@@ -66,12 +66,62 @@ func TestWhoseKeyItIs(t *testing.T) {
 			d := withKeys(t)
 			d.slots[7].objects = c.objects
 			token := newBench(t, d).open()
-			if has, err := token.HasKey(t.Context(), a); err != nil || has != c.has {
+			if has, err := token.HasKey(t.Context(), a); has != c.has || !has && !errors.Is(err, signer.ErrNoKey) {
 				t.Errorf("HasKey = %v, %v; want %v", has, err, c.has)
 			}
 			err := sign(t, token, key)
 			if c.has && err != nil || !c.has && !errors.Is(err, signer.ErrNoKey) {
 				t.Errorf("SignMessage: %v", err)
+			}
+		})
+	}
+}
+
+// A key that is there and names no account is the likely cause of a missing key: the row's reason describes it.
+func TestReasonNamesTheUnreadableKey(t *testing.T) {
+	key := signertest.Key(0)
+	a := signertest.Address(key)
+	point := octets(crypto.FromECDSAPub(&key.PublicKey))
+	sum := sha1.Sum(point)
+	nist := public(point, []byte{9}, "")
+	nist.attributes[p11.CKA_EC_PARAMS] = []byte{6, 1}
+	curve := private(key, a[:], "")
+	curve.attributes[p11.CKA_EC_PARAMS] = []byte{6, 1}
+	curveless := private(key, nil, a.Hex())
+	delete(curveless.attributes, p11.CKA_EC_PARAMS)
+	const doubt = "; keys whose account is unknown or doubtful: "
+	for name, c := range map[string]struct {
+		objects []object
+		want    string // the end of the reason; a part of it, if it ends in …
+	}{
+		"no CKA_EC_POINT": {[]object{private(key, []byte{9}, "customer\n1"), public(nil, []byte{9}, "")},
+			doubt + `1: CKA_ID "09", CKA_LABEL "customer\n1": its public key object has no readable CKA_EC_POINT`},
+		"point that is none": {[]object{private(key, []byte{9}, ""), public(make([]byte, 65), []byte{9}, "")},
+			"the CKA_EC_POINT of its public key object is not a point of secp256k1"},
+		"another curve": {[]object{private(key, []byte{9}, ""), nist}, "its public key object is of another curve"},
+		"two public keys": {[]object{private(key, nil, "x"), public(point, nil, "x"),
+			public(octets(crypto.FromECDSAPub(&signertest.Key(1).PublicKey)), nil, "x")},
+			"several public key objects have its CKA_ID or its CKA_LABEL"},
+		"no public key": {[]object{private(key, nil, "x")}, "it has no public key object"},
+		"ID a SHA-1, no CKA_EC_POINT": {[]object{private(key, sum[:], ""), public(nil, sum[:], "")},
+			"has no readable CKA_EC_POINT, so it is taken for the key of " + common.Address(sum).Hex()},
+		"many": {[]object{private(key, nil, "a"), private(key, nil, "b"), private(key, nil, "c"), private(key, nil, "d")},
+			"; and 1 more"},
+		"key of another curve": {[]object{curve}, "is of another curve, want secp256k1 …"},
+		"no CKA_EC_PARAMS":     {[]object{curveless}, "has no readable CKA_EC_PARAMS, want secp256k1 …"},
+		"none":                 {[]object{private(signertest.Key(1), nil, addressOf(1).Hex())}, ")"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := withKeys(t)
+			d.slots[7].objects = c.objects
+			token := newBench(t, d).open()
+			_, hasErr := token.HasKey(t.Context(), a)
+			for call, err := range map[string]error{"HasKey": hasErr, "SignMessage": sign(t, token, key)} {
+				part, isPart := strings.CutSuffix(c.want, "…")
+				if !errors.Is(err, signer.ErrNoKey) || isPart && !strings.Contains(err.Error(), part) ||
+					!isPart && !strings.HasSuffix(err.Error(), c.want) {
+					t.Errorf("%s: got %v, want ErrNoKey that ends %q", call, err, c.want)
+				}
 			}
 		})
 	}
@@ -111,7 +161,7 @@ func TestObjectAndIDChooseKeys(t *testing.T) {
 		}
 		has := 0
 		for _, a := range []common.Address{a0, a1, a2} {
-			if ok, err := token.HasKey(t.Context(), a); err != nil {
+			if ok, err := token.HasKey(t.Context(), a); err != nil && !errors.Is(err, signer.ErrNoKey) {
 				t.Error(err)
 			} else if ok {
 				has++
@@ -210,11 +260,12 @@ func TestCheck(t *testing.T) {
 			`PKCS #11 token "purser" ("Works" "M1", serial "0001", firmware 3.1): 3 keys, sessions: 4`, false},
 		"odd keys": {func(d *device) {
 			d.slots[7].objects = append(d.slots[7].objects, private(signertest.Key(8), nil, "?"), private(signertest.Key(0), a[:], ""))
-		}, `3 keys, sessions: 4; keys whose account cannot be told: 1; keys that repeat an account: 1`, false},
+		}, `3 keys, sessions: 4; keys whose account is unknown or doubtful: 1: CKA_ID "", CKA_LABEL "?": it has no public key object; ` +
+			`keys that repeat an account: 1`, false},
 		"few sessions": {func(d *device) { d.most = 3 }, `sessions: 2 (the token grants no more; asked for 4)`, false},
 		"none":         {func(d *device) { d.slots[7].objects = nil }, "has no secp256k1 private key", true},
 		"only odd ones": {func(d *device) { d.slots[7].objects = []object{private(signertest.Key(8), nil, "?")} },
-			"has 1 secp256k1 keys, but neither", true},
+			`CKA_LABEL "?": it has no public key object`, true},
 		"hostile label": {func(d *device) { d.slots[7].info.Model = "a\nb\x1b[2J" }, `"a\nb\x1b[2J"`, false},
 	} {
 		t.Run(name, func(t *testing.T) {

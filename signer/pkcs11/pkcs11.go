@@ -155,9 +155,37 @@ func (t *Token) SignMessage(ctx context.Context, account common.Address, message
 }
 
 func (c *connection) noKey(account common.Address, list *keyList) error {
+	if problem := list.unfit[account]; problem != "" {
+		return fmt.Errorf("%w: %v: the key of that CKA_ID or CKA_LABEL in PKCS #11 token %q %s, want secp256k1 (listed %s)",
+			signer.ErrNoKey, account, c.info.Label, problem, list.at.Format(time.TimeOnly))
+	}
 	return fmt.Errorf("%w: %v: PKCS #11 token %q has no secp256k1 key of that CKA_ID or CKA_LABEL, nor a public key of "+
-		"that address (listed %s)", signer.ErrNoKey, account, c.info.Label, list.at.Format(time.TimeOnly))
+		"that address (listed %s)%s", signer.ErrNoKey, account, c.info.Label, list.at.Format(time.TimeOnly), list.doubts())
 }
+
+// doubts describes the keys whose account is unknown: a missing key may be among them. It is empty when there are none.
+func (l *keyList) doubts() string {
+	var text strings.Builder
+	for i, a := range l.anonymous {
+		if i == mostDoubts {
+			fmt.Fprintf(&text, "; and %d more", len(l.anonymous)-i)
+			break
+		}
+		if i == 0 {
+			fmt.Fprintf(&text, "; keys whose account is unknown or doubtful: %d: ", len(l.anonymous))
+		} else {
+			text.WriteString("; ")
+		}
+		text.WriteString(a.String())
+		if a.guess != (common.Address{}) {
+			fmt.Fprintf(&text, ", so it is taken for the key of %v", a.guess)
+		}
+	}
+	return text.String()
+}
+
+// mostDoubts is how many keys of unknown account are described in one line.
+const mostDoubts = 3
 
 // HasKey implements signer.Backend. It knows from the list of keys; for one that is not in it the token is asked again,
 // at most every 30 seconds.
@@ -170,8 +198,10 @@ func (t *Token) HasKey(ctx context.Context, account common.Address) (bool, error
 	if err != nil {
 		return false, err
 	}
-	_, has := list.handles[account]
-	return has, nil
+	if _, has := list.handles[account]; !has {
+		return false, c.noKey(account, list)
+	}
+	return true, nil
 }
 
 // Check implements signer.Backend: it asks the token for its description, lists the keys anew, and fails if there are
@@ -197,9 +227,9 @@ func (t *Token) Check(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if len(list.handles) == 0 {
-		if list.anonymous > 0 {
-			return "", fmt.Errorf("%w: PKCS #11 token %q has %d secp256k1 keys, but neither their CKA_ID nor their "+
-				"CKA_LABEL is an address, and they have no public keys there", signer.ErrUnusable, info.Label, list.anonymous)
+		if len(list.anonymous) > 0 {
+			return "", fmt.Errorf("%w: PKCS #11 token %q has no secp256k1 key whose account is known by its CKA_ID, its "+
+				"CKA_LABEL or its public key%s", signer.ErrUnusable, info.Label, list.doubts())
 		}
 		return "", fmt.Errorf("%w: PKCS #11 token %q has no secp256k1 private key that fits the URI",
 			signer.ErrUnusable, info.Label)
@@ -211,9 +241,7 @@ func (t *Token) Check(ctx context.Context) (string, error) {
 	if c.granted < t.where.sessions {
 		fmt.Fprintf(&line, " (the token grants no more; asked for %d)", t.where.sessions)
 	}
-	if list.anonymous > 0 {
-		fmt.Fprintf(&line, "; keys whose account cannot be told: %d", list.anonymous)
-	}
+	line.WriteString(list.doubts())
 	if list.twice > 0 {
 		fmt.Fprintf(&line, "; keys that repeat an account: %d", list.twice)
 	}

@@ -70,7 +70,7 @@ func (m *Memory) SignMessage(ctx context.Context, account common.Address, messag
 	key := m.keys[account]
 	m.mu.Unlock()
 	if key == nil {
-		return sig, fmt.Errorf("%w: %v", signer.ErrNoKey, account)
+		return sig, noKey(account)
 	}
 	raw, err := crypto.Sign(signer.MessageHash(message).Bytes(), key)
 	if err != nil {
@@ -99,8 +99,16 @@ func (m *Memory) Check(ctx context.Context) (string, error) {
 func (m *Memory) HasKey(ctx context.Context, account common.Address) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.keys[account] != nil, ctx.Err()
+	switch {
+	case ctx.Err() != nil:
+		return false, ctx.Err()
+	case m.keys[account] == nil:
+		return false, noKey(account)
+	}
+	return true, nil
 }
+
+func noKey(account common.Address) error { return fmt.Errorf("%w: %v", signer.ErrNoKey, account) }
 
 // Close implements signer.Backend: it forgets the keys.
 func (m *Memory) Close() error {

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
@@ -130,11 +131,20 @@ func (s *suite) hasKey(t *testing.T) {
 		}
 	}
 	for _, account := range []common.Address{s.stranger, {}} {
-		if has, err := s.backend.HasKey(t.Context(), account); err != nil || has {
-			t.Errorf("HasKey(%v) = %v, %v; want false", account, has, err)
+		has, err := s.backend.HasKey(t.Context(), account)
+		if has || !errors.Is(err, signer.ErrNoKey) || errors.Is(err, signer.ErrUnusable) {
+			t.Errorf("HasKey(%v) = %v, %v; want false and ErrNoKey", account, has, err)
+			continue
+		}
+		s.clean(t, "HasKey's error", err.Error())
+		// The operator learns from it where the key was looked for, and reads it on one line.
+		if text := err.Error(); text == signer.ErrNoKey.Error() || strings.ContainsFunc(text, unprintable) {
+			t.Errorf("HasKey(%v): error %q, want one printable line with the cause", account, text)
 		}
 	}
 }
+
+func unprintable(r rune) bool { return !unicode.IsPrint(r) }
 
 func (s *suite) everyKey(t *testing.T) {
 	for i := range s.accounts {

@@ -109,8 +109,7 @@ func (w *Web3Signer) SignMessage(
 		return signer.Signature{}, fmt.Errorf("sign for %v: %w", account, err)
 	}
 	if !ok {
-		return signer.Signature{}, fmt.Errorf("%w: %v: web3signer %s does not list its public key",
-			signer.ErrNoKey, account, w.http.Name())
+		return signer.Signature{}, w.noKey(account)
 	}
 	body, err := json.Marshal(map[string]string{"data": remote.Data(signer.Prefix(message))})
 	if err != nil {
@@ -136,7 +135,14 @@ func (w *Web3Signer) SignMessage(
 // most every ten seconds.
 func (w *Web3Signer) HasKey(ctx context.Context, account common.Address) (bool, error) {
 	_, ok, err := w.keys.Find(ctx, account)
+	if err == nil && !ok {
+		err = w.noKey(account)
+	}
 	return ok, err
+}
+
+func (w *Web3Signer) noKey(account common.Address) error {
+	return fmt.Errorf("%w: %v: web3signer %s does not list its public key", signer.ErrNoKey, account, w.http.Name())
 }
 
 // Check implements signer.Backend: it asks whether Web3Signer is up and well, and for its keys. One without keys is an

@@ -79,8 +79,7 @@ func check(ctx context.Context, c *config.Consumer, s Streams) error {
 	list.say("broker", line, err)
 	if backend != nil {
 		if len(first) > 0 {
-			line, err := checkKeys(ctx, backend, first)
-			list.say("keys", line, err)
+			checkKeys(ctx, list, backend, first)
 		}
 		if err := backend.Close(); err != nil {
 			list.say("signer", "", err)
@@ -222,34 +221,42 @@ func checkAuthentic(list *checklist, keys *messageauth.Keys, first []pipeline.Me
 	return authentic
 }
 
-// checkKeys counts the accounts of the queue's first rows that the signer has a key of. Missing ones are their rows'
-// failures and not the run's; none at all points at the wrong signer.
-func checkKeys(ctx context.Context, backend signer.Backend, first []pipeline.Message) (string, error) {
-	rows, keys, unsound := 0, 0, 0
+// shownKeys is how many of the keys that cannot be used are named.
+const shownKeys = 10
+
+// checkKeys counts the accounts of the queue's first rows that the signer can sign for, and says why it cannot for the
+// others. Those are their rows' failures and not the run's; none at all points at the wrong signer.
+func checkKeys(ctx context.Context, list *checklist, backend signer.Backend, first []pipeline.Message) {
+	rows, keys := 0, 0
+	var unusable []string
 	for _, m := range first {
 		row, err := pipeline.ParseMessage(m.Value)
 		if err != nil {
 			continue // it goes to the dead letters
 		}
 		rows++
-		has, err := backend.HasKey(ctx, row.Account.Address)
-		if errors.Is(err, signer.ErrMismatch) || errors.Is(err, signer.ErrDeclined) {
-			unsound++ // that row's failure
-			continue
-		}
-		if err != nil {
-			return "", err
-		}
-		if has {
+		_, err = backend.HasKey(ctx, row.Account.Address)
+		switch {
+		case err == nil:
 			keys++
+		case errors.Is(err, signer.ErrNoKey), errors.Is(err, signer.ErrMismatch), errors.Is(err, signer.ErrDeclined):
+			unusable = append(unusable, fmt.Sprintf("%s: %v", row.Where(), err))
+		default:
+			list.say("keys", "", err)
+			return
 		}
-	}
-	if rows > 0 && keys == 0 {
-		return "", fmt.Errorf("the signer has a key for none of the queue's first %d rows", rows)
 	}
 	line := fmt.Sprintf("the signer has a key for %d of the queue's first %d rows", keys, rows)
-	if unsound > 0 {
-		line += fmt.Sprintf("; %d keys are another account's or may not be used", unsound)
+	var err error
+	if rows > 0 && keys == 0 {
+		err = fmt.Errorf("the signer has a key for none of the queue's first %d rows", rows)
 	}
-	return line, nil
+	list.say("keys", line, err)
+	for i, text := range unusable {
+		if i == shownKeys {
+			list.warn("keys", fmt.Sprintf("and %d more rows without a usable key", len(unusable)-i))
+			break
+		}
+		list.warn("keys", text)
+	}
 }
