@@ -1,12 +1,14 @@
 package keystore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -28,7 +30,15 @@ type FileError struct {
 	Err  error // reads on after the file's name: "has no crypto section"
 }
 
-func (e *FileError) Error() string { return fmt.Sprintf("key file %s %v", e.Path, e.Err) }
+func (e *FileError) Error() string { return fmt.Sprintf("key file %s %v", shown(e.Path), e.Err) }
+
+// shown is a path as it may stand in one line: quoted if it has characters that are not printable.
+func shown(path string) string {
+	if quoted := strconv.Quote(path); quoted != `"`+path+`"` {
+		return quoted
+	}
+	return path
+}
 
 // Unwrap gives Err.
 func (e *FileError) Unwrap() error { return e.Err }
@@ -39,6 +49,7 @@ type finding struct {
 	named   bool  // address is known, from the file or from its name
 	problem error // why a key file is of no use; nil when it is sound
 	other   bool  // not a key file at all
+	stray   bool  // … although its name or its content has the form of one: worth a warning
 }
 
 // index is one look at the directory. It is never changed once made.
@@ -49,6 +60,7 @@ type index struct {
 	first    string                    // the first sound file
 	twice    int                       // sound files of an account that another file stands for
 	other    int                       // files that are no key files
+	strays   []string                  // base names of those that look like one
 	modified time.Time                 // of the directory, taken before it was read
 	settled  bool                      // a change since then shows in the modification time
 }
@@ -97,6 +109,9 @@ func (x *index) add(name string, f finding) {
 	switch {
 	case f.other:
 		x.other++
+		if f.stray {
+			x.strays = append(x.strays, name)
+		}
 	case f.problem != nil:
 		x.broken = append(x.broken, name)
 	default:
@@ -119,6 +134,18 @@ func (x *index) brokenFile(account common.Address) (string, error) {
 		}
 	}
 	return "", nil
+}
+
+// nameless gives the first damaged key file that does not say whose it is, and how many there are.
+func (x *index) nameless() (first string, count int) {
+	for _, name := range x.broken {
+		if !x.findings[name].named {
+			if count++; first == "" {
+				first = name
+			}
+		}
+	}
+	return first, count
 }
 
 // exposed gives the first key file that other users of the machine may use, and how many there are.
@@ -147,7 +174,8 @@ func examine(path string, insecure bool) finding {
 	switch {
 	case err != nil:
 		f.problem = err
-		f.other = !looksLikeJSON(data) && !named && !looksLikeKeyFile(filepath.Base(path))
+		f.other = !named && !looksLikeKeyFile(filepath.Base(path), data)
+		f.stray = f.other && (looksLikeJSON(data) || strings.HasSuffix(path, ".json"))
 	case key.hasAddress:
 		f.address, f.named = key.address, true
 	case !named:
@@ -197,6 +225,8 @@ func addressInName(name string) (common.Address, bool) {
 	return parseAddress(stem)
 }
 
-func looksLikeKeyFile(name string) bool {
-	return strings.HasPrefix(name, "UTC--") || strings.HasSuffix(name, ".json")
+// looksLikeKeyFile tells a damaged key file from a file that never was one: it has go-ethereum's name or the member
+// that holds the key.
+func looksLikeKeyFile(name string, data []byte) bool {
+	return strings.HasPrefix(name, "UTC--") || bytes.Contains(bytes.ToLower(data), []byte(`"crypto"`))
 }

@@ -256,7 +256,7 @@ func Encrypt(key *ecdsa.PrivateKey, password []byte, n, p int, random io.Reader)
 	})
 }
 
-// looksLikeJSON tells a damaged key file from a file that never was one.
+// looksLikeJSON reports whether a file begins as a key file would.
 func looksLikeJSON(data []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(data, " \t\r\n\ufeff"), []byte("{"))
 }

@@ -44,6 +44,18 @@ var vectors = []struct{ name, password, key, file string }{
 	},
 }
 
+// Written by ethers 6.17.0 (encryptKeystoreJsonSync) with the password "\ufb01ne pa\u0308ssword \u21165", which it
+// brings into NFKC: "fine p\u00e4ssword No5".
+const (
+	ethersAddress = "0x47823261d1205564e61a54290c344d7b48de2594"
+	ethersVector  = `{"address":"47823261d1205564e61a54290c344d7b48de2594",
+	"id":"06b13102-78b1-4275-a5d2-928ca13d6ff2","version":3,"Crypto":{"cipher":"aes-128-ctr",
+	"cipherparams":{"iv":"d30001be005e81a2595a6ac45ef2c77e"},
+	"ciphertext":"ddc3f2a2b908161be160964c119995bbad21149e4e51b9ddc1b79660802c3f8f","kdf":"scrypt",
+	"kdfparams":{"salt":"7ff474fd7495652e05b3bb58ef927e5fa806db5f23687aed630e6d9444d1274e","n":2,"dklen":32,"p":1,"r":8},
+	"mac":"998443e9f281d4bc4e90d21d05870eb6979f2f96026fa2d24301807f19ace297"}}`
+)
+
 func TestVectors(t *testing.T) {
 	for _, v := range vectors {
 		t.Run(v.name, func(t *testing.T) {

@@ -14,7 +14,9 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -43,13 +45,16 @@ type Keystore struct {
 	passwordFile string
 	exposed      bool // everybody on the machine may read the password file
 	now          func() time.Time
+	warn         func(string)
 	decrypt      func(f *keyFile, password []byte) (*ecdsa.PrivateKey, error)
 
-	password  []byte        // unchanged until every unlocking has ended
+	passwords [][]byte      // the password's forms; unchanged until every unlocking has ended
+	form      atomic.Int32  // the form that has opened a file last: it is tried first
 	slots     chan struct{} // one taken by each decryption under way
 	closing   chan struct{}
 	unlocking sync.WaitGroup
 	looking   sync.Mutex // held while the directory is read
+	warned    []string   // the strays that were told of; guarded by looking
 
 	mu     sync.RWMutex // guards what follows
 	closed bool
@@ -59,9 +64,10 @@ type Keystore struct {
 }
 
 // Open opens the directory that uri names (see Shape); it is a signer.Opener. It reads the password file and every key
-// file, but decrypts none. One newline at the password's end is dropped. Files that other users of the machine may use
-// are refused unless env.InsecurePermissions is set; then
-// Check says that everybody may read the password file.
+// file, but decrypts none. One newline at the password's end is dropped; a file is tried with the password as it is,
+// then, if that is another text, in Unicode's form NFKC, in which ethers and other programs use it. Files that other
+// users of the machine may use are refused unless env.InsecurePermissions is set; then Check says that everybody may
+// read the password file.
 func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backend, error) {
 	u, err := signer.ParseURI(uri, Shape, "password-file")
 	if err != nil {
@@ -84,8 +90,9 @@ func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backe
 		passwordFile: passwordFile,
 		exposed:      exposed,
 		now:          env.Now,
+		warn:         env.Warn,
 		decrypt:      (*keyFile).decrypt,
-		password:     password,
+		passwords:    forms(password),
 		slots:        make(chan struct{}, min(runtime.GOMAXPROCS(0), mostAtOnce)),
 		closing:      make(chan struct{}),
 		keys:         map[common.Address]*ecdsa.PrivateKey{},
@@ -94,13 +101,16 @@ func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backe
 	if k.now == nil {
 		k.now = time.Now
 	}
+	if k.warn == nil {
+		k.warn = func(string) {}
+	}
 	x, err := k.look(ctx, nil)
 	if err != nil {
-		clear(password)
+		_ = k.Close() // wipes the password, and cannot fail
 		return nil, err
 	}
 	if first, count := x.exposed(); first != nil {
-		clear(password)
+		_ = k.Close()
 		return nil, fmt.Errorf("%w: key files (%d): the first %w", signer.ErrUnusable, count, first)
 	}
 	return k, nil
@@ -164,7 +174,28 @@ func (k *Keystore) locate(ctx context.Context, account common.Address) (string, 
 	if name, problem := x.brokenFile(account); problem != nil {
 		return "", fmt.Errorf("%w: %v: %w", refusal(problem), account, &FileError{filepath.Join(k.dir, name), problem})
 	}
-	return "", fmt.Errorf("%w: %v: keystore %s has no file of it", signer.ErrNoKey, account, k.dir)
+	err = fmt.Errorf("%w: %v: keystore %s has no file of it", signer.ErrNoKey, account, k.dir)
+	if name, count := x.nameless(); count > 0 {
+		err = fmt.Errorf("%w; damaged files that may be anybody's: %d, the first: %w", err, count,
+			&FileError{filepath.Join(k.dir, name), x.findings[name].problem})
+	}
+	return "", err
+}
+
+// tell warns of the files that are not key files and look like one, when there are others than the last time.
+func (k *Keystore) tell(x *index) {
+	if slices.Equal(x.strays, k.warned) {
+		return
+	}
+	if k.warned = x.strays; len(x.strays) == 0 {
+		return
+	}
+	name := x.strays[0]
+	text := fmt.Sprintf("keystore %s: %s %v", shown(k.dir), shown(name), x.findings[name].problem)
+	if more := len(x.strays) - 1; more > 0 {
+		text += fmt.Sprintf(" (and %d more that are not key files)", more)
+	}
+	k.warn(text)
 }
 
 // refusal is what a row learns of a file that cannot be used: a mode is a fault of the set-up, damage one of the file.
@@ -206,6 +237,7 @@ func (k *Keystore) look(ctx context.Context, missed *index) (*index, error) {
 	k.mu.Lock()
 	k.index = x
 	k.mu.Unlock()
+	k.tell(x)
 	return x, nil
 }
 
@@ -288,6 +320,8 @@ func (k *Keystore) Close() error {
 		wipe(key)
 	}
 	clear(k.keys)
-	clear(k.password)
+	for _, password := range k.passwords {
+		clear(password)
+	}
 	return nil
 }

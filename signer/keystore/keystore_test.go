@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,7 @@ const testPassword = "correct horse"
 // store is a keystore directory on disk.
 type store struct {
 	insecure bool
+	warnings []string
 	t        *testing.T
 	dir      string
 	pass     string
@@ -71,7 +73,10 @@ func (s *store) age(d time.Duration) {
 
 func (s *store) open() *Keystore {
 	s.t.Helper()
-	env := signer.Environment{Now: func() time.Time { return s.now }, InsecurePermissions: s.insecure}
+	env := signer.Environment{
+		Now: func() time.Time { return s.now }, InsecurePermissions: s.insecure,
+		Warn: func(text string) { s.warnings = append(s.warnings, text) },
+	}
 	backend, err := Open(s.t.Context(), "keystore://"+s.dir+"?password-file="+s.pass, env)
 	if err != nil {
 		s.t.Fatal(err)
@@ -237,8 +242,14 @@ func TestWhatIsAKeyFile(t *testing.T) {
 		{"nameless", unnamed, "nameless says neither in itself nor in its name", "no file of it"},
 		{bare, "", "is not a JSON key file", "is not a JSON key file"},
 		{bare + ".json", good[:200], "is not a JSON key file", bare + ".json is not a JSON key file"},
-		{"key.json", "hello", "key.json is not a JSON key file", "no file of it"},
-		{"notes", "{}", "notes has no version: it is not a key file", "no file of it"},
+		{bare + ".json", strings.Replace(good, `"ciphertext":"`, `"ciphertext":"00`, 1),
+			"has a ciphertext of 33 bytes, want 32", bare + ".json has a ciphertext of 33 bytes, want 32"},
+		{bare + ".json", short(good), "has a ciphertext of 31 bytes, want 32", "has a ciphertext of 31 bytes, want 32"},
+		{"UTC--1", "", "UTC--1 is not a JSON key file", "may be anybody's: 1, the first: key file "},
+		{"a\nb", good[:200], `a\nb" is not a JSON key file`, `a\nb" is not a JSON key file`},
+		{"customer-3.json", good[:200], "customer-3.json is not a JSON key file", "customer-3.json is not a JSON key file"},
+		{"key.json", "hello", "holds no key file", "no file of it"},
+		{"notes", "{}", "holds no key file", "no file of it"},
 		{"README.md", "# keys", "holds no key file", "no file of it"},
 		{".hidden", good, "holds no key file", "no file of it"},
 		{bare + "~", good, "holds no key file", "no file of it"},
@@ -267,6 +278,79 @@ func TestWhatIsAKeyFile(t *testing.T) {
 	}
 }
 
+// short takes the last byte of the key away.
+func short(file string) string {
+	before, rest, _ := strings.Cut(file, `"ciphertext":"`)
+	return before + `"ciphertext":"` + rest[2:]
+}
+
+// A JSON file that is not a key file is told of when it is found, fails neither Check nor a row, and is not told of
+// again for as long as it is the only one.
+func TestStrayFilesAreWarnings(t *testing.T) {
+	key := signertest.Key(0)
+	s := newStore(t, key)
+	s.write(filepath.Join(s.dir, "README"), "keys")
+	k := s.open()
+	if len(s.warnings) != 0 {
+		t.Errorf("warnings %q for a file that has nothing of a key file, want none", s.warnings)
+	}
+	s.write(filepath.Join(s.dir, "notes.json"), `{"rotated":"2025"}`)
+	for range 2 {
+		line, err := k.Check(t.Context())
+		if err != nil || !strings.Contains(line, ": 1 accounts") || !strings.Contains(line, "no key files: 2") {
+			t.Errorf("Check says %q, %v; want 1 account, 2 files that are no key files", line, err)
+		}
+	}
+	want := []string{fmt.Sprintf("keystore %s: notes.json has no version: it is not a key file", s.dir)}
+	if !slices.Equal(s.warnings, want) {
+		t.Errorf("warnings %q\nwant     %q", s.warnings, want)
+	}
+	if _, err := k.SignMessage(t.Context(), signertest.Address(key), nil); err != nil {
+		t.Error(err)
+	}
+	s.write(filepath.Join(s.dir, "\x1b[2J.json"), "[]")
+	s.warnings = nil
+	s.open()
+	want = []string{fmt.Sprintf(`keystore %s: "\x1b[2J.json" is not a JSON key file: json: cannot unmarshal array into `+
+		"Go value of type keystore.keyFileJSON (and 1 more that are not key files)", s.dir)}
+	if !slices.Equal(s.warnings, want) {
+		t.Errorf("warnings %q\nwant     %q", s.warnings, want)
+	}
+}
+
+// The password file holds the text as it was typed; ethers made the key file, with its form NFKC.
+func TestPasswordInBothForms(t *testing.T) {
+	const typed = "\ufb01ne pa\u0308ssword \u2116" + "5"
+	key, other := signertest.Key(0), signertest.Key(1)
+	s := newStore(t)
+	s.write(s.pass, typed+"\n")
+	s.write(filepath.Join(s.dir, "ethers"), ethersVector)
+	s.write(filepath.Join(s.dir, "as typed"), encrypt(t, key, typed))
+	s.write(filepath.Join(s.dir, "another"), encrypt(t, other, "another"))
+	k := s.open()
+	var tried int
+	k.decrypt = func(f *keyFile, password []byte) (*ecdsa.PrivateKey, error) {
+		tried++
+		return f.decrypt(password)
+	}
+	for _, account := range []common.Address{common.HexToAddress(ethersAddress), signertest.Address(key)} {
+		tried = 0
+		if _, err := k.SignMessage(t.Context(), account, nil); err != nil || tried != 2 {
+			t.Errorf("%v: %v after %d tries, want a signature after 2", account, err, tried)
+		}
+	}
+	_, err := k.SignMessage(t.Context(), signertest.Address(other), nil)
+	if !errors.Is(err, signer.ErrUnusable) || !strings.HasSuffix(err.Error(), "does not open it, neither as it is nor in NFKC") {
+		t.Errorf("error %v, want ErrUnusable that names both forms", err)
+	}
+	plain := newStore(t, key).open()
+	tried = 0
+	plain.decrypt = k.decrypt
+	if _, err := plain.SignMessage(t.Context(), signertest.Address(key), nil); err != nil || tried != 1 {
+		t.Errorf("%v after %d tries, want a signature after 1: the password is in NFKC", err, tried)
+	}
+}
+
 func TestCheckCounts(t *testing.T) {
 	s := newStore(t, signertest.Key(0), signertest.Key(1))
 	s.add("a copy", signertest.Key(1))
@@ -288,8 +372,8 @@ func TestCheckCounts(t *testing.T) {
 	if err != nil || line != want {
 		t.Errorf("Check says %q, %v\nwant %q", line, err, want)
 	}
-	s.write(filepath.Join(s.dir, "1.json"), "{")
-	s.write(filepath.Join(s.dir, "2.json"), "{")
+	s.write(filepath.Join(s.dir, "1.json"), `{"crypto":`)
+	s.write(filepath.Join(s.dir, "2.json"), `{"crypto":`)
 	_, err = s.open().Check(t.Context())
 	var file *FileError
 	if !errors.As(err, &file) || filepath.Base(file.Path) != "1.json" || !strings.Contains(err.Error(), "and 1 more") {
@@ -471,7 +555,7 @@ func TestGivingUpAndClosing(t *testing.T) {
 		if made == nil || made.D.Sign() != 0 && len(bytes.Trim(made.D.Bytes(), "\x00")) != 0 {
 			t.Error("Close left the key in memory")
 		}
-		if len(bytes.Trim(k.password, "\x00")) != 0 || len(k.keys) != 0 {
+		if len(bytes.Trim(slices.Concat(k.passwords...), "\x00")) != 0 || len(k.keys) != 0 {
 			t.Error("Close left the password in memory")
 		}
 		if _, err := k.HasKey(t.Context(), signertest.Address(keys[0])); !errors.Is(err, signer.ErrUnusable) {

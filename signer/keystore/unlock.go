@@ -1,6 +1,7 @@
 package keystore
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"errors"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/purser-onboard/purser/secretfile"
 	"github.com/purser-onboard/purser/signer"
@@ -74,7 +76,7 @@ func (k *Keystore) load(account common.Address, name string) (*ecdsa.PrivateKey,
 	data, err := readFile(path, k.insecure)
 	if errors.Is(err, fs.ErrNotExist) {
 		k.distrust()
-		return nil, fmt.Errorf("%w: %v: key file %s is gone", signer.ErrNoKey, account, path)
+		return nil, fmt.Errorf("%w: %v: key file %s is gone", signer.ErrNoKey, account, shown(path))
 	}
 	if errors.Is(refusal(err), signer.ErrUnusable) {
 		return nil, fmt.Errorf("%w: %w", signer.ErrUnusable, &FileError{path, err})
@@ -87,19 +89,48 @@ func (k *Keystore) load(account common.Address, name string) (*ecdsa.PrivateKey,
 		k.distrust()
 		return nil, fmt.Errorf("%w: %v: %w", signer.ErrNoKey, account, &FileError{path, err})
 	}
-	key, err := k.decrypt(file, k.password)
+	key, err := k.tryPasswords(file)
 	if errors.Is(err, errPassword) {
-		return nil, fmt.Errorf("%w: key file %s: the password in password-file does not open it",
-			signer.ErrUnusable, path)
+		how := ""
+		if len(k.passwords) > 1 {
+			how = ", neither as it is nor in NFKC"
+		}
+		return nil, fmt.Errorf("%w: key file %s: the password in password-file does not open it%s",
+			signer.ErrUnusable, shown(path), how)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v: %w", signer.ErrNoKey, account, &FileError{path, err})
 	}
 	if holds := crypto.PubkeyToAddress(key.PublicKey); holds != account {
 		wipe(key)
-		return nil, fmt.Errorf("%w %v: key file %s holds the key of %v", signer.ErrMismatch, account, path, holds)
+		return nil, fmt.Errorf("%w %v: key file %s holds the key of %v", signer.ErrMismatch, account, shown(path), holds)
 	}
 	return key, nil
+}
+
+// tryPasswords decrypts file with the form of the password that has opened a file last, then with the others.
+func (k *Keystore) tryPasswords(file *keyFile) (key *ecdsa.PrivateKey, err error) {
+	first := int(k.form.Load())
+	for i := range k.passwords {
+		form := (first + i) % len(k.passwords)
+		key, err = k.decrypt(file, k.passwords[form])
+		if err == nil {
+			k.form.Store(int32(form))
+		}
+		if !errors.Is(err, errPassword) {
+			break
+		}
+	}
+	return key, err
+}
+
+// forms gives the texts that programs make of a typed password: go-ethereum takes it as it is, ethers in NFKC (Unicode
+// Standard Annex #15).
+func forms(password []byte) [][]byte {
+	if normal := norm.NFKC.Bytes(password); !bytes.Equal(normal, password) {
+		return [][]byte{password, normal}
+	}
+	return [][]byte{password}
 }
 
 func wipe(key *ecdsa.PrivateKey) { clear(key.D.Bits()) }

@@ -24,6 +24,20 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+// A PIN is given to the token byte for byte, in one form: a second form would be a second wrong PIN. The NFKC of this
+// one is right.
+func TestPINIsTriedInOneForm(t *testing.T) {
+	d := withKeys(t, keys(1)...)
+	b := newBench(t, d)
+	b.pin = strings.Replace(devicePIN, "s", "\u017f", 1)
+	if _, err := b.try("token=purser", ""); !errors.Is(err, signer.ErrUnusable) {
+		t.Errorf("error %v, want ErrUnusable", err)
+	}
+	if n := d.count("C_Login"); n != 1 {
+		t.Errorf("%d logins, want 1", n)
+	}
+}
+
 // Whatever says that the PIN is not right, it is said once: not even another Open of the same process tries again.
 func TestPINIsNeverTriedTwice(t *testing.T) {
 	for _, code := range []p11.Error{

@@ -60,7 +60,7 @@ func check(ctx context.Context, c *config.Consumer, s Streams) error {
 		list.warn("challenge", "--challenge-statement any: whatever text the partner puts into a challenge is signed with "+
 			"the customers' keys; set the text that it uses")
 	}
-	backend, err := openSigner(ctx, c, p.base, s.Getenv)
+	backend, err := openSigner(ctx, c, p.base, s.Getenv, func(text string) { list.warn("signer", text) })
 	if err != nil {
 		list.say("signer", "", err)
 	} else {

@@ -94,7 +94,9 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		return err
 	}
 	defer p.client.Close()
-	backend, err := openSigner(gentle, c, p.base, s.Getenv)
+	backend, err := openSigner(gentle, c, p.base, s.Getenv, func(text string) {
+		log.Warn("the signer works, with a warning", "warning", text)
+	})
 	if err != nil {
 		return err
 	}

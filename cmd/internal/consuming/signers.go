@@ -41,9 +41,9 @@ func signers() []struct {
 	}
 }
 
-// openSigner opens the backend that the URI names.
+// openSigner opens the backend that the URI names; warn is told what an operator may not have meant.
 func openSigner(
-	ctx context.Context, c *config.Consumer, base *url.URL, getenv func(string) string,
+	ctx context.Context, c *config.Consumer, base *url.URL, getenv func(string) string, warn func(string),
 ) (signer.Backend, error) {
 	fail := func(problem string) error {
 		shapes := ""
@@ -66,7 +66,7 @@ func openSigner(
 			}
 			backend, err := s.open(ctx, c.Signer, signer.Environment{
 				Getenv: getenv, Loopback: config.IsLoopback(base.Hostname()),
-				InsecurePermissions: c.InsecurePermissions,
+				InsecurePermissions: c.InsecurePermissions, Warn: warn,
 			})
 			if errors.Is(err, signer.ErrUnusable) {
 				return nil, console.Coded(console.ExitUnfinished, fmt.Errorf("--signer: %w", err))
