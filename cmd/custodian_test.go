@@ -46,7 +46,9 @@ func TestCustodian(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	vault, err := fireblockstest.New(fireblockstest.Config{APIKey: "api-key", PublicKey: &key.PublicKey, Now: time.Now})
+	vault, err := fireblockstest.New(fireblockstest.Config{
+		APIKey: "api-key", PublicKey: &key.PublicKey, Now: time.Now, Unsigned: 1,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -163,7 +163,7 @@ func TestConformanceBySearch(t *testing.T) {
 }
 
 func TestApproval(t *testing.T) {
-	s := setUp(t, fireblockstest.Config{Reads: 2})
+	s := setUp(t, fireblockstest.Config{Reads: 2, Unsigned: 2})
 	asks, polls := custodian(s.open(t)), custodian(s.open(t)) // as after a restart
 	ctx, account := t.Context(), s.account()
 	if err := asks.Request(ctx, "row-1", account, hello); err != nil {
@@ -184,9 +184,12 @@ func TestApproval(t *testing.T) {
 	if err := s.Approve("row-1"); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 {
+	for i := range 4 { // twice on the way, twice completed without the signature
 		_, err := polls.Poll(ctx, "row-1", account, hello)
 		want(t, err, signer.ErrPending)
+		if late := strings.Contains(err.Error(), "COMPLETED, without a signature yet"); late != (i >= 2) {
+			t.Errorf("poll %d: got %v, want COMPLETED: %v", i+1, err, i >= 2)
+		}
 	}
 	sig, err := polls.Poll(ctx, "row-1", account, hello)
 	if err != nil || sig[64] < 27 {

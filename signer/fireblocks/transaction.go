@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -80,6 +81,13 @@ func (t *transaction) ended() bool {
 		return true
 	}
 	return false
+}
+
+// signed reports whether the transaction shows a signature: one that was completed a moment ago may not yet.
+func (t *transaction) signed() bool {
+	return slices.ContainsFunc(t.SignedMessages, func(m signedMessage) bool {
+		return m.Signature.R != "" || m.Signature.S != "" || m.Signature.FullSig != ""
+	})
 }
 
 func (t *transaction) state() string {
@@ -159,6 +167,8 @@ func (v *Vault) Poll(
 		return signer.Signature{}, fmt.Errorf("%w: %s", signer.ErrDeclined, t.state())
 	case t.Status != "COMPLETED":
 		return signer.Signature{}, fmt.Errorf("%w: %s", signer.ErrPending, t.state())
+	case !t.signed():
+		return signer.Signature{}, fmt.Errorf("%w: %s, without a signature yet", signer.ErrPending, t.state())
 	}
 	return t.signature(account, message)
 }

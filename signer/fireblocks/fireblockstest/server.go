@@ -34,6 +34,9 @@ type Config struct {
 	AutoApprove bool
 	// Reads is how often an approved transaction is still read as PENDING_SIGNATURE before it is COMPLETED.
 	Reads int
+	// Unsigned is how often a transaction is then read as COMPLETED without its signature, as a replica that lags behind
+	// shows it.
+	Unsigned int
 	// File keeps the transactions across restarts; empty: they are forgotten.
 	File string
 	// PageSize is the most vault accounts or addresses of one page; 0: as many as are asked for.
@@ -55,6 +58,7 @@ type Transaction struct {
 	CreatedAt  time.Time      `json:"createdAt"`
 	Posts      int            `json:"posts"`      // how often its externalTxId was sent; all but the first were refused
 	Reads      int            `json:"reads"`      // since it was approved
+	Unsigned   int            `json:"unsigned"`   // how often it is still read without its signature
 	Signature  []byte         `json:"signature"`  // r, s, and v of 0 or 1; nil until it is completed
 	CancelSent bool           `json:"cancelSent"` // somebody asked for it to be cancelled
 }
@@ -234,6 +238,9 @@ func (t *Transaction) final() bool {
 // advance moves a transaction on when it is read.
 func (s *Server) advance(t *Transaction) error {
 	switch {
+	case t.Unsigned > 0:
+		t.Unsigned--
+		return s.store()
 	case t.final():
 		return nil
 	case !t.Approved:
@@ -256,7 +263,7 @@ func (s *Server) advance(t *Transaction) error {
 	if err != nil {
 		return err
 	}
-	t.Signature, t.Status = sig, "COMPLETED"
+	t.Signature, t.Status, t.Unsigned = sig, "COMPLETED", s.config.Unsigned
 	return s.store()
 }
 
@@ -286,7 +293,7 @@ func (s *Server) shown(t *Transaction) map[string]any {
 		}}},
 		"signedMessages": []any{},
 	}
-	if t.Status != "COMPLETED" {
+	if t.Status != "COMPLETED" || t.Unsigned > 0 {
 		return out
 	}
 	r, sv := hex.EncodeToString(t.Signature[:32]), hex.EncodeToString(t.Signature[32:64])
