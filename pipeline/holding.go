@@ -3,6 +3,8 @@ package pipeline
 import (
 	"fmt"
 	"time"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // Holding returns the row that a message is about and what is being done with it, for an operator who wonders. It is
@@ -26,7 +28,11 @@ func (t *task) doing() string {
 	case t.running:
 		return act + ", now"
 	case t.polls > 0 && t.Stage == Signing:
-		return "waiting for the custodian's transaction " + t.ExternalTxID
+		what := "waiting for the custodian's transaction " + t.ExternalTxID
+		if t.failing.polls > 0 {
+			what += fmt.Sprintf("; its last %d polls failed: %s", t.failing.polls, printable.Line(t.failing.err.Error(), 200))
+		}
+		return what
 	case !t.ready.IsZero():
 		return fmt.Sprintf("%s, again in %v", act, t.ready.Sub(monotonic()).Round(time.Second))
 	}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // Runner is the consumer's loop: it takes batches from a Queue, accepts their rows into the ledger, and has workers
@@ -24,7 +25,8 @@ type Runner struct {
 	SignerConcurrency int
 	// SignerPace is waited for before each call of the signer; its error ends the worker's attempt. May be nil.
 	SignerPace func(context.Context) error
-	// SignerWait is how long a row may wait for a custodian before Abandon is called for its messages; 0: for ever.
+	// SignerWait is how long a row may wait for a custodian before Abandon is called for its messages; 0: for ever
+	// (Worker.PollLimit bounds the polls that fail).
 	SignerWait time.Duration
 	// Home says which partition the rows of an account have to be in. A message that is in another one becomes a dead
 	// letter: what is kept of its row would not move with it. May be nil: then any will do.
@@ -148,7 +150,8 @@ func (r *Runner) Assigned() {
 	r.tally.Dropped = 0
 }
 
-// Waiting returns the rows that were left to the custodian.
+// Waiting returns the rows that were left to the custodian. One whose last polls failed has the class SignerFailed and
+// the last cause as its reason.
 func (r *Runner) Waiting() []Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -497,7 +500,12 @@ const pollEvery = 100 * time.Millisecond
 // what became of it. The lock is held.
 func (r *Runner) leaveToCustodian(t *task) {
 	r.tally.Waiting++
-	r.waiting = append(r.waiting, t.Record)
+	left := t.Record
+	left.Class, left.Reason = "", ""
+	if t.failing.polls > 0 {
+		left.Class, left.Reason = string(SignerFailed), printable.Line(t.failing.err.Error(), 500)
+	}
+	r.waiting = append(r.waiting, left)
 	if r.Abandon != nil {
 		for _, m := range t.messages {
 			r.Abandon(m.Message)

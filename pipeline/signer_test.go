@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -399,6 +400,166 @@ func TestCustodianGlitches(t *testing.T) {
 		b.await(1)
 		if r := b.ledger.get(b.row(0)); r.Stage != Onboarded {
 			t.Errorf("%+v", r)
+		}
+	})
+}
+
+// onFailingPolls runs a row whose custodian was asked and then answers polls with 500 for as long as the test wants.
+func onFailingPolls(t *testing.T, alter func(*bench), test func(*testing.T, *bench, *verdicts)) {
+	t.Helper()
+	var v *verdicts
+	onBench(t, func(b *bench) {
+		v = &verdicts{custodian: newCustodian(b)}
+		b.worker.Signer = signer.Verified(v).(Signer)
+		b.worker.PollLimit = 30 * time.Minute
+		alter(b)
+	}, func(t *testing.T, b *bench) {
+		b.take(b.row(0))
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		v.set(errors.New("500\nback end"))
+		test(t, b, v)
+	})
+}
+
+// TestFailingPollsAreTold: of the first one at once, then once a minute with the count; an answer begins a new count.
+func TestFailingPollsAreTold(t *testing.T) {
+	var told []PollTrouble
+	var at []time.Time
+	onFailingPolls(t, func(b *bench) {
+		told, at = nil, nil
+		b.worker.OnPollTrouble = func(p PollTrouble) { told, at = append(told, p), append(at, time.Now()) }
+	}, func(t *testing.T, b *bench, v *verdicts) {
+		begun := time.Now()
+		time.Sleep(15 * time.Minute)
+		synctest.Wait()
+		if len(told) < 8 || len(told) > 16 {
+			t.Fatalf("told %d times in 15 minutes, want 8 to 16", len(told))
+		}
+		if told[0].Failed != 1 || told[0].OfAllRows != 1 || at[0].Sub(begun) > 2*b.worker.Limits.RetryMax {
+			t.Errorf("first %+v after %v, want the first failed poll", told[0], at[0].Sub(begun))
+		}
+		failed := 0
+		for i, p := range told {
+			failed += p.OfAllRows
+			if p.Failed != failed || p.Row != b.row(0) || p.ExternalTxID == "" || p.Cause == nil {
+				t.Errorf("%d: got %+v, want %d failed polls of row 0", i, p, failed)
+			}
+			if i > 0 && at[i].Sub(at[i-1]) < time.Minute {
+				t.Errorf("%d: told after %v, want a minute", i, at[i].Sub(at[i-1]))
+			}
+		}
+		v.set(nil) // not decided yet
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		n := len(told)
+		v.set(errors.New("502"))
+		time.Sleep(5 * time.Minute)
+		synctest.Wait()
+		if len(told) == n || told[n].Failed != 1 {
+			t.Errorf("got %+v, want a new count after an answer", told[n:])
+		}
+		v.set(nil)
+		v.approve()
+		b.await(1)
+	})
+}
+
+// TestFailingPollsEnd: after PollLimit the signer's own check says whether it is the run's trouble or the row's.
+func TestFailingPollsEnd(t *testing.T) {
+	t.Run("the signer is away", func(t *testing.T) {
+		onFailingPolls(t, func(b *bench) {
+			b.worker.SignerCheck = func(context.Context) error { return errors.New("no route to host") }
+		}, func(t *testing.T, b *bench, v *verdicts) {
+			begun := time.Now()
+			var halt *HaltError
+			if err := <-b.halted; !errors.As(err, &halt) || halt.Class != "signer" || halt.SetUp() {
+				t.Errorf("got %v, want a halt of the class signer", err)
+			}
+			if took := time.Since(begun); took < 29*time.Minute || took > 35*time.Minute {
+				t.Errorf("halted after %v, want about 30m", took)
+			}
+			b.stop()
+			if r := b.ledger.get(b.row(0)); r.Stage != Signing || len(v.cancelled) > 0 {
+				t.Errorf("stage %s, cancelled %v; want signing and nothing cancelled: the next run polls", r.Stage, v.cancelled)
+			}
+		})
+	})
+	t.Run("the signer is well", func(t *testing.T) {
+		onFailingPolls(t, func(b *bench) {
+			b.worker.SignerCheck = func(context.Context) error { return nil }
+		}, func(t *testing.T, b *bench, v *verdicts) {
+			id := b.ledger.get(b.row(0)).ExternalTxID
+			b.await(1)
+			r := b.ledger.get(b.row(0))
+			if r.Stage != Failed || r.Class != "signer-error" || len(v.cancelled) != 1 || v.cancelled[0] != id {
+				t.Errorf("%s, %q, cancelled %v; want failed, signer-error, %s", r.Stage, r.Class, v.cancelled, id)
+			}
+			for _, want := range []string{"polls of the custodian's transaction " + id + " failed in 30m", "500 back end"} {
+				if !strings.Contains(r.Reason, want) {
+					t.Errorf("reason %q, want %q in it", r.Reason, want)
+				}
+			}
+		})
+	})
+	t.Run("answers in between", func(t *testing.T) {
+		onFailingPolls(t, func(b *bench) {
+			b.worker.SignerCheck = func(context.Context) error { return errors.New("must not be asked") }
+		}, func(t *testing.T, b *bench, v *verdicts) {
+			time.Sleep(20 * time.Minute)
+			v.set(nil)
+			time.Sleep(5 * time.Minute)
+			v.set(errors.New("500"))
+			time.Sleep(20 * time.Minute)
+			v.set(nil)
+			v.approve()
+			b.await(1)
+			if r := b.ledger.get(b.row(0)); r.Stage != Onboarded {
+				t.Errorf("%s (%s), want onboarded", r.Stage, r.Reason)
+			}
+		})
+	})
+}
+
+// TestFailingPollsOfADrain: the row is left to the next run when --signer-wait is over, with the reason.
+func TestFailingPollsOfADrain(t *testing.T) {
+	abandoned := make(chan Message, 10)
+	onFailingPolls(t, func(b *bench) {
+		abandoned = make(chan Message, 10)
+		b.worker.PollLimit, b.runner.SignerWait = 0, 30*time.Minute
+		b.runner.Abandon = func(m Message) { abandoned <- m }
+	}, func(t *testing.T, b *bench, _ *verdicts) {
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		_, doing, ok := b.runner.Holding(0, b.offset)
+		if !ok || !strings.Contains(doing, "polls failed: 500 back end") {
+			t.Errorf("the row is said to be %q (found: %v), want its failing polls", doing, ok)
+		}
+		<-abandoned
+		synctest.Wait()
+		waiting := b.runner.Waiting()
+		if len(waiting) != 1 || waiting[0].Class != string(SignerFailed) || waiting[0].Reason != "500 back end" {
+			t.Errorf("waiting %+v, want the row with its last failure", waiting)
+		}
+	})
+}
+
+// TestFirstQuestionFails: also a custodian that has not answered yet is told of, while the row's tries last.
+func TestFirstQuestionFails(t *testing.T) {
+	var told []PollTrouble
+	onBench(t, func(b *bench) {
+		told = nil
+		b.worker.Signer = signer.Verified(&verdicts{newCustodian(b), errors.New("500")}).(Signer)
+		b.worker.OnPollTrouble = func(p PollTrouble) { told = append(told, p) }
+	}, func(t *testing.T, b *bench) {
+		b.take(b.row(0))
+		var halt *HaltError
+		if err := <-b.halted; !errors.As(err, &halt) || halt.Class != "signer" {
+			t.Errorf("got %v, want a halt of the class signer", err)
+		}
+		b.stop()
+		if len(told) == 0 || told[0].Failed != 1 {
+			t.Errorf("told %+v, want the first failure", told)
 		}
 	})
 }

@@ -47,6 +47,12 @@ type Worker struct {
 	// OnStale is called when a custodian's request that is of no use any more could not be cancelled: a person may still
 	// be asked to approve it. May be nil.
 	OnStale func(r Row, externalTxID string, cause error)
+	// OnPollTrouble is called when the custodian gives no usable answer about a row, and then once a minute for as long as
+	// that goes on. It must not block. May be nil.
+	OnPollTrouble func(PollTrouble)
+	// PollLimit is for how long the polls of a row may fail before the signer is asked for its health: if that is bad, the
+	// run halts; if it is good, the row fails. 0: without end.
+	PollLimit time.Duration
 	// OnList is called after the partner's list was read. May be nil.
 	OnList func(customers int, took time.Duration)
 	// OnPartialList is called when the partner's list was read and announces more than could be read. May be nil.
@@ -61,6 +67,7 @@ type Worker struct {
 	list    *lister
 	breaker breaker
 	stats   workerStats
+	polls   pollTroubles
 }
 
 type workerStats struct{ retried, signatures atomic.Int64 }
@@ -86,6 +93,7 @@ type task struct {
 	recorded      bool      // the send of this act is recorded already
 	sent          time.Time // when this process last sent the creation, by the monotonic clock
 	polls         int       // how often the custodian was asked what became of the request
+	failing       failing   // the latest questions to the custodian, if they failed
 	heard         int       // answers in a row under the present key that settled nothing, without a silence between them
 	delays        int       // how often in a row the act could not be done for reasons that are not the row's
 	resends       bool      // the request of this act was sent before
@@ -277,7 +285,7 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 		}
 	}
 	if d.Stage != t.Stage {
-		t.polls = 0
+		t.polls, t.failing = 0, failing{}
 	}
 	was := t.Stage
 	err := w.store(ctx, t, next)
@@ -288,6 +296,9 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 	}
 	if err != nil {
 		return Disposition{}, err
+	}
+	if c, slow := w.Signer.(signer.Custodian); slow && res.outcome == SignerFailed && t.Stage == Failed {
+		_ = w.withdraw(ctx, t, c) // OnStale is told
 	}
 	w.breaker.prove(provenBy(res.outcome, was)...) // not before: the ledger may know a challenge's nonce
 	return d, halt
@@ -603,9 +614,10 @@ func (w *Worker) sign(ctx context.Context, t *task) (result, error) {
 	}
 	if err != nil {
 		res := signResult(err)
-		if res.outcome == SignerFailed && t.polls > 0 {
-			res.outcome = Waiting // it was asked; that it does not say how things stand costs the row nothing
+		if res.outcome == SignerFailed && slow {
+			return w.pollFailed(t, err), nil
 		}
+		t.failing = failing{}
 		return res, nil
 	}
 	w.breaker.signerSpoke()

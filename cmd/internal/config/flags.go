@@ -112,7 +112,7 @@ type Consumer struct {
 	Signer             string        `help:"Who signs for the customers, a URI: keystore:///dir?password-file=…, …" env:"PURSER_SIGNER" placeholder:"URI"`
 	SignerConcurrency  int           `help:"How many signatures are asked for side by side." env:"PURSER_SIGNER_CONCURRENCY" default:"16"`
 	SignerRate         float64       `help:"Most calls of the signer a second; 0: no limit." env:"PURSER_SIGNER_RATE" default:"0"`
-	SignerWait         time.Duration `help:"With --drain: how long a row may wait for a custodian before it is left to the next run." env:"PURSER_SIGNER_WAIT" default:"30m"`
+	SignerWait         time.Duration `help:"How long a row may wait for a custodian: with --drain, before it is left to the next run; without it, as long as the custodian gives no usable answer." env:"PURSER_SIGNER_WAIT" default:"30m"`
 	ChallengeDomain    string        `help:"The domain that a challenge must name (default: host and port of the API URL)." env:"PURSER_CHALLENGE_DOMAIN" placeholder:"DOMAIN"`
 	Rate               float64       `help:"Most requests a second, all workers and repetitions together." env:"PURSER_RATE" default:"20"`
 	Concurrency        int           `help:"How many rows are worked on side by side." env:"PURSER_CONCURRENCY" default:"32"`

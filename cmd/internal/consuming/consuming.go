@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/purser-onboard/purser/broker"
@@ -18,6 +19,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/queue"
 	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/signer"
 )
 
 // Streams are where a command reads and writes.
@@ -163,6 +165,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 			log.Warn("a request that is of no use any more could not be cancelled: somebody may still be asked to approve it",
 				"row", r.Where(), "transaction", id, "error", cause)
 		},
+		OnPollTrouble: func(p pipeline.PollTrouble) { tellPolls(p, c.SignerWait, log) },
 		OnList: func(n int, took time.Duration) {
 			log.Debug("read the partner's list of customers", "customers", n, "took", took.Round(time.Millisecond))
 		},
@@ -178,7 +181,9 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		OnOutage:   func(cause error) { tellOutage(cause, c.OutageWait, log) },
 	}
 	if drain {
-		runner.SignerWait = c.SignerWait
+		runner.SignerWait = c.SignerWait // a row whose polls fail is left to the next run, too
+	} else {
+		worker.PollLimit = c.SignerWait
 	}
 	if keys != nil {
 		runner.Authenticate = keys.Verify
@@ -210,10 +215,27 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		err = cause // what halted the run comes before what failed because of it
 	}
 	warnOfSkew(log, stats)
+	if err == nil {
+		err = unanswered(hard, backend, waiting)
+	}
 	if err == nil && drain && c.Embedded() {
 		err = stranded(hard, book, tally)
 	}
 	return classify(c, err)
+}
+
+// unanswered returns an error if rows wait for a custodian whose polls fail and who is out of reach: that is an outage,
+// and not for a person to decide.
+func unanswered(ctx context.Context, backend signer.Backend, waiting []pipeline.Record) error {
+	failing := slices.IndexFunc(waiting, func(r pipeline.Record) bool { return r.Class == string(pipeline.SignerFailed) })
+	if failing < 0 {
+		return nil
+	}
+	if _, err := backend.Check(ctx); err != nil {
+		return console.Coded(console.ExitUnfinished, fmt.Errorf("%d rows are waiting for the custodian, whose polls fail; "+
+			"the signer's check: %w; the rows stay in the queue: run again when the custodian is back", len(waiting), err))
+	}
+	return nil
 }
 
 // stranded returns an error if the ledger holds unsettled rows after all messages of the embedded broker have been
@@ -260,6 +282,13 @@ func tellTrouble(t pipeline.Trouble, log *slog.Logger) {
 		log.Warn("many of the partner's answers are unusable; the requests are repeated under the same keys",
 			"unusable", t.Unusable, "of", t.Of, "latest", t.Cause)
 	}
+}
+
+// tellPolls says that the custodian does not say how things stand.
+func tellPolls(p pipeline.PollTrouble, limit time.Duration, log *slog.Logger) {
+	log.Warn("no usable answer from the custodian; its rows wait", "row", p.Row.Where(), "transaction", p.ExternalTxID,
+		"failed", p.Failed, "failed_of_all_rows", p.OfAllRows, "waits_at_most", limit, "setting", "--signer-wait",
+		"error", p.Cause)
 }
 
 // tellOutage says that the partner is away, or back.
@@ -331,7 +360,12 @@ func listWaiting(w io.Writer, rows []pipeline.Record) {
 			fmt.Fprintf(w, "waiting   and %d more: `consumer failures` lists them\n", len(rows)-most)
 			return
 		}
-		fmt.Fprintf(w, "waiting   %s %s: for the custodian's transaction %s\n", r.Where(), r.Account, r.ExternalTxID)
+		because := ""
+		if r.Class == string(pipeline.SignerFailed) {
+			because = "; its last poll failed: " + r.Reason
+		}
+		fmt.Fprintf(w, "waiting   %s %s: for the custodian's transaction %s%s\n",
+			r.Where(), r.Account, r.ExternalTxID, because)
 	}
 }
 

@@ -1,0 +1,52 @@
+package consuming
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/signer"
+	"github.com/purser-onboard/purser/signer/signertest"
+)
+
+// checked is a signer whose health a test decides.
+type checked struct {
+	signer.Backend
+	err   error
+	asked int
+}
+
+func (c *checked) Check(context.Context) (string, error) {
+	c.asked++
+	return "well", c.err
+}
+
+// Rows that wait for a person are for the report (exit code 3); rows that wait for a custodian that is away are an
+// outage (exit code 1).
+func TestUnanswered(t *testing.T) {
+	person := pipeline.Record{}
+	failing := pipeline.Record{Class: string(pipeline.SignerFailed), Reason: "connection refused"}
+	for name, c := range map[string]struct {
+		waiting []pipeline.Record
+		health  error
+		asked   int
+		exit    int
+	}{
+		"none":                      {nil, errors.New("away"), 0, 0},
+		"a person":                  {[]pipeline.Record{person}, errors.New("away"), 0, 0},
+		"polls fail, custodian up":  {[]pipeline.Record{person, failing}, nil, 1, 0},
+		"polls fail, custodian off": {[]pipeline.Record{person, failing}, errors.New("no route"), 1, 1},
+	} {
+		backend := &checked{Backend: signertest.NewMemory(), err: c.health}
+		err := unanswered(t.Context(), backend, c.waiting)
+		if got := console.Code(err); got != c.exit || backend.asked != c.asked {
+			t.Errorf("%s: exit code %d (%v), %d checks; want %d, %d", name, got, err, backend.asked, c.exit, c.asked)
+		}
+		if c.exit != 0 && (!strings.Contains(err.Error(), "2 rows") || !strings.Contains(err.Error(), "no route")) {
+			t.Errorf("%s: error %q, want the number of rows and the cause", name, err)
+		}
+	}
+}
