@@ -495,7 +495,7 @@ func TestFailingPollsEnd(t *testing.T) {
 			if r.Stage != Failed || r.Class != "signer-error" || len(v.cancelled) != 1 || v.cancelled[0] != id {
 				t.Errorf("%s, %q, cancelled %v; want failed, signer-error, %s", r.Stage, r.Class, v.cancelled, id)
 			}
-			for _, want := range []string{"polls of the custodian's transaction " + id + " failed in 30m", "500 back end"} {
+			for _, want := range []string{"polls of the custodian's transaction " + id + " failed in 30m", `500\nback end`} {
 				if !strings.Contains(r.Reason, want) {
 					t.Errorf("reason %q, want %q in it", r.Reason, want)
 				}
@@ -532,13 +532,13 @@ func TestFailingPollsOfADrain(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		_, doing, ok := b.runner.Holding(0, b.offset)
-		if !ok || !strings.Contains(doing, "polls failed: 500 back end") {
+		if !ok || !strings.Contains(doing, "polls failed: 500\\nback end") {
 			t.Errorf("the row is said to be %q (found: %v), want its failing polls", doing, ok)
 		}
 		<-abandoned
 		synctest.Wait()
 		waiting := b.runner.Waiting()
-		if len(waiting) != 1 || waiting[0].Class != string(SignerFailed) || waiting[0].Reason != "500 back end" {
+		if len(waiting) != 1 || waiting[0].Class != string(SignerFailed) || waiting[0].Reason != `500\nback end` {
 			t.Errorf("waiting %+v, want the row with its last failure", waiting)
 		}
 	})
