@@ -25,7 +25,7 @@ import (
 // report is what a consumer's --report says.
 type report struct {
 	Rows struct {
-		Received, Onboarded, AlreadyOnboarded, Refused, Failed, Conflict int
+		Received, Skipped, Onboarded, AlreadyOnboarded, Refused, Failed, Conflict int
 	}
 	Requests   struct{ Sent int }
 	Signatures int

@@ -168,7 +168,7 @@ func benchRaw(b *testing.B, batch int) (perSecond float64) {
 	if err := l.Close(); err != nil {
 		b.Fatal(err)
 	}
-	db := openDB(l.path, "rw", writerPragmas()...)
+	db := openDB(l.path, "rw", writerPragmas(false)...)
 	defer db.Close()
 	ctx := b.Context()
 	update, err := db.PrepareContext(ctx, updateQuery)

@@ -44,6 +44,9 @@ type Options struct {
 	// Changelog names the topic that the ledger follows, or keeps its place in for the next run that does; see Follow.
 	// What is changed while it follows none is not there, so its place in any other topic is forgotten. "": none.
 	Changelog string
+	// DropSigned has a row give up challenge and signature in the transaction that settles it, and overwrites in the
+	// file what it gave up. Rows that were settled before are DropSigned's, the method's.
+	DropSigned bool
 	// Hook is called at named points, for tests that crash there: "ledger.after-append" (with a changelog),
 	// "ledger.before-commit" and "ledger.after-commit", in the goroutine that commits. nil: not called.
 	Hook func(point string)
@@ -61,6 +64,8 @@ type Ledger struct {
 	writer  *writer
 	readers *sql.DB
 	own     ownRecords
+	// dropSigned is Options.DropSigned.
+	dropSigned bool
 	// replacing holds a token while a ReplaceDirectory runs: two at once would write to the same copy.
 	replacing chan struct{}
 	closing   sync.Once
@@ -92,7 +97,9 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 
 func open(ctx context.Context, o Options, steps []migration) (_ *Ledger, err error) {
 	path := o.Path
-	l := &Ledger{queries: queries{path: path}, log: o.Logger, replacing: make(chan struct{}, 1)}
+	l := &Ledger{
+		queries: queries{path: path}, log: o.Logger, dropSigned: o.DropSigned, replacing: make(chan struct{}, 1),
+	}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}
@@ -113,7 +120,7 @@ func open(ctx context.Context, o Options, steps []migration) (_ *Ledger, err err
 	if err := l.take(); err != nil {
 		return nil, err
 	}
-	l.db = openDB(path, "rw", writerPragmas()...)
+	l.db = openDB(path, "rw", writerPragmas(o.DropSigned)...)
 	l.db.SetMaxOpenConns(1)
 	if l.conn, err = l.db.Conn(ctx); err != nil {
 		return nil, err
@@ -137,8 +144,15 @@ func open(ctx context.Context, o Options, steps []migration) (_ *Ledger, err err
 // maxReaders is how many reads run side by side: the partitions' look-ups and a command's query.
 const maxReaders = 4
 
-func writerPragmas() []string {
+func writerPragmas(dropSigned bool) []string {
+	// A row that grows moves, and a copy of its challenge would stay in a page where DropSigned cannot reach it. FAST has
+	// zeros written over it in pages that are written anyway, ON in pages that become free, too.
+	secureDelete := "secure_delete = FAST"
+	if dropSigned {
+		secureDelete = "secure_delete = ON"
+	}
 	return []string{
+		secureDelete,
 		"foreign_keys = ON",
 		"synchronous = FULL",
 		// KiB. Sorting for an index takes as much again, and the partner's list is to be read within 64 MiB, all told.
@@ -200,6 +214,11 @@ func (l *Ledger) prepareFile(ctx context.Context, o Options, steps []migration) 
 	}
 	if err := migrate(ctx, l.conn, have, steps, o.Program, o.Now()); err != nil {
 		return err
+	}
+	if o.DropSigned {
+		if _, err := l.conn.ExecContext(ctx, signedIndexQuery); err != nil {
+			return err
+		}
 	}
 	bindings, err := bind(ctx, l.conn, o)
 	if err != nil {

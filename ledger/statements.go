@@ -18,6 +18,7 @@ type statements struct {
 	importSeen, rememberImport           *sql.Stmt
 
 	update, versionOf, putKey, partnerStatus *sql.Stmt
+	dropSigned                               *sql.Stmt
 	putNonce, isNonceOf, noncesOfRow         *sql.Stmt
 	announced, announce, unannounced         *sql.Stmt
 
@@ -61,6 +62,7 @@ func prepareStatements(ctx context.Context, conn *sql.Conn) (*statements, error)
 		{&s.versionOf, versionOfQuery},
 		{&s.putKey, putKeyQuery},
 		{&s.partnerStatus, partnerStatusQuery},
+		{&s.dropSigned, dropSignedQuery},
 		{&s.putNonce, putNonceQuery},
 		{&s.isNonceOf, isNonceOfQuery},
 		{&s.noncesOfRow, noncesOfRowQuery},

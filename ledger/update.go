@@ -36,13 +36,17 @@ const putKeyQuery = `INSERT INTO keys (row_id, operation, generation, id, digest
 func (l *Ledger) Update(ctx context.Context, next pipeline.Record) (int64, error) {
 	from := stagesBefore(next.Stage)
 	account := next.Account.String()
+	challenge, signature := next.Challenge, next.Signature
+	if l.dropSigned && next.Stage.Terminal() {
+		challenge, signature = "", ""
+	}
 	err := l.writer.do(ctx, 1, func(t *tx) error {
 		if err := t.fence(next.Row, account); err != nil {
 			return err
 		}
 		t.touch(next.ID)
 		result, err := t.update.ExecContext(t.ctx, string(next.Stage), next.Class, next.Reason, next.CustomerID,
-			next.PartnerStatus, next.Challenge, micros(next.ChallengeAt), next.ExternalTxID, next.Signature,
+			next.PartnerStatus, challenge, micros(next.ChallengeAt), next.ExternalTxID, signature,
 			next.Refusals, next.Attempts, next.AlreadyOnboarded, generation(next.CreateKey), generation(next.SubmitKey),
 			t.now.UnixMicro(), next.ID, next.Version, from)
 		if err != nil {

@@ -109,6 +109,7 @@ type Consumer struct {
 	Ledger             string        `help:"The ledger's file (default: ledger.db in the data directory)." env:"PURSER_LEDGER" placeholder:"FILE"`
 	LedgerTopic        string        `help:"A compacted topic in which a fleet keeps its ledgers, so that a partition that moves takes its rows' records along (default: none)." env:"PURSER_LEDGER_TOPIC" placeholder:"TOPIC"`
 	LedgerTopicKeyFile string        `help:"File of the key that authenticates the records of --ledger-topic; required with it." env:"PURSER_LEDGER_TOPIC_KEY_FILE" placeholder:"FILE"`
+	Retain             string        `help:"What settled rows keep of what was signed: all (challenge and signature) or none, also those that were settled earlier." env:"PURSER_RETAIN" enum:"all,none" default:"all"`
 	Signer             string        `help:"Who signs for the customers, a URI: keystore:///dir?password-file=…, …" env:"PURSER_SIGNER" placeholder:"URI"`
 	SignerConcurrency  int           `help:"How many signatures are asked for side by side." env:"PURSER_SIGNER_CONCURRENCY" default:"16"`
 	SignerRate         float64       `help:"Most calls of the signer a second; 0: no limit." env:"PURSER_SIGNER_RATE" default:"0"`

@@ -120,6 +120,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	var part *share
 	var runner *pipeline.Runner
 	var told *events
+	var dropped *dropping
 	ledgers := &following{book: book, c: c, log: log}
 	consumer, err := q.Consumer(c, drain, queue.Told{
 		Assigned: func(partitions []int, of int) {
@@ -128,9 +129,12 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 			part.assigned(partitions, of)
 		},
 		// Nobody sends for rows that may be another consumer's by now.
-		Lease:   p.pace.Until,
-		Restore: ledgers.restore(func() { told.wake() }),
-		Stall:   func(stall broker.Stall) { tellStall(stall, runner, log) },
+		Lease: p.pace.Until,
+		Restore: ledgers.restore(func() {
+			told.wake()
+			dropped.wake()
+		}),
+		Stall: func(stall broker.Stall) { tellStall(stall, runner, log) },
 	})
 	if err != nil {
 		return console.Coded(console.ExitUsage, err)
@@ -193,6 +197,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		defer context.AfterFunc(taking, pace.Stop)()
 		runner.SignerPace = pace.Wait
 	}
+	dropped = dropSigned(taking, book, log)
 	told = announce(taking, hard, c, q, book, runner, log)
 	// A worker that waits for its turn in the rate has sent nothing: it need not be waited for.
 	stopPace := context.AfterFunc(taking, p.pace.Stop)
@@ -205,6 +210,9 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	runner.Close()
 	if err != nil {
 		stopTaking(err) // what ended the run does not let its results be published either, for long
+	}
+	if e := dropped.end(); err == nil {
+		err = e
 	}
 	if e := told.end(hard); err == nil {
 		err = e
@@ -381,6 +389,7 @@ func openLedger(
 	book, err := ledger.Open(ctx, ledger.Options{
 		Path: c.Ledger, Environment: environment(c, p.base), CanonicalHost: canonicalHost(p.base), Now: time.Now,
 		Program: "purser " + config.Version, Changelog: c.LedgerTopic, Logger: log, Hook: hook,
+		DropSigned: c.Retain == "none",
 	})
 	var environment *ledger.EnvironmentError
 	if errors.As(err, &environment) {

@@ -1,0 +1,96 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+)
+
+// signedSettled selects the settled rows that still have what was signed. It is the condition of an index, too, and
+// SQLite uses that only for a query with the same terms.
+const signedSettled = `stage IN ('onboarded', 'conflict', 'refused', 'rejected', 'failed') AND ` +
+	`(challenge <> '' OR signature <> '')`
+
+// signedIndexQuery: with DropSigned the index is empty but for the rows that DropSigned has not come to yet, so that it
+// need not be remembered how far it came, and an opening without such rows reads no table.
+const signedIndexQuery = `CREATE INDEX IF NOT EXISTS rows_signed ON rows (id) WHERE ` + signedSettled
+
+const signedRowsQuery = `SELECT id, chain_id FROM rows INDEXED BY rows_signed WHERE ` + signedSettled +
+	` AND id > ? ORDER BY id LIMIT ?`
+
+// The version stays: it guards what a worker computes, and a settled row has no worker.
+const dropSignedQuery = `UPDATE rows SET challenge = '', signature = '' WHERE id = ? AND ` + signedSettled
+
+// dropBatch is how many rows DropSigned changes at once; the rows of a run wait for no more than that.
+const dropBatch = 500
+
+// DropSigned drops challenge and signature of the rows that were settled before the ledger was opened with
+// Options.DropSigned, in batches beside other calls, and returns how many rows that were. With a changelog it changes
+// the rows of the partitions that are ours and restored; call it again when another one has been. Interrupted, the next
+// call goes on where it was.
+func (l *Ledger) DropSigned(ctx context.Context) (dropped int, err error) {
+	if !l.dropSigned {
+		return 0, nil
+	}
+	for last := int64(0); ; {
+		batch, err := l.signedAfter(ctx, last)
+		if err != nil || len(batch) == 0 {
+			return dropped, translate(l.path, err)
+		}
+		n, err := l.dropSignedOf(ctx, batch)
+		if dropped += n; err != nil {
+			return dropped, translate(l.path, err)
+		}
+		last = batch[len(batch)-1].id
+	}
+}
+
+// signedRow is a settled row that still has what was signed.
+type signedRow struct {
+	id      int64
+	account string
+}
+
+// signedAfter reads the next batch of them.
+func (l *Ledger) signedAfter(ctx context.Context, last int64) (batch []signedRow, err error) {
+	rows, err := l.source.QueryContext(ctx, signedRowsQuery, last, dropBatch)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var r signedRow
+		if err := rows.Scan(&r.id, &r.account); err != nil {
+			return nil, err
+		}
+		batch = append(batch, r)
+	}
+	return batch, rows.Err()
+}
+
+func (l *Ledger) dropSignedOf(ctx context.Context, batch []signedRow) (dropped int, err error) {
+	err = l.writer.do(ctx, len(batch), func(t *tx) error {
+		dropped = 0 // it may be called twice
+		for _, r := range batch {
+			if !t.holds(r.account) {
+				continue
+			}
+			result, err := t.dropSigned.ExecContext(t.ctx, r.id)
+			if err != nil {
+				return fmt.Errorf("drop what row %d has signed: %w", r.id, err)
+			}
+			n, err := result.RowsAffected()
+			if err != nil {
+				return err
+			}
+			if n > 0 { // or a new import has just restarted it
+				dropped++
+				t.touch(r.id)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, err
+	}
+	return dropped, nil
+}
