@@ -166,3 +166,37 @@ func deadLetters(t *testing.T, c *broker.Cluster, topic string) (all []pipeline.
 	}
 	return all
 }
+
+// TestWriterOfTheWorkTopic is what docs/threat-model.md says of Write on that topic without --message-key-file: a message
+// binds a wallet that the signer holds to an externalId of its writer's, and the true row ends in conflict.
+func TestWriterOfTheWorkTopic(t *testing.T) {
+	t.Parallel()
+	server, env := partnerEnv(t, withFaults(t, ""))
+	export, err := os.ReadFile(customers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	address, _, _ := strings.Cut(strings.Split(string(export), "\n")[1], ",")
+	account, err := pipeline.ParseAccount("eip155:300:" + strings.ToLower(address))
+	if err != nil {
+		t.Fatal(err)
+	}
+	forged := pipeline.Row{Account: account, ExternalID: "theirs", ImportID: "theirs", File: "export.csv", Line: 2}
+	onBroker(t, env, func(b *broker.Embedded) {
+		message := pipeline.Message{Key: []byte(account.String()), Value: pipeline.AppendMessage(nil, forged)}
+		producer := broker.NewProducer(b.Cluster, broker.ProducerOptions{})
+		if err := producer.Publish(t.Context(), "onboarding.customers", []pipeline.Message{message}); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if r := drain(t, env, 0); r.Rows.Onboarded != 1 {
+		t.Fatalf("got %d onboarded, want the forged row", r.Rows.Onboarded)
+	}
+	mustRun(t, env, "importer", customers)
+	if r := drain(t, env, 3); r.Rows.Onboarded != 29 || r.Rows.Conflict != 1 {
+		t.Errorf("got %d onboarded, %d in conflict, want 29, 1", r.Rows.Onboarded, r.Rows.Conflict)
+	}
+	if v := server.Judge(nil).Violations; len(v) > 0 {
+		t.Errorf("got violations %+v, want none", v)
+	}
+}

@@ -257,6 +257,30 @@ func TestSameVersionCounts(t *testing.T) {
 	}
 }
 
+// TestOlderRecordPutBack: somebody writes a record of the topic once more. The ledger that knows more keeps it; one that
+// knows nothing begins where that record stands.
+func TestOlderRecordPutBack(t *testing.T) {
+	shared := newTopic(1)
+	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+	restore(t, l, f, 0)
+	settle(t, l, acceptOne(t, l, testRow(1, "i1"), pipeline.Open), pipeline.Onboarded, "c1")
+	f.held[0] = false
+	forger := &follower{topic: shared, held: map[int]bool{0: true}, tenure: 1}
+	if err := forger.Append(t.Context(), []pipeline.Message{shared.partitions[0][0]}); err != nil {
+		t.Fatal(err)
+	}
+	shared.compact()
+	restore(t, l, f, 0)
+	if got := get(t, l, testRow(1, "")); got.Stage != pipeline.Onboarded {
+		t.Errorf("got stage %s where more was known, want %s", got.Stage, pipeline.Onboarded)
+	}
+	next, g := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+	restore(t, next, g, 0)
+	if got := get(t, next, testRow(1, "")); got.Stage != pipeline.Planned {
+		t.Errorf("got stage %s where nothing was known, want %s", got.Stage, pipeline.Planned)
+	}
+}
+
 // Events of a partition that is another's are the other's to publish: the row may have been settled anew there.
 func TestOnlyOurOwnIsAnnounced(t *testing.T) {
 	shared := newTopic(1)
