@@ -301,7 +301,8 @@ func TestParseStatus(t *testing.T) {
 	}
 	for word, want := range map[string]Status{
 		"": "", "pending": "pending", "Suspended": "Suspended",
-		"Active ": `"Active "`, "\x00active": `\x00active`, "act\x00ive": `act\x00ive`,
+		"Active ": `"Active "`, "active" + strings.Repeat(" ", 74): Status(`"active` + strings.Repeat(" ", 69) + `"…`),
+		"\x00active": `\x00active`, "act\x00ive": `act\x00ive`,
 		"ſcreening": "ſcreening", "actİve": "actİve", "in-active": "in-active",
 		strings.Repeat("x", 200): Status(printable.Line(strings.Repeat("x", 200), 80)),
 	} {

@@ -28,9 +28,9 @@ func ParseStatus(word string) Status {
 	}
 	shown := printable.Line(word, mostCode)
 	if _, ok := knownStatus(strings.TrimSpace(shown)); ok {
-		shown = printable.Quote(word, mostCode)
+		shown = printable.Quote(word, mostCode-len(`""…`)) // a state and spaces: nothing in it is escaped
 	}
-	return Status(printable.Line(shown, mostCode))
+	return Status(shown)
 }
 
 func knownStatus(word string) (Status, bool) {

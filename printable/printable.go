@@ -1,7 +1,6 @@
 // Package printable makes text from outside fit to be shown: headers and records of a topic, what the partner and the
 // custodians answer, cells, file names, and errors that quote any of them. Such text may hold escape sequences that
-// rewrite a terminal, line breaks that forge a line of a log, and characters that reverse or hide what stands around
-// them. It knows nothing of ours.
+// rewrite a terminal, line breaks that forge a line of a log, and characters that reverse or hide the text around them.
 package printable
 
 import (
@@ -15,13 +14,16 @@ import (
 const ellipsis = "…"
 
 // Is reports whether text is valid UTF-8 of graphic characters as Unicode defines them: letters, marks, numbers,
-// punctuation, symbols and spaces. Control characters, line and paragraph separators, bidirectional controls and
-// characters without width are none.
+// punctuation, symbols and spaces. Control characters, line and paragraph separators and format characters (Cf: the
+// bidirectional controls, the zero-width space and joiners) are not graphic.
+//
+// Marks and letters that are drawn as nothing (variation selectors, U+034F, the Hangul fillers) are graphic. An
+// externalId may have them, and the CSV of `consumer failures` has to keep them: it is imported again.
 func Is(text string) bool { return clean(text) == len(text) }
 
-// Line returns text as one line of at most so many bytes. What Is does not allow is escaped in Go's notation (\x1b,
-// \n, \u202e, \xff), and a longer text is cut between two characters or escapes and ends in "…". Applied again, it
-// changes nothing.
+// Line returns text as one line of at most most bytes; most is 3, the length of "…", or more. What Is does not allow is
+// escaped in Go's notation (\x1b, \n, \u202e, \xff), and a longer text is cut between two characters or escapes and
+// ends in "…". Applied again, it changes nothing.
 func Line(text string, most int) string {
 	if len(text) <= most && Is(text) {
 		return text
@@ -42,14 +44,15 @@ func Line(text string, most int) string {
 	return b.String()
 }
 
-// Quote is Line between double quotes, with a backslash before each quote and backslash of the text. At most so many
-// bytes of text are shown.
+// Quote returns text between double quotes, escaped as Line does, with a backslash before each quote and backslash. It
+// shows the first most bytes of the text, which can be four times as many when all are escaped (\xff); "…" behind the
+// closing quote says that the text is longer.
 func Quote(text string, most int) string {
 	begin, end := cut(text, most)
 	return strconv.QuoteToGraphic(begin) + end
 }
 
-// QuoteToASCII is Quote with every character beyond ASCII escaped, so that none is taken for one that looks like it.
+// QuoteToASCII is Quote with every character beyond ASCII escaped, so that none is taken for an ASCII look-alike.
 func QuoteToASCII(text string, most int) string {
 	begin, end := cut(text, most)
 	return strconv.QuoteToASCII(begin) + end

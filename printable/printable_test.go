@@ -25,6 +25,7 @@ func TestLine(t *testing.T) {
 		"":                                      "",
 		`C:\users\x1b`:                          `C:\users\x1b`,
 		"山田\u3000太郎 e\u0301 ❤\ufe0f":            "山田\u3000太郎 e\u0301 ❤\ufe0f",
+		"a\u034fb\u115fc\u3164":                 "a\u034fb\u115fc\u3164", // an externalId may have them
 		"\a\x00\x7f\u0085\u009b":                `\a\x00\x7f\u0085\u009b`,
 		"\x1b]8;;http://x\x1b\\y\x1b]8;;\x1b\\": `\x1b]8;;http://x\x1b\y\x1b]8;;\x1b\`,
 		"a\u2028b\u2029c\u200bd\u2066e\ufefff":  `a\u2028b\u2029c\u200bd\u2066e\ufefff`,
@@ -42,11 +43,13 @@ func TestLine(t *testing.T) {
 
 func TestQuote(t *testing.T) {
 	for text, want := range map[string]string{
-		"":        `""`,
-		`a"\`:     `"a\"\\"`,
-		"\x1bß":   `"\x1bß"`,
-		"1234567": `"123456"…`,
-		"12345ß":  `"12345"…`,
+		"":                             `""`,
+		`a"\`:                          `"a\"\\"`,
+		"\x1bß":                        `"\x1bß"`,
+		"\xff\x00":                     `"\xff\x00"`,
+		"\x00\x00\x00\x00\x00\x00\x00": `"\x00\x00\x00\x00\x00\x00"…`, // the bound is that of the text
+		"1234567":                      `"123456"…`,
+		"12345ß":                       `"12345"…`,
 	} {
 		if got := printable.Quote(text, 6); got != want {
 			t.Errorf("Quote(%q): got %q, want %q", text, got, want)

@@ -8,14 +8,17 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/purser-onboard/purser/printable"
 	"github.com/purser-onboard/purser/secretfile"
 )
+
+// maxPath bounds what is shown of a path: Linux takes no longer ones.
+const maxPath = 4 << 10
 
 // maxKeyFile: a version 3 file has about 500 bytes.
 const maxKeyFile = 64 << 10
@@ -32,12 +35,12 @@ type FileError struct {
 
 func (e *FileError) Error() string { return fmt.Sprintf("key file %s %v", shown(e.Path), e.Err) }
 
-// shown is a path as it may stand in one line: quoted if it has characters that are not printable.
+// shown is a path as it may stand in one line: quoted if it has characters to escape.
 func shown(path string) string {
-	if quoted := strconv.Quote(path); quoted != `"`+path+`"` {
-		return quoted
+	if printable.Is(path) && !strings.ContainsAny(path, `"\`) {
+		return path
 	}
-	return path
+	return printable.Quote(path, maxPath)
 }
 
 // Unwrap gives Err.

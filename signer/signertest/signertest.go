@@ -16,11 +16,11 @@ import (
 	"sync"
 	"testing"
 	"time"
-	"unicode"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"github.com/purser-onboard/purser/printable"
 	"github.com/purser-onboard/purser/signer"
 )
 
@@ -138,13 +138,11 @@ func (s *suite) hasKey(t *testing.T) {
 		}
 		s.clean(t, "HasKey's error", err.Error())
 		// The operator learns from it where the key was looked for, and reads it on one line.
-		if text := err.Error(); text == signer.ErrNoKey.Error() || strings.ContainsFunc(text, unprintable) {
+		if text := err.Error(); text == signer.ErrNoKey.Error() || !printable.Is(text) {
 			t.Errorf("HasKey(%v): error %q, want one printable line with the cause", account, text)
 		}
 	}
 }
-
-func unprintable(r rune) bool { return !unicode.IsPrint(r) }
 
 func (s *suite) everyKey(t *testing.T) {
 	for i := range s.accounts {
