@@ -1,5 +1,5 @@
-// Package console is what the commands have in common towards whoever started them: exit codes, the log, signals and
-// progress.
+// Package console is what the commands have in common towards the operator: exit codes, log, standard output, signals
+// and progress.
 package console
 
 import (
@@ -94,8 +94,9 @@ func Code(err error) int {
 	return ExitUnfinished
 }
 
-// NewLogger returns the log of a command. Message and attributes are made printable: JSON escapes control characters
-// only below U+0020, and neither form bounds a text.
+// NewLogger returns the log of a command. Message and attributes are made printable, those of any other type than
+// numbers, times, errors and texts as fmt.Sprint has them: JSON escapes control characters only below U+0020, and
+// neither form bounds a text.
 func NewLogger(w io.Writer, form, level string) *slog.Logger {
 	var least slog.Level
 	if err := least.UnmarshalText([]byte(level)); err != nil {
@@ -121,6 +122,11 @@ func printed(_ []string, a slog.Attr) slog.Attr {
 			shown[i] = printable.Line(text, maxLine)
 		}
 		a.Value = slog.AnyValue(shown)
+	case []int:
+	default:
+		if a.Value.Kind() == slog.KindAny && v != nil { // not a number, a time or a duration
+			a.Value = slog.StringValue(printable.Line(fmt.Sprint(v), maxLine))
+		}
 	}
 	return a
 }

@@ -59,23 +59,34 @@ func TestOutOfFilesNamesTheLimit(t *testing.T) {
 	}
 }
 
+// stringer is text behind a method, as url.URL and netip.Addr are.
+type stringer []byte
+
+func (s stringer) String() string { return string(s) }
+
 // TestLastGates: no text gets to standard error or output that forges a line or changes the terminal.
 func TestLastGates(t *testing.T) {
 	const hostile = "Åsa 🛂\x1b[2J\n\u202e\u2028\x7f\xff"
 	const want = `Åsa 🛂\x1b[2J\n\u202e\u2028\x7f\xff`
 	var out bytes.Buffer
 	logger := NewLogger(&out, "json", "info")
-	logger.Info(hostile, "text", hostile, "error", errors.New("no file "+hostile), "list", []string{hostile}, "rows", 7)
+	type word string
+	logger.Info(hostile, "text", hostile, "error", errors.New("no file "+hostile), "list", []string{hostile}, "rows", 7,
+		"word", word(hostile), "stringer", stringer(hostile), "map", map[string]string{"k": hostile},
+		"partitions", []int{1, 2}, "nothing", nil)
 	var line struct {
-		Msg, Text, Error string
-		List             []string
-		Rows             int
+		Level, Msg, Text, Error, Word, Stringer, Map string
+		List                                         []string
+		Rows                                         int
+		Partitions                                   []int
+		Nothing                                      any
 	}
 	if err := json.Unmarshal(out.Bytes(), &line); err != nil {
 		t.Fatal(err)
 	}
 	if line.Msg != want || line.Text != want || line.Error != `no file Åsa 🛂\x1b[2J; \u202e\u2028\x7f\xff` ||
-		len(line.List) != 1 || line.List[0] != want || line.Rows != 7 {
+		len(line.List) != 1 || line.List[0] != want || line.Rows != 7 || line.Word != want || line.Stringer != want ||
+		line.Map != "map[k:"+want+"]" || line.Level != "INFO" || len(line.Partitions) != 2 || line.Nothing != nil {
 		t.Errorf("got %+v, want %s in all", line, want)
 	}
 	out.Reset()
