@@ -86,7 +86,7 @@ func (l *Changelog) Append(ctx context.Context, messages []pipeline.Message) err
 }
 
 // Replay hands over what the partition holds from an offset on, up to its end as it is now, in order, and with each
-// batch the offset behind it. pipeline.ErrChangelogRenewed says that it ends before from. Others are ErrBrokerLost,
+// batch the offset behind it. pipeline.ErrChangelogRecreated says that it ends before from. Others are ErrBrokerLost,
 // *WithheldError, *DeniedError, *MissingTopicError, ctx's, those of yield, or the broker's.
 func (l *Changelog) Replay(
 	ctx context.Context, partition int, from int64, yield func(batch []pipeline.Message, next int64) error,
@@ -98,7 +98,7 @@ func (l *Changelog) Replay(
 	}
 	now := spans[partition]
 	if from > now.end {
-		return pipeline.ErrChangelogRenewed
+		return pipeline.ErrChangelogRecreated
 	}
 	var stop error // yield's own
 	err = l.cluster.scan(ctx, l.topic, partition, max(from, now.first), now.end, patience,

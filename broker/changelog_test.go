@@ -96,7 +96,7 @@ func TestChangelog(t *testing.T) {
 				}
 			}
 		}
-		if err := reader.Replay(within(t), p, int64(len(want))+1, nil); !errors.Is(err, pipeline.ErrChangelogRenewed) {
+		if err := reader.Replay(within(t), p, int64(len(want))+1, nil); !errors.Is(err, pipeline.ErrChangelogRecreated) {
 			t.Errorf("beyond the end: %v", err)
 		}
 	}

@@ -301,7 +301,7 @@ func TestLedgerTopicKeyRotation(t *testing.T) {
 	}
 	mustRun(t, env, "importer", customers)
 	mustRun(t, with(1), "consumer", "--drain")
-	exitsWith(t, with(1, 2), 0, []string{"renewed=0"}, "consumer", "--drain")
+	exitsWith(t, with(1, 2), 0, []string{"resigned=0"}, "consumer", "--drain")
 	exitsWith(t, with(2, 1), 0, []string{"added="}, "consumer", "--drain")
 	empty := append(with(2), "PURSER_DATA_DIR="+t.TempDir())
 	mustRun(t, empty, "importer", customers)

@@ -27,13 +27,15 @@ type Changelog interface {
 	Append(ctx context.Context, messages []pipeline.Message) error
 	// Replay hands over what a partition holds from an offset on up to its end as it is when Replay begins, in order, and
 	// with each batch the offset behind it; last with an empty batch if nothing but markers remained. When from lies
-	// beyond the end, the topic is not the one it was: pipeline.ErrChangelogRenewed.
+	// beyond the end, the topic is not the one it was: pipeline.ErrChangelogRecreated.
 	Replay(ctx context.Context, partition int, from int64, yield func(batch []pipeline.Message, next int64) error) error
 }
 
 // Authenticator proves that the records of a changelog were written by this fleet; *messageauth.Keys has it. Its
 // methods may be called by many goroutines.
 type Authenticator interface {
+	// Topic names the topic that the proofs are for.
+	Topic() string
 	// ID names the key that signs; it differs from every other key's.
 	ID() string
 	// Sign adds the proof to the headers of each record.
@@ -46,13 +48,18 @@ type Authenticator interface {
 
 // Follow has every change from now on written to a changelog, in the transaction that makes it and before that is
 // committed: what the ledger knows of a partition, the changelog knows, too. Accept and Update then answer
-// pipeline.ErrFenced for rows whose partition is not ours, or has not been restored since it
-// became ours. Records that a does not prove are ignored, as if they were not there; nil: every record is believed,
-// whoever wrote it. Call it once, before the first of them; the changelog must be the one that Options.Changelog names.
-func (l *Ledger) Follow(c Changelog, a Authenticator) {
+// pipeline.ErrFenced for rows whose partition is not ours, or has not been restored since it became ours. Records that
+// a does not prove are ignored, as if they were not there; nil: every record is believed. Call it once, before the
+// first of them; the changelog must be the one that Options.Changelog names. It is an error if a is for another topic.
+func (l *Ledger) Follow(c Changelog, a Authenticator) error {
+	if a != nil && a.Topic() != c.Topic() {
+		return fmt.Errorf("ledger: records of topic %q cannot be authenticated with the keys of topic %q",
+			c.Topic(), a.Topic())
+	}
 	l.writer.mu.Lock()
 	defer l.writer.mu.Unlock()
 	l.writer.changelog, l.writer.authenticator = c, a
+	return nil
 }
 
 // Restored says what Restore found.
@@ -62,58 +69,28 @@ type Restored struct {
 	Newer    int   // those that said more than this ledger knew
 	Added    int   // rows of this ledger that the changelog now has besides
 	Ignored  int   // records that could not be taken over
-	Renewed  int   // records that were written again, because their key is about to be withdrawn
+	Resigned int   // records that were written again, because their MAC key is about to be withdrawn
 }
 
 // Restore brings this ledger's rows of a partition to where the changelog says they are, beginning where it last
 // stood. A ledger that never met this topic gives it what it knew before, as far as the topic does not know better.
 // Call it when the partition has become ours and before its rows are accepted. Interrupted, it goes on where it was.
-// Records that no program of this fleet can have written are ignored, with a warning for each kind.
+// Records that cannot be taken over are ignored, with a warning for each kind.
 //
 // Errors: *SnapshotError, pipeline.ErrFenced, ctx's, those of the changelog and of Update.
 func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 	log, authenticator := l.writer.follows()
-	tenure := log.Tenure(partition) // what comes later has to be restored anew
-	from, before, err := l.standing(ctx, log.Topic(), partition, keyID(authenticator))
+	tenure := log.Tenure(partition) // a later assignment has to be restored again
+	next, before, err := l.standing(ctx, log.Topic(), partition, keyID(authenticator))
 	if err != nil {
 		return Restored{}, translate(l.path, err)
 	}
-	r := Restored{From: from, To: from}
-	var in intake
-	replay := func(from int64) error {
-		in = intake{
-			log: log, partition: partition, own: l.writer.own, authenticator: authenticator,
-			suspects: map[recordKind]suspects{}, ignored: map[recordKind]*ignored{},
-		}
-		return log.Replay(ctx, partition, from, func(batch []pipeline.Message, next int64) error {
-			snapshots, err := in.read(batch)
-			if err != nil {
-				return err
-			}
-			var newer int
-			err = l.writer.do(ctx, len(batch), func(t *tx) (err error) {
-				newer, err = t.takeOver(log, partition, snapshots, next)
-				return err
-			})
-			r.To, r.Records, r.Newer, r.Ignored = next, r.Records+len(batch), r.Newer+newer, in.total()
-			r.Renewed = in.renewed
-			return err
-		})
-	}
-	err = replay(from)
-	if errors.Is(err, pipeline.ErrChangelogRenewed) && from > 0 {
-		l.log.Warn("the ledger topic was made anew; it is given what this ledger knows",
-			"topic", log.Topic(), "partition", partition, "stood_at", from)
-		r = Restored{}
-		err = l.writer.do(ctx, 1, func(t *tx) error {
-			_, err := t.forgetStanding.ExecContext(t.ctx, log.Topic(), partition)
-			return err
-		})
-		if err == nil {
-			_, before, err = l.standing(ctx, log.Topic(), partition, keyID(authenticator))
-		}
-		if err == nil {
-			err = replay(0)
+	r, in, err := l.replay(ctx, partition, next)
+	if errors.Is(err, pipeline.ErrChangelogRecreated) && next > 0 {
+		l.log.Warn("the ledger topic was recreated; it is given what this ledger knows",
+			"topic", log.Topic(), "partition", partition, "stood_at", next)
+		if before, err = l.startOver(ctx, log.Topic(), partition); err == nil {
+			r, in, err = l.replay(ctx, partition, 0)
 		}
 	}
 	in.report(l.log)
@@ -127,9 +104,34 @@ func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 		r.Added, err = l.merge(ctx, log, partition, before)
 	}
 	if err == nil {
-		l.writer.restore(partition, tenure)
+		l.writer.markRestored(partition, tenure)
 	}
 	return r, translate(l.path, err)
+}
+
+// replay takes over the records of a partition from an offset on, and stores how far it has come with each batch.
+func (l *Ledger) replay(ctx context.Context, partition int, from int64) (Restored, *intake, error) {
+	log, authenticator := l.writer.follows()
+	r := Restored{From: from, To: from}
+	in := &intake{
+		log: log, partition: partition, own: l.writer.own, authenticator: authenticator,
+		suspects: map[recordKind]suspects{}, ignored: map[recordKind]*ignored{},
+	}
+	err := log.Replay(ctx, partition, from, func(batch []pipeline.Message, next int64) error {
+		snapshots, err := in.read(batch)
+		if err != nil {
+			return err
+		}
+		var newer int
+		err = l.writer.do(ctx, len(batch), func(t *tx) (err error) {
+			newer, err = t.takeOver(log, partition, snapshots, next)
+			return err
+		})
+		r.To, r.Records, r.Newer = next, r.Records+len(batch), r.Newer+newer
+		r.Ignored, r.Resigned = in.total(), in.resigned
+		return err
+	})
+	return r, in, err
 }
 
 // keyID names the key by which records are authentic now.
@@ -140,8 +142,13 @@ func keyID(a Authenticator) string {
 	return a.ID()
 }
 
-// standing is how far this ledger stands in a partition of the changelog, and up to which id its rows may not be there.
-// When it meets the partition for the first time, or under another key than the last time, those are all that it has.
+// standing is how this ledger stands to a partition of the changelog (its line of the table changelog). Records below
+// the offset next are in this ledger. Rows with an id up to before may not be in the changelog, and merge has to write
+// them there; 0: all are.
+//
+// meet makes the line when the ledger comes to the partition for the first time: next is 0, before its highest id.
+// rekey sets it to the same when the MAC key is another than the last time, for both have to be signed again: the
+// records there, and the rows here.
 func (l *Ledger) standing(
 	ctx context.Context, topic string, partition int, key string,
 ) (next, before int64, err error) {
@@ -155,6 +162,19 @@ func (l *Ledger) standing(
 		return t.standing.QueryRowContext(t.ctx, topic, partition).Scan(&next, &before)
 	})
 	return next, before, err
+}
+
+// startOver is for a partition that was recreated: nothing that this ledger has read or written is there. It returns
+// before, as standing does; next is 0.
+func (l *Ledger) startOver(ctx context.Context, topic string, partition int) (before int64, err error) {
+	err = l.writer.do(ctx, 1, func(t *tx) error {
+		if _, err := t.forgetStanding.ExecContext(t.ctx, topic, partition); err != nil {
+			return err
+		}
+		var next int64
+		return t.standing.QueryRowContext(t.ctx, topic, partition).Scan(&next, &before)
+	})
+	return before, err
 }
 
 // merge gives the changelog every row of the partition that was here before it was met, also those about which it knew
@@ -194,7 +214,8 @@ func (l *Ledger) merge(ctx context.Context, log Changelog, partition int, before
 // mergeBatch is how many rows merge writes at once.
 const mergeBatch = 1000
 
-// meetQuery: what has come since the topic was met is there, because it came from there or was written there.
+// meetQuery makes the line of a partition. Another partition of the topic may have been met before (met is its highest
+// id then): rows that have come since are in the topic, because they came from there or were written there.
 const meetQuery = `INSERT INTO changelog (topic, partition, next, before, met, mac_key)
 	SELECT ?1, ?2, 0, m.id, m.id, ?3 FROM (SELECT coalesce((SELECT min(met) FROM changelog WHERE topic = ?1),
 	(SELECT max(id) FROM rows), 0) AS id) m WHERE true ON CONFLICT DO NOTHING`
@@ -205,11 +226,11 @@ const setStandingQuery = `UPDATE changelog SET next = ? WHERE topic = ? AND part
 
 const setMergedQuery = `UPDATE changelog SET before = 0 WHERE topic = ? AND partition = ?`
 
-// forgetStandingQuery is for a partition that was made anew: whatever is in here may not be there.
+// forgetStandingQuery is for a partition that was recreated: whatever is in here may not be there.
 const forgetStandingQuery = `UPDATE changelog SET next = 0, before = (SELECT coalesce(max(id), 0) FROM rows)
 	WHERE topic = ? AND partition = ?`
 
-// rekeyQuery is for a partition in which this ledger's records are under another key.
+// rekeyQuery is for a partition in which this ledger's records are under another MAC key.
 const rekeyQuery = `UPDATE changelog SET next = 0, before = (SELECT coalesce(max(id), 0) FROM rows), mac_key = ?3
 	WHERE topic = ?1 AND partition = ?2 AND mac_key <> ?3`
 
@@ -341,7 +362,7 @@ func (t *tx) takeOver(log Changelog, partition int, batch []*snapshot, next int6
 		if err != nil {
 			return 0, fmt.Errorf("take over %s/%d, offset %d: %w", log.Topic(), partition, s.offset, err)
 		}
-		if s.renew {
+		if s.resign {
 			t.touched = append(t.touched, id)
 		}
 		if more {

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/base64"
@@ -8,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"log/slog"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -95,7 +97,7 @@ func (f *follower) Replay(
 	messages, end := slices.Clone(f.partitions[partition]), f.ends[partition]
 	f.mu.Unlock()
 	if from > end {
-		return pipeline.ErrChangelogRenewed
+		return pipeline.ErrChangelogRecreated
 	}
 	messages = slices.DeleteFunc(messages, func(m pipeline.Message) bool { return m.Offset < from })
 	for batch := range slices.Chunk(messages, cmp.Or(f.batch, 3)) {
@@ -114,7 +116,9 @@ func openFollower(t testing.TB, path string, p *topic) (*Ledger, *follower) {
 	o.Environment.APIPath = "/v1"
 	l := reopen(t, o)
 	f := &follower{topic: p, held: map[int]bool{}, tenure: 1}
-	l.Follow(f, nil)
+	if err := l.Follow(f, nil); err != nil {
+		t.Fatal(err)
+	}
 	return l, f
 }
 
@@ -438,7 +442,7 @@ func TestLostAnswer(t *testing.T) {
 	}
 }
 
-// A ledger that has worked without the topic gives it what it knows, once; and again when the topic was made anew.
+// A ledger that has worked without the topic gives it what it knows, once; and again when the topic was recreated.
 func TestMerge(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	alone := reopen(t, testOptions(path))
@@ -457,7 +461,7 @@ func TestMerge(t *testing.T) {
 	}
 	*shared = *newTopic(1)
 	if got := restore(t, l, f, 0); got.Added != 2 || len(shared.partitions[0]) != 2 {
-		t.Errorf("a topic made anew: %+v, %d records", got, len(shared.partitions[0]))
+		t.Errorf("a recreated topic: %+v, %d records", got, len(shared.partitions[0]))
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -506,31 +510,70 @@ func TestContradictionThatMoved(t *testing.T) {
 	advance(t, second, get(t, second, b), pipeline.Conflict, nil)
 }
 
+// changelogKeys derives the keys of a topic from secrets of one letter.
+func changelogKeys(t *testing.T, topic string, secrets ...string) *messageauth.Keys {
+	t.Helper()
+	var file string
+	for _, s := range secrets {
+		file += base64.StdEncoding.EncodeToString([]byte(strings.Repeat(s, 32))) + "\n"
+	}
+	k, err := messageauth.New([]byte(file), messageauth.Ledgers, topic)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// TestCheckChangelogWarnsOfTheKey: that no record is authentic points at the key. Authentic ones of another environment
+// show that the key is the fleet's.
+func TestCheckChangelogWarnsOfTheKey(t *testing.T) {
+	var out bytes.Buffer
+	o := testOptions(filepath.Join(t.TempDir(), "ledger.db"))
+	o.Changelog, o.Logger = "onboarding.ledger", slog.New(slog.NewTextHandler(&out, nil))
+	l := reopen(t, o)
+	shared := newTopic(1)
+	f := &follower{topic: shared, held: map[int]bool{}, tenure: 1}
+	if err := l.Follow(f, changelogKeys(t, "another.ledger", "a")); err == nil {
+		t.Error("got no error for the keys of another topic")
+	}
+	keys := changelogKeys(t, f.Topic(), "a")
+	if err := l.Follow(f, keys); err != nil {
+		t.Fatal(err)
+	}
+	warned := func(want bool) {
+		t.Helper()
+		out.Reset()
+		err := l.CheckChangelog(t.Context(), 1)
+		if got := strings.Contains(out.String(), "no record of the ledger topic is authentic"); got != want || err != nil {
+			t.Errorf("got a warning %v, error %v, log %q; want %v and no error", got, err, out.String(), want)
+		}
+	}
+	warned(false)
+	shared.put(0, goodSnapshot(1).message(t))
+	warned(true)
+	foreign := []pipeline.Message{altered(t, 2, func(m map[string]any) { m["apiHost"] = "other.example.com" })}
+	keys.Sign(foreign)
+	shared.put(0, foreign...)
+	warned(false)
+}
+
 // TestAuthenticatedChangelog: what is signed with no key of ours is as if it were not there, and what is signed with a key
 // that is about to be withdrawn is written again: the rows of this ledger and those that it reads.
 func TestAuthenticatedChangelog(t *testing.T) {
 	shared := newTopic(1)
-	keys := func(secrets ...string) *messageauth.Keys {
-		var file string
-		for _, s := range secrets {
-			file += base64.StdEncoding.EncodeToString([]byte(strings.Repeat(s, 32))) + "\n"
-		}
-		k, err := messageauth.New([]byte(file), messageauth.Ledgers, "onboarding.ledger")
-		if err != nil {
-			t.Fatal(err)
-		}
-		return k
-	}
+	keys := func(secrets ...string) *messageauth.Keys { return changelogKeys(t, "onboarding.ledger", secrets...) }
 	paths := [3]string{}
 	for i := range paths {
 		paths[i] = filepath.Join(t.TempDir(), "ledger.db")
 	}
 	open := func(path string, k *messageauth.Keys) (*Ledger, *follower) {
 		l, f := openFollower(t, path, shared)
-		l.Follow(f, k)
+		if err := l.Follow(f, k); err != nil {
+			t.Fatal(err)
+		}
 		return l, f
 	}
-	// A forged record claims the first row; another ledger has the second one.
+	// An unauthenticated record claims the first row; another ledger has the second one.
 	shared.put(0, goodSnapshot(1).message(t))
 	l, f := open(paths[0], keys("a"))
 	if got, want := restore(t, l, f, 0), (Restored{To: 1, Records: 1, Ignored: 1}); got != want {
@@ -544,11 +587,11 @@ func TestAuthenticatedChangelog(t *testing.T) {
 	closed(t, l)
 	// Under the new key the first ledger gives its own row again, and the one that it reads.
 	l, f = open(paths[0], keys("b", "a"))
-	if got := restore(t, l, f, 0); got.Newer != 1 || got.Renewed != 2 || got.Added != 1 || got.Ignored != 1 {
-		t.Errorf("got %+v, want 1 newer, 2 renewed, 1 added, 1 ignored", got)
+	if got := restore(t, l, f, 0); got.Newer != 1 || got.Resigned != 2 || got.Added != 1 || got.Ignored != 1 {
+		t.Errorf("got %+v, want 1 newer, 2 resigned, 1 added, 1 ignored", got)
 	}
-	if got := restore(t, l, f, 0); got.Newer != 0 || got.Renewed != 0 || got.Added != 0 {
-		t.Errorf("again: got %+v, want nothing newer, renewed or added", got)
+	if got := restore(t, l, f, 0); got.Newer != 0 || got.Resigned != 0 || got.Added != 0 {
+		t.Errorf("again: got %+v, want nothing newer, resigned or added", got)
 	}
 	closed(t, l)
 	shared.compact()

@@ -127,7 +127,9 @@ func TestRecordsOfAnEarlierKeyID(t *testing.T) {
 		change(&o)
 		l := reopen(t, o)
 		f := &follower{topic: topic, held: map[int]bool{0: true}, tenure: 1}
-		l.Follow(f, nil)
+		if err := l.Follow(f, nil); err != nil {
+			t.Fatal(err)
+		}
 		return l
 	}
 	first := filepath.Join(t.TempDir(), "ledger.db")

@@ -31,7 +31,9 @@ func TestFleetModel(t *testing.T) {
 				execSQL(t, books[i], "DELETE FROM "+table)
 			}
 			sees[i] = &follower{topic: shared, held: map[int]bool{}, tenure: 1}
-			books[i].Follow(sees[i], nil)
+			if err := books[i].Follow(sees[i], nil); err != nil {
+				t.Fatal(err)
+			}
 		}
 		owner := make([]int, partitions)
 		for p := range partitions {

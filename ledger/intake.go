@@ -39,7 +39,7 @@ const several = 3
 func (l *Ledger) CheckChangelog(ctx context.Context, partitions int) error {
 	log, authenticator := l.writer.follows()
 	foreign := suspects{}
-	var forged int
+	var authentic, unauthenticated int
 	var why error
 	ours := errors.New("found one of ours")
 	for p := range partitions {
@@ -47,10 +47,11 @@ func (l *Ledger) CheckChangelog(ctx context.Context, partitions int) error {
 			for _, m := range batch {
 				if authenticator != nil {
 					if err := authenticator.Verify(m); err != nil {
-						forged, why = forged+1, err
+						unauthenticated, why = unauthenticated+1, err
 						continue
 					}
 				}
+				authentic++
 				head, err := headOf(m.Value)
 				if err != nil {
 					continue
@@ -69,9 +70,9 @@ func (l *Ledger) CheckChangelog(ctx context.Context, partitions int) error {
 			return err
 		}
 	}
-	if forged > 0 {
+	if unauthenticated > 0 && authentic == 0 {
 		l.log.Warn("no record of the ledger topic is authentic, and all are ignored: has this consumer the key of its fleet?",
-			"topic", log.Topic(), "records", forged, "latest", why.Error())
+			"topic", log.Topic(), "records", unauthenticated, "latest", why.Error())
 	}
 	if m, many := foreign.several(); many {
 		return snapshotError(log, m, unreadable(m.Value, l.writer.own, nil))
@@ -111,7 +112,7 @@ type intake struct {
 
 	authenticator Authenticator // nil: every record is authentic
 
-	renewed  int // records to be written again
+	resigned int // records to be written again, under the present MAC key
 	suspects map[recordKind]suspects
 	ignored  map[recordKind]*ignored
 }
@@ -131,8 +132,8 @@ func (i *intake) read(batch []pipeline.Message) ([]*snapshot, error) {
 		if err == nil {
 			s.offset = m.Offset
 			if i.authenticator != nil && !i.authenticator.Current(m) {
-				s.renew = true
-				i.renewed++
+				s.resign = true
+				i.resigned++
 			}
 			snapshots = append(snapshots, s)
 			continue
@@ -158,7 +159,7 @@ func (i *intake) read(batch []pipeline.Message) ([]*snapshot, error) {
 func (i *intake) parse(m pipeline.Message) (*snapshot, *recordError) {
 	if i.authenticator != nil {
 		if err := i.authenticator.Verify(m); err != nil {
-			return nil, &recordError{kind: kindForged, err: err}
+			return nil, &recordError{kind: kindUnauthenticated, err: err}
 		}
 	}
 	s, err := parseSnapshot(m.Value, i.own)
@@ -195,7 +196,7 @@ func (i *intake) total() (n int) {
 // report warns of what was ignored, once for each kind.
 func (i *intake) report(logger *slog.Logger) {
 	for kind, what := range i.ignored {
-		logger.Warn("ignored records of the ledger topic that this program did not write", "topic", i.log.Topic(),
+		logger.Warn("ignored records of the ledger topic that could not be taken over", "topic", i.log.Topic(),
 			"partition", i.partition, "kind", string(kind), "records", what.n, "first_offset", what.first.Offset,
 			"first_key", printable.Line(string(what.first.Key), mostQuoted), "reason", what.err.Error())
 	}

@@ -45,7 +45,7 @@ type Options struct {
 	// What is changed while it follows none is not there, so its place in any other topic is forgotten. "": none.
 	Changelog string
 	// DropSigned has a row give up challenge and signature in the transaction that settles it, and overwrites in the
-	// file what it gave up. Rows that were settled before are DropSigned's, the method's.
+	// file what it gave up. Ledger.DropSigned does the same for rows settled earlier.
 	DropSigned bool
 	// Hook is called at named points, for tests that crash there: "ledger.after-append" (with a changelog),
 	// "ledger.before-commit" and "ledger.after-commit", in the goroutine that commits. nil: not called.

@@ -224,7 +224,9 @@ func TestDroppedInTheLedgerTopic(t *testing.T) {
 	o.Changelog, o.Environment.APIPath, o.DropSigned = "onboarding.ledger", "/v1", true
 	next := reopen(t, o)
 	g := &follower{topic: shared, held: map[int]bool{}, tenure: 1}
-	next.Follow(g, nil)
+	if err := next.Follow(g, nil); err != nil {
+		t.Fatal(err)
+	}
 	if got, err := next.DropSigned(t.Context()); got != 0 || err != nil {
 		t.Errorf("got %d rows dropped, error %v, before a partition was ours, want 0 and none", got, err)
 	}

@@ -62,7 +62,7 @@ type snapshot struct {
 	UpdatedAt  stamp `json:"updatedAt"`
 
 	offset int64 // in the changelog, of one that was read there
-	renew  bool  // … and is to be written again
+	resign bool  // … and is to be written again, under the present MAC key
 }
 
 type snapshotKey struct {
@@ -169,12 +169,12 @@ const (
 type recordKind string
 
 const (
-	kindForged      recordKind = "unauthenticated" // no program of this fleet has signed it
-	kindSyntax      recordKind = "syntax"          // not the JSON that this program writes
-	kindVersion     recordKind = "version"         // of the format
-	kindEnvironment recordKind = "environment"     // of another API or key
-	kindInvalid     recordKind = "invalid"         // out of bounds, or contradicts itself
-	kindPartition   recordKind = "partition"       // not its account's
+	kindUnauthenticated recordKind = "unauthenticated" // without a valid code under a key of this consumer
+	kindSyntax          recordKind = "syntax"          // not the JSON that this program writes
+	kindVersion         recordKind = "version"         // of the format
+	kindEnvironment     recordKind = "environment"     // of another API or key
+	kindInvalid         recordKind = "invalid"         // out of bounds, or contradicts itself
+	kindPartition       recordKind = "partition"       // not its account's
 )
 
 // recordError says why a record of the changelog is ignored.

@@ -140,8 +140,8 @@ func (w *writer) restored(partition int) (tenure int64) {
 	return w.tenures[partition]
 }
 
-// restore notes that a partition was brought up to its changelog.
-func (w *writer) restore(partition int, tenure int64) {
+// markRestored notes that a partition was brought up to its changelog.
+func (w *writer) markRestored(partition int, tenure int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.tenures == nil {

@@ -101,6 +101,9 @@ func derive(secret []byte, purpose Purpose) (key, error) {
 	return key{id: hex.EncodeToString(id), secret: mac}, err
 }
 
+// Topic names the topic whose messages the keys are for.
+func (k *Keys) Topic() string { return k.topic }
+
 // ID is the id of the key that signs.
 func (k *Keys) ID() string { return k.keys[0].id }
 

@@ -67,8 +67,9 @@ var ErrNonceUsed = errors.New("the challenge's nonce was used by another challen
 // written, and nothing may be sent for the row: its messages go to whoever has the partition.
 var ErrFenced = errors.New("the partition of the row is another consumer's")
 
-// ErrChangelogRenewed: the topic of the ledgers ends before the place that a ledger has come to, so it was made anew.
-var ErrChangelogRenewed = errors.New("the topic of the ledgers was made anew")
+// ErrChangelogRecreated: the topic of the ledgers ends before the place that a ledger has come to, so it was deleted
+// and created again.
+var ErrChangelogRecreated = errors.New("the topic of the ledgers was recreated")
 
 // Ledger is the durable memory of the run; package ledger implements it. All methods may be called by many goroutines;
 // those that write return only when the change is durable, and share one fsync where they meet (group commit).

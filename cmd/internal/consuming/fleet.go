@@ -67,8 +67,10 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 	if err != nil {
 		return nil, err
 	}
-	book.Follow(q.Ledgers(c.LedgerTopic, partitions), keys)
-	err = book.CheckChangelog(ctx, partitions)
+	err = book.Follow(q.Ledgers(c.LedgerTopic, partitions), keys)
+	if err == nil {
+		err = book.CheckChangelog(ctx, partitions)
+	}
 	ignored := 0
 	for p := 0; p < partitions && err == nil; p++ {
 		var r ledger.Restored
@@ -79,7 +81,7 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 		return nil, errors.Join(classify(c, err), book.Close())
 	}
 	if ignored > 0 {
-		log.Warn("records of the ledger topic that this program did not write are left out", "topic", c.LedgerTopic,
+		log.Warn("records of the ledger topic that could not be taken over are left out", "topic", c.LedgerTopic,
 			"records", ignored)
 	}
 	return &fleetBook{book, dir}, nil

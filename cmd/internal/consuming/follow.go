@@ -38,7 +38,9 @@ func (f *following) follow(
 		return nil, err
 	}
 	log := consumer.Changelog(f.c.LedgerTopic, f.partitions)
-	f.book.Follow(log, keys)
+	if err := f.book.Follow(log, keys); err != nil {
+		return nil, err
+	}
 	if err := f.book.CheckChangelog(ctx, f.partitions); err != nil {
 		return nil, classify(f.c, err)
 	}
@@ -61,7 +63,7 @@ func (f *following) restore(restored func()) func(context.Context, int) error {
 			restored()
 			f.log.Info("the ledger of a partition is up to date", "partition", partition, "from", r.From, "to", r.To,
 				"records", r.Records, "newer", r.Newer, "added", r.Added, "ignored", r.Ignored,
-				"renewed", r.Renewed, "took", time.Since(begun).Round(time.Millisecond))
+				"resigned", r.Resigned, "took", time.Since(begun).Round(time.Millisecond))
 		}
 		return err
 	}
