@@ -311,7 +311,7 @@ func TestLedgerTopicKeyRotation(t *testing.T) {
 }
 
 // TestLedgerTopicKeyIsRequired: a ledger topic without a key, and a key without a ledger topic, are usage errors; so is
-// a key file that is no key, or that others may read.
+// a key file that is no key, or that others may read. check names each such file and goes on.
 func TestLedgerTopicKeyIsRequired(t *testing.T) {
 	k := fakeKafka(t)
 	_, env := partnerEnv(t, sandbox.Config{})
@@ -334,4 +334,8 @@ func TestLedgerTopicKeyIsRequired(t *testing.T) {
 	}
 	exitsWith(t, append(slices.Clone(env), "PURSER_MESSAGE_KEY_FILE="+exposed), 2,
 		[]string{"--message-key-file", "run chmod 600"}, "importer", customers)
+	exitsWith(t, append(slices.Clone(env), "PURSER_MESSAGE_KEY_FILE="+exposed, "PURSER_LEDGER_TOPIC=keyless.ledger",
+		"PURSER_LEDGER_TOPIC_KEY_FILE="+exposed, "PURSER_CREATE_TOPICS=true"), 2,
+		[]string{"FAIL  messages  --message-key-file: the file", "FAIL  topic-key --ledger-topic-key-file: the file",
+			"FAIL  signer", "ok    broker", "3 of the checks failed"}, "consumer", "check")
 }

@@ -39,12 +39,12 @@ type anonymous struct {
 }
 
 func (a anonymous) String() string {
-	id := hex.EncodeToString(a.key.id[:min(len(a.key.id), mostShown)])
-	return fmt.Sprintf("CKA_ID %q, CKA_LABEL %q: %s", id, a.key.label[:min(len(a.key.label), mostShown)], a.problem)
+	id := hex.EncodeToString(a.key.id[:min(len(a.key.id), mostOfAttribute)])
+	return fmt.Sprintf("CKA_ID %q, CKA_LABEL %q: %s", id, a.key.label[:min(len(a.key.label), mostOfAttribute)], a.problem)
 }
 
-// mostShown is how many bytes of an attribute are shown; an address has 42 as text.
-const mostShown = 64
+// mostOfAttribute is how many bytes of an attribute are shown; an address has 42 as text.
+const mostOfAttribute = 64
 
 // listKeys asks the token for its secp256k1 private keys.
 //

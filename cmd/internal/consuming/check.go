@@ -40,7 +40,7 @@ func (l *checklist) say(what, line string, err error) {
 		fmt.Fprintf(l.w, "FAIL  %-9s %s\n", what, console.Line(err))
 		return
 	}
-	fmt.Fprintf(l.w, "ok    %-9s %s\n", what, printable.Line(line, mostShown))
+	fmt.Fprintf(l.w, "ok    %-9s %s\n", what, printable.Line(line, mostOfLine))
 }
 
 // warn prints what works and yet may not be meant.
@@ -68,9 +68,14 @@ func check(ctx context.Context, c *config.Consumer, s Streams) error {
 		list.say("signer", line, err)
 	}
 	list.say("ledger", c.Ledger, checkLedger(ctx, c, p))
+	if c.LedgerTopic != "" {
+		if _, err := c.LedgerTopicKeys(); err != nil {
+			list.say("topic-key", "", err)
+		}
+	}
 	keys, err := c.MessageKeys()
 	if err != nil {
-		return err
+		list.say("messages", "", err)
 	}
 	first, line, err := checkBroker(ctx, c, s)
 	if keys != nil {
@@ -172,9 +177,6 @@ func checkBroker(
 		return nil, "", err
 	}
 	if c.LedgerTopic != "" {
-		if _, err := c.LedgerTopicKeys(); err != nil {
-			return nil, "", err
-		}
 		if _, err := q.CheckLedgerTopic(ctx, c.Topic, c.LedgerTopic); err != nil {
 			return nil, "", err
 		}

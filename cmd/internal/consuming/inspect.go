@@ -18,8 +18,8 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// mostShown bounds what a line of output shows of a text from outside.
-const mostShown = 4 << 10
+// mostOfLine bounds what a line of output shows of a text from outside.
+const mostOfLine = 4 << 10
 
 // book is what can be asked of the rows.
 type book interface {
@@ -65,7 +65,7 @@ func status(ctx context.Context, c *config.Consumer, fleet bool, s Streams) (err
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(s.Stdout, printable.Line(fmt.Sprintf("%s, API %s", what, environment.API()), mostShown))
+	fmt.Fprintln(s.Stdout, printable.Line(fmt.Sprintf("%s, API %s", what, environment.API()), mostOfLine))
 	listed, err := book.DirectoryAsOf(ctx)
 	if err != nil {
 		return err
@@ -140,7 +140,7 @@ func reconcile(ctx context.Context, c *config.Consumer, s Streams) (err error) {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		fmt.Fprintf(s.Stdout, "  %-12s %d\n", printable.Line(name, mostShown), r.Statuses[name])
+		fmt.Fprintf(s.Stdout, "  %-12s %d\n", printable.Line(name, mostOfLine), r.Statuses[name])
 	}
 	if r.Partial != nil {
 		fmt.Fprintf(s.Stdout, "the list was read in part (%s): rows that are not in it are not counted as missing\n",

@@ -25,8 +25,8 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// mostShown bounds what a line of output shows of file names.
-const mostShown = 4 << 10
+// mostOfNames bounds what a line of output shows of file names.
+const mostOfNames = 4 << 10
 
 // Stopping is what the command says at the first signal.
 func Stopping() console.Stopping {
@@ -187,7 +187,7 @@ func verb(c *config.Importer) string {
 func summarize(w io.Writer, c *config.Importer, s pipeline.ImportStats, took time.Duration, finished bool) {
 	var b strings.Builder // one write, for a reader that takes only the beginning
 	fmt.Fprintf(&b, "imported %s: %d rows read, %d %s, %d invalid in %s\n",
-		printable.Line(strings.Join(c.Files, ", "), mostShown), s.Read, s.Published, verb(c), s.Invalid,
+		printable.Line(strings.Join(c.Files, ", "), mostOfNames), s.Read, s.Published, verb(c), s.Invalid,
 		took.Round(time.Millisecond))
 	fmt.Fprintf(&b, "lines: %d read, %d %s, %d invalid, %d blank, %d header",
 		s.Lines, s.PublishedLines, verb(c), s.InvalidLines, s.Blank, s.Header)
@@ -196,7 +196,7 @@ func summarize(w io.Writer, c *config.Importer, s pipeline.ImportStats, took tim
 	}
 	b.WriteByte('\n')
 	if s.Invalid > 0 {
-		fmt.Fprintf(&b, "rejects: %s\n", printable.Line(c.Rejects, mostShown))
+		fmt.Fprintf(&b, "rejects: %s\n", printable.Line(c.Rejects, mostOfNames))
 	}
 	fmt.Fprint(w, b.String())
 }
