@@ -5,8 +5,8 @@ import (
 	"fmt"
 )
 
-// signedSettled selects the settled rows that still have what was signed. It is the condition of an index, too, and
-// SQLite uses that only for a query with the same terms.
+// signedSettled selects the settled rows that still have challenge or signature. It is the condition of an index, too,
+// and SQLite uses that only for a query with the same terms.
 const signedSettled = `stage IN ('onboarded', 'conflict', 'refused', 'rejected', 'failed') AND ` +
 	`(challenge <> '' OR signature <> '')`
 
@@ -44,7 +44,7 @@ func (l *Ledger) DropSigned(ctx context.Context) (dropped int, err error) {
 	}
 }
 
-// signedRow is a settled row that still has what was signed.
+// signedRow is a settled row that still has challenge or signature.
 type signedRow struct {
 	id      int64
 	account string
@@ -76,7 +76,7 @@ func (l *Ledger) dropSignedOf(ctx context.Context, batch []signedRow) (dropped i
 			}
 			result, err := t.dropSigned.ExecContext(t.ctx, r.id)
 			if err != nil {
-				return fmt.Errorf("drop what row %d has signed: %w", r.id, err)
+				return fmt.Errorf("drop challenge and signature of row %d: %w", r.id, err)
 			}
 			n, err := result.RowsAffected()
 			if err != nil {

@@ -109,11 +109,11 @@ type Consumer struct {
 	Ledger             string        `help:"The ledger's file (default: ledger.db in the data directory)." env:"PURSER_LEDGER" placeholder:"FILE"`
 	LedgerTopic        string        `help:"A compacted topic in which a fleet keeps its ledgers, so that a partition that moves takes its rows' records along (default: none)." env:"PURSER_LEDGER_TOPIC" placeholder:"TOPIC"`
 	LedgerTopicKeyFile string        `help:"File of the key that authenticates the records of --ledger-topic; required with it." env:"PURSER_LEDGER_TOPIC_KEY_FILE" placeholder:"FILE"`
-	Retain             string        `help:"What settled rows keep of what was signed: all (challenge and signature) or none, also those that were settled earlier." env:"PURSER_RETAIN" enum:"all,none" default:"all"`
+	Retain             string        `help:"What settled rows keep of challenge and signature: all or none; none applies to rows that were settled earlier, too." env:"PURSER_RETAIN" enum:"all,none" default:"all"`
 	Signer             string        `help:"Who signs for the customers, a URI: keystore:///dir?password-file=…, …" env:"PURSER_SIGNER" placeholder:"URI"`
 	SignerConcurrency  int           `help:"How many signatures are asked for side by side." env:"PURSER_SIGNER_CONCURRENCY" default:"16"`
 	SignerRate         float64       `help:"Most calls of the signer a second; 0: no limit." env:"PURSER_SIGNER_RATE" default:"0"`
-	SignerWait         time.Duration `help:"How long a row may wait for a custodian: with --drain, before it is left to the next run; without it, as long as the custodian gives no usable answer." env:"PURSER_SIGNER_WAIT" default:"30m"`
+	SignerWait         time.Duration `help:"With --drain: how long a row may wait for a custodian. Otherwise: how long its polls may fail in a row." env:"PURSER_SIGNER_WAIT" default:"30m"`
 	ChallengeDomain    string        `help:"The domain that a challenge must name (default: host and port of the API URL)." env:"PURSER_CHALLENGE_DOMAIN" placeholder:"DOMAIN"`
 	Rate               float64       `help:"Most requests a second, all workers and repetitions together." env:"PURSER_RATE" default:"20"`
 	Concurrency        int           `help:"How many rows are worked on side by side." env:"PURSER_CONCURRENCY" default:"32"`
@@ -123,7 +123,7 @@ type Consumer struct {
 	RetryMin           time.Duration `help:"First wait between two tries of a row; it doubles." env:"PURSER_RETRY_MIN" default:"100ms"`
 	RetryMax           time.Duration `help:"Longest wait between two tries of a row; 4s while other rows fare better." env:"PURSER_RETRY_MAX" default:"1m"`
 	HaltAfter          int           `help:"Halt when so many rows in a row end alike, for a reason that a setting can cause; 0: never. Until a first row has passed a step, 5 are enough." env:"PURSER_HALT_AFTER" default:"100"`
-	OutageWait         time.Duration `help:"How long to wait for a partner that gives no usable answer before the run halts; it is probed every 5s." env:"PURSER_OUTAGE_WAIT" default:"2m"`
+	OutageWait         time.Duration `help:"How long to wait for a partner that gives no usable response before the run halts; it is probed every 5s." env:"PURSER_OUTAGE_WAIT" default:"2m"`
 	ListPause          time.Duration `help:"Least time between two readings of the partner's customer list; it is three times what a reading takes if that is more, ten times if that is more than a second." env:"PURSER_LIST_PAUSE" default:"0s"`
 	MaxOutstanding     int           `help:"Most unsettled rows per partition." env:"PURSER_MAX_OUTSTANDING" default:"10000"`
 	StalledAfter       time.Duration `help:"Report a partition of which no row was settled for so long, and which row it waits for." env:"PURSER_STALLED_AFTER" default:"10m"`

@@ -97,7 +97,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	}
 	defer p.client.Close()
 	backend, err := openSigner(gentle, c, p.base, s.Getenv, func(text string) {
-		log.Warn("the signer works, with a warning", "warning", text)
+		log.Warn(text, "setting", "--signer")
 	})
 	if err != nil {
 		return err
@@ -294,7 +294,7 @@ func tellTrouble(t pipeline.Trouble, log *slog.Logger) {
 
 // tellPolls says that the custodian does not say how things stand.
 func tellPolls(p pipeline.PollTrouble, limit time.Duration, log *slog.Logger) {
-	log.Warn("no usable answer from the custodian; its rows wait", "row", p.Row.Where(), "transaction", p.ExternalTxID,
+	log.Warn("no usable response from the custodian; its rows wait", "row", p.Row.Where(), "transaction", p.ExternalTxID,
 		"failed", p.Failed, "failed_of_all_rows", p.OfAllRows, "waits_at_most", limit, "setting", "--signer-wait",
 		"error", p.Cause)
 }

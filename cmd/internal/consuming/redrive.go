@@ -19,10 +19,10 @@ import (
 // redriveBatch is how many dead letters are put back at once.
 const redriveBatch = 500
 
-// redrive puts dead letters back into the work topic: only into that one, whatever their headers name, and with a
-// message key only those that are authentic. Without a choice of reason or time all of them are
-// put back, once: what was is remembered as the position of a group of its own. A dead letter that cannot be put back
-// stays where it is and is named; it keeps none of the others.
+// redrive puts dead letters back into the work topic, and into no other, whatever their headers name. Without a choice
+// of reason or time each is put back once: how far that came is remembered as the position of a group of its own. A
+// dead letter that cannot be put back (with a message key, also one that is not authentic) stays where it is and is
+// named; the others are put back all the same.
 func redrive(ctx context.Context, c *config.ConsumerCommands, s Streams) (err error) {
 	keys, err := c.MessageKeys()
 	if err != nil {

@@ -7,7 +7,7 @@ import (
 	"github.com/purser-onboard/purser/ledger"
 )
 
-// dropping clears, beside a run, what the rows of earlier runs keep of what was signed.
+// dropping clears, during a run, challenge and signature of the rows that earlier runs have settled.
 type dropping struct {
 	again chan struct{} // holds a token while rows may be left; closed when no more will come
 	ended chan struct{} // closed when err is final
