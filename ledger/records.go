@@ -46,7 +46,7 @@ func scanRecord(row scanner) (r pipeline.Record, claims bool, err error) {
 	if r.Account, err = pipeline.ParseAccount(chainID); err != nil {
 		return r, false, fmt.Errorf("ledger row %d: account %q: %w", r.ID, chainID, err)
 	}
-	// Another version of the program, or of its ledger topic, may have let other text in.
+	// Another version of the program, or of its ledger topic, may have stored unprintable text.
 	r.Class, r.Reason = printable.Line(r.Class, maxClass), printable.Line(r.Reason, maxText)
 	r.File = printable.Line(r.File, maxText)
 	r.ChallengeAt = fromMicros(challengeAt)

@@ -3,7 +3,7 @@
 // wrote a message. A code in two headers does: the writer had the key.
 //
 // A code covers the topic, the key and the value of a message. It does not cover the partition, the offset and the
-// time, so a message that was authentic once still is when it is written again.
+// time, and does not prevent replay.
 package messageauth
 
 import (
@@ -193,8 +193,8 @@ func one(m pipeline.Message, name string) (value []byte, ok bool) {
 	return value, ok
 }
 
-// code computes the code over topic, key and value, each behind its length in 8 bytes: no two messages have the same
-// text. A null has the length 2⁶⁴-1.
+// code computes the code over topic, key and value, each behind its length in 8 bytes: the encoding is unambiguous. A
+// null has the length 2⁶⁴-1.
 func (k *Keys) code(mac hash.Hash, m *pipeline.Message, dst []byte) []byte {
 	mac.Reset()
 	var length [8]byte

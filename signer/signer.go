@@ -63,8 +63,8 @@ type Environment struct {
 	Loopback bool
 	// InsecurePermissions allows files of passwords and keys that other users of the machine may use.
 	InsecurePermissions bool
-	// Warn is told what does not keep the backend from working and may not be meant (a file among the keys that is not
-	// a key), in one line, when it is found: while opening or later, from any goroutine. It must not block. Nil:
+	// Warn is told of a possible misconfiguration that does not keep the backend from working (a file among the keys that
+	// is not a key), in one line, when it is found: while opening or later, from any goroutine. It must not block. Nil:
 	// warnings are dropped.
 	Warn func(text string)
 	// Now is the clock. Nil: time.Now.
