@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/purser-onboard/purser/client"
 	"github.com/purser-onboard/purser/pipeline"
 )
 
@@ -215,12 +214,12 @@ func BenchmarkReplaceDirectory(b *testing.B) {
 	o := testOptions(filepath.Join(b.TempDir(), "ledger.db"))
 	l := reopen(b, o)
 	for b.Loop() {
-		err := l.ReplaceDirectory(b.Context(), noClock(), func(add func(client.Customer) error) error {
+		err := l.ReplaceDirectory(b.Context(), noClock(), func(add func(pipeline.Customer) error) error {
 			for n := range rows {
 				r := testRow(n, "")
-				c := client.Customer{
+				c := pipeline.Customer{
 					ID: fmt.Sprintf("c0ffee00-0000-4000-8000-%012d", n), ChainID: r.Account.String(),
-					ExternalID: r.ExternalID, Status: client.StatusActive, CreatedAt: noClock(), UpdatedAt: noClock(),
+					ExternalID: r.ExternalID, Status: "active", CreatedAt: noClock(), UpdatedAt: noClock(),
 				}
 				if err := add(c); err != nil {
 					return err

@@ -65,7 +65,6 @@ func (l *Ledger) ReplaceDirectory(ctx context.Context, begun time.Time,
 		if broken != nil {
 			return broken
 		}
-		c.Challenge = "" // is not listed, and would not be kept
 		if chunk = append(chunk, c); len(chunk) < customersPerChunk {
 			return nil
 		}
@@ -121,7 +120,7 @@ func (l *Ledger) addCustomers(ctx context.Context, which int, chunk []pipeline.C
 	}
 	return translate(l.path, l.writer.do(ctx, len(chunk), func(t *tx) error {
 		for _, c := range chunk {
-			_, err := t.addCustomer[which].ExecContext(t.ctx, c.ID, c.ChainID, c.ExternalID, string(c.Status),
+			_, err := t.addCustomer[which].ExecContext(t.ctx, c.ID, c.ChainID, c.ExternalID, c.Status,
 				micros(c.CreatedAt), micros(c.UpdatedAt))
 			if err != nil {
 				return err

@@ -11,21 +11,20 @@ import (
 	"testing"
 	"time"
 
-	"github.com/purser-onboard/purser/client"
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-func testCustomer(n int) client.Customer {
+func testCustomer(n int) pipeline.Customer {
 	at := time.Date(2026, 2, 1, 0, 0, n, 123456000, time.UTC)
-	return client.Customer{
+	return pipeline.Customer{
 		ID: fmt.Sprintf("c0ffee00-0000-4000-8000-%012d", n), ChainID: account(n).String(),
-		ExternalID: testRow(n, "").ExternalID, Status: client.StatusScreening, CreatedAt: at, UpdatedAt: at.Add(time.Hour),
+		ExternalID: testRow(n, "").ExternalID, Status: "screening", CreatedAt: at, UpdatedAt: at.Add(time.Hour),
 	}
 }
 
-func replace(t testing.TB, l *Ledger, begun time.Time, list ...client.Customer) {
+func replace(t testing.TB, l *Ledger, begun time.Time, list ...pipeline.Customer) {
 	t.Helper()
-	err := l.ReplaceDirectory(t.Context(), begun, func(add func(client.Customer) error) error {
+	err := l.ReplaceDirectory(t.Context(), begun, func(add func(pipeline.Customer) error) error {
 		for _, c := range list {
 			if err := add(c); err != nil {
 				return err
@@ -38,7 +37,7 @@ func replace(t testing.TB, l *Ledger, begun time.Time, list ...client.Customer) 
 	}
 }
 
-func find(t testing.TB, l *Ledger, chainID, externalID string) []client.Customer {
+func find(t testing.TB, l *Ledger, chainID, externalID string) []pipeline.Customer {
 	t.Helper()
 	found, err := l.FindCustomers(t.Context(), chainID, externalID)
 	if err != nil {
@@ -51,7 +50,7 @@ func TestFindCustomers(t *testing.T) {
 	l, _ := openTest(t)
 	begun := time.Date(2026, 3, 1, 1, 2, 3, 0, time.UTC)
 	twice := testCustomer(4)
-	twice.Status = client.StatusActive // as it stood when it was met again
+	twice.Status = "active" // as it stood when it was met again
 	lower := testCustomer(5)
 	lower.ChainID = strings.ToLower(lower.ChainID)
 	replace(t, l, begun, testCustomer(1), testCustomer(2), testCustomer(4), lower, twice)
@@ -61,18 +60,18 @@ func TestFindCustomers(t *testing.T) {
 	one, two := testCustomer(1), testCustomer(2)
 	for name, c := range map[string]struct {
 		chainID, externalID string
-		want                []client.Customer
+		want                []pipeline.Customer
 	}{
 		"none":           {account(9).String(), "cust-9", nil},
-		"pair":           {one.ChainID, one.ExternalID, []client.Customer{one}},
-		"account":        {one.ChainID, "cust-9", []client.Customer{one}},
-		"any case":       {strings.ToLower(one.ChainID), "cust-9", []client.Customer{one}},
-		"upper case":     {strings.ToUpper(one.ChainID), "cust-9", []client.Customer{one}},
-		"listed lower":   {account(5).String(), "cust-9", []client.Customer{lower}},
-		"externalId":     {account(9).String(), two.ExternalID, []client.Customer{two}},
+		"pair":           {one.ChainID, one.ExternalID, []pipeline.Customer{one}},
+		"account":        {one.ChainID, "cust-9", []pipeline.Customer{one}},
+		"any case":       {strings.ToLower(one.ChainID), "cust-9", []pipeline.Customer{one}},
+		"upper case":     {strings.ToUpper(one.ChainID), "cust-9", []pipeline.Customer{one}},
+		"listed lower":   {account(5).String(), "cust-9", []pipeline.Customer{lower}},
+		"externalId":     {account(9).String(), two.ExternalID, []pipeline.Customer{two}},
 		"exact id":       {account(9).String(), strings.ToUpper(two.ExternalID), nil},
-		"two":            {one.ChainID, two.ExternalID, []client.Customer{one, two}},
-		"listed twice":   {account(9).String(), twice.ExternalID, []client.Customer{twice}},
+		"two":            {one.ChainID, two.ExternalID, []pipeline.Customer{one, two}},
+		"listed twice":   {account(9).String(), twice.ExternalID, []pipeline.Customer{twice}},
 		"nothing at all": {"", "", nil},
 	} {
 		if got := find(t, l, c.chainID, c.externalID); !reflect.DeepEqual(got, c.want) {
@@ -110,7 +109,7 @@ func TestReplaceDirectoryIsAllOrNothing(t *testing.T) {
 	first := o.Now()
 	replace(t, l, first, testCustomer(1))
 	cut := errors.New("cut off")
-	err := l.ReplaceDirectory(t.Context(), first.Add(time.Hour), func(add func(client.Customer) error) error {
+	err := l.ReplaceDirectory(t.Context(), first.Add(time.Hour), func(add func(pipeline.Customer) error) error {
 		for n := range 3 * customersPerChunk {
 			if err := add(testCustomer(100 + n)); err != nil {
 				return err
@@ -159,7 +158,7 @@ func TestReplaceDirectoryStopsWithItsContext(t *testing.T) {
 	l, o := openTest(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	added := 0
-	err := l.ReplaceDirectory(ctx, o.Now(), func(add func(client.Customer) error) error {
+	err := l.ReplaceDirectory(ctx, o.Now(), func(add func(pipeline.Customer) error) error {
 		cancel()
 		for ; added < 10*customersPerChunk; added++ {
 			if add(testCustomer(added)) != nil {
@@ -187,7 +186,7 @@ func TestReplaceDirectoryLetsOthersWrite(t *testing.T) {
 		<-inside
 		replace(t, l, o.Now().Add(time.Hour), testCustomer(7))
 	})
-	err := l.ReplaceDirectory(t.Context(), o.Now(), func(add func(client.Customer) error) error {
+	err := l.ReplaceDirectory(t.Context(), o.Now(), func(add func(pipeline.Customer) error) error {
 		close(inside)
 		for n := range 4 * customersPerChunk {
 			if err := add(testCustomer(n)); err != nil {
@@ -216,7 +215,7 @@ func TestReplaceDirectoryIsBounded(t *testing.T) {
 		size = 10_000
 	}
 	var most uint64
-	err := l.ReplaceDirectory(t.Context(), o.Now(), func(add func(client.Customer) error) error {
+	err := l.ReplaceDirectory(t.Context(), o.Now(), func(add func(pipeline.Customer) error) error {
 		for n := range size {
 			if err := add(testCustomer(n)); err != nil {
 				return err

@@ -18,7 +18,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/purser-onboard/purser/client"
 	"github.com/purser-onboard/purser/pipeline"
 )
 
@@ -203,7 +202,7 @@ func (r *recorder) live(t *testing.T, random *rand.Rand, rounds int) {
 		}
 		switch {
 		case round%7 == 3:
-			list := make([]client.Customer, random.IntN(60))
+			list := make([]pipeline.Customer, random.IntN(60))
 			for i := range list {
 				list[i] = testCustomer(i)
 			}

@@ -30,7 +30,7 @@ type memoryLedger struct {
 	records   []Record
 	restarted map[string]bool   // row and import
 	nonces    map[string]string // the row and challenge that used each
-	list      []client.Customer
+	list      []Customer
 	fail      error // returned by Update
 	failAt    int   // the update from which on it fails, as if the process had died; 0: none
 	updates   []Record
@@ -120,9 +120,9 @@ func (l *memoryLedger) get(row Row) Record {
 	return Record{}
 }
 
-func (l *memoryLedger) ReplaceDirectory(_ context.Context, _ time.Time, feed func(func(client.Customer) error) error) error {
-	var list []client.Customer
-	if err := feed(func(c client.Customer) error { list = append(list, c); return nil }); err != nil {
+func (l *memoryLedger) ReplaceDirectory(_ context.Context, _ time.Time, feed func(func(Customer) error) error) error {
+	var list []Customer
+	if err := feed(func(c Customer) error { list = append(list, c); return nil }); err != nil {
 		return err
 	}
 	l.mu.Lock()
@@ -131,10 +131,10 @@ func (l *memoryLedger) ReplaceDirectory(_ context.Context, _ time.Time, feed fun
 	return nil
 }
 
-func (l *memoryLedger) FindCustomers(_ context.Context, chainID, externalID string) ([]client.Customer, error) {
+func (l *memoryLedger) FindCustomers(_ context.Context, chainID, externalID string) ([]Customer, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	var out []client.Customer
+	var out []Customer
 	for _, c := range l.list {
 		if strings.EqualFold(c.ChainID, chainID) || c.ExternalID == externalID {
 			out = append(out, c)

@@ -39,7 +39,7 @@ func (e tooSoonError) Error() string {
 
 // find returns the listed customers that have the row's account or externalId. The list may be of an earlier run: it
 // points at customers, and reading those tells.
-func (l *lister) find(ctx context.Context, r Row) ([]client.Customer, error) {
+func (l *lister) find(ctx context.Context, r Row) ([]Customer, error) {
 	return l.dir.FindCustomers(ctx, r.Account.String(), r.ExternalID)
 }
 
@@ -99,11 +99,14 @@ func (l *lister) read(ctx context.Context) error {
 	}
 	n := 0
 	var partial error
-	err := l.dir.ReplaceDirectory(ctx, l.now(), func(add func(client.Customer) error) error {
+	err := l.dir.ReplaceDirectory(ctx, l.now(), func(add func(Customer) error) error {
 		n = 0
 		err := l.api.Customers(ctx, func(c client.Customer) error {
 			n++
-			return add(c)
+			return add(Customer{
+				ID: c.ID, ChainID: c.ChainID, ExternalID: c.ExternalID, Status: string(c.Status),
+				CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt,
+			})
 		})
 		var part *client.PartialListError
 		if errors.As(err, &part) { // listed customers may be used, unlisted ones may exist

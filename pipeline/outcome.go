@@ -118,10 +118,15 @@ func signResult(err error) result {
 
 // customerOutcome says what a customer that was read means for a row.
 func customerOutcome(r Row, c client.Customer) Outcome {
-	if !strings.EqualFold(c.ChainID, r.Account.String()) || c.ExternalID != r.ExternalID {
+	if !isPair(r, c.ChainID, c.ExternalID) {
 		return Other
 	}
 	return statusOutcome(c.Status)
+}
+
+// isPair reports whether the account and externalId of a customer are the row's.
+func isPair(r Row, chainID, externalID string) bool {
+	return strings.EqualFold(chainID, r.Account.String()) && externalID == r.ExternalID
 }
 
 func statusOutcome(s client.Status) Outcome {

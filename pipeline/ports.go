@@ -4,34 +4,16 @@ import (
 	"context"
 	"errors"
 	"time"
-
-	"github.com/ethereum/go-ethereum/common"
-	"github.com/google/uuid"
-
-	"github.com/purser-onboard/purser/client"
-	"github.com/purser-onboard/purser/signer"
 )
 
-// Customer is a customer as the partner shows it.
-type Customer = client.Customer
-
-// API is what the worker asks of the partner; *client.Client implements it. Each call is one attempt (plus at most one
-// repetition with a fresh token after a 401), takes its place in the rate, and blocks until there is an answer, an
-// error or ctx ends. Errors are *client.Error, or ctx's.
-type API interface {
-	CreateCustomer(ctx context.Context, key uuid.UUID, body []byte) (client.Customer, error)
-	Customer(ctx context.Context, id string) (client.Customer, error)
-	Challenge(ctx context.Context, id string) (string, error)
-	SubmitSignature(ctx context.Context, id string, key uuid.UUID, body []byte) error
-	// Customers streams the whole list; an error of yield stops it and is returned.
-	Customers(ctx context.Context, yield func(client.Customer) error) error
-}
-
-// Signer is what the worker asks of whoever holds the customers' keys; signer.Backend has it.
-type Signer interface {
-	signer.Signer
-	// HasKey reports whether there is a key of the account, without signing; false comes with an error that says why.
-	HasKey(ctx context.Context, account common.Address) (bool, error)
+// Customer is a customer as the partner lists it.
+type Customer struct {
+	ID         string // a UUID
+	ChainID    string // a CAIP-10 account id, in any case
+	ExternalID string
+	Status     string // as the partner writes it
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
 }
 
 // Verdict is what Accept found about a row.
@@ -91,10 +73,10 @@ type Ledger interface {
 type Directory interface {
 	// ReplaceDirectory stores a list read from begun on: feed is called once and hands over every customer. Memory stays
 	// bounded; the earlier list stays in force until feed returned without error.
-	ReplaceDirectory(ctx context.Context, begun time.Time, feed func(add func(client.Customer) error) error) error
+	ReplaceDirectory(ctx context.Context, begun time.Time, feed func(add func(Customer) error) error) error
 	// FindCustomers returns the listed customers that have the CAIP-10 account (in any case) or the externalId: none,
 	// one, or two different ones.
-	FindCustomers(ctx context.Context, chainID, externalID string) ([]client.Customer, error)
+	FindCustomers(ctx context.Context, chainID, externalID string) ([]Customer, error)
 }
 
 // Header is a header of a Kafka message.

@@ -52,9 +52,9 @@ func Reconcile(ctx context.Context, api API, book Book, now func() time.Time) (R
 		if err != nil {
 			return err
 		}
-		var customer *client.Customer
+		var customer *Customer
 		for i := range found {
-			if customerOutcome(rec.Row, found[i]) != Other {
+			if isPair(rec.Row, found[i].ChainID, found[i].ExternalID) {
 				customer = &found[i]
 			}
 		}
@@ -65,22 +65,22 @@ func Reconcile(ctx context.Context, api API, book Book, now func() time.Time) (R
 			return nil
 		}
 		r.Matched++
-		status := string(customer.Status)
-		r.Statuses[status]++
-		switch there := statusOutcome(customer.Status); {
+		r.Statuses[customer.Status]++
+		there := statusOutcome(client.Status(customer.Status))
+		switch {
 		case there == OddCustomer:
 			r.Odd++
 		case rec.Stage == Onboarded && there != Past:
 			r.Fallen++
 		}
-		if rec.Stage != Onboarded && rec.Stage != Rejected && statusOutcome(customer.Status) == Past {
+		if rec.Stage != Onboarded && rec.Stage != Rejected && there == Past {
 			r.Ahead++
 		}
-		if rec.PartnerStatus == status {
+		if rec.PartnerStatus == customer.Status {
 			return nil
 		}
 		r.Updated++
-		return book.SetPartnerStatus(ctx, rec.ID, status)
+		return book.SetPartnerStatus(ctx, rec.ID, customer.Status)
 	})
 	return r, err
 }

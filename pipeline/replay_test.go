@@ -25,7 +25,7 @@ func TestStoredListIsNoVerdict(t *testing.T) {
 			onBench(t, func(b *bench) {
 				c := listed(b)
 				c.ID, c.Status = uuid.NewString(), client.StatusActive
-				b.ledger.list = []client.Customer{c}
+				b.ledger.list = []Customer{{ID: c.ID, ChainID: c.ChainID, ExternalID: c.ExternalID, Status: string(c.Status)}}
 				b.partner.customers = []client.Customer{{ID: uuid.NewString(), ChainID: b.row(0).Account.String(),
 					ExternalID: b.row(0).ExternalID, Status: client.StatusInitiating}}
 			}, func(t *testing.T, b *bench) {

@@ -463,8 +463,8 @@ func (w *Worker) lookUp(ctx context.Context, t *task) (result, error) {
 			return w.listFailed(ctx, t, err)
 		}
 		// The pair itself first: a customer that shares only one half of it matters if there is no such customer.
-		slices.SortStableFunc(found, func(a, b client.Customer) int {
-			return boolInt(customerOutcome(t.Row, a) == Other) - boolInt(customerOutcome(t.Row, b) == Other)
+		slices.SortStableFunc(found, func(a, b Customer) int {
+			return boolInt(!isPair(t.Row, a.ChainID, a.ExternalID)) - boolInt(!isPair(t.Row, b.ChainID, b.ExternalID))
 		})
 		for _, c := range found {
 			if res, err := w.readCustomer(ctx, t.Row, c.ID); err != nil || res.outcome != Absent {
