@@ -9,9 +9,9 @@ import (
 )
 
 const (
-	// setupLimit is how many rows may end alike at a step that no row of the run has passed, how many new rows run before
+	// SetupLimit is how many rows may end alike at a step that no row of the run has passed, how many new rows run before
 	// one has come through, and how many answers of an unknown shape in a row are taken for a changed API.
-	setupLimit = 5
+	SetupLimit = 5
 	// spentNamed is how many of the rows that ended a message names.
 	spentNamed = 5
 	// outageAnswers is how many unusable answers in a row make the partner suspect.
@@ -121,7 +121,7 @@ type breaker struct {
 	mu      sync.Mutex
 	proven  map[step]time.Time // when a row last passed it, monotonic
 	streaks map[step]map[string]*streak
-	shapes  map[Act]*shapes
+	shapes  map[Action]*shapes
 	through bool // a row has come through, or as far as a custodian
 
 	lastGood  time.Time // when the partner gave a usable answer, monotonic
@@ -153,13 +153,15 @@ type shapes struct {
 	rows   map[int64]bool
 }
 
-func (b *breaker) init(haltAfter int) {
-	b.haltAfter = haltAfter
-	b.proven, b.streaks, b.shapes = map[step]time.Time{}, map[step]map[string]*streak{}, map[Act]*shapes{}
+func newBreaker(haltAfter int, probes bool) *breaker {
+	return &breaker{
+		haltAfter: haltAfter, probes: probes,
+		proven: map[step]time.Time{}, streaks: map[step]map[string]*streak{}, shapes: map[Action]*shapes{},
+	}
 }
 
 // end takes in that a row is about to end with a class. stored: it may. halt: the run ends with it, or instead.
-func (b *breaker) end(t *task, d Disposition, cause error) (stored bool, halt error) {
+func (b *breaker) end(t *Task, d Disposition, cause error) (stored bool, halt error) {
 	hint, counts := setupHint(d.Class)
 	if !counts || d.Class == t.previousClass { // it ended so before: that says nothing new about the set-up
 		return true, nil
@@ -179,7 +181,7 @@ func (b *breaker) end(t *task, d Disposition, cause error) (stored bool, halt er
 	never := b.proven[at].IsZero()
 	limit := b.haltAfter
 	if never && d.Class != "server-error" && d.Class != "no-answer" {
-		limit = setupLimit
+		limit = SetupLimit
 	}
 	full := limit > 0 && len(s.ids) >= limit && !s.ids[t.ID]
 	if !full && !s.ids[t.ID] {
@@ -220,13 +222,13 @@ const upFor = 30 * time.Second
 
 // noteShape takes in whether the answer to the task's act was understood. The error says that the API is another one:
 // of several answers in a row none was, or, after one was understood, of several rows' none.
-func (b *breaker) noteShape(t *task, res result) error {
+func (b *breaker) noteShape(t *Task, res result) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	s := b.shapes[t.act]
+	s := b.shapes[t.Action]
 	if s == nil {
 		s = &shapes{rows: map[int64]bool{}}
-		b.shapes[t.act] = s
+		b.shapes[t.Action] = s
 	}
 	if res.outcome != Unrecognized {
 		if res.err == nil {
@@ -238,7 +240,7 @@ func (b *breaker) noteShape(t *task, res result) error {
 	s.n++
 	s.rows[t.ID] = true
 	switch {
-	case s.known && len(s.rows) < setupLimit || s.n < setupLimit:
+	case s.known && len(s.rows) < SetupLimit || s.n < SetupLimit:
 		return nil
 	case s.known && b.probes && !s.probed:
 		// It was understood before: perhaps a page that stands for a partner that is away. The probe tells.
@@ -269,7 +271,7 @@ func (b *breaker) isThrough() bool {
 const throttleLimit = 2 * client.MaxRetryAfter
 
 // noteAnswer takes in whether the partner gave a usable answer.
-func (b *breaker) noteAnswer(t *task, res result, tell func(Trouble)) {
+func (b *breaker) noteAnswer(t *Task, res result, tell func(Trouble)) {
 	trouble := b.take(t, res)
 	if tell == nil {
 		return
@@ -279,7 +281,7 @@ func (b *breaker) noteAnswer(t *task, res result, tell func(Trouble)) {
 	}
 }
 
-func (b *breaker) take(t *task, res result) (trouble []Trouble) {
+func (b *breaker) take(t *Task, res result) (trouble []Trouble) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := monotonic()
@@ -343,7 +345,7 @@ func (b *breaker) take(t *task, res result) (trouble []Trouble) {
 // there since the row was last answered; with a 400 only if it has accepted a request since the last few that ended so,
 // because what it finds wrong may be the signature of all requests. If not, the partner is suspect, and the row waits
 // for the probe.
-func (b *breaker) mayEnd(t *task, d Disposition) bool {
+func (b *breaker) mayEnd(t *Task, d Disposition) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch d.Class {
@@ -352,7 +354,7 @@ func (b *breaker) mayEnd(t *task, d Disposition) bool {
 			return true
 		}
 	case "invalid":
-		if b.refused < setupLimit {
+		if b.refused < SetupLimit {
 			b.refused++
 			return true
 		}
@@ -397,7 +399,7 @@ func (b *breaker) signerSpoke() {
 
 // signerSilent reports whether a row is about to end because of a signer that has signed nothing since it first failed
 // for the row.
-func (b *breaker) signerSilent(t *task, res result, d Disposition) bool {
+func (b *breaker) signerSilent(t *Task, res result, d Disposition) bool {
 	if res.outcome != SignerFailed {
 		return false
 	}

@@ -65,7 +65,7 @@ func TestWrongSetUpCostsFewRows(t *testing.T) {
 	for name, tt := range wrongSetUps() {
 		t.Run(name, func(t *testing.T) {
 			onBench(t, func(b *bench) {
-				b.runner.Concurrency = 16
+				b.options.Concurrency = 16
 				if tt.alter != nil {
 					tt.alter(b)
 				}
@@ -74,8 +74,8 @@ func TestWrongSetUpCostsFewRows(t *testing.T) {
 				b.take(rows...)
 				err := <-b.halted
 				var halt *HaltError
-				if !errors.As(err, &halt) || halt.Class != tt.class || halt.Count != setupLimit || !halt.SetUp() {
-					t.Fatalf("got %v, want a halt of the set-up after %d rows with class %s", err, setupLimit, tt.class)
+				if !errors.As(err, &halt) || halt.Class != tt.class || halt.Count != SetupLimit || !halt.SetUp() {
+					t.Fatalf("got %v, want a halt of the set-up after %d rows with class %s", err, SetupLimit, tt.class)
 				}
 				b.stop()
 				ended := 0
@@ -91,15 +91,15 @@ func TestWrongSetUpCostsFewRows(t *testing.T) {
 						t.Errorf("got %q, want it to name %s", err, r.Where())
 					}
 				}
-				if ended != setupLimit {
-					t.Errorf("got %d rows that ended, want %d", ended, setupLimit)
+				if ended != SetupLimit {
+					t.Errorf("got %d rows that ended, want %d", ended, SetupLimit)
 				}
 				if !strings.Contains(err.Error(), tt.names) || !strings.Contains(err.Error(), tt.class) {
 					t.Errorf("got %q, want it to name %s and %s", err, tt.names, tt.class)
 				}
 				// Where rows end only after long waits, others are begun meanwhile.
-				if created := len(b.partner.customers); created > 2*setupLimit && tt.class != "no-challenge" {
-					t.Errorf("got %d customers created, want at most %d", created, 2*setupLimit)
+				if created := len(b.partner.customers); created > 2*SetupLimit && tt.class != "no-challenge" {
+					t.Errorf("got %d customers created, want at most %d", created, 2*SetupLimit)
 				}
 			})
 		})
@@ -151,7 +151,7 @@ func TestHaltAfter(t *testing.T) {
 // TestSuccessEndsASeries: rows that end alike with others between them that pass are the rows' own trouble.
 func TestSuccessEndsASeries(t *testing.T) {
 	onBench(t, func(b *bench) {
-		b.worker.HaltAfter, b.runner.Concurrency = 3, 1
+		b.worker.HaltAfter, b.options.Concurrency = 3, 1
 		b.partner.faults = func(op string, n int) *fault {
 			if op == "create" && n%3 != 1 {
 				return &fault{err: status(400, client.Invalid)}
@@ -198,15 +198,15 @@ func TestReplayOfBadRowsEnds(t *testing.T) {
 // TestFewRowsBeginAtFirst: before one row has come through, no more than a few customers are created.
 func TestFewRowsBeginAtFirst(t *testing.T) {
 	onBench(t, func(b *bench) {
-		b.runner.Concurrency = 16
+		b.options.Concurrency = 16
 		most := 0
 		b.partner.before = func(c call) {
 			if c.op == "create" {
 				most++
 			}
 			if c.op == "submit" && most > 0 {
-				if most > setupLimit {
-					t.Errorf("got %d creations before the first submission, want at most %d", most, setupLimit)
+				if most > SetupLimit {
+					t.Errorf("got %d creations before the first submission, want at most %d", most, SetupLimit)
 				}
 				most = -1 << 20
 			}
@@ -383,12 +383,12 @@ func TestAlternatingClassesHalt(t *testing.T) {
 		rows := b.rows(0)
 		b.take(rows...)
 		var halt *HaltError
-		if err := <-b.halted; !errors.As(err, &halt) || halt.Count != setupLimit || !halt.SetUp() {
-			t.Errorf("got %v, want a halt after %d rows of one class", err, setupLimit)
+		if err := <-b.halted; !errors.As(err, &halt) || halt.Count != SetupLimit || !halt.SetUp() {
+			t.Errorf("got %v, want a halt after %d rows of one class", err, SetupLimit)
 		}
 		b.stop()
-		if tally := b.runner.Tally(); tally.Failed > 2*setupLimit {
-			t.Errorf("got %d rows that failed, want at most %d", tally.Failed, 2*setupLimit)
+		if tally := b.runner.Tally(); tally.Failed > 2*SetupLimit {
+			t.Errorf("got %d rows that failed, want at most %d", tally.Failed, 2*SetupLimit)
 		}
 	})
 }
@@ -419,7 +419,7 @@ func TestTrialRowsThatStayPlanned(t *testing.T) {
 // TestTrialTimeEnds: a signer that takes long holds other rows up no longer than the trial.
 func TestTrialTimeEnds(t *testing.T) {
 	onBench(t, func(b *bench) {
-		b.runner.SignerConcurrency = 20
+		b.options.SignerConcurrency = 20
 		b.worker.Signer = signer.Verified(&moody{Backend: signertest.NewMemory(b.keys...), slow: 10 * time.Minute})
 	}, func(t *testing.T, b *bench) {
 		var rows []Row
@@ -429,8 +429,8 @@ func TestTrialTimeEnds(t *testing.T) {
 		b.take(rows...)
 		time.Sleep(trialTime - time.Second)
 		synctest.Wait()
-		if got := len(b.partner.of("create")); got != setupLimit {
-			t.Errorf("during the trial: got %d creations, want %d", got, setupLimit)
+		if got := len(b.partner.of("create")); got != SetupLimit {
+			t.Errorf("during the trial: got %d creations, want %d", got, SetupLimit)
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
@@ -446,8 +446,8 @@ func TestOutageOutlastsRebalances(t *testing.T) {
 	told := 0
 	onBench(t, func(b *bench) {
 		n := 0
-		b.runner.OnOutage = func(error) { told++ }
-		b.runner.Probe = func(context.Context) error {
+		b.options.OnOutage = func(error) { told++ }
+		b.options.Probe = func(context.Context) error {
 			if n++; n%3 == 0 {
 				return client.ErrStopped
 			}
@@ -460,8 +460,8 @@ func TestOutageOutlastsRebalances(t *testing.T) {
 		if err := <-b.halted; !errors.As(err, &halt) || halt.Class != "unreachable" {
 			t.Errorf("got %v, want a halt with class unreachable", err)
 		}
-		if took := time.Since(begun); took > b.runner.OutageWait+time.Second || told != 1 {
-			t.Errorf("got a halt after %v, told %d times, want it within %v, told once", took, told, b.runner.OutageWait)
+		if took := time.Since(begun); took > b.options.OutageWait+time.Second || told != 1 {
+			t.Errorf("got a halt after %v, told %d times, want it within %v, told once", took, told, b.options.OutageWait)
 		}
 	})
 }
@@ -473,7 +473,7 @@ func TestEndlessThrottling(t *testing.T) {
 		b.partner.faults = func(op string, _ int) *fault {
 			return &fault{err: &client.Error{Op: op, Kind: client.Throttled, Status: 503, RetryAfter: time.Minute}}
 		}
-		b.runner.Probe = func(context.Context) error { return nil }
+		b.options.Probe = func(context.Context) error { return nil }
 	}, func(t *testing.T, b *bench) {
 		begun := time.Now()
 		b.take(b.row(0))
@@ -481,37 +481,10 @@ func TestEndlessThrottling(t *testing.T) {
 		if err := <-b.halted; !errors.As(err, &halt) || halt.Class != "unreachable" {
 			t.Errorf("got %v, want a halt with class unreachable", err)
 		}
-		if took := time.Since(begun); took < throttleLimit || took > throttleLimit+10*time.Minute {
-			t.Errorf("got a halt after %v, want it some time after %v", took, throttleLimit)
+		if took := time.Since(begun); took < 2*client.MaxRetryAfter || took > 2*client.MaxRetryAfter+10*time.Minute {
+			t.Errorf("got a halt after %v, want it some time after %v", took, 2*client.MaxRetryAfter)
 		}
 	})
-}
-
-// TestTroubleIsToldOnce: failures that stand alone are not told of, many of them once, and once that it is over.
-func TestTroubleIsToldOnce(t *testing.T) {
-	var b breaker
-	b.init(0)
-	var told []Trouble
-	answer := func(n int, o Outcome) {
-		for range n {
-			b.noteAnswer(&task{}, result{outcome: o, err: errDropped}, func(t Trouble) { told = append(told, t) })
-		}
-	}
-	for range 50 { // one in a hundred
-		answer(99, Created)
-		answer(1, Unknown)
-	}
-	if len(told) != 0 {
-		t.Errorf("got %+v for isolated failures, want nothing", told)
-	}
-	for range 5 {
-		answer(70, Created)
-		answer(30, Unknown)
-	}
-	answer(300, Created)
-	if len(told) != 2 || told[0].Over || told[0].Unusable != 30 || told[0].Of != 100 || !told[1].Over {
-		t.Errorf("got %+v, want the trouble once, with its counts, and once its end", told)
-	}
 }
 
 // TestPageInTheMiddle: answers of an unknown shape from a partner that was understood before are an outage while the
@@ -539,7 +512,7 @@ func TestPageInTheMiddle(t *testing.T) {
 					}
 					return nil
 				}
-				b.runner.Probe = func(context.Context) error {
+				b.options.Probe = func(context.Context) error {
 					if tt.probe && !began.IsZero() && time.Since(began) < tt.away {
 						return &client.Error{Kind: client.Unexpected, Status: 200}
 					}
@@ -572,8 +545,8 @@ func TestPageInTheMiddle(t *testing.T) {
 func TestOutageWaitIsUsedToItsEnd(t *testing.T) {
 	onBench(t, func(b *bench) {
 		began := time.Now()
-		b.runner.OutageWait = 20 * time.Second
-		b.runner.Probe = func(context.Context) error {
+		b.options.OutageWait = 20 * time.Second
+		b.options.Probe = func(context.Context) error {
 			if time.Since(began) < 19300*time.Millisecond {
 				return errDropped
 			}

@@ -21,7 +21,7 @@ func externalTxID(a Account, challenge string) string {
 
 // custody asks what became of the custodian's transaction, and begins it when there is none. The custodian never sees a
 // second request: the id was recorded before the first one, and asking comes before beginning.
-func (w *Worker) custody(ctx context.Context, t *task, c signer.Custodian) (signer.Signature, error) {
+func (w *Worker) custody(ctx context.Context, t *Task, c signer.Custodian) (signer.Signature, error) {
 	message := []byte(t.Challenge)
 	signature, err := c.Poll(ctx, t.ExternalTxID, t.Account.Address, message)
 	if !errors.Is(err, signer.ErrUnknownRequest) {
@@ -38,7 +38,7 @@ func (w *Worker) custody(ctx context.Context, t *task, c signer.Custodian) (sign
 // giveUp deals with a challenge that runs out while the custodian is thinking. What was decided at last counts: a
 // refusal ends the row, a signature is used as long as the partner may still take it. Otherwise the request is
 // cancelled, where the vendor allows that, so that nobody approves what is of no use, and a new challenge is fetched.
-func (w *Worker) giveUp(ctx context.Context, t *task, c signer.Custodian, expiring result) (result, error) {
+func (w *Worker) giveUp(ctx context.Context, t *Task, c signer.Custodian, expiring result) (result, error) {
 	age := w.Now().Sub(t.ChallengeAt)
 	inTime := age > 0 && age < w.Limits.ChallengeTTL-margin(margin(w.Limits.ChallengeTTL))
 	signature, err := c.Poll(ctx, t.ExternalTxID, t.Account.Address, []byte(t.Challenge))
@@ -65,7 +65,7 @@ func (w *Worker) giveUp(ctx context.Context, t *task, c signer.Custodian, expiri
 }
 
 // withdraw cancels a request that is of no use any more. The error is the one that was told of.
-func (w *Worker) withdraw(ctx context.Context, t *task, c signer.Custodian) error {
+func (w *Worker) withdraw(ctx context.Context, t *Task, c signer.Custodian) error {
 	if t.ExternalTxID == "" {
 		return nil
 	}
@@ -102,7 +102,7 @@ type pollTroubles struct {
 // tellPolls is the least time between two PollTroubles.
 const tellPolls = time.Minute
 
-func (p *pollTroubles) note(t *task, tell func(PollTrouble)) {
+func (p *pollTroubles) note(t *Task, tell func(PollTrouble)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.failed++
@@ -119,7 +119,7 @@ func (p *pollTroubles) note(t *task, tell func(PollTrouble)) {
 // pollFailed is what a question to the custodian comes to that got no usable answer. A custodian that has answered
 // about the row before was asked and may have decided: this costs the row nothing, until its polls have failed for
 // PollLimit. The row's tries are spent then.
-func (w *Worker) pollFailed(t *task, cause error) result {
+func (w *Worker) pollFailed(t *Task, cause error) result {
 	now := monotonic()
 	if t.failing.polls == 0 {
 		t.failing.since = now

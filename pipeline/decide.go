@@ -6,7 +6,7 @@ import "time"
 // that one table can answer them all.
 type Outcome string
 
-// The outcomes, and the act they come of.
+// The outcomes, and the action they come of.
 const (
 	// Of any request.
 	Throttled     Outcome = "throttled"     // 429, 503 with Retry-After
@@ -73,35 +73,35 @@ func (o Outcome) Costs() bool {
 	return false
 }
 
-// Act is what the worker does next for a row.
-type Act string
+// Action is what the worker does next for a row.
+type Action string
 
-// The acts.
+// The actions.
 const (
-	// DoNext: what the record asks for in its stage (Record.Next).
-	DoNext Act = "next"
-	// DoRepeat: the same act again.
-	DoRepeat Act = "repeat"
+	// DoNext: what the record asks for in its stage (Next).
+	DoNext Action = "next"
+	// DoRepeat: the same action again.
+	DoRepeat Action = "repeat"
 	// DoCreate: send POST /customers under the recorded key.
-	DoCreate Act = "create"
+	DoCreate Action = "create"
 	// DoSubmit: send the recorded signature under the recorded key.
-	DoSubmit Act = "submit"
+	DoSubmit Action = "submit"
 	// DoRekey: open the next generation of the operation's key and send under it.
-	DoRekey Act = "re-key"
+	DoRekey Action = "re-key"
 	// DoLookUp: search the pair in the partner's list, then read the customer found.
-	DoLookUp Act = "look up"
+	DoLookUp Action = "look up"
 	// DoRead: read the customer whose id is recorded.
-	DoRead Act = "read"
+	DoRead Action = "read"
 	// DoFetch: read the current challenge.
-	DoFetch Act = "fetch"
+	DoFetch Action = "fetch"
 	// DoCheck: is the challenge this customer's own sign-in?
-	DoCheck Act = "check"
+	DoCheck Action = "check"
 	// DoSign: check the challenge once more and have it signed.
-	DoSign Act = "sign"
+	DoSign Action = "sign"
 	// DoHalt: stop the run; the row stays where it is.
-	DoHalt Act = "halt"
+	DoHalt Action = "halt"
 	// DoSettle: the row is terminal.
-	DoSettle Act = "settle"
+	DoSettle Action = "settle"
 )
 
 // When is a condition of a branch of the decision table.
@@ -201,7 +201,7 @@ func (l Limits) Backoff(attempts int, most time.Duration, jitter float64, retryA
 // Disposition is the decision: what the row becomes and what is done for it next.
 type Disposition struct {
 	Stage Stage         // the stage to be in; the same one means stay
-	Do    Act           // what to do next
+	Do    Action        // what to do next
 	Wait  bool          // not before the backoff has passed
 	Class string        // of a bad end or a halt: the machine-readable kind
 	Key   KeyOutcome    // what is known under the operation's key now; "" leaves it

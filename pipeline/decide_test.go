@@ -57,7 +57,7 @@ func TestDecide(t *testing.T) {
 	settled := func(s Stage, class string) Disposition {
 		return Disposition{Stage: s, Do: DoSettle, Class: class, Key: KeySettled}
 	}
-	wait := func(s Stage, do Act, key KeyOutcome, after time.Duration) Disposition {
+	wait := func(s Stage, do Action, key KeyOutcome, after time.Duration) Disposition {
 		return Disposition{Stage: s, Do: do, Wait: true, Key: key, After: after}
 	}
 	const half = 500 * time.Millisecond
@@ -233,7 +233,7 @@ func TestNext(t *testing.T) {
 	tests := []struct {
 		name    string
 		r       Record
-		want    Act
+		want    Action
 		foreign bool // the key was derived for an earlier API key id
 	}{
 		{name: "new", r: Record{Stage: Planned}, want: DoCreate},
@@ -262,7 +262,7 @@ func TestNext(t *testing.T) {
 		{name: "terminal", r: Record{Stage: Onboarded}, want: DoSettle},
 	}
 	for _, tt := range tests {
-		if got := tt.r.Next(day, l, tt.foreign); got != tt.want {
+		if got := Next(tt.r, day, l, tt.foreign); got != tt.want {
 			t.Errorf("%s: got %q, want %q", tt.name, got, tt.want)
 		}
 	}

@@ -379,8 +379,9 @@ func (d *discard) Publish(_ context.Context, _ string, m []Message) error {
 // bench is a Runner with everything around it, for one test, inside a synctest bubble.
 type bench struct {
 	t       *testing.T
+	options RunnerOptions
 	runner  *Runner
-	worker  *Worker
+	worker  WorkerOptions
 	ledger  *memoryLedger
 	partner *memoryPartner
 	keys    []*ecdsa.PrivateKey
@@ -406,7 +407,7 @@ func newBenchFor(t *testing.T, ledger *memoryLedger, partner *memoryPartner, alt
 	for i := range 20 {
 		b.keys = append(b.keys, signertest.Key(uint64(i)))
 	}
-	b.worker = &Worker{
+	b.worker = WorkerOptions{
 		API: b.partner, Signer: signer.Verified(signertest.NewMemory(b.keys...)), Ledger: b.ledger,
 		Keyring: Keyring{APIHost: "partner.test", APIKeyID: "key"}, Limits: DefaultLimits(),
 		Encoding: client.EncodingHex, ListPause: time.Second, Now: time.Now,
@@ -415,15 +416,22 @@ func newBenchFor(t *testing.T, ledger *memoryLedger, partner *memoryPartner, alt
 				MaxAge: time.Hour, Skew: time.Minute, Now: time.Now}
 		},
 	}
-	b.runner = &Runner{
-		Worker: b.worker, DeadLetters: b.dead, DeadLetterTopic: "dead", Concurrency: 4,
+	b.options = RunnerOptions{
+		DeadLetters: b.dead, DeadLetterTopic: "dead", Concurrency: 4,
 		Logger: slog.New(slog.DiscardHandler), OnHalt: func(err error) { b.halted <- err },
 	}
-	b.runner.Probe, b.runner.OutageWait = b.partner.probe, 2*time.Minute
+	b.options.Probe, b.options.OutageWait = b.partner.probe, 2*time.Minute
 	if alter != nil {
 		alter(b)
 	}
-	b.worker.Init()
+	b.worker.Probes = b.options.Probe != nil
+	var err error
+	if b.options.Worker, err = NewWorker(b.worker); err != nil {
+		t.Fatal(err)
+	}
+	if b.runner, err = NewRunner(b.options); err != nil {
+		t.Fatal(err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	b.cancel = cancel
 	b.runner.Start(ctx)

@@ -22,19 +22,19 @@ func (r *Runner) Holding(partition int, offset int64) (row Record, doing string,
 	return Record{}, "", false
 }
 
-func (t *task) doing() string {
-	act := string(t.act)
+func (t *item) doing() string {
+	action := string(t.Action)
 	switch {
 	case t.running:
-		return act + ", now"
-	case t.polls > 0 && t.Stage == Signing:
+		return action + ", now"
+	case t.AtCustodian():
 		what := "waiting for the custodian's transaction " + t.ExternalTxID
-		if t.failing.polls > 0 {
-			what += fmt.Sprintf("; its last %d polls failed: %s", t.failing.polls, printable.Line(t.failing.err.Error(), 200))
+		if n, last := t.FailedPolls(); n > 0 {
+			what += fmt.Sprintf("; its last %d polls failed: %s", n, printable.Line(last.Error(), 200))
 		}
 		return what
 	case !t.ready.IsZero():
-		return fmt.Sprintf("%s, again in %v", act, t.ready.Sub(monotonic()).Round(time.Second))
+		return fmt.Sprintf("%s, again in %v", action, t.ready.Sub(monotonic()).Round(time.Second))
 	}
-	return act + ", in line for a worker"
+	return action + ", in line for a worker"
 }

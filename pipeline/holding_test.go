@@ -125,8 +125,8 @@ func TestFencedBatch(t *testing.T) {
 func TestMessageInWrongPartition(t *testing.T) {
 	var log bytes.Buffer
 	onBench(t, func(b *bench) {
-		b.runner.Home = func(Account) int { return 3 }
-		b.runner.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		b.options.Home = func(Account) int { return 3 }
+		b.options.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	}, func(t *testing.T, b *bench) {
 		good := b.message(b.row(0))
 		good.Partition = 3
@@ -164,7 +164,7 @@ func TestPartitionsTakeTurns(t *testing.T) {
 	var both chan struct{}
 	onBench(t, func(b *bench) {
 		both = make(chan struct{})
-		b.runner.Concurrency = 1
+		b.options.Concurrency = 1
 		b.partner.before = func(call) { <-both }
 	}, func(t *testing.T, b *bench) {
 		batch := func(partition int, rows ...int) {

@@ -6,19 +6,19 @@ import (
 	"time"
 )
 
-// lane is a queue of tasks. Those that are due come first by how far they are, so that a row that has begun its road,
+// taskQueue is a queue of rows that wait for a worker. Those that are due come first by how far they are, so that a row that has begun its road,
 // with a challenge that runs out, does not wait behind all that have not; then by turn, so that partitions take turns;
 // then by arrival. All of it is guarded by the Runner's lock.
-type lane struct {
+type taskQueue struct {
 	wake  *sync.Cond // there may be a ready task
 	timer *time.Timer
 	due   taskHeap // in the order in which they are worked on
 	later taskHeap // in the order in which they become due
 }
 
-func (l *lane) init(mu *sync.Mutex) {
+func (l *taskQueue) init(mu *sync.Mutex) {
 	l.wake = sync.NewCond(mu)
-	l.due.less = func(a, b *task) bool {
+	l.due.less = func(a, b *item) bool {
 		if begunA, begunB := a.begun(), b.begun(); begunA != begunB {
 			return begunA
 		}
@@ -27,7 +27,7 @@ func (l *lane) init(mu *sync.Mutex) {
 		}
 		return a.seq < b.seq
 	}
-	l.later.less = func(a, b *task) bool { return a.ready.Before(b.ready) }
+	l.later.less = func(a, b *item) bool { return a.ready.Before(b.ready) }
 	l.timer = time.AfterFunc(time.Hour, func() {
 		mu.Lock()
 		defer mu.Unlock()
@@ -35,9 +35,9 @@ func (l *lane) init(mu *sync.Mutex) {
 	})
 }
 
-func (l *lane) stop() { l.timer.Stop() }
+func (l *taskQueue) stop() { l.timer.Stop() }
 
-func (l *lane) push(t *task) {
+func (l *taskQueue) push(t *item) {
 	if t.ready.IsZero() {
 		heap.Push(&l.due, t)
 	} else {
@@ -46,7 +46,7 @@ func (l *lane) push(t *task) {
 	l.wake.Signal()
 }
 
-func (l *lane) remove(t *task) {
+func (l *taskQueue) remove(t *item) {
 	if t.index < len(l.due.tasks) && l.due.tasks[t.index] == t {
 		heap.Remove(&l.due, t.index)
 		return
@@ -55,17 +55,17 @@ func (l *lane) remove(t *task) {
 }
 
 // backlog is how many tasks are due and not taken.
-func (l *lane) backlog() int { return len(l.due.tasks) }
+func (l *taskQueue) backlog() int { return len(l.due.tasks) }
 
 // ready reports whether a task is due or will be; a worker that waits for one is woken then.
-func (l *lane) ready() bool { return len(l.due.tasks)+len(l.later.tasks) > 0 }
+func (l *taskQueue) ready() bool { return len(l.due.tasks)+len(l.later.tasks) > 0 }
 
 // pop returns the first task that is due; when there is none it makes sure that somebody wakes when there is. Rows that
 // have not begun are left alone unless fresh.
-func (l *lane) pop(fresh bool) *task {
+func (l *taskQueue) pop(fresh bool) *item {
 	now := monotonic()
 	for len(l.later.tasks) > 0 && !l.later.tasks[0].ready.After(now) {
-		t := heap.Pop(&l.later).(*task)
+		t := heap.Pop(&l.later).(*item)
 		t.ready = time.Time{}
 		heap.Push(&l.due, t)
 	}
@@ -75,7 +75,7 @@ func (l *lane) pop(fresh bool) *task {
 	if len(l.due.tasks) == 0 || !fresh && !l.due.tasks[0].begun() {
 		return nil
 	}
-	return heap.Pop(&l.due).(*task)
+	return heap.Pop(&l.due).(*item)
 }
 
 // monotonic is the time by which waits are measured. It must not follow a wall clock that is set.
@@ -85,8 +85,8 @@ func monotonic() time.Time {
 
 // taskHeap implements heap.Interface and keeps each task's index.
 type taskHeap struct {
-	tasks []*task
-	less  func(a, b *task) bool
+	tasks []*item
+	less  func(a, b *item) bool
 }
 
 func (h *taskHeap) Len() int           { return len(h.tasks) }
@@ -96,7 +96,7 @@ func (h *taskHeap) Swap(i, j int) {
 	h.tasks[i].index, h.tasks[j].index = i, j
 }
 func (h *taskHeap) Push(x any) {
-	t := x.(*task)
+	t := x.(*item)
 	t.index = len(h.tasks)
 	h.tasks = append(h.tasks, t)
 }

@@ -59,7 +59,7 @@ func carelessBench(t *testing.T, change func(*careless), test func(*testing.T, *
 		if change != nil {
 			change(p)
 		}
-		b.worker.API, b.worker.ListPause, b.runner.Concurrency = p, 0, 20
+		b.worker.API, b.worker.ListPause, b.options.Concurrency = p, 0, 20
 	}, func(t *testing.T, b *bench) { test(t, b, p) })
 }
 

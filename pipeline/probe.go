@@ -20,11 +20,11 @@ const (
 
 // mustProbe reports whether nothing may be taken from the lane before the partner was probed: at first from any, later,
 // when the partner seems to be away, from the road alone. The lock is held.
-func (r *Runner) mustProbe(l *lane) bool {
+func (r *Runner) mustProbe(l *taskQueue) bool {
 	if r.Probe == nil {
 		return false
 	}
-	return !r.probed || l == &r.road && (r.probing || r.Worker.breaker.suspected())
+	return !r.probed || l == &r.forPartner && (r.probing || r.worker.Suspect())
 }
 
 // probe asks until the partner answers, and halts when it does not, or not as it should. The lock is held, and let go
@@ -42,7 +42,7 @@ func (r *Runner) probe(ctx context.Context) {
 			break
 		}
 		if errors.Is(err, client.ErrStopped) || ctx.Err() != nil {
-			r.pause(ctx, passingPause) // partitions are dealt out again, or the run ends
+			r.pause(ctx, PassingPause) // partitions are dealt out again, or the run ends
 			break
 		}
 		var failure *client.Error
@@ -55,7 +55,7 @@ func (r *Runner) probe(ctx context.Context) {
 		} else {
 			strange = 0
 		}
-		if exhausted(err) {
+		if Exhausted(err) {
 			halt = &HaltError{Class: "resources", Err: err}
 			break
 		}
@@ -86,15 +86,15 @@ func (r *Runner) probe(ctx context.Context) {
 		return
 	}
 	if answered {
-		r.Worker.breaker.probeAnswered()
+		r.worker.NoteProbe()
 		r.probed, r.outage = true, time.Time{}
 		if !outage.IsZero() && r.OnOutage != nil {
 			r.OnOutage(nil)
 		}
 	}
-	r.road.wake.Broadcast()
-	r.signing.wake.Broadcast()
-	r.polling.wake.Broadcast()
+	r.forPartner.wake.Broadcast()
+	r.forSigner.wake.Broadcast()
+	r.forCustodian.wake.Broadcast()
 }
 
 // pause waits, and reports false when the run ended meanwhile.

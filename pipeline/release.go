@@ -21,7 +21,7 @@ func (r *Runner) Release(ctx context.Context, partition int) {
 	defer stop()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	var running []*task
+	var running []*item
 	for _, t := range r.tasks {
 		if !t.leave(partition) {
 			continue
@@ -41,7 +41,7 @@ func (r *Runner) Release(ctx context.Context, partition int) {
 }
 
 // leave marks the messages of a partition that is released, and reports whether there are any.
-func (t *task) leave(partition int) bool {
+func (t *item) leave(partition int) bool {
 	some := false
 	for i := range t.messages {
 		if t.messages[i].Partition == partition {
@@ -52,16 +52,16 @@ func (t *task) leave(partition int) bool {
 }
 
 // leaving reports whether the task still has messages of a partition that is released.
-func (t *task) leaving(partition int) bool {
+func (t *item) leaving(partition int) bool {
 	return slices.ContainsFunc(t.messages, func(d delivery) bool { return d.leaving && d.Partition == partition })
 }
 
-func (t *task) dropLeaving() {
+func (t *item) dropLeaving() {
 	t.messages = slices.DeleteFunc(t.messages, func(d delivery) bool { return d.leaving })
 }
 
 // takeAway removes the messages that are leaving. The lock is held.
-func (r *Runner) takeAway(t *task) {
+func (r *Runner) takeAway(t *item) {
 	t.dropLeaving()
 	if len(t.messages) == 0 && !t.running && r.tasks[t.ID] == t {
 		r.drop(t)

@@ -42,7 +42,7 @@ func TestReleaseTakesOneRequest(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
 			b := newBench(t, func(b *bench) {
-				b.runner.Concurrency = 6
+				b.options.Concurrency = 6
 				b.worker.API = slowPartner{b.partner, takes}
 				b.partner.faults = func(op string, n int) *fault {
 					if n%7 == 3 && op != "probe" {

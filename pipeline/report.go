@@ -39,8 +39,8 @@ type ReportRequests struct {
 	Retried   int64 `json:"retried"`   // sent again under the same key, or again with a fresh token
 }
 
-// ReportRows returns the row counts as the report shows them.
-func (t Tally) ReportRows() ReportRows {
+// RowsOf returns the row counts of a run as the report shows them.
+func RowsOf(t Tally) ReportRows {
 	return ReportRows{
 		Received: t.Received, Skipped: t.Skipped,
 		Onboarded: t.Onboarded, AlreadyOnboarded: t.AlreadyOnboarded,

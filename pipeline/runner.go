@@ -12,9 +12,8 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// Runner is the consumer's loop: it takes batches from a Queue, accepts their rows into the ledger, and has workers
-// take them down the road. A row that waits occupies no worker. It implements Handler.
-type Runner struct {
+// RunnerOptions are what a Runner needs. Worker, DeadLetters, DeadLetterTopic, Logger and OnHalt are required.
+type RunnerOptions struct {
 	Worker      *Worker
 	DeadLetters Publisher
 	// DeadLetterTopic receives the messages that cannot be processed.
@@ -50,14 +49,23 @@ type Runner struct {
 	// OnOutage is called when the probe fails for the first time, with the cause, and with nil when it is answered again.
 	// It must not block. May be nil.
 	OnOutage func(cause error)
+}
 
-	mu      sync.Mutex
-	tasks   map[int64]*task // by ledger id: a row has one task at most
-	road    lane            // rows whose next act is ours or the partner's
-	signing lane            // rows whose next act is the signer's
-	polling lane            // rows that wait for the custodian, who was asked
-	idle    *sync.Cond      // a task has stopped running
-	waiting []Record        // abandoned to the custodian
+// Runner is the consumer's loop: it takes batches from a Queue, accepts their rows into the ledger, and has goroutines
+// take them from stage to stage. A row that waits occupies none of them. It implements Handler.
+type Runner struct {
+	RunnerOptions
+	worker *Worker
+
+	mu    sync.Mutex
+	tasks map[int64]*item // by ledger id: a row has one task at most
+
+	forPartner   taskQueue // rows whose next action is ours or the partner's
+	forSigner    taskQueue // rows whose next action is the signer's
+	forCustodian taskQueue // rows that wait for the custodian, who was asked
+
+	idle    *sync.Cond // a task has stopped running
+	waiting []Record   // abandoned to the custodian
 	seq     int64
 	turns   map[int]int64 // by partition: the latest turn that was given to one of its rows
 	round   int64         // the turn of the row that was begun last
@@ -78,49 +86,35 @@ type Runner struct {
 	done sync.WaitGroup
 }
 
-// Tally counts rows as the report does.
-type Tally struct {
-	Received         int64 // messages taken
-	Skipped          int64 // … whose row was terminal already, or is another message's
-	Onboarded        int64 // rows
-	AlreadyOnboarded int64 // the part of Onboarded found past initiating
-	Conflict         int64
-	Refused          int64
-	Rejected         int64
-	Failed           int64
-	DeadLettered     int64 // messages
-	BadRows          int64 // rows that ended badly, here or in an earlier run, and were not onboarded since
-	Waiting          int64 // rows left to the custodian: the next run asks what became of them
-	Open             int64 // rows under way
-	Dropped          int64 // rows taken and given back unsettled, since the latest assignment
-	Retried          int64 // requests sent again under the same key
-	Signatures       int64 // signatures made
-}
-
-// Bad reports whether any row of the run is not well.
-func (t Tally) Bad() bool {
-	return t.BadRows+t.DeadLettered+t.Waiting > 0
-}
-
-// Start starts the workers. ctx bounds what they do: ending it cuts requests short, which is safe but leaves outcomes
-// unknown; a gentle stop is to end the Queue's Run, then Close.
-func (r *Runner) Start(ctx context.Context) {
+// NewRunner returns a runner that is ready to Start. An error names what is missing.
+func NewRunner(o RunnerOptions) (*Runner, error) {
+	switch {
+	case o.Worker == nil, o.DeadLetters == nil, o.DeadLetterTopic == "", o.Logger == nil, o.OnHalt == nil:
+		return nil, errors.New("dispatch: Worker, DeadLetters, DeadLetterTopic, Logger and OnHalt are required")
+	case o.Worker.Probes != (o.Probe != nil):
+		return nil, errors.New("dispatch: the worker must know whether there is a probe")
+	}
+	r := &Runner{
+		RunnerOptions: o, worker: o.Worker, tasks: make(map[int64]*item), bad: make(map[int64]struct{}),
+		turns: make(map[int]int64), ended: make(chan struct{}),
+	}
 	r.idle = sync.NewCond(&r.mu)
-	r.tasks = make(map[int64]*task)
-	r.bad = make(map[int64]struct{})
-	r.turns = make(map[int]int64)
-	r.ended = make(chan struct{})
-	r.Worker.breaker.probes = r.Probe != nil
-	r.road.init(&r.mu)
-	r.signing.init(&r.mu)
-	r.polling.init(&r.mu)
+	r.forPartner.init(&r.mu)
+	r.forSigner.init(&r.mu)
+	r.forCustodian.init(&r.mu)
+	return r, nil
+}
+
+// Start starts the goroutines. ctx bounds what they do: ending it cuts requests short, which is safe but leaves outcomes
+// unknown; a soft stop is to end the Queue's Run, then Close.
+func (r *Runner) Start(ctx context.Context) {
 	for range max(1, r.Concurrency) {
-		r.done.Go(func() { r.work(ctx, &r.road) })
+		r.done.Go(func() { r.work(ctx, &r.forPartner) })
 	}
 	for range max(1, r.SignerConcurrency) {
-		r.done.Go(func() { r.work(ctx, &r.signing) })
+		r.done.Go(func() { r.work(ctx, &r.forSigner) })
 	}
-	r.done.Go(func() { r.work(ctx, &r.polling) }) // one loop for all of them
+	r.done.Go(func() { r.work(ctx, &r.forCustodian) }) // one loop for all of them
 }
 
 // Close stops the workers when they have finished the act they are at, and waits for them.
@@ -138,9 +132,9 @@ func (r *Runner) Close() {
 		r.trialEnd.Stop()
 	}
 	r.mu.Unlock()
-	r.road.stop()
-	r.signing.stop()
-	r.polling.stop()
+	r.forPartner.stop()
+	r.forSigner.stop()
+	r.forCustodian.stop()
 }
 
 // Assigned tells that partitions are dealt out anew: what was given back before has been given to somebody.
@@ -164,8 +158,8 @@ func (r *Runner) Tally() Tally {
 	defer r.mu.Unlock()
 	t := r.tally
 	t.Open, t.BadRows = int64(len(r.tasks)), int64(len(r.bad))
-	t.Retried = r.Worker.stats.retried.Load()
-	t.Signatures = r.Worker.stats.signatures.Load()
+	stats := r.worker.Stats()
+	t.Retried, t.Signatures = stats.Retried, stats.Signatures
 	return t
 }
 
@@ -200,7 +194,7 @@ func (r *Runner) Take(ctx context.Context, batch []Message, settled func(Message
 	var accepted []Acceptance
 	if len(rows) > 0 {
 		var err error
-		if accepted, err = r.Worker.Ledger.Accept(ctx, rows); err != nil {
+		if accepted, err = r.worker.Ledger.Accept(ctx, rows); err != nil {
 			if errors.Is(err, ErrFenced) {
 				<-ctx.Done() // the queue is about to find out, too
 			}
@@ -269,8 +263,7 @@ func (r *Runner) admit(a Acceptance, m Message, settled func(Message)) {
 		t.messages = append(t.messages, d) // the row is under way: this message is settled with it
 		return
 	}
-	t := &task{Record: a.Record, previousClass: a.Previous, messages: []delivery{d}, index: -1}
-	t.act = r.Worker.next(t)
+	t := &item{Task: r.worker.Begin(a), messages: []delivery{d}, index: -1}
 	r.tasks[a.Record.ID] = t
 	// A partition with few rows is not kept waiting behind one with many: each is in turn, and the rate that this consumer
 	// has for all of its partitions is used to the end.
@@ -294,35 +287,35 @@ func (r *Runner) judge(rec Record) {
 	}
 }
 
-// laneOf is where a task waits for its next act.
-func (r *Runner) laneOf(t *task) *lane {
+// queueOf is where a task waits for its next act.
+func (r *Runner) queueOf(t *item) *taskQueue {
 	switch {
-	case t.act == DoSign && t.polls > 0:
-		return &r.polling
-	case t.act == DoSign:
-		return &r.signing
+	case t.Action == DoSign && t.Polled():
+		return &r.forCustodian
+	case t.Action == DoSign:
+		return &r.forSigner
 	}
-	return &r.road
+	return &r.forPartner
 }
 
 // push makes a task ready at its time. The lock is held.
-func (r *Runner) push(t *task) {
+func (r *Runner) push(t *item) {
 	r.seq++
 	t.seq = r.seq
-	r.laneOf(t).push(t)
+	r.queueOf(t).push(t)
 }
 
 func (r *Runner) wakeAll() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.road.wake.Broadcast()
-	r.signing.wake.Broadcast()
-	r.polling.wake.Broadcast()
+	r.forPartner.wake.Broadcast()
+	r.forSigner.wake.Broadcast()
+	r.forCustodian.wake.Broadcast()
 	r.idle.Broadcast()
 }
 
 // work is one worker: it takes the next ready task of its lane and brings it as far as it goes without waiting.
-func (r *Runner) work(ctx context.Context, l *lane) {
+func (r *Runner) work(ctx context.Context, l *taskQueue) {
 	for {
 		t := r.next(ctx, l)
 		if t == nil {
@@ -332,11 +325,11 @@ func (r *Runner) work(ctx context.Context, l *lane) {
 	}
 }
 
-// trialTime is how long at most setupLimit new rows run, until one has come through.
+// trialTime is how long at most SetupLimit new rows run, until one has come through.
 const trialTime = 30 * time.Second
 
 // next blocks for a ready task; nil when the runner closes or has halted.
-func (r *Runner) next(ctx context.Context, l *lane) *task {
+func (r *Runner) next(ctx context.Context, l *taskQueue) *item {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for !r.closed && r.halted == nil && ctx.Err() == nil {
@@ -348,18 +341,18 @@ func (r *Runner) next(ctx context.Context, l *lane) *task {
 			}
 			continue
 		}
-		// A signer that lags behind holds up new rows: their challenges would run out in its queue. And at most setupLimit
+		// A signer that lags behind holds up new rows: their challenges would run out in its queue. And at most SetupLimit
 		// new rows run, for at most trialTime, until one has come through.
-		trying := !r.trialOver && !r.Worker.breaker.isThrough()
-		fresh := r.signing.backlog() < max(1, r.SignerConcurrency) && !(trying && r.trials >= setupLimit)
+		trying := !r.trialOver && !r.worker.Through()
+		fresh := r.forSigner.backlog() < max(1, r.SignerConcurrency) && !(trying && r.trials >= SetupLimit)
 		if t := l.pop(fresh); t != nil {
 			t.running = true
 			if trying && !t.begun() {
 				r.beginTrial(t)
 			}
 			r.round = max(r.round, t.turn-1)
-			if l == &r.signing {
-				r.road.wake.Signal()
+			if l == &r.forSigner {
+				r.forPartner.wake.Signal()
 			}
 			return t
 		}
@@ -368,15 +361,15 @@ func (r *Runner) next(ctx context.Context, l *lane) *task {
 	return nil
 }
 
-func (r *Runner) advance(ctx context.Context, t *task, l *lane) {
+func (r *Runner) advance(ctx context.Context, t *item, l *taskQueue) {
 	for {
-		if l == &r.signing && r.SignerPace != nil {
+		if l == &r.forSigner && r.SignerPace != nil {
 			if err := r.SignerPace(ctx); err != nil {
 				r.afterStep(ctx, t, l, Disposition{}, client.ErrStopped)
 				return
 			}
 		}
-		d, err := r.Worker.step(ctx, t)
+		d, err := r.worker.Step(ctx, t.Task)
 		if errors.Is(err, ErrStale) {
 			var settled bool
 			if d, settled, err = r.reload(ctx, t); settled {
@@ -391,8 +384,8 @@ func (r *Runner) advance(ctx context.Context, t *task, l *lane) {
 }
 
 // reload asks the ledger anew about a row that somebody else moved: a later import of it, while it was on its way.
-func (r *Runner) reload(ctx context.Context, t *task) (d Disposition, settled bool, err error) {
-	accepted, err := r.Worker.Ledger.Accept(ctx, []Row{t.Row})
+func (r *Runner) reload(ctx context.Context, t *item) (d Disposition, settled bool, err error) {
+	accepted, err := r.worker.Ledger.Accept(ctx, []Row{t.Row})
 	switch {
 	case errors.Is(err, ErrFenced):
 		return Disposition{}, false, err
@@ -410,7 +403,7 @@ func (r *Runner) reload(ctx context.Context, t *task) (d Disposition, settled bo
 }
 
 // skipAll ends a task whose row another task has settled, and counted.
-func (r *Runner) skipAll(t *task) {
+func (r *Runner) skipAll(t *item) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, m := range t.messages {
@@ -421,7 +414,7 @@ func (r *Runner) skipAll(t *task) {
 }
 
 // afterStep says whether the worker goes on with the task at once.
-func (r *Runner) afterStep(ctx context.Context, t *task, l *lane, d Disposition, err error) bool {
+func (r *Runner) afterStep(ctx context.Context, t *item, l *taskQueue, d Disposition, err error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer r.idle.Broadcast() // its act has ended, whatever comes now: Release may wait for that
@@ -439,7 +432,8 @@ func (r *Runner) afterStep(ctx context.Context, t *task, l *lane, d Disposition,
 		case passing && ctx.Err() == nil && len(t.messages) > 0 && !r.closed && r.halted == nil:
 			// Its partition is being released, which takes the row away; or it is ours again already, and a message of the
 			// new assignment has come to a row whose act was still of the old one.
-			t.act, t.ready, t.running = r.Worker.next(t), monotonic().Add(passingPause), false
+			r.worker.Resume(t.Task)
+			t.ready, t.running = monotonic().Add(PassingPause), false
 			r.push(t)
 		default:
 			r.drop(t)
@@ -449,30 +443,30 @@ func (r *Runner) afterStep(ctx context.Context, t *task, l *lane, d Disposition,
 		}
 		return false
 	}
-	t.act = d.Do
-	if t.act == DoNext {
-		t.act = r.Worker.next(t)
+	t.Action = d.Do
+	if t.Action == DoNext {
+		r.worker.Resume(t.Task)
 	}
 	switch {
 	case len(t.messages) == 0 || r.closed || r.halted != nil:
 		r.drop(t)
-	case t.polls > 0 && t.Stage == Signing && r.tooLong(t):
+	case t.AtCustodian() && r.tooLong(t):
 		r.leaveToCustodian(t)
 	case d.After > 0:
-		if t.polls > 0 { // the custodian has it: that is as far as a row comes without a person
+		if t.Polled() { // the custodian has it: that is as far as a row comes without a person
 			r.finished()
 		}
-		if l := r.laneOf(t); l == &r.polling { // the more rows wait, the more seldom each is asked after
+		if l := r.queueOf(t); l == &r.forCustodian { // the more rows wait, the more seldom each is asked after
 			d.After = max(d.After, time.Duration(len(l.later.tasks))*pollEvery)
 		}
 		t.ready = monotonic().Add(d.After)
 		t.running = false
 		r.push(t)
-	case r.laneOf(t) != l:
+	case r.queueOf(t) != l:
 		t.ready = time.Time{}
 		t.running = false
 		r.push(t)
-	case l == &r.road && r.mustProbe(l): // nothing more is sent for it before the partner has answered
+	case l == &r.forPartner && r.mustProbe(l): // nothing more is sent for it before the partner has answered
 		t.ready = time.Time{}
 		t.running = false
 		r.push(t)
@@ -482,11 +476,11 @@ func (r *Runner) afterStep(ctx context.Context, t *task, l *lane, d Disposition,
 	return false
 }
 
-// passingPause is how long a row waits that was turned away because partitions are dealt out anew.
-const passingPause = 100 * time.Millisecond
+// PassingPause is how long a row waits that was turned away because partitions are dealt out anew.
+const PassingPause = 100 * time.Millisecond
 
 // tooLong reports whether a row has waited for the custodian as long as this run is willing to.
-func (r *Runner) tooLong(t *task) bool {
+func (r *Runner) tooLong(t *item) bool {
 	if t.asked.IsZero() {
 		t.asked = monotonic()
 	}
@@ -498,12 +492,12 @@ const pollEvery = 100 * time.Millisecond
 
 // leaveToCustodian gives a row up for this run: its messages stay in the queue, and the next run asks the custodian
 // what became of it. The lock is held.
-func (r *Runner) leaveToCustodian(t *task) {
+func (r *Runner) leaveToCustodian(t *item) {
 	r.tally.Waiting++
 	left := t.Record
 	left.Class, left.Reason = "", ""
-	if t.failing.polls > 0 {
-		left.Class, left.Reason = string(SignerFailed), printable.Line(t.failing.err.Error(), 500)
+	if n, last := t.FailedPolls(); n > 0 {
+		left.Class, left.Reason = string(SignerFailed), printable.Line(last.Error(), 500)
 	}
 	r.waiting = append(r.waiting, left)
 	if r.Abandon != nil {
@@ -515,7 +509,7 @@ func (r *Runner) leaveToCustodian(t *task) {
 }
 
 // settle ends a task whose row is terminal. The lock is held.
-func (r *Runner) settle(t *task) {
+func (r *Runner) settle(t *item) {
 	r.count(t.Record)
 	for i, m := range t.messages {
 		if i > 0 {
@@ -523,7 +517,7 @@ func (r *Runner) settle(t *task) {
 		}
 		m.settled(m.Message)
 	}
-	r.Worker.Hook("settled")
+	r.worker.Hook("settled")
 	if t.Stage == Onboarded || t.Stage == Rejected {
 		r.finished()
 	}
@@ -534,21 +528,21 @@ func (r *Runner) settle(t *task) {
 }
 
 // drop gives a row up unsettled: its messages come again. The lock is held.
-func (r *Runner) drop(t *task) {
+func (r *Runner) drop(t *item) {
 	r.tally.Dropped++
 	r.forget(t)
 }
 
 // finished notes that a row has come through. The lock is held.
 func (r *Runner) finished() {
-	if !r.Worker.breaker.isThrough() {
-		r.Worker.breaker.firstThrough()
-		r.road.wake.Broadcast()
+	if !r.worker.Through() {
+		r.worker.NoteThrough()
+		r.forPartner.wake.Broadcast()
 	}
 }
 
 // beginTrial counts a row that runs before any has come through. The lock is held.
-func (r *Runner) beginTrial(t *task) {
+func (r *Runner) beginTrial(t *item) {
 	t.trial = true
 	r.trials++
 	if r.trialEnd != nil {
@@ -558,30 +552,27 @@ func (r *Runner) beginTrial(t *task) {
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		r.trialOver = true
-		r.road.wake.Broadcast()
+		r.forPartner.wake.Broadcast()
 	})
 }
 
-// begun reports whether the row is under way: it is not held up for those that are.
-func (t *task) begun() bool { return t.Stage != Planned || t.trial }
-
 // endTrial lets another row run in the place of this one. The lock is held.
-func (r *Runner) endTrial(t *task) {
+func (r *Runner) endTrial(t *item) {
 	if t.trial {
 		t.trial = false
 		r.trials--
-		r.road.wake.Signal()
+		r.forPartner.wake.Signal()
 	}
 }
 
-func (r *Runner) forget(t *task) {
+func (r *Runner) forget(t *item) {
 	t.running, t.messages = false, nil
 	if r.tasks[t.ID] == t {
 		delete(r.tasks, t.ID)
 	}
 	if t.index >= 0 {
-		r.laneOf(t).remove(t)
-		r.road.wake.Signal() // the signer's backlog may be shorter
+		r.queueOf(t).remove(t)
+		r.forPartner.wake.Signal() // the signer's backlog may be shorter
 	}
 	r.endTrial(t) // which changes the place in the queue, so after the row has left it
 	r.idle.Broadcast()
@@ -615,8 +606,8 @@ func (r *Runner) halt(err error) {
 	if !r.closed {
 		close(r.ended)
 	}
-	r.road.wake.Broadcast()
-	r.signing.wake.Broadcast()
-	r.polling.wake.Broadcast()
+	r.forPartner.wake.Broadcast()
+	r.forSigner.wake.Broadcast()
+	r.forCustodian.wake.Broadcast()
 	r.OnHalt(err)
 }

@@ -308,7 +308,7 @@ func TestNonceIsSignedOnce(t *testing.T) {
 func TestUsedNoncesHalt(t *testing.T) {
 	onBench(t, func(b *bench) {
 		b.partner.text = constantNonce
-		b.worker.HaltAfter, b.runner.Concurrency = 3, 1
+		b.worker.HaltAfter, b.options.Concurrency = 3, 1
 	}, func(t *testing.T, b *bench) {
 		b.take(b.row(0), b.row(1), b.row(2), b.row(3), b.row(4), b.row(5))
 		var halt *HaltError
@@ -442,7 +442,7 @@ func TestRelease(t *testing.T) {
 	arrived, answer := make(chan struct{}, 10), make(chan struct{})
 	onBench(t, func(b *bench) {
 		arrived, answer = make(chan struct{}, 10), make(chan struct{})
-		b.runner.Concurrency = 1
+		b.options.Concurrency = 1
 		b.partner.before = func(call) { arrived <- struct{}{}; <-answer }
 	}, func(t *testing.T, b *bench) {
 		b.take(b.row(0), b.row(1), b.row(2))
@@ -507,7 +507,7 @@ func TestRecordedSignatureIsResent(t *testing.T) {
 // TestBegunRowsGoFirst: with one worker and many rows waiting, each row that has begun is finished before the next one
 // begins: its challenge must not run out in the queue.
 func TestBegunRowsGoFirst(t *testing.T) {
-	onBench(t, func(b *bench) { b.runner.Concurrency, b.runner.SignerConcurrency = 1, 1 }, func(t *testing.T, b *bench) {
+	onBench(t, func(b *bench) { b.options.Concurrency, b.options.SignerConcurrency = 1, 1 }, func(t *testing.T, b *bench) {
 		var rows []Row
 		for i := range 10 {
 			rows = append(rows, b.row(i))

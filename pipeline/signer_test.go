@@ -77,7 +77,7 @@ func TestUnsoundKeyIsItsRowsFailure(t *testing.T) {
 				}
 				return nil
 			}}
-			onBench(t, func(b *bench) { withMood(m)(b); b.runner.Concurrency = 1 }, func(t *testing.T, b *bench) {
+			onBench(t, func(b *bench) { withMood(m)(b); b.options.Concurrency = 1 }, func(t *testing.T, b *bench) {
 				b.take(b.row(0), b.row(1))
 				b.await(2)
 				want := fmt.Sprintf("this key: %v", cause)
@@ -213,7 +213,7 @@ func (c *custodian) once(t *testing.T, want int) {
 func TestCustodianApprovesLate(t *testing.T) {
 	var c *custodian
 	onBench(t, func(b *bench) {
-		b.runner.Concurrency, b.runner.SignerConcurrency = 1, 1
+		b.options.Concurrency, b.options.SignerConcurrency = 1, 1
 		c = newCustodian(b)
 		b.worker.Signer = signer.Verified(c).(Signer)
 	}, func(t *testing.T, b *bench) {
@@ -292,8 +292,8 @@ func TestSignerWait(t *testing.T) {
 		abandoned = make(chan Message, 10)
 		c = newCustodian(b)
 		b.worker.Signer = signer.Verified(c).(Signer)
-		b.runner.SignerWait = 10 * time.Minute
-		b.runner.Abandon = func(m Message) { abandoned <- m }
+		b.options.SignerWait = 10 * time.Minute
+		b.options.Abandon = func(m Message) { abandoned <- m }
 	}, func(t *testing.T, b *bench) {
 		begun := time.Now()
 		b.take(b.row(0))
@@ -343,7 +343,7 @@ func waitingRow(b *bench, age time.Duration) Record {
 	text := b.partner.challenge[customer.ID]
 	return Record{
 		Row: c, ID: 1, Version: 1, Stage: Signing, CustomerID: customer.ID,
-		Challenge: text, ChallengeAt: time.Now().Add(-age), ExternalTxID: externalTxID(c.Account, text),
+		Challenge: text, ChallengeAt: time.Now().Add(-age), ExternalTxID: "purser-test",
 	}
 }
 
@@ -526,8 +526,8 @@ func TestFailingPollsOfADrain(t *testing.T) {
 	abandoned := make(chan Message, 10)
 	onFailingPolls(t, func(b *bench) {
 		abandoned = make(chan Message, 10)
-		b.worker.PollLimit, b.runner.SignerWait = 0, 30*time.Minute
-		b.runner.Abandon = func(m Message) { abandoned <- m }
+		b.worker.PollLimit, b.options.SignerWait = 0, 30*time.Minute
+		b.options.Abandon = func(m Message) { abandoned <- m }
 	}, func(t *testing.T, b *bench, _ *verdicts) {
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()

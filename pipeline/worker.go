@@ -20,8 +20,9 @@ import (
 	"github.com/purser-onboard/purser/siwe"
 )
 
-// Worker takes rows down the road, one act at a time. It may be used by many goroutines, never by two for one row.
-type Worker struct {
+// WorkerOptions are what a Worker needs. API, Signer, Ledger, Policy and Now are required; the functions without a remark may
+// be called by many goroutines at once.
+type WorkerOptions struct {
 	API     API
 	Signer  Signer // wrapped by signer.Verified
 	Ledger  Ledger
@@ -58,57 +59,66 @@ type Worker struct {
 	// OnPartialList is called when the partner's list was read and announces more than could be read. May be nil.
 	OnPartialList func(cause error)
 	// HaltAfter is how many rows in a row may end alike, for a reason that the set-up can cause, before the run halts; 0:
-	// any number. Before the first success at a step it is setupLimit.
+	// any number. Before the first success at a step it is SetupLimit.
 	HaltAfter int
+	// Probes says that the partner is probed whenever the worker suspects that it is away (Suspect), before anything else
+	// is sent. Without it, what only a probe could tell apart is taken for the row's own trouble.
+	Probes bool
 	// SignerCheck asks the signer whether it is well; it is called before a row ends for want of a signature, and an error
 	// halts the run. If nil, no signature since the row's first signer failure halts the run.
 	SignerCheck func(context.Context) error
+}
+
+// Worker takes rows from stage to stage, one action at a time. It may be used by many goroutines, never by two for one
+// row.
+type Worker struct {
+	WorkerOptions
 
 	list    *lister
-	breaker breaker
+	breaker *breaker
 	stats   workerStats
 	polls   pollTroubles
 }
 
 type workerStats struct{ retried, signatures atomic.Int64 }
 
-// Init prepares the worker; call it once before it is given to a Runner.
-func (w *Worker) Init() {
-	if w.Hook == nil {
-		w.Hook = func(string) {}
+// NewWorker returns a worker that is ready. An error names what is missing.
+func NewWorker(o WorkerOptions) (*Worker, error) {
+	switch {
+	case o.API == nil, o.Signer == nil, o.Ledger == nil, o.Policy == nil, o.Now == nil:
+		return nil, errors.New("onboard: API, Signer, Ledger, Policy and Now are required")
 	}
-	w.list = newLister(w.API, w.Ledger, w.Now, w.ListPause)
-	w.list.onRead, w.list.onPartial = w.OnList, w.OnPartialList
-	w.breaker.init(w.HaltAfter)
+	if o.Hook == nil {
+		o.Hook = func(string) {}
+	}
+	w := &Worker{WorkerOptions: o, list: newLister(o.API, o.Ledger, o.Now, o.ListPause)}
+	w.list.onRead, w.list.onPartial = o.OnList, o.OnPartialList
+	w.breaker = newBreaker(o.HaltAfter, o.Probes)
+	return w, nil
 }
 
-// task is a row on its way, with what is known of it beyond the ledger.
-type task struct {
-	Record
-	act Act
-	// previousClass is how the row ended before this import started it again; empty: it did not.
-	previousClass string
-	trial         bool      // one of the few rows that are begun before any has come through
-	fetched       time.Time // when the present challenge was asked for with GET, so a stale one is the partner's doing
-	recorded      bool      // the send of this act is recorded already
-	sent          time.Time // when this process last sent the creation, by the monotonic clock
-	polls         int       // how often the custodian was asked what became of the request
-	failing       failing   // the latest questions to the custodian, if they failed
-	heard         int       // answers in a row under the present key that settled nothing, without a silence between them
-	delays        int       // how often in a row the act could not be done for reasons that are not the row's
-	resends       bool      // the request of this act was sent before
-	asked         time.Time // when this process first found the row waiting for the custodian; zero: it is not
-	unanswered    time.Time // since when no try of the row has met a usable answer, monotonic; zero: the last one did
-
-	signerTrouble time.Time // when the signer first failed for the row
-
-	running  bool
-	messages []delivery
-	ready    time.Time
-	turn     int64 // in which round of its partition's rows it is
-	seq      int64
-	index    int // in the heap, -1 when not in it
+// Stats are counts of a Worker.
+type Stats struct {
+	Retried    int64 // requests sent again under the same key
+	Signatures int64 // signatures made
 }
+
+// Stats returns the counts so far.
+func (w *Worker) Stats() Stats {
+	return Stats{Retried: w.stats.retried.Load(), Signatures: w.stats.signatures.Load()}
+}
+
+// Through reports whether a row has come through: it is onboarded or rejected, or with a custodian.
+func (w *Worker) Through() bool { return w.breaker.isThrough() }
+
+// NoteThrough notes that a row has come through. From then on any number of rows may run.
+func (w *Worker) NoteThrough() { w.breaker.firstThrough() }
+
+// Suspect reports whether the partner has to be probed before anything else is sent.
+func (w *Worker) Suspect() bool { return w.breaker.suspected() }
+
+// NoteProbe notes that the partner has answered the probe.
+func (w *Worker) NoteProbe() { w.breaker.probeAnswered() }
 
 // result is what an act came to.
 type result struct {
@@ -118,21 +128,21 @@ type result struct {
 	change  func(*Record) // what is now known besides
 }
 
-// step performs the task's next act, decides, and stores the decision. The error is ErrStale (somebody else moved the
+// Step performs the task's next act, decides, and stores the decision. The error is ErrStale (somebody else moved the
 // row), ErrFenced (its partition went to another consumer), a *HaltError, client.ErrStopped, or ctx's when the act was
 // interrupted: the row then stands where the ledger says, and the same key goes out again.
-func (w *Worker) step(ctx context.Context, t *task) (Disposition, error) {
-	if t.act == DoNext || t.act == "" {
-		t.act = w.next(t)
+func (w *Worker) Step(ctx context.Context, t *Task) (Disposition, error) {
+	if t.Action == DoNext || t.Action == "" {
+		t.Action = w.next(t)
 	}
-	if t.act == DoSettle {
+	if t.Action == DoSettle {
 		return Disposition{Stage: t.Stage, Do: DoSettle}, nil
 	}
 	res, err := w.perform(ctx, t)
 	if err != nil {
 		return Disposition{}, err
 	}
-	if exhausted(res.err) {
+	if Exhausted(res.err) {
 		return Disposition{}, &HaltError{Class: "resources", Row: t.Row, Err: res.err}
 	}
 	if errors.Is(res.err, client.ErrStopped) {
@@ -144,18 +154,18 @@ func (w *Worker) step(ctx context.Context, t *task) (Disposition, error) {
 	return w.conclude(ctx, t, res)
 }
 
-// exhausted reports whether this process or machine has no file descriptor left: nothing gets better by trying again.
-func exhausted(err error) bool {
+// Exhausted reports whether this process or machine has no file descriptor left: nothing gets better by trying again.
+func Exhausted(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
 // next says what the task's record asks for.
-func (w *Worker) next(t *task) Act { return t.Next(w.Now(), w.Limits, w.foreign(t.Record)) }
+func (w *Worker) next(t *Task) Action { return Next(t.Record, w.Now(), w.Limits, w.foreign(t.Record)) }
 
 // foreign reports whether the key of the record's operation was derived for an earlier API key id. The partner keeps
 // the keys of each apart, so nothing is known under it any more.
 func (w *Worker) foreign(r Record) bool {
-	key := r.operationKey()
+	key := operationKey(&r)
 	if key.IsZero() {
 		return false
 	}
@@ -168,10 +178,10 @@ func (w *Worker) foreign(r Record) bool {
 	return !derives(w.Keyring) && !slices.ContainsFunc(w.Aliases, derives)
 }
 
-func (w *Worker) perform(ctx context.Context, t *task) (result, error) {
-	switch t.act {
+func (w *Worker) perform(ctx context.Context, t *Task) (result, error) {
+	switch t.Action {
 	case DoCreate, DoRekey:
-		if t.act == DoRekey && t.Stage == Submitting {
+		if t.Action == DoRekey && t.Stage == Submitting {
 			return w.submit(ctx, t)
 		}
 		return w.create(ctx, t)
@@ -188,11 +198,11 @@ func (w *Worker) perform(ctx context.Context, t *task) (result, error) {
 	case DoSubmit:
 		return w.submit(ctx, t)
 	}
-	return result{}, &HaltError{Class: "impossible", Row: t.Row, Err: fmt.Errorf("act %q in stage %s", t.act, t.Stage)}
+	return result{}, &HaltError{Class: "impossible", Row: t.Row, Err: fmt.Errorf("act %q in stage %s", t.Action, t.Stage)}
 }
 
 // conclude decides, and stores what the row has become before anything else happens to it.
-func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition, error) {
+func (w *Worker) conclude(ctx context.Context, t *Task, res result) (Disposition, error) {
 	now := w.Now()
 	next := t.Record
 	if res.change != nil {
@@ -201,7 +211,7 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 	if res.outcome.Costs() {
 		next.Attempts++
 	}
-	op := next.operationKey()
+	op := operationKey(&next)
 	if res.outcome == Invalid && t.Stage == Submitting && w.Limits.ChallengeIsFresh(t.ChallengeAt, now) {
 		next.Refusals++ // a challenge that ran out meanwhile was not refused, it was late
 	}
@@ -251,7 +261,7 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 	}
 	if !w.breaker.mayEnd(t, d) {
 		t.recorded = false
-		return Disposition{Stage: t.Stage, Do: t.act, After: passingPause}, nil // nothing is written before the probe
+		return Disposition{Stage: t.Stage, Do: t.Action, After: PassingPause}, nil // nothing is written before the probe
 	}
 	if w.breaker.signerSilent(t, res, d) {
 		if err := w.checkSigner(ctx, res.err); err != nil {
@@ -266,17 +276,17 @@ func (w *Worker) conclude(ctx context.Context, t *task, res result) (Disposition
 		return Disposition{}, &HaltError{Class: d.Class, Row: t.Row, Err: cause}
 	}
 	if d.Do == DoRepeat && !res.outcome.Costs() {
-		d.Do = t.act // throttled or not sent: nothing is known that was not known before, so nothing is written
+		d.Do = t.Action // throttled or not sent: nothing is known that was not known before, so nothing is written
 		t.recorded = false
 		return d, nil
 	}
 	if d.Do == DoRepeat {
-		d.Do = t.act
+		d.Do = t.Action
 	}
 	if d.Key != "" {
 		op.Outcome = d.Key
 	}
-	next.settleInto(d, res)
+	apply(&next, d, res)
 	var halt error
 	if d.Stage.Terminal() && d.Class != "" {
 		var stored bool
@@ -330,15 +340,15 @@ func wasSent(res result) bool {
 }
 
 // operationKey is the key of the stage's operation.
-func (r *Record) operationKey() *Key {
+func operationKey(r *Record) *Key {
 	if r.Stage == Submitting {
 		return &r.SubmitKey
 	}
 	return &r.CreateKey
 }
 
-// settleInto moves the record to the stage decided on.
-func (r *Record) settleInto(d Disposition, res result) {
+// apply moves the record to the stage decided on.
+func apply(r *Record, d Disposition, res result) {
 	if d.Stage != r.Stage {
 		r.Attempts = 0
 	}
@@ -368,7 +378,7 @@ func reasonOf(res result) string {
 }
 
 // store writes the record by compare-and-set and takes over its new version.
-func (w *Worker) store(ctx context.Context, t *task, next Record) error {
+func (w *Worker) store(ctx context.Context, t *Task, next Record) error {
 	point := "ledger." + string(next.Stage)
 	w.Hook(point + ".before")
 	// What the partner answered is stored even while we are being stopped.
@@ -386,7 +396,7 @@ func (w *Worker) store(ctx context.Context, t *task, next Record) error {
 }
 
 // create sends POST /customers. The key and the digest of the payload are durable before it leaves (rule 1).
-func (w *Worker) create(ctx context.Context, t *task) (result, error) {
+func (w *Worker) create(ctx context.Context, t *Task) (result, error) {
 	if t.Stage == Planned && t.CreateKey.IsZero() {
 		// A customer that nobody can sign for would stay half made with the partner.
 		if _, err := w.Signer.HasKey(ctx, t.Account.Address); err != nil {
@@ -401,12 +411,12 @@ func (w *Worker) create(ctx context.Context, t *task) (result, error) {
 	switch {
 	case next.CreateKey.IsZero():
 		next.CreateKey = Key{Operation: OpCreate, FirstSent: now}
-	case t.act == DoRekey:
+	case t.Action == DoRekey:
 		next.CreateKey = Key{Operation: OpCreate, Generation: next.CreateKey.Generation + 1, FirstSent: now}
 	default:
 		t.resends = true
 	}
-	if t.act == DoRekey {
+	if t.Action == DoRekey {
 		t.heard = 0
 	} else if next.CreateKey.Outcome == KeyHeard {
 		t.heard = 1 // by an earlier run
@@ -420,7 +430,7 @@ func (w *Worker) create(ctx context.Context, t *task) (result, error) {
 	if err := w.store(ctx, t, next); err != nil {
 		return result{}, err
 	}
-	t.act = DoCreate // from here on a repetition is one under the same key
+	t.Action = DoCreate // from here on a repetition is one under the same key
 	w.Hook("create.before-send")
 	t.sent = monotonic()
 	customer, err := w.API.CreateCustomer(ctx, t.CreateKey.ID, body)
@@ -452,7 +462,7 @@ func (w *Worker) create(ctx context.Context, t *task) (result, error) {
 // lookUp searches the pair in the partner's list and reads the customer found: its status may have moved on since, or
 // it may be gone. Only a list that was read after the creation was last sent can say that no customer is there, and
 // only to a search that began when that list was in force.
-func (w *Worker) lookUp(ctx context.Context, t *task) (result, error) {
+func (w *Worker) lookUp(ctx context.Context, t *Task) (result, error) {
 	for {
 		current, partial, err := w.list.current(ctx, t.sent)
 		if err != nil {
@@ -491,7 +501,7 @@ func boolInt(b bool) int {
 }
 
 // listFailed sorts what went wrong with the list: it is too early to read it again, the partner failed, or the ledger.
-func (w *Worker) listFailed(ctx context.Context, t *task, err error) (result, error) {
+func (w *Worker) listFailed(ctx context.Context, t *Task, err error) (result, error) {
 	var soon tooSoonError
 	if errors.As(err, &soon) {
 		return result{outcome: NotSent, after: soon.after, err: err}, nil
@@ -536,7 +546,7 @@ func takenBy(c client.Customer) error {
 }
 
 // fetch reads the current challenge.
-func (w *Worker) fetch(ctx context.Context, t *task) (result, error) {
+func (w *Worker) fetch(ctx context.Context, t *Task) (result, error) {
 	asked := w.Now()
 	encoded, err := w.API.Challenge(ctx, t.CustomerID)
 	if err != nil {
@@ -555,7 +565,7 @@ func (w *Worker) fetch(ctx context.Context, t *task) (result, error) {
 }
 
 // check asks rule 8's question of the challenge: is it this very customer's sign-in?
-func (w *Worker) check(t *task) result {
+func (w *Worker) check(t *Task) result {
 	if w.CheckClock != nil {
 		if err := w.CheckClock(); err != nil {
 			return result{outcome: Misconfigured, err: err}
@@ -592,7 +602,7 @@ func (w *Worker) check(t *task) result {
 
 // sign has the challenge signed. It is checked here once more, so that no path leads to the signer but through the
 // policy.
-func (w *Worker) sign(ctx context.Context, t *task) (result, error) {
+func (w *Worker) sign(ctx context.Context, t *Task) (result, error) {
 	custodian, slow := w.Signer.(signer.Custodian)
 	if slow && t.ExternalTxID == "" { // the signer was another one when the challenge was checked: begin with a new one
 		return result{outcome: Expiring, err: errors.New("no transaction id is recorded for the custodian")}, nil
@@ -625,7 +635,7 @@ func (w *Worker) sign(ctx context.Context, t *task) (result, error) {
 }
 
 // signed takes a signature over: it and the key it will be sent under are stored before it is sent (rule 1).
-func (w *Worker) signed(t *task, signature signer.Signature) result {
+func (w *Worker) signed(t *Task, signature signer.Signature) result {
 	w.stats.signatures.Add(1)
 	w.Hook("sign.after")
 	text := "0x" + hex.EncodeToString(signature[:])
@@ -647,7 +657,7 @@ func (w *Worker) signed(t *task, signature signer.Signature) result {
 }
 
 // submit sends the recorded signature, byte for byte the same under the same key.
-func (w *Worker) submit(ctx context.Context, t *task) (result, error) {
+func (w *Worker) submit(ctx context.Context, t *Task) (result, error) {
 	body := client.SubmitBody(t.Account.String(), t.Signature, w.Encoding)
 	if digest := sha256.Sum256(body); digest != t.SubmitKey.Digest {
 		return result{outcome: OldForm, err: errors.New(
@@ -656,7 +666,7 @@ func (w *Worker) submit(ctx context.Context, t *task) (result, error) {
 	if !t.recorded {
 		now := w.Now()
 		next := t.Record
-		if t.act == DoRekey {
+		if t.Action == DoRekey {
 			generation := next.SubmitKey.Generation + 1
 			next.SubmitKey.Generation, next.SubmitKey.FirstSent = generation, now
 			next.SubmitKey.ID = w.Keyring.Submit(next.CustomerID, next.SubmitKey.Digest, generation)
@@ -670,7 +680,7 @@ func (w *Worker) submit(ctx context.Context, t *task) (result, error) {
 		}
 	}
 	t.recorded = false
-	t.act = DoSubmit
+	t.Action = DoSubmit
 	w.Hook("submit.before-send")
 	err := w.API.SubmitSignature(ctx, t.CustomerID, t.SubmitKey.ID, body)
 	w.Hook("submit.after-send")

@@ -150,14 +150,14 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	}
 	taking, stopTaking := context.WithCancelCause(gentle)
 	defer stopTaking(nil)
-	worker := &pipeline.Worker{
+	steps := pipeline.WorkerOptions{
 		API: p.client, Signer: backend, Ledger: book,
 		Keyring: pipeline.Keyring{APIHost: p.base.Host, APIKeyID: c.APIKey}, Aliases: aliases,
 		Limits: c.Limits(), Encoding: encoding(c), Policy: p.policy(c),
 		CheckClock: func() error { return checkSkew(p.client.Stats().ClockSkew) },
 		ListPause:  c.ListPause, Now: time.Now, Hook: hook,
 		OnTrouble: func(t pipeline.Trouble) { tellTrouble(t, log) },
-		HaltAfter: c.HaltAfter,
+		HaltAfter: c.HaltAfter, Probes: true,
 		SignerCheck: func(ctx context.Context) error {
 			_, err := backend.Check(ctx)
 			return err
@@ -174,9 +174,8 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 			log.Debug("read the partner's list of customers", "customers", n, "took", took.Round(time.Millisecond))
 		},
 	}
-	worker.Init()
-	runner = &pipeline.Runner{
-		Worker: worker, DeadLetters: q.DeadLetters(), DeadLetterTopic: c.DeadLetterTopic,
+	loop := pipeline.RunnerOptions{
+		DeadLetters: q.DeadLetters(), DeadLetterTopic: c.DeadLetterTopic,
 		Concurrency: c.Concurrency, SignerConcurrency: c.SignerConcurrency, Abandon: consumer.Abandon, Logger: log,
 		Home:       home,
 		OnHalt:     func(cause error) { stopTaking(cause) },
@@ -185,17 +184,23 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		OnOutage:   func(cause error) { tellOutage(cause, c.OutageWait, log) },
 	}
 	if drain {
-		runner.SignerWait = c.SignerWait // a row whose polls fail is left to the next run, too
+		loop.SignerWait = c.SignerWait // a row whose polls fail is left to the next run, too
 	} else {
-		worker.PollLimit = c.SignerWait
+		steps.PollLimit = c.SignerWait
 	}
 	if keys != nil {
-		runner.Authenticate = keys.Verify
+		loop.Authenticate = keys.Verify
 	}
 	if c.SignerRate > 0 {
 		pace := client.NewPace(c.SignerRate)
 		defer context.AfterFunc(taking, pace.Stop)()
-		runner.SignerPace = pace.Wait
+		loop.SignerPace = pace.Wait
+	}
+	if loop.Worker, err = pipeline.NewWorker(steps); err != nil {
+		return err
+	}
+	if runner, err = pipeline.NewRunner(loop); err != nil {
+		return err
 	}
 	dropped = dropSigned(taking, book, log)
 	told = announce(taking, hard, c, q, book, runner, log)
@@ -417,7 +422,7 @@ func conclude(
 	waiting []pipeline.Record, err error,
 ) error {
 	report.FinishedAt = time.Now().UTC()
-	report.Rows = t.ReportRows()
+	report.Rows = pipeline.RowsOf(t)
 	report.Requests = pipeline.ReportRequests{
 		Sent: stats.Sent, Throttled: stats.Throttled, Retried: stats.Retried + t.Retried,
 	}

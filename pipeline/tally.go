@@ -1,0 +1,25 @@
+package pipeline
+
+// Tally counts the rows and messages of a run.
+type Tally struct {
+	Received         int64 // messages taken
+	Skipped          int64 // … whose row was terminal already, or is another message's
+	Onboarded        int64 // rows
+	AlreadyOnboarded int64 // the part of Onboarded found past initiating
+	Conflict         int64
+	Refused          int64
+	Rejected         int64
+	Failed           int64
+	DeadLettered     int64 // messages
+	BadRows          int64 // rows that ended badly, here or in an earlier run, and were not onboarded since
+	Waiting          int64 // rows left to the custodian: the next run asks what became of them
+	Open             int64 // rows under way
+	Dropped          int64 // rows taken and given back unsettled, since the latest assignment
+	Retried          int64 // requests sent again under the same key
+	Signatures       int64 // signatures made
+}
+
+// Bad reports whether any row of the run is not well.
+func (t Tally) Bad() bool {
+	return t.BadRows+t.DeadLettered+t.Waiting > 0
+}
