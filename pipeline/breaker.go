@@ -204,7 +204,7 @@ func (b *breaker) prove(steps ...step) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, at := range steps {
-		b.proven[at] = monotonic()
+		b.proven[at] = Monotonic()
 		delete(b.streaks, at)
 	}
 }
@@ -214,7 +214,7 @@ func (b *breaker) prove(steps ...step) {
 func (b *breaker) partnerIsUp() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return !b.lastGood.IsZero() && monotonic().Sub(b.lastGood) < upFor
+	return !b.lastGood.IsZero() && Monotonic().Sub(b.lastGood) < upFor
 }
 
 // upFor is how long one good answer shows that the partner is there.
@@ -284,7 +284,7 @@ func (b *breaker) noteAnswer(t *Task, res result, tell func(Trouble)) {
 func (b *breaker) take(t *Task, res result) (trouble []Trouble) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	now := monotonic()
+	now := Monotonic()
 	switch res.outcome {
 	case Throttled:
 		if !errors.As(res.err, new(*client.Error)) {
@@ -372,7 +372,7 @@ func (b *breaker) mayEnd(t *Task, d Disposition) bool {
 func (b *breaker) throttledOut() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return !b.throttled.IsZero() && monotonic().Sub(b.throttled) > throttleLimit
+	return !b.throttled.IsZero() && Monotonic().Sub(b.throttled) > throttleLimit
 }
 
 // suspected reports whether the partner has to be probed before anything else is sent.
@@ -386,7 +386,7 @@ func (b *breaker) suspected() bool {
 func (b *breaker) probeAnswered() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.lastGood, b.bad, b.refused, b.suspect = monotonic(), 0, 0, false
+	b.lastGood, b.bad, b.refused, b.suspect = Monotonic(), 0, 0, false
 	b.answers, b.unusable, b.told = 0, 0, false // an outage is told of by itself
 }
 
@@ -394,7 +394,7 @@ func (b *breaker) probeAnswered() {
 func (b *breaker) signerSpoke() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.signerGood = monotonic()
+	b.signerGood = Monotonic()
 }
 
 // signerSilent reports whether a row is about to end because of a signer that has signed nothing since it first failed
@@ -404,7 +404,7 @@ func (b *breaker) signerSilent(t *Task, res result, d Disposition) bool {
 		return false
 	}
 	if t.signerTrouble.IsZero() {
-		t.signerTrouble = monotonic()
+		t.signerTrouble = Monotonic()
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()

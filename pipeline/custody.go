@@ -106,7 +106,7 @@ func (p *pollTroubles) note(t *Task, tell func(PollTrouble)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.failed++
-	now := monotonic()
+	now := Monotonic()
 	if tell == nil || !p.told.IsZero() && now.Sub(p.told) < tellPolls {
 		return
 	}
@@ -120,7 +120,7 @@ func (p *pollTroubles) note(t *Task, tell func(PollTrouble)) {
 // about the row before was asked and may have decided: this costs the row nothing, until its polls have failed for
 // PollLimit. The row's tries are spent then.
 func (w *Worker) pollFailed(t *Task, cause error) result {
-	now := monotonic()
+	now := Monotonic()
 	if t.failing.polls == 0 {
 		t.failing.since = now
 	}

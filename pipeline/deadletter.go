@@ -36,20 +36,22 @@ const (
 // maxDeadAttempts bounds a count that comes from a message.
 const maxDeadAttempts = 1_000_000
 
-// misplaced says that a message is not in the partition that is its account's.
-func misplaced(m Message, home int) *MessageError {
+// Misplaced says that a message is not in the partition that is its account's.
+func Misplaced(m Message, home int) *MessageError {
 	return &MessageError{Class: "partition", Reason: fmt.Sprintf("wrong partition: want %d, got %d: another key than the "+
 		"account (CAIP-10), another partitioner than Kafka's own (murmur2), or partitions added since? `consumer redrive` "+
 		"puts it into the right one", home, m.Partition)}
 }
 
-func deadLetter(m Message, cause error) Message {
+// NewDeadLetter returns the dead letter of a message: key, value and headers as they were, and the headers that say why
+// and whence. The class is that of a *MessageError in cause, otherwise "syntax".
+func NewDeadLetter(m Message, cause error) Message {
 	class := "syntax"
 	var e *MessageError
 	if errors.As(cause, &e) {
 		class = e.Class
 	}
-	attempts, err := strconv.Atoi(headerOf(m, HeaderAttempts))
+	attempts, err := strconv.Atoi(m.Header(HeaderAttempts))
 	if err != nil || attempts < 0 || attempts > maxDeadAttempts {
 		attempts = 0 // it has not been one before
 	}
@@ -106,7 +108,8 @@ func originalHeaders(m Message) []Header {
 	return slices.DeleteFunc(slices.Clone(m.Headers), func(h Header) bool { return strings.HasPrefix(h.Key, deadPrefix) })
 }
 
-func headerOf(m Message, key string) string {
+// Header returns the value of the first header of that name, "" if there is none.
+func (m Message) Header(key string) string {
 	for _, h := range m.Headers {
 		if h.Key == key {
 			return string(h.Value)
@@ -126,9 +129,9 @@ type DeadLetter struct {
 
 // ReadDeadLetter takes a message of the dead-letter topic apart.
 func ReadDeadLetter(m Message) (DeadLetter, error) {
-	line := func(header string) string { return printable.Line(headerOf(m, header), 500) }
+	line := func(header string) string { return printable.Line(m.Header(header), 500) }
 	d := DeadLetter{Message: m, Class: line(HeaderClass), Reason: line(HeaderReason), Topic: line(HeaderTopic)}
-	if d.Topic == "" || d.Topic != headerOf(m, HeaderTopic) {
+	if d.Topic == "" || d.Topic != m.Header(HeaderTopic) {
 		return d, fmt.Errorf("the message at offset %d is not a dead letter of ours: its header %s names no topic",
 			m.Offset, HeaderTopic)
 	}
@@ -146,6 +149,6 @@ func (d DeadLetter) Again() Message {
 	if row, err := ParseMessage(d.Value); err == nil {
 		key = []byte(row.Account.String())
 	}
-	headers := append(originalHeaders(d.Message), Header{HeaderAttempts, []byte(headerOf(d.Message, HeaderAttempts))})
+	headers := append(originalHeaders(d.Message), Header{HeaderAttempts, []byte(d.Message.Header(HeaderAttempts))})
 	return Message{Key: key, Value: d.Value, Headers: headers}
 }

@@ -34,7 +34,7 @@ func TestDeadLetterIsCutToWhatFits(t *testing.T) {
 			[]string{HeaderValueTruncated, HeaderKeyLength, HeaderDropped}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			whole := deadLetter(tt.message, errors.New("junk"))
+			whole := NewDeadLetter(tt.message, errors.New("junk"))
 			const most = 1000
 			got, ok := TruncateDeadLetter(whole, most)
 			if !ok {
@@ -51,15 +51,15 @@ func TestDeadLetterIsCutToWhatFits(t *testing.T) {
 				t.Error("got another key or value, want the beginning of the original's")
 			}
 			for _, header := range []string{HeaderValueTruncated, HeaderKeyLength, HeaderDropped} {
-				if has := headerOf(got, header) != ""; has != slices.Contains(tt.want, header) {
-					t.Errorf("got header %s %q, want headers %v", header, headerOf(got, header), tt.want)
+				if has := got.Header(header) != ""; has != slices.Contains(tt.want, header) {
+					t.Errorf("got header %s %q, want headers %v", header, got.Header(header), tt.want)
 				}
 			}
 			digest := sha256.Sum256(whole.Value)
-			if slices.Contains(tt.want, HeaderValueTruncated) && (headerOf(got, HeaderValueLength) != "100000" ||
-				headerOf(got, HeaderValueSHA256) != hex.EncodeToString(digest[:])) {
-				t.Errorf("got length %s and digest %s, want 100000 and %x", headerOf(got, HeaderValueLength),
-					headerOf(got, HeaderValueSHA256), digest)
+			if slices.Contains(tt.want, HeaderValueTruncated) && (got.Header(HeaderValueLength) != "100000" ||
+				got.Header(HeaderValueSHA256) != hex.EncodeToString(digest[:])) {
+				t.Errorf("got length %s and digest %s, want 100000 and %x", got.Header(HeaderValueLength),
+					got.Header(HeaderValueSHA256), digest)
 			}
 			d, err := ReadDeadLetter(got)
 			if err != nil || !d.Truncated || d.Reason != "junk" || d.Where != "work/3 offset 17" {
@@ -67,7 +67,7 @@ func TestDeadLetterIsCutToWhatFits(t *testing.T) {
 			}
 		})
 	}
-	if got, ok := TruncateDeadLetter(deadLetter(original([]byte("key"), []byte("value")), errors.New("junk")), 1000); ok {
+	if got, ok := TruncateDeadLetter(NewDeadLetter(original([]byte("key"), []byte("value")), errors.New("junk")), 1000); ok {
 		t.Errorf("got %+v cut, want it as it was", got)
 	}
 }
@@ -78,14 +78,14 @@ func TestDeadLetterAgain(t *testing.T) {
 		ExternalID: "c1", ImportID: "i1", File: "export.csv", Line: 2}
 	forged := []Header{{HeaderValueTruncated, []byte("true")}, {HeaderTopic, []byte("payments")},
 		{HeaderAttempts, []byte("9223372036854775807")}, {"trace", []byte("t")}}
-	m := deadLetter(original([]byte("c1"), AppendMessage(nil, row), forged...), errors.New("wrong partition"))
+	m := NewDeadLetter(original([]byte("c1"), AppendMessage(nil, row), forged...), errors.New("wrong partition"))
 	d, err := ReadDeadLetter(m)
 	if err != nil || d.Truncated || d.Topic != "work" {
 		t.Fatalf("got %+v (%v), want a whole one of topic work", d, err)
 	}
 	again := d.Again()
-	if string(again.Key) != row.Account.String() || headerOf(again, HeaderAttempts) != "1" ||
-		headerOf(again, "trace") != "t" || headerOf(again, HeaderTopic) != "" {
+	if string(again.Key) != row.Account.String() || again.Header(HeaderAttempts) != "1" ||
+		again.Header("trace") != "t" || again.Header(HeaderTopic) != "" {
 		t.Errorf("got key %q, headers %q; want the account as key, 1 attempt, trace, and no topic", again.Key, again.Headers)
 	}
 	d.Value = []byte("junk")
@@ -115,9 +115,9 @@ func FuzzDeadLetter(f *testing.F) {
 		} else if strings.ContainsFunc(err.Error(), unprintable) {
 			t.Errorf("got error %q, want it printable", err)
 		}
-		dead := deadLetter(m, errors.New("junk"))
-		if n, err := strconv.Atoi(headerOf(dead, HeaderAttempts)); err != nil || n < 1 {
-			t.Errorf("got attempts %q, want a count from 1 on", headerOf(dead, HeaderAttempts))
+		dead := NewDeadLetter(m, errors.New("junk"))
+		if n, err := strconv.Atoi(dead.Header(HeaderAttempts)); err != nil || n < 1 {
+			t.Errorf("got attempts %q, want a count from 1 on", dead.Header(HeaderAttempts))
 		}
 		most = int(uint(most) % 2000)
 		short, ok := TruncateDeadLetter(dead, most)

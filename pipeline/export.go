@@ -74,7 +74,7 @@ type Export struct {
 // comma separates the fields. The error is a *HeaderError or one of r.
 func NewExport(r io.Reader, name string, chain uint64, comma rune, importID string) (*Export, error) {
 	e := &Export{
-		name: printable.Line(name, maxFile), chain: chain, importID: importID, comma: comma, counter: lineCounter{r: r},
+		name: printable.Line(name, MaxFile), chain: chain, importID: importID, comma: comma, counter: lineCounter{r: r},
 	}
 	e.lines = newLineReader(&e.counter)
 	e.resetCSV()
@@ -445,7 +445,7 @@ func (e *Export) plainFields() []string {
 
 // check turns a record into a row with its address in EIP-55 form, or into a Reject. Many goroutines may call it while
 // another one reads on.
-func (e *Export) check(rec record) (Row, [addressLength]byte, *Reject) {
+func (e *Export) check(rec record) (Row, AddressText, *Reject) {
 	row, text, field, err := e.row(rec.address, rec.chain, rec.id)
 	if err != nil {
 		reject := e.reject(rec.line, rec.lines, rec.raw, err.Error())
@@ -457,7 +457,7 @@ func (e *Export) check(rec record) (Row, [addressLength]byte, *Reject) {
 }
 
 // row makes a row of its fields, or names the field that is wrong.
-func (e *Export) row(address, chain, id string) (row Row, text [addressLength]byte, field string, err error) {
+func (e *Export) row(address, chain, id string) (row Row, text AddressText, field string, err error) {
 	switch {
 	case address == "":
 		return row, text, "address", errors.New("address is empty")
@@ -473,7 +473,7 @@ func (e *Export) row(address, chain, id string) (row Row, text [addressLength]by
 		row.Account.Chain = number
 	}
 	if strings.IndexByte(address, ':') >= 0 {
-		account, digits, err := parseAccount(address)
+		account, digits, err := ParseAccountText(address)
 		if err != nil {
 			return row, text, "address", err
 		}
@@ -483,7 +483,7 @@ func (e *Export) row(address, chain, id string) (row Row, text [addressLength]by
 		}
 		row.Account, text = account, digits
 	} else {
-		parsed, digits, err := parseAddress(address)
+		parsed, digits, err := ParseAddress(address)
 		if err != nil {
 			return row, text, "address", err
 		}

@@ -34,7 +34,7 @@ func (t *item) doing() string {
 		}
 		return what
 	case !t.ready.IsZero():
-		return fmt.Sprintf("%s, again in %v", action, t.ready.Sub(monotonic()).Round(time.Second))
+		return fmt.Sprintf("%s, again in %v", action, t.ready.Sub(Monotonic()).Round(time.Second))
 	}
 	return action + ", in line for a worker"
 }

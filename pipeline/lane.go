@@ -63,7 +63,7 @@ func (l *taskQueue) ready() bool { return len(l.due.tasks)+len(l.later.tasks) > 
 // pop returns the first task that is due; when there is none it makes sure that somebody wakes when there is. Rows that
 // have not begun are left alone unless fresh.
 func (l *taskQueue) pop(fresh bool) *item {
-	now := monotonic()
+	now := Monotonic()
 	for len(l.later.tasks) > 0 && !l.later.tasks[0].ready.After(now) {
 		t := heap.Pop(&l.later).(*item)
 		t.ready = time.Time{}
@@ -76,11 +76,6 @@ func (l *taskQueue) pop(fresh bool) *item {
 		return nil
 	}
 	return heap.Pop(&l.due).(*item)
-}
-
-// monotonic is the time by which waits are measured. It must not follow a wall clock that is set.
-func monotonic() time.Time {
-	return time.Now() //nolint:forbidigo // only its monotonic reading is used, to which the clock of rows does not matter
 }
 
 // taskHeap implements heap.Interface and keeps each task's index.

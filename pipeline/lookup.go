@@ -91,30 +91,14 @@ func restAfter(took time.Duration) time.Duration {
 
 // read reads the whole list, unless the pause after the last reading is not over.
 func (l *lister) read(ctx context.Context) error {
-	begun := monotonic()
+	begun := Monotonic()
 	if !l.ended.IsZero() {
 		if due := l.ended.Add(max(l.pause, restAfter(l.took))); begun.Before(due) {
 			return tooSoonError{after: due.Sub(begun)}
 		}
 	}
-	n := 0
-	var partial error
-	err := l.dir.ReplaceDirectory(ctx, l.now(), func(add func(Customer) error) error {
-		n = 0
-		err := l.api.Customers(ctx, func(c client.Customer) error {
-			n++
-			return add(Customer{
-				ID: c.ID, ChainID: c.ChainID, ExternalID: c.ExternalID, Status: string(c.Status),
-				CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt,
-			})
-		})
-		var part *client.PartialListError
-		if errors.As(err, &part) { // listed customers may be used, unlisted ones may exist
-			partial, err = part, nil
-		}
-		return err
-	})
-	l.ended = monotonic()
+	n, partial, err := ReadList(ctx, l.api, l.dir, l.now)
+	l.ended = Monotonic()
 	l.took = l.ended.Sub(begun)
 	if err != nil {
 		return err
@@ -127,4 +111,27 @@ func (l *lister) read(ctx context.Context) error {
 		l.onPartial(partial)
 	}
 	return nil
+}
+
+// ReadList reads the partner's whole list into the directory, as a stream, and returns how many customers it has. partial
+// says why the list is not the whole one: listed customers may be used, unlisted ones may exist.
+func ReadList(
+	ctx context.Context, api API, dir Directory, now func() time.Time,
+) (customers int, partial, err error) {
+	err = dir.ReplaceDirectory(ctx, now(), func(add func(Customer) error) error {
+		customers = 0
+		err := api.Customers(ctx, func(c client.Customer) error {
+			customers++
+			return add(Customer{
+				ID: c.ID, ChainID: c.ChainID, ExternalID: c.ExternalID, Status: string(c.Status),
+				CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt,
+			})
+		})
+		var part *client.PartialListError
+		if errors.As(err, &part) {
+			partial, err = part, nil
+		}
+		return err
+	})
+	return customers, partial, err
 }

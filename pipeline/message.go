@@ -18,11 +18,11 @@ import (
 // MessageVersion is the version of the work message that this program writes and reads.
 const MessageVersion = 1
 
-// maxImportID and maxFile bound what a message may carry besides the row itself.
-const (
-	maxImportID = 64
-	maxFile     = 255
-)
+// maxImportID bounds an import's id, in bytes.
+const maxImportID = 64
+
+// MaxFile is the greatest length of the name of a row's export, in bytes.
+const MaxFile = 255
 
 type wireRow struct {
 	V          int    `json:"v"`
@@ -36,10 +36,11 @@ type wireRow struct {
 // AppendMessage appends the work message of a row and returns the longer slice:
 // {"v":1,"chainId":…,"externalId":…,"importId":…,"file":…,"line":…}. The same row always gives the same bytes.
 func AppendMessage(dst []byte, r Row) []byte {
-	return appendMessage(dst, r.Account.String(), r)
+	return AppendMessageOf(dst, r.Account.String(), r)
 }
 
-func appendMessage[T string | []byte](dst []byte, account T, r Row) []byte {
+// AppendMessageOf is AppendMessage for callers that have the account's id, as Account.String gives it.
+func AppendMessageOf[T string | []byte](dst []byte, account T, r Row) []byte {
 	dst = append(dst, `{"v":1,"chainId":"`...)
 	dst = append(dst, account...)
 	dst = append(dst, `","externalId":`...)
@@ -107,7 +108,7 @@ func ParseMessage(value []byte) (Row, error) {
 		return Row{}, &MessageError{Class: "row", Reason: "line is negative"}
 	}
 	return Row{
-		Account: account, ExternalID: w.ExternalID, ImportID: w.ImportID, File: printable.Line(w.File, maxFile), Line: w.Line,
+		Account: account, ExternalID: w.ExternalID, ImportID: w.ImportID, File: printable.Line(w.File, MaxFile), Line: w.Line,
 	}, nil
 }
 

@@ -118,18 +118,19 @@ func signResult(err error) result {
 
 // customerOutcome says what a customer that was read means for a row.
 func customerOutcome(r Row, c client.Customer) Outcome {
-	if !isPair(r, c.ChainID, c.ExternalID) {
+	if !IsPair(r, c.ChainID, c.ExternalID) {
 		return Other
 	}
-	return statusOutcome(c.Status)
+	return StatusOutcome(c.Status)
 }
 
-// isPair reports whether the account and externalId of a customer are the row's.
-func isPair(r Row, chainID, externalID string) bool {
+// IsPair reports whether the account and externalId of a customer are the row's.
+func IsPair(r Row, chainID, externalID string) bool {
 	return strings.EqualFold(chainID, r.Account.String()) && externalID == r.ExternalID
 }
 
-func statusOutcome(s client.Status) Outcome {
+// StatusOutcome says what a customer with that status means for its row. Statuses are compared without case.
+func StatusOutcome(s client.Status) Outcome {
 	switch s = client.ParseStatus(string(s)); s { // a stored one may be from before statuses were compared without case
 	case "":
 		return ReadFailed // no customer is without a status: the answer is not to be relied upon

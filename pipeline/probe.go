@@ -64,12 +64,12 @@ func (r *Runner) probe(ctx context.Context) {
 			break
 		}
 		if outage.IsZero() {
-			outage = monotonic()
+			outage = Monotonic()
 			if r.OnOutage != nil {
 				r.OnOutage(err)
 			}
 		}
-		waited := monotonic().Sub(outage)
+		waited := Monotonic().Sub(outage)
 		if waited >= r.OutageWait {
 			halt = &HaltError{Class: "unreachable", Err: fmt.Errorf("the partner gave no usable answer for %v: %w",
 				waited.Round(time.Second), err)}

@@ -40,13 +40,12 @@ type Reconciled struct {
 // to the worker: only it may settle a row.
 func Reconcile(ctx context.Context, api API, book Book, now func() time.Time) (Reconciled, error) {
 	r := Reconciled{Statuses: map[string]int64{}}
-	list := newLister(api, book, now, 0)
-	list.onRead = func(customers int, _ time.Duration) { r.Customers = int64(customers) }
-	list.onPartial = func(cause error) { r.Partial = cause }
-	if err := list.read(ctx); err != nil {
+	customers, partial, err := ReadList(ctx, api, book, now)
+	if err != nil {
 		return r, err
 	}
-	err := book.Each(ctx, func(rec Record) error {
+	r.Customers, r.Partial = int64(customers), partial
+	err = book.Each(ctx, func(rec Record) error {
 		r.Rows++
 		found, err := book.FindCustomers(ctx, rec.Account.String(), rec.ExternalID)
 		if err != nil {
@@ -54,7 +53,7 @@ func Reconcile(ctx context.Context, api API, book Book, now func() time.Time) (R
 		}
 		var customer *Customer
 		for i := range found {
-			if isPair(rec.Row, found[i].ChainID, found[i].ExternalID) {
+			if IsPair(rec.Row, found[i].ChainID, found[i].ExternalID) {
 				customer = &found[i]
 			}
 		}
@@ -66,7 +65,7 @@ func Reconcile(ctx context.Context, api API, book Book, now func() time.Time) (R
 		}
 		r.Matched++
 		r.Statuses[customer.Status]++
-		there := statusOutcome(client.Status(customer.Status))
+		there := StatusOutcome(client.Status(customer.Status))
 		switch {
 		case there == OddCustomer:
 			r.Odd++

@@ -22,23 +22,24 @@ type Account struct {
 // String is the CAIP-10 account id with the address in EIP-55 form, "eip155:300:0x4315…2691". The same account
 // always gives the same bytes.
 func (a Account) String() string {
-	return string(a.appendTo(make([]byte, 0, 64), checksummed(a.Address)))
+	return string(a.AppendTo(make([]byte, 0, 64), checksummed(a.Address)))
 }
 
-// appendTo appends the account id with the address as it is written there.
-func (a Account) appendTo(dst []byte, address [addressLength]byte) []byte {
+// AppendTo appends the account id with the address as it is written there, for callers that have its EIP-55 form, which
+// String computes.
+func (a Account) AppendTo(dst []byte, address AddressText) []byte {
 	dst = append(dst, "eip155:"...)
 	dst = strconv.AppendUint(dst, a.Chain, 10)
 	dst = append(dst, ':')
 	return append(dst, address[:]...)
 }
 
-// addressLength is that of an address in hex with its 0x.
-const addressLength = 2 + 2*common.AddressLength
+// AddressText is an address in hex with its 0x, in EIP-55 form.
+type AddressText [2 + 2*common.AddressLength]byte
 
 // checksummed is common.Address.Hex without its allocations: this is most of what an importer's row costs.
-func checksummed(a common.Address) [addressLength]byte {
-	var text [addressLength]byte
+func checksummed(a common.Address) AddressText {
+	var text AddressText
 	digits := hex.AppendEncode(append(text[:0], "0x"...), a[:])[2:]
 	sum := crypto.Keccak256Hash(digits)
 	for i, c := range digits {
@@ -52,12 +53,12 @@ func checksummed(a common.Address) [addressLength]byte {
 // ParseAccount reads a CAIP-10 account id of the eip155 namespace. A mixed-case address must carry a right EIP-55
 // checksum; all-lower and all-upper case have none to check.
 func ParseAccount(id string) (Account, error) {
-	account, _, err := parseAccount(id)
+	account, _, err := ParseAccountText(id)
 	return account, err
 }
 
-// parseAccount is ParseAccount, and gives the address in EIP-55 form, which it needed anyway.
-func parseAccount(id string) (a Account, text [addressLength]byte, err error) {
+// ParseAccountText is ParseAccount, and gives the address in EIP-55 form, which it needed anyway.
+func ParseAccountText(id string) (a Account, text AddressText, err error) {
 	i := strings.LastIndexByte(id, ':')
 	if i < 0 {
 		return a, text, errors.New("not a CAIP-10 account id (want eip155:<chain>:<0x address>)")
@@ -66,7 +67,7 @@ func parseAccount(id string) (a Account, text [addressLength]byte, err error) {
 	if err != nil {
 		return a, text, err
 	}
-	address, text, err := parseAddress(id[i+1:])
+	address, text, err := ParseAddress(id[i+1:])
 	if err != nil {
 		return a, text, err
 	}
@@ -91,14 +92,9 @@ func ParseChain(id string) (uint64, error) {
 	return chain, nil
 }
 
-// ParseAddress reads a 20-byte hex address with its 0x prefix. Mixed case must be a right EIP-55 checksum.
-func ParseAddress(s string) (common.Address, error) {
-	address, _, err := parseAddress(s)
-	return address, err
-}
-
-// parseAddress is ParseAddress, and gives the EIP-55 form.
-func parseAddress(s string) (address common.Address, text [addressLength]byte, err error) {
+// ParseAddress reads a 20-byte hex address with its 0x prefix, and gives its EIP-55 form. Mixed case must be a right
+// EIP-55 checksum.
+func ParseAddress(s string) (address common.Address, text AddressText, err error) {
 	if len(s) < 2 || s[0] != '0' || s[1] != 'x' {
 		return address, text, errors.New("address does not begin with 0x")
 	}

@@ -171,9 +171,9 @@ func (r *Runner) Take(ctx context.Context, batch []Message, settled func(Message
 	for _, m := range batch {
 		row, err := r.read(m)
 		if err != nil {
-			letter := deadLetter(m, err)
+			letter := NewDeadLetter(m, err)
 			dead = append(dead, letter)
-			r.warnOfDead(headerOf(letter, HeaderClass), m, err)
+			r.warnOfDead(letter.Header(HeaderClass), m, err)
 			continue
 		}
 		rows, messages = append(rows, row), append(messages, m)
@@ -223,7 +223,7 @@ func (r *Runner) read(m Message) (Row, error) {
 	}
 	row, err := ParseMessage(m.Value)
 	if err == nil && r.Home != nil && r.Home(row.Account) != m.Partition {
-		err = misplaced(m, r.Home(row.Account))
+		err = Misplaced(m, r.Home(row.Account))
 	}
 	return row, err
 }
@@ -433,7 +433,7 @@ func (r *Runner) afterStep(ctx context.Context, t *item, l *taskQueue, d Disposi
 			// Its partition is being released, which takes the row away; or it is ours again already, and a message of the
 			// new assignment has come to a row whose act was still of the old one.
 			r.worker.Resume(t.Task)
-			t.ready, t.running = monotonic().Add(PassingPause), false
+			t.ready, t.running = Monotonic().Add(PassingPause), false
 			r.push(t)
 		default:
 			r.drop(t)
@@ -459,7 +459,7 @@ func (r *Runner) afterStep(ctx context.Context, t *item, l *taskQueue, d Disposi
 		if l := r.queueOf(t); l == &r.forCustodian { // the more rows wait, the more seldom each is asked after
 			d.After = max(d.After, time.Duration(len(l.later.tasks))*pollEvery)
 		}
-		t.ready = monotonic().Add(d.After)
+		t.ready = Monotonic().Add(d.After)
 		t.running = false
 		r.push(t)
 	case r.queueOf(t) != l:
@@ -476,15 +476,12 @@ func (r *Runner) afterStep(ctx context.Context, t *item, l *taskQueue, d Disposi
 	return false
 }
 
-// PassingPause is how long a row waits that was turned away because partitions are dealt out anew.
-const PassingPause = 100 * time.Millisecond
-
 // tooLong reports whether a row has waited for the custodian as long as this run is willing to.
 func (r *Runner) tooLong(t *item) bool {
 	if t.asked.IsZero() {
-		t.asked = monotonic()
+		t.asked = Monotonic()
 	}
-	return r.SignerWait > 0 && monotonic().Sub(t.asked) >= r.SignerWait
+	return r.SignerWait > 0 && Monotonic().Sub(t.asked) >= r.SignerWait
 }
 
 // pollEvery is the least time between two questions to the custodian, about whichever rows.

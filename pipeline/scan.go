@@ -105,9 +105,9 @@ func (c *chunk) check(e *Export) {
 			arena = make([]byte, 0, 256<<10)
 		}
 		key := len(arena)
-		arena = row.Account.appendTo(arena, address)
+		arena = row.Account.AppendTo(arena, address)
 		value := len(arena)
-		arena = appendMessage(arena, arena[key:value], row)
+		arena = AppendMessageOf(arena, arena[key:value], row)
 		c.messages = append(c.messages, Message{
 			Key:   arena[key:value:value],
 			Value: arena[value:len(arena):len(arena)],

@@ -154,6 +154,9 @@ func (w *Worker) Step(ctx context.Context, t *Task) (Disposition, error) {
 	return w.conclude(ctx, t, res)
 }
 
+// PassingPause is how long a row waits that was turned away because partitions are dealt out anew.
+const PassingPause = 100 * time.Millisecond
+
 // Exhausted reports whether this process or machine has no file descriptor left: nothing gets better by trying again.
 func Exhausted(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
@@ -432,7 +435,7 @@ func (w *Worker) create(ctx context.Context, t *Task) (result, error) {
 	}
 	t.Action = DoCreate // from here on a repetition is one under the same key
 	w.Hook("create.before-send")
-	t.sent = monotonic()
+	t.sent = Monotonic()
 	customer, err := w.API.CreateCustomer(ctx, t.CreateKey.ID, body)
 	w.Hook("create.after-send")
 	if err != nil {
@@ -449,7 +452,7 @@ func (w *Worker) create(ctx context.Context, t *Task) (result, error) {
 		}
 	}}
 	if customer.Status != "" {
-		if res.outcome = statusOutcome(customer.Status); res.outcome == Initiating {
+		if res.outcome = StatusOutcome(customer.Status); res.outcome == Initiating {
 			res.outcome = Created
 		}
 		if res.outcome == OddCustomer {
@@ -474,7 +477,7 @@ func (w *Worker) lookUp(ctx context.Context, t *Task) (result, error) {
 		}
 		// The pair itself first: a customer that shares only one half of it matters if there is no such customer.
 		slices.SortStableFunc(found, func(a, b Customer) int {
-			return boolInt(!isPair(t.Row, a.ChainID, a.ExternalID)) - boolInt(!isPair(t.Row, b.ChainID, b.ExternalID))
+			return boolInt(!IsPair(t.Row, a.ChainID, a.ExternalID)) - boolInt(!IsPair(t.Row, b.ChainID, b.ExternalID))
 		})
 		for _, c := range found {
 			if res, err := w.readCustomer(ctx, t.Row, c.ID); err != nil || res.outcome != Absent {
