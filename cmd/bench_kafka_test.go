@@ -21,6 +21,7 @@ import (
 	"github.com/purser-onboard/purser/broker"
 	"github.com/purser-onboard/purser/broker/kafkatest"
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/csvimport"
 )
 
 const benchPartitions = 4
@@ -49,12 +50,12 @@ func dumpMessages(b *testing.B, export string) (path string) {
 		b.Fatal(err)
 	}
 	defer in.Close()
-	rows, err := pipeline.NewExport(in, "export.csv", 300, ',', "019f0000-0000-7000-8000-000000000000")
+	rows, err := csvimport.NewReader(in, "export.csv", 300, ',', "019f0000-0000-7000-8000-000000000000")
 	if err != nil {
 		b.Fatal(err)
 	}
 	w := bufio.NewWriterSize(out, 1<<20)
-	im := pipeline.Importer{Publisher: dump{w}, Rejects: pipeline.NewRejectsWriter(io.Discard)}
+	im := csvimport.Importer{Publisher: dump{w}, Rejects: csvimport.NewRejectsWriter(io.Discard)}
 	if err := errors.Join(im.Import(b.Context(), rows), w.Flush(), out.Close()); err != nil {
 		b.Fatal(err)
 	}

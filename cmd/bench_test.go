@@ -29,6 +29,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/csvimport"
 	"github.com/purser-onboard/purser/sandbox"
 )
 
@@ -396,7 +397,7 @@ func settleAll(b *testing.B, env []string, export string) {
 		b.Fatal(err)
 	}
 	defer f.Close()
-	rows, err := pipeline.NewExport(f, "export.csv", 300, ',', "first")
+	rows, err := csvimport.NewReader(f, "export.csv", 300, ',', "first")
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/purser-onboard/purser/broker"
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/results"
 	"github.com/purser-onboard/purser/sandbox"
 )
 
@@ -301,7 +302,7 @@ func (f *fleet) published() {
 	}
 	onboarded := map[string]bool{}
 	for _, m := range messages {
-		var e pipeline.Event
+		var e results.Event
 		if err := json.Unmarshal(m.Value, &e); err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"testing"
 
-	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/results"
 	"github.com/purser-onboard/purser/sandbox"
 )
 
@@ -186,7 +186,7 @@ func TestClosedPipe(t *testing.T) {
 		}
 	}
 	judged(t, server, env)
-	var got pipeline.Report
+	var got results.Report
 	text, err := os.ReadFile(report)
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/purser-onboard/purser/broker"
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/results"
 	"github.com/purser-onboard/purser/sandbox"
 )
 
@@ -221,7 +222,7 @@ func TestResults(t *testing.T) {
 	}
 	stages := map[string]pipeline.Stage{}
 	for _, m := range messages {
-		var e pipeline.Event
+		var e results.Event
 		if err := json.Unmarshal(m.Value, &e); err != nil {
 			t.Fatal(err)
 		}

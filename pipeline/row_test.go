@@ -39,7 +39,7 @@ func TestParseAddress(t *testing.T) {
 			}
 		}
 	}
-	for _, s := range []string{"", "0x", "0X" + goodAddressText[2:], goodAddressText[2:], goodAddressText + "0", goodAddressText[:41], "0x" + strings.Repeat("g", 40)} {
+	for _, s := range []string{"", "0x", "0X" + goodAddress[2:], goodAddress[2:], goodAddress + "0", goodAddress[:41], "0x" + strings.Repeat("g", 40)} {
 		if _, _, err := ParseAddress(s); err == nil {
 			t.Errorf("ParseAddress(%q) passed", s)
 		}
@@ -47,13 +47,13 @@ func TestParseAddress(t *testing.T) {
 }
 
 func TestParseAccount(t *testing.T) {
-	a, err := ParseAccount("eip155:300:" + strings.ToLower(goodAddressText))
-	if err != nil || a.String() != "eip155:300:"+goodAddressText {
+	a, err := ParseAccount("eip155:300:" + strings.ToLower(goodAddress))
+	if err != nil || a.String() != "eip155:300:"+goodAddress {
 		t.Errorf("%v, %v", a, err)
 	}
-	for _, s := range []string{"", ":", "eip155:300", goodAddressText, "eip155::" + goodAddressText, "eip155:0:" + goodAddressText, "eip155:01:" + goodAddressText,
-		"eip155:+1:" + goodAddressText, "eip155:0x1:" + goodAddressText, "solana:5eykt4:" + goodAddressText, "EIP155:1:" + goodAddressText,
-		"eip155:9223372036854775808:" + goodAddressText, "eip155:1:2:" + goodAddressText} {
+	for _, s := range []string{"", ":", "eip155:300", goodAddress, "eip155::" + goodAddress, "eip155:0:" + goodAddress, "eip155:01:" + goodAddress,
+		"eip155:+1:" + goodAddress, "eip155:0x1:" + goodAddress, "solana:5eykt4:" + goodAddress, "EIP155:1:" + goodAddress,
+		"eip155:9223372036854775808:" + goodAddress, "eip155:1:2:" + goodAddress} {
 		if _, err := ParseAccount(s); err == nil {
 			t.Errorf("ParseAccount(%q) passed", s)
 		}
@@ -61,7 +61,7 @@ func TestParseAccount(t *testing.T) {
 }
 
 func TestKeysAreDerived(t *testing.T) {
-	account, err := ParseAccount("eip155:300:" + goodAddressText)
+	account, err := ParseAccount("eip155:300:" + goodAddress)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,4 +100,4 @@ func TestChecksummed(t *testing.T) {
 	}
 }
 
-const goodAddressText = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+const goodAddress = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"

@@ -485,11 +485,3 @@ func (c *Consumer) SecretReader() func() (string, error) {
 func (c *Consumer) ReadSigningKey() ([]byte, error) {
 	return readPEM("--signing-key", c.SigningKey, c.InsecurePermissions)
 }
-
-// Limits returns the decision table's settings.
-func (c *Consumer) Limits() pipeline.Limits {
-	l := pipeline.DefaultLimits()
-	l.KeyTTL, l.ChallengeTTL = c.IdempotencyTTL, c.ChallengeTTL
-	l.MaxAttempts, l.RetryMin, l.RetryMax = c.MaxAttempts, c.RetryMin, max(c.RetryMax, time.Millisecond)
-	return l
-}

@@ -19,6 +19,9 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/queue"
 	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/dispatch"
+	"github.com/purser-onboard/purser/pipeline/onboard"
+	"github.com/purser-onboard/purser/pipeline/results"
 	"github.com/purser-onboard/purser/signer"
 )
 
@@ -73,7 +76,7 @@ func Main(gentle, hard context.Context, args []string, s Streams) error {
 // run is the consumer proper. Order of shutdown: the queue's Run ends and has released and committed everything, the
 // workers stop, then broker, ledger, signer and connections are closed in the reverse order of their opening.
 func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams) (err error) {
-	report := pipeline.Report{StartedAt: time.Now().UTC()}
+	report := results.Report{StartedAt: time.Now().UTC()}
 	var tally pipeline.Tally
 	var stats client.Stats
 	var waiting []pipeline.Record // rows left to the custodian
@@ -118,7 +121,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		return err
 	}
 	var part *share
-	var runner *pipeline.Runner
+	var runner *dispatch.Dispatcher
 	var told *events
 	var dropped *dropping
 	ledgers := &following{book: book, c: c, log: log}
@@ -150,13 +153,13 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	}
 	taking, stopTaking := context.WithCancelCause(gentle)
 	defer stopTaking(nil)
-	steps := pipeline.WorkerOptions{
+	steps := onboard.Options{
 		API: p.client, Signer: backend, Ledger: book,
 		Keyring: pipeline.Keyring{APIHost: p.base.Host, APIKeyID: c.APIKey}, Aliases: aliases,
-		Limits: c.Limits(), Encoding: encoding(c), Policy: p.policy(c),
+		Limits: limits(c), Encoding: encoding(c), Policy: p.policy(c),
 		CheckClock: func() error { return checkSkew(p.client.Stats().ClockSkew) },
 		ListPause:  c.ListPause, Now: time.Now, Hook: hook,
-		OnTrouble: func(t pipeline.Trouble) { tellTrouble(t, log) },
+		OnTrouble: func(t onboard.Trouble) { tellTrouble(t, log) },
 		HaltAfter: c.HaltAfter, Probes: true,
 		SignerCheck: func(ctx context.Context) error {
 			_, err := backend.Check(ctx)
@@ -169,14 +172,14 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 			log.Warn("a request that is of no use any more could not be cancelled: somebody may still be asked to approve it",
 				"row", r.Where(), "transaction", id, "error", cause)
 		},
-		OnPollTrouble: func(p pipeline.PollTrouble) { tellPolls(p, c.SignerWait, log) },
+		OnPollTrouble: func(p onboard.PollTrouble) { tellPolls(p, c.SignerWait, log) },
 		OnList: func(n int, took time.Duration) {
 			log.Debug("read the partner's list of customers", "customers", n, "took", took.Round(time.Millisecond))
 		},
 	}
-	loop := pipeline.RunnerOptions{
+	loop := dispatch.Options{
 		DeadLetters: q.DeadLetters(), DeadLetterTopic: c.DeadLetterTopic,
-		Concurrency: c.Concurrency, SignerConcurrency: c.SignerConcurrency, Abandon: consumer.Abandon, Logger: log,
+		Concurrency: c.Concurrency, SignerConcurrency: c.SignerConcurrency, Defer: consumer.Abandon, Logger: log,
 		Home:       home,
 		OnHalt:     func(cause error) { stopTaking(cause) },
 		Probe:      p.probe,
@@ -196,10 +199,10 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		defer context.AfterFunc(taking, pace.Stop)()
 		loop.SignerPace = pace.Wait
 	}
-	if loop.Worker, err = pipeline.NewWorker(steps); err != nil {
+	if loop.Worker, err = onboard.New(steps); err != nil {
 		return err
 	}
-	if runner, err = pipeline.NewRunner(loop); err != nil {
+	if runner, err = dispatch.New(loop); err != nil {
 		return err
 	}
 	dropped = dropSigned(taking, book, log)
@@ -224,7 +227,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	}
 	tally, stats = runner.Tally(), p.client.Stats()
 	waiting = runner.Waiting()
-	if cause := context.Cause(taking); taking.Err() != nil && (err == nil || errors.As(cause, new(*pipeline.HaltError))) {
+	if cause := context.Cause(taking); taking.Err() != nil && (err == nil || errors.As(cause, new(*onboard.HaltError))) {
 		err = cause // what halted the run comes before what failed because of it
 	}
 	warnOfSkew(log, stats)
@@ -240,7 +243,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 // unanswered returns an error if rows wait for a custodian whose polls fail and who is out of reach: that is an outage,
 // and not for a person to decide.
 func unanswered(ctx context.Context, backend signer.Backend, waiting []pipeline.Record) error {
-	failing := slices.IndexFunc(waiting, func(r pipeline.Record) bool { return r.Class == string(pipeline.SignerFailed) })
+	failing := slices.IndexFunc(waiting, func(r pipeline.Record) bool { return r.Class == string(onboard.SignerFailed) })
 	if failing < 0 {
 		return nil
 	}
@@ -283,7 +286,7 @@ func earlierHosts(ctx context.Context, book *ledger.Ledger, c *config.Consumer) 
 
 // tellTrouble says that many answers are unusable, or that the partner throttles; and when that is over. A failure that
 // stands alone is in the log at level debug, by the client.
-func tellTrouble(t pipeline.Trouble, log *slog.Logger) {
+func tellTrouble(t onboard.Trouble, log *slog.Logger) {
 	switch {
 	case t.Throttled && t.Over:
 		log.Warn("the partner has stopped throttling")
@@ -298,7 +301,7 @@ func tellTrouble(t pipeline.Trouble, log *slog.Logger) {
 }
 
 // tellPolls says that the custodian does not say how things stand.
-func tellPolls(p pipeline.PollTrouble, limit time.Duration, log *slog.Logger) {
+func tellPolls(p onboard.PollTrouble, limit time.Duration, log *slog.Logger) {
 	log.Warn("no usable response from the custodian; its rows wait", "row", p.Row.Where(), "transaction", p.ExternalTxID,
 		"failed", p.Failed, "failed_of_all_rows", p.OfAllRows, "waits_at_most", limit, "setting", "--signer-wait",
 		"error", p.Cause)
@@ -310,12 +313,12 @@ func tellOutage(cause error, wait time.Duration, log *slog.Logger) {
 		log.Warn("partner available again; the run goes on")
 		return
 	}
-	log.Warn("partner unavailable; probing only", "probe_every", pipeline.ProbeInterval, "halts_after", wait,
+	log.Warn("partner unavailable; probing only", "probe_every", dispatch.ProbeInterval, "halts_after", wait,
 		"setting", "--outage-wait", "error", cause)
 }
 
 // tellStall says of a partition that makes no progress which row is first in it, and what that one waits for.
-func tellStall(s broker.Stall, runner *pipeline.Runner, log *slog.Logger) {
+func tellStall(s broker.Stall, runner *dispatch.Dispatcher, log *slog.Logger) {
 	what := []any{
 		"partition", s.Partition, "offset", s.Offset, "for", s.For.Round(time.Second), "unsettled", s.Outstanding,
 		"nothing_more_is_read", s.Full,
@@ -338,7 +341,7 @@ func topics(c *config.Consumer) []string {
 
 // classify gives what ended the run its exit code.
 func classify(c *config.Consumer, err error) error {
-	var halt *pipeline.HaltError
+	var halt *onboard.HaltError
 	switch {
 	case err == nil, errors.As(err, new(*console.CodedError)):
 		return err
@@ -374,7 +377,7 @@ func listWaiting(w io.Writer, rows []pipeline.Record) {
 			return
 		}
 		because := ""
-		if r.Class == string(pipeline.SignerFailed) {
+		if r.Class == string(onboard.SignerFailed) {
 			because = "; its last poll failed: " + r.Reason
 		}
 		fmt.Fprintf(w, "waiting   %s %s: for the custodian's transaction %s%s\n",
@@ -418,12 +421,12 @@ func warnOfSkew(log *slog.Logger, s client.Stats) {
 
 // conclude settles the exit code, writes the report and prints the summary.
 func conclude(
-	c *config.Consumer, s Streams, report *pipeline.Report, t pipeline.Tally, stats client.Stats,
+	c *config.Consumer, s Streams, report *results.Report, t pipeline.Tally, stats client.Stats,
 	waiting []pipeline.Record, err error,
 ) error {
 	report.FinishedAt = time.Now().UTC()
-	report.Rows = pipeline.RowsOf(t)
-	report.Requests = pipeline.ReportRequests{
+	report.Rows = results.RowsOf(t)
+	report.Requests = results.ReportRequests{
 		Sent: stats.Sent, Throttled: stats.Throttled, Retried: stats.Retried + t.Retried,
 	}
 	report.Signatures = t.Signatures
@@ -475,7 +478,7 @@ func whatIsLeft(t pipeline.Tally) string {
 		"and the next run goes on with them", n)
 }
 
-func summarize(w io.Writer, r *pipeline.Report, t pipeline.Tally) {
+func summarize(w io.Writer, r *results.Report, t pipeline.Tally) {
 	took := r.FinishedAt.Sub(r.StartedAt).Round(time.Millisecond)
 	fmt.Fprintf(w, "rows      %d received: %d onboarded", r.Rows.Received, r.Rows.Onboarded)
 	if n := r.Rows.AlreadyOnboarded; n > 0 {
@@ -495,4 +498,12 @@ func summarize(w io.Writer, r *pipeline.Report, t pipeline.Tally) {
 	}
 	fmt.Fprintf(w, "\nrequests  %d sent, %d throttled, %d retried; %d signatures\ntime      %s\n",
 		r.Requests.Sent, r.Requests.Throttled, r.Requests.Retried, r.Signatures, took)
+}
+
+// limits are the decision table's settings.
+func limits(c *config.Consumer) onboard.Limits {
+	l := onboard.DefaultLimits()
+	l.KeyTTL, l.ChallengeTTL = c.IdempotencyTTL, c.ChallengeTTL
+	l.MaxAttempts, l.RetryMin, l.RetryMax = c.MaxAttempts, c.RetryMin, max(c.RetryMax, time.Millisecond)
+	return l
 }

@@ -9,15 +9,17 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/queue"
 	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/dispatch"
+	"github.com/purser-onboard/purser/pipeline/results"
 )
 
 // events publishes the results beside the run. It stands before the runner: what was settled of a partition is
 // published before the partition is given away, for it may be another consumer's business afterwards.
 type events struct {
 	pipeline.Handler
-	announcer *pipeline.Announcer // nil: no results are published
-	publish   context.Context     // ends a moment after a soft stop or a halt: what is left waits for the next run
-	release   func()              // of publish
+	announcer *results.Relay  // nil: no results are published
+	publish   context.Context // ends a moment after a soft stop or a halt: what is left waits for the next run
+	release   func()          // of publish
 	stop      func()
 	ended     chan struct{}
 }
@@ -28,7 +30,7 @@ const publishGrace = time.Second
 
 // announce begins to publish, if there is a topic for it; end must follow. taking ends with a soft stop or a halt.
 func announce(
-	taking, ctx context.Context, c *config.Consumer, q *queue.Queue, book *ledger.Ledger, runner *pipeline.Runner,
+	taking, ctx context.Context, c *config.Consumer, q *queue.Queue, book *ledger.Ledger, runner *dispatch.Dispatcher,
 	log *slog.Logger,
 ) *events {
 	e := &events{Handler: runner, stop: func() {}, ended: make(chan struct{})}
@@ -51,7 +53,7 @@ func announce(
 		close(e.ended)
 		return e
 	}
-	e.announcer = pipeline.NewAnnouncer(book, q.Publisher(), c.ResultsTopic)
+	e.announcer = results.NewRelay(book, q.Publisher(), c.ResultsTopic)
 	e.announcer.OnTrouble = func(err error) {
 		log.Error("results are not published for now; they wait in the ledger", "error", err)
 	}

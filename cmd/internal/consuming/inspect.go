@@ -15,6 +15,8 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/csvimport"
+	"github.com/purser-onboard/purser/pipeline/results"
 	"github.com/purser-onboard/purser/printable"
 )
 
@@ -103,8 +105,8 @@ func failures(ctx context.Context, c *config.Consumer, fleet bool, s Streams) (e
 	err = book.Failures(ctx, func(r pipeline.Record) error {
 		return out.Write([]string{
 			r.Account.Address.Hex(), r.ExternalID, "eip155:" + strconv.FormatUint(r.Account.Chain, 10),
-			string(r.Stage), pipeline.Defuse(r.Class), pipeline.Defuse(r.Reason),
-			pipeline.Defuse(r.File), strconv.Itoa(r.Line),
+			string(r.Stage), csvimport.Defuse(r.Class), csvimport.Defuse(r.Reason),
+			csvimport.Defuse(r.File), strconv.Itoa(r.Line),
 		})
 	})
 	out.Flush()
@@ -124,7 +126,7 @@ func reconcile(ctx context.Context, c *config.Consumer, s Streams) (err error) {
 		return err
 	}
 	defer closing(&err, "ledger", book.Close)
-	r, err := pipeline.Reconcile(ctx, p.client, book, time.Now)
+	r, err := results.Reconcile(ctx, p.client, book, time.Now)
 	if err != nil {
 		err = fmt.Errorf("reconcile: %w", err)
 		if code := partnerExit(err); code != console.ExitUnfinished {

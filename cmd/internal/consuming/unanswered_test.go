@@ -8,6 +8,7 @@ import (
 
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/onboard"
 	"github.com/purser-onboard/purser/signer"
 	"github.com/purser-onboard/purser/signer/signertest"
 )
@@ -28,7 +29,7 @@ func (c *checked) Check(context.Context) (string, error) {
 // outage (exit code 1).
 func TestUnanswered(t *testing.T) {
 	person := pipeline.Record{}
-	failing := pipeline.Record{Class: string(pipeline.SignerFailed), Reason: "connection refused"}
+	failing := pipeline.Record{Class: string(onboard.SignerFailed), Reason: "connection refused"}
 	for name, c := range map[string]struct {
 		waiting []pipeline.Record
 		health  error

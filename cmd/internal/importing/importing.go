@@ -21,7 +21,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/cmd/internal/outfile"
 	"github.com/purser-onboard/purser/cmd/internal/queue"
-	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/csvimport"
 	"github.com/purser-onboard/purser/printable"
 )
 
@@ -71,7 +71,7 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 		return fmt.Errorf("rejects file: %w", err)
 	}
 	defer rejects.Discard()
-	im := &pipeline.Importer{Topic: c.Topic, Rejects: pipeline.NewRejectsWriter(rejects)}
+	im := &csvimport.Importer{Topic: c.Topic, Rejects: csvimport.NewRejectsWriter(rejects)}
 	if !c.DryRun {
 		q, err := queue.Open(ctx, c.Queue, log)
 		if err != nil {
@@ -128,7 +128,7 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 
 // finishRejects puts the rejects file in place. The default file of an earlier import is moved aside first, so that it
 // is neither lost nor taken for this one's; a file that was asked for by name is written even if it lists nothing.
-func finishRejects(c *config.Importer, im *pipeline.Importer, rejects *outfile.File) error {
+func finishRejects(c *config.Importer, im *csvimport.Importer, rejects *outfile.File) error {
 	if err := im.Rejects.Flush(); err != nil {
 		return err
 	}
@@ -184,7 +184,7 @@ func verb(c *config.Importer) string {
 }
 
 // summarize prints what was made of the rows, and of the lines. An import that ended early leaves lines unfinished.
-func summarize(w io.Writer, c *config.Importer, s pipeline.ImportStats, took time.Duration, finished bool) {
+func summarize(w io.Writer, c *config.Importer, s csvimport.ImportStats, took time.Duration, finished bool) {
 	var b strings.Builder // one write, for a reader that takes only the beginning
 	fmt.Fprintf(&b, "imported %s: %d rows read, %d %s, %d invalid in %s\n",
 		printable.Line(strings.Join(c.Files, ", "), mostOfNames), s.Read, s.Published, verb(c), s.Invalid,
@@ -212,12 +212,12 @@ func probe(c *config.Importer, file string) error {
 		return err
 	}
 	defer r.Close()
-	_, err = pipeline.NewExport(r, filepath.Base(file), c.ChainNumber, c.Comma, "probe")
+	_, err = csvimport.NewReader(r, filepath.Base(file), c.ChainNumber, c.Comma, "probe")
 	return err
 }
 
 func importFile(
-	ctx context.Context, c *config.Importer, im *pipeline.Importer, file string, stdin io.Reader, importID string,
+	ctx context.Context, c *config.Importer, im *csvimport.Importer, file string, stdin io.Reader, importID string,
 ) error {
 	r, err := open(file, stdin)
 	if err != nil {
@@ -225,9 +225,9 @@ func importFile(
 	}
 	defer r.Close()
 	// A read that blocks, on a pipe that nobody writes to, ends with ctx.
-	export, err := pipeline.NewExport(interruptible(ctx, r), filepath.Base(file), c.ChainNumber, c.Comma, importID)
+	export, err := csvimport.NewReader(interruptible(ctx, r), filepath.Base(file), c.ChainNumber, c.Comma, importID)
 	if err != nil {
-		var header *pipeline.HeaderError
+		var header *csvimport.HeaderError
 		if errors.As(err, &header) {
 			return console.Coded(console.ExitUsage, err)
 		}

@@ -1,0 +1,131 @@
+package csvimport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// ImportStats counts what an import did: rows, and the physical lines that they take up.
+type ImportStats struct {
+	Lines          int64 // lines read; counted as bytes come in, not as rows are made of them
+	Header         int64 // lines of headers
+	Blank          int64 // blank lines
+	Read           int64 // rows read, good and bad
+	Published      int64 // rows acknowledged by every in-sync replica; in a dry run, good rows
+	PublishedLines int64
+	Invalid        int64 // rows written to the rejects file
+	InvalidLines   int64
+}
+
+// Sub returns the counts since an earlier point.
+func (s ImportStats) Sub(earlier ImportStats) ImportStats {
+	return ImportStats{
+		Lines: s.Lines - earlier.Lines, Header: s.Header - earlier.Header, Blank: s.Blank - earlier.Blank,
+		Read:      s.Read - earlier.Read,
+		Published: s.Published - earlier.Published, PublishedLines: s.PublishedLines - earlier.PublishedLines,
+		Invalid: s.Invalid - earlier.Invalid, InvalidLines: s.InvalidLines - earlier.InvalidLines,
+	}
+}
+
+// Missing is the number of lines that were read and have not become a header, a blank line, or a row that is published
+// or invalid.
+func (s ImportStats) Missing() int64 {
+	return s.Lines - s.Header - s.Blank - s.PublishedLines - s.InvalidLines
+}
+
+// Importer publishes the good rows of exports and writes the bad ones to a rejects file, in constant memory.
+type Importer struct {
+	Publisher pipeline.Publisher // nil: only check (dry run)
+	Topic     string
+	Rejects   *RejectsWriter
+	BatchSize int               // rows per Publish call; 0: 32,768
+	OnBatch   func(ImportStats) // called after each published batch, from one goroutine; may be nil
+	// OnReject is called for every invalid row; may be nil.
+	OnReject func(*Reject)
+
+	lines, header, blank, read, published, publishedLines, invalid, invalidLines atomic.Int64
+}
+
+// PublishError says how far an import had come when the broker failed it. Importing the file again is safe: the ledger
+// finds the rows that were published already.
+type PublishError struct {
+	File      string
+	Published int64 // rows of this run that are known to be in the queue
+	FirstLine int   // line of the first row that may be missing
+	Err       error
+}
+
+func (e *PublishError) Error() string {
+	return fmt.Sprintf("%s:%d: rows from here on may be missing in the queue (%d are in it): %v; "+
+		"importing the file again is safe",
+		e.File, e.FirstLine, e.Published, e.Err)
+}
+
+func (e *PublishError) Unwrap() error { return e.Err }
+
+// AccountingError is an import that ended well by its own account, but not every line that it read became a header, a
+// blank line, or a row that is published or invalid. It is a bug of the importer.
+type AccountingError struct {
+	File  string
+	Stats ImportStats // of this file
+}
+
+func (e *AccountingError) Error() string {
+	s := e.Stats
+	return fmt.Sprintf("%s: accounts do not balance: of %d lines read, %d are of headers, %d blank, "+
+		"%d of %d published rows, %d of %d invalid rows; %d rows read: this is a bug in the importer; conclude "+
+		"nothing from this import, keep the file and report it",
+		e.File, s.Lines, s.Header, s.Blank, s.PublishedLines, s.Published, s.InvalidLines, s.Invalid, s.Read)
+}
+
+// Stats returns the counts so far; it may be called at any time. The lines of an export are added when it ends.
+func (im *Importer) Stats() ImportStats {
+	return ImportStats{
+		Lines: im.lines.Load(), Header: im.header.Load(), Blank: im.blank.Load(), Read: im.read.Load(),
+		Published: im.published.Load(), PublishedLines: im.publishedLines.Load(),
+		Invalid: im.invalid.Load(), InvalidLines: im.invalidLines.Load(),
+	}
+}
+
+// Import publishes one export and returns when all its rows are acknowledged and every line that was read is accounted
+// for. It may be called for one export after another. The error is a *PublishError, an *AccountingError, one of the
+// export's reader or the rejects writer, or ctx's.
+func (im *Importer) Import(ctx context.Context, export *Reader) error {
+	before := im.Stats()
+	im.header.Add(int64(export.header))
+	im.blank.Add(int64(export.blank))
+	batches := make(chan batch, 2)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(batches)
+		return im.scan(ctx, export, batches)
+	})
+	group.Go(func() error {
+		for b := range batches {
+			if im.Publisher != nil {
+				if err := im.Publisher.Publish(ctx, im.Topic, b.messages); err != nil {
+					return &PublishError{File: export.name, Published: im.published.Load(), FirstLine: b.first, Err: err}
+				}
+			}
+			im.published.Add(int64(len(b.messages)))
+			im.publishedLines.Add(b.lines)
+			if im.OnBatch != nil {
+				im.OnBatch(im.Stats())
+			}
+		}
+		return nil
+	})
+	err := group.Wait()
+	im.lines.Add(export.counter.lines())
+	err = errors.Join(err, im.Rejects.Flush())
+	if s := im.Stats().Sub(before); err == nil && (s.Missing() != 0 || s.Read != s.Published+s.Invalid) {
+		return &AccountingError{File: export.name, Stats: s}
+	}
+	return err
+}

@@ -1,0 +1,312 @@
+package csvimport
+
+import (
+	"context"
+	"encoding/csv"
+	"errors"
+	"io"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+func readAll(t *testing.T, text string, chain uint64) (rows []pipeline.Row, rejects []*Reject) {
+	t.Helper()
+	e, err := NewReader(strings.NewReader(text), "export.csv", chain, ',', "import-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return drain(t, e)
+}
+
+func drain(t *testing.T, e *Reader) (rows []pipeline.Row, rejects []*Reject) {
+	t.Helper()
+	for {
+		row, reject, err := e.Next()
+		if errors.Is(err, io.EOF) {
+			return rows, rejects
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reject != nil {
+			rejects = append(rejects, reject)
+		} else {
+			rows = append(rows, row)
+		}
+	}
+}
+
+// TestMessyExport reads the shipped export that holds everything a real one gets wrong, and expects of each line what
+// the list beside it says.
+func TestMessyExport(t *testing.T) {
+	f, err := os.Open("../../testdata/messy.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	e, err := NewReader(f, "messy.csv", 300, ',', "import-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	rows, rejects := drain(t, e)
+	got := map[int]string{}
+	for _, r := range rows {
+		got[r.Line] = "published"
+	}
+	for _, r := range rejects {
+		got[r.Line] = "rejected " + r.Field
+		if r.Reason == "" || r.Raw == "" {
+			t.Errorf("line %d: reject without reason or record: %+v", r.Line, r)
+		}
+	}
+	list, err := os.ReadFile("../../testdata/messy-expected.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	records, err := csv.NewReader(strings.NewReader(string(list))).ReadAll()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range records[1:] {
+		line, err := strconv.Atoi(r[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := "published"
+		switch r[1] {
+		case "rejected":
+			want = "rejected " + r[2]
+		case "blank":
+			want = ""
+		}
+		if got[line] != want {
+			t.Errorf("line %d (%s): %q, want %q", line, r[3], got[line], want)
+		}
+		delete(got, line)
+	}
+	for line, what := range got {
+		t.Errorf("line %d is %s and not in the list", line, what)
+	}
+}
+
+func TestHeader(t *testing.T) {
+	tests := []struct{ name, text, problem string }{
+		{"empty", "", "the file is empty"},
+		{"blank", "\n  \n", "the file is empty"},
+		{"no externalId", "address,id\n", "want the columns address and externalId"},
+		{"semicolons", "address;externalId\n", "looks separated by ';'"},
+		{"twice", "address,externalId,external_id\n", "appears twice"},
+		{"utf-16", "\xff\xfea\x00d\x00", "UTF-16"},
+		{"bad quote", "\"address,externalId\n", "not closed"},
+		{"quote swallows rows", "address,externalId,\"name\n" + goodAddress + ",c,Ann\n" + goodAddress + ",c,Bea\"\n", "swallows line 2"},
+		{"quote closed too late", "address,externalId,\"name\n" + strings.Repeat("\n", 120) + "\"\n", "not closed"},
+		{"CR", "address,externalId\r" + goodAddress + ",c\r", "the lines end in CR"},
+		{"CR behind a byte order mark", "\ufeffaddress,externalId\r" + goodAddress + ",c\r", "the lines end in CR"},
+		{"over-long", strings.Repeat("x", 2*maxLine) + "\n", "the header is longer than"},
+		{"Latin-1", "address,externalId,Stra\xdfe\n", "not valid UTF-8"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			_, err := NewReader(strings.NewReader(tt.text), "e.csv", 300, ',', "i")
+			var header *HeaderError
+			if !errors.As(err, &header) || !strings.Contains(err.Error(), tt.problem) || !strings.HasPrefix(err.Error(), "e.csv:") {
+				t.Errorf("got %v, want a HeaderError with %q", err, tt.problem)
+			}
+		})
+	}
+}
+
+const goodAddress = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+
+// TestStrayQuote: a quote that is not closed costs its own line and no other.
+func TestStrayQuote(t *testing.T) {
+	text := "address,externalId\n" +
+		goodAddress + ",\"stray\n" +
+		goodAddress + ",a\n" +
+		goodAddress + ",\"b\"\n" +
+		goodAddress + ",x\"y\n" +
+		goodAddress + ",c"
+	rows, rejects := readAll(t, text, 300)
+	var ids []string
+	for _, r := range rows {
+		ids = append(ids, r.ExternalID)
+	}
+	if want := []string{"a", "b", "c"}; !slices.Equal(ids, want) {
+		t.Errorf("rows %q, want %q", ids, want)
+	}
+	if len(rejects) != 2 || rejects[0].Line != 2 || rejects[1].Line != 5 || rejects[0].Raw != goodAddress+",\"stray" {
+		t.Errorf("rejects %+v", rejects)
+	}
+}
+
+func TestOverLongLine(t *testing.T) {
+	text := "address,externalId\n" + goodAddress + "," + strings.Repeat("x", 3*maxLine) + "\n" + goodAddress + ",a\n"
+	rows, rejects := readAll(t, text, 300)
+	if len(rows) != 1 || rows[0].Line != 3 || len(rejects) != 1 || rejects[0].Line != 2 || len(rejects[0].Raw) != clipRaw {
+		t.Errorf("rows %v, rejects %d", rows, len(rejects))
+	}
+}
+
+// FuzzExport: whatever the bytes, each line that is not blank belongs to a row that is published, or to an invalid one.
+func FuzzExport(f *testing.F) {
+	messy, err := os.ReadFile("../../testdata/messy.csv")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(messy)
+	f.Add([]byte("address,externalId\n\"" + goodAddress + "\",\"a\nb\"\n" + goodAddress + ",c\n"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		e, err := NewReader(strings.NewReader(string(text)), "f.csv", 300, ',', "i")
+		if err != nil {
+			return
+		}
+		last := 0
+		rows, rejects := drain(t, e)
+		seen := map[int]bool{}
+		for _, r := range rows {
+			if seen[r.Line] {
+				t.Fatalf("line %d twice", r.Line)
+			}
+			seen[r.Line] = true
+			last = max(last, r.Line)
+			again, err := pipeline.ParseMessage(pipeline.AppendMessage(nil, pipeline.Row{
+				Account: r.Account, ExternalID: r.ExternalID, ImportID: "i", File: "f.csv", Line: r.Line,
+			}))
+			if err != nil || again.ExternalID != r.ExternalID || again.Account != r.Account {
+				t.Fatalf("line %d: what was published does not parse: %v", r.Line, err)
+			}
+		}
+		for _, r := range rejects {
+			if seen[r.Line] {
+				t.Fatalf("line %d twice", r.Line)
+			}
+			seen[r.Line] = true
+		}
+		_, s, err := imported(t.Context(), string(text), 0)
+		if err != nil || s.Missing() != 0 {
+			t.Fatalf("%v, %+v, want every line accounted for", err, s)
+		}
+	})
+}
+
+func TestDefuse(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain text":         "plain text",
+		"=cmd|' /C calc'!A0": "'=cmd|' /C calc'!A0",
+		"+1":                 "'+1",
+		"a-b":                "a-b",
+		"x;=1+1":             "x;'=1+1",
+		"x,\" =1":            "x,\" '=1",
+		"a\tb":               `a\tb`,
+		"\xff\xfe":           `\xff\xfe`,
+		"line\n@SUM(A1)":     "line\n'@SUM(A1)",
+		"a\u202e=1\u2028=1":  `a\u202e'=1\u2028'=1`,
+		"山田\u3000太郎 🛂":       "山田\u3000太郎 🛂",
+		"2026-11-22 -5":      "2026-11-22 -5",
+		"\t=1":               `\t'=1`,
+		"\r=1":               `\r'=1`,
+	} {
+		if got := Defuse(in); got != want {
+			t.Errorf("Defuse(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+// FuzzFields: a record without quotes is taken apart as package csv does it.
+func FuzzFields(f *testing.F) {
+	f.Add("a,b,c")
+	f.Add("a,,\r")
+	f.Add(",")
+	f.Add("a\rb,c ")
+	f.Fuzz(func(t *testing.T, text string) {
+		if text == "" || strings.ContainsAny(text, "\n\"") { // a line, and not a blank one
+			return
+		}
+		r := csv.NewReader(strings.NewReader(text))
+		want, err := r.Read()
+		if err != nil {
+			return
+		}
+		e, err := NewReader(strings.NewReader("address,externalId\n"), "f.csv", 300, ',', "i")
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.record = []byte(text)
+		if got, err := e.fields(); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%q is %q, want %q, %v", text, got, want, err)
+		}
+	})
+}
+
+// published is a Publisher that keeps what it is given.
+type published struct {
+	batches [][]pipeline.Message
+	fail    int // the batch that fails, from 1
+}
+
+func (p *published) Publish(_ context.Context, _ string, messages []pipeline.Message) error {
+	if len(p.batches)+1 == p.fail {
+		return errors.New("no")
+	}
+	p.batches = append(p.batches, messages)
+	return nil
+}
+
+// TestImportKeepsTheOrder: whoever checks, rows and rejects come out in the order of the export.
+func TestImportKeepsTheOrder(t *testing.T) {
+	const records = 5*chunkRecords + 17
+	text, bad := []byte("address,externalId\n"), 0
+	for n := range records {
+		id := strconv.Itoa(n)
+		if n%7 == 3 {
+			id = "" // a reject
+			bad++
+		}
+		text = append(text, goodAddress+","+id+"\n"...)
+	}
+	for _, fail := range []int{0, 3} {
+		e, err := NewReader(strings.NewReader(string(text)), "e.csv", 300, ',', "i")
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := &published{fail: fail}
+		var rejects []int
+		im := Importer{
+			Publisher: p, Rejects: NewRejectsWriter(io.Discard), BatchSize: 1000,
+			OnReject: func(r *Reject) { rejects = append(rejects, r.Line) },
+		}
+		err = im.Import(t.Context(), e)
+		line := 2
+		for _, batch := range p.batches {
+			for _, m := range batch {
+				for (line-2)%7 == 3 {
+					line++
+				}
+				row, err := pipeline.ParseMessage(m.Value)
+				if err != nil || row.Line != line || row.ExternalID != strconv.Itoa(line-2) ||
+					string(m.Key) != row.Account.String() {
+					t.Fatalf("%+v with key %s, %v, want line %d", row, m.Key, err, line)
+				}
+				line++
+			}
+		}
+		if fail > 0 {
+			var failed *PublishError
+			if !errors.As(err, &failed) || failed.FirstLine != line && failed.FirstLine != line+1 || failed.Published != 2000 {
+				t.Errorf("%v, want one that says that from line %d on rows may be missing", err, line)
+			}
+			continue
+		}
+		if err != nil || len(rejects) != bad || !slices.IsSorted(rejects) {
+			t.Errorf("%v, %d rejects, want %d in order", err, len(rejects), bad)
+		}
+		if s := im.Stats(); s.Read != records || s.Published+s.Invalid != records || s.Invalid != int64(len(rejects)) {
+			t.Errorf("%+v", s)
+		}
+	}
+}

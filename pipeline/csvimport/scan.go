@@ -1,0 +1,186 @@
+package csvimport
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// So much is handed over at a time, whichever is less: long records must not take more memory than short ones.
+const (
+	chunkRecords = 1024
+	chunkBytes   = 256 << 10
+)
+
+// chunk is a stretch of an export on its way from the file to the batches.
+type chunk struct {
+	records []record
+	raw     []byte // what the records' raw are pieces of
+	blank   int    // blank lines before, between and behind them
+	err     error  // of the export, behind the last record; io.EOF at its end
+
+	checked  chan struct{}      // closed when the rest is there
+	messages []pipeline.Message // of the records without a reject, in order
+}
+
+// scan checks the records and hands the good rows over in batches. One goroutine reads the export, which cannot be
+// shared out; as many as there are processors check, which is most of the work; one puts together in order what they
+// made.
+func (im *Importer) scan(ctx context.Context, export *Reader, batches chan<- batch) error {
+	checkers := runtime.GOMAXPROCS(0)
+	ordered, unchecked := make(chan *chunk, 2*checkers), make(chan *chunk, 2*checkers)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		defer close(ordered)
+		defer close(unchecked)
+		for {
+			c := export.chunk()
+			for _, to := range []chan<- *chunk{ordered, unchecked} {
+				select {
+				case to <- c:
+				case <-ctx.Done():
+					return ctx.Err()
+				}
+			}
+			if c.err != nil {
+				return nil // whoever puts together tells it when all before it is done
+			}
+		}
+	})
+	for range checkers {
+		group.Go(func() error {
+			for c := range unchecked {
+				c.check(export)
+			}
+			return nil
+		})
+	}
+	group.Go(func() error { return im.collect(ctx, ordered, batches) })
+	return group.Wait()
+}
+
+// chunk reads the next records.
+func (e *Reader) chunk() *chunk {
+	c := &chunk{records: make([]record, 0, chunkRecords), checked: make(chan struct{})}
+	blank := e.blank
+	defer func() { c.blank = e.blank - blank }()
+	for len(c.records) < chunkRecords && len(c.raw) < chunkBytes {
+		rec, err := e.read()
+		if errors.Is(err, io.EOF) {
+			c.err = err
+			return c
+		}
+		if err != nil {
+			c.err = fmt.Errorf("read %s after line %d: %w", e.name, e.Line(), err)
+			return c
+		}
+		at := len(c.raw)
+		c.raw = append(c.raw, rec.raw...)
+		rec.raw = c.raw[at:len(c.raw):len(c.raw)]
+		c.records = append(c.records, rec)
+	}
+	return c
+}
+
+// check checks the records and makes the messages of those that are good.
+func (c *chunk) check(e *Reader) {
+	defer close(c.checked)
+	c.messages = make([]pipeline.Message, 0, len(c.records))
+	var arena []byte // one allocation holds the bytes of many messages
+	for i := range c.records {
+		rec := &c.records[i]
+		if rec.reject != nil {
+			continue
+		}
+		row, address, reject := e.check(*rec)
+		if reject != nil {
+			rec.reject = reject
+			continue
+		}
+		if cap(arena)-len(arena) < 1024 {
+			arena = make([]byte, 0, 256<<10)
+		}
+		key := len(arena)
+		arena = row.Account.AppendTo(arena, address)
+		value := len(arena)
+		arena = pipeline.AppendMessageOf(arena, arena[key:value], row)
+		c.messages = append(c.messages, pipeline.Message{
+			Key:   arena[key:value:value],
+			Value: arena[value:len(arena):len(arena)],
+		})
+	}
+}
+
+// batch is what one Publish call takes.
+type batch struct {
+	messages []pipeline.Message
+	first    int   // line of the first row, for the error
+	lines    int64 // that the rows take up
+}
+
+// collect counts, lists the rejects and hands the messages over in batches.
+func (im *Importer) collect(ctx context.Context, ordered <-chan *chunk, batches chan<- batch) error {
+	size := im.BatchSize
+	if size <= 0 {
+		size = 32_768
+	}
+	var next batch
+	send := func() error {
+		if len(next.messages) == 0 {
+			return nil
+		}
+		select {
+		case batches <- next:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		next = batch{}
+		return nil
+	}
+	for c := range ordered {
+		select {
+		case <-c.checked:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		im.blank.Add(int64(c.blank))
+		good := c.messages
+		for _, rec := range c.records {
+			im.read.Add(1)
+			if rec.reject != nil {
+				im.invalid.Add(1)
+				im.invalidLines.Add(int64(rec.lines))
+				if im.OnReject != nil {
+					im.OnReject(rec.reject)
+				}
+				if err := im.Rejects.Write(rec.reject); err != nil {
+					return err
+				}
+				continue
+			}
+			if len(next.messages) == 0 {
+				next = batch{messages: make([]pipeline.Message, 0, size), first: rec.line}
+			}
+			next.messages, good = append(next.messages, good[0]), good[1:]
+			next.lines += int64(rec.lines)
+			if len(next.messages) == size {
+				if err := send(); err != nil {
+					return err
+				}
+			}
+		}
+		if c.err != nil && !errors.Is(c.err, io.EOF) {
+			return c.err
+		}
+	}
+	if ctx.Err() != nil { // the end may be that of the reader, who was told to stop
+		return ctx.Err()
+	}
+	return send()
+}

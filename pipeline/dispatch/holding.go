@@ -1,0 +1,41 @@
+package dispatch
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/printable"
+)
+
+// Holding returns the row that a message is about and what is being done with it, for an operator who wonders. It is
+// false for a message that no row is on its way for.
+func (r *Dispatcher) Holding(partition int, offset int64) (row pipeline.Record, doing string, ok bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range r.tasks {
+		for _, m := range t.messages {
+			if m.Partition == partition && m.Offset == offset {
+				return t.Record, t.doing(), true
+			}
+		}
+	}
+	return pipeline.Record{}, "", false
+}
+
+func (t *item) doing() string {
+	action := string(t.Action)
+	switch {
+	case t.running:
+		return action + ", now"
+	case t.AtCustodian():
+		what := "waiting for the custodian's transaction " + t.ExternalTxID
+		if n, last := t.FailedPolls(); n > 0 {
+			what += fmt.Sprintf("; its last %d polls failed: %s", n, printable.Line(last.Error(), 200))
+		}
+		return what
+	case !t.ready.IsZero():
+		return fmt.Sprintf("%s, again in %v", action, t.ready.Sub(pipeline.Monotonic()).Round(time.Second))
+	}
+	return action + ", in line for a worker"
+}

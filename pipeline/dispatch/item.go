@@ -1,0 +1,26 @@
+package dispatch
+
+import (
+	"time"
+
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/onboard"
+)
+
+// item is a task with all that its scheduling takes. The Dispatcher's lock guards it, but for the Task, which is the
+// worker's that runs it.
+type item struct {
+	*onboard.Task
+
+	running  bool
+	messages []delivery // which settle with the row
+	ready    time.Time  // not before then; zero: now
+	asked    time.Time  // when this process first found the row waiting for the custodian; zero: it is not
+	trial    bool       // one of the few rows that are begun before any has come through
+	turn     int64      // in which round of its partition's rows it is
+	seq      int64      // order of arrival in its queue
+	index    int        // in the queue's heap, -1 when not in it
+}
+
+// begun reports whether the row is under way: it is not held up for those that are.
+func (t *item) begun() bool { return t.Stage != pipeline.Planned || t.trial }

@@ -1,0 +1,113 @@
+package dispatch
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/onboard"
+)
+
+const (
+	// ProbeInterval is the longest wait between two probes of a partner that is away.
+	ProbeInterval = 5 * time.Second
+	// probeFirst is the first; it doubles.
+	probeFirst = 500 * time.Millisecond
+	// probeShapes is how often in a row the probe may be answered in an unknown shape.
+	probeShapes = 3
+)
+
+// mustProbe reports whether nothing may be taken from the queue before the partner was probed: at first from any,
+// later, when the partner seems to be away, from those that wait for the partner alone. The lock is held.
+func (r *Dispatcher) mustProbe(q *taskQueue) bool {
+	if r.Probe == nil {
+		return false
+	}
+	return !r.probed || q == &r.forPartner && (r.probing || r.worker.Suspect())
+}
+
+// probe asks until the partner answers, and halts when it does not, or not as it should. The lock is held, and let go
+// while it asks and waits. An outage goes on over a rebalance, which ends this call.
+func (r *Dispatcher) probe(ctx context.Context) {
+	r.probing = true
+	outage := r.outage
+	r.mu.Unlock()
+	answered := false
+	var halt error
+	for wait, strange := probeFirst, 0; ; wait = min(2*wait, ProbeInterval) {
+		err := r.Probe(ctx)
+		if err == nil {
+			answered = true
+			break
+		}
+		if errors.Is(err, client.ErrStopped) || ctx.Err() != nil {
+			r.pause(ctx, onboard.PassingPause) // partitions are dealt out again, or the run ends
+			break
+		}
+		var failure *client.Error
+		passing := errors.As(err, &failure) && failure.Passing()
+		// What answered before, and now answers anything with a 2xx, is a page that stands for the partner.
+		passing = passing || r.probed && failure != nil && failure.Kind == client.Unexpected && failure.Status/100 == 2
+		if failure != nil && failure.Root().Kind == client.Unrecognized {
+			strange++
+			passing = strange < probeShapes
+		} else {
+			strange = 0
+		}
+		if onboard.Exhausted(err) {
+			halt = &onboard.HaltError{Class: "resources", Err: err}
+			break
+		}
+		if !passing { // any other failure is the set-up's
+			halt = &onboard.HaltError{Class: "configuration", Err: fmt.Errorf("the probe of the partner failed: %w", err)}
+			break
+		}
+		if outage.IsZero() {
+			outage = pipeline.Monotonic()
+			if r.OnOutage != nil {
+				r.OnOutage(err)
+			}
+		}
+		waited := pipeline.Monotonic().Sub(outage)
+		if waited >= r.OutageWait {
+			halt = &onboard.HaltError{Class: "unreachable", Err: fmt.Errorf("the partner gave no usable answer for %v: %w",
+				waited.Round(time.Second), err)}
+			break
+		}
+		if !r.pause(ctx, min(wait, r.OutageWait-waited)) {
+			break
+		}
+	}
+	r.mu.Lock()
+	r.probing, r.outage = false, outage
+	if halt != nil {
+		r.halt(halt)
+		return
+	}
+	if answered {
+		r.worker.NoteProbe()
+		r.probed, r.outage = true, time.Time{}
+		if !outage.IsZero() && r.OnOutage != nil {
+			r.OnOutage(nil)
+		}
+	}
+	r.forPartner.wake.Broadcast()
+	r.forSigner.wake.Broadcast()
+	r.forCustodian.wake.Broadcast()
+}
+
+// pause waits, and reports false when the run ended meanwhile.
+func (r *Dispatcher) pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-r.ended:
+	case <-ctx.Done():
+	}
+	return false
+}

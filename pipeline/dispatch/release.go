@@ -1,0 +1,71 @@
+package dispatch
+
+import (
+	"context"
+	"slices"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// delivery is a message and the way to say that its row is settled. A row may have several, also of other partitions:
+// foreign producers choose keys of their own, and partitions may be added.
+type delivery struct {
+	pipeline.Message
+	settled func(pipeline.Message)
+	leaving bool // its partition is being released
+}
+
+// Release implements Handler. Rows that no worker is at lose the partition's messages at once, those at work when they
+// have finished their act, or when ctx ends: then whatever comes of the act, its offset is no longer ours. A row that
+// has no message left is given up.
+func (r *Dispatcher) Release(ctx context.Context, partition int) {
+	stop := context.AfterFunc(ctx, r.wakeAll)
+	defer stop()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var running []*item
+	for _, t := range r.tasks {
+		if !t.leave(partition) {
+			continue
+		}
+		if t.running {
+			running = append(running, t)
+			continue
+		}
+		r.takeAway(t)
+	}
+	for _, t := range running {
+		for t.leaving(partition) && ctx.Err() == nil {
+			r.idle.Wait() // for the end of its act, which takes the messages away
+		}
+		r.takeAway(t)
+	}
+}
+
+// leave marks the messages of a partition that is released, and reports whether there are any.
+func (t *item) leave(partition int) bool {
+	some := false
+	for i := range t.messages {
+		if t.messages[i].Partition == partition {
+			t.messages[i].leaving, some = true, true
+		}
+	}
+	return some
+}
+
+// leaving reports whether the task still has messages of a partition that is released.
+func (t *item) leaving(partition int) bool {
+	return slices.ContainsFunc(t.messages, func(d delivery) bool { return d.leaving && d.Partition == partition })
+}
+
+func (t *item) dropLeaving() {
+	t.messages = slices.DeleteFunc(t.messages, func(d delivery) bool { return d.leaving })
+}
+
+// takeAway removes the messages that are leaving. The lock is held.
+func (r *Dispatcher) takeAway(t *item) {
+	t.dropLeaving()
+	if len(t.messages) == 0 && !t.running && r.tasks[t.ID] == t {
+		r.drop(t)
+	}
+}

@@ -1,0 +1,67 @@
+package onboard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/signer"
+	"github.com/purser-onboard/purser/siwe"
+)
+
+// fetch reads the current challenge.
+func (w *Worker) fetch(ctx context.Context, t *Task) (result, error) {
+	asked := w.Now()
+	encoded, err := w.API.Challenge(ctx, t.CustomerID)
+	if err != nil {
+		outcome, after := fetchOutcome(err)
+		return result{outcome: outcome, after: after, err: err}, nil
+	}
+	text, err := client.DecodeChallenge(encoded)
+	if err != nil {
+		return result{outcome: Hostile, err: fmt.Errorf("challenge: %w", err)}, nil
+	}
+	t.fetched = asked
+	received := w.Now()
+	return result{outcome: GotChallenge, change: func(r *pipeline.Record) {
+		r.Challenge, r.ChallengeAt = text, received
+	}}, nil
+}
+
+// check asks rule 8's question of the challenge: is it this very customer's sign-in?
+func (w *Worker) check(t *Task) result {
+	if w.CheckClock != nil {
+		if err := w.CheckClock(); err != nil {
+			return result{outcome: Misconfigured, err: err}
+		}
+	}
+	now := w.Now()
+	if !w.Limits.ChallengeIsFresh(t.ChallengeAt, now) {
+		return result{outcome: Expiring, err: errors.New("the challenge is near its end")}
+	}
+	message, err := siwe.Parse(t.Challenge)
+	if err != nil {
+		return result{outcome: Hostile, err: err}
+	}
+	err = w.Policy(t.Account).Check(message)
+	var refusal *siwe.PolicyError
+	ranOut := errors.As(err, &refusal) && refusal.Stale
+	switch {
+	case errors.Is(err, siwe.ErrPolicy):
+		return result{outcome: Misconfigured, err: err}
+	case ranOut && (t.fetched.IsZero() || !w.Limits.staleWhenAsked(message.IssuedAt, t.fetched)):
+		return result{outcome: Expiring, err: errors.New("the challenge has expired")} // late or replayed: fetch it anew
+	case err != nil:
+		return result{outcome: Hostile, err: err}
+	case !w.Limits.ChallengeIsFresh(message.IssuedAt, now):
+		return result{outcome: Expiring, err: errors.New("the challenge is near its end")}
+	}
+	return result{outcome: CheckPassed, change: func(r *pipeline.Record) {
+		r.Nonce = message.Nonce
+		if _, slow := w.Signer.(signer.Custodian); slow {
+			r.ExternalTxID = externalTxID(r.Account, r.Challenge) // recorded before the custodian is asked
+		}
+	}}
+}

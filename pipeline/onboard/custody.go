@@ -1,0 +1,142 @@
+package onboard
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/signer"
+)
+
+// externalTxID is the id under which a custodian is asked to sign a challenge of an account. It is derived, so that
+// whoever asks again, after a crash or with a lost ledger, asks for the same signature and not for a second one.
+func externalTxID(a pipeline.Account, challenge string) string {
+	sum := sha256.Sum256([]byte(a.String() + "\n" + challenge))
+	return "purser-" + hex.EncodeToString(sum[:24])
+}
+
+// custody asks what became of the custodian's transaction, and begins it when there is none. The custodian never sees a
+// second request: the id was recorded before the first one, and asking comes before beginning.
+func (w *Worker) custody(ctx context.Context, t *Task, c signer.Custodian) (signer.Signature, error) {
+	message := []byte(t.Challenge)
+	signature, err := c.Poll(ctx, t.ExternalTxID, t.Account.Address, message)
+	if !errors.Is(err, signer.ErrUnknownRequest) {
+		return signature, err
+	}
+	w.Hook("custody.before-request")
+	if err := c.Request(ctx, t.ExternalTxID, t.Account.Address, message); err != nil {
+		return signer.Signature{}, err
+	}
+	w.Hook("custody.after-request")
+	return c.Poll(ctx, t.ExternalTxID, t.Account.Address, message)
+}
+
+// giveUp deals with a challenge that runs out while the custodian is thinking. What was decided at last counts: a
+// refusal ends the row, a signature is used as long as the partner may still take it. Otherwise the request is
+// cancelled, where the vendor allows that, so that nobody approves what is of no use, and a new challenge is fetched.
+func (w *Worker) giveUp(ctx context.Context, t *Task, c signer.Custodian, expiring result) (result, error) {
+	age := w.Now().Sub(t.ChallengeAt)
+	inTime := age > 0 && age < w.Limits.ChallengeTTL-margin(margin(w.Limits.ChallengeTTL))
+	signature, err := c.Poll(ctx, t.ExternalTxID, t.Account.Address, []byte(t.Challenge))
+	if err == nil && inTime {
+		return w.signed(t, signature), nil
+	}
+	if err != nil {
+		switch res := signResult(err); res.outcome {
+		case Declined, Mismatch, NoKey, SignerLost, Throttled:
+			return res, nil
+		case Waiting:
+			if inTime { // some minutes are left
+				t.failing = failing{}
+				return res, nil
+			}
+		}
+	}
+	if err := w.withdraw(ctx, t, c); err != nil {
+		if res := signResult(err); res.outcome == SignerLost {
+			return res, nil
+		}
+	}
+	return expiring, nil
+}
+
+// withdraw cancels a request that is of no use any more. The error is the one that was told of.
+func (w *Worker) withdraw(ctx context.Context, t *Task, c signer.Custodian) error {
+	if t.ExternalTxID == "" {
+		return nil
+	}
+	err := c.Cancel(ctx, t.ExternalTxID)
+	if err != nil && !errors.Is(err, signer.ErrUnusable) && !errors.Is(err, signer.ErrUnknownRequest) && w.OnStale != nil {
+		w.OnStale(t.Row, t.ExternalTxID, err)
+	}
+	return err
+}
+
+// failing is a series of questions to the custodian about one row that got no usable answer.
+type failing struct {
+	since time.Time // of the first, monotonic
+	polls int
+	err   error // of the last
+}
+
+// PollTrouble is questions to a custodian that got no usable answer.
+type PollTrouble struct {
+	Row          pipeline.Row // whose poll failed last
+	ExternalTxID string       // of its transaction
+	Failed       int          // polls of that row that failed one after another
+	OfAllRows    int          // failed polls since the last PollTrouble, this one included
+	Cause        error
+}
+
+// pollTroubles tells of failed polls, at once and then once a minute.
+type pollTroubles struct {
+	mu     sync.Mutex // guards what follows
+	told   time.Time  // monotonic; zero: never
+	failed int        // since then
+}
+
+// tellPolls is the least time between two PollTroubles.
+const tellPolls = time.Minute
+
+func (p *pollTroubles) note(t *Task, tell func(PollTrouble)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.failed++
+	now := pipeline.Monotonic()
+	if tell == nil || !p.told.IsZero() && now.Sub(p.told) < tellPolls {
+		return
+	}
+	tell(PollTrouble{
+		Row: t.Row, ExternalTxID: t.ExternalTxID, Failed: t.failing.polls, OfAllRows: p.failed, Cause: t.failing.err,
+	})
+	p.told, p.failed = now, 0
+}
+
+// pollFailed is what a question to the custodian comes to that got no usable answer. A custodian that has answered
+// about the row before was asked and may have decided: this costs the row nothing, until its polls have failed for
+// PollLimit. The row's tries are spent then.
+func (w *Worker) pollFailed(t *Task, cause error) result {
+	now := pipeline.Monotonic()
+	if t.failing.polls == 0 {
+		t.failing.since = now
+	}
+	t.failing.polls++
+	t.failing.err = cause
+	w.polls.note(t, w.OnPollTrouble)
+	if t.polls == 0 {
+		return result{outcome: SignerFailed, err: cause}
+	}
+	res := result{outcome: Waiting, err: cause}
+	if lasted := now.Sub(t.failing.since); w.PollLimit > 0 && lasted >= w.PollLimit {
+		t.Attempts = w.Limits.MaxAttempts
+		res.outcome = SignerFailed
+		res.err = fmt.Errorf("%d polls of the custodian's transaction %s failed in %v, the last: %w",
+			t.failing.polls, t.ExternalTxID, lasted.Round(time.Second), cause)
+	}
+	return res
+}

@@ -1,0 +1,274 @@
+package onboard
+
+import (
+	"time"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// Outcome is what came of the last thing that was done for a row. It sorts answers by what they say about the row, so
+// that one table can answer them all.
+type Outcome string
+
+// The outcomes, and the action they come of.
+const (
+	// Of any request.
+	Throttled     Outcome = "throttled"     // 429, 503 with Retry-After
+	NotSent       Outcome = "not sent"      // the request never left: no token was to be had just now
+	Misconfigured Outcome = "misconfigured" // the set-up's fault, by its nature: every row would meet it
+	Unrecognized  Outcome = "unrecognized"  // a 2xx whose body is whole, but of no shape that is known
+
+	// Of a request that changes something: create, submit.
+	Created       Outcome = "created"      // 201
+	Accepted      Outcome = "accepted"     // 204
+	Unproven      Outcome = "unproven"     // a submission's 2xx that is not an empty 204
+	OldForm       Outcome = "old form"     // the recorded signature would be sent in another encoding now
+	Unknown       Outcome = "unknown"      // no answer, or a 2xx with an unusable body
+	ServerFailed  Outcome = "server error" // 5xx, the partner's or a gateway's, which may be stored under the key
+	Conflicting   Outcome = "409"
+	Unprocessable Outcome = "422"
+	Invalid       Outcome = "400"
+	NotFound      Outcome = "404"
+	Odd           Outcome = "odd status" // a status that has no place here; several in a row halt the run
+
+	// Of looking the customer up or reading it.
+	Absent        Outcome = "absent"       // the partner has no such customer
+	Initiating    Outcome = "initiating"   // there, with a challenge to sign
+	Past          Outcome = "past"         // there, past initiating
+	RejectedThere Outcome = "rejected"     // there, rejected
+	OddCustomer   Outcome = "odd customer" // there, with a status that is not documented
+	Unlisted      Outcome = "unlisted"     // not in the part of the list that can be read
+	Other         Outcome = "other"        // the address or the externalId belongs to another customer
+	ReadFailed    Outcome = "read failed"
+
+	// Of fetching, checking and signing the challenge.
+	GotChallenge Outcome = "challenge"    // the current challenge was read
+	NoChallenge  Outcome = "no challenge" // 4xx instead of one
+	CheckPassed  Outcome = "check passed" // the challenge is this customer's own sign-in
+	Hostile      Outcome = "hostile"      // the challenge failed the policy; nothing was signed
+	Expiring     Outcome = "expiring"     // the challenge is too near its end to be signed
+	Signed       Outcome = "signed"       // a checked signature
+	NoKey        Outcome = "no key"       // the signer has no key of the account
+	Declined     Outcome = "declined"     // the signer refused
+	Mismatch     Outcome = "mismatch"     // the signature does not recover to the account
+	SignerFailed Outcome = "signer error" // the signer failed this time
+	Waiting      Outcome = "waiting"      // the custodian has been asked and has not decided
+	SignerLost   Outcome = "signer lost"  // the signer is locked, absent or refuses us
+)
+
+// Outcomes lists every outcome.
+func Outcomes() []Outcome {
+	return []Outcome{
+		Throttled, NotSent, Misconfigured, Unrecognized,
+		Created, Accepted, Unproven, OldForm, Unknown, ServerFailed, Conflicting, Unprocessable, Invalid, NotFound, Odd,
+		Absent, Initiating, Past, RejectedThere, OddCustomer, Other, Unlisted, ReadFailed,
+		GotChallenge, NoChallenge, CheckPassed, Hostile, Expiring,
+		Signed, NoKey, Declined, Mismatch, SignerFailed, SignerLost, Waiting,
+	}
+}
+
+// Costs reports whether the outcome uses up one of the row's tries.
+func (o Outcome) Costs() bool {
+	switch o {
+	case Unrecognized, Unproven, Unknown, ServerFailed, Conflicting, Unprocessable, NotFound, ReadFailed, Unlisted,
+		NoChallenge, Expiring, SignerFailed:
+		return true
+	}
+	return false
+}
+
+// Action is what the worker does next for a row.
+type Action string
+
+// The actions.
+const (
+	// DoNext: what the record asks for in its stage (Next).
+	DoNext Action = "next"
+	// DoRepeat: the same action again.
+	DoRepeat Action = "repeat"
+	// DoCreate: send POST /customers under the recorded key.
+	DoCreate Action = "create"
+	// DoSubmit: send the recorded signature under the recorded key.
+	DoSubmit Action = "submit"
+	// DoRekey: open the next generation of the operation's key and send under it.
+	DoRekey Action = "re-key"
+	// DoLookUp: search the pair in the partner's list, then read the customer found.
+	DoLookUp Action = "look up"
+	// DoRead: read the customer whose id is recorded.
+	DoRead Action = "read"
+	// DoFetch: read the current challenge.
+	DoFetch Action = "fetch"
+	// DoCheck: is the challenge this customer's own sign-in?
+	DoCheck Action = "check"
+	// DoSign: check the challenge once more and have it signed.
+	DoSign Action = "sign"
+	// DoHalt: stop the run; the row stays where it is.
+	DoHalt Action = "halt"
+	// DoSettle: the row is terminal.
+	DoSettle Action = "settle"
+)
+
+// When is a condition of a branch of the decision table.
+type When string
+
+// The conditions. A cell's branches are tried in order.
+const (
+	Always       When = "always"
+	KeyFresh     When = "key fresh"     // the key's first use is well within its hour
+	Answered     When = "key answered"  // answers that settle nothing were received under the key
+	KeyForeign   When = "key foreign"   // the key was derived for an earlier API key id
+	SigRefused   When = "refused"       // the partner refused the signature under this key, or it is in an old form
+	LastRefusal  When = "last refusal"  // … and it was the last one allowed
+	TriesLeft    When = "tries left"    // the row has tries left
+	TriesSpent   When = "tries spent"   // it has none
+	SpentHeard   When = "spent, heard"  // it has none, and its key was answered
+	SpentOdd     When = "spent, odd"    // it has none, and its signatures were answered by 2xx that prove nothing
+	HeardTwice   When = "heard twice"   // the row has tries left, and its key was answered twice, no silence between
+	FirstTries   When = "first tries"   // the row has been tried less than three times
+	ChallengeOld When = "challenge old" // the challenge is near or over its hour
+)
+
+// Situation is all that a decision depends on.
+type Situation struct {
+	Stage   pipeline.Stage
+	Outcome Outcome
+
+	Now         time.Time
+	KeyFirst    time.Time           // first use of the operation's current key; zero: none
+	KeyOutcome  pipeline.KeyOutcome // what is known under it
+	KeyForeign  bool                // it was derived for an earlier API key id
+	ChallengeAt time.Time           // when the challenge was received; zero: none
+	Last        Outcome             // the failure that the row is struggling with; empty: none
+	Attempts    int                 // tries that settled nothing, this one included
+	Heard       int                 // answers in a row under the key that settled nothing, with this one, no silence between
+	Refusals    int                 // refused signatures, this one included
+	RetryAfter  time.Duration
+	PartnerIsUp bool    // the partner has lately answered something
+	Jitter      float64 // from 0 to 1, the same for the same try of the same row
+}
+
+// Limits are the settings of the decision table.
+type Limits struct {
+	KeyTTL       time.Duration // how long the partner honours an idempotency key
+	ChallengeTTL time.Duration // how long a challenge lives
+	MaxAttempts  int           // tries of one operation before the row fails
+	MaxRefusals  int           // refused signatures before the row fails
+	RetryMin     time.Duration // first wait between two tries
+	RetryMax     time.Duration // longest wait between two tries
+	RetryAlone   time.Duration // longest wait of a row whose trouble is its own: the partner answers others
+}
+
+// DefaultLimits returns the partner's documented lifetimes, and retries that span about four minutes where no row fares
+// better, and half a minute where others do.
+func DefaultLimits() Limits {
+	return Limits{
+		KeyTTL: time.Hour, ChallengeTTL: time.Hour,
+		MaxAttempts: 12, MaxRefusals: 3,
+		RetryMin: 100 * time.Millisecond, RetryMax: time.Minute, RetryAlone: 4 * time.Second,
+	}
+}
+
+// margin is how long before the end of a lifetime it is no longer relied upon: a twelfth, five minutes of the hour.
+func margin(ttl time.Duration) time.Duration { return ttl / 12 }
+
+// KeyIsFresh reports whether a key first used at first can still be relied upon at now (rule 4). A first use in the
+// future means that the clock was set back: nothing is known of the key's age then, and it is not relied upon.
+func (l Limits) KeyIsFresh(first, now time.Time) bool {
+	age := now.Sub(first)
+	return age > -margin(l.KeyTTL) && age < l.KeyTTL-margin(l.KeyTTL)
+}
+
+// ChallengeIsFresh reports whether a challenge received or issued at the given time can still be signed and submitted
+// at now (rule 7).
+func (l Limits) ChallengeIsFresh(at, now time.Time) bool {
+	age := now.Sub(at)
+	return age > -margin(l.ChallengeTTL) && age < l.ChallengeTTL-margin(l.ChallengeTTL)
+}
+
+// staleWhenAsked reports whether a challenge had run out for good when it was asked for, however long it then was on
+// its way: a partner that hands out such a one is not to be trusted. Issued At counts in seconds.
+func (l Limits) staleWhenAsked(issued, asked time.Time) bool {
+	return asked.Sub(issued) > l.ChallengeTTL+max(margin(l.ChallengeTTL), 2*time.Second)
+}
+
+// Backoff is the wait before try number attempts+1: doubling from RetryMin to most, less up to half of it by jitter
+// (from 0 to 1), and never less than the partner asked for.
+func (l Limits) Backoff(attempts int, most time.Duration, jitter float64, retryAfter time.Duration) time.Duration {
+	wait := l.RetryMin
+	for i := 1; i < attempts && wait < most; i++ {
+		wait *= 2
+	}
+	wait = min(wait, most)
+	return max(wait-time.Duration(jitter*float64(wait/2)), retryAfter)
+}
+
+// Disposition is the decision: what the row becomes and what is done for it next.
+type Disposition struct {
+	Stage pipeline.Stage      // the stage to be in; the same one means stay
+	Do    Action              // what to do next
+	Wait  bool                // not before the backoff has passed
+	Class string              // of a bad end or a halt: the machine-readable kind
+	Key   pipeline.KeyOutcome // what is known under the operation's key now; "" leaves it
+	After time.Duration       // filled in by Decide from Wait
+}
+
+// Branch is one possibility of a cell of the decision table.
+type Branch struct {
+	When When
+	Then Disposition
+}
+
+// Decide is the decision table: a pure function. A pair of stage and outcome that cannot meet halts the run, since it
+// means that the program is wrong.
+func Decide(s Situation, l Limits) Disposition {
+	for _, b := range Cell(s.Stage, s.Outcome) {
+		if !s.holds(b.When, l) {
+			continue
+		}
+		d := b.Then
+		if d.Stage == "" {
+			d.Stage = s.Stage
+		}
+		if d.Wait {
+			most := l.RetryMax
+			if s.PartnerIsUp && l.RetryAlone > 0 {
+				most = min(most, l.RetryAlone)
+			}
+			d.After = l.Backoff(s.Attempts, most, s.Jitter, s.RetryAfter)
+		}
+		return d
+	}
+	return Disposition{Stage: s.Stage, Do: DoHalt, Class: "impossible"}
+}
+
+func (s Situation) holds(w When, l Limits) bool {
+	switch w {
+	case Always:
+		return true
+	case KeyFresh:
+		return !s.KeyFirst.IsZero() && l.KeyIsFresh(s.KeyFirst, s.Now)
+	case Answered:
+		return s.KeyOutcome == pipeline.KeyAnswered
+	case KeyForeign:
+		return s.KeyForeign
+	case SigRefused:
+		return s.KeyOutcome == pipeline.KeyRefused
+	case LastRefusal:
+		return s.KeyOutcome == pipeline.KeyRefused && s.Refusals >= l.MaxRefusals
+	case TriesLeft:
+		return s.Attempts < l.MaxAttempts
+	case TriesSpent:
+		return s.Attempts >= l.MaxAttempts
+	case SpentHeard:
+		return s.Attempts >= l.MaxAttempts && s.KeyOutcome == pipeline.KeyAnswered
+	case SpentOdd:
+		return s.Attempts >= l.MaxAttempts && s.Last == Unproven
+	case HeardTwice:
+		return s.Attempts < l.MaxAttempts && s.Heard >= 2
+	case FirstTries:
+		return s.Attempts < min(3, l.MaxAttempts)
+	case ChallengeOld:
+		return !l.ChallengeIsFresh(s.ChallengeAt, s.Now)
+	}
+	return false
+}

@@ -1,0 +1,91 @@
+package onboard
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// HaltError stops the run: the row stays where it was, and so do all others that had not ended.
+type HaltError struct {
+	// Class is "configuration", "signer", "unreachable", "resources", "ledger" or "impossible", or that with which rows
+	// ended.
+	Class string
+	Row   pipeline.Row // the row at which it was found; zero: none
+	Err   error
+
+	Count int            // how many rows ended alike; 0: that is not why
+	Spent []pipeline.Row // the first of them
+	Hint  string         // the setting to look at
+
+	never bool // no row had passed the step in this run
+}
+
+func (e *HaltError) Error() string {
+	var b strings.Builder
+	b.WriteString("halted")
+	switch {
+	case e.Count > 0:
+		where := make([]string, len(e.Spent))
+		for i, r := range e.Spent {
+			where[i] = r.Where()
+		}
+		fmt.Fprintf(&b, ": %d rows in a row ended with %s (%s", e.Count, e.Class, strings.Join(where, ", "))
+		if more := e.Count - len(e.Spent); more > 0 {
+			fmt.Fprintf(&b, " and %d more", more)
+		}
+		b.WriteString(")")
+	case e.Row != (pipeline.Row{}):
+		fmt.Fprintf(&b, " at %s (%s)", e.Row.Where(), e.Row.Account)
+	}
+	fmt.Fprintf(&b, ": %v", e.Err)
+	if e.never {
+		b.WriteString("; no row has passed this step in this run")
+	}
+	if hint := e.hint(); hint != "" {
+		b.WriteString("; " + hint)
+	}
+	if e.Count > 0 {
+		b.WriteString("; import the rows that ended again afterwards (`consumer failures` lists them), the others stay in " +
+			"the queue")
+	}
+	return b.String()
+}
+
+func (e *HaltError) hint() string {
+	var partner *client.Error
+	hint := e.Hint
+	if hint == "" && errors.As(e.Err, &partner) {
+		hint = partner.Hint()
+	}
+	switch {
+	case e.Class == "configuration" && !strings.Contains(hint, "`consumer check`"):
+		if hint != "" {
+			hint += "; "
+		}
+		hint += "`consumer check` tests the set-up without touching a customer"
+	case e.Class == "signer":
+		hint = "fix the signer, then run again"
+	case e.Class == "resources":
+		hint = "raise the limit of open files (ulimit -n), then run again"
+	case e.Class == "unreachable":
+		hint = "run again when the partner is back (--outage-wait says how long a run waits)"
+	}
+	return hint
+}
+
+// SetUp reports whether the run halted because of a setting: it has to be fixed before the next run.
+func (e *HaltError) SetUp() bool {
+	switch e.Class {
+	case "configuration":
+		return true
+	case "signer", "unreachable", "resources", "ledger", "impossible", "server-error", "no-answer", "signer-error":
+		return false
+	}
+	return e.Count > 0
+}
+
+func (e *HaltError) Unwrap() error { return e.Err }

@@ -1,0 +1,138 @@
+package onboard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// lister finds a pair among the partner's customers (rule 5). The partner's list has no filter, so it is read as a
+// whole, as a stream, into the ledger: once when first needed, and again only when what is stored is too old to answer.
+type lister struct {
+	api    API
+	dir    pipeline.Directory
+	now    func() time.Time
+	pause  time.Duration // least time between the beginnings of two readings
+	mu     chan struct{} // a lock that can be waited for with a context
+	begun  time.Time     // when the last reading of this process was begun, by the monotonic clock
+	ended  time.Time     // and when it ended
+	took   time.Duration
+	onRead func(customers int, took time.Duration)
+
+	partial   error // why the last complete reading is not the whole list; nil: it is
+	onPartial func(cause error)
+}
+
+func newLister(api API, dir pipeline.Directory, now func() time.Time, pause time.Duration) *lister {
+	return &lister{api: api, dir: dir, now: now, pause: pause, mu: make(chan struct{}, 1)}
+}
+
+// tooSoonError says that the stored list cannot answer and that it is too early to read it again.
+type tooSoonError struct{ after time.Duration }
+
+func (e tooSoonError) Error() string {
+	return fmt.Sprintf("the partner's list was just read and will be read again in %v", e.after.Round(time.Second))
+}
+
+// find returns the listed customers that have the row's account or externalId. The list may be of an earlier run: it
+// points at customers, and reading those tells.
+func (l *lister) find(ctx context.Context, r pipeline.Row) ([]pipeline.Customer, error) {
+	return l.dir.FindCustomers(ctx, r.Account.String(), r.ExternalID)
+}
+
+// current reports whether this process has read the list, from a moment after sent on: only such a list proves that a
+// customer is absent. sent is when this process last sent the creation, zero if it did not. Both times are monotonic:
+// those that the ledger keeps may be of a clock that was wrong. partial says why the list is not the whole one, so that
+// a customer that is not in it may exist.
+func (l *lister) current(ctx context.Context, sent time.Time) (current bool, partial, err error) {
+	if err := l.lock(ctx); err != nil {
+		return false, nil, err
+	}
+	defer l.unlock()
+	return l.isCurrent(sent), l.partial, nil
+}
+
+func (l *lister) isCurrent(sent time.Time) bool { return !l.begun.IsZero() && l.begun.After(sent) }
+
+// refresh reads the list unless it is current by now.
+func (l *lister) refresh(ctx context.Context, sent time.Time) error {
+	if err := l.lock(ctx); err != nil {
+		return err
+	}
+	defer l.unlock()
+	if l.isCurrent(sent) {
+		return nil
+	}
+	return l.read(ctx)
+}
+
+func (l *lister) lock(ctx context.Context) error {
+	select {
+	case l.mu <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *lister) unlock() { <-l.mu }
+
+// restAfter is how long the partner is spared after a reading that took so long: three times as long, ten times when it
+// took more than a second.
+func restAfter(took time.Duration) time.Duration {
+	if took > time.Second {
+		return 10 * took
+	}
+	return 3 * took
+}
+
+// read reads the whole list, unless the pause after the last reading is not over.
+func (l *lister) read(ctx context.Context) error {
+	begun := pipeline.Monotonic()
+	if !l.ended.IsZero() {
+		if due := l.ended.Add(max(l.pause, restAfter(l.took))); begun.Before(due) {
+			return tooSoonError{after: due.Sub(begun)}
+		}
+	}
+	n, partial, err := ReadList(ctx, l.api, l.dir, l.now)
+	l.ended = pipeline.Monotonic()
+	l.took = l.ended.Sub(begun)
+	if err != nil {
+		return err
+	}
+	l.begun, l.partial = begun, partial
+	if l.onRead != nil {
+		l.onRead(n, l.took)
+	}
+	if partial != nil && l.onPartial != nil {
+		l.onPartial(partial)
+	}
+	return nil
+}
+
+// ReadList reads the partner's whole list into the directory, as a stream, and returns how many customers it has.
+// partial says why the list is not the whole one: listed customers may be used, unlisted ones may exist.
+func ReadList(
+	ctx context.Context, api API, dir pipeline.Directory, now func() time.Time,
+) (customers int, partial, err error) {
+	err = dir.ReplaceDirectory(ctx, now(), func(add func(pipeline.Customer) error) error {
+		customers = 0
+		err := api.Customers(ctx, func(c client.Customer) error {
+			customers++
+			return add(pipeline.Customer{
+				ID: c.ID, ChainID: c.ChainID, ExternalID: c.ExternalID, Status: string(c.Status),
+				CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt,
+			})
+		})
+		var part *client.PartialListError
+		if errors.As(err, &part) {
+			partial, err = part, nil
+		}
+		return err
+	})
+	return customers, partial, err
+}

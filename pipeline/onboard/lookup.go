@@ -1,0 +1,97 @@
+package onboard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// lookUp searches the pair in the partner's list and reads the customer found: its status may have moved on since, or
+// it may be gone. Only a list that was read after the creation was last sent can say that no customer is there, and
+// only to a search that began when that list was in force.
+func (w *Worker) lookUp(ctx context.Context, t *Task) (result, error) {
+	for {
+		current, partial, err := w.list.current(ctx, t.sent)
+		if err != nil {
+			return w.listFailed(ctx, t, err)
+		}
+		found, err := w.list.find(ctx, t.Row)
+		if err != nil {
+			return w.listFailed(ctx, t, err)
+		}
+		// The pair itself first: a customer that shares only one half of it matters if there is no such customer.
+		slices.SortStableFunc(found, func(a, b pipeline.Customer) int {
+			return boolInt(!IsPair(t.Row, a.ChainID, a.ExternalID)) - boolInt(!IsPair(t.Row, b.ChainID, b.ExternalID))
+		})
+		for _, c := range found {
+			if res, err := w.readCustomer(ctx, t.Row, c.ID); err != nil || res.outcome != Absent {
+				return res, err
+			}
+		}
+		switch {
+		case current && partial != nil:
+			return result{outcome: Unlisted, err: partial}, nil
+		case current:
+			return result{outcome: Absent}, nil
+		}
+		if err := w.list.refresh(ctx, t.sent); err != nil {
+			return w.listFailed(ctx, t, err)
+		}
+	}
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// listFailed sorts what went wrong with the list: it is too early to read it again, the partner failed, or the ledger.
+func (w *Worker) listFailed(ctx context.Context, t *Task, err error) (result, error) {
+	var soon tooSoonError
+	if errors.As(err, &soon) {
+		return result{outcome: NotSent, after: soon.after, err: err}, nil
+	}
+	var partner *client.Error
+	if !errors.As(err, &partner) && !errors.Is(err, client.ErrStopped) && ctx.Err() == nil {
+		return result{}, &HaltError{Class: "ledger", Row: t.Row, Err: err}
+	}
+	outcome, after := readOutcome(err)
+	if outcome == Absent { // of the list itself: there is no such endpoint
+		outcome = Misconfigured
+	}
+	return result{outcome: outcome, after: after, err: err}, nil
+}
+
+// readCustomer reads one customer and says what it means for the row.
+func (w *Worker) readCustomer(ctx context.Context, row pipeline.Row, id string) (result, error) {
+	customer, err := w.API.Customer(ctx, id)
+	if err != nil {
+		outcome, after := readOutcome(err)
+		return result{outcome: outcome, after: after, err: err}, nil
+	}
+	outcome := customerOutcome(row, customer)
+	if outcome == Other {
+		return result{outcome: Other, err: takenBy(customer)}, nil
+	}
+	res := result{outcome: outcome, change: func(r *pipeline.Record) {
+		r.CustomerID, r.PartnerStatus = customer.ID, string(customer.Status)
+	}}
+	if outcome == OddCustomer {
+		res.err = oddStatus(customer)
+	}
+	return res, nil
+}
+
+func oddStatus(c client.Customer) error {
+	return fmt.Errorf("customer %s has status %q, which the partner does not document", c.ID, c.Status)
+}
+
+func takenBy(c client.Customer) error {
+	return fmt.Errorf("customer %s has account %s and externalId %q", c.ID, c.ChainID, c.ExternalID)
+}

@@ -1,0 +1,49 @@
+package onboard
+
+import (
+	"time"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// Next says what the record asks for in its stage: where a row begins, and where it goes on after a restart.
+// foreign: the key of its operation was derived for an earlier API key id; whether it did anything is looked up first.
+func Next(r pipeline.Record, now time.Time, l Limits, foreign bool) Action {
+	switch r.Stage {
+	case pipeline.Planned:
+		switch {
+		case r.CustomerID != "":
+			return DoRead
+		case r.CreateKey.IsZero():
+			return DoCreate
+		case foreign:
+			return DoLookUp
+		case r.CreateKey.Outcome != pipeline.KeyOpen && r.CreateKey.Outcome != pipeline.KeyHeard:
+			return DoRekey // an earlier import got an answer under that key
+		case l.KeyIsFresh(r.CreateKey.FirstSent, now):
+			return DoCreate
+		}
+		return DoLookUp
+	case pipeline.Creating:
+		if r.CreateKey.Outcome == pipeline.KeyAnswered {
+			return DoLookUp // the key says nothing else: what an earlier run heard is not asked again
+		}
+		if !foreign && !r.CreateKey.IsZero() && l.KeyIsFresh(r.CreateKey.FirstSent, now) {
+			return DoCreate
+		}
+		return DoLookUp // rule 4
+	case pipeline.Challenged:
+		if r.Challenge == "" || !l.ChallengeIsFresh(r.ChallengeAt, now) {
+			return DoFetch
+		}
+		return DoCheck
+	case pipeline.Signing:
+		return DoSign
+	case pipeline.Submitting:
+		if foreign || r.SubmitKey.Outcome != pipeline.KeyOpen || !l.KeyIsFresh(r.SubmitKey.FirstSent, now) {
+			return DoRead // what was answered is not sent again before the customer was read
+		}
+		return DoSubmit
+	}
+	return DoSettle
+}

@@ -1,0 +1,30 @@
+package onboard
+
+import (
+	"context"
+
+	"github.com/ethereum/go-ethereum/common"
+	"github.com/google/uuid"
+
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/signer"
+)
+
+// API is what the worker asks of the partner; *client.Client implements it. Each call is one attempt (plus at most one
+// repetition with a fresh token after a 401), takes its place in the rate, and blocks until there is an answer, an
+// error or ctx ends. Errors are *client.Error, or ctx's.
+type API interface {
+	CreateCustomer(ctx context.Context, key uuid.UUID, body []byte) (client.Customer, error)
+	Customer(ctx context.Context, id string) (client.Customer, error)
+	Challenge(ctx context.Context, id string) (string, error)
+	SubmitSignature(ctx context.Context, id string, key uuid.UUID, body []byte) error
+	// Customers streams the whole list; an error of yield stops it and is returned.
+	Customers(ctx context.Context, yield func(client.Customer) error) error
+}
+
+// Signer is what the worker asks of whoever holds the customers' keys; signer.Backend has it.
+type Signer interface {
+	signer.Signer
+	// HasKey reports whether there is a key of the account, without signing; false comes with an error that says why.
+	HasKey(ctx context.Context, account common.Address) (bool, error)
+}

@@ -1,0 +1,113 @@
+package onboard
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+var update = flag.Bool("update", false, "write docs/state-machine.md anew from the decision table")
+
+// TestStateMachineDocument keeps the drawing equal to the code: run with -update after a change of the table.
+func TestStateMachineDocument(t *testing.T) {
+	const path = "../../docs/state-machine.md"
+	want := stateMachineDocument()
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if string(got) != want {
+		t.Errorf("%s does not show the decision table; run go test ./pipeline/onboard -run StateMachine -update", path)
+	}
+}
+
+func stateMachineDocument() string {
+	var b strings.Builder
+	b.WriteString(`# The state machine of a row
+
+Drawn from the decision table (pipeline/onboard/table.go) by a test; do not edit.
+
+An act is done for a row (a request, a signature, a look-up); its outcome meets the row's stage, and the first branch
+whose condition holds decides: the stage the row is in from then on, what is done next, and what is known under the
+idempotency key. The decision is durable before the next act begins. "wait" means: not before the backoff has passed, nor
+before the partner's Retry-After. "next" is what the stage asks for anyway:
+
+| stage | next act |
+|---|---|
+| planned | create; look up or re-key where an earlier import left a key; read where it left a customer |
+| creating | create under the same key while it is fresh and says nothing final, else look up |
+| challenged | check the challenge while it is fresh, else fetch |
+| signing | sign |
+| submitting | submit the same signature under the same key while it is fresh and was not answered, else read |
+
+`)
+	b.WriteString("```mermaid\nstateDiagram-v2\n    [*] --> planned: a new row\n")
+	for _, s := range pipeline.Stages() {
+		arrows := map[pipeline.Stage][]string{}
+		for _, o := range Outcomes() {
+			for _, branch := range Cell(s, o) {
+				next := branch.Then.Stage
+				if next == "" || next == s {
+					continue
+				}
+				label := string(o)
+				if n := len(arrows[next]); n == 0 || arrows[next][n-1] != label {
+					arrows[next] = append(arrows[next], label)
+				}
+			}
+		}
+		if s == pipeline.Planned {
+			arrows[pipeline.Creating] = append([]string{"key recorded"}, arrows[pipeline.Creating]...)
+		}
+		for _, next := range pipeline.Stages() {
+			if labels := arrows[next]; len(labels) > 0 {
+				fmt.Fprintf(&b, "    %s --> %s: %s\n", s, next, strings.Join(labels, ", "))
+			}
+		}
+		if s.Retryable() {
+			fmt.Fprintf(&b, "    %s --> planned: a new import\n", s)
+		}
+		if s == pipeline.Onboarded || s == pipeline.Rejected {
+			fmt.Fprintf(&b, "    %s --> [*]\n", s)
+		}
+	}
+	b.WriteString("```\n")
+	for _, s := range pipeline.Stages() {
+		if s.Terminal() {
+			continue
+		}
+		fmt.Fprintf(&b, "\n## %s\n\n| outcome | if | stage | next | key |\n|---|---|---|---|---|\n", s)
+		for _, o := range Outcomes() {
+			for i, branch := range Cell(s, o) {
+				name := ""
+				if i == 0 {
+					name = string(o)
+				}
+				d := branch.Then
+				next := d.Stage
+				if next == "" {
+					next = s
+				}
+				stage := string(next)
+				if d.Class != "" {
+					stage += " (" + d.Class + ")"
+				}
+				act := string(d.Do)
+				if d.Wait {
+					act = "wait, " + act
+				}
+				fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", name, branch.When, stage, act, d.Key)
+			}
+		}
+	}
+	return b.String()
+}

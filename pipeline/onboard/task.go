@@ -1,0 +1,49 @@
+package onboard
+
+import (
+	"time"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// Task is a row under way: its record, the action that comes next, and what is remembered between actions and not kept
+// in the ledger. After a restart a row goes on without that memory.
+type Task struct {
+	pipeline.Record
+	Action Action
+
+	// previousClass is how the row ended before this import started it again; empty: it did not.
+	previousClass string
+
+	fetched  time.Time // when the present challenge was asked for with GET, so a stale one is the partner's doing
+	recorded bool      // the send of this action is recorded already
+	sent     time.Time // when this process last sent the creation, by the monotonic clock
+	polls    int       // how often the custodian was asked what became of the request
+	failing  failing   // the latest questions to the custodian, if they failed
+	heard    int       // answers in a row under the present key that settled nothing, without a silence between them
+	delays   int       // how often in a row the action could not be done for reasons that are not the row's
+	resends  bool      // the request of this action was sent before
+
+	unanswered    time.Time // since when no try of the row has met a usable answer, monotonic; zero: the last one did
+	signerTrouble time.Time // when the signer first failed for the row
+}
+
+// Begin returns the task of a row that was accepted as open.
+func (w *Worker) Begin(a pipeline.Acceptance) *Task {
+	t := &Task{Record: a.Record, previousClass: a.Previous}
+	w.Resume(t)
+	return t
+}
+
+// Resume sets the action that the task's record asks for.
+func (w *Worker) Resume(t *Task) { t.Action = w.next(t) }
+
+// AtCustodian reports whether the row waits for a custodian, who has been asked.
+func (t *Task) AtCustodian() bool { return t.polls > 0 && t.Stage == pipeline.Signing }
+
+// Polled reports whether the custodian has been asked about the row.
+func (t *Task) Polled() bool { return t.polls > 0 }
+
+// FailedPolls returns how many of the latest questions to the custodian failed, and how the last one did; 0 and nil if
+// it did not.
+func (t *Task) FailedPolls() (n int, last error) { return t.failing.polls, t.failing.err }

@@ -1,0 +1,404 @@
+package onboard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/printable"
+	"github.com/purser-onboard/purser/signer"
+	"github.com/purser-onboard/purser/siwe"
+)
+
+// Options are what a Worker needs. API, Signer, Ledger, Policy and Now are required; the functions without a remark may
+// be called by many goroutines at once.
+type Options struct {
+	API     API
+	Signer  Signer // wrapped by signer.Verified
+	Ledger  pipeline.Ledger
+	Keyring pipeline.Keyring
+	// Aliases derive keys of the same API key under other forms of the API's host, as earlier versions did.
+	Aliases  []pipeline.Keyring
+	Limits   Limits
+	Encoding client.SignatureEncoding
+	// Policy is the policy for the challenge of an account (rule 8).
+	Policy func(pipeline.Account) siwe.Policy
+	// CheckClock says why no challenge can be judged by the clock of this machine; nothing is signed then, and the run
+	// halts. May be nil.
+	CheckClock func() error
+	// ListPause is the least time between two readings of the partner's list.
+	ListPause time.Duration
+	Now       func() time.Time
+	// Hook is called at named points around each durable write and each send; crash tests stop the process there. May
+	// be nil.
+	Hook func(point string)
+	// OnTrouble is called when many answers of the partner are unusable, or it throttles, and when that is over; not for a
+	// failure that stands alone. It must not block. May be nil.
+	OnTrouble func(Trouble)
+	// OnStale is called when a custodian's request that is of no use any more could not be cancelled: a person may still
+	// be asked to approve it. May be nil.
+	OnStale func(r pipeline.Row, externalTxID string, cause error)
+	// OnPollTrouble is called when the custodian gives no usable answer about a row, and then once a minute for as long as
+	// that goes on. It must not block. May be nil.
+	OnPollTrouble func(PollTrouble)
+	// PollLimit is for how long the polls of a row may fail before the signer is asked for its health: if that is bad, the
+	// run halts; if it is good, the row fails. 0: without end.
+	PollLimit time.Duration
+	// OnList is called after the partner's list was read. May be nil.
+	OnList func(customers int, took time.Duration)
+	// OnPartialList is called when the partner's list was read and announces more than could be read. May be nil.
+	OnPartialList func(cause error)
+	// HaltAfter is how many rows in a row may end alike, for a reason that the set-up can cause, before the run halts; 0:
+	// any number. Before the first success at a step it is SetupLimit.
+	HaltAfter int
+	// Probes says that the partner is probed whenever the worker suspects that it is away (Suspect), before anything else
+	// is sent. Without it, what only a probe could tell apart is taken for the row's own trouble.
+	Probes bool
+	// SignerCheck asks the signer whether it is well; it is called before a row ends for want of a signature, and an error
+	// halts the run. If nil, no signature since the row's first signer failure halts the run.
+	SignerCheck func(context.Context) error
+}
+
+// Worker takes rows from stage to stage, one action at a time. It may be used by many goroutines, never by two for one
+// row.
+type Worker struct {
+	Options
+
+	list    *lister
+	breaker *breaker
+	stats   workerStats
+	polls   pollTroubles
+}
+
+type workerStats struct{ retried, signatures atomic.Int64 }
+
+// New returns a worker that is ready. An error names what is missing.
+func New(o Options) (*Worker, error) {
+	switch {
+	case o.API == nil, o.Signer == nil, o.Ledger == nil, o.Policy == nil, o.Now == nil:
+		return nil, errors.New("onboard: API, Signer, Ledger, Policy and Now are required")
+	}
+	if o.Hook == nil {
+		o.Hook = func(string) {}
+	}
+	w := &Worker{Options: o, list: newLister(o.API, o.Ledger, o.Now, o.ListPause)}
+	w.list.onRead, w.list.onPartial = o.OnList, o.OnPartialList
+	w.breaker = newBreaker(o.HaltAfter, o.Probes)
+	return w, nil
+}
+
+// Stats are counts of a Worker.
+type Stats struct {
+	Retried    int64 // requests sent again under the same key
+	Signatures int64 // signatures made
+}
+
+// Stats returns the counts so far.
+func (w *Worker) Stats() Stats {
+	return Stats{Retried: w.stats.retried.Load(), Signatures: w.stats.signatures.Load()}
+}
+
+// Through reports whether a row has come through: it is onboarded or rejected, or with a custodian.
+func (w *Worker) Through() bool { return w.breaker.isThrough() }
+
+// NoteThrough notes that a row has come through. From then on any number of rows may run.
+func (w *Worker) NoteThrough() { w.breaker.firstThrough() }
+
+// Suspect reports whether the partner has to be probed before anything else is sent.
+func (w *Worker) Suspect() bool { return w.breaker.suspected() }
+
+// NoteProbe notes that the partner has answered the probe.
+func (w *Worker) NoteProbe() { w.breaker.probeAnswered() }
+
+// result is what an act came to.
+type result struct {
+	outcome Outcome
+	after   time.Duration          // the partner's Retry-After
+	err     error                  // the cause, for the operator
+	change  func(*pipeline.Record) // what is now known besides
+}
+
+// Step performs the task's next act, decides, and stores the decision. The error is ErrStale (somebody else moved the
+// row), ErrFenced (its partition went to another consumer), a *HaltError, client.ErrStopped, or ctx's when the act was
+// interrupted: the row then stands where the ledger says, and the same key goes out again.
+func (w *Worker) Step(ctx context.Context, t *Task) (Disposition, error) {
+	if t.Action == DoNext || t.Action == "" {
+		t.Action = w.next(t)
+	}
+	if t.Action == DoSettle {
+		return Disposition{Stage: t.Stage, Do: DoSettle}, nil
+	}
+	res, err := w.perform(ctx, t)
+	if err != nil {
+		return Disposition{}, err
+	}
+	if Exhausted(res.err) {
+		return Disposition{}, &HaltError{Class: "resources", Row: t.Row, Err: res.err}
+	}
+	if errors.Is(res.err, client.ErrStopped) {
+		return Disposition{}, res.err
+	}
+	if res.err != nil && ctx.Err() != nil {
+		return Disposition{}, ctx.Err() // cut short by us, not by the partner
+	}
+	return w.conclude(ctx, t, res)
+}
+
+// PassingPause is how long a row waits that was turned away because partitions are dealt out anew.
+const PassingPause = 100 * time.Millisecond
+
+// Exhausted reports whether this process or machine has no file descriptor left: nothing gets better by trying again.
+func Exhausted(err error) bool {
+	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
+}
+
+// next says what the task's record asks for.
+func (w *Worker) next(t *Task) Action { return Next(t.Record, w.Now(), w.Limits, w.foreign(t.Record)) }
+
+// foreign reports whether the key of the record's operation was derived for an earlier API key id. The partner keeps
+// the keys of each apart, so nothing is known under it any more.
+func (w *Worker) foreign(r pipeline.Record) bool {
+	key := operationKey(&r)
+	if key.IsZero() {
+		return false
+	}
+	derives := func(k pipeline.Keyring) bool {
+		if r.Stage == pipeline.Submitting {
+			return key.ID == k.Submit(r.CustomerID, key.Digest, key.Generation)
+		}
+		return key.ID == k.Create(r.Row, key.Generation)
+	}
+	return !derives(w.Keyring) && !slices.ContainsFunc(w.Aliases, derives)
+}
+
+func (w *Worker) perform(ctx context.Context, t *Task) (result, error) {
+	switch t.Action {
+	case DoCreate, DoRekey:
+		if t.Action == DoRekey && t.Stage == pipeline.Submitting {
+			return w.submit(ctx, t)
+		}
+		return w.create(ctx, t)
+	case DoLookUp:
+		return w.lookUp(ctx, t)
+	case DoRead:
+		return w.readCustomer(ctx, t.Row, t.CustomerID)
+	case DoFetch:
+		return w.fetch(ctx, t)
+	case DoCheck:
+		return w.check(t), nil
+	case DoSign:
+		return w.sign(ctx, t)
+	case DoSubmit:
+		return w.submit(ctx, t)
+	}
+	return result{}, &HaltError{Class: "impossible", Row: t.Row, Err: fmt.Errorf("act %q in stage %s", t.Action, t.Stage)}
+}
+
+// conclude decides, and stores what the row has become before anything else happens to it.
+func (w *Worker) conclude(ctx context.Context, t *Task, res result) (Disposition, error) {
+	next := t.Record
+	if res.change != nil {
+		res.change(&next)
+	}
+	tries := w.remember(t, &next, res)
+	d := w.decide(t, next, res, tries)
+	if stop, instead, err := w.consultBreaker(ctx, t, res, d); stop {
+		return instead, err
+	}
+	if d.Do == DoRepeat {
+		d.Do = t.Action
+		if !res.outcome.Costs() { // throttled or not sent: nothing new is known, so nothing is written
+			t.recorded = false
+			return d, nil
+		}
+	}
+	if d.Key != "" {
+		operationKey(&next).Outcome = d.Key
+	}
+	apply(&next, d, res)
+	var halt error
+	if d.Stage.Terminal() && d.Class != "" {
+		var stored bool
+		if stored, halt = w.breaker.end(t, d, errors.New(next.Reason)); !stored {
+			return Disposition{}, halt
+		}
+	}
+	if d.Stage != t.Stage {
+		t.polls, t.failing = 0, failing{}
+	}
+	was := t.Stage
+	err := w.store(ctx, t, next)
+	if errors.Is(err, pipeline.ErrNonceUsed) {
+		return w.conclude(ctx, t, result{outcome: Hostile, err: &siwe.PolicyError{
+			Field: siwe.FieldNonce, Got: next.Nonce, Want: "one that no other challenge in this ledger has had",
+		}})
+	}
+	if err != nil {
+		return Disposition{}, err
+	}
+	if c, slow := w.Signer.(signer.Custodian); slow && res.outcome == SignerFailed && t.Stage == pipeline.Failed {
+		_ = w.withdraw(ctx, t, c) // OnStale is told
+	}
+	w.breaker.prove(provenBy(res.outcome, was)...) // not before: the ledger may know a challenge's nonce
+	return d, halt
+}
+
+// remember takes the result into the task's memory and counts the try. It returns how many tries the next wait is for.
+func (w *Worker) remember(t *Task, next *pipeline.Record, res result) (tries int) {
+	if res.outcome.Costs() {
+		next.Attempts++
+	}
+	if res.outcome == Invalid && t.Stage == pipeline.Submitting && w.Limits.ChallengeIsFresh(t.ChallengeAt, w.Now()) {
+		next.Refusals++ // a challenge that ran out meanwhile was not rejected, it was late
+	}
+	if t.resends && wasSent(res) {
+		w.stats.retried.Add(1)
+	}
+	t.resends = false
+	switch res.outcome {
+	case ServerFailed, Unprocessable, Unproven:
+		t.heard++
+	case Unknown, Conflicting:
+		t.heard = 0
+	}
+	switch res.outcome { // these spread out, too, but count for nothing
+	case Waiting:
+		t.polls++
+		next.Attempts, t.Attempts = 0, 0
+		return t.polls
+	case Throttled, NotSent:
+		t.delays++
+		if errors.As(res.err, new(tooSoonError)) {
+			return 1 // it says itself when it is due
+		}
+		return t.delays
+	}
+	t.delays = 0
+	return next.Attempts
+}
+
+// decide asks the decision table.
+func (w *Worker) decide(t *Task, next pipeline.Record, res result, tries int) Disposition {
+	spread := jitter(t.Row, tries)
+	if res.outcome == Waiting {
+		spread = 0 // the custodian's rows are asked after in turn as it is
+	}
+	op := operationKey(&next)
+	return Decide(Situation{
+		Stage: t.Stage, Outcome: res.outcome, Now: w.Now(),
+		KeyFirst: op.FirstSent, KeyOutcome: op.Outcome, KeyForeign: w.foreign(next), ChallengeAt: next.ChallengeAt,
+		Last: Outcome(t.Class), Attempts: tries, Heard: t.heard, Refusals: next.Refusals, RetryAfter: res.after,
+		PartnerIsUp: w.breaker.partnerIsUp(), Jitter: spread,
+	}, w.Limits)
+}
+
+// consultBreaker lets the breaker see the result before anything is stored. stop: the row stays as it is, and what is
+// returned instead of the decision holds.
+func (w *Worker) consultBreaker(
+	ctx context.Context, t *Task, res result, d Disposition,
+) (stop bool, instead Disposition, err error) {
+	w.breaker.noteAnswer(t, res, w.OnTrouble)
+	if halt := w.breaker.noteShape(t, res); halt != nil {
+		return true, Disposition{}, halt
+	}
+	if w.breaker.throttledOut() {
+		return true, Disposition{}, &HaltError{Class: "unreachable", Row: t.Row, Err: fmt.Errorf(
+			"the partner has only throttled for more than %v: %w", throttleLimit, res.err)}
+	}
+	if !w.breaker.mayEnd(t, d) {
+		t.recorded = false
+		return true, Disposition{Stage: t.Stage, Do: t.Action, After: PassingPause}, nil // the partner is probed first
+	}
+	if w.breaker.signerSilent(t, res, d) {
+		if err := w.checkSigner(ctx, res.err); err != nil {
+			return true, Disposition{}, &HaltError{Class: "signer", Row: t.Row, Err: err}
+		}
+	}
+	if d.Do != DoHalt {
+		return false, Disposition{}, nil
+	}
+	cause := res.err
+	if cause == nil {
+		cause = fmt.Errorf("outcome %q in stage %s", res.outcome, t.Stage)
+	}
+	return true, Disposition{}, &HaltError{Class: d.Class, Row: t.Row, Err: cause}
+}
+
+// jitter spreads the tries of rows that failed together. It depends on the row and the try alone, so that a run can be
+// repeated.
+func jitter(r pipeline.Row, attempt int) float64 {
+	h := fnv.New64a()
+	_, _ = fmt.Fprint(h, r.Account, r.ExternalID, attempt) // a hash takes everything
+	return float64(h.Sum64()>>11) / (1 << 53)
+}
+
+// wasSent reports whether the request itself left: without a token it did not.
+func wasSent(res result) bool {
+	var e *client.Error
+	return res.outcome != NotSent && !(errors.As(res.err, &e) && e.Kind == client.NoToken)
+}
+
+// operationKey is the key of the stage's operation.
+func operationKey(r *pipeline.Record) *pipeline.Key {
+	if r.Stage == pipeline.Submitting {
+		return &r.SubmitKey
+	}
+	return &r.CreateKey
+}
+
+// apply moves the record to the stage decided on.
+func apply(r *pipeline.Record, d Disposition, res result) {
+	if d.Stage != r.Stage {
+		r.Attempts = 0
+	}
+	if d.Stage == pipeline.Challenged && r.Stage != pipeline.Challenged && d.Do == DoFetch {
+		r.Challenge, r.ChallengeAt, r.ExternalTxID = "", time.Time{}, "" // the old one is of no use any more
+	}
+	if d.Stage == pipeline.Onboarded && res.outcome == Past && r.Stage != pipeline.Submitting {
+		r.AlreadyOnboarded = true
+	}
+	r.Stage = d.Stage
+	switch {
+	case d.Stage.Terminal() && d.Class != "":
+		if res.outcome != Initiating || r.Reason == "" { // else what the row has been struggling with says more
+			r.Reason = reasonOf(res)
+		}
+		r.Class = d.Class
+	case d.Stage == pipeline.Onboarded:
+		r.Class, r.Reason = "", ""
+	case res.err != nil:
+		r.Class, r.Reason = string(res.outcome), reasonOf(res) // what the row is struggling with
+	}
+}
+
+func reasonOf(res result) string {
+	if res.err == nil {
+		return string(res.outcome)
+	}
+	return printable.Line(res.err.Error(), 500)
+}
+
+// store writes the record by compare-and-set and takes over its new version.
+func (w *Worker) store(ctx context.Context, t *Task, next pipeline.Record) error {
+	point := "ledger." + string(next.Stage)
+	w.Hook(point + ".before")
+	// What the partner answered is stored even while we are being stopped.
+	version, err := w.Ledger.Update(context.WithoutCancel(ctx), next)
+	if err != nil {
+		if errors.Is(err, pipeline.ErrStale) || errors.Is(err, pipeline.ErrFenced) || errors.Is(err, pipeline.ErrNonceUsed) {
+			return err
+		}
+		return &HaltError{Class: "ledger", Row: t.Row, Err: err}
+	}
+	w.Hook(point + ".after")
+	next.Version, next.Nonce = version, ""
+	t.Record = next
+	return nil
+}

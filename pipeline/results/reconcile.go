@@ -1,0 +1,87 @@
+package results
+
+import (
+	"context"
+	"time"
+
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/onboard"
+)
+
+// Book is what Reconcile asks of the ledger besides the list's copy.
+type Book interface {
+	pipeline.Directory
+	// Each hands over every row; yield may write to the ledger.
+	Each(ctx context.Context, yield func(pipeline.Record) error) error
+	// SetPartnerStatus records a status without touching the row's stage.
+	SetPartnerStatus(ctx context.Context, id int64, status string) error
+}
+
+// Reconciled says what Reconcile found.
+type Reconciled struct {
+	Customers int64            // customers in the partner's list
+	Rows      int64            // rows in the ledger
+	Matched   int64            // rows whose pair is in the list
+	Updated   int64            // rows whose status had changed
+	Statuses  map[string]int64 // matched rows by the partner's status
+	// Partial says why the list that was read is not the whole one; nil: it is. Nothing is missing from a part.
+	Partial error
+	// Missing are onboarded rows that the partner's list does not have; 0 when it was read in part.
+	Missing int64
+	// Fallen are onboarded rows whose customer is initiating or rejected at the partner.
+	Fallen int64
+	// Odd are matched rows whose status the partner does not document.
+	Odd int64
+	// Ahead are unsettled rows and rows that ended badly whose customer is past initiating: the next import or run
+	// settles them as onboarded.
+	Ahead int64
+}
+
+// Reconcile reads the partner's list anew, as a stream, and records the partner's status of every row. Stages are left
+// to the worker: only it may settle a row.
+func Reconcile(ctx context.Context, api onboard.API, book Book, now func() time.Time) (Reconciled, error) {
+	r := Reconciled{Statuses: map[string]int64{}}
+	customers, partial, err := onboard.ReadList(ctx, api, book, now)
+	if err != nil {
+		return r, err
+	}
+	r.Customers, r.Partial = int64(customers), partial
+	err = book.Each(ctx, func(rec pipeline.Record) error {
+		r.Rows++
+		found, err := book.FindCustomers(ctx, rec.Account.String(), rec.ExternalID)
+		if err != nil {
+			return err
+		}
+		var customer *pipeline.Customer
+		for i := range found {
+			if onboard.IsPair(rec.Row, found[i].ChainID, found[i].ExternalID) {
+				customer = &found[i]
+			}
+		}
+		if customer == nil {
+			if rec.Stage == pipeline.Onboarded && r.Partial == nil {
+				r.Missing++
+			}
+			return nil
+		}
+		r.Matched++
+		r.Statuses[customer.Status]++
+		there := onboard.StatusOutcome(client.Status(customer.Status))
+		switch {
+		case there == onboard.OddCustomer:
+			r.Odd++
+		case rec.Stage == pipeline.Onboarded && there != onboard.Past:
+			r.Fallen++
+		}
+		if rec.Stage != pipeline.Onboarded && rec.Stage != pipeline.Rejected && there == onboard.Past {
+			r.Ahead++
+		}
+		if rec.PartnerStatus == customer.Status {
+			return nil
+		}
+		r.Updated++
+		return book.SetPartnerStatus(ctx, rec.ID, customer.Status)
+	})
+	return r, err
+}

@@ -1,0 +1,141 @@
+package results
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// Outbox is the ledger's memory of what is still to be announced; package ledger implements it. A row enters it in the
+// transaction that settles it.
+type Outbox interface {
+	// Unannounced returns up to n settled rows whose event is still to be published.
+	Unannounced(ctx context.Context, n int) ([]pipeline.Record, error)
+	// Announced takes rows out whose events are published; a row that was settled anew meanwhile stays. ErrFenced: nothing
+	// was taken out, because one of the rows is about to be another consumer's.
+	Announced(ctx context.Context, rows []pipeline.Record) error
+}
+
+// Event is what the results topic says of a settled row; its key is the CAIP-10 account, like the work message's, so
+// that a compacted topic keeps the latest word on each. It may come twice after a crash. The field names are a
+// contract.
+type Event struct {
+	V                int            `json:"v"` // 1
+	ChainID          string         `json:"chainId"`
+	ExternalID       string         `json:"externalId"`
+	Stage            pipeline.Stage `json:"stage"`
+	Class            string         `json:"class,omitempty"`
+	Reason           string         `json:"reason,omitempty"`
+	CustomerID       string         `json:"customerId,omitempty"`
+	PartnerStatus    string         `json:"partnerStatus,omitempty"`
+	AlreadyOnboarded bool           `json:"alreadyOnboarded,omitempty"`
+	ImportID         string         `json:"importId"`
+	File             string         `json:"file"`
+	Line             int            `json:"line"`
+	SettledAt        time.Time      `json:"settledAt"`
+}
+
+func eventOf(r pipeline.Record) Event {
+	return Event{
+		V: 1, ChainID: r.Account.String(), ExternalID: r.ExternalID, Stage: r.Stage, Class: r.Class, Reason: r.Reason,
+		CustomerID: r.CustomerID, PartnerStatus: r.PartnerStatus, AlreadyOnboarded: r.AlreadyOnboarded,
+		ImportID: r.ImportID, File: r.File, Line: r.Line, SettledAt: r.UpdatedAt.UTC(),
+	}
+}
+
+// Relay publishes an event for each settled row. What a crash or a lost broker kept it from publishing waits in the
+// outbox for the next run.
+type Relay struct {
+	Outbox    Outbox
+	Publisher pipeline.Publisher
+	Topic     string
+	// OnTrouble is told why events are not published for now. It must not block. May be nil.
+	OnTrouble func(error)
+
+	wake     chan struct{}
+	flushing sync.Mutex
+}
+
+const (
+	// announceBatch is how many events are published at once.
+	announceBatch = 1000
+	// announceGather is how long events are gathered: publishing each row's for itself costs more than its requests.
+	announceGather = 100 * time.Millisecond
+	// announceRetry is how long to wait after a publication that failed; the publisher itself has tried for long by then.
+	announceRetry = 10 * time.Second
+)
+
+// NewRelay returns a Relay; Run it.
+func NewRelay(outbox Outbox, publisher pipeline.Publisher, topic string) *Relay {
+	return &Relay{Outbox: outbox, Publisher: publisher, Topic: topic, wake: make(chan struct{}, 1)}
+}
+
+// Wake tells that a row was settled. It never blocks.
+func (a *Relay) Wake() {
+	select {
+	case a.wake <- struct{}{}:
+	default:
+	}
+}
+
+// Run publishes what is in the outbox, now and a moment after it is woken, until ctx ends. What goes wrong is told, and
+// tried again.
+func (a *Relay) Run(ctx context.Context) {
+	for ctx.Err() == nil {
+		if err := a.Flush(ctx); err != nil && ctx.Err() == nil {
+			if a.OnTrouble != nil {
+				a.OnTrouble(err)
+			}
+			wait(ctx, announceRetry)
+			continue
+		}
+		select {
+		case <-a.wake:
+			wait(ctx, announceGather)
+		case <-ctx.Done():
+		}
+	}
+}
+
+// wait returns after d, or when ctx ends.
+func wait(ctx context.Context, d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+// Flush publishes until the outbox is empty. It may be called beside Run, and waits for it then.
+func (a *Relay) Flush(ctx context.Context) error {
+	a.flushing.Lock()
+	defer a.flushing.Unlock()
+	for {
+		rows, err := a.Outbox.Unannounced(ctx, announceBatch)
+		if err != nil || len(rows) == 0 {
+			return err
+		}
+		messages := make([]pipeline.Message, len(rows))
+		for i, r := range rows {
+			value, err := json.Marshal(eventOf(r))
+			if err != nil {
+				return fmt.Errorf("event of %s: %w", r.Where(), err)
+			}
+			messages[i] = pipeline.Message{Key: []byte(r.Account.String()), Value: value}
+		}
+		if err := a.Publisher.Publish(ctx, a.Topic, messages); err != nil {
+			return fmt.Errorf("publish the results: %w; the next run publishes them", err)
+		}
+		err = a.Outbox.Announced(ctx, rows)
+		if errors.Is(err, pipeline.ErrFenced) { // nothing was noted, so they are published once more, here or elsewhere
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}

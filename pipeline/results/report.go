@@ -1,0 +1,64 @@
+package results
+
+import (
+	"encoding/json"
+	"time"
+
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/printable"
+)
+
+// Report is what a run of the consumer leaves for scripts (`--report`). The field names are a contract.
+type Report struct {
+	StartedAt  time.Time      `json:"startedAt"`
+	FinishedAt time.Time      `json:"finishedAt"`
+	Rows       ReportRows     `json:"rows"`
+	Requests   ReportRequests `json:"requests"`
+	Signatures int64          `json:"signatures"` // signatures made, not those sent
+	Exit       int            `json:"exit"`       // the exit code
+	Reason     string         `json:"reason"`     // why the run could not finish; empty otherwise
+}
+
+// ReportRows counts messages and rows. Received is the sum of the others but AlreadyOnboarded, unless the run could
+// not finish.
+type ReportRows struct {
+	Received         int64 `json:"received"` // messages taken
+	Skipped          int64 `json:"skipped"`  // messages whose row was terminal already, or is settled by another message
+	Onboarded        int64 `json:"onboarded"`
+	AlreadyOnboarded int64 `json:"alreadyOnboarded"` // the part of onboarded that was found past initiating
+	Conflict         int64 `json:"conflict"`
+	Refused          int64 `json:"refused"`
+	Rejected         int64 `json:"rejected"`
+	Failed           int64 `json:"failed"`
+	DeadLettered     int64 `json:"deadLettered"`
+}
+
+// ReportRequests counts requests to the partner.
+type ReportRequests struct {
+	Sent      int64 `json:"sent"`      // all attempts, those for tokens too
+	Throttled int64 `json:"throttled"` // answered 429, or 503 with Retry-After
+	Retried   int64 `json:"retried"`   // sent again under the same key, or again with a fresh token
+}
+
+// RowsOf returns the row counts of a run as the report shows them.
+func RowsOf(t pipeline.Tally) ReportRows {
+	return ReportRows{
+		Received: t.Received, Skipped: t.Skipped,
+		Onboarded: t.Onboarded, AlreadyOnboarded: t.AlreadyOnboarded,
+		Conflict: t.Conflict, Refused: t.Refused, Rejected: t.Rejected, Failed: t.Failed,
+		DeadLettered: t.DeadLettered,
+	}
+}
+
+// maxReason bounds the reason of a report, which may quote several errors.
+const maxReason = 4 << 10
+
+// JSON returns the report as indented JSON with a line feed at its end. The reason is made printable.
+func (r Report) JSON() []byte {
+	r.Reason = printable.Line(r.Reason, maxReason)
+	raw, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		panic(err) // numbers, strings and times always marshal
+	}
+	return append(raw, '\n')
+}
