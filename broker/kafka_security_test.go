@@ -16,7 +16,7 @@ import (
 	"github.com/segmentio/kafka-go"
 
 	"github.com/purser-onboard/purser/broker"
-	"github.com/purser-onboard/purser/broker/kafkatest"
+	"github.com/purser-onboard/purser/internal/kafkatest"
 )
 
 // trust accepts the brokers' certificates, and shows a client's if there is one.

@@ -19,7 +19,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 
 	"github.com/purser-onboard/purser/broker"
-	"github.com/purser-onboard/purser/broker/kafkatest"
+	"github.com/purser-onboard/purser/internal/kafkatest"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/pipeline/csvimport"
 )

@@ -17,9 +17,9 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"github.com/purser-onboard/purser/cmd/internal/console"
-	"github.com/purser-onboard/purser/cmd/internal/consuming"
-	"github.com/purser-onboard/purser/cmd/internal/importing"
-	"github.com/purser-onboard/purser/cmd/internal/standin"
+	"github.com/purser-onboard/purser/cmd/internal/consumecmd"
+	"github.com/purser-onboard/purser/cmd/internal/importcmd"
+	"github.com/purser-onboard/purser/cmd/internal/sandboxcmd"
 	"github.com/purser-onboard/purser/sandbox"
 )
 
@@ -34,22 +34,22 @@ func TestMain(m *testing.M) {
 	}
 	testscript.Main(m, map[string]func(){
 		"importer": func() {
-			gentle, _, stop := console.Signals(context.Background(), os.Stderr, importing.Stopping())
-			err := importing.Main(gentle, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+			gentle, _, stop := console.Signals(context.Background(), os.Stderr, importcmd.Stopping())
+			err := importcmd.Main(gentle, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 			stop()
 			os.Exit(console.Exit(os.Stderr, "importer", err))
 		},
 		"consumer": func() {
-			gentle, hard, stop := console.Signals(context.Background(), os.Stderr, consuming.Stopping())
-			err := consuming.Main(gentle, hard, os.Args[1:], consuming.Streams{
+			gentle, hard, stop := console.Signals(context.Background(), os.Stderr, consumecmd.Stopping())
+			err := consumecmd.Main(gentle, hard, os.Args[1:], consumecmd.Streams{
 				Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
 			})
 			stop()
 			os.Exit(console.Exit(os.Stderr, "consumer", err))
 		},
 		"sandbox": func() {
-			gentle, hard, stop := console.Signals(context.Background(), os.Stderr, standin.Stopping())
-			err := standin.Main(gentle, hard, os.Args[1:], os.Stdout, os.Stderr)
+			gentle, hard, stop := console.Signals(context.Background(), os.Stderr, sandboxcmd.Stopping())
+			err := sandboxcmd.Main(gentle, hard, os.Args[1:], os.Stdout, os.Stderr)
 			stop()
 			os.Exit(console.Exit(os.Stderr, "sandbox", err))
 		},

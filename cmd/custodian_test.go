@@ -19,8 +19,8 @@ import (
 
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"github.com/purser-onboard/purser/internal/fireblockstest"
 	"github.com/purser-onboard/purser/sandbox"
-	"github.com/purser-onboard/purser/signer/fireblocks/fireblockstest"
 )
 
 // sampleKeys are the keys of testdata/customers.csv, made as testdata/generate.go makes them.

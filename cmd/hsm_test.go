@@ -6,8 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/purser-onboard/purser/internal/pkcs11test"
 	"github.com/purser-onboard/purser/sandbox"
-	"github.com/purser-onboard/purser/signer/pkcs11/pkcs11test"
 )
 
 // TestHSM takes the whole road with keys that never leave a PKCS#11 token, whose signatures differ each time, with a

@@ -13,7 +13,7 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
-	"github.com/purser-onboard/purser/broker/kafkatest"
+	"github.com/purser-onboard/purser/internal/kafkatest"
 	"github.com/purser-onboard/purser/sandbox"
 )
 

@@ -19,9 +19,9 @@ import (
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
-	"github.com/purser-onboard/purser/cmd/internal/consuming"
-	"github.com/purser-onboard/purser/cmd/internal/importing"
-	"github.com/purser-onboard/purser/cmd/internal/standin"
+	"github.com/purser-onboard/purser/cmd/internal/consumecmd"
+	"github.com/purser-onboard/purser/cmd/internal/importcmd"
+	"github.com/purser-onboard/purser/cmd/internal/sandboxcmd"
 	"github.com/purser-onboard/purser/sandbox"
 )
 
@@ -276,11 +276,11 @@ func (l leakTest) try(t *testing.T, more []string) {
 	}
 	switch l.program {
 	case "importer":
-		err = importing.Main(t.Context(), args, strings.NewReader(""), &out, &out)
+		err = importcmd.Main(t.Context(), args, strings.NewReader(""), &out, &out)
 	case "consumer":
-		err = consuming.Main(t.Context(), t.Context(), args, consuming.Streams{Stdout: &out, Stderr: &out, Getenv: os.Getenv})
+		err = consumecmd.Main(t.Context(), t.Context(), args, consumecmd.Streams{Stdout: &out, Stderr: &out, Getenv: os.Getenv})
 	case "sandbox":
-		err = standin.Main(ended, t.Context(), args, &out, &out)
+		err = sandboxcmd.Main(ended, t.Context(), args, &out, &out)
 	}
 	console.Exit(&out, l.program, err)
 	l.search(t, "output", out.String())

@@ -6,12 +6,12 @@ import (
 	"os"
 
 	"github.com/purser-onboard/purser/cmd/internal/console"
-	"github.com/purser-onboard/purser/cmd/internal/consuming"
+	"github.com/purser-onboard/purser/cmd/internal/consumecmd"
 )
 
 func main() {
-	gentle, hard, stop := console.Signals(context.Background(), os.Stderr, consuming.Stopping())
-	err := consuming.Main(gentle, hard, os.Args[1:], consuming.Streams{
+	gentle, hard, stop := console.Signals(context.Background(), os.Stderr, consumecmd.Stopping())
+	err := consumecmd.Main(gentle, hard, os.Args[1:], consumecmd.Streams{
 		Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
 	})
 	stop()

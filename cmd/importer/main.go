@@ -6,12 +6,12 @@ import (
 	"os"
 
 	"github.com/purser-onboard/purser/cmd/internal/console"
-	"github.com/purser-onboard/purser/cmd/internal/importing"
+	"github.com/purser-onboard/purser/cmd/internal/importcmd"
 )
 
 func main() {
-	gentle, _, stop := console.Signals(context.Background(), os.Stderr, importing.Stopping())
-	err := importing.Main(gentle, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	gentle, _, stop := console.Signals(context.Background(), os.Stderr, importcmd.Stopping())
+	err := importcmd.Main(gentle, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 	stop()
 	os.Exit(console.Exit(os.Stderr, "importer", err))
 }

@@ -6,12 +6,12 @@ import (
 	"os"
 
 	"github.com/purser-onboard/purser/cmd/internal/console"
-	"github.com/purser-onboard/purser/cmd/internal/standin"
+	"github.com/purser-onboard/purser/cmd/internal/sandboxcmd"
 )
 
 func main() {
-	gentle, hard, stop := console.Signals(context.Background(), os.Stderr, standin.Stopping())
-	err := standin.Main(gentle, hard, os.Args[1:], os.Stdout, os.Stderr)
+	gentle, hard, stop := console.Signals(context.Background(), os.Stderr, sandboxcmd.Stopping())
+	err := sandboxcmd.Main(gentle, hard, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(console.Exit(os.Stderr, "sandbox", err))
 }

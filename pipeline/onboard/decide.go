@@ -140,7 +140,7 @@ type Situation struct {
 	ChallengeAt time.Time           // when the challenge was received; zero: none
 	Last        Outcome             // the failure that the row is struggling with; empty: none
 	Attempts    int                 // tries that settled nothing, this one included
-	Heard       int                 // answers in a row under the key that settled nothing, with this one, no silence between
+	Heard       int                 // answers in a row under the key that settled nothing, no silence between
 	Refusals    int                 // refused signatures, this one included
 	RetryAfter  time.Duration
 	PartnerIsUp bool    // the partner has lately answered something

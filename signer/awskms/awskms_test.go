@@ -20,8 +20,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws/retry"
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/purser-onboard/purser/internal/awskmstest"
 	"github.com/purser-onboard/purser/signer"
-	"github.com/purser-onboard/purser/signer/awskms/awskmstest"
 	"github.com/purser-onboard/purser/signer/signertest"
 )
 

@@ -15,9 +15,9 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"github.com/purser-onboard/purser/internal/remotetest"
 	"github.com/purser-onboard/purser/signer"
 	"github.com/purser-onboard/purser/signer/remote"
-	"github.com/purser-onboard/purser/signer/remote/remotetest"
 	"github.com/purser-onboard/purser/signer/signertest"
 )
 

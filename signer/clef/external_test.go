@@ -17,9 +17,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/purser-onboard/purser/internal/remotetest"
 	"github.com/purser-onboard/purser/signer"
 	"github.com/purser-onboard/purser/signer/keystore"
-	"github.com/purser-onboard/purser/signer/remote/remotetest"
 	"github.com/purser-onboard/purser/signer/signertest"
 )
 

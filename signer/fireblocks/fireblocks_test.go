@@ -23,8 +23,8 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/purser-onboard/purser/internal/fireblockstest"
 	"github.com/purser-onboard/purser/signer"
-	"github.com/purser-onboard/purser/signer/fireblocks/fireblockstest"
 	"github.com/purser-onboard/purser/signer/signertest"
 )
 

@@ -23,8 +23,8 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 	p11 "github.com/miekg/pkcs11"
 
+	"github.com/purser-onboard/purser/internal/pkcs11test"
 	"github.com/purser-onboard/purser/signer"
-	"github.com/purser-onboard/purser/signer/pkcs11/pkcs11test"
 	"github.com/purser-onboard/purser/signer/signertest"
 )
 

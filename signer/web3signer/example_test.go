@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"net/http/httptest"
 
+	"github.com/purser-onboard/purser/internal/web3signertest"
 	"github.com/purser-onboard/purser/signer"
 	"github.com/purser-onboard/purser/signer/signertest"
 	"github.com/purser-onboard/purser/signer/web3signer"
-	"github.com/purser-onboard/purser/signer/web3signer/web3signertest"
 )
 
 func Example() {

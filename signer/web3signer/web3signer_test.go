@@ -13,9 +13,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/purser-onboard/purser/internal/web3signertest"
 	"github.com/purser-onboard/purser/signer"
 	"github.com/purser-onboard/purser/signer/signertest"
-	"github.com/purser-onboard/purser/signer/web3signer/web3signertest"
 )
 
 // open serves handler on loopback and opens it.

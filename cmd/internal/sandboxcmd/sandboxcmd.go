@@ -1,6 +1,6 @@
-// Package standin is the sandbox's wiring: the stand-in API as a server, and `sandbox run`, which has importer and
+// Package sandboxcmd is the sandbox's wiring: the stand-in API as a server, and `sandbox run`, which has importer and
 // consumer work against it in one process.
-package standin
+package sandboxcmd
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package standin
+package sandboxcmd
 
 import (
 	"encoding/json"

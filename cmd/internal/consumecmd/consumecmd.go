@@ -1,6 +1,6 @@
-// Package consuming is the consumer's wiring: broker, ledger, partner API and signer around the pipeline's Runner. The
+// Package consumecmd is the consumer's wiring: broker, ledger, partner API and signer around the pipeline's Runner. The
 // command consumer and `sandbox run` share it.
-package consuming
+package consumecmd
 
 import (
 	"context"

@@ -1,6 +1,6 @@
-// Package importing is the importer's wiring: exports in, a Kafka topic and a rejects file out. The command importer
+// Package importcmd is the importer's wiring: exports in, a Kafka topic and a rejects file out. The command importer
 // and `sandbox run` share it.
-package importing
+package importcmd
 
 import (
 	"compress/gzip"

@@ -1,4 +1,4 @@
-package standin
+package sandboxcmd
 
 import (
 	"context"
@@ -17,8 +17,8 @@ import (
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
-	"github.com/purser-onboard/purser/cmd/internal/consuming"
-	"github.com/purser-onboard/purser/cmd/internal/importing"
+	"github.com/purser-onboard/purser/cmd/internal/consumecmd"
+	"github.com/purser-onboard/purser/cmd/internal/importcmd"
 	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/sandbox"
@@ -90,7 +90,7 @@ func onboard(gentle, hard context.Context, c *config.SandboxCommands, stdout, st
 	if c.Run.Report != "" {
 		args = append(args, "--report", c.Run.Report)
 	}
-	onboarded := consuming.Main(gentle, hard, args, consuming.Streams{
+	onboarded := consumecmd.Main(gentle, hard, args, consumecmd.Streams{
 		Stdout: stdout, Stderr: stderr,
 		Getenv: func(string) string { return "" }, IgnoreEnvironment: true,
 	})
@@ -128,7 +128,7 @@ func importHere(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	if err != nil {
 		return err
 	}
-	return importing.Run(ctx, c, nil, stdout, stderr)
+	return importcmd.Run(ctx, c, nil, stdout, stderr)
 }
 
 // summarize says what the stand-in saw.
