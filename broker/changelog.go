@@ -44,8 +44,8 @@ func (l *Changelog) Topic() string { return l.topic }
 // Partition is where the messages of an account are.
 func (l *Changelog) Partition(account string) int { return partitionOf([]byte(account), l.partitions) }
 
-// Tenure numbers the assignment by which a partition is ours: it grows, and is 0 when the partition is not ours now.
-func (l *Changelog) Tenure(partition int) int64 { return l.lease.tenureOf(partition) }
+// Epoch numbers the assignment by which a partition is ours: it grows, and is 0 when the partition is not ours now.
+func (l *Changelog) Epoch(partition int) int64 { return l.lease.epochOf(partition) }
 
 // Append writes each message to the partition that it names, one goroutine for each, in order, with acks=all, and fills
 // in the offsets. It waits while the lease has run out and might still be renewed, and returns pipeline.ErrFenced as

@@ -143,7 +143,7 @@ func TestChangelogIsFenced(t *testing.T) {
 	held(t, c, func(ctx context.Context, l *broker.Changelog) {
 		fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Heartbeat}, Err: kerr.UnknownMemberID, Count: -1})
 		eventually(t, "the partitions to be another's", func() bool {
-			return l.Tenure(0) == 0
+			return l.Epoch(0) == 0
 		})
 		if err := l.Append(ctx, entries(l, 0, 8)); !errors.Is(err, pipeline.ErrFenced) {
 			t.Errorf("got %v", err)

@@ -176,10 +176,10 @@ func (c *Consumer) Run(ctx context.Context, h pipeline.Handler) error {
 	return err
 }
 
-// Abandon tells the consumer that a delivered message will not be settled in this run, because its row waits for
+// Defer tells the consumer that a delivered message will not be settled in this run, because its row waits for
 // something or somebody. A drain no longer waits for it and it takes no room; it is not committed and will be delivered
 // again. Settling it later in the same generation is allowed. Abandon may be called from any goroutine.
-func (c *Consumer) Abandon(m pipeline.Message) {
+func (c *Consumer) Defer(m pipeline.Message) {
 	c.mu.Lock()
 	s := c.serving
 	c.mu.Unlock()

@@ -106,7 +106,7 @@ func TestAbandon(t *testing.T) {
 	s := &sink{take: func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
 		for _, m := range batch {
 			if m.Offset >= 80 {
-				go q.Abandon(m)
+				go q.Defer(m)
 			} else {
 				go settled(m)
 			}
@@ -116,7 +116,7 @@ func TestAbandon(t *testing.T) {
 	if err := run(t, q, s); err != nil {
 		t.Fatal(err)
 	}
-	q.Abandon(pipeline.Message{}) // too late, no harm
+	q.Defer(pipeline.Message{}) // too late, no harm
 	if n := len(s.all()); n != 100 {
 		t.Errorf("%d messages came, want 100", n)
 	}

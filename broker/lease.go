@@ -26,7 +26,7 @@ type lease struct {
 	until     time.Time // nobody else can have the partitions before; zero: nothing is ours
 	confirmed time.Time // when the last heartbeat was sent that found the group at rest
 	held      map[int]bool
-	tenure    int64         // grows with each assignment
+	epoch     int64         // grows with each assignment
 	closing   bool          // the generation is over: what runs out now is not renewed
 	changed   chan struct{} // closed and replaced at every change
 }
@@ -46,7 +46,7 @@ func (l *lease) hold(partitions []int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held, l.closing = make(map[int]bool, len(partitions)), false
-	l.tenure++
+	l.epoch++
 	for _, p := range partitions {
 		l.held[p] = true
 	}
@@ -130,15 +130,15 @@ func past(now, moment time.Time) bool {
 	return !now.Before(moment) || !now.Round(0).Before(moment.Round(0))
 }
 
-// tenureOf numbers the assignment by which the partition is ours and not yet released, without asking for how long; 0
+// epochOf numbers the assignment by which the partition is ours and not yet released, without asking for how long; 0
 // when it is not ours.
-func (l *lease) tenureOf(partition int) int64 {
+func (l *lease) epochOf(partition int) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.held[partition] {
 		return 0
 	}
-	return l.tenure
+	return l.epoch
 }
 
 // confirm sends heartbeats until one is answered, and reports whether the generation stands. The library sends its
@@ -169,7 +169,7 @@ func (s *session) confirm(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// standing is what a heartbeat says of our place in the group.
+// position is what a heartbeat says of our place in the group.
 type standing int
 
 const (

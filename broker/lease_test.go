@@ -85,7 +85,7 @@ func TestLeaseIsWaitedFor(t *testing.T) {
 		if err := <-waiting; !errors.Is(err, pipeline.ErrFenced) {
 			t.Errorf("given back: %v", err)
 		}
-		if l.tenureOf(1) != 0 || l.tenureOf(2) != 2 {
+		if l.epochOf(1) != 0 || l.epochOf(2) != 2 {
 			t.Error("the other partition is held as before, by the second assignment; this one is not")
 		}
 	})

@@ -22,7 +22,7 @@ type reader struct {
 	consumer  *Consumer
 	partition int
 	take      func(ctx context.Context, batch []pipeline.Message) error
-	window    *window
+	window    *offsetTracker
 	committed int64 // what the group has committed; belongs to the session's committer
 
 	next     int64 // the next offset to deliver

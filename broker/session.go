@@ -174,7 +174,7 @@ func (s *session) open(ctx context.Context) error {
 			c.lose(a.ID, start, now.first)
 			start = now.first
 		}
-		w := newWindow(start, c.o.MaxOutstanding)
+		w := newOffsetTracker(start, c.o.MaxOutstanding)
 		r := &reader{
 			consumer:  c,
 			partition: a.ID,

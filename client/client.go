@@ -60,7 +60,7 @@ type Config struct {
 	Secret func() (string, error)
 
 	Sign   RequestSigner // signs every attempt but those for a token; required
-	Pace   *Pace         // lets every attempt wait for its place, those for a token too; required
+	Pace   *RateLimiter  // lets every attempt wait for its place, those for a token too; required
 	Digest string        // algorithm of Content-Digest, "sha-256" (the default) or "sha-512"
 
 	// Transport replaces the one this package makes. An *http.Transport is cloned, to keep it from repeating requests;

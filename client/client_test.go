@@ -89,7 +89,7 @@ func (p *partner) requests() ([]*http.Request, []string) {
 
 func testConfig(base string) Config {
 	return Config{BaseURL: base, APIKey: testKey, APISecret: testSecret, Sign: &countingSigner{},
-		Pace: NewPace(math.Inf(1))}
+		Pace: NewRateLimiter(math.Inf(1))}
 }
 
 func newClient(t testing.TB, config Config) *Client {

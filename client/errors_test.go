@@ -246,7 +246,7 @@ func FuzzErrorBody(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	config := testConfig("https://api.example/v1")
-	config.Pace = NewPace(math.Inf(1))
+	config.Pace = NewRateLimiter(math.Inf(1))
 	c := newClient(f, config)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		code, message := c.words(body)

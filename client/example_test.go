@@ -42,7 +42,7 @@ func Example() {
 		APIKey:    "7f6c0b6e-4b0e-4d7e-9f58-6a1f8f1d2f10",
 		APISecret: "secret",
 		Sign:      unsigned{},
-		Pace:      client.NewPace(100), // attempts a second, shared by all workers
+		Pace:      client.NewRateLimiter(100), // attempts a second, shared by all workers
 	})
 	if err != nil {
 		fmt.Println(err)

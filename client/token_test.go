@@ -86,7 +86,7 @@ func (i *issuer) answer(r *http.Request) *canned {
 func bubbleClient(t *testing.T, rate float64, transport roundTripper) *Client {
 	config := testConfig("https://api.example/v1")
 	config.Transport = transport
-	config.Pace = NewPace(rate)
+	config.Pace = NewRateLimiter(rate)
 	return newClient(t, config)
 }
 

@@ -110,7 +110,7 @@ func (l *Ledger) lookUp(ctx context.Context, items []item, answers []pipeline.Ac
 			open = append(open, i)
 		}
 		record := &answers[i].Record
-		answers[i].Verdict = pipeline.Settled
+		answers[i].Admission = pipeline.Settled
 		record.Account = it.row.Account
 		record.ExternalID = it.row.ExternalID
 		record.ImportID = importID.String
@@ -206,11 +206,11 @@ func (t *tx) insert(it item, stage pipeline.Stage, class, reason string) (pipeli
 		return pipeline.Acceptance{}, false, err
 	}
 	t.touch(id)
-	answer := pipeline.Acceptance{Verdict: pipeline.Open, Record: pipeline.Record{
+	answer := pipeline.Acceptance{Admission: pipeline.Open, Record: pipeline.Record{
 		Row: it.row, ID: id, Version: 1, Stage: stage, Class: class, Reason: reason, AcceptedAt: t.now, UpdatedAt: t.now,
 	}}
 	if !claims {
-		answer.Verdict = pipeline.Contradicted
+		answer.Admission = pipeline.Contradicted
 	}
 	return answer, true, nil
 }
@@ -252,7 +252,7 @@ func (t *tx) acceptUnfinished(it item, record pipeline.Record) (pipeline.Accepta
 		t.touch(record.ID)
 		record.Row, record.UpdatedAt = it.row, t.now
 	}
-	return pipeline.Acceptance{Verdict: pipeline.Open, Record: record}, nil
+	return pipeline.Acceptance{Admission: pipeline.Open, Record: record}, nil
 }
 
 // The keys stay with their outcome (rules 3 and 4), and so does the customer: a worker that finds one goes on from its
@@ -266,7 +266,7 @@ const contradictQuery = `UPDATE rows SET version = version + 1, stage = 'conflic
 
 // acceptTerminal skips a settled row, or starts it again when a new import states it.
 func (t *tx) acceptTerminal(it item, record pipeline.Record, claims bool) (pipeline.Acceptance, error) {
-	settled := pipeline.Acceptance{Verdict: pipeline.Settled, Record: record}
+	settled := pipeline.Acceptance{Admission: pipeline.Settled, Record: record}
 	if !record.Stage.Retryable() {
 		return settled, nil
 	}
@@ -297,9 +297,9 @@ func (t *tx) acceptTerminal(it item, record pipeline.Record, claims bool) (pipel
 	}
 	record, _, err = scanRecord(t.rowByPair.QueryRowContext(t.ctx, it.row.ExternalID, it.chainID))
 	if against != "" {
-		return pipeline.Acceptance{Verdict: pipeline.Contradicted, Record: record}, err
+		return pipeline.Acceptance{Admission: pipeline.Contradicted, Record: record}, err
 	}
-	return pipeline.Acceptance{Verdict: pipeline.Open, Record: record, Previous: previous}, err
+	return pipeline.Acceptance{Admission: pipeline.Open, Record: record, Previous: previous}, err
 }
 
 const importSeenQuery = `SELECT EXISTS (SELECT 1 FROM row_imports WHERE row_id = ? AND import_id = ?)`

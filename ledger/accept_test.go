@@ -34,8 +34,8 @@ func TestAcceptAgain(t *testing.T) {
 	for _, c := range []struct {
 		stage    pipeline.Stage
 		customer string
-		same     pipeline.Verdict
-		newer    pipeline.Verdict
+		same     pipeline.Admission
+		newer    pipeline.Admission
 	}{
 		{pipeline.Planned, "", pipeline.Open, pipeline.Open},
 		{pipeline.Creating, "", pipeline.Open, pipeline.Open},
@@ -157,14 +157,14 @@ func TestContradictions(t *testing.T) {
 func TestOrderWithinABatch(t *testing.T) {
 	l, _ := openTest(t)
 	answers := accept(t, l, testRow(1, "i1"), pair(1, 2, "i1"), pair(3, 2, "i1"), testRow(1, "i1"), pair(3, 1, "i1"))
-	want := []pipeline.Verdict{
+	want := []pipeline.Admission{
 		pipeline.Open, pipeline.Contradicted,
 		pipeline.Open, // a contradicted row claims nothing
 		pipeline.Open, pipeline.Contradicted,
 	}
 	for i, answer := range answers {
-		if answer.Verdict != want[i] {
-			t.Errorf("row %d: verdict %d, want %d", i, answer.Verdict, want[i])
+		if answer.Admission != want[i] {
+			t.Errorf("row %d: verdict %d, want %d", i, answer.Admission, want[i])
 		}
 	}
 	if answers[3].Record.ID != answers[0].Record.ID {
@@ -181,8 +181,8 @@ func TestRestartWithinABatch(t *testing.T) {
 	l, _ := openTest(t)
 	r := settle(t, l, acceptOne(t, l, testRow(1, "i1"), pipeline.Open), pipeline.Failed, "")
 	answers := accept(t, l, testRow(1, "i1"), testRow(1, "i2"), testRow(1, "i1"))
-	for i, want := range []pipeline.Verdict{pipeline.Settled, pipeline.Open, pipeline.Open} {
-		if answers[i].Verdict != want || answers[i].Record.ID != r.ID {
+	for i, want := range []pipeline.Admission{pipeline.Settled, pipeline.Open, pipeline.Open} {
+		if answers[i].Admission != want || answers[i].Record.ID != r.ID {
 			t.Errorf("row %d: %+v, want verdict %d", i, answers[i], want)
 		}
 	}
@@ -193,7 +193,7 @@ func TestClaimsGiveWayToACorrectedExport(t *testing.T) {
 		stage    pipeline.Stage
 		customer string
 		importID string
-		want     pipeline.Verdict
+		want     pipeline.Admission
 	}{
 		"failed":                 {pipeline.Failed, "", "i2", pipeline.Open},
 		"conflict":               {pipeline.Conflict, "", "i2", pipeline.Open},

@@ -69,7 +69,7 @@ func BenchmarkReplaySettled(b *testing.B) {
 				}
 				b.StartTimer()
 				for _, a := range accept(b, l, batch...) {
-					if a.Verdict != pipeline.Settled {
+					if a.Admission != pipeline.Settled {
 						b.Fatalf("%+v", a)
 					}
 				}

@@ -19,8 +19,8 @@ type Changelog interface {
 	Topic() string
 	// Partition is where the rows of an account (CAIP-10, EIP-55 form) are.
 	Partition(account string) int
-	// Tenure numbers the assignment by which a partition is ours: it grows, and is 0 when the partition is not ours now.
-	Tenure(partition int) int64
+	// Epoch numbers the assignment by which a partition is ours: it grows, and is 0 when the partition is not ours now.
+	Epoch(partition int) int64
 	// Append writes messages to the partitions that each of them names, and fills in their offsets. It returns when every
 	// in-sync replica has them. It writes only while the partitions are ours for certain, waiting for that if it must:
 	// pipeline.ErrFenced when they are not any more. After an error any part of the messages may have been written.
@@ -80,8 +80,8 @@ type Restored struct {
 // Errors: *SnapshotError, pipeline.ErrFenced, ctx's, those of the changelog and of Update.
 func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 	log, authenticator := l.writer.follows()
-	tenure := log.Tenure(partition) // a later assignment has to be restored again
-	next, before, err := l.standing(ctx, log.Topic(), partition, keyID(authenticator))
+	epoch := log.Epoch(partition) // a later assignment has to be restored again
+	next, before, err := l.position(ctx, log.Topic(), partition, keyID(authenticator))
 	if err != nil {
 		return Restored{}, translate(l.path, err)
 	}
@@ -104,7 +104,7 @@ func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 		r.Added, err = l.merge(ctx, log, partition, before)
 	}
 	if err == nil {
-		l.writer.markRestored(partition, tenure)
+		l.writer.markRestored(partition, epoch)
 	}
 	return r, translate(l.path, err)
 }
@@ -142,14 +142,14 @@ func keyID(a Authenticator) string {
 	return a.ID()
 }
 
-// standing is how this ledger stands to a partition of the changelog (its line of the table changelog). Records below
+// position is how this ledger stands to a partition of the changelog (its line of the table changelog). Records below
 // the offset next are in this ledger. Rows with an id up to before may not be in the changelog, and merge has to write
 // them there; 0: all are.
 //
 // meet makes the line when the ledger comes to the partition for the first time: next is 0, before its highest id.
 // rekey sets it to the same when the MAC key is another than the last time, for both have to be signed again: the
 // records there, and the rows here.
-func (l *Ledger) standing(
+func (l *Ledger) position(
 	ctx context.Context, topic string, partition int, key string,
 ) (next, before int64, err error) {
 	err = l.writer.do(ctx, 1, func(t *tx) error {
@@ -265,7 +265,7 @@ func (t *tx) publish(env Environment) error {
 			return err
 		}
 		partition := t.changelog.Partition(s.ChainID)
-		if t.changelog.Tenure(partition) == 0 {
+		if t.changelog.Epoch(partition) == 0 {
 			continue
 		}
 		value, err := json.Marshal(s)

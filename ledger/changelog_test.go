@@ -48,10 +48,10 @@ func (p *topic) compact() {
 // follower is what one ledger sees of the topic.
 type follower struct {
 	*topic
-	held   map[int]bool
-	tenure int64
-	lose   bool // the next Append writes, and then fails all the same
-	batch  int  // how many messages Replay hands over at once; 0: three
+	held  map[int]bool
+	epoch int64
+	lose  bool // the next Append writes, and then fails all the same
+	batch int  // how many messages Replay hands over at once; 0: three
 }
 
 func (f *follower) Topic() string { return "onboarding.ledger" }
@@ -62,11 +62,11 @@ func (f *follower) Partition(account string) int {
 	return int(hash.Sum32() % uint32(len(f.partitions)))
 }
 
-func (f *follower) Tenure(partition int) int64 {
+func (f *follower) Epoch(partition int) int64 {
 	if !f.held[partition] {
 		return 0
 	}
-	return f.tenure
+	return f.epoch
 }
 
 var errLost = errors.New("the answer was lost")
@@ -115,7 +115,7 @@ func openFollower(t testing.TB, path string, p *topic) (*Ledger, *follower) {
 	o.Changelog = "onboarding.ledger"
 	o.Environment.APIPath = "/v1"
 	l := reopen(t, o)
-	f := &follower{topic: p, held: map[int]bool{}, tenure: 1}
+	f := &follower{topic: p, held: map[int]bool{}, epoch: 1}
 	if err := l.Follow(f, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -269,7 +269,7 @@ func TestOlderRecordPutBack(t *testing.T) {
 	restore(t, l, f, 0)
 	settle(t, l, acceptOne(t, l, testRow(1, "i1"), pipeline.Open), pipeline.Onboarded, "c1")
 	f.held[0] = false
-	forger := &follower{topic: shared, held: map[int]bool{0: true}, tenure: 1}
+	forger := &follower{topic: shared, held: map[int]bool{0: true}, epoch: 1}
 	if err := forger.Append(t.Context(), []pipeline.Message{shared.partitions[0][0]}); err != nil {
 		t.Fatal(err)
 	}
@@ -305,7 +305,7 @@ func TestOnlyOurOwnIsAnnounced(t *testing.T) {
 	if n := count(); n != 0 {
 		t.Errorf("%d events of a partition that is not ours", n)
 	}
-	f1.held[0], f1.tenure = true, 2
+	f1.held[0], f1.epoch = true, 2
 	if n := count(); n != 0 {
 		t.Errorf("%d events of a partition that is not restored", n)
 	}
@@ -406,7 +406,7 @@ func TestFenced(t *testing.T) {
 		t.Errorf("accept: %v", err)
 	}
 	// It is ours again, and has not been restored: what another one did meanwhile is not known yet.
-	f.held[0], f.tenure = true, 2
+	f.held[0], f.epoch = true, 2
 	if _, err := l.Update(t.Context(), r); !errors.Is(err, pipeline.ErrFenced) {
 		t.Errorf("update before it was restored: %v", err)
 	}
@@ -532,7 +532,7 @@ func TestCheckChangelogWarnsOfTheKey(t *testing.T) {
 	o.Changelog, o.Logger = "onboarding.ledger", slog.New(slog.NewTextHandler(&out, nil))
 	l := reopen(t, o)
 	shared := newTopic(1)
-	f := &follower{topic: shared, held: map[int]bool{}, tenure: 1}
+	f := &follower{topic: shared, held: map[int]bool{}, epoch: 1}
 	if err := l.Follow(f, changelogKeys(t, "another.ledger", "a")); err == nil {
 		t.Error("got no error for the keys of another topic")
 	}

@@ -126,7 +126,7 @@ func TestRecordsOfAnEarlierKeyID(t *testing.T) {
 		o.Changelog = "onboarding.ledger"
 		change(&o)
 		l := reopen(t, o)
-		f := &follower{topic: topic, held: map[int]bool{0: true}, tenure: 1}
+		f := &follower{topic: topic, held: map[int]bool{0: true}, epoch: 1}
 		if err := l.Follow(f, nil); err != nil {
 			t.Fatal(err)
 		}

@@ -57,7 +57,7 @@ func ExampleOpen() {
 			fmt.Println(err)
 			return
 		}
-		fmt.Println(importID, answers[0].Verdict == pipeline.Settled, answers[0].Record.Stage)
+		fmt.Println(importID, answers[0].Admission == pipeline.Settled, answers[0].Record.Stage)
 	}
 	// Output:
 	// planned at version 1

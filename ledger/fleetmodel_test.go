@@ -30,7 +30,7 @@ func TestFleetModel(t *testing.T) {
 			for _, table := range []string{"changelog", "outbox", "keys", "row_imports", "rows"} {
 				execSQL(t, books[i], "DELETE FROM "+table)
 			}
-			sees[i] = &follower{topic: shared, held: map[int]bool{}, tenure: 1}
+			sees[i] = &follower{topic: shared, held: map[int]bool{}, epoch: 1}
 			if err := books[i].Follow(sees[i], nil); err != nil {
 				t.Fatal(err)
 			}

@@ -98,11 +98,11 @@ func accept(t testing.TB, l *Ledger, rows ...pipeline.Row) []pipeline.Acceptance
 }
 
 // acceptOne accepts a row and wants a verdict.
-func acceptOne(t testing.TB, l *Ledger, row pipeline.Row, want pipeline.Verdict) pipeline.Record {
+func acceptOne(t testing.TB, l *Ledger, row pipeline.Row, want pipeline.Admission) pipeline.Record {
 	t.Helper()
 	answer := accept(t, l, row)[0]
-	if answer.Verdict != want {
-		t.Fatalf("%s: verdict %d, want %d; record %+v", row.Where(), answer.Verdict, want, answer.Record)
+	if answer.Admission != want {
+		t.Fatalf("%s: verdict %d, want %d; record %+v", row.Where(), answer.Admission, want, answer.Record)
 	}
 	return answer.Record
 }

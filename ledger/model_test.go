@@ -60,7 +60,7 @@ func (m *model) claim(row pipeline.Row) bool {
 	return true
 }
 
-func (m *model) accept(row pipeline.Row) (pipeline.Verdict, *modelRow) {
+func (m *model) accept(row pipeline.Row) (pipeline.Admission, *modelRow) {
 	r := m.find(row)
 	if r == nil {
 		r = &modelRow{
@@ -146,9 +146,9 @@ func TestModel(t *testing.T) {
 				for i, row := range rows {
 					verdict, want := m.accept(row)
 					got := answers[i]
-					if got.Verdict != verdict || got.Record.ID != want.id || got.Record.Stage != want.stage ||
+					if got.Admission != verdict || got.Record.ID != want.id || got.Record.Stage != want.stage ||
 						got.Record.Row != want.Row || got.Record.Class != want.class || got.Record.CustomerID != want.customer {
-						rt.Fatalf("row %d: verdict %d with %+v, the model says %d with %+v", i, got.Verdict, got.Record, verdict, want)
+						rt.Fatalf("row %d: verdict %d with %+v, the model says %d with %+v", i, got.Admission, got.Record, verdict, want)
 					}
 					if verdict != pipeline.Settled && got.Record.Version != want.version {
 						rt.Fatalf("row %d: version %d, the model says %d", i, got.Record.Version, want.version)

@@ -223,7 +223,7 @@ func TestDroppedInTheLedgerTopic(t *testing.T) {
 	o := testOptions(filepath.Join(t.TempDir(), "ledger.db"))
 	o.Changelog, o.Environment.APIPath, o.DropSigned = "onboarding.ledger", "/v1", true
 	next := reopen(t, o)
-	g := &follower{topic: shared, held: map[int]bool{}, tenure: 1}
+	g := &follower{topic: shared, held: map[int]bool{}, epoch: 1}
 	if err := next.Follow(g, nil); err != nil {
 		t.Fatal(err)
 	}

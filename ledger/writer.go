@@ -62,7 +62,7 @@ type writer struct {
 	mu            sync.Mutex
 	changelog     Changelog     // nil: none
 	authenticator Authenticator // nil: none
-	tenures       map[int]int64 // by partition: the assignment for which it was restored
+	epochs        map[int]int64 // by partition: the assignment for which it was restored
 	waiting       []*operation
 	wake          *sync.Cond
 	closed        bool
@@ -129,25 +129,25 @@ func (w *writer) holds(account string) bool {
 		return true
 	}
 	p := log.Partition(account)
-	tenure := log.Tenure(p)
-	return tenure != 0 && w.restored(p) == tenure
+	epoch := log.Epoch(p)
+	return epoch != 0 && w.restored(p) == epoch
 }
 
 // restored is the assignment for which a partition was brought up to its changelog last.
-func (w *writer) restored(partition int) (tenure int64) {
+func (w *writer) restored(partition int) (epoch int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.tenures[partition]
+	return w.epochs[partition]
 }
 
 // markRestored notes that a partition was brought up to its changelog.
-func (w *writer) markRestored(partition int, tenure int64) {
+func (w *writer) markRestored(partition int, epoch int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.tenures == nil {
-		w.tenures = make(map[int]int64)
+	if w.epochs == nil {
+		w.epochs = make(map[int]int64)
 	}
-	w.tenures[partition] = tenure
+	w.epochs[partition] = epoch
 }
 
 // stop lets the writer finish what is waiting and waits for it.

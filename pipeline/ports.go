@@ -16,12 +16,12 @@ type Customer struct {
 	UpdatedAt  time.Time
 }
 
-// Verdict is what Accept found about a row.
-type Verdict int
+// Admission is what Accept found about a row.
+type Admission int
 
 const (
 	// Open: the row is new, restarted by a new import, or unfinished: it has to be worked on.
-	Open Verdict = iota + 1
+	Open Admission = iota + 1
 	// Settled: the row was terminal before this message came: skip it.
 	Settled
 	// Contradicted: the row contradicts an earlier one (same account with another externalId or the reverse) and has
@@ -32,9 +32,9 @@ const (
 // Acceptance answers one row of an Accept call. Of a Settled row only ID, Row, Stage, Class, Reason and CustomerID
 // need be filled.
 type Acceptance struct {
-	Verdict  Verdict
-	Record   Record
-	Previous string // the class with which the row had ended, if this call has started it again
+	Admission Admission
+	Record    Record
+	Previous  string // the class with which the row had ended, if this call has started it again
 }
 
 // ErrStale is returned by Ledger.Update when the stored row is no longer at the version the caller read: somebody else

@@ -268,7 +268,7 @@ func (r *Dispatcher) reload(ctx context.Context, t *item) (d onboard.Disposition
 		return onboard.Disposition{}, false, &onboard.HaltError{Class: "ledger", Row: t.Row, Err: err}
 	}
 	t.Record = accepted[0].Record
-	switch accepted[0].Verdict {
+	switch accepted[0].Admission {
 	case pipeline.Open:
 		return onboard.Disposition{Stage: t.Stage, Do: onboard.DoNext}, false, nil
 	case pipeline.Settled:

@@ -62,9 +62,9 @@ func (l *memoryLedger) accept(row pipeline.Row) pipeline.Acceptance {
 				r.Version++
 			}
 			if r.Stage.Terminal() {
-				return pipeline.Acceptance{Verdict: pipeline.Settled, Record: *r}
+				return pipeline.Acceptance{Admission: pipeline.Settled, Record: *r}
 			}
-			return pipeline.Acceptance{Verdict: pipeline.Open, Record: *r, Previous: previous}
+			return pipeline.Acceptance{Admission: pipeline.Open, Record: *r, Previous: previous}
 		}
 	}
 	record := pipeline.Record{Row: row, ID: int64(len(l.records) + 1), Version: 1, Stage: pipeline.Planned}
@@ -75,7 +75,7 @@ func (l *memoryLedger) accept(row pipeline.Row) pipeline.Acceptance {
 		}
 	}
 	l.records = append(l.records, record)
-	return pipeline.Acceptance{Verdict: verdict, Record: record}
+	return pipeline.Acceptance{Admission: verdict, Record: record}
 }
 
 func (l *memoryLedger) Update(_ context.Context, next pipeline.Record) (int64, error) {

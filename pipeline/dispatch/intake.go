@@ -93,7 +93,7 @@ func (r *Dispatcher) warnOfDead(class string, m pipeline.Message, cause error) {
 
 // admit takes up one accepted row. The lock is held.
 func (r *Dispatcher) admit(a pipeline.Acceptance, m pipeline.Message, settled func(pipeline.Message)) {
-	switch a.Verdict {
+	switch a.Admission {
 	case pipeline.Settled:
 		r.skip(a.Record)
 		settled(m)

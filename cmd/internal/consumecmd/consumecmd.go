@@ -179,7 +179,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 	}
 	loop := dispatch.Options{
 		DeadLetters: q.DeadLetters(), DeadLetterTopic: c.DeadLetterTopic,
-		Concurrency: c.Concurrency, SignerConcurrency: c.SignerConcurrency, Defer: consumer.Abandon, Logger: log,
+		Concurrency: c.Concurrency, SignerConcurrency: c.SignerConcurrency, Defer: consumer.Defer, Logger: log,
 		Home:       home,
 		OnHalt:     func(cause error) { stopTaking(cause) },
 		Probe:      p.probe,
@@ -195,7 +195,7 @@ func run(gentle, hard context.Context, c *config.Consumer, drain bool, s Streams
 		loop.Authenticate = keys.Verify
 	}
 	if c.SignerRate > 0 {
-		pace := client.NewPace(c.SignerRate)
+		pace := client.NewRateLimiter(c.SignerRate)
 		defer context.AfterFunc(taking, pace.Stop)()
 		loop.SignerPace = pace.Wait
 	}

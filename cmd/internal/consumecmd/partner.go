@@ -26,7 +26,7 @@ import (
 // partner is the way to the partner API.
 type partner struct {
 	client *client.Client
-	pace   *client.Pace
+	pace   *client.RateLimiter
 	clock  *client.Clock // the partner's, which the signatures of requests go by
 	base   *url.URL
 	key    *ecdsa.PrivateKey // signs the requests
@@ -66,7 +66,7 @@ func newPartner(c *config.Consumer, base *url.URL, key *ecdsa.PrivateKey, log *s
 		return nil, err
 	}
 	p := &partner{
-		base: base, pace: client.NewPace(c.Rate), clock: client.NewClock(time.Now, c.SignatureAge), key: key,
+		base: base, pace: client.NewRateLimiter(c.Rate), clock: client.NewClock(time.Now, c.SignatureAge), key: key,
 	}
 	var sign client.RequestSigner = unsigned{}
 	if key != nil {

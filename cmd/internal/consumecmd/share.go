@@ -18,7 +18,7 @@ import (
 // would take as long as the rate needs for all workers, which can be longer than the group waits for us.
 type share struct {
 	pipeline.Handler
-	pace *client.Pace
+	pace *client.RateLimiter
 	rate float64
 	log  *slog.Logger
 
@@ -27,7 +27,7 @@ type share struct {
 	of   int
 }
 
-func newShare(h pipeline.Handler, pace *client.Pace, rate float64, log *slog.Logger) *share {
+func newShare(h pipeline.Handler, pace *client.RateLimiter, rate float64, log *slog.Logger) *share {
 	pace.SetRate(0) // nothing is ours yet
 	return &share{Handler: h, pace: pace, rate: rate, log: log}
 }

@@ -22,7 +22,7 @@ func (r *released) Release(_ context.Context, p int) { r.partitions = append(r.p
 func TestShare(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	inner := &released{}
-	a, b := client.NewPace(20), client.NewPace(20)
+	a, b := client.NewRateLimiter(20), client.NewRateLimiter(20)
 	first, second := newShare(inner, a, 20, log), newShare(inner, b, 20, log)
 	steps := []struct {
 		name  string
@@ -50,7 +50,7 @@ func TestShare(t *testing.T) {
 // TestShareGivesBack: a release is not held up by what waits for its place in the rate, and nothing is sent until there
 // is another assignment.
 func TestShareGivesBack(t *testing.T) {
-	pace := client.NewPace(1000)
+	pace := client.NewRateLimiter(1000)
 	s := newShare(&released{}, pace, 1000, slog.New(slog.DiscardHandler))
 	s.assigned([]int{0, 1}, 2)
 	pace.Throttled(time.Hour)

@@ -21,7 +21,7 @@ const (
 	burstTime    = 20 * time.Millisecond
 )
 
-// Pace lets the attempts of all workers through, one bucket and one gate for all of them.
+// RateLimiter lets the attempts of all workers through, one bucket and one gate for all of them.
 //
 // In any stretch of time of length T, at most rate·T + burst pass, where burst is 1 plus what the rate gives in 20 ms:
 // 1 up to 49/s, 5 at 200/s, 21 at 1,000/s. That much makes up for timers that fire late. The bucket starts empty, so
@@ -37,7 +37,7 @@ const (
 //
 // Only the head of the line looks at the clock; the others queue behind it in order. A changed rate or a closed gate
 // therefore counts at once, for those who wait already as well.
-type Pace struct {
+type RateLimiter struct {
 	line chan struct{} // holds one value while there is a head
 
 	mu      sync.Mutex
@@ -67,7 +67,7 @@ var ErrStopped = errors.New("stopped before it was sent")
 
 // Stop lets nobody through any more: whoever waits, and whoever comes, gets ErrStopped. Attempts that have left are not
 // touched. It may be called more than once.
-func (p *Pace) Stop() {
+func (p *RateLimiter) Stop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.stopped = true
@@ -76,7 +76,7 @@ func (p *Pace) Stop() {
 
 // Recall turns whoever waits, and whoever comes, away with ErrStopped until Admit: what they are about to send is no
 // longer theirs to send. Attempts that have left are not touched.
-func (p *Pace) Recall() {
+func (p *RateLimiter) Recall() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.recalled = true
@@ -84,28 +84,28 @@ func (p *Pace) Recall() {
 }
 
 // Admit undoes Recall.
-func (p *Pace) Admit() {
+func (p *RateLimiter) Admit() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.recalled = false
 }
 
-func (p *Pace) turnsAway() bool {
+func (p *RateLimiter) turnsAway() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.stopped || p.recalled
 }
 
-// NewPace makes a pace of so many attempts a second; see SetRate for special values.
-func NewPace(perSecond float64) *Pace {
-	p := &Pace{line: make(chan struct{}, 1), share: 1, changed: make(chan struct{}), bucket: rate.NewLimiter(0, 0)}
+// NewRateLimiter makes a pace of so many attempts a second; see SetRate for special values.
+func NewRateLimiter(perSecond float64) *RateLimiter {
+	p := &RateLimiter{line: make(chan struct{}, 1), share: 1, changed: make(chan struct{}), bucket: rate.NewLimiter(0, 0)}
 	p.setRate(p.now(), perSecond) // from now on it fills
 	return p
 }
 
 // SetRate changes the configured rate, in attempts a second; a share of the pace lost to throttling stays lost until
 // calm returns it. 0 or less (or NaN) lets nobody through until the next SetRate; +Inf leaves only the gate.
-func (p *Pace) SetRate(perSecond float64) {
+func (p *RateLimiter) SetRate(perSecond float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.grid = false
@@ -115,14 +115,14 @@ func (p *Pace) SetRate(perSecond float64) {
 
 // Until lets nobody through from that moment on, by the monotonic or the wall clock, whichever says so first, until it
 // is called again with a later one. Without a call there is no such moment.
-func (p *Pace) Until(moment time.Time) {
+func (p *RateLimiter) Until(moment time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.leased, p.until = true, moment
 	p.wake()
 }
 
-func (p *Pace) setRate(now time.Time, perSecond float64) {
+func (p *RateLimiter) setRate(now time.Time, perSecond float64) {
 	if !(perSecond > 0) {
 		perSecond = 0
 	}
@@ -133,7 +133,7 @@ func (p *Pace) setRate(now time.Time, perSecond float64) {
 // SetShare is SetRate for one of several whose rates add up to one. phase, at least 0 and below 1, says when in each
 // period of its pace it passes; those of the others should lie evenly between 0 and 1, too. Clocks that differ cost
 // evenness and nothing else.
-func (p *Pace) SetShare(perSecond, phase float64) {
+func (p *RateLimiter) SetShare(perSecond, phase float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.grid, p.phase = true, phase
@@ -142,8 +142,8 @@ func (p *Pace) SetShare(perSecond, phase float64) {
 }
 
 // apply gives the bucket the pace in force.
-func (p *Pace) apply(now time.Time) {
-	pace := p.pace()
+func (p *RateLimiter) apply(now time.Time) {
+	pace := p.rateNow()
 	if math.IsInf(pace, 1) {
 		p.bucket.SetLimitAt(now, rate.Inf)
 		return
@@ -156,23 +156,23 @@ func (p *Pace) apply(now time.Time) {
 }
 
 // slotAt numbers the slot of the grid in which a moment lies, and says how long it lasts from then on.
-func (p *Pace) slotAt(now time.Time) (slot int64, left time.Duration) {
-	at := float64(now.UnixMicro())/1e6*p.pace() - p.phase // in periods
+func (p *RateLimiter) slotAt(now time.Time) (slot int64, left time.Duration) {
+	at := float64(now.UnixMicro())/1e6*p.rateNow() - p.phase // in periods
 	slot = int64(math.Floor(at))
-	return slot, time.Duration((float64(slot+1) - at) / p.pace() * float64(time.Second))
+	return slot, time.Duration((float64(slot+1) - at) / p.rateNow() * float64(time.Second))
 }
 
 // onGrid reports whether the grid decides.
-func (p *Pace) onGrid() bool { return p.grid && p.pace()*burstTime.Seconds() < 1 }
+func (p *RateLimiter) onGrid() bool { return p.grid && p.rateNow()*burstTime.Seconds() < 1 }
 
 // tryGrid takes the present slot of the grid, or says how long it will be until the next. Two that follow each other
 // keep nine tenths of a period between them, though the first was late or the grid has changed.
-func (p *Pace) tryGrid(now time.Time) (wait time.Duration) {
+func (p *RateLimiter) tryGrid(now time.Time) (wait time.Duration) {
 	slot, left := p.slotAt(now)
 	if slot < p.slot { // the clock was set back
 		p.slot = slot
 	}
-	apart := time.Duration(float64(time.Second) / p.pace() * 0.9)
+	apart := time.Duration(float64(time.Second) / p.rateNow() * 0.9)
 	switch since := now.Sub(p.passed); {
 	case slot == p.slot:
 		return left + time.Microsecond
@@ -183,21 +183,21 @@ func (p *Pace) tryGrid(now time.Time) (wait time.Duration) {
 	return 0
 }
 
-func (p *Pace) pace() float64 {
+func (p *RateLimiter) rateNow() float64 {
 	if math.IsInf(p.limit, 1) {
 		return p.limit
 	}
 	return max(p.limit*p.share, min(p.limit, max(1, p.limit/100)))
 }
 
-func (p *Pace) empty(now time.Time) {
+func (p *RateLimiter) empty(now time.Time) {
 	if tokens := int(p.bucket.TokensAt(now)); tokens > 0 {
 		p.bucket.AllowN(now, tokens)
 	}
 }
 
 // Wait blocks until the gate is open and it is this caller's turn. The error is ctx's, or ErrStopped.
-func (p *Pace) Wait(ctx context.Context) error {
+func (p *RateLimiter) Wait(ctx context.Context) error {
 	if err := p.enter(ctx); err != nil {
 		return err
 	}
@@ -207,7 +207,7 @@ func (p *Pace) Wait(ctx context.Context) error {
 }
 
 // enter waits to be the head of the line; leave must follow.
-func (p *Pace) enter(ctx context.Context) error {
+func (p *RateLimiter) enter(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -219,10 +219,10 @@ func (p *Pace) enter(ctx context.Context) error {
 	}
 }
 
-func (p *Pace) leave() { <-p.line }
+func (p *RateLimiter) leave() { <-p.line }
 
 // take waits, as the head of the line, for a place, and returns the period in which it was given.
-func (p *Pace) take(ctx context.Context) (uint64, error) {
+func (p *RateLimiter) take(ctx context.Context) (uint64, error) {
 	for {
 		if err := ctx.Err(); err != nil {
 			return 0, err
@@ -241,7 +241,7 @@ func (p *Pace) take(ctx context.Context) (uint64, error) {
 }
 
 // try takes a place, or says how long it will be until there is one and what would change that.
-func (p *Pace) try(now time.Time) (time.Duration, uint64, <-chan struct{}) {
+func (p *RateLimiter) try(now time.Time) (time.Duration, uint64, <-chan struct{}) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if now.Before(p.open) {
@@ -254,7 +254,7 @@ func (p *Pace) try(now time.Time) (time.Duration, uint64, <-chan struct{}) {
 	if p.drain {
 		p.drain = false
 		p.empty(now)
-		if p.pace() > 0 && !math.IsInf(p.pace(), 1) {
+		if p.rateNow() > 0 && !math.IsInf(p.rateNow(), 1) {
 			p.slot, _ = p.slotAt(now)
 		}
 	}
@@ -265,13 +265,13 @@ func (p *Pace) try(now time.Time) (time.Duration, uint64, <-chan struct{}) {
 		return 0, p.period, p.changed
 	}
 	missing := 1 - p.bucket.TokensAt(now)
-	seconds := missing / p.pace()
+	seconds := missing / p.rateNow()
 	// At least a microsecond, lest rounding make the head spin.
 	return time.Duration(min(seconds*float64(time.Second), float64(time.Hour))) + time.Microsecond, p.period, p.changed
 }
 
 // recover returns the steps that a calm time has earned.
-func (p *Pace) recover(now time.Time) {
+func (p *RateLimiter) recover(now time.Time) {
 	if p.share == 1 && p.blind == 0 {
 		return
 	}
@@ -290,27 +290,27 @@ func (p *Pace) recover(now time.Time) {
 
 // Throttled closes the gate for retryAfter, at most 5 minutes; when that is 0, for 1 s, 2 s, 4 s and so on. A gate that
 // is closed for longer already stays so. The pace is lowered unless the gate was closed anyway.
-func (p *Pace) Throttled(retryAfter time.Duration) {
+func (p *RateLimiter) Throttled(retryAfter time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.throttle(p.now(), p.period, retryAfter)
 }
 
 // throttledIn is Throttled for the answer to an attempt that left in that period.
-func (p *Pace) throttledIn(period uint64, retryAfter time.Duration) {
+func (p *RateLimiter) throttledIn(period uint64, retryAfter time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.throttle(p.now(), period, retryAfter)
 }
 
-func (p *Pace) throttle(now time.Time, period uint64, pause time.Duration) {
+func (p *RateLimiter) throttle(now time.Time, period uint64, pause time.Duration) {
 	news := period == p.period && !now.Before(p.open)
 	if news {
 		p.recover(now)
 		p.period++
 		p.share *= throttleStep
 		if p.limit > 0 && !math.IsInf(p.limit, 1) {
-			p.share = p.pace() / p.limit // not below the floor, or the way back would begin under it
+			p.share = p.rateNow() / p.limit // not below the floor, or the way back would begin under it
 		}
 		p.apply(now)
 	}
@@ -330,35 +330,35 @@ func (p *Pace) throttle(now time.Time, period uint64, pause time.Duration) {
 }
 
 // now is the clock of the timers that sleep uses: another one could not be waited for. In a test both are synctest's.
-func (p *Pace) now() time.Time {
+func (p *RateLimiter) now() time.Time {
 	return time.Now() //nolint:forbidigo // see above
 }
 
-func (p *Pace) wake() {
+func (p *RateLimiter) wake() {
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
 
-// PaceState is a Pace at one moment.
-type PaceState struct {
+// RateLimiterState is a Pace at one moment.
+type RateLimiterState struct {
 	Rate   float64       // configured, attempts a second
 	Pace   float64       // in force, at most Rate
 	Closed time.Duration // how long the gate stays closed; 0: it is open
 }
 
 // State says how fast attempts go now.
-func (p *Pace) State() PaceState {
+func (p *RateLimiter) State() RateLimiterState {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := p.now()
 	if !now.Before(p.open) {
 		p.recover(now)
 	}
-	return PaceState{Rate: p.limit, Pace: p.pace(), Closed: max(0, p.open.Sub(now))}
+	return RateLimiterState{Rate: p.limit, Pace: p.rateNow(), Closed: max(0, p.open.Sub(now))}
 }
 
 // rest waits, as the head of the line, for a time and not for a place. The error is ctx's, or ErrStopped.
-func (p *Pace) rest(ctx context.Context, d time.Duration) error {
+func (p *RateLimiter) rest(ctx context.Context, d time.Duration) error {
 	for end := p.now().Add(d); ; {
 		p.mu.Lock()
 		changed := p.changed

@@ -14,7 +14,7 @@ import (
 )
 
 // passages lets workers wait for places until so many have passed, and returns when each did, since the beginning.
-func passages(t *testing.T, p *Pace, workers, total int) []time.Duration {
+func passages(t *testing.T, p *RateLimiter, workers, total int) []time.Duration {
 	t.Helper()
 	begin := time.Now()
 	var mu sync.Mutex
@@ -61,7 +61,7 @@ func TestPaceHoldsTheRate(t *testing.T) {
 	}{{0.5, 1}, {20, 1}, {49, 1}, {50, 2}, {200, 5}, {1000, 21}} {
 		t.Run(fmt.Sprint(tt.rate), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p := NewPace(tt.rate)
+				p := NewRateLimiter(tt.rate)
 				at := passages(t, p, 8, 300)
 				inWindows(t, at, tt.rate, tt.burst)
 				// Nothing was in the bucket at the start, and nothing is lost later.
@@ -81,14 +81,14 @@ func TestPaceHoldsTheRate(t *testing.T) {
 
 func TestPaceAfterThrottling(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPace(100)
+		p := NewRateLimiter(100)
 		passages(t, p, 4, 10)
 		period := p.period
 		begin := time.Now()
 		for range 32 { // all that were under way come back with 429
 			p.throttledIn(period, 3*time.Second)
 		}
-		if s := p.State(); s != (PaceState{Rate: 100, Pace: 50, Closed: 3 * time.Second}) {
+		if s := p.State(); s != (RateLimiterState{Rate: 100, Pace: 50, Closed: 3 * time.Second}) {
 			t.Fatalf("after a wave of 429: %+v", s)
 		}
 		at := passages(t, p, 4, 100)
@@ -126,7 +126,7 @@ func TestPaceAfterThrottling(t *testing.T) {
 
 func TestPaceBeginsSlowlyBehindTheGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPace(1000) // halved: a burst of 11 would be within its right
+		p := NewRateLimiter(1000) // halved: a burst of 11 would be within its right
 		p.Throttled(3 * time.Second)
 		at := passages(t, p, 20, 20)
 		inWindows(t, at, 500, 1)
@@ -138,7 +138,7 @@ func TestPaceBeginsSlowlyBehindTheGate(t *testing.T) {
 
 func TestPaceWithoutRetryAfter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPace(1000)
+		p := NewRateLimiter(1000)
 		for i, seconds := range []int{1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300} {
 			p.Throttled(0)
 			p.Throttled(0) // the gate is closed already: no news
@@ -162,7 +162,7 @@ func TestPaceWithoutRetryAfter(t *testing.T) {
 func TestPaceFloor(t *testing.T) {
 	for rate, floor := range map[float64]float64{0.5: 0.5, 1: 1, 20: 1, 100: 1, 500: 5, math.Inf(1): math.Inf(1)} {
 		synctest.Test(t, func(t *testing.T) {
-			p := NewPace(rate)
+			p := NewRateLimiter(rate)
 			for range 20 {
 				p.Throttled(time.Second)
 				time.Sleep(time.Second)
@@ -180,7 +180,7 @@ func TestPaceFloor(t *testing.T) {
 
 func TestPaceSetRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPace(0)
+		p := NewRateLimiter(0)
 		passed := make(chan time.Time, 1)
 		go func() {
 			if err := p.Wait(t.Context()); err != nil {
@@ -224,7 +224,7 @@ func TestPaceUnderWeather(t *testing.T) {
 	t.Logf("seed %d", seed)
 	synctest.Test(t, func(t *testing.T) {
 		r := rand.New(rand.NewPCG(seed, 0))
-		p := NewPace(100)
+		p := NewRateLimiter(100)
 		ctx, cancel := context.WithCancel(t.Context())
 		var weather sync.WaitGroup
 		weather.Go(func() {
@@ -247,7 +247,7 @@ func TestPaceUnderWeather(t *testing.T) {
 
 func TestPaceWaitersLeave(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPace(1)
+		p := NewRateLimiter(1)
 		p.Throttled(time.Minute)
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
@@ -273,7 +273,7 @@ func TestPaceWaitersLeave(t *testing.T) {
 
 func TestPaceStops(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPace(1)
+		p := NewRateLimiter(1)
 		p.Throttled(time.Hour) // no matter what one waits for
 		var all sync.WaitGroup
 		for range 5 {
@@ -308,7 +308,7 @@ func TestPaceStops(t *testing.T) {
 // through as before.
 func TestPaceRecall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := NewPace(1)
+		p := NewRateLimiter(1)
 		var all sync.WaitGroup
 		for range 5 {
 			all.Go(func() {
@@ -360,7 +360,7 @@ func TestPacesShareARate(t *testing.T) {
 				var all sync.WaitGroup
 				first := 0
 				for i, n := range shares {
-					p := NewPace(rate)
+					p := NewRateLimiter(rate)
 					p.SetShare(rate*float64(n)/partitions, float64(first)/partitions)
 					first += n
 					random := rand.New(rand.NewPCG(1, uint64(i)))
@@ -400,7 +400,7 @@ func TestPacesShareARate(t *testing.T) {
 // TestPaceGridAndTheClock: a clock that is set back, a share that changes and a gate that opens let nobody pass twice at
 // once, or hold anybody up for long.
 func TestPaceGridAndTheClock(t *testing.T) {
-	p := NewPace(10)
+	p := NewRateLimiter(10)
 	p.SetShare(10, 0.5)
 	now := time.Date(2026, 3, 1, 22, 0, 0, 0, time.UTC)
 	pass := func(at time.Time) time.Duration {
@@ -435,7 +435,7 @@ func TestPaceGridAndTheClock(t *testing.T) {
 func TestPaceUntil(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
-		p := NewPace(10)
+		p := NewRateLimiter(10)
 		p.Until(begin.Add(time.Second))
 		var mu sync.Mutex
 		var at []time.Duration

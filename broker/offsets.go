@@ -15,9 +15,9 @@ const (
 	settled
 )
 
-// window knows which of a partition's delivered messages are settled. Its prefix is what may be committed: the offset
-// below which everything is settled. It is safe for concurrent use.
-type window struct {
+// offsetTracker knows which of a partition's delivered messages are settled. Its prefix is what may be committed: the
+// offset below which everything is settled. It is safe for concurrent use.
+type offsetTracker struct {
 	limit int // most outstanding messages
 
 	mu      sync.Mutex
@@ -31,12 +31,12 @@ type window struct {
 }
 
 // newWindow begins at an offset below which everything is settled.
-func newWindow(start int64, limit int) *window {
-	return &window{limit: limit, next: start, changed: make(chan struct{}, 1)}
+func newOffsetTracker(start int64, limit int) *offsetTracker {
+	return &offsetTracker{limit: limit, next: start, changed: make(chan struct{}, 1)}
 }
 
 // add records that a message is about to be delivered. Offsets ascend.
-func (w *window) add(offset int64) {
+func (w *offsetTracker) add(offset int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.offsets = append(w.offsets, offset)
@@ -46,20 +46,20 @@ func (w *window) add(offset int64) {
 }
 
 // advance records that there is nothing to deliver below next.
-func (w *window) advance(next int64) {
+func (w *offsetTracker) advance(next int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.next = max(w.next, next)
 }
 
 // settle marks a message. Marking one twice, or one that was never delivered, changes nothing.
-func (w *window) settle(offset int64) { w.mark(offset, settled) }
+func (w *offsetTracker) settle(offset int64) { w.mark(offset, settled) }
 
 // abandon marks a message that will not be settled in this run: it still holds back the prefix, but nobody waits for
 // it.
-func (w *window) abandon(offset int64) { w.mark(offset, abandoned) }
+func (w *offsetTracker) abandon(offset int64) { w.mark(offset, abandoned) }
 
-func (w *window) mark(offset int64, as state) {
+func (w *offsetTracker) mark(offset int64, as state) {
 	w.mu.Lock()
 	i := w.find(offset)
 	if i < 0 || w.states[i] >= as {
@@ -92,7 +92,7 @@ func (w *window) mark(offset int64, as state) {
 }
 
 // find returns the index of an offset that is not in the prefix, or -1. Without gaps it is where it is expected.
-func (w *window) find(offset int64) int {
+func (w *offsetTracker) find(offset int64) int {
 	if w.head == len(w.offsets) || offset < w.offsets[w.head] {
 		return -1
 	}
@@ -108,20 +108,20 @@ func (w *window) find(offset int64) int {
 }
 
 // prefix is the offset that may be committed.
-func (w *window) prefix() int64 {
+func (w *offsetTracker) prefix() int64 {
 	_, first, _ := w.state()
 	return first
 }
 
 // outstanding returns how many delivered messages are neither settled nor abandoned.
-func (w *window) outstanding() int {
+func (w *offsetTracker) outstanding() int {
 	_, _, open := w.state()
 	return open
 }
 
 // state returns how many messages were settled so far, the first one that is not (as prefix does), and how many are
 // outstanding.
-func (w *window) state() (settled, first int64, open int) {
+func (w *offsetTracker) state() (settled, first int64, open int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	first = w.next
@@ -132,7 +132,7 @@ func (w *window) state() (settled, first int64, open int) {
 }
 
 // room waits until fewer than limit messages are outstanding and returns how many more may be. It is 0 when ctx ended.
-func (w *window) room(ctx context.Context) int {
+func (w *offsetTracker) room(ctx context.Context) int {
 	for ctx.Err() == nil {
 		if n := w.limit - w.outstanding(); n > 0 {
 			return n
@@ -143,14 +143,14 @@ func (w *window) room(ctx context.Context) int {
 }
 
 // idle waits until nothing is outstanding, or ctx ends.
-func (w *window) idle(ctx context.Context) {
+func (w *offsetTracker) idle(ctx context.Context) {
 	for ctx.Err() == nil && w.outstanding() > 0 {
 		w.wait(ctx)
 	}
 }
 
 // wait returns after a change. The partition's reader is the only one that waits.
-func (w *window) wait(ctx context.Context) {
+func (w *offsetTracker) wait(ctx context.Context) {
 	select {
 	case <-w.changed:
 	case <-ctx.Done():

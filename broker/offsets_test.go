@@ -18,7 +18,7 @@ func messagesOf(keys [][]byte) []pipeline.Message {
 }
 
 func TestWindowPrefix(t *testing.T) {
-	w := newWindow(10, 100)
+	w := newOffsetTracker(10, 100)
 	step := func(want int64) {
 		t.Helper()
 		if got := w.prefix(); got != want {
@@ -52,7 +52,7 @@ func TestWindowPrefix(t *testing.T) {
 func TestWindowModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		start := rapid.Int64Range(0, 1<<40).Draw(t, "start")
-		w, next := newWindow(start, 1<<20), start
+		w, next := newOffsetTracker(start, 1<<20), start
 		said := map[int64]state{}
 		var delivered []int64
 		offset := func(t *rapid.T) int64 {
@@ -107,7 +107,7 @@ func TestWindowModel(t *testing.T) {
 }
 
 func TestWindowRoom(t *testing.T) {
-	w := newWindow(0, 2)
+	w := newOffsetTracker(0, 2)
 	if n := w.room(t.Context()); n != 2 {
 		t.Fatalf("room for %d, want 2", n)
 	}
