@@ -37,7 +37,7 @@ func held(t *testing.T, c *broker.Cluster, with func(ctx context.Context, l *bro
 	ready := make(chan struct{})
 	var once sync.Once
 	q := consumer(t, c, func(o *broker.ConsumerOptions) {
-		o.OnAssigned = func([]int, int) { once.Do(func() { close(ready) }) }
+		o.Membership = watching{assigned: func([]int, int) { once.Do(func() { close(ready) }) }}
 	})
 	l := q.Changelog(ledgers, 4)
 	done := make(chan error, 1)

@@ -86,8 +86,8 @@ func child(role, dir string) error {
 	return fmt.Errorf("unknown role %q", role)
 }
 
-// fewFiles drains the embedded broker again and again, each time with another limit of open files, and tells what came of
-// it.
+// fewFiles drains the embedded broker again and again, each time with another limit of open files, and tells what came
+// of it.
 func fewFiles(ctx context.Context, dir string) error {
 	drain := func() error {
 		e, err := broker.OpenEmbedded(ctx, broker.EmbeddedOptions{Dir: dir, Topics: map[string]int{topic: 0}})

@@ -42,27 +42,34 @@ type ConsumerOptions struct {
 	// reached the partition is not read. Default 10,000.
 	MaxOutstanding int
 
-	// OnStall is told of a partition of which nothing was settled for StalledAfter (default 10m) although messages of it
-	// are with the handler, and again every StalledAfter. It must not block. May be nil.
-	OnStall      func(Stall)
+	// StalledAfter is how long no message of a partition may be acknowledged, although some are with the handler, before
+	// Membership.Stalled is called; default 10m.
 	StalledAfter time.Duration
 
 	// LostAfter is how long the broker may be away before Run gives up with ErrBrokerLost; default 2m.
 	LostAfter time.Duration
 
-	// OnAssigned is told which partitions fell to us, and how many the topic has, whenever the group has agreed anew. It
-	// is called before the first Take of that assignment and must not block.
-	OnAssigned func(partitions []int, of int)
-	// Restore brings whatever is kept of a partition's rows to where it stands; it is called for each partition that fell
-	// to us, several at once, after OnAssigned and before the first Take of it. Meanwhile the group hears of us. It must
-	// return early with ctx's error when ctx ends; any other error ends Run. May be nil.
-	Restore func(ctx context.Context, partition int) error
-	// OnLease is told until when nobody else can be given our partitions, whenever that changes; the zero time: nothing
-	// is ours. After that moment whoever works on their rows must keep still until it is told of a later one, which comes
-	// if the group has not given them away. It must not block. May be nil.
-	OnLease func(until time.Time)
+	// Membership follows what becomes of the consumer's partitions. nil: nothing does.
+	Membership Membership
 
 	Logger *slog.Logger // nil: silent
+}
+
+// Membership follows what becomes of a consumer's partitions. Apart from Restore, its methods must not block.
+type Membership interface {
+	// Assigned names the partitions that this consumer has after a rebalance, and how many the topic has. It is called
+	// before the first Take of that assignment.
+	Assigned(partitions []int, of int)
+	// Restore brings what is kept of a partition's rows up to date. It is called for each partition, several at once,
+	// after Assigned and before the first Take of it, while heartbeats go on. It returns early with ctx's error when ctx
+	// ends; any other error ends Run.
+	Restore(ctx context.Context, partition int) error
+	// Lease says until when the group can give none of our partitions to another consumer, whenever that changes; the zero
+	// time: none is ours. After that moment nothing may be done for their rows until a later one is announced, which
+	// happens if the group has kept them for us.
+	Lease(until time.Time)
+	// Stalled reports a partition without progress for ConsumerOptions.StalledAfter, and again every StalledAfter.
+	Stalled(Stall)
 }
 
 func (o *ConsumerOptions) normalize() error {

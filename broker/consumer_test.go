@@ -33,9 +33,9 @@ func TestDrain(t *testing.T) {
 	var assigned []int
 	q := consumer(t, c, func(o *broker.ConsumerOptions) {
 		o.Drain = true
-		o.OnAssigned = func(partitions []int, of int) {
+		o.Membership = watching{assigned: func(partitions []int, of int) {
 			assigned = append(slices.Clone(partitions), of)
-		}
+		}}
 	})
 	if err := run(t, q, s); err != nil {
 		t.Fatal(err)

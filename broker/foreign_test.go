@@ -18,8 +18,8 @@ import (
 	"github.com/purser-onboard/purser/broker"
 )
 
-// transact writes rows into partition 0, the only one, in one transaction of another producer and ends it. A broker says
-// that it has ended before the marker is there.
+// transact writes rows into partition 0, the only one, in one transaction of another producer and ends it. A broker
+// says that it has ended before the marker is there.
 func transact(t *testing.T, c *broker.Cluster, n int, commit bool) {
 	t.Helper()
 	end := func() int64 {

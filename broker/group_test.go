@@ -76,13 +76,13 @@ func TestRebalance(t *testing.T) {
 	want := 0
 	second := &sink{}
 	q := consumer(t, c, func(o *broker.ConsumerOptions) {
-		o.OnAssigned = func(partitions []int, _ int) {
+		o.Membership = watching{assigned: func(partitions []int, _ int) {
 			share = partitions
 			shares = append(shares, len(partitions))
 			for _, p := range partitions { // all but the ten that the first member finished
 				want += int(sizes[p].End) - 10
 			}
-		}
+		}}
 	})
 	took := make(chan struct{})
 	second.take = func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
@@ -418,7 +418,7 @@ func TestNothingAssigned(t *testing.T) {
 	for range 2 {
 		go func() {
 			done <- consumer(t, c, func(o *broker.ConsumerOptions) {
-				o.OnAssigned = func(p []int, _ int) { assigned <- len(p) }
+				o.Membership = watching{assigned: func(p []int, _ int) { assigned <- len(p) }}
 			}).Run(ctx, new(sink))
 		}()
 	}
@@ -474,14 +474,14 @@ func TestGivenAway(t *testing.T) {
 		o.Drain = true
 		// Ours comes first: the library's own would end the generation, too.
 		o.SessionTimeout, o.HeartbeatInterval = 100*time.Millisecond, 90*time.Millisecond
-		o.OnLease = func(until time.Time) {
+		o.Membership = watching{lease: func(until time.Time) {
 			switch {
 			case until.IsZero():
 				note("nothing is ours")
 			case until.After(time.Now()):
 				note("ours")
 			}
-		}
+		}}
 	})
 	if err := q.Run(within(t), s); err != nil {
 		t.Fatal(err)
@@ -512,8 +512,8 @@ func TestCoordinatorThatLagsBehind(t *testing.T) {
 	}
 }
 
-// A partition that shows up after a drain has begun is drained as far as it goes when it is assigned: the broker that was
-// asked in the beginning may have known less than the others.
+// A partition that shows up after a drain has begun is drained as far as it goes when it is assigned: the broker that
+// was asked in the beginning may have known less than the others.
 func TestDrainOfNewPartition(t *testing.T) {
 	fake, c := cluster(t, 1, 1)
 	publish(t, c, rows(0, 100))
@@ -564,7 +564,7 @@ func TestStallIsReported(t *testing.T) {
 	}}
 	q := consumer(t, c, func(o *broker.ConsumerOptions) {
 		o.Drain, o.StalledAfter, o.MaxOutstanding = true, 20*time.Millisecond, 5
-		o.OnStall = func(s broker.Stall) { stalls <- s }
+		o.Membership = watching{stalled: func(s broker.Stall) { stalls <- s }}
 	})
 	done := make(chan error, 1)
 	go func() { done <- q.Run(within(t), s) }()

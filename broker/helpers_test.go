@@ -295,3 +295,30 @@ func recv[T any](t testing.TB, what string, ch <-chan T) T {
 		panic("unreachable")
 	}
 }
+
+// watching is a Membership of functions; those that are nil do nothing.
+type watching struct {
+	assigned func(partitions []int, of int)
+	lease    func(until time.Time)
+	stalled  func(broker.Stall)
+}
+
+func (w watching) Assigned(partitions []int, of int) {
+	if w.assigned != nil {
+		w.assigned(partitions, of)
+	}
+}
+
+func (w watching) Restore(context.Context, int) error { return nil }
+
+func (w watching) Lease(until time.Time) {
+	if w.lease != nil {
+		w.lease(until)
+	}
+}
+
+func (w watching) Stalled(s broker.Stall) {
+	if w.stalled != nil {
+		w.stalled(s)
+	}
+}

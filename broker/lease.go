@@ -32,10 +32,13 @@ type lease struct {
 }
 
 func newLease(o *ConsumerOptions) *lease {
-	return &lease{
-		session: shorter(o.SessionTimeout), rebalance: shorter(o.RebalanceTimeout),
-		onChange: o.OnLease, changed: make(chan struct{}),
+	l := &lease{
+		session: shorter(o.SessionTimeout), rebalance: shorter(o.RebalanceTimeout), changed: make(chan struct{}),
 	}
+	if o.Membership != nil {
+		l.onChange = o.Membership.Lease
+	}
+	return l
 }
 
 // shorter keeps a tenth for what has passed a check of the lease and is still on its way.

@@ -10,10 +10,18 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
+// leaseWatch is a Membership that notes the leases.
+type leaseWatch struct{ leases *[]time.Time }
+
+func (leaseWatch) Assigned([]int, int)                {}
+func (leaseWatch) Restore(context.Context, int) error { return nil }
+func (w leaseWatch) Lease(until time.Time)            { *w.leases = append(*w.leases, until) }
+func (leaseWatch) Stalled(Stall)                      {}
+
 func testLease(told *[]time.Time) *lease {
 	o := ConsumerOptions{SessionTimeout: 10 * time.Second, RebalanceTimeout: 20 * time.Second}
 	if told != nil {
-		o.OnLease = func(until time.Time) { *told = append(*told, until) }
+		o.Membership = leaseWatch{told}
 	}
 	return newLease(&o)
 }

@@ -111,8 +111,8 @@ func asKafka(t *testing.T, to string) string {
 	})
 }
 
-// A broker that does not take us as we are is found out at the first attempt, however long we would wait for one that is
-// away, and the error says why without a secret.
+// A broker that does not take us as we are is found out at the first attempt, however long we would wait for one that
+// is away, and the error says why without a secret.
 func TestRefusals(t *testing.T) {
 	web := httptest.NewTLSServer(nil) // for its certificate
 	defer web.Close()
@@ -181,8 +181,8 @@ type other struct{ broker.Mechanism }
 
 func (other) Name() string { return "OTHER" }
 
-// A listener that closes each connection may be a proxy before a broker that is away, so it is waited for; when that does
-// not help it is the set-up's.
+// A listener that closes each connection may be a proxy before a broker that is away, so it is waited for; when that
+// does not help it is the set-up's.
 func TestHangUp(t *testing.T) {
 	addr := listener(t, func(net.Conn) {})
 	logged := newJournal()
@@ -329,8 +329,8 @@ func TestAdvertisedAddress(t *testing.T) {
 	}
 }
 
-// What goes wrong for a moment in the middle of a run is not told; what lasts is, once when it begins and once when it is
-// over.
+// What goes wrong for a moment in the middle of a run is not told; what lasts is, once when it begins and once when it
+// is over.
 func TestTroublesInTheMiddle(t *testing.T) {
 	fake, _ := cluster(t, 1, 2)
 	logged := newJournal()

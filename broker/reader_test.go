@@ -16,8 +16,8 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// withhold has the broker answer fetches of partition 0 from an offset on with nothing, and with an end that lies beyond,
-// so many times; -1 is for ever. It counts them.
+// withhold has the broker answer fetches of partition 0 from an offset on with nothing, and with an end that lies
+// beyond, so many times; -1 is for ever. It counts them.
 func withhold(fake *kfake.Cluster, from, end int64, times int64) *atomic.Int64 {
 	n := new(atomic.Int64)
 	fake.ControlKey(int16(kmsg.Fetch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
@@ -38,7 +38,8 @@ func withhold(fake *kfake.Cluster, from, end int64, times int64) *atomic.Int64 {
 	return n
 }
 
-// A broker that cannot get at its storage in time answers with nothing, as if nothing were there. No row is passed over.
+// A broker that cannot get at its storage in time answers with nothing, as if nothing were there. No row is passed
+// over.
 func TestWithheld(t *testing.T) {
 	t.Run("for a while", func(t *testing.T) {
 		fake, c := cluster(t, 1, 1)

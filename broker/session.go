@@ -194,8 +194,8 @@ func (s *session) open(ctx context.Context) error {
 	}
 	c.lease.hold(ids)
 	c.o.Logger.Info("partitions assigned", "topic", c.o.Topic, "group", c.o.Group, "partitions", ids, "of", count)
-	if c.o.OnAssigned != nil {
-		c.o.OnAssigned(ids, count)
+	if c.o.Membership != nil {
+		c.o.Membership.Assigned(ids, count)
 	}
 	return s.restore(ctx, ids)
 }
@@ -223,13 +223,14 @@ func (s *session) count(ctx context.Context, assigned []int) (int, error) {
 
 // restore prepares the partitions, a few at a time.
 func (s *session) restore(ctx context.Context, partitions []int) error {
-	if s.consumer.o.Restore == nil {
+	membership := s.consumer.o.Membership
+	if membership == nil {
 		return nil
 	}
 	group, working := errgroup.WithContext(ctx)
 	group.SetLimit(restoring)
 	for _, p := range partitions {
-		group.Go(func() error { return s.consumer.o.Restore(working, p) })
+		group.Go(func() error { return membership.Restore(working, p) })
 	}
 	return group.Wait()
 }

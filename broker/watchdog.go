@@ -14,11 +14,11 @@ type Stall struct {
 	For         time.Duration // since something was settled, or the first of these was delivered
 }
 
-// watch calls OnStall for each partition of which nothing was settled for StalledAfter, and again every StalledAfter as
-// long as that goes on; when it is over, it says so in the log.
+// watch calls Membership.Stalled for each partition of which nothing was settled for StalledAfter, and again every
+// StalledAfter as long as that goes on; when it is over, it says so in the log.
 func (s *session) watch(ctx context.Context) {
 	c := s.consumer
-	if c.o.OnStall == nil {
+	if c.o.Membership == nil {
 		return
 	}
 	type seen struct {
@@ -49,7 +49,7 @@ func (s *session) watch(ctx context.Context) {
 			if stalled := now.Sub(before.since); stalled >= time.Duration(before.told+1)*c.o.StalledAfter {
 				before.told++
 				last[p] = before
-				c.o.OnStall(Stall{
+				c.o.Membership.Stalled(Stall{
 					Partition: p, Offset: offset, Outstanding: open, Full: open >= c.o.MaxOutstanding, For: stalled,
 				})
 			}

@@ -31,13 +31,13 @@ func onlyFor(op string, err error) func(*bench) {
 func wrongSetUps() map[string]struct {
 	alter func(*bench)
 	first int // of the rows
-	class string
+	class onboard.Class
 	names string
 } {
 	return map[string]struct {
 		alter func(*bench)
 		first int
-		class string
+		class onboard.Class
 		names string
 	}{
 		"wrong domain": {alter: func(b *bench) {
@@ -87,7 +87,7 @@ func TestWrongSetUpCostsFewRows(t *testing.T) {
 						continue
 					}
 					ended++
-					if r.Class != tt.class {
+					if r.Class != string(tt.class) {
 						t.Errorf("%s: got class %s, want %s", r.Where(), r.Class, tt.class)
 					}
 					if !strings.Contains(err.Error(), r.Where()) {
@@ -97,7 +97,7 @@ func TestWrongSetUpCostsFewRows(t *testing.T) {
 				if ended != onboard.SetupLimit {
 					t.Errorf("got %d rows that ended, want %d", ended, onboard.SetupLimit)
 				}
-				if !strings.Contains(err.Error(), tt.names) || !strings.Contains(err.Error(), tt.class) {
+				if !strings.Contains(err.Error(), tt.names) || !strings.Contains(err.Error(), string(tt.class)) {
 					t.Errorf("got %q, want it to name %s and %s", err, tt.names, tt.class)
 				}
 				// Where rows end only after long waits, others are begun meanwhile.
@@ -225,7 +225,7 @@ func TestFewRowsBeginAtFirst(t *testing.T) {
 func TestProbeComesFirst(t *testing.T) {
 	for name, tt := range map[string]struct {
 		err   error
-		class string
+		class onboard.Class
 	}{
 		"a refused signature":  {status(400, client.RequestSignature), "configuration"},
 		"a certificate":        {&client.Error{Kind: client.Unconnectable}, "configuration"},
@@ -497,7 +497,7 @@ func TestPageInTheMiddle(t *testing.T) {
 	for name, tt := range map[string]struct {
 		away  time.Duration // how long everything is answered by the page
 		probe bool          // the probe, too
-		class string        // of the halt; empty: none
+		class onboard.Class // of the halt; empty: none
 	}{
 		"a page for a while": {away: time.Minute, probe: true},
 		"a page for long":    {away: time.Hour, probe: true, class: "unreachable"},

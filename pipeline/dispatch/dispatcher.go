@@ -265,7 +265,7 @@ func (r *Dispatcher) reload(ctx context.Context, t *item) (d onboard.Disposition
 	case errors.Is(err, pipeline.ErrFenced):
 		return onboard.Disposition{}, false, err
 	case err != nil:
-		return onboard.Disposition{}, false, &onboard.HaltError{Class: "ledger", Row: t.Row, Err: err}
+		return onboard.Disposition{}, false, &onboard.HaltError{Class: onboard.HaltLedger, Row: t.Row, Err: err}
 	}
 	t.Record = accepted[0].Record
 	switch accepted[0].Admission {

@@ -128,7 +128,7 @@ func TestFaultsOnTheRoad(t *testing.T) {
 		name    string
 		script  map[string][]*fault
 		stage   pipeline.Stage
-		class   string
+		class   onboard.Class
 		already bool
 		creates int // calls of create
 		keys    int // different create keys
@@ -169,7 +169,7 @@ func TestFaultsOnTheRoad(t *testing.T) {
 				b.take(b.row(0))
 				b.await(1)
 				r := b.ledger.get(b.row(0))
-				if r.Stage != tt.stage || r.Class != tt.class || r.AlreadyOnboarded != tt.already {
+				if r.Stage != tt.stage || r.Class != string(tt.class) || r.AlreadyOnboarded != tt.already {
 					t.Errorf("%s (%s) already %v: %s", r.Stage, r.Class, r.AlreadyOnboarded, r.Reason)
 				}
 				b.checkKeys(t)
@@ -339,7 +339,7 @@ func TestHalts(t *testing.T) {
 		name  string
 		alter func(*bench)
 		rows  int
-		class string
+		class onboard.Class
 	}{
 		{"401", func(b *bench) {
 			b.partner.faults = func(string, int) *fault { return &fault{err: status(401, client.Unauthorized)} }

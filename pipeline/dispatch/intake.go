@@ -46,7 +46,7 @@ func (r *Dispatcher) Take(ctx context.Context, batch []pipeline.Message, settled
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return &onboard.HaltError{Class: "ledger", Row: rows[0], Err: err}
+			return &onboard.HaltError{Class: onboard.HaltLedger, Row: rows[0], Err: err}
 		}
 	}
 	r.mu.Lock()

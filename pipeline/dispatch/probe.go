@@ -58,11 +58,11 @@ func (r *Dispatcher) probe(ctx context.Context) {
 			strange = 0
 		}
 		if onboard.Exhausted(err) {
-			halt = &onboard.HaltError{Class: "resources", Err: err}
+			halt = &onboard.HaltError{Class: onboard.HaltResources, Err: err}
 			break
 		}
 		if !passing { // any other failure is the set-up's
-			halt = &onboard.HaltError{Class: "configuration", Err: fmt.Errorf("the probe of the partner failed: %w", err)}
+			halt = &onboard.HaltError{Class: onboard.HaltConfiguration, Err: fmt.Errorf("the probe of the partner failed: %w", err)}
 			break
 		}
 		if outage.IsZero() {
@@ -73,7 +73,7 @@ func (r *Dispatcher) probe(ctx context.Context) {
 		}
 		waited := pipeline.Monotonic().Sub(outage)
 		if waited >= r.OutageWait {
-			halt = &onboard.HaltError{Class: "unreachable", Err: fmt.Errorf("the partner gave no usable answer for %v: %w",
+			halt = &onboard.HaltError{Class: onboard.HaltUnreachable, Err: fmt.Errorf("the partner gave no usable answer for %v: %w",
 				waited.Round(time.Second), err)}
 			break
 		}

@@ -45,13 +45,13 @@ const (
 )
 
 // stepAt is the step at which a row in a stage fails, or ends with a class.
-func stepAt(class string, s pipeline.Stage) step {
+func stepAt(class Class, s pipeline.Stage) step {
 	switch class {
-	case "no-key":
+	case ClassKeyMissing:
 		return stepKey
-	case "challenge", "challenge-expired":
+	case ClassChallengeRefused, ClassChallengeExpired:
 		return stepCheck
-	case "declined", "signer-mismatch", "signer-error":
+	case ClassSignerDeclined, ClassSignerMismatch, ClassSignerError:
 		return stepSign
 	}
 	switch s {
@@ -86,29 +86,29 @@ func provenBy(o Outcome, s pipeline.Stage) []step {
 
 // setupHint is the setting to look at when rows end with a class one after the other; ok is false for a class that the
 // set-up cannot cause.
-func setupHint(class string) (hint string, ok bool) {
+func setupHint(class Class) (hint string, ok bool) {
 	switch class {
-	case "challenge":
+	case ClassChallengeRefused:
 		return "check --challenge-domain, --challenge-statement and --api-url (the partner may name another domain), and " +
 			"--challenge-ttl", true
-	case "challenge-expired", "no-challenge":
+	case ClassChallengeExpired, ClassChallengeMissing:
 		return "check --challenge-ttl and this machine's clock", true
-	case "signature-refused":
+	case ClassSignatureNotAccepted:
 		return "check --signature-encoding, and that --signer holds the customers' own keys", true
-	case "no-key":
+	case ClassKeyMissing:
 		return "check --signer: it has no key of these accounts", true
-	case "signer-mismatch":
+	case ClassSignerMismatch:
 		return "check --signer: its keys are of other accounts", true
-	case "declined", "signer-error":
+	case ClassSignerDeclined, ClassSignerError:
 		return "check --signer and its own log", true
-	case "invalid":
+	case ClassNotAccepted:
 		return "check --api-url (live or sandbox), --content-digest, and the chain the rows were imported for " +
 			"(the importer's --chain)", true
-	case "unprocessable":
+	case ClassKeyReused:
 		return "check that no other program uses the same --api-key", true
-	case "unexpected", "unrecognized", "customer-gone", "conflict-unresolved":
+	case ClassUnexpected, ClassNotRecognized, ClassCustomerGone, ClassConflictUnresolved:
 		return "check --api-url, and whether the partner has changed its API", true
-	case "server-error", "no-answer":
+	case ClassServerError, ClassNoAnswer:
 		return "ask the partner why it fails on them", true
 	}
 	return "", false
@@ -121,7 +121,7 @@ type breaker struct {
 
 	mu      sync.Mutex
 	proven  map[step]time.Time // when a row last passed it, monotonic
-	streaks map[step]map[string]*streak
+	streaks map[step]map[Class]*streak
 	shapes  map[Action]*shapes
 	through bool // a row has come through, or as far as a custodian
 
@@ -157,21 +157,21 @@ type shapes struct {
 func newBreaker(haltAfter int, probes bool) *breaker {
 	return &breaker{
 		haltAfter: haltAfter, probes: probes,
-		proven: map[step]time.Time{}, streaks: map[step]map[string]*streak{}, shapes: map[Action]*shapes{},
+		proven: map[step]time.Time{}, streaks: map[step]map[Class]*streak{}, shapes: map[Action]*shapes{},
 	}
 }
 
 // end takes in that a row is about to end with a class. stored: it may. halt: the run ends with it, or instead.
 func (b *breaker) end(t *Task, d Disposition, cause error) (stored bool, halt error) {
 	hint, counts := setupHint(d.Class)
-	if !counts || d.Class == t.previousClass { // it ended so before: that says nothing new about the set-up
+	if !counts || string(d.Class) == t.previousClass { // it ended so before: that says nothing new about the set-up
 		return true, nil
 	}
 	at := stepAt(d.Class, t.Stage)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.streaks[at] == nil {
-		b.streaks[at] = map[string]*streak{}
+		b.streaks[at] = map[Class]*streak{}
 	}
 	s := b.streaks[at][d.Class]
 	if s == nil {
@@ -181,7 +181,7 @@ func (b *breaker) end(t *Task, d Disposition, cause error) (stored bool, halt er
 	// Of an unanswered request the probe has said that it is the row's own trouble: a run of such rows alone ends, too.
 	never := b.proven[at].IsZero()
 	limit := b.haltAfter
-	if never && d.Class != "server-error" && d.Class != "no-answer" {
+	if never && d.Class != ClassServerError && d.Class != ClassNoAnswer {
 		limit = SetupLimit
 	}
 	full := limit > 0 && len(s.ids) >= limit && !s.ids[t.ID]
@@ -250,7 +250,7 @@ func (b *breaker) noteShape(t *Task, res result) error {
 		clear(s.rows)
 		return nil
 	}
-	return &HaltError{Class: "configuration", Row: t.Row, Err: res.err}
+	return &HaltError{Class: HaltConfiguration, Row: t.Row, Err: res.err}
 }
 
 // firstThrough notes that a row has come through: from now on any number may run.
@@ -350,11 +350,11 @@ func (b *breaker) mayEnd(t *Task, d Disposition) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch d.Class {
-	case "no-answer", "server-error":
+	case ClassNoAnswer, ClassServerError:
 		if b.lastGood.After(t.unanswered) {
 			return true
 		}
-	case "invalid":
+	case ClassNotAccepted:
 		if b.refused < SetupLimit {
 			b.refused++
 			return true
@@ -409,5 +409,5 @@ func (b *breaker) signerSilent(t *Task, res result, d Disposition) bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return d.Class == "signer-error" && !b.signerGood.After(t.signerTrouble)
+	return d.Class == ClassSignerError && !b.signerGood.After(t.signerTrouble)
 }

@@ -207,7 +207,7 @@ type Disposition struct {
 	Stage pipeline.Stage      // the stage to be in; the same one means stay
 	Do    Action              // what to do next
 	Wait  bool                // not before the backoff has passed
-	Class string              // of a bad end or a halt: the machine-readable kind
+	Class Class               // of a bad end or a halt: the machine-readable kind
 	Key   pipeline.KeyOutcome // what is known under the operation's key now; "" leaves it
 	After time.Duration       // filled in by Decide from Wait
 }
@@ -238,7 +238,7 @@ func Decide(s Situation, l Limits) Disposition {
 		}
 		return d
 	}
-	return Disposition{Stage: s.Stage, Do: DoHalt, Class: "impossible"}
+	return Disposition{Stage: s.Stage, Do: DoHalt, Class: HaltImpossible}
 }
 
 func (s Situation) holds(w When, l Limits) bool {

@@ -54,13 +54,13 @@ var (
 func TestDecide(t *testing.T) {
 	limits := DefaultLimits()
 	limits.RetryMin = 500 * time.Millisecond
-	halt := func(s pipeline.Stage, class string) Disposition {
+	halt := func(s pipeline.Stage, class Class) Disposition {
 		return Disposition{Stage: s, Do: DoHalt, Class: class}
 	}
-	end := func(s pipeline.Stage, class string) Disposition {
+	end := func(s pipeline.Stage, class Class) Disposition {
 		return Disposition{Stage: s, Do: DoSettle, Class: class}
 	}
-	settled := func(s pipeline.Stage, class string) Disposition {
+	settled := func(s pipeline.Stage, class Class) Disposition {
 		return Disposition{Stage: s, Do: DoSettle, Class: class, Key: pipeline.KeySettled}
 	}
 	wait := func(s pipeline.Stage, do Action, key pipeline.KeyOutcome, after time.Duration) Disposition {

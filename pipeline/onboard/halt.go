@@ -11,9 +11,8 @@ import (
 
 // HaltError stops the run: the row stays where it was, and so do all others that had not ended.
 type HaltError struct {
-	// Class is "configuration", "signer", "unreachable", "resources", "ledger" or "impossible", or that with which rows
-	// ended.
-	Class string
+	// Class is a halt's own, or the one with which rows ended.
+	Class Class
 	Row   pipeline.Row // the row at which it was found; zero: none
 	Err   error
 
@@ -62,16 +61,16 @@ func (e *HaltError) hint() string {
 		hint = partner.Hint()
 	}
 	switch {
-	case e.Class == "configuration" && !strings.Contains(hint, "`consumer check`"):
+	case e.Class == HaltConfiguration && !strings.Contains(hint, "`consumer check`"):
 		if hint != "" {
 			hint += "; "
 		}
 		hint += "`consumer check` tests the set-up without touching a customer"
-	case e.Class == "signer":
+	case e.Class == HaltSigner:
 		hint = "fix the signer, then run again"
-	case e.Class == "resources":
+	case e.Class == HaltResources:
 		hint = "raise the limit of open files (ulimit -n), then run again"
-	case e.Class == "unreachable":
+	case e.Class == HaltUnreachable:
 		hint = "run again when the partner is back (--outage-wait says how long a run waits)"
 	}
 	return hint
@@ -80,9 +79,9 @@ func (e *HaltError) hint() string {
 // SetUp reports whether the run halted because of a setting: it has to be fixed before the next run.
 func (e *HaltError) SetUp() bool {
 	switch e.Class {
-	case "configuration":
+	case HaltConfiguration:
 		return true
-	case "signer", "unreachable", "resources", "ledger", "impossible", "server-error", "no-answer", "signer-error":
+	case HaltSigner, HaltUnreachable, HaltResources, HaltLedger, HaltImpossible, ClassServerError, ClassNoAnswer, ClassSignerError:
 		return false
 	}
 	return e.Count > 0

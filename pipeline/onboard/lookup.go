@@ -59,7 +59,7 @@ func (w *Worker) listFailed(ctx context.Context, t *Task, err error) (result, er
 	}
 	var partner *client.Error
 	if !errors.As(err, &partner) && !errors.Is(err, client.ErrStopped) && ctx.Err() == nil {
-		return result{}, &HaltError{Class: "ledger", Row: t.Row, Err: err}
+		return result{}, &HaltError{Class: HaltLedger, Row: t.Row, Err: err}
 	}
 	outcome, after := readOutcome(err)
 	if outcome == Absent { // of the list itself: there is no such endpoint

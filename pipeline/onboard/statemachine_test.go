@@ -99,7 +99,7 @@ before the partner's Retry-After. "next" is what the stage asks for anyway:
 				}
 				stage := string(next)
 				if d.Class != "" {
-					stage += " (" + d.Class + ")"
+					stage += " (" + string(d.Class) + ")"
 				}
 				act := string(d.Do)
 				if d.Wait {

@@ -10,21 +10,21 @@ func Cell(s pipeline.Stage, o Outcome) []Branch {
 	}
 	switch o { // what says something about the run and nothing about the row
 	case Misconfigured:
-		return always(Disposition{Do: DoHalt, Class: "configuration"})
+		return always(Disposition{Do: DoHalt, Class: HaltConfiguration})
 	case Throttled, NotSent:
 		return always(Disposition{Do: DoRepeat, Wait: true}) // rule 11: costs no try
 	case ReadFailed:
 		return []Branch{
 			{TriesLeft, Disposition{Do: DoRepeat, Wait: true}}, // nothing was changed by reading
-			{Always, failed("no-answer")},
+			{Always, failed(ClassNoAnswer)},
 		}
 	case Unrecognized: // a request that changed something is answered the same under its key, so nothing is doubled
 		return []Branch{
 			{TriesLeft, Disposition{Do: DoRepeat, Wait: true}},
-			{Always, failed("unrecognized")},
+			{Always, failed(ClassNotRecognized)},
 		}
 	case OddCustomer:
-		return always(failed("unexpected"))
+		return always(failed(ClassUnexpected))
 	}
 	switch s {
 	case pipeline.Planned:
@@ -66,30 +66,30 @@ func creating(o Outcome) []Branch {
 	case Unknown:
 		return []Branch{
 			{TriesLeft, Disposition{Do: DoNext, Wait: true, Key: pipeline.KeyOpen}}, // rules 3 and 4: the same key, or look up
-			{Always, failed("no-answer")},
+			{Always, failed(ClassNoAnswer)},
 		}
 	case ServerFailed:
 		return []Branch{
 			{HeardTwice, Disposition{Do: DoLookUp, Key: pipeline.KeyAnswered}}, // it is stored: the key will say nothing else
 			{TriesLeft, Disposition{Do: DoNext, Wait: true, Key: pipeline.KeyHeard}},
-			{Always, failed("server-error")},
+			{Always, failed(ClassServerError)},
 		}
 	case Conflicting:
 		return []Branch{
 			{TriesLeft, Disposition{Do: DoLookUp, Key: pipeline.KeyOpen}}, // rule 5: a question, not an answer
-			{Always, failed("conflict-unresolved")},
+			{Always, failed(ClassConflictUnresolved)},
 		}
 	case Unprocessable:
 		return []Branch{
 			{FirstTries, Disposition{Do: DoLookUp, Wait: true, Key: pipeline.KeyAnswered}},
-			{Always, failed("unprocessable")},
+			{Always, failed(ClassKeyReused)},
 		}
 	case Invalid:
-		return always(Disposition{Stage: pipeline.Failed, Do: DoSettle, Class: "invalid", Key: pipeline.KeySettled})
+		return always(Disposition{Stage: pipeline.Failed, Do: DoSettle, Class: ClassNotAccepted, Key: pipeline.KeySettled})
 	case Odd:
-		return always(Disposition{Stage: pipeline.Failed, Do: DoSettle, Class: "unexpected", Key: pipeline.KeyAnswered})
+		return always(Disposition{Stage: pipeline.Failed, Do: DoSettle, Class: ClassUnexpected, Key: pipeline.KeyAnswered})
 	case NotFound:
-		return always(Disposition{Do: DoHalt, Class: "configuration"}) // there is no POST /customers: a wrong base URL
+		return always(Disposition{Do: DoHalt, Class: HaltConfiguration}) // there is no POST /customers: a wrong base URL
 	case Initiating:
 		return always(Disposition{Stage: pipeline.Challenged, Do: DoFetch, Key: pipeline.KeySettled})
 	case Past:
@@ -97,13 +97,13 @@ func creating(o Outcome) []Branch {
 	case RejectedThere:
 		return always(Disposition{Stage: pipeline.Rejected, Do: DoSettle, Key: pipeline.KeySettled})
 	case Other:
-		return always(Disposition{Stage: pipeline.Conflict, Do: DoSettle, Class: "taken", Key: pipeline.KeySettled})
+		return always(Disposition{Stage: pipeline.Conflict, Do: DoSettle, Class: ClassTaken, Key: pipeline.KeySettled})
 	case Unlisted: // that is no proof of absence: no other key, and an old one is not trusted
 		return []Branch{
-			{TriesSpent, failed("conflict-unresolved")},
-			{KeyForeign, failed("conflict-unresolved")},
+			{TriesSpent, failed(ClassConflictUnresolved)},
+			{KeyForeign, failed(ClassConflictUnresolved)},
 			{KeyFresh, Disposition{Do: DoCreate, Wait: true}},
-			{Always, failed("conflict-unresolved")},
+			{Always, failed(ClassConflictUnresolved)},
 		}
 	case Absent:
 		return []Branch{
@@ -124,16 +124,16 @@ func challenged(o Outcome) []Branch {
 	case CheckPassed:
 		return always(Disposition{Stage: pipeline.Signing, Do: DoSign})
 	case Hostile:
-		return always(Disposition{Stage: pipeline.Refused, Do: DoSettle, Class: "challenge"})
+		return always(Disposition{Stage: pipeline.Refused, Do: DoSettle, Class: ClassChallengeRefused})
 	case Expiring:
 		return []Branch{
 			{TriesLeft, Disposition{Do: DoFetch, Wait: true}}, // rule 7
-			{Always, failed("challenge-expired")},
+			{Always, failed(ClassChallengeExpired)},
 		}
 	case NoChallenge:
 		return []Branch{
 			{TriesLeft, Disposition{Do: DoRead, Wait: true}}, // what has become of the customer?
-			{Always, failed("no-challenge")},
+			{Always, failed(ClassChallengeMissing)},
 		}
 	case Initiating:
 		return always(Disposition{Do: DoFetch})
@@ -142,7 +142,7 @@ func challenged(o Outcome) []Branch {
 	case RejectedThere:
 		return always(Disposition{Stage: pipeline.Rejected, Do: DoSettle})
 	case Absent, Other:
-		return always(failed("customer-gone"))
+		return always(failed(ClassCustomerGone))
 	}
 	return nil
 }
@@ -152,22 +152,22 @@ func signing(o Outcome) []Branch {
 	case Signed:
 		return always(Disposition{Stage: pipeline.Submitting, Do: DoSubmit})
 	case Hostile:
-		return always(Disposition{Stage: pipeline.Refused, Do: DoSettle, Class: "challenge"})
+		return always(Disposition{Stage: pipeline.Refused, Do: DoSettle, Class: ClassChallengeRefused})
 	case Expiring:
 		return always(Disposition{Stage: pipeline.Challenged, Do: DoFetch})
 	case NoKey:
-		return always(failed("no-key"))
+		return always(failed(ClassKeyMissing))
 	case Declined:
-		return always(failed("declined"))
+		return always(failed(ClassSignerDeclined))
 	case Mismatch:
-		return always(failed("signer-mismatch"))
+		return always(failed(ClassSignerMismatch))
 	case SignerFailed:
 		return []Branch{
 			{TriesLeft, Disposition{Do: DoNext, Wait: true}},
-			{Always, failed("signer-error")},
+			{Always, failed(ClassSignerError)},
 		}
 	case SignerLost:
-		return always(Disposition{Do: DoHalt, Class: "signer"})
+		return always(Disposition{Do: DoHalt, Class: HaltSigner})
 	case Waiting:
 		return always(Disposition{Do: DoRepeat, Wait: true}) // a person may have to approve: it costs no try
 	}
@@ -191,32 +191,32 @@ func submitting(o Outcome) []Branch {
 	case Conflicting:
 		return []Branch{
 			{TriesLeft, Disposition{Do: DoRead, Key: pipeline.KeyOpen}},
-			{Always, failed("conflict-unresolved")},
+			{Always, failed(ClassConflictUnresolved)},
 		}
 	case Unprocessable:
 		return []Branch{
 			{FirstTries, Disposition{Do: DoRead, Wait: true, Key: pipeline.KeyAnswered}},
-			{Always, failed("unprocessable")},
+			{Always, failed(ClassKeyReused)},
 		}
 	case NotFound:
 		return []Branch{
 			{FirstTries, Disposition{Do: DoRead, Wait: true, Key: pipeline.KeyAnswered}},
-			{Always, failed("customer-gone")},
+			{Always, failed(ClassCustomerGone)},
 		}
 	case Odd:
-		return always(Disposition{Stage: pipeline.Failed, Do: DoSettle, Class: "unexpected", Key: pipeline.KeyAnswered})
+		return always(Disposition{Stage: pipeline.Failed, Do: DoSettle, Class: ClassUnexpected, Key: pipeline.KeyAnswered})
 	case Past:
 		return always(Disposition{Stage: pipeline.Onboarded, Do: DoSettle, Key: pipeline.KeySettled})
 	case RejectedThere:
 		return always(Disposition{Stage: pipeline.Rejected, Do: DoSettle, Key: pipeline.KeySettled})
 	case Absent, Other:
-		return always(failed("customer-gone"))
+		return always(failed(ClassCustomerGone))
 	case Initiating:
 		return []Branch{
-			{LastRefusal, failed("signature-refused")},
-			{SpentOdd, failed("unexpected")},
-			{SpentHeard, failed("server-error")},
-			{TriesSpent, failed("no-answer")},
+			{LastRefusal, failed(ClassSignatureNotAccepted)},
+			{SpentOdd, failed(ClassUnexpected)},
+			{SpentHeard, failed(ClassServerError)},
+			{TriesSpent, failed(ClassNoAnswer)},
 			{SigRefused, Disposition{Stage: pipeline.Challenged, Do: DoFetch}},
 			{ChallengeOld, Disposition{Stage: pipeline.Challenged, Do: DoFetch}},
 			// Read and still initiating: another key cannot double anything (rule 3).
@@ -231,6 +231,6 @@ func submitting(o Outcome) []Branch {
 
 func always(d Disposition) []Branch { return []Branch{{Always, d}} }
 
-func failed(class string) Disposition {
+func failed(class Class) Disposition {
 	return Disposition{Stage: pipeline.Failed, Do: DoSettle, Class: class}
 }

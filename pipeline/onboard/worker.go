@@ -140,7 +140,7 @@ func (w *Worker) Step(ctx context.Context, t *Task) (Disposition, error) {
 		return Disposition{}, err
 	}
 	if Exhausted(res.err) {
-		return Disposition{}, &HaltError{Class: "resources", Row: t.Row, Err: res.err}
+		return Disposition{}, &HaltError{Class: HaltResources, Row: t.Row, Err: res.err}
 	}
 	if errors.Is(res.err, client.ErrStopped) {
 		return Disposition{}, res.err
@@ -198,7 +198,7 @@ func (w *Worker) perform(ctx context.Context, t *Task) (result, error) {
 	case DoSubmit:
 		return w.submit(ctx, t)
 	}
-	return result{}, &HaltError{Class: "impossible", Row: t.Row, Err: fmt.Errorf("act %q in stage %s", t.Action, t.Stage)}
+	return result{}, &HaltError{Class: HaltImpossible, Row: t.Row, Err: fmt.Errorf("action %q in stage %s", t.Action, t.Stage)}
 }
 
 // conclude decides, and stores what the row has become before anything else happens to it.
@@ -309,7 +309,7 @@ func (w *Worker) consultBreaker(
 		return true, Disposition{}, halt
 	}
 	if w.breaker.throttledOut() {
-		return true, Disposition{}, &HaltError{Class: "unreachable", Row: t.Row, Err: fmt.Errorf(
+		return true, Disposition{}, &HaltError{Class: HaltUnreachable, Row: t.Row, Err: fmt.Errorf(
 			"the partner has only throttled for more than %v: %w", throttleLimit, res.err)}
 	}
 	if !w.breaker.mayEnd(t, d) {
@@ -318,7 +318,7 @@ func (w *Worker) consultBreaker(
 	}
 	if w.breaker.signerSilent(t, res, d) {
 		if err := w.checkSigner(ctx, res.err); err != nil {
-			return true, Disposition{}, &HaltError{Class: "signer", Row: t.Row, Err: err}
+			return true, Disposition{}, &HaltError{Class: HaltSigner, Row: t.Row, Err: err}
 		}
 	}
 	if d.Do != DoHalt {
@@ -370,7 +370,7 @@ func apply(r *pipeline.Record, d Disposition, res result) {
 		if res.outcome != Initiating || r.Reason == "" { // else what the row has been struggling with says more
 			r.Reason = reasonOf(res)
 		}
-		r.Class = d.Class
+		r.Class = string(d.Class)
 	case d.Stage == pipeline.Onboarded:
 		r.Class, r.Reason = "", ""
 	case res.err != nil:
@@ -395,7 +395,7 @@ func (w *Worker) store(ctx context.Context, t *Task, next pipeline.Record) error
 		if errors.Is(err, pipeline.ErrStale) || errors.Is(err, pipeline.ErrFenced) || errors.Is(err, pipeline.ErrNonceUsed) {
 			return err
 		}
-		return &HaltError{Class: "ledger", Row: t.Row, Err: err}
+		return &HaltError{Class: HaltLedger, Row: t.Row, Err: err}
 	}
 	w.Hook(point + ".after")
 	next.Version, next.Nonce = version, ""

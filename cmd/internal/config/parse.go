@@ -20,9 +20,6 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// Version is the program's version.
-const Version = "0.1.0"
-
 // Error is a setting that cannot be used. Commands exit with 2 for it.
 type Error struct {
 	Setting string // "--rate"
@@ -64,7 +61,7 @@ func parse(grammar any, name, description string, args []string, s Streams) (com
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.Configuration(loadFile),
 		kong.KindMapper(reflect.String, kong.MapperFunc(text)),
-		kong.Vars{"version": "purser " + Version},
+		kong.Vars{"version": versionText()},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 	)
 	if err != nil {

@@ -91,6 +91,8 @@ func check(ctx context.Context, c *config.Consumer, s Streams) error {
 		}
 	}
 	switch {
+	case list.failed > 0 && ctx.Err() != nil: // what failed was cut short
+		return console.Coded(console.ExitUnfinished, context.Cause(ctx))
 	case list.failed > 0 && list.patient:
 		return console.Coded(console.ExitUnfinished, fmt.Errorf("%d of the checks failed", list.failed))
 	case list.failed > 0:

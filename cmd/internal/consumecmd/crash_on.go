@@ -1,6 +1,6 @@
 //go:build crashpoints
 
-package consuming
+package consumecmd
 
 import (
 	"fmt"

@@ -13,27 +13,27 @@ import (
 	"github.com/purser-onboard/purser/pipeline/results"
 )
 
-// events publishes the results beside the run. It stands before the runner: what was settled of a partition is
+// events publishes the results beside the run. It stands before the dispatcher: what was settled of a partition is
 // published before the partition is given away, for it may be another consumer's business afterwards.
 type events struct {
 	pipeline.Handler
-	announcer *results.Relay  // nil: no results are published
-	publish   context.Context // ends a moment after a soft stop or a halt: what is left waits for the next run
-	release   func()          // of publish
-	stop      func()
-	ended     chan struct{}
+	relay   *results.Relay  // nil: no results are published
+	publish context.Context // ends a moment after a soft stop or a halt: what is left waits for the next run
+	release func()          // of publish
+	stop    func()
+	ended   chan struct{}
 }
 
 // publishGrace is how long events are still published after a soft stop or a halt. They are in the ledger's outbox: a
 // broker that is away does not hold up the end of the run.
 const publishGrace = time.Second
 
-// announce begins to publish, if there is a topic for it; end must follow. taking ends with a soft stop or a halt.
-func announce(
-	taking, ctx context.Context, c *config.Consumer, q *queue.Queue, book *ledger.Ledger, runner *dispatch.Dispatcher,
+// publishEvents begins to publish, if there is a topic for it; end must follow. taking ends with a soft stop or a halt.
+func publishEvents(
+	taking, ctx context.Context, c *config.Consumer, q *queue.Queue, book *ledger.Ledger, d *dispatch.Dispatcher,
 	log *slog.Logger,
 ) *events {
-	e := &events{Handler: runner, stop: func() {}, ended: make(chan struct{})}
+	e := &events{Handler: d, stop: func() {}, ended: make(chan struct{})}
 	publish, cancel := context.WithCancel(ctx)
 	var grace *time.Timer
 	armed := make(chan struct{})
@@ -53,37 +53,36 @@ func announce(
 		close(e.ended)
 		return e
 	}
-	e.announcer = results.NewRelay(book, q.Publisher(), c.ResultsTopic)
-	e.announcer.OnTrouble = func(err error) {
+	e.relay = results.NewRelay(book, q.Publisher(), c.ResultsTopic)
+	e.relay.OnTrouble = func(err error) {
 		log.Error("results are not published for now; they wait in the ledger", "error", err)
 	}
-	runner.OnSettled = func(pipeline.Record) { e.announcer.Wake() }
 	var running context.Context
 	running, e.stop = context.WithCancel(publish)
 	go func() {
 		defer close(e.ended)
-		e.announcer.Run(running)
+		e.relay.Run(running)
 	}()
 	return e
 }
 
-// wake has it look again: a partition has come, perhaps with rows that nobody has announced.
+// wake has it look again: a row was settled, or a partition has come with rows whose events are not published yet.
 func (e *events) wake() {
-	if e.announcer != nil {
-		e.announcer.Wake()
+	if e.relay != nil {
+		e.relay.Wake()
 	}
 }
 
 // Release implements pipeline.Handler.
 func (e *events) Release(ctx context.Context, partition int) {
 	e.Handler.Release(ctx, partition)
-	if e.announcer == nil {
+	if e.relay == nil {
 		return
 	}
 	ctx, cancel := e.within(ctx)
 	defer cancel()
-	if err := e.announcer.Flush(ctx); err != nil && ctx.Err() == nil {
-		e.announcer.OnTrouble(err)
+	if err := e.relay.Flush(ctx); err != nil && ctx.Err() == nil {
+		e.relay.OnTrouble(err)
 	}
 }
 
@@ -102,12 +101,12 @@ func (e *events) end(ctx context.Context) error {
 	e.stop()
 	<-e.ended
 	defer e.release()
-	if e.announcer == nil {
+	if e.relay == nil {
 		return nil
 	}
 	ctx, cancel := e.within(ctx)
 	defer cancel()
-	err := e.announcer.Flush(ctx)
+	err := e.relay.Flush(ctx)
 	if e.publish.Err() != nil {
 		return nil // the next run publishes what is left
 	}

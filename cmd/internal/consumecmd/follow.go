@@ -47,24 +47,22 @@ func (f *following) follow(
 	return func(a pipeline.Account) int { return log.Partition(a.String()) }, nil
 }
 
-// restore returns what is done with a partition that has become ours, nil without a topic of ledgers. It calls restored
-// each time that it was.
-func (f *following) restore(restored func()) func(context.Context, int) error {
+// restore brings the ledger's rows of a partition that has become ours up to date. It reports whether it has: without a
+// ledger topic there is nothing to do.
+func (f *following) restore(ctx context.Context, partition int) (restored bool, err error) {
 	if f.c.LedgerTopic == "" {
-		return nil
+		return false, nil
 	}
-	return func(ctx context.Context, partition int) error {
-		if f.rows != f.partitions { // somebody has added partitions
-			return queue.WrongPartitions(f.c.LedgerTopic, f.partitions, f.c.Topic, f.rows)
-		}
-		begun := time.Now()
-		r, err := f.book.Restore(ctx, partition)
-		if err == nil {
-			restored()
-			f.log.Info("the ledger of a partition is up to date", "partition", partition, "from", r.From, "to", r.To,
-				"records", r.Records, "newer", r.Newer, "added", r.Added, "ignored", r.Ignored,
-				"resigned", r.Resigned, "took", time.Since(begun).Round(time.Millisecond))
-		}
-		return err
+	if f.rows != f.partitions { // partitions were added
+		return false, queue.WrongPartitions(f.c.LedgerTopic, f.partitions, f.c.Topic, f.rows)
 	}
+	begun := time.Now()
+	r, err := f.book.Restore(ctx, partition)
+	if err != nil {
+		return false, err
+	}
+	f.log.Info("the ledger of a partition is up to date", "partition", partition, "from", r.From, "to", r.To,
+		"records", r.Records, "newer", r.Newer, "added", r.Added, "ignored", r.Ignored,
+		"resigned", r.Resigned, "took", time.Since(begun).Round(time.Millisecond))
+	return true, nil
 }

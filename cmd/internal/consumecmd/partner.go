@@ -25,11 +25,11 @@ import (
 
 // partner is the way to the partner API.
 type partner struct {
-	client *client.Client
-	pace   *client.RateLimiter
-	clock  *client.Clock // the partner's, which the signatures of requests go by
-	base   *url.URL
-	key    *ecdsa.PrivateKey // signs the requests
+	client  *client.Client
+	limiter *client.RateLimiter
+	clock   *client.Clock // the partner's, which the signatures of requests go by
+	base    *url.URL
+	key     *ecdsa.PrivateKey // signs the requests
 }
 
 func openPartner(c *config.Consumer, getenv func(string) string, log *slog.Logger) (*partner, error) {
@@ -66,7 +66,7 @@ func newPartner(c *config.Consumer, base *url.URL, key *ecdsa.PrivateKey, log *s
 		return nil, err
 	}
 	p := &partner{
-		base: base, pace: client.NewRateLimiter(c.Rate), clock: client.NewClock(time.Now, c.SignatureAge), key: key,
+		base: base, limiter: client.NewRateLimiter(c.Rate), clock: client.NewClock(time.Now, c.SignatureAge), key: key,
 	}
 	var sign client.RequestSigner = unsigned{}
 	if key != nil {
@@ -77,7 +77,7 @@ func newPartner(c *config.Consumer, base *url.URL, key *ecdsa.PrivateKey, log *s
 	p.client, err = client.New(client.Config{
 		BaseURL: c.APIURL, APIKey: c.APIKey, APISecret: c.Secret, Secret: c.SecretReader(), RootCAs: authorities,
 		Sign: sign, Digest: c.ContentDigest,
-		Timeout: c.RequestTimeout, Now: time.Now, Pace: p.pace, Clock: p.clock,
+		Timeout: c.RequestTimeout, Now: time.Now, Pace: p.limiter, Clock: p.clock,
 		Concurrency: c.Concurrency,
 		UserAgent:   "purser/" + config.Version, Logger: log,
 	})

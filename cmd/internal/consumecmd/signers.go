@@ -68,6 +68,9 @@ func openSigner(
 				Getenv: getenv, Loopback: config.IsLoopback(base.Hostname()),
 				InsecurePermissions: c.InsecurePermissions, Warn: warn,
 			})
+			if err != nil && ctx.Err() != nil {
+				return nil, console.Coded(console.ExitUnfinished, fmt.Errorf("%w while the signer was asked", context.Cause(ctx)))
+			}
 			if errors.Is(err, signer.ErrUnusable) {
 				return nil, console.Coded(console.ExitUnfinished, fmt.Errorf("--signer: %w", err))
 			}

@@ -150,20 +150,11 @@ func (q *Queue) DeadLetters() pipeline.Publisher {
 // are ordinary, so a few seconds are always given to them.
 func (q *Queue) patience() time.Duration { return max(q.wait, 5*time.Second) }
 
-// Told is what a consumer of the work topic tells of its partitions; see broker.ConsumerOptions.
-type Told struct {
-	Assigned func(partitions []int, of int)
-	Lease    func(until time.Time)
-	Restore  func(ctx context.Context, partition int) error
-	Stall    func(broker.Stall)
-}
-
 // Consumer returns the consumer of the work topic.
-func (q *Queue) Consumer(c *config.Consumer, drain bool, told Told) (*broker.Consumer, error) {
+func (q *Queue) Consumer(c *config.Consumer, drain bool, m broker.Membership) (*broker.Consumer, error) {
 	return broker.NewConsumer(q.cluster, broker.ConsumerOptions{
 		Topic: c.Topic, Group: c.Group, Drain: drain, MaxOutstanding: c.MaxOutstanding,
-		OnAssigned: told.Assigned, OnLease: told.Lease, Restore: told.Restore,
-		OnStall: told.Stall, StalledAfter: c.StalledAfter, LostAfter: q.patience(),
+		Membership: m, StalledAfter: c.StalledAfter, LostAfter: q.patience(),
 		SessionTimeout: c.SessionTimeout, HeartbeatInterval: c.HeartbeatInterval,
 		Logger: q.log,
 	})

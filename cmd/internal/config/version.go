@@ -1,0 +1,44 @@
+package config
+
+import (
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+)
+
+// Version is the program's version.
+const Version = "0.2.0"
+
+// versionText is what --version prints: the version, the revision of the source it was built from and whether that was
+// modified, as far as the build knows them, the version of Go, and those of the libraries that talk to Kafka and keep the
+// ledger, as far as the command links them.
+func versionText() string {
+	text := "purser " + Version
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return text + "\n" + runtime.Version()
+	}
+	settings := map[string]string{}
+	for _, s := range info.Settings {
+		settings[s.Key] = s.Value
+	}
+	if revision := settings["vcs.revision"]; revision != "" {
+		text += fmt.Sprintf(" (revision %.12s", revision)
+		if settings["vcs.modified"] == "true" {
+			text += ", modified"
+		}
+		text += ")"
+	}
+	lines := []string{text, info.GoVersion + " " + runtime.GOOS + "/" + runtime.GOARCH}
+	for _, m := range info.Deps {
+		switch m.Path {
+		case "github.com/segmentio/kafka-go", "github.com/twmb/franz-go/pkg/kfake", "github.com/mattn/go-sqlite3":
+			if m.Replace != nil {
+				m = m.Replace
+			}
+			lines = append(lines, m.Path+" "+m.Version)
+		}
+	}
+	return strings.Join(lines, "\n")
+}

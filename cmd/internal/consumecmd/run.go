@@ -1,0 +1,336 @@
+package consumecmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/purser-onboard/purser/broker"
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/cmd/internal/queue"
+	"github.com/purser-onboard/purser/ledger"
+	"github.com/purser-onboard/purser/messageauth"
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/dispatch"
+	"github.com/purser-onboard/purser/pipeline/onboard"
+	"github.com/purser-onboard/purser/pipeline/results"
+	"github.com/purser-onboard/purser/signer"
+)
+
+// run is one run of the consumer: what it has opened, in this order, and how it is stopped. It is the broker's
+// Membership: what becomes of the partitions concerns the ledger, the rate, and the rows under way.
+type run struct {
+	c          *config.Consumer
+	drain      bool
+	soft, hard context.Context // end with the first and the second signal
+	screen     *console.Screen
+	log        *slog.Logger
+
+	partner    *partner
+	signer     signer.Backend
+	ledger     *ledger.Ledger
+	queue      *queue.Queue
+	consumer   *broker.Consumer
+	follower   *following // of the ledger topic
+	dispatcher *dispatch.Dispatcher
+	close      []closer // what was opened, in the order of opening
+
+	taking     context.Context // ends with a soft stop or a halt: no more messages are taken then
+	stopTaking context.CancelCauseFunc
+
+	// Around the dispatcher, from open on.
+	share   *share    // this consumer's part of the rate
+	events  *events   // publishes results
+	dropped *dropping // clears challenges and signatures of settled rows
+}
+
+type closer struct {
+	name  string
+	close func() error
+}
+
+// consume is the command `run`. The run is closed before its report is written, so that the report tells of everything.
+func consume(soft, hard context.Context, c *config.Consumer, drain bool, s Streams) error {
+	report := results.Report{StartedAt: time.Now().UTC()}
+	screen := console.NewScreen(s.Stderr)
+	r := &run{
+		c: c, drain: drain, soft: soft, hard: hard, screen: screen, log: console.NewLogger(screen, c.LogFormat, c.LogLevel),
+	}
+	r.taking, r.stopTaking = context.WithCancelCause(soft)
+	err := r.open(s.Getenv)
+	var done ended
+	if err == nil {
+		done, err = r.work()
+	}
+	err = r.shut(err)
+	return conclude(c, s, &report, done, interrupted(soft, err))
+}
+
+// opened notes that something was opened, to be closed when the run ends.
+func (r *run) opened(name string, end func() error) { r.close = append(r.close, closer{name, end}) }
+
+// shut closes what was opened, the last first, and joins what goes wrong to err.
+func (r *run) shut(err error) error {
+	r.stopTaking(nil)
+	for i := len(r.close) - 1; i >= 0; i-- {
+		closing(&err, r.close[i].name, r.close[i].close)
+	}
+	return err
+}
+
+// open opens all that a run needs and checks that it fits together. Nothing is sent for a row yet.
+func (r *run) open(getenv func(string) string) (err error) {
+	keys, err := r.c.MessageKeys()
+	if err != nil {
+		return err
+	}
+	if r.partner, err = openPartner(r.c, getenv, r.log); err != nil {
+		return err
+	}
+	r.opened("connections", func() error { r.partner.client.Close(); return nil })
+	if r.signer, err = r.openSigner(getenv); err != nil {
+		return err
+	}
+	r.opened("signer", r.signer.Close)
+	hook := crashHook(getenv)
+	if r.ledger, err = openLedger(r.soft, r.c, r.partner, hook, r.log); err != nil {
+		return err
+	}
+	r.opened("ledger", r.ledger.Close)
+	if r.queue, err = queue.Open(r.soft, r.c.Queue, r.log); err != nil {
+		return err
+	}
+	r.opened("broker", r.queue.Close)
+	if err := r.queue.CheckTopics(r.soft, topics(r.c)...); err != nil {
+		return err
+	}
+	if r.consumer, err = r.queue.Consumer(r.c, r.drain, r); err != nil {
+		return console.Coded(console.ExitUsage, err)
+	}
+	r.follower = &following{book: r.ledger, c: r.c, log: r.log}
+	home, err := r.follower.follow(r.soft, r.queue, r.consumer)
+	if err != nil {
+		return err
+	}
+	worker, err := r.newWorker(hook)
+	if err != nil {
+		return err
+	}
+	r.dispatcher, err = r.newDispatcher(worker, home, keys)
+	return err
+}
+
+// openSigner opens the signer. It may have to be waited for, so that is said after a while.
+func (r *run) openSigner(getenv func(string) string) (signer.Backend, error) {
+	const patience = 10 * time.Second
+	slow := time.AfterFunc(patience, func() {
+		r.log.Warn("still waiting for the signer to answer", "for", patience, "setting", "--signer")
+	})
+	defer slow.Stop()
+	return openSigner(r.soft, r.c, r.partner.base, getenv, func(warning string) {
+		r.log.Warn(warning, "setting", "--signer")
+	})
+}
+
+func (r *run) newWorker(hook func(string)) (*onboard.Worker, error) {
+	aliases, err := earlierHosts(r.soft, r.ledger, r.c)
+	if err != nil {
+		return nil, err
+	}
+	o := onboard.Options{
+		API: r.partner.client, Signer: r.signer, Ledger: r.ledger,
+		Keyring: pipeline.Keyring{APIHost: r.partner.base.Host, APIKeyID: r.c.APIKey}, Aliases: aliases,
+		Limits: limits(r.c), Encoding: encoding(r.c), Policy: r.partner.policy(r.c),
+		CheckClock: func() error { return checkSkew(r.partner.client.Stats().ClockSkew) },
+		ListPause:  r.c.ListPause, Now: time.Now, Hook: hook,
+		HaltAfter: r.c.HaltAfter, Probes: true,
+		SignerCheck: func(ctx context.Context) error {
+			_, err := r.signer.Check(ctx)
+			return err
+		},
+		OnTrouble:     func(t onboard.Trouble) { warnOfTrouble(t, r.log) },
+		OnPollTrouble: func(p onboard.PollTrouble) { warnOfPolls(p, r.c.SignerWait, r.log) },
+		OnPartialList: func(cause error) {
+			r.log.Warn("the partner's customer list is incomplete; unlisted customers are not treated as absent", "cause", cause)
+		},
+		OnStale: func(row pipeline.Row, id string, cause error) {
+			r.log.Warn("a request that is no longer needed could not be cancelled: a person may still be asked to approve it",
+				"row", row.Where(), "transaction", id, "error", cause)
+		},
+		OnList: func(n int, took time.Duration) {
+			r.log.Debug("read the partner's list of customers", "customers", n, "took", took.Round(time.Millisecond))
+		},
+	}
+	if !r.drain { // in a drain, a row whose polls fail is left to the next run like one that waits
+		o.PollLimit = r.c.SignerWait
+	}
+	return onboard.New(o)
+}
+
+func (r *run) newDispatcher(
+	worker *onboard.Worker, home func(pipeline.Account) int, keys *messageauth.Keys,
+) (*dispatch.Dispatcher, error) {
+	o := dispatch.Options{
+		Worker: worker, DeadLetters: r.queue.DeadLetters(), DeadLetterTopic: r.c.DeadLetterTopic,
+		Concurrency: r.c.Concurrency, SignerConcurrency: r.c.SignerConcurrency, Defer: r.consumer.Defer, Logger: r.log,
+		Home: home, Authenticate: authenticate(keys, r.log),
+		OnHalt:     func(cause error) { r.stopTaking(cause) },
+		Probe:      r.partner.probe,
+		OutageWait: r.c.OutageWait,
+		OnOutage:   func(cause error) { warnOfOutage(cause, r.c.OutageWait, r.log) },
+		OnSettled:  func(pipeline.Record) { r.events.wake() },
+	}
+	if r.drain {
+		o.SignerWait = r.c.SignerWait
+	}
+	if r.c.SignerRate > 0 {
+		limiter := client.NewRateLimiter(r.c.SignerRate)
+		context.AfterFunc(r.taking, limiter.Stop)
+		o.SignerPace = limiter.Wait
+	}
+	return dispatch.New(o)
+}
+
+// authenticate returns what verifies messages. Without keys every message is taken, and the first one that is signed is
+// reported: the setting may have been forgotten here.
+func authenticate(keys *messageauth.Keys, log *slog.Logger) func(pipeline.Message) error {
+	if keys != nil {
+		return keys.Verify
+	}
+	var once sync.Once
+	return func(m pipeline.Message) error {
+		if m.Header(messageauth.HeaderKeyID) != "" {
+			once.Do(func() {
+				log.Warn("messages are signed, but not verified: no message key is set", "setting", "--message-key-file")
+			})
+		}
+		return nil
+	}
+}
+
+// Assigned implements broker.Membership.
+func (r *run) Assigned(partitions []int, of int) {
+	r.follower.rows = of
+	r.dispatcher.Assigned()
+	r.share.assigned(partitions, of)
+}
+
+// Restore implements broker.Membership.
+func (r *run) Restore(ctx context.Context, partition int) error {
+	restored, err := r.follower.restore(ctx, partition)
+	if restored {
+		r.events.wake()
+		r.dropped.wake()
+	}
+	return err
+}
+
+// Lease implements broker.Membership: nothing is sent for rows that may be another consumer's by now.
+func (r *run) Lease(until time.Time) { r.partner.limiter.Until(until) }
+
+// Stalled implements broker.Membership.
+func (r *run) Stalled(s broker.Stall) { warnOfStall(s, r.dispatcher, r.log) }
+
+// ended is what a run leaves for its report.
+type ended struct {
+	tally   pipeline.Tally
+	stats   client.Stats
+	waiting []pipeline.Record // rows left to the custodian
+}
+
+// work takes messages until the queue is drained, a signal comes, or the run halts. First the queue's Run ends, which
+// has then released and committed everything; then the workers stop; then what is left of the results is published.
+func (r *run) work() (ended, error) {
+	r.dropped = dropSigned(r.taking, r.ledger, r.log)
+	r.events = publishEvents(r.taking, r.hard, r.c, r.queue, r.ledger, r.dispatcher, r.log)
+	// A worker that waits for its turn in the rate has sent nothing: the stop does not wait for it.
+	stopLimiter := context.AfterFunc(r.taking, r.partner.limiter.Stop)
+	defer stopLimiter()
+	r.dispatcher.Start(r.hard)
+	progress := console.StartProgress(r.screen, r.c.Progress, func() string { return progressLine(r.dispatcher.Tally()) })
+	r.share = newShare(r.events, r.partner.limiter, r.c.Rate, r.log)
+	err := r.consumer.Run(r.taking, r.share)
+	progress.Stop()
+	r.dispatcher.Close()
+	if err != nil {
+		r.stopTaking(err) // what ended the run does not let its results be published either, for long
+	}
+	if e := r.dropped.end(); err == nil {
+		err = e
+	}
+	if e := r.events.end(r.hard); err == nil {
+		err = e
+	}
+	done := ended{tally: r.dispatcher.Tally(), stats: r.partner.client.Stats(), waiting: r.dispatcher.Waiting()}
+	if cause := context.Cause(r.taking); r.taking.Err() != nil &&
+		(err == nil || errors.As(cause, new(*onboard.HaltError))) {
+		err = cause // what halted the run comes before what failed because of it
+	}
+	warnOfSkew(r.log, done.stats)
+	if err == nil {
+		err = unanswered(r.hard, r.signer, done.waiting)
+	}
+	if err == nil && r.drain {
+		err = r.stranded(done.tally)
+	}
+	return done, classify(r.c, err)
+}
+
+// earlierHosts derives the keys of this API key as they were derived while the ledger was bound to another form of the
+// API's host.
+func earlierHosts(ctx context.Context, book *ledger.Ledger, c *config.Consumer) ([]pipeline.Keyring, error) {
+	bindings, err := book.Bindings(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var list []pipeline.Keyring
+	for _, b := range bindings {
+		if b.APIKeyID == c.APIKey {
+			list = append(list, pipeline.Keyring{APIHost: b.APIHost, APIKeyID: b.APIKeyID})
+		}
+	}
+	return list, nil
+}
+
+// topics are those that a run needs.
+func topics(c *config.Consumer) []string {
+	names := []string{c.Topic, c.DeadLetterTopic}
+	if c.ResultsTopic != "" {
+		names = append(names, c.ResultsTopic)
+	}
+	return names
+}
+
+func closing(err *error, what string, end func() error) {
+	if e := end(); e != nil {
+		*err = errors.Join(*err, fmt.Errorf("close %s: %w", what, e))
+	}
+}
+
+func openLedger(
+	ctx context.Context, c *config.Consumer, p *partner, hook func(string), log *slog.Logger,
+) (*ledger.Ledger, error) {
+	book, err := ledger.Open(ctx, ledger.Options{
+		Path: c.Ledger, Environment: environment(c, p.base), CanonicalHost: canonicalHost(p.base), Now: time.Now,
+		Program: "purser " + config.Version, Changelog: c.LedgerTopic, Logger: log, Hook: hook,
+		DropSigned: c.Retain == "none",
+	})
+	var environment *ledger.EnvironmentError
+	if errors.As(err, &environment) {
+		return nil, console.Coded(console.ExitUsage, err)
+	}
+	return book, err
+}
+
+// limits are the decision table's settings.
+func limits(c *config.Consumer) onboard.Limits {
+	l := onboard.DefaultLimits()
+	l.KeyTTL, l.ChallengeTTL = c.IdempotencyTTL, c.ChallengeTTL
+	l.MaxAttempts, l.RetryMin, l.RetryMax = c.MaxAttempts, c.RetryMin, max(c.RetryMax, time.Millisecond)
+	return l
+}

@@ -1,0 +1,111 @@
+package consumecmd
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/cmd/internal/outfile"
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/onboard"
+	"github.com/purser-onboard/purser/pipeline/results"
+)
+
+// conclude settles the exit code, writes the report and prints the summary.
+func conclude(c *config.Consumer, s Streams, report *results.Report, done ended, err error) error {
+	t, stats := done.tally, done.stats
+	report.FinishedAt = time.Now().UTC()
+	report.Rows = results.RowsOf(t)
+	report.Requests = results.ReportRequests{
+		Sent: stats.Sent, Throttled: stats.Throttled, Retried: stats.Retried + t.Retried,
+	}
+	report.Signatures = t.Signatures
+	if err == nil && t.Bad() {
+		err = console.Coded(console.ExitRowsBad, errors.New(whoIsBad(t)))
+		if t.Waiting > 0 {
+			report.Reason = fmt.Sprintf("%d rows are waiting for the custodian", t.Waiting)
+		}
+	} else if err != nil {
+		report.Reason = console.Line(err)
+		if errors.Is(err, console.ErrInterrupted) {
+			err = console.Coded(console.ExitUnfinished, fmt.Errorf("%w: %s", err, whatIsLeft(t)))
+		}
+	}
+	report.Exit = console.Code(err)
+	if c.Report != "" { // before standard output, which may wait for its reader
+		if e := outfile.Write(c.Report, report.JSON()); e != nil {
+			err = console.Coded(max(report.Exit, console.ExitUnfinished), errors.Join(err, fmt.Errorf("report: %w", e)))
+		}
+	}
+	if !c.Quiet || err != nil {
+		listWaiting(s.Stdout, done.waiting)
+		summarize(s.Stdout, report, t)
+	}
+	return err
+}
+
+// whoIsBad says where to look for what did not end well.
+func whoIsBad(t pipeline.Tally) string {
+	const letters = "`consumer redrive --dry-run` lists the messages that cannot be read as rows"
+	rows := t
+	rows.DeadLettered = 0
+	switch {
+	case !rows.Bad():
+		return letters
+	case t.DeadLettered > 0:
+		return "some rows did not end well: `consumer failures` lists them; " + letters
+	}
+	return "some rows did not end well: `consumer failures` lists them"
+}
+
+// whatIsLeft tells whoever interrupted the run what became of its rows.
+func whatIsLeft(t pipeline.Tally) string {
+	n := t.Open + t.Dropped
+	if n == 0 {
+		return "all rows that were taken are settled; the next run goes on with the queue"
+	}
+	return fmt.Sprintf("%d rows that were taken are not settled; they stay in the queue, "+
+		"and the next run goes on with them", n)
+}
+
+func summarize(w io.Writer, r *results.Report, t pipeline.Tally) {
+	took := r.FinishedAt.Sub(r.StartedAt).Round(time.Millisecond)
+	fmt.Fprintf(w, "rows      %d received: %d onboarded", r.Rows.Received, r.Rows.Onboarded)
+	if n := r.Rows.AlreadyOnboarded; n > 0 {
+		fmt.Fprintf(w, " (%d of them were already)", n)
+	}
+	for _, part := range []struct {
+		n    int64
+		what string
+	}{
+		{r.Rows.Skipped, "skipped"}, {r.Rows.Conflict, "in conflict"}, {r.Rows.Refused, "refused"},
+		{r.Rows.Rejected, "rejected by the partner"}, {r.Rows.Failed, "failed"}, {r.Rows.DeadLettered, "dead-lettered"},
+		{t.Waiting, "waiting for the custodian"}, {t.Open + t.Dropped, "not settled"},
+	} {
+		if part.n > 0 {
+			fmt.Fprintf(w, ", %d %s", part.n, part.what)
+		}
+	}
+	fmt.Fprintf(w, "\nrequests  %d sent, %d throttled, %d retried; %d signatures\ntime      %s\n",
+		r.Requests.Sent, r.Requests.Throttled, r.Requests.Retried, r.Signatures, took)
+}
+
+// listWaiting names the rows that were left to the custodian.
+func listWaiting(w io.Writer, rows []pipeline.Record) {
+	const most = 50
+	for i, r := range rows {
+		if i == most {
+			fmt.Fprintf(w, "waiting   and %d more: `consumer failures` lists them\n", len(rows)-most)
+			return
+		}
+		because := ""
+		if r.Class == string(onboard.SignerFailed) {
+			because = "; its last poll failed: " + r.Reason
+		}
+		fmt.Fprintf(w, "waiting   %s %s: for the custodian's transaction %s%s\n",
+			r.Where(), r.Account, r.ExternalTxID, because)
+	}
+}

@@ -1,0 +1,72 @@
+package consumecmd
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/purser-onboard/purser/broker"
+	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/dispatch"
+	"github.com/purser-onboard/purser/pipeline/onboard"
+)
+
+// warnOfTrouble says that many answers are unusable, or that the partner throttles; and when that is over. A failure
+// that stands alone is in the log at level debug, by the client.
+func warnOfTrouble(t onboard.Trouble, log *slog.Logger) {
+	switch {
+	case t.Throttled && t.Over:
+		log.Warn("the partner has stopped throttling")
+	case t.Throttled:
+		log.Warn("the partner throttles: all workers wait, and the rate is lowered", "answer", t.Cause)
+	case t.Over:
+		log.Warn("the partner's answers are usable again", "unusable", t.Unusable, "of", t.Of)
+	default:
+		log.Warn("many of the partner's answers are unusable; the requests are repeated under the same keys",
+			"unusable", t.Unusable, "of", t.Of, "latest", t.Cause)
+	}
+}
+
+// warnOfPolls says that the custodian gives no usable response.
+func warnOfPolls(p onboard.PollTrouble, limit time.Duration, log *slog.Logger) {
+	log.Warn("no usable response from the custodian; its rows wait", "row", p.Row.Where(), "transaction", p.ExternalTxID,
+		"failed", p.Failed, "failed_of_all_rows", p.OfAllRows, "waits_at_most", limit, "setting", "--signer-wait",
+		"error", p.Cause)
+}
+
+// warnOfOutage says that the partner is away, or back.
+func warnOfOutage(cause error, wait time.Duration, log *slog.Logger) {
+	if cause == nil {
+		log.Warn("partner available again; the run goes on")
+		return
+	}
+	log.Warn("partner unavailable; probing only", "probe_every", dispatch.ProbeInterval, "halts_after", wait,
+		"setting", "--outage-wait", "error", cause)
+}
+
+// warnOfStall says of a partition that makes no progress which row is first in it, and what that one waits for.
+func warnOfStall(s broker.Stall, d *dispatch.Dispatcher, log *slog.Logger) {
+	what := []any{
+		"partition", s.Partition, "offset", s.Offset, "for", s.For.Round(time.Second), "unsettled", s.Outstanding,
+		"nothing_more_is_read", s.Full,
+	}
+	if row, doing, ok := d.Holding(s.Partition, s.Offset); ok {
+		what = append(what, "first_row", row.Where(), "account", row.Account.String(), "stage", row.Stage, "doing", doing,
+			"because", row.Reason)
+	}
+	log.Warn("a partition makes no progress", what...)
+}
+
+func warnOfSkew(log *slog.Logger, s client.Stats) {
+	if skew := s.ClockSkew; skew.Abs() > 5*time.Second {
+		log.Warn("the clock here differs from the partner's; request signatures carry the time, so set it right",
+			"ahead", skew.Round(time.Second))
+	}
+}
+
+func progressLine(t pipeline.Tally) string {
+	bad := t.Conflict + t.Refused + t.Rejected + t.Failed + t.DeadLettered
+	return fmt.Sprintf("%d taken: %d onboarded, %d skipped, %d bad, %d under way",
+		t.Received, t.Onboarded, t.Skipped, bad, t.Open)
+}
