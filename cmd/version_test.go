@@ -11,9 +11,7 @@ import (
 // TestVersion: --version names what a report of a fault needs.
 func TestVersion(t *testing.T) {
 	t.Parallel()
-	for name, library := range map[string]string{
-		"importer": "github.com/segmentio/kafka-go v", "consumer": "github.com/mattn/go-sqlite3 v", "sandbox": runtime.Version(),
-	} {
-		exitsWith(t, os.Environ(), 0, []string{"purser " + config.Version, runtime.Version(), library}, name, "--version")
+	for _, name := range []string{"importer", "consumer", "sandbox"} {
+		exitsWith(t, os.Environ(), 0, []string{"purser " + config.Version, runtime.Version()}, name, "--version")
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"runtime/debug"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -55,13 +56,14 @@ type Streams struct {
 
 // parse fills a command's settings. It returns the chosen command ("run") for grammars that have several.
 func parse(grammar any, name, description string, args []string, s Streams) (command string, err error) {
+	build, _ := debug.ReadBuildInfo() // nil if the binary has none
 	parser, err := kong.New(grammar,
 		kong.Name(name), kong.Description(description),
 		kong.Writers(s.Stdout, s.Stderr),
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.Configuration(loadFile),
 		kong.KindMapper(reflect.String, kong.MapperFunc(text)),
-		kong.Vars{"version": versionText()},
+		kong.Vars{"version": versionText(build)},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 	)
 	if err != nil {

@@ -13,10 +13,9 @@ const Version = "0.2.0"
 // versionText is what --version prints: the version, the revision of the source it was built from and whether that was
 // modified, as far as the build knows them, the version of Go, and those of the libraries that talk to Kafka and keep the
 // ledger, as far as the command links them.
-func versionText() string {
+func versionText(info *debug.BuildInfo) string {
 	text := "purser " + Version
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
+	if info == nil {
 		return text + "\n" + runtime.Version()
 	}
 	settings := map[string]string{}
