@@ -43,8 +43,8 @@ func Misplaced(m Message, home int) *MessageError {
 		"puts it into the right one", home, m.Partition)}
 }
 
-// NewDeadLetter returns the dead letter of a message: key, value and headers as they were, and the headers that say why
-// and whence. The class is that of a *MessageError in cause, otherwise "syntax".
+// NewDeadLetter returns the dead letter of a message: its key, value and headers, and headers with the reason and the
+// place of the original. The class is that of a *MessageError in cause, otherwise "syntax".
 func NewDeadLetter(m Message, cause error) Message {
 	class := "syntax"
 	var e *MessageError

@@ -17,8 +17,8 @@ func keyNamespace() uuid.UUID {
 	}
 }
 
-// Keyring derives idempotency keys (rule 2): the same operation on the same subject arrives at the same key on another
-// machine and after a lost ledger.
+// Keyring derives idempotency keys (rule "Derived keys"): the same operation on the same subject arrives at the same
+// key on another machine and after a lost ledger.
 type Keyring struct {
 	APIHost  string // host and port of the API, lower case
 	APIKeyID string // the API key's id; the partner keeps keys apart by it
@@ -29,7 +29,7 @@ func (k Keyring) Create(r Row, generation int) uuid.UUID {
 	return k.derive(OpCreate, r.Account.String()+"\n"+r.ExternalID, generation)
 }
 
-// Submit returns the key under which a signature is submitted. Its subject holds the payload's digest beside the
+// Submit returns the key under which a signature is submitted. Its subject holds the payload's digest and the
 // customer: signatures of an HSM differ each time, and a key must never be seen with two payloads, not even when the
 // ledger that knew the first was lost.
 func (k Keyring) Submit(customerID string, digest [sha256.Size]byte, generation int) uuid.UUID {

@@ -37,7 +37,7 @@ type Acceptance struct {
 	Previous  string // the class with which the row had ended, if this call has started it again
 }
 
-// ErrStale is returned by Ledger.Update when the stored row is no longer at the version the caller read: somebody else
+// ErrStale is returned by Ledger.Update when the stored row is no longer at the version the caller read: another caller
 // moved it. Nothing was written.
 var ErrStale = errors.New("ledger row changed since it was read")
 
@@ -46,7 +46,7 @@ var ErrStale = errors.New("ledger row changed since it was read")
 var ErrNonceUsed = errors.New("the challenge's nonce was used by another challenge")
 
 // ErrFenced is returned where a row is to be changed whose partition is not, or no longer, this consumer's. Nothing was
-// written, and nothing may be sent for the row: its messages go to whoever has the partition.
+// written, and nothing may be sent for the row: its messages go to the partition's owner.
 var ErrFenced = errors.New("the partition of the row is another consumer's")
 
 // ErrChangelogRecreated: the topic of the ledgers ends before the place that a ledger has come to, so it was deleted
@@ -69,7 +69,8 @@ type Ledger interface {
 	Directory
 }
 
-// Directory is the ledger's copy of the partner's customer list, which has no filter of its own (rule 5).
+// Directory is the ledger's copy of the partner's customer list, which has no filter of its own (rule "409 is a
+// question").
 type Directory interface {
 	// ReplaceDirectory stores a list read from begun on: feed is called once and hands over every customer. Memory stays
 	// bounded; the earlier list stays in force until feed returned without error.

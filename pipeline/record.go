@@ -66,7 +66,7 @@ type Record struct {
 
 	ExternalTxID string // a custodian's transaction id, recorded before the custodian is asked
 	Signature    string // 65 bytes as 0x hex, v 27 or 28; recorded before it is sent
-	Refusals     int    // signatures the partner refused (rule 7)
+	Refusals     int    // signatures the partner refused (rule "Fresh challenge")
 
 	CreateKey Key // zero until the first creation is recorded
 	SubmitKey Key // zero until the first submission is recorded; replaced with each new signature

@@ -29,7 +29,7 @@ const (
 	Failed Stage = "failed"
 )
 
-// Stages lists every stage in the order of the road.
+// Stages lists every stage in the order in which a row passes them.
 func Stages() []Stage {
 	return []Stage{Planned, Creating, Challenged, Signing, Submitting, Onboarded, Conflict, Refused, Rejected, Failed}
 }

@@ -495,7 +495,7 @@ func (e *Reader) row(address, chain, id string) (row pipeline.Row, text pipeline
 		row.Account.Address, text = parsed, digits
 	}
 	if row.Account.Address == (common.Address{}) {
-		return row, text, "address", errors.New("address is the zero address, which nobody can sign for")
+		return row, text, "address", errors.New("address is the zero address, which has no key")
 	}
 	if err := pipeline.CheckExternalID(id); err != nil {
 		return row, text, "externalId", err

@@ -18,7 +18,7 @@ const (
 	chunkBytes   = 256 << 10
 )
 
-// chunk is a stretch of an export on its way from the file to the batches.
+// chunk is a part of an export between the file and the batches.
 type chunk struct {
 	records []record
 	raw     []byte // what the records' raw are pieces of

@@ -119,7 +119,7 @@ func (r *Dispatcher) Start(ctx context.Context) {
 	r.done.Go(func() { r.work(ctx, &r.forCustodian) }) // one loop for all of them
 }
 
-// Close stops the workers when they have finished the act they are at, and waits for them.
+// Close stops the workers when they have finished their action, and waits for them.
 func (r *Dispatcher) Close() {
 	r.mu.Lock()
 	if !r.closed && r.halted == nil {
@@ -139,7 +139,7 @@ func (r *Dispatcher) Close() {
 	r.forCustodian.stop()
 }
 
-// Assigned tells that partitions are dealt out anew: what was given back before has been given to somebody.
+// Assigned notes that there is a new assignment: the partitions that were given back have an owner again.
 func (r *Dispatcher) Assigned() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -165,7 +165,7 @@ func (r *Dispatcher) Tally() pipeline.Tally {
 	return t
 }
 
-// queueOf is where a task waits for its next act.
+// queueOf is where a task waits for its next action.
 func (r *Dispatcher) queueOf(t *item) *taskQueue {
 	switch {
 	case t.Action == onboard.DoSign && t.Polled():
@@ -258,7 +258,8 @@ func (r *Dispatcher) advance(ctx context.Context, t *item, q *taskQueue) {
 	}
 }
 
-// reload asks the ledger anew about a row that somebody else moved: a later import of it, while it was on its way.
+// reload reads a row again that was changed by another caller: a later import was accepted while the row was in
+// progress.
 func (r *Dispatcher) reload(ctx context.Context, t *item) (d onboard.Disposition, settled bool, err error) {
 	accepted, err := r.worker.Ledger.Accept(ctx, []pipeline.Row{t.Row})
 	switch {
@@ -292,7 +293,7 @@ func (r *Dispatcher) skipAll(t *item) {
 func (r *Dispatcher) afterStep(ctx context.Context, t *item, q *taskQueue, d onboard.Disposition, err error) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	defer r.idle.Broadcast() // its act has ended, whatever comes now: Release may wait for that
+	defer r.idle.Broadcast() // its action has ended: Release may wait for that
 	if t.Stage.Terminal() {  // also when this row was one too many and the run halts for it
 		r.settle(t)
 		if err != nil && ctx.Err() == nil {
@@ -306,7 +307,7 @@ func (r *Dispatcher) afterStep(ctx context.Context, t *item, q *taskQueue, d onb
 		switch {
 		case passing && ctx.Err() == nil && len(t.messages) > 0 && !r.closed && r.halted == nil:
 			// Its partition is being released, which takes the row away; or it is ours again already, and a message of the
-			// new assignment has come to a row whose act was still of the old one.
+			// new assignment has come to a row whose action belonged to the old one.
 			r.worker.Resume(t.Task)
 			t.ready, t.running = pipeline.Monotonic().Add(onboard.PassingPause), false
 			r.push(t)

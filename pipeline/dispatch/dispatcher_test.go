@@ -28,7 +28,7 @@ func onBench(t *testing.T, alter func(*bench), test func(*testing.T, *bench)) {
 
 func TestRowIsOnboarded(t *testing.T) {
 	onBench(t, func(b *bench) {
-		b.partner.before = func(c call) { // rule 1: what leaves is recorded already
+		b.partner.before = func(c call) { // rule "Write, then send": what leaves is recorded already
 			switch c.op {
 			case "create":
 				if r := b.ledger.get(b.row(0)); r.Stage != pipeline.Creating || r.CreateKey.ID != c.key {

@@ -9,7 +9,7 @@ import (
 )
 
 // Holding returns the row that a message is about and what is being done with it, for an operator who wonders. It is
-// false for a message that no row is on its way for.
+// false for a message without a row in progress.
 func (r *Dispatcher) Holding(partition int, offset int64) (row pipeline.Record, doing string, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -16,7 +16,7 @@ type delivery struct {
 }
 
 // Release implements Handler. Rows that no worker is at lose the partition's messages at once, those at work when they
-// have finished their act, or when ctx ends: then whatever comes of the act, its offset is no longer ours. A row that
+// have finished their action, or when ctx ends: its offset is no longer ours then. A row that
 // has no message left is given up.
 func (r *Dispatcher) Release(ctx context.Context, partition int) {
 	stop := context.AfterFunc(ctx, r.wakeAll)
@@ -36,7 +36,7 @@ func (r *Dispatcher) Release(ctx context.Context, partition int) {
 	}
 	for _, t := range running {
 		for t.leaving(partition) && ctx.Err() == nil {
-			r.idle.Wait() // for the end of its act, which takes the messages away
+			r.idle.Wait() // for the end of its action, which takes the messages away
 		}
 		r.takeAway(t)
 	}

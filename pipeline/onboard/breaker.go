@@ -17,7 +17,8 @@ const (
 	spentNamed = 5
 	// outageAnswers is how many unusable answers in a row make the partner suspect.
 	outageAnswers = 10
-	// Of so many answers, more than a share of troubleFrom unusable ones are told of, until the share is below troubleTo.
+	// When at least troubleFrom of troubleOf responses are unusable, that is reported; when fewer than troubleTo are, its
+	// end.
 	troubleOf   = 100
 	troubleFrom = 25
 	troubleTo   = 10
@@ -28,7 +29,7 @@ const (
 // Trouble is what the operator should know of the partner's answers.
 type Trouble struct {
 	Throttled    bool // it is about throttling, not about unusable answers
-	Over         bool // the trouble that was told of is over
+	Over         bool // the trouble that was reported is over
 	Unusable, Of int  // unusable answers of so many
 	Cause        error
 }
@@ -125,17 +126,17 @@ type breaker struct {
 	shapes  map[Action]*shapes
 	through bool // a row has come through, or as far as a custodian
 
-	lastGood  time.Time // when the partner gave a usable answer, monotonic
-	bad       int       // unusable answers since lastGood
-	refused   int       // rows that ended for a 400 since the partner last accepted a request
-	throttled time.Time // since when it has done nothing but throttle, monotonic; zero: it does not
-	suspect   bool      // the partner has to be probed before anything else is sent
-	answers   int       // of the present hundred
-	unusable  int       // of these
-	latest    error     // the latest unusable one
-	told      bool      // the operator was told of unusable answers
-	toldBusy  bool      // … of throttling
-	busy      time.Time // when it last throttled, monotonic
+	lastGood     time.Time // when the partner gave a usable answer, monotonic
+	bad          int       // unusable answers since lastGood
+	refused      int       // rows that ended for a 400 since the partner last accepted a request
+	throttled    time.Time // since when it has done nothing but throttle, monotonic; zero: it does not
+	suspect      bool      // the partner has to be probed before anything else is sent
+	answers      int       // of the present hundred
+	unusable     int       // of these
+	latest       error     // the latest unusable one
+	reported     bool      // unusable responses were reported
+	reportedBusy bool      // throttling was reported
+	busy         time.Time // when it last throttled, monotonic
 
 	signerGood time.Time // the last signature that was right, monotonic
 }
@@ -146,7 +147,7 @@ type streak struct {
 	rows []pipeline.Row // the first of them
 }
 
-// shapes counts the answers to an act that were not understood since one was.
+// shapes counts the answers to an action that were not understood since one was.
 type shapes struct {
 	known  bool // one was
 	probed bool // since then the partner was suspected for it
@@ -221,8 +222,8 @@ func (b *breaker) partnerIsUp() bool {
 // upFor is how long one good answer shows that the partner is there.
 const upFor = 30 * time.Second
 
-// noteShape takes in whether the answer to the task's act was understood. The error says that the API is another one:
-// of several answers in a row none was, or, after one was understood, of several rows' none.
+// noteShape takes in whether the answer to the task's action was understood. The error says that the API is another
+// one: of several answers in a row none was, or, after one was understood, of several rows' none.
 func (b *breaker) noteShape(t *Task, res result) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -291,8 +292,8 @@ func (b *breaker) take(t *Task, res result) (trouble []Trouble) {
 		if !errors.As(res.err, new(*client.Error)) {
 			return nil // the signer does
 		}
-		if !b.toldBusy {
-			b.toldBusy = true
+		if !b.reportedBusy {
+			b.reportedBusy = true
 			trouble = append(trouble, Trouble{Throttled: true, Cause: res.err})
 		}
 		b.busy = now
@@ -321,21 +322,21 @@ func (b *breaker) take(t *Task, res result) (trouble []Trouble) {
 		if res.outcome != Invalid && res.outcome != NotFound && res.outcome != Odd {
 			b.refused = 0
 		}
-		if b.toldBusy && now.Sub(b.busy) > throttleOver {
-			b.toldBusy = false
+		if b.reportedBusy && now.Sub(b.busy) > throttleOver {
+			b.reportedBusy = false
 			trouble = append(trouble, Trouble{Throttled: true, Over: true})
 		}
 	}
 	if b.answers++; b.answers < troubleOf {
 		return trouble
 	}
-	was := b.told
+	was := b.reported
 	if b.unusable >= troubleFrom {
-		b.told = true
+		b.reported = true
 	} else if b.unusable < troubleTo {
-		b.told = false
+		b.reported = false
 	}
-	if b.told != was {
+	if b.reported != was {
 		trouble = append(trouble, Trouble{Over: was, Unusable: b.unusable, Of: b.answers, Cause: b.latest})
 	}
 	b.answers, b.unusable = 0, 0
@@ -388,7 +389,7 @@ func (b *breaker) probeAnswered() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.lastGood, b.bad, b.refused, b.suspect = pipeline.Monotonic(), 0, 0, false
-	b.answers, b.unusable, b.told = 0, 0, false // an outage is told of by itself
+	b.answers, b.unusable, b.reported = 0, 0, false // an outage is reported by itself
 }
 
 // signerSpoke notes a signature that was right.

@@ -30,7 +30,7 @@ func (w *Worker) fetch(ctx context.Context, t *Task) (result, error) {
 	}}, nil
 }
 
-// check asks rule 8's question of the challenge: is it this very customer's sign-in?
+// check asks the rule "Sign nothing blind"'s question of the challenge: is it this very customer's sign-in?
 func (w *Worker) check(t *Task) result {
 	if w.CheckClock != nil {
 		if err := w.CheckClock(); err != nil {
@@ -52,7 +52,7 @@ func (w *Worker) check(t *Task) result {
 	case errors.Is(err, siwe.ErrPolicy):
 		return result{outcome: Misconfigured, err: err}
 	case ranOut && (t.fetched.IsZero() || !w.Limits.staleWhenAsked(message.IssuedAt, t.fetched)):
-		return result{outcome: Expiring, err: errors.New("the challenge has expired")} // late or replayed: fetch it anew
+		return result{outcome: Expiring, err: errors.New("the challenge has expired")} // late or replayed: fetch a new one
 	case err != nil:
 		return result{outcome: Hostile, err: err}
 	case !w.Limits.ChallengeIsFresh(message.IssuedAt, now):

@@ -11,10 +11,11 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// create sends POST /customers. The key and the digest of the payload are durable before it leaves (rule 1).
+// create sends POST /customers. The key and the digest of the payload are durable before it leaves (rule "Write, then
+// send").
 func (w *Worker) create(ctx context.Context, t *Task) (result, error) {
 	if t.Stage == pipeline.Planned && t.CreateKey.IsZero() {
-		// A customer that nobody can sign for would stay half made with the partner.
+		// Without a key for it, the customer would be created at the partner and never onboarded.
 		if _, err := w.Signer.HasKey(ctx, t.Account.Address); err != nil {
 			return signResult(err), nil
 		}

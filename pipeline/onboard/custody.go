@@ -14,7 +14,7 @@ import (
 )
 
 // externalTxID is the id under which a custodian is asked to sign a challenge of an account. It is derived, so that
-// whoever asks again, after a crash or with a lost ledger, asks for the same signature and not for a second one.
+// asking again, after a crash or with a lost ledger, asks for the same signature and not for a second one.
 func externalTxID(a pipeline.Account, challenge string) string {
 	sum := sha256.Sum256([]byte(a.String() + "\n" + challenge))
 	return "purser-" + hex.EncodeToString(sum[:24])
@@ -38,7 +38,8 @@ func (w *Worker) custody(ctx context.Context, t *Task, c signer.Custodian) (sign
 
 // giveUp deals with a challenge that runs out while the custodian is thinking. What was decided at last counts: a
 // refusal ends the row, a signature is used as long as the partner may still take it. Otherwise the request is
-// cancelled, where the vendor allows that, so that nobody approves what is of no use, and a new challenge is fetched.
+// cancelled, where the vendor allows that, so that no person approves a request that is no longer needed, and a new
+// challenge is fetched.
 func (w *Worker) giveUp(ctx context.Context, t *Task, c signer.Custodian, expiring result) (result, error) {
 	age := w.Now().Sub(t.ChallengeAt)
 	inTime := age > 0 && age < w.Limits.ChallengeTTL-margin(margin(w.Limits.ChallengeTTL))
@@ -65,7 +66,7 @@ func (w *Worker) giveUp(ctx context.Context, t *Task, c signer.Custodian, expiri
 	return expiring, nil
 }
 
-// withdraw cancels a request that is of no use any more. The error is the one that was told of.
+// withdraw cancels a request that is no longer needed. OnStale gets the error, too.
 func (w *Worker) withdraw(ctx context.Context, t *Task, c signer.Custodian) error {
 	if t.ExternalTxID == "" {
 		return nil
@@ -93,28 +94,28 @@ type PollTrouble struct {
 	Cause        error
 }
 
-// pollTroubles tells of failed polls, at once and then once a minute.
+// pollTroubles reports failed polls, at once and then once a minute.
 type pollTroubles struct {
 	mu     sync.Mutex // guards what follows
-	told   time.Time  // monotonic; zero: never
+	warned time.Time  // monotonic; zero: never
 	failed int        // since then
 }
 
-// tellPolls is the least time between two PollTroubles.
-const tellPolls = time.Minute
+// pollWarningEvery is the least time between two PollTroubles.
+const pollWarningEvery = time.Minute
 
-func (p *pollTroubles) note(t *Task, tell func(PollTrouble)) {
+func (p *pollTroubles) note(t *Task, report func(PollTrouble)) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.failed++
 	now := pipeline.Monotonic()
-	if tell == nil || !p.told.IsZero() && now.Sub(p.told) < tellPolls {
+	if report == nil || !p.warned.IsZero() && now.Sub(p.warned) < pollWarningEvery {
 		return
 	}
-	tell(PollTrouble{
+	report(PollTrouble{
 		Row: t.Row, ExternalTxID: t.ExternalTxID, Failed: t.failing.polls, OfAllRows: p.failed, Cause: t.failing.err,
 	})
-	p.told, p.failed = now, 0
+	p.warned, p.failed = now, 0
 }
 
 // pollFailed is what a question to the custodian comes to that got no usable answer. A custodian that has answered

@@ -171,15 +171,16 @@ func DefaultLimits() Limits {
 // margin is how long before the end of a lifetime it is no longer relied upon: a twelfth, five minutes of the hour.
 func margin(ttl time.Duration) time.Duration { return ttl / 12 }
 
-// KeyIsFresh reports whether a key first used at first can still be relied upon at now (rule 4). A first use in the
-// future means that the clock was set back: nothing is known of the key's age then, and it is not relied upon.
+// KeyIsFresh reports whether a key first used at first can still be relied upon at now (rule "Old keys are not
+// trusted"). A first use in the future means that the clock was set back: nothing is known of the key's age then, and
+// it is not relied upon.
 func (l Limits) KeyIsFresh(first, now time.Time) bool {
 	age := now.Sub(first)
 	return age > -margin(l.KeyTTL) && age < l.KeyTTL-margin(l.KeyTTL)
 }
 
 // ChallengeIsFresh reports whether a challenge received or issued at the given time can still be signed and submitted
-// at now (rule 7).
+// at now (rule "Fresh challenge").
 func (l Limits) ChallengeIsFresh(at, now time.Time) bool {
 	age := now.Sub(at)
 	return age > -margin(l.ChallengeTTL) && age < l.ChallengeTTL-margin(l.ChallengeTTL)

@@ -10,8 +10,9 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// lister finds a pair among the partner's customers (rule 5). The partner's list has no filter, so it is read as a
-// whole, as a stream, into the ledger: once when first needed, and again only when what is stored is too old to answer.
+// lister finds a pair among the partner's customers (rule "409 is a question"). The partner's list has no filter, so it
+// is read as a whole, as a stream, into the ledger: once when first needed, and again only when what is stored is too
+// old to answer.
 type lister struct {
 	api    API
 	dir    pipeline.Directory

@@ -31,7 +31,7 @@ func Next(r pipeline.Record, now time.Time, l Limits, foreign bool) Action {
 		if !foreign && !r.CreateKey.IsZero() && l.KeyIsFresh(r.CreateKey.FirstSent, now) {
 			return DoCreate
 		}
-		return DoLookUp // rule 4
+		return DoLookUp // rule "Old keys are not trusted"
 	case pipeline.Challenged:
 		if r.Challenge == "" || !l.ChallengeIsFresh(r.ChallengeAt, now) {
 			return DoFetch

@@ -93,7 +93,7 @@ func signOutcome(err error) (Outcome, time.Duration) {
 	var busy interface{ Throttled() (time.Duration, bool) }
 	if errors.As(err, &busy) {
 		if after, yes := busy.Throttled(); yes {
-			return Throttled, after // rule 11 holds for signers, too
+			return Throttled, after // rule "Throttling is not failure" holds for signers, too
 		}
 	}
 	switch {

@@ -22,7 +22,7 @@ type API interface {
 	Customers(ctx context.Context, yield func(client.Customer) error) error
 }
 
-// Signer is what the worker asks of whoever holds the customers' keys; signer.Backend has it.
+// Signer is what the worker needs of the signer; signer.Backend has it.
 type Signer interface {
 	signer.Signer
 	// HasKey reports whether there is a key of the account, without signing; false comes with an error that says why.

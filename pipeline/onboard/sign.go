@@ -57,7 +57,8 @@ func (w *Worker) sign(ctx context.Context, t *Task) (result, error) {
 	return w.signed(t, signature), nil
 }
 
-// signed takes a signature over: it and the key it will be sent under are stored before it is sent (rule 1).
+// signed takes a signature over: it and the key it will be sent under are stored before it is sent (rule "Write, then
+// send").
 func (w *Worker) signed(t *Task, signature signer.Signature) result {
 	w.stats.signatures.Add(1)
 	w.Hook("sign.after")

@@ -12,7 +12,7 @@ func Cell(s pipeline.Stage, o Outcome) []Branch {
 	case Misconfigured:
 		return always(Disposition{Do: DoHalt, Class: HaltConfiguration})
 	case Throttled, NotSent:
-		return always(Disposition{Do: DoRepeat, Wait: true}) // rule 11: costs no try
+		return always(Disposition{Do: DoRepeat, Wait: true}) // rule "Throttling is not failure": costs no try
 	case ReadFailed:
 		return []Branch{
 			{TriesLeft, Disposition{Do: DoRepeat, Wait: true}}, // nothing was changed by reading
@@ -65,7 +65,7 @@ func creating(o Outcome) []Branch {
 		return always(Disposition{Stage: pipeline.Challenged, Do: DoNext, Key: pipeline.KeySettled})
 	case Unknown:
 		return []Branch{
-			{TriesLeft, Disposition{Do: DoNext, Wait: true, Key: pipeline.KeyOpen}}, // rules 3 and 4: the same key, or look up
+			{TriesLeft, Disposition{Do: DoNext, Wait: true, Key: pipeline.KeyOpen}}, // rules "Silence keeps the key" and "Old keys are not trusted": the same key, or look up
 			{Always, failed(ClassNoAnswer)},
 		}
 	case ServerFailed:
@@ -76,7 +76,7 @@ func creating(o Outcome) []Branch {
 		}
 	case Conflicting:
 		return []Branch{
-			{TriesLeft, Disposition{Do: DoLookUp, Key: pipeline.KeyOpen}}, // rule 5: a question, not an answer
+			{TriesLeft, Disposition{Do: DoLookUp, Key: pipeline.KeyOpen}}, // rule "409 is a question": a question, not an answer
 			{Always, failed(ClassConflictUnresolved)},
 		}
 	case Unprocessable:
@@ -110,7 +110,7 @@ func creating(o Outcome) []Branch {
 			{Answered, Disposition{Do: DoRekey}},
 			{KeyForeign, Disposition{Do: DoRekey}},
 			// In flight, or never arrived: the same key, however old. A clock that was moved must not open another
-			// generation beside a request that may still be on its way.
+			// generation while a request may still be in flight.
 			{Always, Disposition{Do: DoCreate, Wait: true}},
 		}
 	}
@@ -127,7 +127,7 @@ func challenged(o Outcome) []Branch {
 		return always(Disposition{Stage: pipeline.Refused, Do: DoSettle, Class: ClassChallengeRefused})
 	case Expiring:
 		return []Branch{
-			{TriesLeft, Disposition{Do: DoFetch, Wait: true}}, // rule 7
+			{TriesLeft, Disposition{Do: DoFetch, Wait: true}}, // rule "Fresh challenge"
 			{Always, failed(ClassChallengeExpired)},
 		}
 	case NoChallenge:
@@ -219,7 +219,7 @@ func submitting(o Outcome) []Branch {
 			{TriesSpent, failed(ClassNoAnswer)},
 			{SigRefused, Disposition{Stage: pipeline.Challenged, Do: DoFetch}},
 			{ChallengeOld, Disposition{Stage: pipeline.Challenged, Do: DoFetch}},
-			// Read and still initiating: another key cannot double anything (rule 3).
+			// Read and still initiating: another key cannot double anything (rule "Silence keeps the key").
 			{Answered, Disposition{Do: DoRekey, Wait: true}},
 			{KeyForeign, Disposition{Do: DoRekey}},
 			{KeyFresh, Disposition{Do: DoSubmit, Wait: true}},

@@ -28,7 +28,7 @@ type Options struct {
 	Aliases  []pipeline.Keyring
 	Limits   Limits
 	Encoding client.SignatureEncoding
-	// Policy is the policy for the challenge of an account (rule 8).
+	// Policy is the policy for the challenge of an account (rule "Sign nothing blind").
 	Policy func(pipeline.Account) siwe.Policy
 	// CheckClock says why no challenge can be judged by the clock of this machine; nothing is signed then, and the run
 	// halts. May be nil.
@@ -42,7 +42,7 @@ type Options struct {
 	// OnTrouble is called when many answers of the partner are unusable, or it throttles, and when that is over; not for a
 	// failure that stands alone. It must not block. May be nil.
 	OnTrouble func(Trouble)
-	// OnStale is called when a custodian's request that is of no use any more could not be cancelled: a person may still
+	// OnStale is called when a custodian's request that is no longer needed could not be cancelled: a person may still
 	// be asked to approve it. May be nil.
 	OnStale func(r pipeline.Row, externalTxID string, cause error)
 	// OnPollTrouble is called when the custodian gives no usable answer about a row, and then once a minute for as long as
@@ -117,17 +117,17 @@ func (w *Worker) Suspect() bool { return w.breaker.suspected() }
 // NoteProbe notes that the partner has answered the probe.
 func (w *Worker) NoteProbe() { w.breaker.probeAnswered() }
 
-// result is what an act came to.
+// result is what came of an action.
 type result struct {
 	outcome Outcome
 	after   time.Duration          // the partner's Retry-After
 	err     error                  // the cause, for the operator
-	change  func(*pipeline.Record) // what is now known besides
+	change  func(*pipeline.Record) // what is known now
 }
 
-// Step performs the task's next act, decides, and stores the decision. The error is ErrStale (somebody else moved the
-// row), ErrFenced (its partition went to another consumer), a *HaltError, client.ErrStopped, or ctx's when the act was
-// interrupted: the row then stands where the ledger says, and the same key goes out again.
+// Step performs the task's next action, decides, and stores the decision. The error is ErrStale (another caller moved
+// the row), ErrFenced (its partition went to another consumer), a *HaltError, client.ErrStopped, or ctx's when the
+// action was interrupted: the row then stands where the ledger says, and the same key goes out again.
 func (w *Worker) Step(ctx context.Context, t *Task) (Disposition, error) {
 	if t.Action == DoNext || t.Action == "" {
 		t.Action = w.next(t)
@@ -151,7 +151,7 @@ func (w *Worker) Step(ctx context.Context, t *Task) (Disposition, error) {
 	return w.conclude(ctx, t, res)
 }
 
-// PassingPause is how long a row waits that was turned away because partitions are dealt out anew.
+// PassingPause is how long a row waits that was turned away because of a rebalance.
 const PassingPause = 100 * time.Millisecond
 
 // Exhausted reports whether this process or machine has no file descriptor left: nothing gets better by trying again.
@@ -244,7 +244,7 @@ func (w *Worker) conclude(ctx context.Context, t *Task, res result) (Disposition
 		return Disposition{}, err
 	}
 	if c, slow := w.Signer.(signer.Custodian); slow && res.outcome == SignerFailed && t.Stage == pipeline.Failed {
-		_ = w.withdraw(ctx, t, c) // OnStale is told
+		_ = w.withdraw(ctx, t, c) // OnStale gets its error
 	}
 	w.breaker.prove(provenBy(res.outcome, was)...) // not before: the ledger may know a challenge's nonce
 	return d, halt
@@ -359,7 +359,7 @@ func apply(r *pipeline.Record, d Disposition, res result) {
 		r.Attempts = 0
 	}
 	if d.Stage == pipeline.Challenged && r.Stage != pipeline.Challenged && d.Do == DoFetch {
-		r.Challenge, r.ChallengeAt, r.ExternalTxID = "", time.Time{}, "" // the old one is of no use any more
+		r.Challenge, r.ChallengeAt, r.ExternalTxID = "", time.Time{}, "" // the old one cannot be used again
 	}
 	if d.Stage == pipeline.Onboarded && res.outcome == Past && r.Stage != pipeline.Submitting {
 		r.AlreadyOnboarded = true

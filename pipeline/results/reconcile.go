@@ -9,7 +9,7 @@ import (
 	"github.com/purser-onboard/purser/pipeline/onboard"
 )
 
-// Book is what Reconcile asks of the ledger besides the list's copy.
+// Book is what Reconcile asks of the ledger in addition to the copy of the list.
 type Book interface {
 	pipeline.Directory
 	// Each hands over every row; yield may write to the ledger.
@@ -38,7 +38,7 @@ type Reconciled struct {
 	Ahead int64
 }
 
-// Reconcile reads the partner's list anew, as a stream, and records the partner's status of every row. Stages are left
+// Reconcile reads the partner's list, as a stream, and records the partner's status of every row. Stages are left
 // to the worker: only it may settle a row.
 func Reconcile(ctx context.Context, api onboard.API, book Book, now func() time.Time) (Reconciled, error) {
 	r := Reconciled{Statuses: map[string]int64{}}

@@ -16,8 +16,8 @@ import (
 type Outbox interface {
 	// Unannounced returns up to n settled rows whose event is still to be published.
 	Unannounced(ctx context.Context, n int) ([]pipeline.Record, error)
-	// Announced takes rows out whose events are published; a row that was settled anew meanwhile stays. ErrFenced: nothing
-	// was taken out, because one of the rows is about to be another consumer's.
+	// Announced takes rows out whose events are published; a row that was settled again meanwhile stays. ErrFenced:
+	// nothing was taken out, because one of the rows is about to be another consumer's.
 	Announced(ctx context.Context, rows []pipeline.Record) error
 }
 
@@ -54,7 +54,7 @@ type Relay struct {
 	Outbox    Outbox
 	Publisher pipeline.Publisher
 	Topic     string
-	// OnTrouble is told why events are not published for now. It must not block. May be nil.
+	// OnTrouble gets the reason when events cannot be published for now. It must not block. May be nil.
 	OnTrouble func(error)
 
 	wake     chan struct{}
@@ -83,8 +83,8 @@ func (a *Relay) Wake() {
 	}
 }
 
-// Run publishes what is in the outbox, now and a moment after it is woken, until ctx ends. What goes wrong is told, and
-// tried again.
+// Run publishes what is in the outbox, now and a moment after it is woken, until ctx ends. What goes wrong is reported
+// and tried again.
 func (a *Relay) Run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := a.Flush(ctx); err != nil && ctx.Err() == nil {
@@ -110,7 +110,7 @@ func wait(ctx context.Context, d time.Duration) {
 	}
 }
 
-// Flush publishes until the outbox is empty. It may be called beside Run, and waits for it then.
+// Flush publishes until the outbox is empty. It may be called while Run is running, and waits for it then.
 func (a *Relay) Flush(ctx context.Context) error {
 	a.flushing.Lock()
 	defer a.flushing.Unlock()

@@ -88,7 +88,7 @@ func (k Kafka) checkLogin() error {
 		{"--kafka-password-file", k.PasswordFile, "plain or scram-sha-…", mechanism != "" && !bearer},
 		{"--kafka-token-file", k.TokenFile, "oauthbearer", bearer},
 	} {
-		if s.value != "" && !s.wanted { // the value is not shown: somebody may have put the secret itself there
+		if s.value != "" && !s.wanted { // the value is not shown: it may be the secret itself
 			return &Error{Setting: s.name, Problem: fmt.Sprintf("is for --kafka-sasl %s, but that is %q", s.with, k.SASL)}
 		}
 	}

@@ -240,7 +240,7 @@ func ParseConsumer(args []string, s Streams) (*ConsumerCommands, string, error) 
 		return nil, "", err
 	}
 	if c.Concurrency > 4096 {
-		return nil, "", &Error{"--concurrency", fmt.Sprint(c.Concurrency), "more than 4096 workers help nobody"}
+		return nil, "", &Error{"--concurrency", fmt.Sprint(c.Concurrency), "want at most 4096"}
 	}
 	if !(c.SignerRate >= 0) || math.IsInf(c.SignerRate, 0) {
 		return nil, "", &Error{"--signer-rate", fmt.Sprint(c.SignerRate), "must be 0 or more"}
@@ -350,10 +350,10 @@ func (c *Consumer) checkLedgerTopic() error {
 		return &Error{"--ledger-topic", topic, "must differ from the other topics"}
 	case c.Embedded():
 		return &Error{"--ledger-topic", topic, "is for consumers that share --brokers; the embedded broker has one, " +
-			"whose ledger is beside it"}
+			"whose ledger is in the same data directory"}
 	case c.LedgerTopicKeyFile == "":
 		return &Error{Setting: "--ledger-topic-key-file", Problem: "is missing (or $PURSER_LEDGER_TOPIC_KEY_FILE): " +
-			"without it, whoever may write to the ledger topic could say that a row is onboarded; " +
+			"without it, any program with Write on the ledger topic could mark rows as onboarded; " +
 			"`openssl rand -base64 32 > FILE` makes one"}
 	}
 	return nil

@@ -30,7 +30,7 @@ const firstRows = 100
 type checklist struct {
 	w       io.Writer
 	failed  int
-	patient bool // all that failed may mend itself: something could not be reached
+	patient bool // all failures may pass: something could not be reached
 }
 
 func (l *checklist) say(what, line string, err error) {
@@ -46,7 +46,8 @@ func (l *checklist) say(what, line string, err error) {
 // warn prints what works and yet may not be meant.
 func (l *checklist) warn(what, line string) { fmt.Fprintf(l.w, "warn  %-9s %s\n", what, line) }
 
-// check tests everything that a run needs, without touching a customer and without a signature (rule 10).
+// check tests everything that a run needs, without touching a customer and without a signature (rule "A wrong set-up
+// halts the run").
 func check(ctx context.Context, c *config.Consumer, s Streams) error {
 	list := &checklist{w: s.Stdout, patient: true}
 	log := console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)
@@ -164,7 +165,7 @@ func checkLedger(ctx context.Context, c *config.Consumer, p *partner) error {
 	return errors.Join(err, book.Close())
 }
 
-// checkBroker returns the queue's first rows besides.
+// checkBroker also returns the queue's first messages.
 func checkBroker(
 	ctx context.Context, c *config.Consumer, s Streams,
 ) (first []pipeline.Message, line string, err error) {

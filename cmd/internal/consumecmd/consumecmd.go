@@ -65,7 +65,8 @@ func perform(soft, hard context.Context, c *config.ConsumerCommands, command str
 	return fmt.Errorf("command %q is not known", command) // the grammar admits no other
 }
 
-// interrupted puts what an interruption cut short into words: only that it did, unless something else failed besides.
+// interrupted replaces the error of a command that was cut short by the interruption itself, unless another error was
+// joined to it.
 func interrupted(soft context.Context, err error) error {
 	joined := errors.As(err, new(interface{ Unwrap() []error }))
 	if soft.Err() == nil || joined || !errors.Is(err, context.Canceled) {

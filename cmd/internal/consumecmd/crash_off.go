@@ -2,5 +2,5 @@
 
 package consumecmd
 
-// crashHook is nothing here: only a binary built for the crash suite (tag crashpoints) can be told to kill itself.
+// crashHook returns nil: only a binary built with the tag crashpoints, for the crash suite, kills itself on request.
 func crashHook(func(string) string) func(string) { return nil }

@@ -134,7 +134,8 @@ func (p *partner) requestSigner(
 	}
 }
 
-// environment is what keys are derived from, the path excepted, and the ledger is bound to (rules 2 and 12).
+// environment is what keys are derived from, the path excepted, and the ledger is bound to (rules "Derived keys" and
+// "One ledger, one environment").
 func environment(c *config.Consumer, base *url.URL) ledger.Environment {
 	return ledger.Environment{APIHost: base.Host, APIKeyID: c.APIKey, APIPath: cmp.Or(base.EscapedPath(), "/")}
 }
@@ -149,7 +150,7 @@ func canonicalHost(base *url.URL) func(string) string {
 	}
 }
 
-// policy returns rule 8's policy for an account.
+// policy returns the rule "Sign nothing blind"'s policy for an account.
 func (p *partner) policy(c *config.Consumer) func(pipeline.Account) siwe.Policy {
 	loopback := config.IsLoopback(p.base.Hostname())
 	return func(a pipeline.Account) siwe.Policy {

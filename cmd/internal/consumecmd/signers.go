@@ -41,7 +41,7 @@ func signers() []struct {
 	}
 }
 
-// openSigner opens the backend that the URI names; warn is told what an operator may not have meant.
+// openSigner opens the backend that the URI names; warn gets possible misconfigurations.
 func openSigner(
 	ctx context.Context, c *config.Consumer, base *url.URL, getenv func(string) string, warn func(string),
 ) (signer.Backend, error) {

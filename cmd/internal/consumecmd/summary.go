@@ -61,7 +61,7 @@ func whoIsBad(t pipeline.Tally) string {
 	return "some rows did not end well: `consumer failures` lists them"
 }
 
-// whatIsLeft tells whoever interrupted the run what became of its rows.
+// whatIsLeft says, after an interruption, what became of the rows that were taken.
 func whatIsLeft(t pipeline.Tally) string {
 	n := t.Open + t.Dropped
 	if n == 0 {
