@@ -37,7 +37,7 @@ func TestConnectionsAreDurable(t *testing.T) {
 	l, _ := openTest(t)
 	for pragma, want := range map[string]string{
 		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000",
-		"application_id": strconv.Itoa(applicationID), "user_version": "7",
+		"application_id": strconv.Itoa(applicationID), "user_version": "8",
 	} {
 		var got string
 		if err := l.conn.QueryRowContext(t.Context(), "PRAGMA "+pragma).Scan(&got); err != nil || got != want {
@@ -158,7 +158,7 @@ func TestOlderSchemaIsMigrated(t *testing.T) {
 	}
 	var programs string
 	err = l.conn.QueryRowContext(t.Context(), `SELECT group_concat(program, ', ') FROM migrations`).Scan(&programs)
-	if err != nil || programs != "purser 0.0.9"+strings.Repeat(", purser 0.1.0", 6) {
+	if err != nil || programs != "purser 0.0.9"+strings.Repeat(", purser 0.1.0", 7) {
 		t.Errorf("migrations by %q, %v", programs, err)
 	}
 }
@@ -212,7 +212,7 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	_, readErr := OpenReadOnly(t.Context(), o.Path)
 	for _, err := range []error{openErr, readErr} {
 		var schema *SchemaError
-		if !errors.As(err, &schema) || schema.Have != 9 || schema.Known != 7 || schema.Program != "purser 4.2.0" {
+		if !errors.As(err, &schema) || schema.Have != 9 || schema.Known != 8 || schema.Program != "purser 4.2.0" {
 			t.Fatalf("got %v, want a SchemaError", err)
 		}
 		if !strings.Contains(err.Error(), "purser 4.2.0 or newer") {

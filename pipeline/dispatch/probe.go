@@ -62,7 +62,9 @@ func (r *Dispatcher) probe(ctx context.Context) {
 			break
 		}
 		if !passing { // any other failure is the set-up's
-			halt = &onboard.HaltError{Class: onboard.HaltConfiguration, Err: fmt.Errorf("the probe of the partner failed: %w", err)}
+			halt = &onboard.HaltError{
+				Class: onboard.HaltConfiguration, Err: fmt.Errorf("the probe of the partner failed: %w", err),
+			}
 			break
 		}
 		if outage.IsZero() {
@@ -73,8 +75,8 @@ func (r *Dispatcher) probe(ctx context.Context) {
 		}
 		waited := pipeline.Monotonic().Sub(outage)
 		if waited >= r.OutageWait {
-			halt = &onboard.HaltError{Class: onboard.HaltUnreachable, Err: fmt.Errorf("the partner gave no usable answer for %v: %w",
-				waited.Round(time.Second), err)}
+			halt = &onboard.HaltError{Class: onboard.HaltUnreachable, Err: fmt.Errorf(
+				"the partner gave no usable answer for %v: %w", waited.Round(time.Second), err)}
 			break
 		}
 		if !r.pause(ctx, min(wait, r.OutageWait-waited)) {

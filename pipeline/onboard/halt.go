@@ -81,7 +81,8 @@ func (e *HaltError) SetUp() bool {
 	switch e.Class {
 	case HaltConfiguration:
 		return true
-	case HaltSigner, HaltUnreachable, HaltResources, HaltLedger, HaltImpossible, ClassServerError, ClassNoAnswer, ClassSignerError:
+	case HaltSigner, HaltUnreachable, HaltResources, HaltLedger, HaltImpossible,
+		ClassServerError, ClassNoAnswer, ClassSignerError:
 		return false
 	}
 	return e.Count > 0

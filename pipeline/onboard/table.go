@@ -65,7 +65,8 @@ func creating(o Outcome) []Branch {
 		return always(Disposition{Stage: pipeline.Challenged, Do: DoNext, Key: pipeline.KeySettled})
 	case Unknown:
 		return []Branch{
-			{TriesLeft, Disposition{Do: DoNext, Wait: true, Key: pipeline.KeyOpen}}, // rules "Silence keeps the key" and "Old keys are not trusted": the same key, or look up
+			// Rules "Silence keeps the key" and "Old keys are not trusted": the same key, or look up.
+			{TriesLeft, Disposition{Do: DoNext, Wait: true, Key: pipeline.KeyOpen}},
 			{Always, failed(ClassNoAnswer)},
 		}
 	case ServerFailed:

@@ -198,7 +198,9 @@ func (w *Worker) perform(ctx context.Context, t *Task) (result, error) {
 	case DoSubmit:
 		return w.submit(ctx, t)
 	}
-	return result{}, &HaltError{Class: HaltImpossible, Row: t.Row, Err: fmt.Errorf("action %q in stage %s", t.Action, t.Stage)}
+	return result{}, &HaltError{
+		Class: HaltImpossible, Row: t.Row, Err: fmt.Errorf("action %q in stage %s", t.Action, t.Stage),
+	}
 }
 
 // conclude decides, and stores what the row has become before anything else happens to it.

@@ -10,13 +10,32 @@ import (
 
 // Report is what a run of the consumer leaves for scripts (`--report`). The field names are a contract.
 type Report struct {
+	Run        string         `json:"run"`   // the run's id, a UUID of version 7
+	State      State          `json:"state"` // "running" until the run has ended
 	StartedAt  time.Time      `json:"startedAt"`
-	FinishedAt time.Time      `json:"finishedAt"`
+	FinishedAt time.Time      `json:"finishedAt"` // of a run that has not ended, startedAt
 	Rows       ReportRows     `json:"rows"`
 	Requests   ReportRequests `json:"requests"`
 	Signatures int64          `json:"signatures"` // signatures made, not those sent
-	Exit       int            `json:"exit"`       // the exit code
+	Exit       int            `json:"exit"`       // the exit code; 1 of a run that has not ended
 	Reason     string         `json:"reason"`     // why the run could not finish; empty otherwise
+}
+
+// State says whether the run of a report has ended.
+type State string
+
+// The states of a report.
+const (
+	Running State = "running" // the run is in progress, or its process was killed
+	Ended   State = "ended"
+)
+
+// Begun is the report of a run that has just begun, and stays that of one whose process is killed.
+func Begun(run string, at time.Time) Report {
+	return Report{
+		Run: run, State: Running, StartedAt: at, FinishedAt: at, Exit: 1,
+		Reason: "the run has not ended: it is in progress, or its process was killed",
+	}
 }
 
 // ReportRows counts messages and rows. Received is the sum of the others but AlreadyOnboarded, unless the run could

@@ -126,7 +126,7 @@ type Consumer struct {
 	ListPause          time.Duration `help:"Shortest pause between two reads of the partner's customer list; in any case at least three times as long as a read takes, ten times if a read takes more than a second." env:"PURSER_LIST_PAUSE" default:"0s"`
 	MaxOutstanding     int           `help:"Maximum unsettled rows per partition." env:"PURSER_MAX_OUTSTANDING" default:"10000"`
 	StalledAfter       time.Duration `help:"Report a partition in which no row was settled for this long, with the row that it waits for." env:"PURSER_STALLED_AFTER" default:"10m"`
-	Report             string        `help:"Write a JSON report to this file when the run ends." env:"PURSER_REPORT" placeholder:"FILE"`
+	Report             string        `help:"Write a JSON report to this file, when the run begins and when it ends; - is standard output, {run} the run's id." env:"PURSER_REPORT" placeholder:"FILE"`
 
 	Secret     string     `kong:"-" json:"-"` // the API secret; never printed
 	Parameters Parameters `kong:"-"`          // from SignatureParameters
@@ -150,8 +150,14 @@ type ConsumerCommands struct {
 	Run struct {
 		Drain bool `help:"Onboard what is in the queue at the start, then end."`
 	} `cmd:"" default:"withargs" help:"Take rows from the queue and onboard them (default command)."`
-	Check     struct{} `cmd:"" help:"Test clock, token, request signature, signer, broker and ledger without touching a customer."`
-	Status    Inspect  `cmd:"" help:"Count the ledger's rows by stage and reason."`
+	Check  struct{} `cmd:"" help:"Test clock, token, request signature, signer, broker and ledger without touching a customer."`
+	Status struct {
+		Inspect
+		Run string `help:"Print the report of a run, last or an id, and end with its exit code." placeholder:"RUN"`
+	} `cmd:"" help:"Count the ledger's rows by stage and reason."`
+	Runs struct {
+		Last int `help:"Number of runs." default:"20"`
+	} `cmd:"" help:"List the latest runs with exit code, counts and reason."`
 	Failures  Inspect  `cmd:"" help:"Print unsettled and badly ended rows as CSV, ready to be imported again."`
 	Reconcile struct{} `cmd:"" help:"Read the partner's customer list and record each customer's status in the ledger."`
 	Redrive   struct {

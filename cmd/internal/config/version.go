@@ -11,8 +11,8 @@ import (
 const Version = "0.2.0"
 
 // versionText is what --version prints: the version, the revision of the source it was built from and whether that was
-// modified, as far as the build knows them, the version of Go, and those of the libraries that talk to Kafka and keep the
-// ledger, as far as the command links them.
+// modified, as far as the build knows them, the version of Go, and those of the libraries that talk to Kafka and keep
+// the ledger, as far as the command links them.
 func versionText(info *debug.BuildInfo) string {
 	text := "purser " + Version
 	if info == nil {

@@ -48,7 +48,12 @@ func perform(soft, hard context.Context, c *config.ConsumerCommands, command str
 	case "check":
 		return check(soft, &c.Consumer, s)
 	case "status":
+		if c.Status.Run != "" {
+			return statusOfRun(soft, &c.Consumer, c.Status.Run, s)
+		}
 		return status(soft, &c.Consumer, c.Status.Fleet, s)
+	case "runs":
+		return runs(soft, &c.Consumer, c.Runs.Last, s)
 	case "failures":
 		return failures(soft, &c.Consumer, c.Failures.Fleet, s)
 	case "reconcile":

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/purser-onboard/purser/broker"
 	"github.com/purser-onboard/purser/client"
@@ -25,11 +28,15 @@ import (
 // run is one run of the consumer: what it has opened, in this order, and how it is stopped. It is the broker's
 // Membership: what becomes of the partitions concerns the ledger, the rate, and the rows under way.
 type run struct {
+	id         uuid.UUID
 	c          *config.Consumer
 	drain      bool
 	soft, hard context.Context // end with the first and the second signal
 	screen     *console.Screen
 	log        *slog.Logger
+	report     results.Report
+	to         reportFile
+	begun      bool // it has the ledger, and is recorded there
 
 	partner    *partner
 	signer     signer.Backend
@@ -54,21 +61,68 @@ type closer struct {
 	close func() error
 }
 
-// consume is the command `run`. The run is closed before its report is written, so that the report tells of everything.
+// consume is the command `run`. A run begins when it has the ledger; one that ends before that leaves the report of an
+// earlier run as it is. The run is closed before its report is written, so that the report covers everything.
 func consume(soft, hard context.Context, c *config.Consumer, drain bool, s Streams) error {
-	report := results.Report{StartedAt: time.Now().UTC()}
+	id, err := uuid.NewV7()
+	if err != nil {
+		return fmt.Errorf("draw an id for the run: %w", err)
+	}
 	screen := console.NewScreen(s.Stderr)
 	r := &run{
-		c: c, drain: drain, soft: soft, hard: hard, screen: screen, log: console.NewLogger(screen, c.LogFormat, c.LogLevel),
+		id: id, c: c, drain: drain, soft: soft, hard: hard,
+		screen: screen, log: console.NewLogger(screen, c.LogFormat, c.LogLevel),
+		report: results.Begun(id.String(), time.Now().UTC()), to: openReport(c.Report, id.String(), s),
 	}
 	r.taking, r.stopTaking = context.WithCancelCause(soft)
-	err := r.open(s.Getenv)
 	var done ended
-	if err == nil {
-		done, err = r.work()
+	cause := r.open(s.Getenv)
+	if cause == nil {
+		done, cause = r.work()
 	}
-	err = r.shut(err)
-	return conclude(c, s, &report, done, interrupted(soft, err))
+	cause = interrupted(soft, cause)
+	if !r.begun {
+		return r.shut(cause)
+	}
+	err = judge(&r.report, done, cause)
+	if e := r.shut(r.remember()); e != nil {
+		err = judge(&r.report, done, errors.Join(cause, e))
+	}
+	if e := r.to.end(r.report); e != nil { // before the summary, whose reader may keep it waiting
+		err = console.Coded(max(r.report.Exit, console.ExitUnfinished), errors.Join(err, e))
+	}
+	if !c.Quiet || err != nil {
+		listWaiting(s.Stdout, done.waiting)
+		summarize(s.Stdout, &r.report, done.tally)
+	}
+	return err
+}
+
+// begin records the run in the ledger and in its report, both without an end.
+func (r *run) begin() error {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	err = r.ledger.BeginRun(r.soft, ledger.Run{
+		ID: r.id, Program: "purser " + config.Version, Host: host, Drain: r.drain, StartedAt: r.report.StartedAt,
+		Report: string(r.report.JSON()),
+	})
+	if err != nil {
+		return err
+	}
+	r.begun = true
+	r.log.Info("the run begins", "run", r.id, "drain", r.drain)
+	if err := r.to.begin(r.report); err != nil {
+		r.to = reportFile{} // the end would fail alike
+		return console.Coded(console.ExitUsage, err)
+	}
+	return nil
+}
+
+// remember records the end of the run in the ledger.
+func (r *run) remember() error {
+	return r.ledger.EndRun(r.hard, r.id, r.report.FinishedAt, r.report.Exit, string(r.report.JSON()))
 }
 
 // opened notes that something was opened, to be closed when the run ends.
@@ -102,6 +156,9 @@ func (r *run) open(getenv func(string) string) (err error) {
 		return err
 	}
 	r.opened("ledger", r.ledger.Close)
+	if err := r.begin(); err != nil {
+		return err
+	}
 	if r.queue, err = queue.Open(r.soft, r.c.Queue, r.log); err != nil {
 		return err
 	}

@@ -6,18 +6,16 @@ import (
 	"io"
 	"time"
 
-	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
-	"github.com/purser-onboard/purser/cmd/internal/outfile"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/pipeline/onboard"
 	"github.com/purser-onboard/purser/pipeline/results"
 )
 
-// conclude settles the exit code, writes the report and prints the summary.
-func conclude(c *config.Consumer, s Streams, report *results.Report, done ended, err error) error {
+// judge fills in the report of a run that has ended, and returns its error with the exit code.
+func judge(report *results.Report, done ended, err error) error {
 	t, stats := done.tally, done.stats
-	report.FinishedAt = time.Now().UTC()
+	report.State, report.FinishedAt, report.Reason = results.Ended, time.Now().UTC(), ""
 	report.Rows = results.RowsOf(t)
 	report.Requests = results.ReportRequests{
 		Sent: stats.Sent, Throttled: stats.Throttled, Retried: stats.Retried + t.Retried,
@@ -35,15 +33,6 @@ func conclude(c *config.Consumer, s Streams, report *results.Report, done ended,
 		}
 	}
 	report.Exit = console.Code(err)
-	if c.Report != "" { // before standard output, which may wait for its reader
-		if e := outfile.Write(c.Report, report.JSON()); e != nil {
-			err = console.Coded(max(report.Exit, console.ExitUnfinished), errors.Join(err, fmt.Errorf("report: %w", e)))
-		}
-	}
-	if !c.Quiet || err != nil {
-		listWaiting(s.Stdout, done.waiting)
-		summarize(s.Stdout, report, t)
-	}
 	return err
 }
 

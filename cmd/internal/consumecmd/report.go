@@ -1,0 +1,79 @@
+package consumecmd
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+
+	"github.com/purser-onboard/purser/cmd/internal/outfile"
+	"github.com/purser-onboard/purser/pipeline/results"
+)
+
+// reportFile is where --report goes: a file, which is replaced as a whole, or a stream or device, which is written to.
+type reportFile struct {
+	path   string // empty: nowhere
+	stream io.Writer
+}
+
+// openReport finds out what the setting names; {run} in it is replaced by the run's id.
+func openReport(setting, run string, s Streams) reportFile {
+	path := strings.ReplaceAll(setting, "{run}", run)
+	switch path {
+	case "-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1":
+		return reportFile{path: path, stream: s.Stdout}
+	case "/dev/stderr", "/dev/fd/2", "/proc/self/fd/2":
+		return reportFile{path: path, stream: s.Stderr}
+	}
+	return reportFile{path: path}
+}
+
+// begin writes the report of a run that has begun, so that the report of an earlier run is not taken for this one's.
+// Streams and devices get only the final report.
+func (f reportFile) begin(r results.Report) error {
+	if f.path == "" || f.stream != nil || f.device() {
+		return nil
+	}
+	return f.named(outfile.Write(f.path, r.JSON()))
+}
+
+// end writes the final report.
+func (f reportFile) end(r results.Report) error {
+	switch {
+	case f.path == "":
+		return nil
+	case f.stream != nil:
+		_, err := f.stream.Write(r.JSON())
+		return f.named(err)
+	case f.device():
+		return f.named(writeTo(f.path, r.JSON()))
+	}
+	return f.named(outfile.Write(f.path, r.JSON()))
+}
+
+func (f reportFile) named(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("report: %w", err)
+}
+
+// device reports whether the path is a pipe, terminal or other device.
+func (f reportFile) device() bool {
+	info, err := os.Stat(f.path)
+	return err == nil && !info.Mode().IsRegular() && !info.IsDir()
+}
+
+// writeTo writes to a device. A pipe without a reader is an error, not a wait.
+func writeTo(path string, data []byte) error {
+	out, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return err
+	}
+	_, err = out.Write(data)
+	if e := out.Close(); err == nil {
+		err = e
+	}
+	return err
+}

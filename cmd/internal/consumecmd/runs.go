@@ -1,0 +1,91 @@
+package consumecmd
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"text/tabwriter"
+	"time"
+
+	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/ledger"
+	"github.com/purser-onboard/purser/pipeline/results"
+)
+
+// runs lists the ledger's latest runs.
+func runs(ctx context.Context, c *config.Consumer, last int, s Streams) (err error) {
+	book, err := openReader(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "ledger", book.Close)
+	list, err := book.Runs(ctx, last)
+	if err != nil {
+		return err
+	}
+	table := tabwriter.NewWriter(s.Stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "RUN\tSTARTED\tTOOK\tEXIT\tRECEIVED\tONBOARDED\tREASON")
+	for _, r := range list {
+		report, err := reportOf(r)
+		if err != nil {
+			return err
+		}
+		took, exit := "not ended", "-"
+		if r.Ended() {
+			took, exit = r.EndedAt.Sub(r.StartedAt).Round(time.Second).String(), fmt.Sprint(r.Exit)
+		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", r.ID, r.StartedAt.UTC().Format(time.RFC3339), took, exit,
+			report.Rows.Received, report.Rows.Onboarded, report.Reason)
+	}
+	return table.Flush()
+}
+
+// statusOfRun prints the report of a run, "last" or an id, and ends with its exit code; 1 of a run that has not ended.
+func statusOfRun(ctx context.Context, c *config.Consumer, which string, s Streams) (err error) {
+	book, err := openReader(ctx, c)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "ledger", book.Close)
+	run, err := findRun(ctx, book, which)
+	if err != nil {
+		return err
+	}
+	report, err := reportOf(run)
+	if err != nil {
+		return err
+	}
+	if _, err := s.Stdout.Write(report.JSON()); err != nil {
+		return err
+	}
+	if report.Exit != console.ExitWell {
+		return console.Coded(report.Exit, fmt.Errorf("run %s ended with exit code %d", run.ID, report.Exit))
+	}
+	return nil
+}
+
+func findRun(ctx context.Context, book *ledger.Reader, which string) (ledger.Run, error) {
+	const all = 1 << 20
+	list, err := book.Runs(ctx, all)
+	if err != nil {
+		return ledger.Run{}, err
+	}
+	for _, r := range list {
+		if which == "last" || r.ID.String() == which {
+			return r, nil
+		}
+	}
+	return ledger.Run{}, console.Coded(console.ExitUsage, &config.Error{
+		Setting: "--run", Value: which, Problem: "the ledger has no such run; `consumer runs` lists them",
+	})
+}
+
+// reportOf reads a run's report as the ledger has it.
+func reportOf(r ledger.Run) (report results.Report, err error) {
+	if err := json.Unmarshal([]byte(r.Report), &report); err != nil {
+		return report, errors.Join(fmt.Errorf("the report of run %s in the ledger cannot be read", r.ID), err)
+	}
+	return report, nil
+}

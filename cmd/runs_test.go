@@ -1,0 +1,116 @@
+package cmd
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/purser-onboard/purser/pipeline/results"
+	"github.com/purser-onboard/purser/sandbox"
+)
+
+// reportAt reads a report.
+func reportAt(t *testing.T, path string) (r results.Report) {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if err == nil {
+		err = json.Unmarshal(raw, &r)
+	}
+	if err != nil {
+		t.Fatalf("report %s: got %v, want a report; it is %q", path, err, raw)
+	}
+	return r
+}
+
+// TestRunsAreRemembered: each run has an id, in its report as in the ledger, and its exit code can be asked for later. A
+// run whose process was killed is not taken for the one before it.
+func TestRunsAreRemembered(t *testing.T) {
+	t.Parallel()
+	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
+	dir := t.TempDir()
+	report := filepath.Join(dir, "report.json")
+	env = append(env, "PURSER_REPORT="+report)
+	mustRun(t, env, "importer", customers)
+	mustRun(t, env, "consumer", "--drain")
+	first := reportAt(t, report)
+	if first.State != results.Ended || first.Exit != 0 || first.Run == "" || first.Rows.Onboarded != 30 {
+		t.Errorf("the first run: got %+v, want an id, 30 rows onboarded and exit 0", first)
+	}
+
+	// One that is not drained is killed: its report says that it has not ended.
+	cmd, _ := command(t, env, "consumer")
+	cmd.Stderr = nil
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() && !strings.Contains(lines.Text(), "partitions assigned") {
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // it was killed
+	killed := reportAt(t, report)
+	if killed.State != results.Running || killed.Exit != 1 || killed.Run == first.Run {
+		t.Errorf("the killed run: got %+v, want another id, state running and exit 1", killed)
+	}
+	exitsWith(t, env, 1, []string{`"state": "running"`, killed.Run}, "consumer", "status", "--run", "last")
+	exitsWith(t, env, 0, []string{`"onboarded": 30`}, "consumer", "status", "--run", first.Run)
+	exitsWith(t, env, 2, []string{"--run", "no such run"}, "consumer", "status", "--run", "01a21b0a-0000-7000-8000-000000000000")
+	exitsWith(t, env, 0, []string{first.Run, killed.Run, "not ended"}, "consumer", "runs")
+
+	// A run that does not begin leaves the report.
+	exitsWith(t, append(env, "PURSER_SIGNER=nothing:x"), 2, nil, "consumer", "--drain")
+	if got := reportAt(t, report); got.Run != killed.Run {
+		t.Errorf("after a run that did not begin: got the report of run %s, want that of %s", got.Run, killed.Run)
+	}
+}
+
+// TestReportGoesWhereItIsSent: to standard output, also as a device, without replacing what is there; and to a file for
+// each run.
+func TestReportGoesWhereItIsSent(t *testing.T) {
+	t.Parallel()
+	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
+	dir := t.TempDir()
+	for _, name := range []string{"-", "/dev/stdout"} {
+		log := filepath.Join(dir, "app.log")
+		if err := os.WriteFile(log, []byte("earlier\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		out, err := os.OpenFile(log, os.O_WRONLY|os.O_APPEND, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd, _ := command(t, env, "consumer", "--drain", "--report", name)
+		cmd.Stdout = out
+		cmd.Dir = dir
+		err = cmd.Run()
+		if e := out.Close(); err != nil || e != nil {
+			t.Fatal(err, e)
+		}
+		text, err := os.ReadFile(log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.HasPrefix(text, []byte("earlier\n{")) || !bytes.Contains(text, []byte(`"state": "ended"`)) ||
+			!bytes.Contains(text, []byte("rows      0 received")) {
+			t.Errorf("--report %s: got %q, want what was there, the report and the summary", name, text)
+		}
+	}
+	if _, err := os.Lstat(filepath.Join(dir, "-")); !os.IsNotExist(err) {
+		t.Errorf("a file named -: got %v, want none", err)
+	}
+	mustRun(t, env, "consumer", "--drain", "--report", filepath.Join(dir, "night-{run}.json"))
+	files, err := filepath.Glob(filepath.Join(dir, "night-*.json"))
+	if err != nil || len(files) != 1 || !strings.Contains(files[0], reportAt(t, files[0]).Run) {
+		t.Errorf("got reports %v, %v; want one, named by its run", files, err)
+	}
+}
