@@ -8,7 +8,7 @@ import (
 )
 
 // lockInode takes an open file description lock (fcntl(2)) on the file's last byte, far from the bytes that SQLite
-// locks. A file system without such locks is no error: the lock file is what keeps two processes apart there.
+// locks. It returns nil on a file system without such locks: there only the lock file keeps two processes apart.
 func lockInode(file *os.File) error {
 	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: 1<<63 - 2, Len: 1}
 	for {

@@ -4,5 +4,5 @@ package lockfile
 
 import "os"
 
-// lockInode does nothing where open file description locks are not to be had.
+// lockInode does nothing: open file description locks exist on Linux only.
 func lockInode(*os.File) error { return nil }

@@ -1,5 +1,5 @@
-// Package lockfile keeps two processes from working on one file or directory, whatever path leads to it, and refuses
-// files and directories with which that cannot be promised.
+// Package lockfile keeps two processes from working on the same file or directory, even under different paths. Files
+// and directories for which it cannot guarantee that are an *UnsafeError.
 package lockfile
 
 import (
@@ -19,19 +19,19 @@ import (
 // ErrHeld: another process holds the file.
 var ErrHeld = errors.New("held by another process")
 
-// UnsafeError says why a file or directory is not used. Nothing was written to it.
+// UnsafeError is a file or directory that cannot be locked safely. Nothing was written to it.
 type UnsafeError struct {
 	Path    string
-	Problem string
-	Advice  string
+	Problem string // "is a symbolic link"
+	Advice  string // what to do, as an imperative
 }
 
 func (e *UnsafeError) Error() string { return fmt.Sprintf("%s %s: %s", e.Path, e.Problem, e.Advice) }
 
-// GoneError says that the path of a file that is held does not lead to it any more.
+// GoneError is a held file that was removed from its path, or replaced there.
 type GoneError struct {
 	Path     string
-	Replaced bool // another file is there
+	Replaced bool // another file is at Path
 }
 
 func (e *GoneError) Error() string {
@@ -41,18 +41,18 @@ func (e *GoneError) Error() string {
 	return e.Path + " was removed during the run"
 }
 
-// Lock is a file that this process holds until Close, or until it ends, however it ends.
+// Lock is a file that this process holds until Close. The system closes it when the process exits or is killed.
 type Lock struct {
 	path string
 	file *os.File
 	ours os.FileInfo
 }
 
-// Acquire makes the lock file if it is missing, with mode 0600, locks it and writes this process's id into it. The file
-// stays after Close: removing it would let a third process lock another file of the same name. It does not wait.
+// Acquire creates the lock file if it is missing, with mode 0600, locks it and writes this process's id into it. It
+// does not block. The file stays after Close: removing it would let a third process lock another file of the same name.
 //
-// Errors: ErrHeld, with the process id that the file says, 0 if it says none; *UnsafeError for a symbolic link, for a
-// second name of another file and for what is not a regular file, whose content is kept; the system's.
+// Errors: ErrHeld, with the process id in the file, 0 if it has none; *UnsafeError for a symbolic link, for a file with
+// more than one hard link and for anything but a regular file, whose content is kept; the system's.
 func Acquire(path string) (l *Lock, pid int, err error) {
 	if l, err = open(path, os.O_CREATE, "remove it"); err != nil {
 		return nil, 0, err
@@ -69,7 +69,7 @@ func Acquire(path string) (l *Lock, pid int, err error) {
 	case err != nil:
 		return l, 0, &os.PathError{Op: "lock", Path: path, Err: err}
 	}
-	if err := l.Check(); err != nil { // removed between open and lock: what is locked then keeps no other process away
+	if err := l.Check(); err != nil { // a file that was removed between open and lock keeps no other process out
 		return l, 0, err
 	}
 	if err := l.file.Truncate(0); err != nil {
@@ -79,20 +79,21 @@ func Acquire(path string) (l *Lock, pid int, err error) {
 	return l, 0, err
 }
 
-// Release empties the lock file, or the next owner would go by this process's id until it has written its own, and
-// closes it.
+// Release empties the lock file, so that it does not name this process while the next owner has not written its id yet,
+// and closes it.
 func (l *Lock) Release() error {
 	_ = l.file.Truncate(0)
 	return l.Close()
 }
 
-// Claim holds an existing data file itself, so that another path to it, such as a mount of the file alone, does not
-// admit a second process. Closing the file drops the POSIX locks that this process has on it: Close it last.
+// Claim locks an existing data file by its inode, so that another path to it, such as a bind mount of the file, does
+// not admit a second process. It does not block. Closing the file drops the POSIX locks that this process has on it, so
+// Close it last. Outside Linux only the checks are made.
 //
-// Errors: ErrHeld; *UnsafeError for a symbolic link, for a file with more than one hard link and for what is not a
+// Errors: ErrHeld; *UnsafeError for a symbolic link, for a file with more than one hard link and for anything but a
 // regular file; the system's.
 func Claim(path string) (*Lock, error) {
-	// Looking first keeps a file that is refused from being opened and closed.
+	// Check before opening: closing an unsafe file again would drop POSIX locks on it.
 	if info, err := os.Lstat(path); err != nil {
 		return nil, err
 	} else if err := checkFile(path, info, oneName); err != nil {
@@ -110,10 +111,10 @@ func Claim(path string) (*Lock, error) {
 
 const oneName = "keep one name of it and remove the others"
 
-// Path is the path that was given.
+// Path returns the path that was passed to Acquire or Claim.
 func (l *Lock) Path() string { return l.path }
 
-// Check returns a *GoneError if the path does not lead to the held file any more. It costs one system call.
+// Check returns a *GoneError if the held file is no longer at its path. It costs one system call.
 func (l *Lock) Check() error {
 	info, err := os.Lstat(l.path)
 	switch {
@@ -127,12 +128,12 @@ func (l *Lock) Check() error {
 	return nil
 }
 
-// Close lets the next process have the file.
+// Close unlocks the file.
 func (l *Lock) Close() error { return l.file.Close() }
 
-// open opens a file for reading and writing and refuses what is not safe to write to.
+// open opens a file for reading and writing, or returns an *UnsafeError if that is not safe.
 func open(path string, flag int, advice string) (*Lock, error) {
-	// Opening a FIFO must not block; a regular file does not care.
+	// O_NONBLOCK: opening a FIFO must not block. It has no effect on a regular file.
 	file, err := os.OpenFile(path, flag|os.O_RDWR|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600)
 	if errors.Is(err, unix.ELOOP) {
 		return nil, &UnsafeError{path, "is a symbolic link", advice}
@@ -144,7 +145,7 @@ func open(path string, flag int, advice string) (*Lock, error) {
 	if l.ours, err = file.Stat(); err == nil {
 		err = checkFile(path, l.ours, advice)
 	}
-	if err == nil && flag&os.O_CREATE != 0 { // made by a narrow umask, or wider by another program
+	if err == nil && flag&os.O_CREATE != 0 { // whatever the umask or another program made it
 		err = file.Chmod(0o600)
 	}
 	if err != nil {
@@ -182,7 +183,7 @@ func flock(file *os.File) error {
 	}
 }
 
-// readPID is 0 when the owner is between taking the lock and writing its number.
+// readPID returns 0 if the owner has the lock but has not written its process id yet.
 func readPID(file *os.File) int {
 	text, err := io.ReadAll(io.LimitReader(file, 32))
 	if err != nil {
@@ -195,7 +196,7 @@ func readPID(file *os.File) int {
 	return pid
 }
 
-// Resolve returns the absolute path without symbolic links. The file itself need not exist, its directory must.
+// Resolve returns the absolute path without symbolic links. The directory must exist, the file need not.
 func Resolve(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	if err != nil {
@@ -212,13 +213,13 @@ func Resolve(path string) (string, error) {
 	return filepath.Join(dir, filepath.Base(path)), err
 }
 
-// CheckDir returns an *UnsafeError if users other than the owner may write to the directory: they could put files of
-// theirs in place of ours. The sticky bit does not change that, as names that are not there yet are theirs to take. A
-// directory that cannot be found is no error.
+// CheckDir returns an *UnsafeError if users other than the owner may write to the directory: they could put their files
+// in place of ours. The sticky bit does not prevent that for names that do not exist yet. For a directory that cannot
+// be read it returns nil.
 func CheckDir(dir string) error {
 	info, err := os.Stat(dir)
 	if err != nil {
-		return nil // making or opening it says more
+		return nil // creating or opening it gives the better error
 	}
 	if mode := info.Mode().Perm(); mode&0o022 != 0 {
 		return &UnsafeError{"data directory " + dir, fmt.Sprintf("may be written to by other users (mode %#o)", mode),

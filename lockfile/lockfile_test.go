@@ -19,17 +19,17 @@ func TestAcquire(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, pid, err := Acquire(path); !errors.Is(err, ErrHeld) || pid != os.Getpid() {
-		t.Errorf("second Acquire: process %d, %v; want process %d and ErrHeld", pid, err, os.Getpid())
+		t.Errorf("second Acquire: got process %d, %v; want process %d and ErrHeld", pid, err, os.Getpid())
 	}
 	if err := l.Check(); err != nil {
-		t.Errorf("Check: %v, want nil", err)
+		t.Errorf("Check: got %v, want nil", err)
 	}
 	if err := l.Release(); err != nil {
 		t.Fatal(err)
 	}
 	l, _, err = Acquire(path)
 	if err != nil {
-		t.Fatalf("after Release: %v, want the lock", err)
+		t.Fatalf("Acquire after Release: got %v, want the lock", err)
 	}
 	defer l.Close()
 	if err := os.Remove(path); err != nil {
@@ -37,17 +37,17 @@ func TestAcquire(t *testing.T) {
 	}
 	var gone *GoneError
 	if err := l.Check(); !errors.As(err, &gone) || gone.Replaced {
-		t.Errorf("removed: %v, want a GoneError", err)
+		t.Errorf("Check after removal: got %v, want a GoneError without Replaced", err)
 	}
 	if err := os.WriteFile(path, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Check(); !errors.As(err, &gone) || !gone.Replaced {
-		t.Errorf("replaced: %v, want a GoneError that says so", err)
+		t.Errorf("Check after replacement: got %v, want a GoneError with Replaced", err)
 	}
 }
 
-// TestPlantedLockFile: what another user put in the lock file's place keeps its content and its mode.
+// TestPlantedLockFile: a file that another user put in the lock file's place keeps its content and its mode.
 func TestPlantedLockFile(t *testing.T) {
 	for name, plant := range map[string]func(victim, path string) error{
 		"is a symbolic link":    os.Symlink,
@@ -66,7 +66,8 @@ func TestPlantedLockFile(t *testing.T) {
 		info, statErr := os.Stat(victim)
 		text, err := os.ReadFile(victim)
 		if err != nil || statErr != nil || string(text) != "precious" || info.Mode().Perm() != 0o640 {
-			t.Errorf("%s: the target holds %q with mode %v, want it untouched", name, text, info.Mode())
+			t.Errorf("%s: got target %q with mode %v, %v, %v; want \"precious\" with mode 0640", name, text, info.Mode(),
+				statErr, err)
 		}
 	}
 }
@@ -84,7 +85,7 @@ func TestClaim(t *testing.T) {
 	if _, err := Claim(link); !errors.As(err, new(*UnsafeError)) {
 		t.Errorf("a symbolic link: got %v, want an UnsafeError", err)
 	}
-	// Another name of the same inode, as a mount of the file alone has; a rename stands for it.
+	// A bind mount of the file gives the same inode a second path; the test renames the file instead.
 	if err := os.Rename(path, name); err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +96,7 @@ func TestClaim(t *testing.T) {
 		t.Fatal(err)
 	}
 	if l, err = Claim(name); err != nil {
-		t.Fatalf("after Close: %v", err)
+		t.Fatalf("Claim after Close: got %v, want the lock", err)
 	}
 	defer l.Close()
 	if err := os.Link(name, path); err != nil {
