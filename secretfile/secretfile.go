@@ -1,7 +1,9 @@
-// Package secretfile reads the files that hold secrets and keys, the same way for all of them: a file that other users
-// of the machine may use is refused, as ssh refuses it, and so is text that an editor has put a byte order mark before.
-// Errors hold neither the secret nor, apart from the chmod to run, the file's name, which a caller may have been given
-// a secret for; they read on after the name of the setting: "cannot be read: no such file or directory".
+// Package secretfile reads files that hold secrets and keys. As with ssh, a file that other users of the machine may
+// read or write is an error; so is a byte order mark that an editor has added.
+//
+// Error texts do not contain the secret. They contain the path only in the chmod command to run, because a secret may
+// have been passed as the path by mistake. They are meant to follow the name of the setting: "cannot be read: no such
+// file or directory".
 package secretfile
 
 import (
@@ -15,11 +17,11 @@ import (
 	"strings"
 )
 
-// Read reads a file of at most so many bytes. Files that have any permission for group or others are refused unless
-// insecure is set; then exposed reports whether everybody on the machine may read the file. Pipes have no permissions
-// to go by. Wipe the content after use.
-func Read(path string, most int, insecure bool) (content []byte, exposed bool, err error) {
-	info, err := os.Stat(path) // before the file is opened: opening a pipe waits for a writer
+// Read returns the content of a file of at most limit bytes. A file with any permission for group or others is a
+// *ModeError unless insecure is set; then exposed reports whether all users of the machine may read the file. The
+// permissions of pipes are not checked. Opening a pipe blocks until it has a writer. Wipe the content after use.
+func Read(path string, limit int, insecure bool) (content []byte, exposed bool, err error) {
+	info, err := os.Stat(path)
 	if err != nil {
 		return nil, false, unreadable(err)
 	}
@@ -31,18 +33,18 @@ func Read(path string, most int, insecure bool) (content []byte, exposed bool, e
 		return nil, false, unreadable(err)
 	}
 	defer f.Close()
-	if info, err = f.Stat(); err != nil { // of the opened file: the name may have got another one
+	if info, err = f.Stat(); err != nil { // of the opened file: the path may lead to another file by now
 		return nil, false, unreadable(err)
 	}
 	if err := CheckMode(path, info, insecure); err != nil {
 		return nil, false, err
 	}
-	content, err = io.ReadAll(io.LimitReader(f, int64(most)+1))
+	content, err = io.ReadAll(io.LimitReader(f, int64(limit)+1))
 	switch {
 	case err != nil:
 		err = unreadable(err)
-	case len(content) > most:
-		err = fmt.Errorf("has more than %d bytes", most)
+	case len(content) > limit:
+		err = fmt.Errorf("has more than %d bytes", limit)
 	default:
 		err = checkMark(content)
 	}
@@ -53,8 +55,8 @@ func Read(path string, most int, insecure bool) (content []byte, exposed bool, e
 	return content, info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0, nil
 }
 
-// CheckMode refuses a regular file that has any permission for group or others, unless insecure is set; the error is a
-// *ModeError.
+// CheckMode returns a *ModeError for a regular file that has any permission for group or others, unless insecure is
+// set.
 func CheckMode(path string, info fs.FileInfo, insecure bool) error {
 	mode := info.Mode()
 	if insecure || !mode.IsRegular() || mode.Perm()&0o077 == 0 || runtime.GOOS == "windows" {
@@ -63,7 +65,7 @@ func CheckMode(path string, info fs.FileInfo, insecure bool) error {
 	return &ModeError{Path: path, Mode: mode.Perm()}
 }
 
-// ModeError is a file that other users of the machine may use.
+// ModeError is a file that other users of the machine may read or write.
 type ModeError struct {
 	Path string
 	Mode fs.FileMode
@@ -75,9 +77,9 @@ func (e *ModeError) Error() string {
 		"or set --insecure-permissions", e.Mode, quoted)
 }
 
-// Line returns the one line that a secret is, without the line end that editors and echo add. Other white space is a
-// part of the secret. A byte order mark, a second line, a NUL and an empty text are refused. The result shares
-// content's memory.
+// Line returns the secret in content, which must be a single line, without the line end that editors and echo add.
+// Other white space is part of the secret. A byte order mark, a second line, a NUL and an empty text are errors. The
+// result shares content's memory.
 func Line(content []byte) ([]byte, error) {
 	if err := checkMark(content); err != nil {
 		return nil, err
@@ -97,18 +99,17 @@ func Line(content []byte) ([]byte, error) {
 	return line, nil
 }
 
-// checkMark finds the byte order marks of UTF-8 and UTF-16.
+// checkMark returns an error for text that begins with a byte order mark of UTF-8 or UTF-16.
 func checkMark(content []byte) error {
 	for _, mark := range []string{"\xef\xbb\xbf", "\xff\xfe", "\xfe\xff"} {
 		if bytes.HasPrefix(content, []byte(mark)) {
-			return errors.New("begins with a byte order mark, which is no part of a secret: " +
-				"save it as UTF-8 without one")
+			return errors.New("begins with a byte order mark: save it as UTF-8 without byte order mark")
 		}
 	}
 	return nil
 }
 
-// unreadable is an error of the file system without the path.
+// unreadable wraps an error of the file system without its path.
 func unreadable(err error) error {
 	var operation *fs.PathError
 	if errors.As(err, &operation) {

@@ -39,7 +39,7 @@ func TestRead(t *testing.T) {
 		got, exposed, err := Read(path, 16, tt.insecure)
 		if tt.problem != "" {
 			if err == nil || !strings.Contains(err.Error(), tt.problem) || strings.Contains(err.Error(), "s3cret") {
-				t.Errorf("%s: got %q, %v; want an error with %q", name, got, err, tt.problem)
+				t.Errorf("%s: got %q, %v; want an error with %q and without the secret", name, got, err, tt.problem)
 			}
 			continue
 		}
@@ -52,7 +52,7 @@ func TestRead(t *testing.T) {
 	} {
 		_, _, err := Read(path, 16, false)
 		if err == nil || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), path) {
-			t.Errorf("got %v, want %q without the path", err, want)
+			t.Errorf("Read of a file that cannot be read: got %v, want %q without the path", err, want)
 		}
 	}
 }
