@@ -243,7 +243,7 @@ func TestForgedLedgerRecord(t *testing.T) {
 			for i := range forged {
 				forged[i].Headers = forged[(i+1)%len(forged)].Headers
 			}
-		}, []string{"30 received: 30 onboarded", "kind=unauthenticated", "does not fit"}},
+		}, []string{"30 received: 30 onboarded", "kind=unauthenticated", "does not match"}},
 		"the key of messages": {func(topic string, forged []pipeline.Message) {
 			authenticator(t, messageauth.Rows, topic, 1).Sign(forged)
 		}, []string{"30 received: 30 onboarded", "kind=unauthenticated"}},

@@ -1,6 +1,6 @@
-// Package messageauth authenticates Kafka messages: it signs them with a message authentication code (HMAC-SHA256,
-// RFC 2104) and verifies the code of those that are read. Brokers know who may write to a topic; they do not say who
-// wrote a message. A code in two headers does: the writer had the key.
+// Package messageauth authenticates Kafka messages: the writer adds a message authentication code (HMAC-SHA256, RFC
+// 2104) in two headers, the reader verifies it. Brokers decide who may write to a topic but do not tell readers who
+// wrote a message; a valid code shows that the writer had the key.
 //
 // A code covers the topic, the key and the value of a message. It does not cover the partition, the offset and the
 // time, and does not prevent replay.
@@ -25,23 +25,23 @@ import (
 
 // Headers of an authenticated message.
 const (
-	HeaderKeyID = "mac-key-id" // which key: 16 hex digits
-	HeaderMAC   = "mac-sha256" // the code: 64 hex digits
+	HeaderKeyID = "mac-key-id" // id of the key, 16 hex digits
+	HeaderMAC   = "mac-sha256" // code, 64 hex digits
 )
 
-// Purpose separates keys: the same file gives another key for each.
+// Purpose separates keys: the same secret gives a different key for each purpose.
 type Purpose string
 
-// What is authenticated.
+// The purposes of keys.
 const (
 	Rows    Purpose = "purser row message v1"   // messages of the work topic
 	Ledgers Purpose = "purser ledger record v1" // records of the ledger topic
 )
 
-// minSecret is the least length of a secret in bytes: that of the key (RFC 2104 §3).
+// minSecret is the minimum length of a secret in bytes, the length of the key (RFC 2104 §3).
 const minSecret = sha256.Size
 
-// maxKeys is how many keys are accepted: the present one, and during a rotation the one before or after it.
+// maxKeys is how many keys are accepted: the current key and, during a rotation, the previous or the next one.
 const maxKeys = 2
 
 // Keys authenticates the messages of one topic. It is safe for concurrent use.
@@ -55,10 +55,10 @@ type key struct {
 	secret []byte
 }
 
-// New derives the keys for a topic from the content of a key file: one secret a line, each at least 32 random bytes in
-// base64 (RFC 4648 §4), as `openssl rand -base64 32` prints them. The first line signs; a second one, if there is one,
-// is accepted, too. Blank lines and lines that begin with # are skipped. Keys are derived with HKDF-SHA256 (RFC 5869),
-// without salt, the purpose being the info. Errors hold nothing of the content.
+// New derives the keys for a topic from the content of a key file: one secret per line, each at least 32 random bytes
+// in base64 (RFC 4648 §4), as printed by `openssl rand -base64 32`. The first secret signs; codes of an optional second
+// secret are accepted as well. Blank lines and lines that begin with # are skipped. Keys are derived with HKDF-SHA256
+// (RFC 5869), without salt and with the purpose as info. Error texts do not contain the content.
 func New(content []byte, purpose Purpose, topic string) (*Keys, error) {
 	k := &Keys{topic: topic}
 	for n, line := range strings.Split(string(content), "\n") {
@@ -69,7 +69,7 @@ func New(content []byte, purpose Purpose, topic string) (*Keys, error) {
 		secret, err := base64.StdEncoding.DecodeString(line)
 		switch {
 		case err != nil:
-			return nil, fmt.Errorf("line %d is not base64: want a secret a line, as `openssl rand -base64 32` prints it", n+1)
+			return nil, fmt.Errorf("line %d is not base64: %s", n+1, wantSecrets)
 		case len(secret) < minSecret:
 			return nil, fmt.Errorf("line %d has %d bytes, want at least %d", n+1, len(secret), minSecret)
 		}
@@ -84,13 +84,15 @@ func New(content []byte, purpose Purpose, topic string) (*Keys, error) {
 	}
 	switch {
 	case len(k.keys) == 0:
-		return nil, errors.New("holds no secret: want one a line, as `openssl rand -base64 32` prints it")
+		return nil, errors.New("holds no secret: " + wantSecrets)
 	case len(k.keys) > maxKeys:
-		return nil, fmt.Errorf("holds %d secrets, want at most %d: the one that signs, and one that is accepted besides",
+		return nil, fmt.Errorf("holds %d secrets, want at most %d: the first signs, the second is accepted as well",
 			len(k.keys), maxKeys)
 	}
 	return k, nil
 }
+
+const wantSecrets = "want one secret per line, as printed by `openssl rand -base64 32`"
 
 func derive(secret []byte, purpose Purpose) (key, error) {
 	mac, err := hkdf.Key(sha256.New, secret, nil, string(purpose), sha256.Size)
@@ -101,30 +103,22 @@ func derive(secret []byte, purpose Purpose) (key, error) {
 	return key{id: hex.EncodeToString(id), secret: mac}, err
 }
 
-// Topic names the topic whose messages the keys are for.
+// Topic returns the topic that the keys are for.
 func (k *Keys) Topic() string { return k.topic }
 
-// ID is the id of the key that signs.
+// ID returns the id of the key that signs.
 func (k *Keys) ID() string { return k.keys[0].id }
 
-// Current reports whether an authentic message was signed with the key that signs now.
+// Current reports whether an authentic message carries the code of the key that signs now.
 func (k *Keys) Current(m pipeline.Message) bool {
-	id, _ := one(m, HeaderKeyID)
+	id, _ := singleHeader(m, HeaderKeyID)
 	return string(id) == k.keys[0].id
 }
 
-func (k *Keys) find(id string) *key {
-	i := slices.IndexFunc(k.keys, func(k key) bool { return k.id == id })
-	if i < 0 {
-		return nil
-	}
-	return &k.keys[i]
-}
-
-// Sign adds the headers to each message, in place of any that it had.
+// Sign sets both headers of each message and keeps its other headers.
 func (k *Keys) Sign(messages []pipeline.Message) {
 	mac := hmac.New(sha256.New, k.keys[0].secret)
-	headers := make([]pipeline.Header, 0, 2*len(messages)) // one allocation for all of them
+	headers := make([]pipeline.Header, 0, 2*len(messages)) // a single allocation for all messages
 	codes := make([]byte, 0, 2*sha256.Size*len(messages))
 	id := []byte(k.keys[0].id)
 	var sum [sha256.Size]byte
@@ -147,40 +141,31 @@ func (k *Keys) Sign(messages []pipeline.Message) {
 	}
 }
 
-// Verify returns nil if the message carries the code of one of the keys, and otherwise an *Error.
+// Verify returns nil if the message carries a valid code under one of the keys, and otherwise an error that says why
+// not.
 func (k *Keys) Verify(m pipeline.Message) error {
-	id, hasID := one(m, HeaderKeyID)
-	code, hasCode := one(m, HeaderMAC)
+	id, hasID := singleHeader(m, HeaderKeyID)
+	code, hasCode := singleHeader(m, HeaderMAC)
 	if !hasID || !hasCode {
-		return &Error{Reason: fmt.Sprintf("no message authentication code (headers %s and %s, each once)",
-			HeaderKeyID, HeaderMAC)}
+		return fmt.Errorf("no message authentication code (headers %s and %s, each once)", HeaderKeyID, HeaderMAC)
 	}
 	if len(id) != len(k.keys[0].id) {
-		return &Error{Reason: fmt.Sprintf("header %s has %d characters, want %d", HeaderKeyID, len(id), len(k.keys[0].id))}
+		return fmt.Errorf("header %s has %d characters, want %d", HeaderKeyID, len(id), len(k.keys[0].id))
 	}
-	found := k.find(string(id))
-	if found == nil {
-		return &Error{KeyID: string(id), Reason: fmt.Sprintf("authenticated with the unknown key %q", id)}
+	i := slices.IndexFunc(k.keys, func(k key) bool { return k.id == string(id) })
+	if i < 0 {
+		return fmt.Errorf("authenticated with the unknown key %q", id)
 	}
-	want := k.code(hmac.New(sha256.New, found.secret), &m, nil)
+	want := k.code(hmac.New(sha256.New, k.keys[i].secret), &m, nil)
 	got, err := hex.DecodeString(string(code))
 	if err != nil || !hmac.Equal(got, want) {
-		return &Error{KeyID: found.id, Reason: "the message authentication code does not fit topic, key and value"}
+		return errors.New("the message authentication code does not match topic, key and value")
 	}
 	return nil
 }
 
-// Error says why a message is not authentic.
-type Error struct {
-	// KeyID is the id that the message names; empty if it names none.
-	KeyID  string
-	Reason string
-}
-
-func (e *Error) Error() string { return e.Reason }
-
-// one returns the value of a header that is there exactly once.
-func one(m pipeline.Message, name string) (value []byte, ok bool) {
+// singleHeader returns the value of a header that the message has exactly once.
+func singleHeader(m pipeline.Message, name string) (value []byte, ok bool) {
 	for _, h := range m.Headers {
 		if h.Key != name {
 			continue
@@ -193,8 +178,8 @@ func one(m pipeline.Message, name string) (value []byte, ok bool) {
 	return value, ok
 }
 
-// code computes the code over topic, key and value, each behind its length in 8 bytes: the encoding is unambiguous. A
-// null has the length 2⁶⁴-1.
+// code computes the code over topic, key and value, each preceded by its length in 8 bytes, so that the encoding is
+// unambiguous. A null has the length 2⁶⁴-1.
 func (k *Keys) code(mac hash.Hash, m *pipeline.Message, dst []byte) []byte {
 	mac.Reset()
 	var length [8]byte
@@ -210,7 +195,8 @@ func (k *Keys) code(mac hash.Hash, m *pipeline.Message, dst []byte) []byte {
 	return mac.Sum(dst)
 }
 
-// Publisher signs what it publishes. The topic of the messages must be the one of the keys.
+// Publisher returns a publisher that signs messages and publishes them with p. Publishing to another topic than the
+// keys' is an error.
 func (k *Keys) Publisher(p pipeline.Publisher) pipeline.Publisher { return publisher{k, p} }
 
 type publisher struct {

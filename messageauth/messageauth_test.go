@@ -3,7 +3,6 @@ package messageauth
 import (
 	"bytes"
 	"encoding/base64"
-	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -11,7 +10,7 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// secret is the nth line of a key file.
+// secret returns the nth secret as a line of a key file.
 func secret(n byte) string {
 	return base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{n}, 32)) + "\n"
 }
@@ -44,8 +43,11 @@ func signed(t testing.TB, k *Keys) pipeline.Message {
 //	hmac.new(key, part(b"rows") + part(b"eip155:300:0x1") + part(b'{"v":1}'), "sha256").hexdigest()
 func TestVector(t *testing.T) {
 	m := signed(t, keys(t, secret(1), Rows, "rows"))
-	for name, want := range map[string]string{HeaderKeyID: "5ebf9caf94cb960a", HeaderMAC: "d0be622ff2ab46655a9cea2296565c6e59d542585772eaf20b6ac6aed7224ede"} {
-		if got, _ := one(m, name); string(got) != want {
+	for name, want := range map[string]string{
+		HeaderKeyID: "5ebf9caf94cb960a",
+		HeaderMAC:   "d0be622ff2ab46655a9cea2296565c6e59d542585772eaf20b6ac6aed7224ede",
+	} {
+		if got, _ := singleHeader(m, name); string(got) != want {
 			t.Errorf("%s: got %s, want %s", name, got, want)
 		}
 	}
@@ -57,21 +59,25 @@ func TestVerify(t *testing.T) {
 		change func(m *pipeline.Message)
 		reason string // empty: authentic
 	}{
-		"as signed":        {func(*pipeline.Message) {}, ""},
-		"another place":    {func(m *pipeline.Message) { m.Partition, m.Offset = 3, 17 }, ""},
-		"headers besides":  {func(m *pipeline.Message) { m.Headers = append(m.Headers, pipeline.Header{Key: "trace"}) }, ""},
-		"no headers":       {func(m *pipeline.Message) { m.Headers = nil }, "no message authentication code"},
-		"value":            {func(m *pipeline.Message) { m.Value = []byte(`{"v":2}`) }, "does not fit"},
-		"key":              {func(m *pipeline.Message) { m.Key = []byte("eip155:300:0x2") }, "does not fit"},
-		"null key":         {func(m *pipeline.Message) { m.Key = nil }, "does not fit"},
-		"null value":       {func(m *pipeline.Message) { m.Value = nil }, "does not fit"},
-		"moved characters": {func(m *pipeline.Message) { m.Key, m.Value = m.Key[:3], append(m.Key[3:], m.Value...) }, "does not fit"},
-		"code twice":       {func(m *pipeline.Message) { m.Headers = append(m.Headers, m.Headers[1]) }, "each once"},
-		"no hex":           {func(m *pipeline.Message) { m.Headers[1].Value = []byte("zz") }, "does not fit"},
-		"half a code":      {func(m *pipeline.Message) { m.Headers[1].Value = m.Headers[1].Value[:32] }, "does not fit"},
-		"empty code":       {func(m *pipeline.Message) { m.Headers[1].Value = nil }, "does not fit"},
-		"unknown key":      {func(m *pipeline.Message) { m.Headers[0].Value = []byte("0123456789abcdef") }, `unknown key "0123456789abcdef"`},
-		"long key id":      {func(m *pipeline.Message) { m.Headers[0].Value = make([]byte, 1<<20) }, "1048576 characters"},
+		"as signed":      {func(*pipeline.Message) {}, ""},
+		"another offset": {func(m *pipeline.Message) { m.Partition, m.Offset = 3, 17 }, ""},
+		"other headers":  {func(m *pipeline.Message) { m.Headers = append(m.Headers, pipeline.Header{Key: "trace"}) }, ""},
+		"no headers":     {func(m *pipeline.Message) { m.Headers = nil }, "no message authentication code"},
+		"value":          {func(m *pipeline.Message) { m.Value = []byte(`{"v":2}`) }, "does not match"},
+		"key":            {func(m *pipeline.Message) { m.Key = []byte("eip155:300:0x2") }, "does not match"},
+		"null key":       {func(m *pipeline.Message) { m.Key = nil }, "does not match"},
+		"null value":     {func(m *pipeline.Message) { m.Value = nil }, "does not match"},
+		"moved characters": {func(m *pipeline.Message) {
+			m.Key, m.Value = m.Key[:3], append(m.Key[3:], m.Value...)
+		}, "does not match"},
+		"code twice":  {func(m *pipeline.Message) { m.Headers = append(m.Headers, m.Headers[1]) }, "each once"},
+		"no hex":      {func(m *pipeline.Message) { m.Headers[1].Value = []byte("zz") }, "does not match"},
+		"half a code": {func(m *pipeline.Message) { m.Headers[1].Value = m.Headers[1].Value[:32] }, "does not match"},
+		"empty code":  {func(m *pipeline.Message) { m.Headers[1].Value = nil }, "does not match"},
+		"unknown key": {func(m *pipeline.Message) {
+			m.Headers[0].Value = []byte("0123456789abcdef")
+		}, `unknown key "0123456789abcdef"`},
+		"long key id": {func(m *pipeline.Message) { m.Headers[0].Value = make([]byte, 1<<20) }, "1048576 characters"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			m := signed(t, k)
@@ -84,9 +90,8 @@ func TestVerify(t *testing.T) {
 				}
 				return
 			}
-			var e *Error
-			if !errors.As(err, &e) || !strings.Contains(e.Reason, tt.reason) {
-				t.Errorf("got %v, want an *Error with %q", err, tt.reason)
+			if err == nil || !strings.Contains(err.Error(), tt.reason) {
+				t.Errorf("got %v, want an error with %q", err, tt.reason)
 			}
 		})
 	}
@@ -112,10 +117,10 @@ func TestRotation(t *testing.T) {
 	for i := range files[1:] {
 		before, after := keys(t, files[i], Ledgers, "t"), keys(t, files[i+1], Ledgers, "t")
 		if err := after.Verify(signed(t, before)); err != nil {
-			t.Errorf("step %d: the new file refuses the old one's message: %v", i, err)
+			t.Errorf("step %d: the new file on the old file's message: got %v, want it authentic", i, err)
 		}
 		if err := before.Verify(signed(t, after)); err != nil {
-			t.Errorf("step %d: the old file refuses the new one's message: %v", i, err)
+			t.Errorf("step %d: the old file on the new file's message: got %v, want it authentic", i, err)
 		}
 		if got, want := after.Current(signed(t, before)), before.ID() == after.ID(); got != want {
 			t.Errorf("step %d: got current %v for the old file's message, want %v", i, got, want)
@@ -126,7 +131,7 @@ func TestRotation(t *testing.T) {
 	}
 }
 
-func TestNewRefuses(t *testing.T) {
+func TestNewInvalid(t *testing.T) {
 	for name, tt := range map[string]struct{ content, problem string }{
 		"empty":     {"", "holds no secret"},
 		"comment":   {"# none yet\n\n", "holds no secret"},
@@ -140,7 +145,7 @@ func TestNewRefuses(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", name, err, tt.problem)
 		}
 		if err != nil && strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: the error shows the content: %v", name, err)
+			t.Errorf("%s: got %v, want an error without the content", name, err)
 		}
 	}
 	if _, err := New([]byte("# ours\r\n"+strings.TrimSpace(secret(1))+"\r\n"), Rows, "rows"); err != nil {
@@ -148,7 +153,8 @@ func TestNewRefuses(t *testing.T) {
 	}
 }
 
-// TestSignReplaces: a message that has been signed, or claims to be, has one code afterwards, and keeps its other headers.
+// TestSignReplaces: a message that has been signed, or claims to be, has one code afterwards, and keeps its other
+// headers.
 func TestSignReplaces(t *testing.T) {
 	k := keys(t, secret(1), Rows, "rows")
 	m := message()
