@@ -22,7 +22,7 @@ Chain ID: 300
 Nonce: 5ufoiEqDaFvmfo78
 Issued At: 2024-01-17T18:21:53Z`
 
-// A challenge is read first and judged second; only then may its text be signed.
+// A challenge is parsed first and checked second; only then may its text be signed.
 func Example() {
 	policy := siwe.Policy{
 		Domain:  "api.sandbox.offblocks.xyz",

@@ -9,12 +9,12 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// MaxLength is the greatest length of a message that Parse accepts, in bytes.
+// MaxLength is the maximum length of a message, in bytes.
 const MaxLength = 8 << 10
 
-// The names of the fields, as the grammar of ERC-4361 has them, for ParseError.Field and PolicyError.Field.
+// The field names of the grammar of ERC-4361, used in ParseError.Field and PolicyError.Field.
 const (
-	FieldText           = "text" // the message as a whole, or a line that belongs to no field
+	FieldText           = "text" // the whole message, or a line outside every field
 	FieldScheme         = "scheme"
 	FieldDomain         = "domain"
 	FieldAddress        = "address"
@@ -30,7 +30,7 @@ const (
 	FieldResources      = "resources"
 )
 
-// What the lines of a message begin with, and how the first one ends.
+// How the first line of a message ends, and how the others begin.
 const (
 	greeting            = " wants you to sign in with your Ethereum account:"
 	labelURI            = "URI: "
@@ -45,18 +45,18 @@ const (
 	labelResource       = "- "
 )
 
-// Message is a sign-in message, ERC-4361. Parse fills every field; who builds one by hand sets those that ERC-4361
-// requires and leaves the optional ones at their zero value.
+// Message is a sign-in message, ERC-4361. Parse fills every field. In a message built by hand, set the fields that
+// ERC-4361 requires; the zero value of the others means absent.
 type Message struct {
-	// Scheme is what stands before "://" in the first line, as written; empty when there is none.
+	// Scheme is the text before "://" in the first line, as written; empty when absent.
 	Scheme string
 	// Domain is an RFC 3986 authority, as written: host and, where present, user information and port.
 	Domain string
-	// Address is the account that is asked to sign.
+	// Address is the account that is to sign.
 	Address common.Address
-	// AddressText is the address as it was read, always Address in EIP-55 form. String does not use it.
+	// AddressText is Address in EIP-55 form, as parsed. String ignores it.
 	AddressText string
-	// Statement is the free text for a person, empty also when there is none; HasStatement tells the two apart.
+	// Statement is the text for the account's owner. HasStatement distinguishes an empty statement from none.
 	Statement    string
 	HasStatement bool
 	// URI is an RFC 3986 URI, as written.
@@ -67,7 +67,7 @@ type Message struct {
 	ChainID uint64
 	// Nonce is eight or more ASCII letters and digits.
 	Nonce string
-	// IssuedAt and the two times below are in UTC; digits beyond the nanosecond are cut off here (not in String).
+	// IssuedAt and the two times below are in UTC, truncated to the nanosecond; String keeps all digits.
 	IssuedAt time.Time
 	// ExpirationTime and NotBefore are nil when the line is absent.
 	ExpirationTime *time.Time
@@ -77,13 +77,13 @@ type Message struct {
 	// Resources are RFC 3986 URIs, as written. Nil when the heading is absent, empty when nothing follows it.
 	Resources []string
 
-	// RFC 3339 writes one instant in many ways. The texts that were read are kept, so that String repeats them.
+	// The times as parsed: RFC 3339 has several texts for the same instant, and String must return the parsed text.
 	issuedAtText, expirationTimeText, notBeforeText string
 }
 
-// String is the text of the message, without a line break at its end: what is signed, as an EIP-191 personal message.
-// For a parsed message it is the very text that was parsed. Otherwise times are written in UTC, with a fraction only
-// where there is one, and the address in EIP-55 form; nothing is checked, that is what Parse is for.
+// String returns the text of the message, without a line break at the end. This is the text that is signed, as an
+// EIP-191 personal message. For a parsed message it is exactly the parsed text. Otherwise times are in UTC, with a
+// fraction only if it is not zero, and the address is in EIP-55 form. String checks nothing; Parse does.
 func (m *Message) String() string {
 	b := make([]byte, 0, 512)
 	if m.Scheme != "" {
@@ -134,17 +134,18 @@ func appendLine(b []byte, label, value string) []byte {
 	return append(b, '\n')
 }
 
-// timeText repeats the text that was read as long as it still says t, which a caller may have changed since.
-func timeText(read string, t time.Time) string {
-	if read != "" {
-		if was, problem := parseDateTime(read); problem == "" && was.Equal(t) {
-			return read
+// timeText returns the parsed text if it still stands for t, which a caller may have changed, and otherwise formats t.
+func timeText(parsed string, t time.Time) string {
+	if parsed != "" {
+		if was, problem := parseDateTime(parsed); problem == "" && was.Equal(t) {
+			return parsed
 		}
 	}
 	return t.UTC().Format(time.RFC3339Nano)
 }
 
-// quote shows foreign text in one short line of ASCII, in which look-alikes and control characters stand out.
+// quote returns at most 60 bytes of text from outside as a line of ASCII, with look-alikes and control characters
+// escaped.
 func quote(s string) string {
 	return printable.QuoteToASCII(s, 60)
 }

@@ -11,9 +11,9 @@ import (
 
 // ParseError says why a text is not a sign-in message.
 type ParseError struct {
-	Line    int    // 1-based; one past the last line when the text ends too early; 0 when the whole text is meant
+	Line    int    // 1-based; last line plus 1 if the text ends too early; 0 if the error concerns the whole text
 	Field   string // one of the Field constants
-	Problem string // what is wrong, quoting a clipped piece of the text in ASCII
+	Problem string // what is wrong, with a short quotation of the text in ASCII
 }
 
 func (e *ParseError) Error() string {
@@ -23,10 +23,10 @@ func (e *ParseError) Error() string {
 	return fmt.Sprintf("siwe: line %d: %s: %s", e.Line, e.Field, e.Problem)
 }
 
-// Parse reads a sign-in message, ERC-4361 "ABNF Message Format", strictly: what it accepts, Message.String gives back
-// byte for byte. The package comment says where it is narrower than the grammar. Errors are *ParseError.
+// Parse parses a sign-in message strictly (ERC-4361, "ABNF Message Format"): Message.String returns the accepted text
+// byte for byte. The package comment lists where Parse is narrower than the grammar. Errors are *ParseError.
 //
-// A parsed message may be anybody's: ask Policy.Check before signing it.
+// A parsed message may be for any account and site: call Policy.Check before it is signed.
 func Parse(text string) (*Message, error) {
 	if len(text) > MaxLength {
 		return nil, &ParseError{Field: FieldText, Problem: fmt.Sprintf("has %d bytes, want at most %d", len(text), MaxLength)}
@@ -52,8 +52,8 @@ func Parse(text string) (*Message, error) {
 	return m, nil
 }
 
-// checkCharacters refuses what no rule of the grammar allows, before any rule is tried, because "carriage return" and
-// "U+0430 is not ASCII" tell an operator more than the rule that would have failed first.
+// checkCharacters returns an error for characters that no rule of the grammar allows. It runs before the rules because
+// "carriage return" and "U+0430 is not ASCII" tell an operator more than the first rule that fails.
 func checkCharacters(lines []string) error {
 	for n, line := range lines {
 		for i := 0; i < len(line); i++ {
@@ -80,7 +80,7 @@ func checkCharacters(lines []string) error {
 	return nil
 }
 
-// fieldOf guesses which field a line that cannot be parsed was meant to be; n counts from 0.
+// fieldOf guesses the field of a line that cannot be parsed; n counts from 0.
 func fieldOf(n int, line string) string {
 	switch n {
 	case 0:
@@ -116,21 +116,21 @@ func labels() []labelled {
 	}
 }
 
-// parser walks the lines once. After the first error it stands still.
+// parser reads the lines once, in order. After the first error its methods do nothing.
 type parser struct {
 	lines []string
 	at    int // index of the next line
 	err   error
 }
 
-// fail records what is wrong with the line taken last.
+// fail records the first error; it concerns the line taken last.
 func (p *parser) fail(field, format string, args ...any) {
 	if p.err == nil {
 		p.err = &ParseError{Line: p.at, Field: field, Problem: fmt.Sprintf(format, args...)}
 	}
 }
 
-// take is the next line; "" after an error or, with an error, when there is none.
+// take consumes and returns the next line; "" after an error. A missing line is an error.
 func (p *parser) take(field string) string {
 	if p.err != nil {
 		return ""
@@ -143,7 +143,7 @@ func (p *parser) take(field string) string {
 	return p.lines[p.at-1]
 }
 
-// peek is the next line, if there is one.
+// peek returns the next line without consuming it.
 func (p *parser) peek() (string, bool) {
 	if p.err != nil || p.at >= len(p.lines) {
 		return "", false
@@ -151,7 +151,7 @@ func (p *parser) peek() (string, bool) {
 	return p.lines[p.at], true
 }
 
-// value takes a line that must begin with label and returns what follows.
+// value takes a line that must begin with label and returns the rest.
 func (p *parser) value(field, label string) string {
 	line := p.take(field)
 	value, ok := strings.CutPrefix(line, label)
@@ -205,8 +205,8 @@ func (p *parser) head(m *Message) {
 	}
 	p.blank(FieldStatement, "below the address")
 
-	// [ statement LF ] LF, where the statement may be empty: an empty line here is the end of this part unless
-	// another one follows.
+	// [ statement LF ] LF, where the statement may be empty: an empty line ends this part unless another empty line
+	// follows.
 	m.Statement = p.take(FieldStatement)
 	next, _ := p.peek()
 	m.HasStatement = m.Statement != "" || next == ""
@@ -219,7 +219,7 @@ func (p *parser) head(m *Message) {
 	}
 }
 
-// required reads the five lines that every message has.
+// required reads the five required lines.
 func (p *parser) required(m *Message) {
 	m.URI = p.value(FieldURI, labelURI)
 	if _, problem := splitURI(m.URI); problem != "" {
@@ -245,7 +245,7 @@ func (p *parser) required(m *Message) {
 	}
 }
 
-// optional reads the lines that may follow, in their fixed order.
+// optional reads the optional lines, which have a fixed order.
 func (p *parser) optional(m *Message) {
 	if text, ok := p.optionalValue(labelExpirationTime); ok {
 		t, problem := parseDateTime(text)
@@ -284,7 +284,7 @@ func (p *parser) optional(m *Message) {
 	}
 }
 
-// end refuses whatever follows the last field.
+// end returns an error if text follows the last field.
 func (p *parser) end() {
 	line, more := p.peek()
 	if !more {
@@ -302,7 +302,7 @@ func (p *parser) end() {
 	}
 }
 
-// readAddress reads "0x" and 40 hex digits in the case that EIP-55 demands.
+// readAddress parses "0x" and 40 hex digits in EIP-55 form.
 func readAddress(s string, address *common.Address) (problem string) {
 	digits, ok := strings.CutPrefix(s, "0x")
 	if !ok || len(digits) != 2*common.AddressLength {

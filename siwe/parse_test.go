@@ -7,20 +7,14 @@ import (
 	"time"
 )
 
-// refuses demands a ParseError at that line and field whose problem contains the words.
-func refuses(t *testing.T, text string, line int, field, words string) {
+// parseFails requires a ParseError at that line and field whose problem contains the words.
+func parseFails(t *testing.T, text string, line int, field, words string) {
 	t.Helper()
 	m, err := Parse(text)
-	var refusal *ParseError
-	switch {
-	case err == nil:
-		t.Errorf("accepted %q as %+v", text, m)
-	case m != nil:
-		t.Errorf("a message beside the error %v", err)
-	case !errors.As(err, &refusal):
-		t.Errorf("error is %T, not a *ParseError: %v", err, err)
-	case refusal.Line != line || refusal.Field != field || !strings.Contains(refusal.Problem, words):
-		t.Errorf("got %v (%s)\nwant line %d, field %s, %q", err, refusal.Field, line, field, words)
+	var got *ParseError
+	if m != nil || !errors.As(err, &got) || got.Line != line || got.Field != field ||
+		!strings.Contains(got.Problem, words) {
+		t.Errorf("Parse(%q): got %+v, %v\nwant a *ParseError of line %d, field %s, with %q", text, m, err, line, field, words)
 	}
 }
 
@@ -49,21 +43,21 @@ func TestStatementAndBlankLines(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			m := mustParse(t, test.text)
 			if m.Statement != test.statement || m.HasStatement != test.has {
-				t.Errorf("statement %q, %t; want %q, %t", m.Statement, m.HasStatement, test.statement, test.has)
+				t.Errorf("got statement %q, %t; want %q, %t", m.Statement, m.HasStatement, test.statement, test.has)
 			}
 		})
 	}
 
-	refuses(t, head+body, 5, FieldStatement, "between statement and URI")
-	refuses(t, head+"\n\n\n"+body, 6, FieldURI, `found ""`)
-	refuses(t, head+"I agree.\n"+body, 5, FieldStatement, "between statement and URI")
-	refuses(t, head+"I agree.\n\n\n"+body, 6, FieldURI, `found ""`)
-	refuses(t, head+"I agree\nto all.\n\n"+body, 5, FieldStatement, `"to all."`)
-	refuses(t, head+"\nI agree.\n\n"+body, 5, FieldURI, `"I agree."`)
-	refuses(t, strings.Replace(head, "\n\n", "\n", 1)+"I agree.\n\n"+body, 3, FieldStatement, "below the address")
-	refuses(t, strings.TrimSuffix(head, "\n"), 4, FieldStatement, "missing")
+	parseFails(t, head+body, 5, FieldStatement, "between statement and URI")
+	parseFails(t, head+"\n\n\n"+body, 6, FieldURI, `found ""`)
+	parseFails(t, head+"I agree.\n"+body, 5, FieldStatement, "between statement and URI")
+	parseFails(t, head+"I agree.\n\n\n"+body, 6, FieldURI, `found ""`)
+	parseFails(t, head+"I agree\nto all.\n\n"+body, 5, FieldStatement, `"to all."`)
+	parseFails(t, head+"\nI agree.\n\n"+body, 5, FieldURI, `"I agree."`)
+	parseFails(t, strings.Replace(head, "\n\n", "\n", 1)+"I agree.\n\n"+body, 3, FieldStatement, "below the address")
+	parseFails(t, strings.TrimSuffix(head, "\n"), 4, FieldStatement, "missing")
 	for _, c := range "\"%<>\\^`{|}" {
-		refuses(t, head+"I agree"+string(c)+"\n\n"+body, 4, FieldStatement, "at byte 8")
+		parseFails(t, head+"I agree"+string(c)+"\n\n"+body, 4, FieldStatement, "at byte 8")
 	}
 }
 
@@ -75,12 +69,12 @@ func TestDomains(t *testing.T) {
 	} {
 		m := mustParse(t, strings.Replace(partnerExample, "api.sandbox.offblocks.xyz", domain, 1))
 		if m.Domain != domain || m.Scheme != "" {
-			t.Errorf("domain %q, scheme %q, want %q and none", m.Domain, m.Scheme, domain)
+			t.Errorf("got domain %q, scheme %q; want domain %q and no scheme", m.Domain, m.Scheme, domain)
 		}
 	}
 	for _, scheme := range []string{"https", "HTTPS", "http", "a+b-c.9"} {
 		if m := mustParse(t, scheme+"://"+partnerExample); m.Scheme != scheme || m.Domain != "api.sandbox.offblocks.xyz" {
-			t.Errorf("scheme %q, domain %q", m.Scheme, m.Domain)
+			t.Errorf("got scheme %q, domain %q; want %q and api.sandbox.offblocks.xyz", m.Scheme, m.Domain, scheme)
 		}
 	}
 	for _, test := range []struct{ origin, field, words string }{
@@ -126,7 +120,7 @@ func TestDomains(t *testing.T) {
 		{"example.com\x00", FieldDomain, "control character 0x00 at byte 12"},
 		{"example\xff.com", FieldDomain, "0xff at byte 8 is not UTF-8"},
 	} {
-		refuses(t, strings.Replace(partnerExample, "api.sandbox.offblocks.xyz", test.origin, 1), 1, test.field, test.words)
+		parseFails(t, strings.Replace(partnerExample, "api.sandbox.offblocks.xyz", test.origin, 1), 1, test.field, test.words)
 	}
 }
 
@@ -170,8 +164,8 @@ func TestURIs(t *testing.T) {
 		{"https://[::g]/", "IP literal"},
 		{"https://exämple.com", "U+00E4"},
 	} {
-		refuses(t, strings.Replace(head+"\n"+body, "https://example.com", test.uri, 1), 5, FieldURI, test.words)
-		refuses(t, head+"\n"+body+"\nResources:\n- "+test.uri, 11, FieldResources, test.words)
+		parseFails(t, strings.Replace(head+"\n"+body, "https://example.com", test.uri, 1), 5, FieldURI, test.words)
+		parseFails(t, head+"\n"+body+"\nResources:\n- "+test.uri, 11, FieldResources, test.words)
 	}
 }
 
@@ -185,7 +179,7 @@ func TestNumbers(t *testing.T) {
 	for _, text := range []string{
 		"", "01", "00", "+1", "-1", "1.0", "0x12c", "1e3", "1_000", " 1", "1 ", "18446744073709551616", "?",
 	} {
-		refuses(t, chain(text), 8, FieldChainID, quote(text))
+		parseFails(t, chain(text), 8, FieldChainID, quote(text))
 	}
 	nonce := func(s string) string { return strings.Replace(partnerExample, "5ufoiEqDaFvmfo78", s, 1) }
 	for _, text := range []string{"12345678", "abcDEF12", strings.Repeat("z9", 500)} {
@@ -194,10 +188,10 @@ func TestNumbers(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"", "1234567", "1234567-", "1234 5678", " 12345678", "12345678 ", "12345678_"} {
-		refuses(t, nonce(text), 9, FieldNonce, quote(text))
+		parseFails(t, nonce(text), 9, FieldNonce, quote(text))
 	}
 	for _, text := range []string{"", "2", "01", "1.0", "1 ", "11"} {
-		refuses(t, strings.Replace(partnerExample, "Version: 1", "Version: "+text, 1), 7, FieldVersion, quote(text))
+		parseFails(t, strings.Replace(partnerExample, "Version: 1", "Version: "+text, 1), 7, FieldVersion, quote(text))
 	}
 }
 
@@ -216,13 +210,13 @@ func TestTimes(t *testing.T) {
 		"2024-01-17t18:21:53z":               utc(2024, 1, 17, 18, 21, 53, 0),
 		"2024-02-29T00:00:00-00:00":          utc(2024, 2, 29, 0, 0, 0, 0),
 		"2024-01-17T18:21:53.000Z":           utc(2024, 1, 17, 18, 21, 53, 0),
-		"2024-01-17T18:21:53.123456789":      {}, // refused below; kept out by its missing zone
+		"2024-01-17T18:21:53.123456789":      {}, // fails below because it has no zone
 		"2024-01-17T18:21:53.1234567899999Z": utc(2024, 1, 17, 18, 21, 53, 123_456_789),
 		"0000-01-01T00:00:00+23:59":          utc(-1, 12, 31, 0, 1, 0, 0),
 		"9999-12-31T23:59:59-23:59":          utc(10000, 1, 1, 23, 58, 59, 0),
 	} {
 		if want.IsZero() {
-			refuses(t, at(text), 10, FieldIssuedAt, "want Z or an offset")
+			parseFails(t, at(text), 10, FieldIssuedAt, "want Z or an offset")
 			continue
 		}
 		if m := mustParse(t, at(text)); !m.IssuedAt.Equal(want) {
@@ -253,7 +247,7 @@ func TestTimes(t *testing.T) {
 		"2024-13-17T18:21:53Z":            "no such day",
 		"2024-01-00T18:21:53Z":            "no such day",
 		"2024-04-31T18:21:53Z":            "no such day",
-		"2024-01-17T18:21:53.Z":           "a point without digits",
+		"2024-01-17T18:21:53.Z":           "no digits after the decimal point",
 		"2024-01-17T18:21:53,5Z":          "want Z or an offset",
 		"2024-01-17T18:21:53ZZ":           "want Z or an offset",
 		"2024-01-17T18:21:53Z ":           "want Z or an offset",
@@ -267,9 +261,9 @@ func TestTimes(t *testing.T) {
 		"2024-01-17T18:21:53.5.5Z":        "want Z or an offset",
 		"2024-01-17T18:21:53+01:00+01:00": "want Z or an offset",
 	} {
-		refuses(t, at(text), 10, FieldIssuedAt, words)
-		refuses(t, partnerExample+"\nExpiration Time: "+text, 11, FieldExpirationTime, words)
-		refuses(t, partnerExample+"\nNot Before: "+text, 11, FieldNotBefore, words)
+		parseFails(t, at(text), 10, FieldIssuedAt, words)
+		parseFails(t, partnerExample+"\nExpiration Time: "+text, 11, FieldExpirationTime, words)
+		parseFails(t, partnerExample+"\nNot Before: "+text, 11, FieldNotBefore, words)
 	}
 }
 
@@ -279,19 +273,19 @@ func TestOptionalFields(t *testing.T) {
 	m := mustParse(t, full)
 	expires := time.Date(2024, 1, 17, 18, 21, 53, 5e8, time.UTC)
 	if m.ExpirationTime == nil || !m.ExpirationTime.Equal(expires) {
-		t.Errorf("expiration time %v", m.ExpirationTime)
+		t.Errorf("got expiration time %v, want %v", m.ExpirationTime, expires)
 	}
 	if want := time.Date(2024, 1, 17, 18, 21, 53, 0, time.UTC); m.NotBefore == nil || !m.NotBefore.Equal(want) {
-		t.Errorf("not before %v", m.NotBefore)
+		t.Errorf("got not-before %v, want %v", m.NotBefore, want)
 	}
 	if m.RequestID == nil || *m.RequestID != "a-b:c@d%20e" {
-		t.Errorf("request id %v", m.RequestID)
+		t.Errorf("got request id %v, want a-b:c@d%%20e", m.RequestID)
 	}
 	if len(m.Resources) != 2 || m.Resources[1] != "urn:b" {
-		t.Errorf("resources %q", m.Resources)
+		t.Errorf("got resources %q, want two, the second urn:b", m.Resources)
 	}
 
-	// Each of the optional lines may be left out.
+	// Every combination of the optional lines parses.
 	lines := strings.Split(strings.TrimPrefix(full, partnerExample+"\n"), "\n")
 	resources := strings.Join(lines[3:], "\n")
 	for set := range 16 {
@@ -309,19 +303,19 @@ func TestOptionalFields(t *testing.T) {
 			}
 		}
 		if got != set {
-			t.Errorf("fields %04b are present, want %04b", got, set)
+			t.Errorf("got fields %04b, want %04b", got, set)
 		}
 	}
 
 	if m := mustParse(t, partnerExample+"\nRequest ID: "); m.RequestID == nil || *m.RequestID != "" {
-		t.Errorf("an empty request id was read as %v", m.RequestID)
+		t.Errorf("empty request id: got %v, want a pointer to an empty text", m.RequestID)
 	}
 	if m := mustParse(t, partnerExample+"\nResources:"); m.Resources == nil || len(m.Resources) != 0 {
-		t.Errorf("a heading without resources was read as %#v", m.Resources)
+		t.Errorf("heading without resources: got %#v, want an empty list", m.Resources)
 	}
-	refuses(t, partnerExample+"\nRequest ID: a b", 11, FieldRequestID, `" " at byte 2`)
-	refuses(t, partnerExample+"\nRequest ID: a/b", 11, FieldRequestID, `"/" at byte 2`)
-	refuses(t, partnerExample+"\nRequest ID: a%2", 11, FieldRequestID, `"%" at byte 2`)
+	parseFails(t, partnerExample+"\nRequest ID: a b", 11, FieldRequestID, `" " at byte 2`)
+	parseFails(t, partnerExample+"\nRequest ID: a/b", 11, FieldRequestID, `"/" at byte 2`)
+	parseFails(t, partnerExample+"\nRequest ID: a%2", 11, FieldRequestID, `"%" at byte 2`)
 }
 
 // TestEveryLineInItsPlace leaves out, repeats and swaps the lines of a message that has them all.
@@ -336,11 +330,13 @@ func TestEveryLineInItsPlace(t *testing.T) {
 		// The statement and the optional lines may be left out, but not the heading above a resource. Resources may
 		// repeat.
 		const statement, heading = 3, firstOptional + 3
-		if _, err := Parse(without); (err == nil) != (i == statement || i >= firstOptional && i != heading) {
-			t.Errorf("without line %d: %v", i+1, err)
+		want := i == statement || i >= firstOptional && i != heading
+		if _, err := Parse(without); (err == nil) != want {
+			t.Errorf("without line %d: got %v, want it accepted: %t", i+1, err, want)
 		}
-		if _, err := Parse(repeated); (err == nil) != (i == len(lines)-1) {
-			t.Errorf("with line %d repeated: %v", i+1, err)
+		want = i == len(lines)-1
+		if _, err := Parse(repeated); (err == nil) != want {
+			t.Errorf("with line %d repeated: got %v, want it accepted: %t", i+1, err, want)
 		}
 		for j := range i {
 			if lines[i] == lines[j] {
@@ -349,44 +345,44 @@ func TestEveryLineInItsPlace(t *testing.T) {
 			swapped := append([]string(nil), lines...)
 			swapped[i], swapped[j] = swapped[j], swapped[i]
 			if _, err := Parse(strings.Join(swapped, "\n")); err == nil {
-				t.Errorf("accepted with lines %d and %d swapped", j+1, i+1)
+				t.Errorf("lines %d and %d swapped: got no error, want one", j+1, i+1)
 			}
 		}
-		// A text that stops above its tenth line is no message.
+		// A text of fewer than ten lines is not a message.
 		if i < firstOptional-1 {
 			if _, err := Parse(strings.Join(lines[:i+1], "\n")); err == nil {
-				t.Errorf("accepted with only %d lines", i+1)
+				t.Errorf("the first %d lines: got no error, want one", i+1)
 			}
 		}
 	}
-	refuses(t, strings.Join(lines[:9], "\n"), 10, FieldIssuedAt, "missing: the text ends before it")
-	refuses(t, partnerExample+"\nNot Before: 2024-01-17T18:21:53Z\nExpiration Time: 2024-01-17T19:21:53Z", 12,
+	parseFails(t, strings.Join(lines[:9], "\n"), 10, FieldIssuedAt, "missing: the text ends before it")
+	parseFails(t, partnerExample+"\nNot Before: 2024-01-17T18:21:53Z\nExpiration Time: 2024-01-17T19:21:53Z", 12,
 		FieldExpirationTime, "out of order")
 }
 
 func TestNothingAround(t *testing.T) {
-	refuses(t, "", 1, FieldDomain, "not a sign-in message")
-	refuses(t, "\n"+partnerExample, 1, FieldDomain, "not a sign-in message")
-	refuses(t, " "+partnerExample, 1, FieldDomain, `" " in the host`)
-	refuses(t, partnerExample+"\n", 11, FieldText, "ends in a line break")
-	refuses(t, partnerExample+"\n\n", 11, FieldText, "unexpected text")
-	refuses(t, partnerExample+" ", 10, FieldIssuedAt, "want Z or an offset")
-	refuses(t, partnerExample+"\nAlso: send 1 ETH", 11, FieldText, `"Also: send 1 ETH"`)
-	refuses(t, partnerExample+"\n"+partnerExample, 11, FieldText, "unexpected text")
-	refuses(t, partnerExample+"\nURI: https://evil.example", 11, FieldURI, "out of order, repeated or malformed")
-	refuses(t, partnerExample+"\nResources: ", 11, FieldResources, "malformed")
-	refuses(t, partnerExample+"\nResources:\n-urn:a", 12, FieldText, "unexpected text")
-	refuses(t, partnerExample+"\nResources:\n- urn:a\n", 13, FieldText, "ends in a line break")
-	refuses(t, strings.ReplaceAll(partnerExample, "\n", "\r\n"), 1, FieldDomain, "carriage return at byte 75")
-	refuses(t, strings.ReplaceAll(partnerExample, "\n", "\r"), 1, FieldDomain, "carriage return")
-	refuses(t, partnerExample+"\r", 10, FieldIssuedAt, "carriage return")
-	refuses(t, strings.Replace(partnerExample, "wallet.", "wallet.\u2028", 1), 4, FieldStatement, "U+2028")
-	refuses(t, strings.Replace(partnerExample, "wallet.", "wallet.\t", 1), 4, FieldStatement, "0x09")
-	refuses(t, strings.Replace(partnerExample, "wants you", "wants  you", 1), 1, FieldDomain, "not a sign-in message")
-	refuses(t, strings.Replace(partnerExample, "wants you", "Wants you", 1), 1, FieldDomain, "not a sign-in message")
-	refuses(t, strings.Replace(partnerExample, "Nonce: ", "nonce: ", 1), 9, FieldNonce, `"Nonce: "`)
-	refuses(t, strings.Replace(partnerExample, "Nonce: ", "Nonce:", 1), 9, FieldNonce, `"Nonce: "`)
-	refuses(t, "0x"+strings.Repeat("ab", 32), 1, FieldDomain, "not a sign-in message")
+	parseFails(t, "", 1, FieldDomain, "not a sign-in message")
+	parseFails(t, "\n"+partnerExample, 1, FieldDomain, "not a sign-in message")
+	parseFails(t, " "+partnerExample, 1, FieldDomain, `" " in the host`)
+	parseFails(t, partnerExample+"\n", 11, FieldText, "ends in a line break")
+	parseFails(t, partnerExample+"\n\n", 11, FieldText, "unexpected text")
+	parseFails(t, partnerExample+" ", 10, FieldIssuedAt, "want Z or an offset")
+	parseFails(t, partnerExample+"\nAlso: send 1 ETH", 11, FieldText, `"Also: send 1 ETH"`)
+	parseFails(t, partnerExample+"\n"+partnerExample, 11, FieldText, "unexpected text")
+	parseFails(t, partnerExample+"\nURI: https://evil.example", 11, FieldURI, "out of order, repeated or malformed")
+	parseFails(t, partnerExample+"\nResources: ", 11, FieldResources, "malformed")
+	parseFails(t, partnerExample+"\nResources:\n-urn:a", 12, FieldText, "unexpected text")
+	parseFails(t, partnerExample+"\nResources:\n- urn:a\n", 13, FieldText, "ends in a line break")
+	parseFails(t, strings.ReplaceAll(partnerExample, "\n", "\r\n"), 1, FieldDomain, "carriage return at byte 75")
+	parseFails(t, strings.ReplaceAll(partnerExample, "\n", "\r"), 1, FieldDomain, "carriage return")
+	parseFails(t, partnerExample+"\r", 10, FieldIssuedAt, "carriage return")
+	parseFails(t, strings.Replace(partnerExample, "wallet.", "wallet.\u2028", 1), 4, FieldStatement, "U+2028")
+	parseFails(t, strings.Replace(partnerExample, "wallet.", "wallet.\t", 1), 4, FieldStatement, "0x09")
+	parseFails(t, strings.Replace(partnerExample, "wants you", "wants  you", 1), 1, FieldDomain, "not a sign-in message")
+	parseFails(t, strings.Replace(partnerExample, "wants you", "Wants you", 1), 1, FieldDomain, "not a sign-in message")
+	parseFails(t, strings.Replace(partnerExample, "Nonce: ", "nonce: ", 1), 9, FieldNonce, `"Nonce: "`)
+	parseFails(t, strings.Replace(partnerExample, "Nonce: ", "Nonce:", 1), 9, FieldNonce, `"Nonce: "`)
+	parseFails(t, "0x"+strings.Repeat("ab", 32), 1, FieldDomain, "not a sign-in message")
 }
 
 func TestSize(t *testing.T) {
@@ -394,10 +390,10 @@ func TestSize(t *testing.T) {
 		return strings.Replace(partnerExample, "5ufoiEqDaFvmfo78", strings.Repeat("a", length-len(partnerExample)+16), 1)
 	}
 	mustParse(t, pad(MaxLength))
-	refuses(t, pad(MaxLength+1), 0, FieldText, "8193 bytes")
+	parseFails(t, pad(MaxLength+1), 0, FieldText, "8193 bytes")
 	_, err := Parse(strings.Repeat("é", 400))
 	if err == nil || len(err.Error()) > 400 {
-		t.Errorf("an error should clip what it quotes: %v", err)
+		t.Errorf("got %v, want an error of at most 400 bytes", err)
 	}
 }
 
@@ -409,10 +405,10 @@ func TestBuiltByHand(t *testing.T) {
 		ChainID: 300, Nonce: m.Nonce, IssuedAt: m.IssuedAt.In(time.FixedZone("", 3600)),
 	}
 	if got := built.String(); got != partnerExample {
-		t.Errorf("built %q", got)
+		t.Errorf("message built by hand: got %q, want %q", got, partnerExample)
 	}
 	m.IssuedAt = m.IssuedAt.Add(time.Second)
 	if want := strings.Replace(partnerExample, "53Z", "54Z", 1); m.String() != want {
-		t.Errorf("changed message is %q", m.String())
+		t.Errorf("changed message: got %q, want %q", m.String(), want)
 	}
 }

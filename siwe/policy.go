@@ -11,32 +11,31 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 )
 
-// ErrPolicy is wrapped by the errors of a Policy that cannot judge because it is incomplete: a mistake of
-// configuration that concerns every message, not the message at hand.
+// ErrPolicy is wrapped by every *UnusableError: the Policy itself is wrong, whatever the message.
 var ErrPolicy = errors.New("siwe: unusable policy")
 
 // PolicyError says why a well-formed message must not be signed.
 type PolicyError struct {
 	Field string // one of the Field constants
-	Got   string // what the message says; the partner's text, not clipped
-	Want  string // what the policy demands
-	// Setting is the consumer's setting that permits other messages here; empty when none does.
+	Got   string // value in the message: the partner's text, neither shortened nor escaped
+	Want  string // what the policy requires
+	// Setting is the consumer's flag that allows other values; empty if no flag does.
 	Setting string
-	// Stale: the message is ours in every other respect, and only its time is over; a new challenge has a new time.
+	// Stale reports that only the message's time is over. A new challenge would have a new time.
 	Stale bool
 }
 
 func (e *PolicyError) Error() string {
 	text := fmt.Sprintf("siwe: refused: %s is %s, want %s", e.Field, quote(e.Got), e.Want)
 	if e.Setting != "" {
-		text += "; if the partner means it, set " + e.Setting
+		text += "; to allow it, set " + e.Setting
 	}
 	return text
 }
 
-// UnusableError says why a policy cannot judge. It wraps ErrPolicy.
+// UnusableError says why a Policy cannot be used. It wraps ErrPolicy.
 type UnusableError struct {
-	Field   string // the Field constant of what the policy says wrongly; empty when something else is missing
+	Field   string // the Field constant that the invalid setting concerns; empty if it concerns none
 	Problem string
 }
 
@@ -56,40 +55,40 @@ const (
 	settingResources = "--allow-resources"
 )
 
-// Policy says which sign-in messages may be signed: one customer's, from one partner, now. Fields without a stated
-// default are required. The package comment says how names are compared and what is not judged.
+// Policy says which sign-in messages may be signed: those of a single customer, from a single partner, at this time.
+// Fields without a stated default are required. The package comment says how names are compared.
 type Policy struct {
-	// Domain is the host, and port if any, that the message must name first: "api.example.com", "127.0.0.1:8080".
+	// Domain is the required domain of the message, host and optional port: "api.example.com", "127.0.0.1:8080".
 	Domain string
-	// URIHost is the host, and port if any, of the message's URI. Default: Domain.
+	// URIHost is the required host, with optional port, of the message's URI. Default: Domain.
 	URIHost string
-	// URI is the message's whole URI, compared byte for byte; scheme and URIHost are then not looked at. Default: a URI
-	// with that host and nothing behind it but at most a slash.
+	// URI is the required URI of the message, compared byte for byte; URIHost and AllowHTTP then have no effect. Default:
+	// any URI with host URIHost and path "" or "/", without query and fragment.
 	URI string
-	// Statement is the message's statement, compared byte for byte. Default: the message must have none.
+	// Statement is the required statement of the message, compared byte for byte. Default: the message has no statement.
 	Statement string
-	// AnyStatement accepts every statement, and none, but that of a ReCap (ERC-5573). Default: only Statement.
+	// AnyStatement allows any statement except that of a ReCap (ERC-5573), and no statement. Default: only Statement.
 	AnyStatement bool
 	// ChainID is the EIP-155 chain id of the customer's account, at least 1.
 	ChainID uint64
 	// Address is the customer's account.
 	Address common.Address
-	// MaxAge is how long ago the message may have been issued: the lifetime of a challenge. Positive.
+	// MaxAge is the lifetime of a challenge: how long ago the message may have been issued. Must be positive.
 	MaxAge time.Duration
-	// Skew is how far the partner's clock may be ahead of ours: issued-at and not-before may lie that far in the future,
-	// and expiration-time that far beyond issued-at and MaxAge. It does not prolong MaxAge itself. Default 0.
+	// Skew is how far the partner's clock may be ahead of ours: how far issued-at and not-before may lie in the future,
+	// and expiration-time beyond issued-at plus MaxAge. It does not extend MaxAge. Default 0.
 	Skew time.Duration
 	// Now is the clock.
 	Now func() time.Time
-	// AllowHTTP accepts http URIs as well as https. Set it only for a partner on loopback. Default: https only.
+	// AllowHTTP allows http URIs besides https. Set it only for a partner on loopback. Default: https only.
 	AllowHTTP bool
-	// AllowResources accepts resources other than ReCaps (ERC-5573), which are refused always. Default: no resources.
+	// AllowResources allows resources other than ReCaps (ERC-5573), which are always refused. Default: no resources.
 	AllowResources bool
-	// AllowRequestID accepts a request id. Default: none.
+	// AllowRequestID allows a request id. Default: no request id.
 	AllowRequestID bool
 }
 
-// Validate reports what the policy lacks. Errors are *UnusableError.
+// Validate returns an *UnusableError if the policy is incomplete or invalid, and otherwise nil.
 func (p Policy) Validate() error {
 	switch {
 	case p.Domain == "":
@@ -115,24 +114,24 @@ func (p Policy) Validate() error {
 		}
 	}
 	if i := strings.IndexFunc(p.Statement, func(r rune) bool { return !inStatement(r) }); i >= 0 {
-		return &UnusableError{FieldStatement, fmt.Sprintf("the character at byte %d of the statement is not allowed in one: "+
-			"it is a single line of printable ASCII, ERC-4361", i+1)}
+		return &UnusableError{FieldStatement, fmt.Sprintf("the character at byte %d is not allowed in a statement, "+
+			"which is a single line of printable ASCII (ERC-4361)", i+1)}
 	}
 	return nil
 }
 
-// isHostPort reports whether s is an authority that can only be read in one way: no user information, nothing
-// percent-encoded, a host, and if there is a colon a port.
+// isHostPort reports whether s is an unambiguous authority: host and optional port, without user information and
+// percent-encoding.
 func isHostPort(s string) bool {
 	return checkAuthority(s) == "" && !strings.ContainsAny(s, "@%") &&
 		!strings.HasPrefix(s, ":") && !strings.HasSuffix(s, ":")
 }
 
-// Check returns nil if the message may be signed for this policy's customer. It judges the text that m.String gives,
-// which for a parsed message is the text that was parsed; that text, and no other, may then be signed.
+// Check returns nil if the message may be signed for this policy's customer. It checks the text of m.String, for a
+// parsed message the parsed text; only that text may then be signed.
 //
-// Errors are *PolicyError, or wrap ErrPolicy when the policy itself is unusable. Time is judged last: an error with
-// Stale set means that nothing else was wrong.
+// Errors are *PolicyError, or *UnusableError if the policy itself is wrong. Times are checked last: an error with Stale
+// set means that everything else is right.
 func (p Policy) Check(m *Message) error {
 	if err := p.Validate(); err != nil {
 		return err
@@ -140,8 +139,8 @@ func (p Policy) Check(m *Message) error {
 	if m == nil {
 		return &PolicyError{Field: FieldText, Want: "a sign-in message"}
 	}
-	// A message that was built by hand can hold a line break in any string, and so say more than its fields do.
-	// Reading it back makes what is judged the same as what would be signed.
+	// In a message built by hand, a line break in a string can add fields to the text. Parsing the text again ensures
+	// that what is checked is what would be signed.
 	m, err := Parse(m.String())
 	if err != nil {
 		refusal := &PolicyError{Field: FieldText, Got: err.Error(), Want: "a well-formed sign-in message"}
@@ -202,11 +201,11 @@ func (p Policy) checkURI(m *Message) *PolicyError {
 	return nil
 }
 
-// checkScheme runs after checkURI: the URI is one that is allowed.
+// checkScheme runs after checkURI, so the URI is known to be allowed.
 func (p Policy) checkScheme(m *Message) *PolicyError {
 	uri, _ := splitURI(m.URI)
 	if m.Scheme != "" && !equalASCII(m.Scheme, uri.scheme) {
-		return &PolicyError{Field: FieldScheme, Got: m.Scheme, Want: "the URI's, " + quote(uri.scheme)}
+		return &PolicyError{Field: FieldScheme, Got: m.Scheme, Want: quote(uri.scheme) + " as in the URI"}
 	}
 	return nil
 }
@@ -226,10 +225,10 @@ func (p Policy) checkAccount(m *Message) *PolicyError {
 	return nil
 }
 
-// checkDelegation refuses what would make the signature more than a sign-in.
+// checkDelegation refuses a message whose signature would be more than a sign-in.
 func (p Policy) checkDelegation(m *Message) *PolicyError {
-	// ERC-5573, recap-preamble. A message with the formula but without the resource is no valid ReCap, but no honest
-	// partner sends one.
+	// ERC-5573, recap-preamble. A message with this text but without the resource is not a valid ReCap, but an honest
+	// partner does not send it.
 	const formula = "authorize the stated uri to perform"
 	if strings.Contains(strings.ToLower(m.Statement), formula) {
 		return &PolicyError{Field: FieldStatement, Got: m.Statement, Want: "no delegation (ERC-5573)"}
@@ -241,7 +240,7 @@ func (p Policy) checkDelegation(m *Message) *PolicyError {
 	if m.Resources != nil && !p.AllowResources {
 		got := strings.Join(m.Resources, " ")
 		return &PolicyError{
-			Field: FieldResources, Got: got, Want: "no such heading: a resource can delegate", Setting: settingResources,
+			Field: FieldResources, Got: got, Want: "no resources: a resource can delegate", Setting: settingResources,
 		}
 	}
 	return nil
@@ -260,7 +259,7 @@ func (p Policy) checkStatement(m *Message) *PolicyError {
 		for same < min(len(m.Statement), len(p.Statement)) && m.Statement[same] == p.Statement[same] {
 			same++
 		}
-		return refuse(fmt.Sprintf("the configured one of %d bytes, from which it differs at byte %d: %s",
+		return refuse(fmt.Sprintf("the configured statement of %d bytes; they differ at byte %d: %s",
 			len(p.Statement), same+1, quote(m.Statement[same:])))
 	}
 	return nil
@@ -309,7 +308,8 @@ func (p Policy) checkTimes(m *Message) *PolicyError {
 	return refusal
 }
 
-// equalASCII compares ignoring the case of ASCII letters. strings.EqualFold would also take the Kelvin sign for a k.
+// equalASCII compares without regard to the case of ASCII letters. strings.EqualFold would equate k and the Kelvin
+// sign.
 func equalASCII(a, b string) bool {
 	if len(a) != len(b) {
 		return false

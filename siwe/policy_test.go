@@ -14,7 +14,7 @@ var (
 	_ error = (*PolicyError)(nil)
 )
 
-// partnerPolicy is what the product asks of partnerExample, half an hour after it was issued.
+// partnerPolicy returns the product's policy for partnerExample, half an hour after it was issued.
 func partnerPolicy() Policy {
 	return Policy{
 		Domain:    "api.sandbox.offblocks.xyz",
@@ -31,8 +31,8 @@ func partnerPolicy() Policy {
 const partnerStatement = "OffBlocks wants to verify ownership of your wallet. By connecting your wallet and using " +
 	"OffBlocks, you agree to our Terms of services and Privacy Policy"
 
-// admits parses and checks; the parse error, too, is a refusal.
-func admits(p Policy, text string) error {
+// parseAndCheck returns the error of Parse or else of Policy.Check.
+func parseAndCheck(p Policy, text string) error {
 	m, err := Parse(text)
 	if err != nil {
 		return err
@@ -60,14 +60,14 @@ func TestPolicyAdmits(t *testing.T) {
 		"a minute ahead":        strings.Replace(partnerExample, "18:21:53", "18:52:53", 1),
 	} {
 		t.Run(name, func(t *testing.T) {
-			if err := admits(partnerPolicy(), text); err != nil {
-				t.Error(err)
+			if err := parseAndCheck(partnerPolicy(), text); err != nil {
+				t.Errorf("got %v, want it allowed", err)
 			}
 		})
 	}
 }
 
-// TestHostileChallenges: everything an adversary who can make challenges would like to see signed.
+// TestHostileChallenges: challenges that an adversary who can issue them would want to have signed.
 func TestHostileChallenges(t *testing.T) {
 	const (
 		domain   = "api.sandbox.offblocks.xyz"
@@ -77,12 +77,12 @@ func TestHostileChallenges(t *testing.T) {
 	)
 	replace := func(old, with string) string {
 		if !strings.Contains(partnerExample, old) {
-			t.Fatalf("%q is not in the example", old)
+			t.Fatalf("got an example without %q, want it there", old)
 		}
 		return strings.Replace(partnerExample, old, with, 1)
 	}
 	recap := recapExample[strings.Index(recapExample, "Resources:"):]
-	const parse = "parse: " // a field with it in front is the parser's refusal
+	const parse = "parse: " // this prefix of a field means: Parse fails there
 	for _, test := range []struct{ name, text, field string }{
 		{"other address", replace(address, "0xC02aaA39b223FE8D0A0e5C4F27eAD9083C756Cc2"), FieldAddress},
 		{"address in lower case", replace(address, strings.ToLower(address)), parse + FieldAddress},
@@ -186,7 +186,7 @@ func TestHostileChallenges(t *testing.T) {
 		{"right-to-left override", replace("Policy", "Policy\u202e"), parse + FieldStatement},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			err := admits(partnerPolicy(), test.text)
+			err := parseAndCheck(partnerPolicy(), test.text)
 			if want, ok := strings.CutPrefix(test.field, parse); ok {
 				var refusal *ParseError
 				if !errors.As(err, &refusal) || refusal.Field != want {
@@ -235,12 +235,12 @@ func TestSettingsPermit(t *testing.T) {
 	} {
 		p := partnerPolicy()
 		var refusal *PolicyError
-		err := admits(p, test.text)
+		err := parseAndCheck(p, test.text)
 		if !errors.As(err, &refusal) || refusal.Setting != test.setting || !strings.Contains(err.Error(), test.setting) {
-			t.Errorf("%s: got %v, want a refusal that names %s", test.name, err, test.setting)
+			t.Errorf("%s: got %v, want a *PolicyError that names %s", test.name, err, test.setting)
 		}
 		test.set(&p)
-		if err := admits(p, test.text); err != nil {
+		if err := parseAndCheck(p, test.text); err != nil {
 			t.Errorf("%s: got %v with the setting, want none", test.name, err)
 		}
 	}
@@ -254,8 +254,8 @@ func TestExactURI(t *testing.T) {
 		var refusal *PolicyError
 		text := strings.Replace(partnerExample, "URI: https://api.sandbox.offblocks.xyz",
 			"URI: https://api.sandbox.offblocks.xyz"+uri, 1)
-		if err := admits(p, text); !errors.As(err, &refusal) || refusal.Field != FieldURI {
-			t.Errorf("%q behind the host: got %v, want a refusal of the URI", uri, err)
+		if err := parseAndCheck(p, text); !errors.As(err, &refusal) || refusal.Field != FieldURI {
+			t.Errorf("%q after the host: got %v, want a *PolicyError about the URI", uri, err)
 		}
 	}
 }
@@ -266,9 +266,9 @@ func TestDelegationIsNeverPermitted(t *testing.T) {
 	p.AnyStatement = true
 	var refusal *PolicyError
 	text := strings.Replace(partnerExample, partnerStatement, "I further authorize the stated URI to perform x", 1)
-	err := admits(p, text)
+	err := parseAndCheck(p, text)
 	if !errors.As(err, &refusal) || refusal.Field != FieldStatement || refusal.Setting != "" {
-		t.Errorf("got %v, want a refusal of the statement that no setting lifts", err)
+		t.Errorf("got %v, want a *PolicyError about the statement without a setting", err)
 	}
 }
 
@@ -282,8 +282,8 @@ func TestLoopbackPartner(t *testing.T) {
 		"all https":  "https://" + strings.Replace(text, "http:", "https:", 1),
 		"plain, TLS": strings.Replace(text, "http:", "https:", 1),
 	} {
-		if err := admits(p, good); err != nil {
-			t.Errorf("%s: %v", name, err)
+		if err := parseAndCheck(p, good); err != nil {
+			t.Errorf("%s: got %v, want it allowed", name, err)
 		}
 	}
 	for name, bad := range map[string]string{
@@ -294,50 +294,50 @@ func TestLoopbackPartner(t *testing.T) {
 		"another spelling of the host":  strings.ReplaceAll(text, "127.0.0.1", "127.1"),
 		"ftp":                           strings.Replace(text, "http:", "ftp:", 1),
 	} {
-		if err := admits(p, bad); err == nil {
-			t.Errorf("%s: accepted", name)
+		if err := parseAndCheck(p, bad); err == nil {
+			t.Errorf("%s: got no error, want a refusal", name)
 		}
 	}
 	p.AllowHTTP = false
-	if err := admits(p, text); err == nil {
-		t.Error("http accepted without AllowHTTP")
+	if err := parseAndCheck(p, text); err == nil {
+		t.Error("http without AllowHTTP: got no error, want a refusal")
 	}
 
 	p.AllowHTTP, p.Domain = true, "[::1]:8080"
-	if err := admits(p, strings.ReplaceAll(text, "127.0.0.1", "[::1]")); err != nil {
-		t.Error(err)
+	if err := parseAndCheck(p, strings.ReplaceAll(text, "127.0.0.1", "[::1]")); err != nil {
+		t.Errorf("IPv6 loopback: got %v, want it allowed", err)
 	}
 }
 
 func TestURIHostApart(t *testing.T) {
 	p := partnerPolicy()
 	p.URIHost = "login.offblocks.xyz"
-	if err := admits(p, partnerExample); err == nil {
-		t.Error("the domain's host accepted in the URI")
+	if err := parseAndCheck(p, partnerExample); err == nil {
+		t.Error("URI with the domain's host: got no error, want a refusal")
 	}
-	if err := admits(p, strings.Replace(partnerExample, "//api.sandbox", "//login", 1)); err != nil {
-		t.Error(err)
+	if err := parseAndCheck(p, strings.Replace(partnerExample, "//api.sandbox", "//login", 1)); err != nil {
+		t.Errorf("URI with URIHost: got %v, want it allowed", err)
 	}
 }
 
 func TestAllowResources(t *testing.T) {
 	p := partnerPolicy()
 	p.AllowResources = true
-	if err := admits(p, partnerExample+"\nResources:\n- https://example.com/a\n- urn:b"); err != nil {
-		t.Error(err)
+	if err := parseAndCheck(p, partnerExample+"\nResources:\n- https://example.com/a\n- urn:b"); err != nil {
+		t.Errorf("got %v, want the resources allowed", err)
 	}
 	for _, resources := range []string{
 		"\n- urn:recap:e30", "\n- URN:ReCap:e30", "\n- urn:recap:e30\n- https://example.com/a",
 	} {
 		var refusal *PolicyError
-		err := admits(p, partnerExample+"\nResources:"+resources)
+		err := parseAndCheck(p, partnerExample+"\nResources:"+resources)
 		if !errors.As(err, &refusal) || refusal.Field != FieldResources {
-			t.Errorf("%q: %v", resources, err)
+			t.Errorf("%q: got %v, want a *PolicyError about the resources", resources, err)
 		}
 	}
 }
 
-// TestStale: only a message with nothing else wrong is worth a new challenge.
+// TestStale: Stale is set only if nothing but the time is wrong.
 func TestStale(t *testing.T) {
 	old := strings.Replace(partnerExample, "18:21:53", "12:00:00", 1)
 	expired := partnerExample + "\nExpiration Time: 2024-01-17T18:30:00Z"
@@ -353,13 +353,13 @@ func TestStale(t *testing.T) {
 		{"expired, for another domain", "x" + expired, false},
 	} {
 		var refusal *PolicyError
-		if err := admits(partnerPolicy(), test.text); !errors.As(err, &refusal) || refusal.Stale != test.stale {
-			t.Errorf("%s: %v, want stale %t", test.name, err, test.stale)
+		if err := parseAndCheck(partnerPolicy(), test.text); !errors.As(err, &refusal) || refusal.Stale != test.stale {
+			t.Errorf("%s: got %v, want a *PolicyError with stale %t", test.name, err, test.stale)
 		}
 	}
 }
 
-// TestSmuggling: what the fields of a message built by hand say is not all that its text says.
+// TestSmuggling: the text of a message built by hand can have fields that the struct does not have.
 func TestSmuggling(t *testing.T) {
 	for name, change := range map[string]func(*Message){
 		"statement of two lines": func(m *Message) { m.Statement += "\n\nURI: https://evil.example" },
@@ -375,12 +375,12 @@ func TestSmuggling(t *testing.T) {
 		change(m)
 		var refusal *PolicyError
 		if err := partnerPolicy().Check(m); !errors.As(err, &refusal) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got %v, want a *PolicyError", name, err)
 		}
 	}
 	var refusal *PolicyError
 	if err := partnerPolicy().Check(nil); !errors.As(err, &refusal) {
-		t.Errorf("no message: %v", err)
+		t.Errorf("no message: got %v, want a *PolicyError", err)
 	}
 }
 
@@ -393,7 +393,7 @@ func TestUnusablePolicy(t *testing.T) {
 		"domain percent-encoded":  func(p *Policy) { p.Domain = "%61pi.sandbox.offblocks.xyz" },
 		"domain without its port": func(p *Policy) { p.Domain = "api.sandbox.offblocks.xyz:" },
 		"port without a domain":   func(p *Policy) { p.Domain = ":8080" },
-		"URI is none":             func(p *Policy) { p.URI = "api.sandbox.offblocks.xyz" },
+		"URI is not a URI":        func(p *Policy) { p.URI = "api.sandbox.offblocks.xyz" },
 		"statement of two lines":  func(p *Policy) { p.Statement = "a\nb" },
 		"statement has a brace":   func(p *Policy) { p.Statement = "{" },
 		"URI host is a URL":       func(p *Policy) { p.URIHost = "https://api.sandbox.offblocks.xyz/" },
@@ -405,10 +405,10 @@ func TestUnusablePolicy(t *testing.T) {
 	} {
 		p := partnerPolicy()
 		change(&p)
-		err := admits(p, partnerExample)
+		err := parseAndCheck(p, partnerExample)
 		var refusal *PolicyError
 		if !errors.Is(err, ErrPolicy) || errors.As(err, &refusal) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got %v, want ErrPolicy and no *PolicyError", name, err)
 		}
 	}
 }
@@ -416,31 +416,31 @@ func TestUnusablePolicy(t *testing.T) {
 func TestEqualASCII(t *testing.T) {
 	for _, pair := range [][2]string{{"", ""}, {"a", "A"}, {"zZ9-.", "Zz9-."}, {"[::A]:1", "[::a]:1"}} {
 		if !equalASCII(pair[0], pair[1]) {
-			t.Errorf("%q is not %q", pair[0], pair[1])
+			t.Errorf("%q and %q: got different, want equal", pair[0], pair[1])
 		}
 	}
 	for _, pair := range [][2]string{
 		{"a", "b"}, {"a", "aa"}, {"@", "`"}, {"[", "{"}, {"]", "}"}, {"-", "\r"}, {"k", "\u212a"}, {"\u00e4", "\u00c4"},
 	} {
 		if equalASCII(pair[0], pair[1]) {
-			t.Errorf("%q is %q", pair[0], pair[1])
+			t.Errorf("%q and %q: got equal, want different", pair[0], pair[1])
 		}
 	}
 }
 
 func TestErrorsQuoteInASCII(t *testing.T) {
 	for _, err := range []error{
-		admits(partnerPolicy(), "\u0430"+partnerExample),
-		admits(partnerPolicy(), "x\x1b[2J"+partnerExample),
+		parseAndCheck(partnerPolicy(), "\u0430"+partnerExample),
+		parseAndCheck(partnerPolicy(), "x\x1b[2J"+partnerExample),
 		partnerPolicy().Check(&Message{Domain: "\u202e"}),
-		admits(partnerPolicy(), strings.Repeat("x", 4000)+partnerExample),
+		parseAndCheck(partnerPolicy(), strings.Repeat("x", 4000)+partnerExample),
 	} {
 		if err == nil {
-			t.Fatal("accepted")
+			t.Fatal("got no error, want a refusal")
 		}
 		text := strings.ReplaceAll(err.Error(), "…", "")
 		if len(text) > 400 || strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' }) {
-			t.Errorf("not one short line of ASCII: %q", err.Error())
+			t.Errorf("got %q, want a line of at most 400 characters of ASCII", err.Error())
 		}
 	}
 }

@@ -12,8 +12,8 @@ import (
 	"pgregory.net/rapid"
 )
 
-// grammar is the ABNF of ERC-4361 with its references, written down a second time, as a regular expression, so that
-// the parser is not its own judge. It is wider in what an expression says badly: the calendar, EIP-55, IPv6, 64 bits.
+// grammar is the ABNF of ERC-4361 with its references as a regular expression, written independently of the parser. It
+// is wider than the parser where an expression would be unwieldy: the calendar, EIP-55, IPv6, 64 bits.
 func grammar() *regexp.Regexp {
 	const (
 		pct       = `%[0-9A-Fa-f]{2}`
@@ -38,28 +38,27 @@ func grammar() *regexp.Regexp {
 		`(?:\nRequest ID: ` + pchar + `*)?(?:\nResources:(?:\n- ` + uri + `)*)?\z`)
 }
 
-// consistent states what must hold of any text that Parse accepts.
+// consistent checks what must hold for every text that Parse accepts.
 func consistent(t interface {
 	Helper()
 	Fatalf(string, ...any)
 }, abnf *regexp.Regexp, text string, m *Message) {
 	t.Helper()
 	if got := m.String(); got != text {
-		t.Fatalf("String gives\n%q for\n%q", got, text)
+		t.Fatalf("String: got\n%q, want the parsed\n%q", got, text)
 	}
 	if again, err := Parse(m.String()); err != nil || !reflect.DeepEqual(m, again) {
-		t.Fatalf("parsed twice: %+v, then %+v, %v", m, again, err)
+		t.Fatalf("parsed again: got %+v, %v; want %+v", again, err, m)
 	}
 	if !abnf.MatchString(text) {
-		t.Fatalf("accepted, but not in the grammar: %q", text)
+		t.Fatalf("got %q accepted, want an error: it is not in the grammar", text)
 	}
 	if line := strings.Split(text, "\n")[1]; line != m.Address.Hex() || m.AddressText != line {
-		t.Fatalf("address %s, text %q, line %q", m.Address, m.AddressText, line)
+		t.Fatalf("got address %s, text %q; want %q for both", m.Address, m.AddressText, line)
 	}
 }
 
-// ours states what must hold of any text that the policy lets through, read from the text itself, and of the URI as
-// another reader of URIs takes it.
+// ours checks what must hold for every text that the policy allows. It reads the text itself, and the URI with net/url.
 func ours(t interface {
 	Helper()
 	Fatalf(string, ...any)
@@ -68,31 +67,31 @@ func ours(t interface {
 	lines := strings.Split(text, "\n")
 	first := strings.ToLower(lines[0])
 	if want := strings.ToLower(p.Domain + greeting); first != want && first != "https://"+want {
-		t.Fatalf("signed for %q", lines[0])
+		t.Fatalf("got %q allowed, want domain %q", lines[0], p.Domain)
 	}
 	if lines[1] != p.Address.Hex() {
-		t.Fatalf("signed by %q", lines[1])
+		t.Fatalf("got %q allowed, want address %s", lines[1], p.Address)
 	}
 	for _, want := range []string{"Version: 1", "Chain ID: 300"} {
 		if !strings.Contains(text, "\n"+want+"\n") {
-			t.Fatalf("%q is missing in %q", want, text)
+			t.Fatalf("got %q allowed, want %q in it", text, want)
 		}
 	}
 	if strings.Contains(text, "\nResources:") {
-		t.Fatalf("signed resources: %q", text)
+		t.Fatalf("got %q allowed, want no resources", text)
 	}
 	u, err := url.Parse(m.URI)
 	if err != nil || u.Scheme != "https" || u.User != nil || !strings.EqualFold(u.Host, p.Domain) {
-		t.Fatalf("URI %q is read by net/url as %v, %v", m.URI, u, err)
+		t.Fatalf("net/url on URI %q: got %v, %v; want https and host %s", m.URI, u, err, p.Domain)
 	}
 	if u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.ForceQuery || u.Fragment != "" {
-		t.Fatalf("URI %q says more than its host", m.URI)
+		t.Fatalf("got URI %q allowed, want a URI without path, query and fragment", m.URI)
 	}
 	if m.Statement != p.Statement || m.RequestID != nil {
-		t.Fatalf("signed another statement or a request id: %q", text)
+		t.Fatalf("got %q allowed, want the configured statement and no request id", text)
 	}
 	if age := p.Now().Sub(m.IssuedAt); age > p.MaxAge || age < -p.Skew {
-		t.Fatalf("issued %v ago", age)
+		t.Fatalf("got an age of %v allowed, want %v to %v", age, -p.Skew, p.MaxAge)
 	}
 }
 
@@ -113,7 +112,7 @@ func FuzzParse(f *testing.F) {
 		m, err := Parse(text)
 		if err != nil {
 			if m != nil || err.Error() == "" {
-				t.Fatalf("refused with %+v, %v", m, err)
+				t.Fatalf("got %+v, %v; want no message and an error with a text", m, err)
 			}
 			return
 		}
@@ -125,12 +124,12 @@ func FuzzParse(f *testing.F) {
 }
 
 // TestEveryByte changes, inserts and removes every single byte of the partner's example. What still parses differs in
-// one field at most, and what the policy still lets through differs only where it may. (Some mistyped digits of the
-// address do parse: EIP-55 misses 0.0247% of mistakes, by its own account. The policy catches those.)
+// at most a single field, and what the policy still allows differs only where it may. (Some mistyped digits of the
+// address do parse: according to EIP-55 it misses 0.0247% of mistakes. The policy catches those.)
 func TestEveryByte(t *testing.T) {
 	abnf, p := grammar(), partnerPolicy()
 	original := mustParse(t, partnerExample)
-	// The nonce is the partner's; the time moves within the hour; the rest is case, and a slash behind the URI.
+	// The partner chooses the nonce, the time may move within the hour, case may differ, and the URI may end in a slash.
 	free := map[string]bool{"Domain": true, "URI": true, "Nonce": true, "IssuedAt": true}
 	parsed, admitted := 0, 0
 	try := func(text string) {
@@ -140,15 +139,15 @@ func TestEveryByte(t *testing.T) {
 		}
 		parsed++
 		changed := differences(original, m)
-		// One byte of the statement is like another: the slow checks need not see each of them.
+		// The bytes of the statement are alike: the slow checks run for some of them only.
 		if m.String() != text {
-			t.Fatalf("String gives %q for %q", m, text)
+			t.Fatalf("String: got %q, want the parsed %q", m, text)
 		}
 		if !slices.Equal(changed, []string{"Statement"}) || parsed < 1000 {
 			consistent(t, abnf, text, m)
 		}
 		if len(changed) > 1 {
-			t.Fatalf("one byte changed %q in %q", changed, text)
+			t.Fatalf("got fields %q changed in %q, want at most one", changed, text)
 		}
 		if p.Check(m) != nil {
 			return
@@ -157,7 +156,7 @@ func TestEveryByte(t *testing.T) {
 		ours(t, p, text, m)
 		for _, field := range changed {
 			if !free[field] {
-				t.Fatalf("the policy let through another %s: %q", field, text)
+				t.Fatalf("got another %s allowed, want a refusal: %q", field, text)
 			}
 		}
 	}
@@ -174,11 +173,11 @@ func TestEveryByte(t *testing.T) {
 		}
 	}
 	if parsed == 0 || admitted == 0 || admitted == parsed {
-		t.Errorf("%d mutations parsed, %d were admitted: this proves nothing", parsed, admitted)
+		t.Errorf("got %d mutations parsed and %d allowed, want some allowed and some refused", parsed, admitted)
 	}
 }
 
-// differences names the fields in which two messages differ. A value and the text it was read from count as one.
+// differences names the fields in which two messages differ. A value and its parsed text count as the same field.
 func differences(a, b *Message) (names []string) {
 	va, vb := reflect.ValueOf(*a), reflect.ValueOf(*b)
 	for i := range va.NumField() {
@@ -200,7 +199,7 @@ func differences(a, b *Message) (names []string) {
 	return slices.Compact(names)
 }
 
-// TestGrammarIsAccepted draws messages from the grammar: the parser must take them all, and find the parts.
+// TestGrammarIsAccepted draws messages from the grammar: Parse must accept all of them and return their parts.
 func TestGrammarIsAccepted(t *testing.T) {
 	abnf := grammar()
 	rapid.Check(t, func(t *rapid.T) {
@@ -249,12 +248,12 @@ func TestGrammarIsAccepted(t *testing.T) {
 		written := m.String()
 		got, err := Parse(written)
 		if err != nil {
-			t.Fatalf("%v in %q", err, written)
+			t.Fatalf("Parse(%q): got %v, want a message", written, err)
 		}
 		consistent(t, abnf, written, got)
 		got.issuedAtText, got.expirationTimeText, got.notBeforeText = "", "", ""
 		if !reflect.DeepEqual(got, m) {
-			t.Fatalf("wrote %+v\nread  %+v", m, got)
+			t.Fatalf("parsed again: got %+v\nwant %+v", got, m)
 		}
 	})
 }

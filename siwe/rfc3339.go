@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// parseDateTime reads the rule date-time of RFC 3339 section 5.6 and gives the instant in UTC. It is our own because
-// time.Parse is lenient (a comma before the fraction) and knows no leap seconds and no lower-case t and z.
+// parseDateTime parses date-time of RFC 3339 section 5.6 and returns the instant in UTC. time.Parse is not used because
+// it accepts a comma before the fraction, and neither leap seconds nor lower-case t and z.
 func parseDateTime(s string) (t time.Time, problem string) {
 	const shape = "0000-00-00T00:00:00"
 	if len(s) < len(shape)+1 {
@@ -23,7 +23,7 @@ func parseDateTime(s string) (t time.Time, problem string) {
 	if hour > 23 || minute > 59 || second > 60 {
 		return t, "no such time of day"
 	}
-	// time.Date turns 30 February into March: a date that does not come back as it went in does not exist.
+	// time.Date normalises 30 February to a day in March, so a date that it changes does not exist.
 	date := time.Date(year, time.Month(month), day, 0, 0, 0, 0, time.UTC)
 	if date.Year() != year || int(date.Month()) != month || date.Day() != day {
 		return t, "no such day"
@@ -35,7 +35,7 @@ func parseDateTime(s string) (t time.Time, problem string) {
 		zone = strings.TrimLeft(after, "0123456789")
 		digits := after[:len(after)-len(zone)]
 		if digits == "" {
-			return t, "a point without digits"
+			return t, "no digits after the decimal point"
 		}
 		nanoseconds = number((digits + "000000000")[:9])
 	}
@@ -44,14 +44,14 @@ func parseDateTime(s string) (t time.Time, problem string) {
 		return t, "want Z or an offset such as +01:00 at its end"
 	}
 	t = time.Date(year, time.Month(month), day, hour, minute, second, nanoseconds, time.UTC).Add(-offset)
-	// Go has no second 60: it has become the next minute's 0, which must be the first of a month.
+	// time.Date has turned second 60 into second 0 of the next minute, which must be the first minute of a month.
 	if second == 60 && (t.Day() != 1 || t.Hour() != 0 || t.Minute() != 0) {
 		return t, "second 60 is not at the end of a month"
 	}
 	return t, ""
 }
 
-// zoneOffset reads time-offset: Z, or the time to take off to get UTC.
+// zoneOffset parses time-offset: 0 for Z, otherwise local time minus UTC.
 func zoneOffset(s string) (time.Duration, bool) {
 	if s == "Z" || s == "z" {
 		return 0, true
@@ -70,7 +70,7 @@ func zoneOffset(s string) (time.Duration, bool) {
 	return offset, true
 }
 
-// number reads decimal digits; the caller has made sure they are.
+// number converts decimal digits, which the caller has checked.
 func number(s string) int {
 	n := 0
 	for i := range len(s) {

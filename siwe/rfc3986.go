@@ -6,15 +6,15 @@ import (
 	"strings"
 )
 
-// uriParts are the parts of a URI that the policy asks for.
+// uriParts are the parts of a URI that the policy checks.
 type uriParts struct {
 	scheme    string
 	authority string // empty also when the URI has none
 	tail      string // path, query and fragment with their delimiters, as written
 }
 
-// splitURI checks s against the rule URI of RFC 3986 (appendix A) and takes it apart. It is our own because net/url
-// accepts and mends more than the grammar has, and what two readers take differently an attacker can use.
+// splitURI checks s against the rule URI of RFC 3986 (appendix A) and splits it. net/url is not used because it accepts
+// and repairs more than the grammar allows, and an attacker can exploit what two parsers read differently.
 func splitURI(s string) (parts uriParts, problem string) {
 	scheme, rest, found := strings.Cut(s, ":")
 	if !found || !isScheme(scheme) {
@@ -62,7 +62,7 @@ func checkAuthority(s string) (problem string) {
 			return "an IP literal without its closing bracket"
 		}
 		if !isIPLiteral(host[1:end]) {
-			return fmt.Sprintf("%s is no IP literal", quote(host[:end+1]))
+			return fmt.Sprintf("%s is not an IP literal", quote(host[:end+1]))
 		}
 		after := host[end+1:]
 		if after != "" && after[0] != ':' {
@@ -82,8 +82,8 @@ func checkAuthority(s string) (problem string) {
 	return ""
 }
 
-// isIPLiteral reports whether s may stand between the brackets of an IP literal: an IPv6 address without a zone
-// (netip reads exactly the grammar's forms of it), or IPvFuture.
+// isIPLiteral reports whether s may be between the brackets of an IP literal: an IPv6 address without a zone (netip
+// accepts exactly the grammar's forms), or IPvFuture.
 func isIPLiteral(s string) bool {
 	if s != "" && (s[0] == 'v' || s[0] == 'V') {
 		version, rest, found := strings.Cut(s[1:], ".")
@@ -99,7 +99,7 @@ func isScheme(s string) bool {
 		notIn(s, func(r rune) bool { return isAlpha(r) || isDigit(r) || r == '+' || r == '-' || r == '.' }) < 0
 }
 
-// notIn is the index of the first byte of s that is not in the class, or -1. In a class that has '%', the sign must
+// notIn returns the index of the first byte of s that is not in the class, or -1. Where the class has '%', it must
 // begin a pct-encoded octet.
 func notIn(s string, class func(rune) bool) int {
 	for i := 0; i < len(s); i++ {

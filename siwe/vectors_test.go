@@ -93,7 +93,7 @@ Resources:
 func TestReCapExampleParses(t *testing.T) {
 	m := mustParse(t, recapExample)
 	if !strings.HasPrefix(m.Resources[0], "urn:recap:") {
-		t.Errorf("resource %q", m.Resources[0])
+		t.Errorf("got resource %q, want it to begin with urn:recap:", m.Resources[0])
 	}
 }
 
@@ -134,10 +134,10 @@ func TestAddressVectors(t *testing.T) {
 			return strings.Replace(partnerExample, "0x43158f45b5EbD7b1179130130DF00393928C2691", a, 1)
 		}
 		if m := mustParse(t, with(address)); m.Address != common.HexToAddress(address) || m.AddressText != address {
-			t.Errorf("%s was read as %s", address, m.Address)
+			t.Errorf("got address %s, text %s; want %s for both", m.Address, m.AddressText, address)
 		}
-		// The case of any one letter changed, all letters lower, all upper: each is another text for the same twenty
-		// bytes, and refused unless it is the checksummed one.
+		// A single letter in the other case, all letters lower, all upper: each is another text for the same twenty
+		// bytes, and an error unless it is the checksummed form.
 		digits := address[2:]
 		spellings := []string{"0x" + strings.ToLower(digits), "0x" + strings.ToUpper(digits), "0X" + digits, digits}
 		for i, c := range digits {
@@ -147,7 +147,7 @@ func TestAddressVectors(t *testing.T) {
 		}
 		for _, spelling := range spellings {
 			if spelling != address {
-				refuses(t, with(spelling), 2, FieldAddress, "")
+				parseFails(t, with(spelling), 2, FieldAddress, "")
 			}
 		}
 	}
@@ -157,10 +157,10 @@ func mustParse(t *testing.T, text string) *Message {
 	t.Helper()
 	m, err := Parse(text)
 	if err != nil {
-		t.Fatalf("Parse(%q): %v", text, err)
+		t.Fatalf("Parse(%q): got %v, want a message", text, err)
 	}
 	if got := m.String(); got != text {
-		t.Fatalf("String gives %q for %q", got, text)
+		t.Fatalf("String: got %q, want the parsed %q", got, text)
 	}
 	return m
 }
