@@ -2,23 +2,24 @@ package httpsig
 
 import (
 	"net/textproto"
+	"slices"
 	"strings"
 
 	"github.com/dunglas/httpsfv"
 )
 
-// component is a component identifier (RFC 9421 §2): what it is called and how it is written.
+// component is a component identifier (RFC 9421 §2).
 type component struct {
 	name   string
-	id     string          // serialized with its parameters, `"@method"` or `"@query-param";name="Pet"`
+	id     string          // serialized with its parameters: `"@method"`, `"@query-param";name="Pet"`
 	key    string          // canonical header key of a field; empty for a derived component
 	params *httpsfv.Params // nil when there are none
 }
 
-// source yields the values of components of one message. The product's source is request; the RFC's vectors bring one
-// that also knows responses and component parameters.
+// source gives the values of the components of a message. Besides request and served, the tests have a source for the
+// RFC's vectors, which use responses and component parameters.
 type source interface {
-	// appendValue appends the component's value as it stands in the signature base (RFC 9421 §2.1, §2.2).
+	// appendValue appends the component's value for the signature base (RFC 9421 §2.1, §2.2).
 	appendValue(dst []byte, c component) ([]byte, error)
 }
 
@@ -33,7 +34,7 @@ func appendBase(dst []byte, components []component, params string, from source) 
 		if dst, err = from.appendValue(dst, c); err != nil {
 			return nil, err
 		}
-		// A line break in a value could pass for another component; what is not ASCII has no agreed bytes.
+		// A line break in a value could fake another component; beyond ASCII no encoding is defined.
 		if !isFieldText(dst[start:]) {
 			return nil, componentError(c.name, ErrRequest, "value is not printable ASCII")
 		}
@@ -52,7 +53,7 @@ func isFieldText(b []byte) bool {
 	return true
 }
 
-// newComponent checks a component name that we were configured with and makes the plain component of it.
+// newComponent returns the component, without parameters, for a configured name.
 func newComponent(name string) (component, error) {
 	switch name {
 	case "@method", "@target-uri", "@authority", "@scheme", "@path", "@query", "@request-target":
@@ -61,7 +62,7 @@ func newComponent(name string) (component, error) {
 		return component{}, componentError(name, ErrConfig, "a signature cannot cover its own fields")
 	}
 	if strings.HasPrefix(name, "@") {
-		return component{}, componentError(name, ErrConfig, "is not a derived component that can be used here")
+		return component{}, componentError(name, ErrConfig, "is not a supported derived component")
 	}
 	if !isFieldName(name) {
 		return component{}, componentError(name, ErrConfig, "is not a header field name in lower case")
@@ -92,16 +93,11 @@ func newComponents(optionName string, names []string) ([]component, error) {
 }
 
 func covers(list []component, id string) bool {
-	for _, c := range list {
-		if c.id == id {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(list, func(c component) bool { return c.id == id })
 }
 
-// isFieldName reports whether name is a token (RFC 9110 §5.6.2) without upper-case letters, which is how field names
-// are written in components (RFC 9421 §2.1).
+// isFieldName reports whether name is a token (RFC 9110 §5.6.2) without upper-case letters, as RFC 9421 §2.1 requires
+// of field names in components.
 func isFieldName(name string) bool {
 	for i := 0; i < len(name); i++ {
 		c := name[i]

@@ -9,8 +9,7 @@ import (
 	"testing"
 )
 
-// What signing and verifying cost beside their bare cryptography: compare Sign with SignReference, Verify with
-// VerifyReference.
+// Sign and Verify against their cryptography alone, SignReference and VerifyReference.
 
 func BenchmarkSign(b *testing.B) {
 	r := newRequest(b)
@@ -84,7 +83,7 @@ func BenchmarkVerifyReference(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		if !ecdsa.Verify(&key.PublicKey, digest[:], new(big.Int).Set(r), new(big.Int).Set(s)) {
-			b.Fatal("does not verify")
+			b.Fatal("got a signature that does not verify, want it verified")
 		}
 	}
 }

@@ -12,13 +12,13 @@ import (
 
 const headerDigest = "Content-Digest"
 
-// ContentDigest gives the value of the field Content-Digest (RFC 9530 §2) for the body as it is sent, that is, after
-// any content coding. The algorithm is "sha-256" or "sha-512"; another one is an *Error with Kind ErrUnsupported.
+// ContentDigest returns the value of the field Content-Digest (RFC 9530 §2) for the body as it is sent, after any
+// content coding. The algorithm must be "sha-256" or "sha-512"; any other is an *Error with Kind ErrUnsupported.
 func ContentDigest(algorithm string, body []byte) (string, error) {
 	sum := digest(algorithm, body)
 	if sum == nil {
 		return "", &Error{Part: "option", Name: algorithm, Kind: ErrUnsupported,
-			Problem: "is not a digest algorithm that can be used here (sha-256, sha-512)"}
+			Problem: "is not a supported digest algorithm (sha-256, sha-512)"}
 	}
 	b := make([]byte, 0, len(algorithm)+3+base64.StdEncoding.EncodedLen(len(sum)))
 	b = append(b, algorithm...)
@@ -27,11 +27,11 @@ func ContentDigest(algorithm string, body []byte) (string, error) {
 	return string(append(b, ':')), nil
 }
 
-// VerifyContentDigest checks the body against the field Content-Digest (RFC 9530 §2): at least one of its digests must
-// be of an algorithm known here (sha-256, sha-512), and every one of those must match. Digests of other algorithms are
-// passed over, the deprecated ones among them (RFC 9530 §5).
+// VerifyContentDigest checks the body against the field Content-Digest (RFC 9530 §2). The field must have a digest of a
+// supported algorithm (sha-256, sha-512), and all of those must match. Digests of other algorithms are ignored, among
+// them the deprecated algorithms (RFC 9530 §5).
 //
-// Errors are *Error: ErrMissing without the field, ErrMalformed, ErrUnsupported when no algorithm is known,
+// Errors are *Error: ErrMissing without the field, ErrMalformed, ErrUnsupported without a supported algorithm,
 // ErrDigestMismatch.
 func VerifyContentDigest(h http.Header, body []byte) error {
 	d, err := parseDictionary(headerDigest, h[headerDigest])
@@ -56,7 +56,7 @@ func VerifyContentDigest(h http.Header, body []byte) error {
 		}
 	}
 	if !known {
-		return digestError(ErrUnsupported, "has no digest of an algorithm that is known here (sha-256, sha-512)")
+		return digestError(ErrUnsupported, "has no digest of a supported algorithm (sha-256, sha-512)")
 	}
 	return nil
 }

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// The draft of RFC 9530 prints 8B 08 80 as the first bytes of this Brotli stream in B.4 and B.6; the digests there are those of a
-	// stream that begins 0B 09 80.
+	// The draft of RFC 9530 prints 8B 08 80 as the first bytes of this Brotli stream in B.4 and B.6; the digests there are
+	// those of a stream that begins 0B 09 80.
 	brotli = "\x0b\x09\x80" + helloWorld + "\n\x03"
 
 	helloWorld   = `{"hello": "world"}`
@@ -52,33 +52,33 @@ func TestDigestVectors(t *testing.T) {
 		t.Run(test.section, func(t *testing.T) {
 			algorithm, _, _ := strings.Cut(test.value, "=")
 			if got, err := ContentDigest(algorithm, []byte(test.body)); err != nil || got != test.value {
-				t.Errorf("%s, %v; want %s", got, err, test.value)
+				t.Errorf("ContentDigest: got %s, %v; want %s", got, err, test.value)
 			}
 			h := http.Header{"Content-Digest": {test.value}}
 			if err := VerifyContentDigest(h, []byte(test.body)); err != nil {
-				t.Error(err)
+				t.Errorf("VerifyContentDigest: got %v, want nil", err)
 			}
 			if err := VerifyContentDigest(h, []byte(test.body+" ")); !errors.Is(err, ErrDigestMismatch) {
-				t.Errorf("another body: %v, want ErrDigestMismatch", err)
+				t.Errorf("another body: got %v, want ErrDigestMismatch", err)
 			}
 		})
 	}
 }
 
-// TestDeprecatedDigests: of the eight sample digests of RFC 9530 D the six deprecated ones prove nothing.
+// TestDeprecatedDigests: the six deprecated digests among the samples of RFC 9530 D are ignored.
 func TestDeprecatedDigests(t *testing.T) {
 	const deprecated = "md5=:Sd/dVLAcvNLSq16eXua5uQ==:, sha=:07CavjDP4u3/TungoUHJO/Wzr4c=:, unixsum=:GQU=:, " +
 		"unixcksum=:7zsHAA==:, adler=:OZkGFw==:, crc32c=:Q3lHIA==:"
 	h := http.Header{"Content-Digest": {deprecated}}
 	if err := VerifyContentDigest(h, []byte(helloWorld)); !errors.Is(err, ErrUnsupported) {
-		t.Errorf("alone: %v, want ErrUnsupported", err)
+		t.Errorf("deprecated only: got %v, want ErrUnsupported", err)
 	}
 	h.Add("Content-Digest", helloSHA256)
 	if err := VerifyContentDigest(h, []byte(helloWorld)); err != nil {
-		t.Errorf("beside sha-256: %v", err)
+		t.Errorf("with sha-256: got %v, want nil", err)
 	}
 	if _, err := ContentDigest("md5", nil); !errors.Is(err, ErrUnsupported) {
-		t.Errorf("making md5: %v, want ErrUnsupported", err)
+		t.Errorf("ContentDigest with md5: got %v, want ErrUnsupported", err)
 	}
 }
 
@@ -115,7 +115,7 @@ func TestDigestRefuses(t *testing.T) {
 				h["Content-Digest"] = test.lines
 			}
 			if err := VerifyContentDigest(h, []byte(helloWorld)); !errors.Is(err, test.want) {
-				t.Errorf("%v, want %v", err, test.want)
+				t.Errorf("got %v, want %v", err, test.want)
 			}
 		})
 	}

@@ -7,51 +7,50 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// What can be wrong with a signature, a digest or a key. Every error of this package is an *Error that wraps one of
-// these.
+// The kinds of errors. Every error of this package is an *Error, or several joined, that wraps its kind.
 var (
-	// ErrConfig: options that cannot work, found by NewSigner or NewVerifier.
+	// ErrConfig: invalid options.
 	ErrConfig = errors.New("invalid configuration")
-	// ErrKey: a key file that cannot be used.
+	// ErrKey: a key or key file that cannot be used.
 	ErrKey = errors.New("unusable key")
 	// ErrRequest: a request from which a component cannot be derived, such as one without a host.
 	ErrRequest = errors.New("request cannot be signed or verified")
 	// ErrNoSignature: the request has no signature, or none with the wanted label and tag.
 	ErrNoSignature = errors.New("no signature")
-	// ErrMalformed: Signature-Input, Signature or Content-Digest is not what its RFC says it is.
+	// ErrMalformed: Signature-Input, Signature or Content-Digest violates its RFC.
 	ErrMalformed = errors.New("malformed")
-	// ErrMissing: a parameter that must be there is not, or a covered field is not in the request.
+	// ErrMissing: a required parameter is absent, or a covered field is not in the request.
 	ErrMissing = errors.New("missing")
 	// ErrNotCovered: a required component is not covered by the signature.
 	ErrNotCovered = errors.New("not covered by the signature")
-	// ErrUnsupported: a component, an algorithm or a set of digests that this package does not know.
+	// ErrUnsupported: a component, an algorithm or a set of digests that this package does not support.
 	ErrUnsupported = errors.New("not supported")
-	// ErrUnknownKey: the key function does not give a key for the keyid.
+	// ErrUnknownKey: VerifyOptions.Key has no usable key for the keyid.
 	ErrUnknownKey = errors.New("unknown key")
 	// ErrExpired: the time in the parameter expires has passed.
 	ErrExpired = errors.New("signature has expired")
-	// ErrTooOld: created lies further back than MaxAge.
+	// ErrTooOld: created is further in the past than MaxAge.
 	ErrTooOld = errors.New("signature is too old")
-	// ErrFuture: created lies ahead of the clock by more than Skew.
+	// ErrFuture: created is further in the future than Skew.
 	ErrFuture = errors.New("signature was created in the future")
-	// ErrBadSignature: the signature does not verify: message, parameters, signature or key are not the signed ones.
+	// ErrBadSignature: the message, parameters, signature or key are not those of the signing.
 	ErrBadSignature = errors.New("signature does not verify")
-	// ErrDigestMismatch: Content-Digest does not belong to this body.
+	// ErrDigestMismatch: Content-Digest is that of another body.
 	ErrDigestMismatch = errors.New("digest does not match the body")
 )
 
-// Error says which part of a signature, digest or key is wrong. It names components, parameters and fields, and never
-// holds their values, so that credentials a signature covers cannot reach a log this way.
+// Error says which part of a signature, digest or key is wrong. It names components, parameters and fields but never
+// holds their values, so that covered credentials do not reach a log.
 type Error struct {
-	Label   string // label of the signature concerned; empty where there is none
+	Label   string // label of the signature concerned; may be empty
 	Part    string // "component", "parameter", "field", "option", "key"; empty for the signature as a whole
 	Name    string // of the part: "@method", "created", "Content-Digest", "KeyID"
 	Kind    error  // one of the sentinels of this package
-	Problem string // what is wrong with the part, where Kind does not say it all
-	Err     error  // the cause, where there is one
+	Problem string // details that Kind does not have; may be empty
+	Err     error  // the cause; may be nil
 }
 
-// maxName is how much is shown of a name, which may come from a stranger.
+// maxName bounds the length, in bytes, of a name in an error: it may come from an unauthenticated request.
 const maxName = 64
 
 func (e *Error) Error() string {
@@ -74,7 +73,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Unwrap gives errors.Is and errors.As the kind and the cause.
+// Unwrap returns the kind and, if there is one, the cause.
 func (e *Error) Unwrap() []error {
 	if e.Err == nil {
 		return []error{e.Kind}

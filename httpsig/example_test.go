@@ -14,7 +14,7 @@ import (
 	"github.com/purser-onboard/purser/httpsig"
 )
 
-// A client signs a request and a server verifies it; then the path is changed under way.
+// A client signs a request and a server verifies it; then the path is changed in transit.
 func Example() {
 	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader) // or ParsePrivateKey of a PEM file
 	if err != nil {

@@ -21,17 +21,17 @@ import (
 	"time"
 )
 
-// nodeProgram installs the pinned npm package http-message-signatures beside testdata/node/interop.mjs in a temporary
-// directory. A machine without Node cannot pass: these tests were asked for.
+// nodeProgram installs the pinned npm package http-message-signatures and testdata/node/interop.mjs in a temporary
+// directory. Without Node the test fails: its build tag asked for it.
 func nodeProgram(t *testing.T) (node, dir string) {
 	t.Helper()
 	node, err := exec.LookPath("node")
 	if err != nil {
-		t.Fatalf("the tests with tag external need Node.js: %v", err)
+		t.Fatalf("got %v, want Node.js for the tests with tag external", err)
 	}
 	npm, err := exec.LookPath("npm")
 	if err != nil {
-		t.Fatalf("the tests with tag external need npm: %v", err)
+		t.Fatalf("got %v, want npm for the tests with tag external", err)
 	}
 	dir = t.TempDir()
 	for _, name := range []string{"package.json", "package-lock.json", "interop.mjs"} {
@@ -44,7 +44,7 @@ func nodeProgram(t *testing.T) (node, dir string) {
 	install := exec.CommandContext(t.Context(), npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
 	install.Dir = dir
 	if out, err := install.CombinedOutput(); err != nil {
-		t.Fatalf("npm ci: %v\n%s", err, out)
+		t.Fatalf("npm ci: got %v, want success\n%s", err, out)
 	}
 	return node, dir
 }
@@ -58,7 +58,7 @@ func write(t *testing.T, dir, name string, text []byte) string {
 	return path
 }
 
-// TestNodeVerifies: http-message-signatures accepts our requests, and refuses them when they were tampered with.
+// TestNodeVerifies: http-message-signatures accepts our requests, but not if they were tampered with.
 func TestNodeVerifies(t *testing.T) {
 	node, dir := nodeProgram(t)
 	key := newKey(t, elliptic.P384())
@@ -131,7 +131,7 @@ func TestNodeVerifies(t *testing.T) {
 			defer func() { _ = res.Body.Close() }()
 			said, _ := io.ReadAll(res.Body)
 			if res.StatusCode != test.want {
-				t.Errorf("status %d, want %d; it says %q of\n%s", res.StatusCode, test.want, said, r.Header.Get(headerInput))
+				t.Errorf("got status %d, want %d; body %q for\n%s", res.StatusCode, test.want, said, r.Header.Get(headerInput))
 			}
 		})
 	}
@@ -142,8 +142,8 @@ func serveNode(t *testing.T, node, dir, public string) string {
 	t.Helper()
 	cmd := exec.Command(node, "interop.mjs", "serve", public)
 	cmd.Dir = dir
-	var complaints bytes.Buffer
-	cmd.Stderr = &complaints
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -158,7 +158,7 @@ func serveNode(t *testing.T, node, dir, public string) string {
 	t.Cleanup(func() {
 		_ = in.Close()
 		if err := cmd.Wait(); err != nil {
-			t.Errorf("node: %v\n%s", err, &complaints)
+			t.Errorf("node: got %v, want success\n%s", err, &stderr)
 		}
 	})
 	var hello struct{ Port int }
@@ -167,12 +167,12 @@ func serveNode(t *testing.T, node, dir, public string) string {
 		err = json.Unmarshal(line, &hello)
 	}
 	if err != nil {
-		t.Fatalf("node does not say its port: %v", err)
+		t.Fatalf("got %v, want a line with node's port", err)
 	}
 	return fmt.Sprintf("http://127.0.0.1:%d", hello.Port)
 }
 
-// TestNodeSigns: our verifier accepts the requests of http-message-signatures, and refuses those it tampers with.
+// TestNodeSigns: our verifier accepts the requests of http-message-signatures, but not those that it tampers with.
 func TestNodeSigns(t *testing.T) {
 	node, dir := nodeProgram(t)
 	key := newKey(t, elliptic.P384())
@@ -201,8 +201,8 @@ func TestNodeSigns(t *testing.T) {
 
 	cmd := exec.CommandContext(t.Context(), node, "interop.mjs", "send", server.URL, private)
 	cmd.Dir = dir
-	var complaints bytes.Buffer
-	cmd.Stderr = &complaints
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -217,7 +217,7 @@ func TestNodeSigns(t *testing.T) {
 			Status int
 		}
 		if err := json.Unmarshal(lines.Bytes(), &result); err != nil {
-			t.Errorf("node says %q: %v", lines.Bytes(), err)
+			t.Errorf("got line %q of node, %v; want JSON", lines.Bytes(), err)
 			continue
 		}
 		want := http.StatusOK
@@ -228,13 +228,13 @@ func TestNodeSigns(t *testing.T) {
 			good++
 		}
 		if why := <-said; result.Status != want {
-			t.Errorf("%s: status %d, want %d: %s", result.Name, result.Status, want, why)
+			t.Errorf("%s: got status %d, want %d: %s", result.Name, result.Status, want, why)
 		}
 	}
 	if err := cmd.Wait(); err != nil {
-		t.Errorf("node: %v\n%s", err, &complaints)
+		t.Errorf("node: got %v, want success\n%s", err, &stderr)
 	}
 	if good != 5 || bad != 5 {
-		t.Errorf("%d requests and %d tampered ones arrived, want 5 and 5", good, bad)
+		t.Errorf("got %d requests and %d tampered requests, want 5 and 5", good, bad)
 	}
 }

@@ -9,18 +9,18 @@ import (
 	"github.com/dunglas/httpsfv"
 )
 
-// Bounds on what a stranger may make us parse and compute.
+// Bounds on what an unauthenticated request may make us parse and compute.
 const (
-	maxFieldLen   = 16 << 10 // bytes of Signature-Input, Signature or Content-Digest, all lines together
+	maxFieldLen   = 16 << 10 // bytes in all lines of Signature-Input, Signature or Content-Digest
 	maxSignatures = 8
 	maxComponents = 64
 )
 
-// signature is one labelled signature of a message, read but not verified.
+// signature is a labelled signature of a message, parsed but not verified.
 type signature struct {
 	label      string
 	components []component
-	params     string // as the last line of the base has it: serialized anew, in the order received (RFC 9421 §2.3)
+	params     string // of the base's last line: serialized again, in the order received (RFC 9421 §2.3)
 	value      []byte
 
 	given                  []string  // names of the parameters
@@ -28,8 +28,8 @@ type signature struct {
 	keyid, alg, nonce, tag *string   // nil when absent
 }
 
-// labels reads the two dictionaries and pairs their members; it returns the labels in the order of Signature-Input.
-// Both must have the same ones (RFC 9421 §4.2 would let a verifier skip the odd ones; being strict costs nothing).
+// labels parses both dictionaries and returns their labels in the order of Signature-Input. Both must have the same
+// labels: this is stricter than RFC 9421 §4.2, which lets a verifier skip a label that only one of them has.
 func labels(inputs, values []string) (names []string, input, value *httpsfv.Dictionary, err error) {
 	if len(inputs) == 0 && len(values) == 0 {
 		return nil, nil, nil, &Error{Kind: ErrNoSignature}
@@ -59,8 +59,9 @@ func labels(inputs, values []string) (names []string, input, value *httpsfv.Dict
 	return names, input, value, nil
 }
 
-// parseDictionary reads a field that is a dictionary (RFC 9651 §3.2). RFC 9651 lets the last of several members or
-// parameters of one name win; here that is an error, because two readers might disagree about which was signed.
+// parseDictionary parses a field that is a dictionary (RFC 9651 §3.2). In RFC 9651 the last of several members or
+// parameters with the same name wins; here they are an error, because two parsers might disagree about which was
+// signed.
 func parseDictionary(field string, lines []string) (*httpsfv.Dictionary, error) {
 	malformed := func(problem string, cause error) error {
 		return &Error{Part: "field", Name: field, Kind: ErrMalformed, Problem: problem, Err: cause}
@@ -112,8 +113,8 @@ func countParams(m httpsfv.Member) int {
 	return 0
 }
 
-// countWritten counts the members and parameters in the text of a dictionary that is known to be well formed: only
-// strings can hold a comma or semicolon that separates nothing.
+// countWritten counts the members and parameters in the text of a well-formed dictionary, where only strings can hold
+// commas and semicolons that are not separators.
 func countWritten(lines []string) (members, params int) {
 	text := strings.Join(lines, ",")
 	members = 1
@@ -124,7 +125,7 @@ func countWritten(lines []string) (members, params int) {
 		case ';':
 			params++
 		case '"':
-			escapes := i == 0 || text[i-1] != '%' // a display string, %"…", knows no backslash
+			escapes := i == 0 || text[i-1] != '%' // a display string, %"…", has no backslash escapes
 			for i++; i < len(text) && text[i] != '"'; i++ {
 				if escapes && text[i] == '\\' {
 					i++
@@ -135,7 +136,7 @@ func countWritten(lines []string) (members, params int) {
 	return members, params
 }
 
-// readSignature interprets the two members of one label.
+// readSignature reads both members of a label.
 func readSignature(label string, input, value httpsfv.Member) (signature, error) {
 	s := signature{label: label}
 	malformed := func(field, problem string) (signature, error) {
@@ -177,7 +178,8 @@ func readSignature(label string, input, value httpsfv.Member) (signature, error)
 	return s, nil
 }
 
-// readComponent takes a component identifier of the message. Whether its value can be had is for the source to say.
+// readComponent reads a component identifier of the message. The source decides later whether it supports the
+// component.
 func readComponent(item httpsfv.Item) (component, error) {
 	name, ok := item.Value.(string)
 	if !ok {
@@ -206,8 +208,8 @@ func readComponent(item httpsfv.Item) (component, error) {
 	return c, nil
 }
 
-// canonicalID is the same for identifiers that differ only in the order of their parameters, which are duplicates
-// (RFC 9421 §2).
+// canonicalID returns the same text for identifiers that differ only in the order of their parameters: RFC 9421 §2
+// calls these duplicates.
 func canonicalID(c component) string {
 	if c.params == nil || len(c.params.Names()) < 2 {
 		return c.id
@@ -225,7 +227,7 @@ func canonicalID(c component) string {
 	return id
 }
 
-// readParams takes the parameters of RFC 9421 §2.3; others are part of the base and have no meaning here.
+// readParams reads the parameters of RFC 9421 §2.3. Others are part of the base but have no further meaning.
 func (s *signature) readParams(params *httpsfv.Params) error {
 	s.given = params.Names()
 	for _, name := range s.given {
@@ -261,33 +263,13 @@ func (s *signature) readParams(params *httpsfv.Params) error {
 	return nil
 }
 
-// sfString serializes a string (RFC 9651 §4.1.6), which must be printable ASCII.
-func sfString(s string) (string, bool) {
-	escapes := 0
-	for i := 0; i < len(s); i++ {
-		switch c := s[i]; {
-		case c < 0x20 || c > 0x7e:
-			return "", false
-		case c == '"' || c == '\\':
-			escapes++
-		}
-	}
-	if escapes == 0 {
-		return `"` + s + `"`, true
-	}
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(s) + `"`, true
-}
+// sfString serializes a string (RFC 9651 §4.1.6); an error means that it is not printable ASCII.
+func sfString(s string) (string, error) { return httpsfv.Marshal(httpsfv.NewItem(s)) }
 
 // isKey reports whether s can be a key of a dictionary (RFC 9651 §3.1.2).
 func isKey(s string) bool {
-	for i := 0; i < len(s); i++ {
-		c := s[i]
-		switch {
-		case c >= 'a' && c <= 'z', c == '*':
-		case i > 0 && (c >= '0' && c <= '9' || c == '_' || c == '-' || c == '.'):
-		default:
-			return false
-		}
-	}
-	return s != ""
+	d := httpsfv.NewDictionary()
+	d.Add(s, httpsfv.NewItem(true))
+	_, err := httpsfv.Marshal(d)
+	return err == nil
 }

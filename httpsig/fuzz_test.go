@@ -10,8 +10,8 @@ import (
 	"github.com/dunglas/httpsfv"
 )
 
-// FuzzSignatureFields reads any two fields. What is accepted must come out the same when its serialization is read
-// again, since that serialization is what gets signed.
+// FuzzSignatureFields reads any two fields. What is accepted must be the same when its serialization is read again,
+// because the serialization is signed.
 func FuzzSignatureFields(f *testing.F) {
 	for _, input := range []string{
 		`sig1=("@method" "@target-uri" "content-type");created=1618884473;keyid="k";alg="ecdsa-p384-sha384"`,
@@ -38,12 +38,12 @@ func FuzzSignatureFields(f *testing.F) {
 			}
 			again, err := httpsfv.UnmarshalDictionary([]string{label + "=" + s.params})
 			if err != nil {
-				t.Fatalf("serialized as %q, which cannot be read: %v", s.params, err)
+				t.Fatalf("reading the serialized %q: got %v, want nil", s.params, err)
 			}
 			in, _ = again.Get(label)
 			s2, err := readSignature(label, in, val)
 			if err != nil || s2.params != s.params {
-				t.Fatalf("serialized as %q, then as %q, %v", s.params, s2.params, err)
+				t.Fatalf("serialized again: got %q, %v; want %q", s2.params, err, s.params)
 			}
 			ids := func(s signature) (all []string) {
 				for _, c := range s.components {
@@ -52,13 +52,13 @@ func FuzzSignatureFields(f *testing.F) {
 				return all
 			}
 			if !slices.Equal(ids(s), ids(s2)) {
-				t.Fatalf("components %q, then %q", ids(s), ids(s2))
+				t.Fatalf("read again: got components %q, want %q", ids(s2), ids(s))
 			}
 		}
 	})
 }
 
-// FuzzVerify gives the Verifier any fields: nothing but the signature made here may pass.
+// FuzzVerify gives the Verifier any fields: only the signature made here may verify.
 func FuzzVerify(f *testing.F) {
 	key := newKey(f, elliptic.P384())
 	r := newRequest(f)
@@ -82,7 +82,7 @@ func FuzzVerify(f *testing.F) {
 		s := readOne(t, input, value)
 		path, query, err := request{Request: r}.target()
 		if err != nil || method != "POST" || path+query != "/v1/customers?dry=1" {
-			t.Fatalf("verified %s %s", method, target)
+			t.Fatalf("got %s %s verified, want only POST /v1/customers?dry=1", method, target)
 		}
 		names, inputs, values, err := labels([]string{gotInput}, []string{gotValue})
 		if err != nil {
@@ -95,11 +95,11 @@ func FuzzVerify(f *testing.F) {
 				return
 			}
 		}
-		t.Fatalf("verified %q, which was never signed", gotInput)
+		t.Fatalf("got %q verified, want only %q", gotInput, input)
 	})
 }
 
-// FuzzContentDigest: a digest passes only over the body it belongs to.
+// FuzzContentDigest: a digest verifies only for its own body.
 func FuzzContentDigest(f *testing.F) {
 	for _, value := range []string{helloSHA256, helloSHA512, helloSHA256 + ", " + helloSHA512, "md5=:AAAA:", "", "sha-256",
 		helloSHA256 + ";x=\";,\"", "sha-256=(:AAAA:)", brotliSHA256 + "," + helloSHA256, `x=%"a\"` + ", " + helloSHA256} {
@@ -111,7 +111,7 @@ func FuzzContentDigest(f *testing.F) {
 			return
 		}
 		if err := VerifyContentDigest(http.Header{"Content-Digest": {value}}, append(body, 'x')); err == nil {
-			t.Fatalf("%q passes over two bodies", value)
+			t.Fatalf("%q on a second body: got no error, want one", value)
 		}
 	})
 }
@@ -120,6 +120,6 @@ func mustBeTyped(t *testing.T, err error) {
 	t.Helper()
 	var e *Error
 	if !errors.As(err, &e) || e.Kind == nil || !errors.Is(err, e.Kind) {
-		t.Fatalf("error without a kind: %v", err)
+		t.Fatalf("got %v, want an *Error with a kind", err)
 	}
 }

@@ -13,9 +13,9 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// ParsePrivateKey reads a P-384 private key from PEM, SEC1 ("EC PRIVATE KEY", what openssl ecparam makes) or PKCS#8
-// ("PRIVATE KEY"). An "EC PARAMETERS" block before it is passed over; anything after it is an error, and so is an
-// encrypted key. Errors are *Error with Kind ErrKey; they say what was found instead and hold none of it.
+// ParsePrivateKey parses a P-384 private key from PEM, either SEC1 ("EC PRIVATE KEY", the output of openssl ecparam) or
+// PKCS#8 ("PRIVATE KEY"). An "EC PARAMETERS" block before it is skipped; a second block is an error, and so is an
+// encrypted key. Errors are *Error with Kind ErrKey; their texts do not contain the key.
 func ParsePrivateKey(data []byte) (*ecdsa.PrivateKey, error) {
 	const want = "private key"
 	block, err := onlyBlock(data, want)
@@ -45,8 +45,8 @@ func ParsePrivateKey(data []byte) (*ecdsa.PrivateKey, error) {
 	return nil, keyError(want, "the file holds "+article(block.Type)+", want EC PRIVATE KEY or PRIVATE KEY", nil)
 }
 
-// ParsePublicKey reads a P-384 public key from PEM, PKIX ("PUBLIC KEY", what openssl ec -pubout makes). Errors are
-// *Error with Kind ErrKey; they say what was found instead and hold none of it.
+// ParsePublicKey parses a P-384 public key from PEM, PKIX ("PUBLIC KEY", the output of openssl ec -pubout). Errors are
+// *Error with Kind ErrKey; their texts do not contain the key.
 func ParsePublicKey(data []byte) (*ecdsa.PublicKey, error) {
 	const want = "public key"
 	block, err := onlyBlock(data, want)
@@ -68,12 +68,12 @@ func ParsePublicKey(data []byte) (*ecdsa.PublicKey, error) {
 		}
 		return key, nil
 	case strings.HasSuffix(block.Type, "PRIVATE KEY"):
-		return nil, keyError(want, "the file holds a private key; openssl ec -pubout makes the public one of it", nil)
+		return nil, keyError(want, "the file holds a private key; openssl ec -pubout derives the public key from it", nil)
 	}
 	return nil, keyError(want, "the file holds "+article(block.Type)+", want PUBLIC KEY", nil)
 }
 
-// onlyBlock finds the one PEM block that is not EC PARAMETERS.
+// onlyBlock returns the PEM block that is not EC PARAMETERS; more than one is an error.
 func onlyBlock(data []byte, want string) (*pem.Block, error) {
 	var found *pem.Block
 	for {
@@ -81,7 +81,7 @@ func onlyBlock(data []byte, want string) (*pem.Block, error) {
 		block, data = pem.Decode(data)
 		switch {
 		case block == nil && found == nil:
-			return nil, keyError(want, "the file is not PEM (it must have a line -----BEGIN …-----)", nil)
+			return nil, keyError(want, "the file is not PEM: it has no line -----BEGIN …-----", nil)
 		case block == nil && bytes.Contains(data, []byte("-----BEGIN")):
 			return nil, keyError(want, "the file has a damaged PEM block", nil)
 		case block == nil:

@@ -53,11 +53,11 @@ func TestKeys(t *testing.T) {
 		"with text around": append(append([]byte("Bag Attributes\n  name: x\n"), pkcs8...), "\n\n"...),
 	} {
 		if got, err := ParsePrivateKey(text); err != nil || !got.Equal(key) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got %v, want the key", name, err)
 		}
 	}
 	if got, err := ParsePublicKey(public); err != nil || !got.Equal(&key.PublicKey) {
-		t.Errorf("PKIX: %v", err)
+		t.Errorf("PKIX: got %v, want the key", err)
 	}
 
 	private := func(text []byte) error { k, err := ParsePrivateKey(text); return unlessNil(k == nil, err) }
@@ -104,16 +104,16 @@ func TestKeys(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			err := test.parse(test.text)
 			if !errors.Is(err, ErrKey) || !strings.Contains(err.Error(), test.want) {
-				t.Fatalf("%v, want ErrKey with %q", err, test.want)
+				t.Fatalf("got %v, want ErrKey with %q", err, test.want)
 			}
 			if strings.Contains(err.Error(), "hush") {
-				t.Errorf("the error shows the key: %v", err)
+				t.Errorf("got %v, want an error without the key", err)
 			}
 		})
 	}
 }
 
-// unlessNil makes sure that no key comes with an error.
+// unlessNil adds an error if a key is returned together with an error.
 func unlessNil(isNil bool, err error) error {
 	if err != nil && !isNil {
 		return errors.New("a key was returned with an error")
@@ -121,7 +121,7 @@ func unlessNil(isNil bool, err error) error {
 	return err
 }
 
-// TestPointOffCurve: a public key that is no point of the curve must not get as far as a verification.
+// TestPointOffCurve: a public key that is not a point of the curve does not parse.
 func TestPointOffCurve(t *testing.T) {
 	key := newKey(t, elliptic.P384())
 	der := must(x509.MarshalPKIXPublicKey(&key.PublicKey))(t)
@@ -129,6 +129,6 @@ func TestPointOffCurve(t *testing.T) {
 	var got *ecdsa.PublicKey
 	got, err := ParsePublicKey(block("PUBLIC KEY", der))
 	if !errors.Is(err, ErrKey) || got != nil {
-		t.Errorf("%v, %v; want ErrKey", got, err)
+		t.Errorf("got %v, %v; want ErrKey", got, err)
 	}
 }

@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// request is the source of components of a request: one to be sent when RequestURI is empty, as net/http demands of
-// clients, and one that was received otherwise.
+// request is the source of a request's components. With an empty RequestURI, which net/http requires of clients, it is
+// a request to be sent, otherwise a received request.
 type request struct {
 	*http.Request
-	outer string // scheme of a received request as its client saw it; empty: TLS tells
+	outer string // scheme that the client of a received request used; empty: https with TLS, otherwise http
 }
 
 func (r request) received() bool { return r.RequestURI != "" }
@@ -38,9 +38,9 @@ func (r request) appendValue(dst []byte, c component) ([]byte, error) {
 		return r.appendField(dst, c)
 	}
 	switch c.name {
-	case "@method": // RFC 9421 §2.2.1: case-sensitive, as it is
+	case "@method": // RFC 9421 §2.2.1: case-sensitive
 		if r.Method == "" {
-			return append(dst, http.MethodGet...), nil // as http.Client understands it
+			return append(dst, http.MethodGet...), nil // the default of http.Client
 		}
 		return append(dst, r.Method...), nil
 	case "@target-uri":
@@ -57,7 +57,7 @@ func (r request) appendValue(dst []byte, c component) ([]byte, error) {
 	case "@path":
 		path, _, err := r.target()
 		return append(dst, path...), err
-	case "@query": // RFC 9421 §2.2.7: with its question mark, which alone stands for an absent query
+	case "@query": // RFC 9421 §2.2.7: with the question mark; an absent query is "?"
 		_, query, err := r.target()
 		if query == "" {
 			query = "?"
@@ -69,8 +69,7 @@ func (r request) appendValue(dst []byte, c component) ([]byte, error) {
 	return nil, componentError(c.name, ErrUnsupported, "component is not supported")
 }
 
-// appendField combines the field's lines (RFC 9421 §2.1): each without space at its ends and without line folding,
-// joined by a comma and a space.
+// appendField combines the field's lines (RFC 9421 §2.1): trimmed, unfolded and joined by a comma and a space.
 func (r request) appendField(dst []byte, c component) ([]byte, error) {
 	if value, special := r.special(c.name); special {
 		return append(dst, value...), nil
@@ -88,12 +87,13 @@ func (r request) appendField(dst []byte, c component) ([]byte, error) {
 	return dst, nil
 }
 
-// appendUnfolded replaces each obsolete line folding (RFC 9112 §5.2), the space around it included, by one space.
+// appendUnfolded replaces each obsolete line folding (RFC 9112 §5.2), with the white space around it, by a single
+// space.
 func appendUnfolded(dst []byte, value string) []byte {
 	for {
 		i := strings.IndexByte(value, '\n')
 		if i < 0 || i+1 == len(value) || (value[i+1] != ' ' && value[i+1] != '\t') {
-			return append(dst, value...) // a bare line break stays and is refused by appendBase
+			return append(dst, value...) // appendBase returns an error for a bare line break
 		}
 		dst = append(dst, strings.TrimRight(strings.TrimSuffix(value[:i], "\r"), " \t")...)
 		dst = append(dst, ' ')
@@ -101,8 +101,8 @@ func appendUnfolded(dst []byte, value string) []byte {
 	}
 }
 
-// special gives the fields that net/http keeps outside of Header: Host always, and Content-Length of a request to be
-// sent, as the transport will write it.
+// special returns the fields that net/http keeps outside of Header: Host, and for a request to be sent Content-Length
+// as the transport will write it.
 func (r request) special(name string) (string, bool) {
 	switch name {
 	case "host":
@@ -125,7 +125,7 @@ func (r request) special(name string) (string, bool) {
 	return "", false
 }
 
-// ignored reports whether net/http takes no notice of the field in Header, so that it must not be signed from there.
+// ignored reports whether net/http ignores the field in Header, so that the value there must not be signed.
 func (r request) ignored(name string) bool {
 	switch name {
 	case "host":
@@ -191,8 +191,8 @@ func (r request) appendAuthority(dst []byte, scheme string) ([]byte, error) {
 	return dst, nil
 }
 
-// appendTargetURI writes the absolute URI (RFC 9421 §2.2.2), normalised where RFC 9110 §4.2.3 leaves no doubt: scheme
-// and host in lower case, no default port, "/" for an empty path.
+// appendTargetURI writes the absolute URI (RFC 9421 §2.2.2), normalised according to RFC 9110 §4.2.3: scheme and host
+// in lower case, no default port, "/" for an empty path.
 func (r request) appendTargetURI(dst []byte) ([]byte, error) {
 	scheme, err := r.scheme()
 	if err != nil {
@@ -211,8 +211,8 @@ func (r request) appendTargetURI(dst []byte) ([]byte, error) {
 	return append(dst, query...), nil
 }
 
-// target gives the path ("/" when empty, RFC 9421 §2.2.6) and the query with its question mark (empty when absent), as
-// they stand on the wire.
+// target returns the path ("/" if empty, RFC 9421 §2.2.6) and the query with its question mark (empty if absent), byte
+// for byte as sent.
 func (r request) target() (path, query string, err error) {
 	if r.Method == http.MethodConnect || (!r.received() && r.URL == nil) {
 		return "", "", componentError("@path", ErrRequest, "the request's target has no path")
@@ -250,8 +250,8 @@ func (r request) target() (path, query string, err error) {
 	return path, query, nil
 }
 
-// appendRequestTarget writes the request target as in the request line (RFC 9421 §2.2.5). A request to be sent is
-// taken to go to its origin; one sent in the clear through a proxy has another target, which is not known here.
+// appendRequestTarget writes the request target of the request line (RFC 9421 §2.2.5). For a request to be sent it is
+// the origin form; an http request through a proxy has the absolute form, which is not supported.
 func (r request) appendRequestTarget(dst []byte) ([]byte, error) {
 	if r.received() {
 		return append(dst, r.RequestURI...), nil

@@ -45,15 +45,15 @@ func TestFields(t *testing.T) {
 	} {
 		got, err := valueOf(r, "", name)
 		if err != nil || got != want {
-			t.Errorf("%s: %q, %v; want %q", name, got, err, want)
+			t.Errorf("%s: got %q, %v; want %q", name, got, err, want)
 		}
 	}
 	if _, err := valueOf(r, "", "x-absent"); !errors.Is(err, ErrMissing) {
-		t.Errorf("absent field: %v", err)
+		t.Errorf("absent field: got %v, want ErrMissing", err)
 	}
 }
 
-// TestReceived takes derived components of requests as a server reads them: the examples of RFC 9421 §2.2, and more.
+// TestReceived derives components of received requests: the examples of RFC 9421 §2.2, and more.
 func TestReceived(t *testing.T) {
 	tests := []struct {
 		line, host, outer string
@@ -115,16 +115,16 @@ func TestReceived(t *testing.T) {
 				got, err := valueOf(r, test.outer, name)
 				switch {
 				case want == "" && err == nil:
-					t.Errorf("%s: %q, want an error", name, got)
+					t.Errorf("%s: got %q, want an error", name, got)
 				case want != "" && (err != nil || got != want):
-					t.Errorf("%s: %q, %v; want %q", name, got, err, want)
+					t.Errorf("%s: got %q, %v; want %q", name, got, err, want)
 				}
 			}
 		})
 	}
 }
 
-// TestSent takes components of requests as a client makes them, then sends them and asks the server: both must agree.
+// TestSent derives components of requests to be sent and of the same requests at the server: they must be equal.
 func TestSent(t *testing.T) {
 	names := []string{"@method", "@target-uri", "@authority", "@scheme", "@path", "@query", "@request-target", "host",
 		"content-length"}
@@ -175,14 +175,14 @@ func TestSent(t *testing.T) {
 			after := <-arrived
 			for _, name := range names {
 				if before[name] != after[name] {
-					t.Errorf("%s: signed as %q, arrived as %q", name, before[name], after[name])
+					t.Errorf("%s at the server: got %q, want %q as at the client", name, after[name], before[name])
 				}
 			}
 		})
 	}
 }
 
-// TestUnderivable are requests to be sent of which a component cannot be told, or not told apart.
+// TestUnderivable are requests to be sent from which a component cannot be derived, or only ambiguously.
 func TestUnderivable(t *testing.T) {
 	tests := []struct {
 		name string
@@ -210,13 +210,13 @@ func TestUnderivable(t *testing.T) {
 			}
 			base, err := appendBase(nil, []component{c}, "()", request{Request: test.r})
 			if !errors.Is(err, ErrRequest) {
-				t.Errorf("base %q, error %v, want ErrRequest", base, err)
+				t.Errorf("got base %q, error %v; want ErrRequest", base, err)
 			}
 		})
 	}
 }
 
-// TestIgnoredHeaders: what net/http does not send from Header is not signed from there.
+// TestIgnoredHeaders: fields that net/http ignores in Header are not signed from there.
 func TestIgnoredHeaders(t *testing.T) {
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "https://a.example/",
 		bytes.NewReader([]byte("body")))
@@ -226,14 +226,14 @@ func TestIgnoredHeaders(t *testing.T) {
 	r.Header = http.Header{"Host": {"b.example"}, "Content-Length": {"99"}, "Transfer-Encoding": {"chunked"}}
 	for name, want := range map[string]string{"host": "a.example", "content-length": "4"} {
 		if got, err := valueOf(r, "", name); err != nil || got != want {
-			t.Errorf("%s: %q, %v; want %q", name, got, err, want)
+			t.Errorf("%s: got %q, %v; want %q", name, got, err, want)
 		}
 	}
 	r.Method = http.MethodConnect
 	if got, err := valueOf(r, "", "@request-target"); err != nil || got != "a.example" {
-		t.Errorf("@request-target of CONNECT: %q, %v", got, err)
+		t.Errorf("@request-target of CONNECT: got %q, %v; want a.example", got, err)
 	}
 	if got, err := valueOf(r, "", "transfer-encoding"); !errors.Is(err, ErrMissing) {
-		t.Errorf("transfer-encoding: %q, %v; want ErrMissing", got, err)
+		t.Errorf("transfer-encoding: got %q, %v; want ErrMissing", got, err)
 	}
 }

@@ -24,37 +24,38 @@ const (
 	signatureLen = 2 * scalarLen
 )
 
-// Options say what a Signer signs and how it says so.
+// Options configure a Signer.
 type Options struct {
-	// KeyID is the parameter keyid, by which the verifier finds the public key. It must be printable ASCII and not empty.
+	// KeyID is the parameter keyid, by which the verifier finds the public key. Required; printable ASCII.
 	KeyID string
 
-	// Components are the covered components, in this order. Derived components ("@method") are always covered, "@query"
-	// only when the request has a query; a field, written in lower case ("content-type"), is covered when the request has
-	// it. At least one is needed, and at most 64.
+	// Components are the covered components, in this order, 1 to 64. A derived component ("@method") is always covered,
+	// except "@query" of a request without query. A field, in lower case ("content-type"), is covered if the request has
+	// it.
 	Components []string
 
-	// Label names the signature in the two header fields; it is a key in the sense of RFC 9651 §3.1.2. Default "sig1".
+	// Label names the signature in both header fields: a key of RFC 9651 §3.1.2. Default "sig1".
 	Label string
 
-	// Now is the clock for the parameter created, which has whole seconds; it must not be nil.
+	// Now is the clock for the parameter created, which is in whole seconds. Required.
 	Now func() time.Time
 
-	// Rand is handed to crypto/ecdsa; nil means crypto/rand.Reader. Since Go 1.26 the standard library draws its own
-	// randomness for ECDSA and does not read from it.
+	// Rand is passed to crypto/ecdsa, which ignores it since Go 1.26. Default crypto/rand.Reader.
 	Rand io.Reader
 
-	// Expires, when positive, adds the parameter expires, that long after created. It counts in whole seconds.
+	// Expires adds the parameter expires, that long after created, in whole seconds. Default 0: no such parameter.
 	Expires time.Duration
 
-	// Nonce, when set, is called once per signature for the parameter nonce; its answer must be printable ASCII.
+	// Nonce is called once per signature for the parameter nonce and must return printable ASCII. Default nil: no such
+	// parameter.
 	Nonce func() string
 
-	// Tag, when not empty, is the parameter tag, which tells applications apart (RFC 9421 §2.3). Printable ASCII.
+	// Tag is the parameter tag, which identifies the application (RFC 9421 §2.3), in printable ASCII. Default "": no such
+	// parameter.
 	Tag string
 }
 
-// Signer signs requests. It may be used by many goroutines at once, provided that Now, Nonce and Rand may.
+// Signer signs requests. It is safe for concurrent use if Now, Nonce and Rand are.
 type Signer struct {
 	key        *ecdsa.PrivateKey
 	components []component
@@ -62,14 +63,13 @@ type Signer struct {
 	now        func() time.Time
 	rand       io.Reader
 	expires    int64  // seconds; 0: none
-	fixed      string // `;keyid="…";alg="…"`, the parameters that never change
+	fixed      string // `;keyid="…";alg="…"`, the same in every signature
 	tag        string // `;tag="…"`
 	nonce      func() string
-	size       int // bytes of all component identifiers
+	size       int // total length of the component identifiers, in bytes
 }
 
-// NewSigner checks the options and prepares what is the same in every signature. The key must be of the curve P-384.
-// Errors are *Error with Kind ErrConfig or ErrKey.
+// NewSigner returns a Signer for a key of the curve P-384. Errors are *Error with Kind ErrConfig or ErrKey.
 func NewSigner(key *ecdsa.PrivateKey, o Options) (*Signer, error) {
 	if key == nil || key.Curve != elliptic.P384() {
 		return nil, keyError("private key", "want an ECDSA key of the curve P-384", nil)
@@ -100,14 +100,14 @@ func NewSigner(key *ecdsa.PrivateKey, o Options) (*Signer, error) {
 	if s.rand == nil {
 		s.rand = rand.Reader
 	}
-	keyid, ok := sfString(o.KeyID)
-	if !ok {
+	keyid, err := sfString(o.KeyID)
+	if err != nil {
 		return nil, option("KeyID", "is not printable ASCII")
 	}
 	s.fixed = ";keyid=" + keyid + `;alg="` + Algorithm + `"`
 	if o.Tag != "" {
-		tag, ok := sfString(o.Tag)
-		if !ok {
+		tag, err := sfString(o.Tag)
+		if err != nil {
 			return nil, option("Tag", "is not printable ASCII")
 		}
 		s.tag = ";tag=" + tag
@@ -118,13 +118,13 @@ func NewSigner(key *ecdsa.PrivateKey, o Options) (*Signer, error) {
 	return s, nil
 }
 
-// Sign signs the request as it stands and sets Signature-Input and Signature. A signature with the Signer's label is
-// replaced, so that a request may be signed again for another attempt; those with other labels are kept. Everything
-// that is covered, Content-Digest and Authorization above all, must have been set before and must not change after.
-// The body is not read. Keys of r.Header must be canonical, as Set and Add make them.
+// Sign signs the request and sets Signature-Input and Signature. It replaces a signature with the Signer's label, so
+// that a request can be signed again for another attempt, and keeps signatures with other labels. Set all covered
+// fields, such as Content-Digest and Authorization, before and do not change them afterwards. Sign does not read the
+// body. Keys of r.Header must be canonical, as Set and Add make them.
 //
-// Errors are *Error: ErrRequest when a component cannot be derived from the request, ErrMalformed when fields of
-// earlier signatures cannot be read. The request is left as it was then.
+// Errors are *Error: ErrRequest if a component cannot be derived from the request, ErrMalformed if the fields of
+// earlier signatures cannot be parsed, ErrConfig if the nonce is not printable ASCII. The request is then unchanged.
 func (s *Signer) Sign(r *http.Request) error {
 	from := request{Request: r}
 	var room [16]component
@@ -149,8 +149,8 @@ func (s *Signer) Sign(r *http.Request) error {
 	return s.set(r, input, value)
 }
 
-// input writes this signature's member of Signature-Input, label=(…);created=…, whose part after the equals sign is
-// also the last line of the base.
+// input returns the member of Signature-Input, label=(…);created=…. The part after the equals sign is also in the last
+// line of the base.
 func (s *Signer) input(covered []component) (string, error) {
 	var b strings.Builder
 	b.Grow(len(s.label) + s.size + len(s.fixed) + len(s.tag) + 96)
@@ -172,8 +172,8 @@ func (s *Signer) input(covered []component) (string, error) {
 	}
 	b.WriteString(s.fixed)
 	if s.nonce != nil {
-		nonce, ok := sfString(s.nonce())
-		if !ok {
+		nonce, err := sfString(s.nonce())
+		if err != nil {
 			return "", s.labelled(parameterError("nonce", ErrConfig, "is not printable ASCII"))
 		}
 		b.WriteString(";nonce=")
@@ -183,7 +183,7 @@ func (s *Signer) input(covered []component) (string, error) {
 	return b.String(), nil
 }
 
-// sign writes this signature's member of Signature: label=:base64:.
+// sign returns the member of Signature, label=:base64:.
 func (s *Signer) sign(base []byte) (string, error) {
 	digest := sha512.Sum384(base)
 	r, sv, err := ecdsa.Sign(s.rand, s.key, digest[:])
@@ -224,7 +224,7 @@ func (s *Signer) set(r *http.Request, input, value string) error {
 	return nil
 }
 
-// others gives the members with other labels, ready to be put before ours.
+// others returns the members with other labels, with a trailing comma.
 func (s *Signer) others(field string, values []string) (string, error) {
 	if len(values) == 0 {
 		return "", nil
@@ -246,7 +246,7 @@ func (s *Signer) others(field string, values []string) (string, error) {
 
 func (s *Signer) labelled(err error) error { return labelled(s.label, err) }
 
-// labelled tells an error which signature it is about.
+// labelled sets the label of an *Error.
 func labelled(label string, err error) error {
 	var e *Error
 	if errors.As(err, &e) {

@@ -144,23 +144,23 @@ func TestSignThenVerify(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got := r.Header.Get(headerInput); got != test.input {
-				t.Errorf("Signature-Input\n%s\nwant\n%s", got, test.input)
+				t.Errorf("Signature-Input: got\n%s\nwant\n%s", got, test.input)
 			}
 			got, err := newVerifier(t, &key.PublicKey, nil).Verify(r)
 			if err != nil {
 				t.Fatal(err)
 			}
 			if !reflect.DeepEqual(got, test.want) {
-				t.Errorf("verified %+v, want %+v", got, test.want)
+				t.Errorf("Verify: got %+v, want %+v", got, test.want)
 			}
 			if err := VerifyContentDigest(r.Header, []byte(testBody)); err != nil && r.Header.Get("Content-Digest") != "" {
-				t.Error(err)
+				t.Errorf("VerifyContentDigest: got %v, want nil", err)
 			}
 		})
 	}
 }
 
-// TestSignAgain signs a request for a second attempt, beside a signature of somebody else.
+// TestSignAgain signs a request again for a second attempt and keeps a signature under another key.
 func TestSignAgain(t *testing.T) {
 	ours, theirs := newKey(t, elliptic.P384()), newKey(t, elliptic.P384())
 	at := noon()
@@ -178,18 +178,18 @@ func TestSignAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := len(r.Header[headerInput]); n != 1 {
-		t.Fatalf("%d lines of Signature-Input, want 1", n)
+		t.Fatalf("got %d lines of Signature-Input, want 1", n)
 	}
 	names, _, _, err := labels(r.Header[headerInput], r.Header[headerSignature])
 	if want := []string{"proxy", "sig1"}; err != nil || !reflect.DeepEqual(names, want) {
-		t.Fatalf("labels %v, %v; want %v", names, err, want)
+		t.Fatalf("got labels %v, %v; want %v", names, err, want)
 	}
 	now := func(o *VerifyOptions) { o.Now = func() time.Time { return at } }
 	got, err := newVerifier(t, &ours.PublicKey, now).Verify(r)
 	if err != nil || got.Label != "sig1" || !got.Created.Equal(at.Truncate(time.Second)) {
-		t.Errorf("verified %+v, %v; want the new signature of sig1", got, err)
+		t.Errorf("Verify: got %+v, %v; want the new signature sig1", got, err)
 	}
-	// The other one covered the old Authorization; asking for it by label or by tag must not fall back on ours.
+	// The signature proxy covered the old Authorization. Selecting it by label or tag must not fall back on sig1.
 	for name, choose := range map[string]func(*VerifyOptions){
 		"label": func(o *VerifyOptions) { o.Label = "proxy" },
 		"tag":   func(o *VerifyOptions) { o.Tag = "proxy" },
@@ -200,16 +200,16 @@ func TestSignAgain(t *testing.T) {
 		})
 		var e *Error
 		if _, err := v.Verify(r); !errors.Is(err, ErrBadSignature) || !errors.As(err, &e) || e.Label != "proxy" {
-			t.Errorf("by %s: %v, want ErrBadSignature about proxy", name, err)
+			t.Errorf("by %s: got %v, want ErrBadSignature with label proxy", name, err)
 		}
 	}
 	r.Header.Set(headerSignature, "sig1=:AAAA")
 	before := r.Header.Clone()
 	if err := first.Sign(r); !errors.Is(err, ErrMalformed) {
-		t.Errorf("signing beside a malformed signature: %v, want ErrMalformed", err)
+		t.Errorf("Sign with a malformed signature: got %v, want ErrMalformed", err)
 	}
 	if !reflect.DeepEqual(r.Header, before) {
-		t.Error("a failed Sign changed the request")
+		t.Errorf("failed Sign: got header %v, want it unchanged, %v", r.Header, before)
 	}
 }
 
@@ -221,29 +221,29 @@ func TestSignWithoutHeader(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := newVerifier(t, &key.PublicKey, nil).Verify(r); err != nil {
-		t.Error(err)
+		t.Errorf("Verify: got %v, want nil", err)
 	}
 }
 
-func TestSignRefuses(t *testing.T) {
+func TestSignErrors(t *testing.T) {
 	key := newKey(t, elliptic.P384())
 	r := newRequest(t)
 	r.Header.Set("Authorization", testSecret+"\x00")
 	err := newSigner(t, key, nil).Sign(r)
 	if !errors.Is(err, ErrRequest) || strings.Contains(err.Error(), testSecret[7:]) {
-		t.Errorf("unprintable Authorization: %v", err)
+		t.Errorf("unprintable Authorization: got %v, want ErrRequest without the value", err)
 	}
 	bad := newSigner(t, key, func(o *Options) { o.Nonce = func() string { return "ä" } })
 	if err := bad.Sign(newRequest(t)); !errors.Is(err, ErrConfig) {
-		t.Errorf("nonce not ASCII: %v", err)
+		t.Errorf("nonce not ASCII: got %v, want ErrConfig", err)
 	}
 	r = newRequest(t)
 	r.URL.Host, r.Host = "", ""
 	if err := newSigner(t, key, nil).Sign(r); !errors.Is(err, ErrRequest) {
-		t.Errorf("no host: %v", err)
+		t.Errorf("no host: got %v, want ErrRequest", err)
 	}
 	if r.Header.Get(headerInput) != "" || r.Header.Get(headerSignature) != "" {
-		t.Error("a failed Sign left a signature")
+		t.Errorf("failed Sign: got header %v, want no signature", r.Header)
 	}
 }
 
@@ -255,10 +255,10 @@ func TestSignerIsSharedSafely(t *testing.T) {
 		r := newRequest(t)
 		all.Go(func() {
 			if err := s.Sign(r); err != nil {
-				t.Error(err)
+				t.Errorf("Sign: got %v, want nil", err)
 			}
 			if _, err := v.Verify(r); err != nil {
-				t.Error(err)
+				t.Errorf("Verify: got %v, want nil", err)
 			}
 		})
 	}
@@ -304,7 +304,7 @@ func TestOptions(t *testing.T) {
 			_, err := NewSigner(test.key, o)
 			var e *Error
 			if !errors.Is(err, test.want) || !errors.As(err, &e) || e.Name != test.part {
-				t.Errorf("%v, want %v about %q", err, test.want, test.part)
+				t.Errorf("got %v, want %v about %q", err, test.want, test.part)
 			}
 		})
 	}
@@ -329,7 +329,7 @@ func TestOptions(t *testing.T) {
 			_, err := NewVerifier(o)
 			var e *Error
 			if !errors.Is(err, ErrConfig) || !errors.As(err, &e) || e.Name != test.part {
-				t.Errorf("%v, want ErrConfig about %q", err, test.part)
+				t.Errorf("got %v, want ErrConfig about %q", err, test.part)
 			}
 		})
 	}

@@ -23,7 +23,7 @@ import (
 	"testing"
 )
 
-// vectorSource is the product's source of request components, plus what the RFC's vectors need beyond it: responses
+// vectorSource is the product's source of request components with what the RFC's vectors need in addition: responses
 // and "@query-param".
 type vectorSource struct {
 	request  request
@@ -97,8 +97,8 @@ func wire(t testing.TB, text string) *http.Request {
 	return r
 }
 
-// TestVectors holds the product's reading of the fields and its signature base against the examples of RFC 9421: §2.5
-// with §3.2, B.2 and B.3. That the RFC's signatures verify over our bases proves keys, messages and bases at once.
+// TestVectors compares the parsed fields and the signature base with the examples of RFC 9421: §2.5 with §3.2, B.2 and
+// B.3. The RFC's signatures must verify over our bases.
 func TestVectors(t *testing.T) {
 	tests := []struct {
 		section          string
@@ -217,14 +217,14 @@ func TestVectors(t *testing.T) {
 			_, params, _ := strings.Cut(test.input, "=")
 			want := test.base + `"@signature-params": ` + params
 			if string(base) != want {
-				t.Errorf("signature base\n%s\nwant\n%s", base, want)
+				t.Errorf("signature base: got\n%s\nwant\n%s", base, want)
 			}
 			if !verifyRFC(t, *s.keyid, base, s.value) {
-				t.Error("the RFC's signature does not verify under the RFC's key")
+				t.Error("the RFC's signature under the RFC's key: got it not verified, want it verified")
 			}
 			base[len(base)-2] ^= 1
 			if verifyRFC(t, *s.keyid, base, s.value) {
-				t.Error("a signature verifies over another base: the check checks nothing")
+				t.Error("the signature over another base: got it verified, want it not verified")
 			}
 		})
 	}
@@ -245,11 +245,11 @@ func TestDeterministicVectors(t *testing.T) {
 	got := base64.StdEncoding.EncodeToString(ed25519.Sign(ed25519.NewKeyFromSeed(seed), base))
 	want := "wqcAqbmYJ2ji2glfAMaRy4gruYYnx2nEFN2HN6jrnDnQCK1u02Gb04v9EDgwUPiu4A0w6vuQv5lIp5WPpBKRCw=="
 	if got != want {
-		t.Errorf("B.2.6: signature %s, want %s", got, want)
+		t.Errorf("B.2.6: got signature %s, want %s", got, want)
 	}
 }
 
-// TestTransformations is RFC 9421 B.4: what may happen to a message under way, and what may not.
+// TestTransformations is RFC 9421 B.4: changes to a message in transit that the signature survives, and others.
 func TestTransformations(t *testing.T) {
 	const (
 		input     = `transform=("@method" "@path" "@authority" "accept");created=1618884473;keyid="test-key-ed25519"`
@@ -284,7 +284,7 @@ func TestTransformations(t *testing.T) {
 				t.Fatal(err)
 			}
 			if good := verifyRFC(t, *s.keyid, base, s.value); good != test.good {
-				t.Errorf("verifies: %t, want %t; base\n%s", good, test.good, base)
+				t.Errorf("got verified %t, want %t; base\n%s", good, test.good, base)
 			}
 		})
 	}
@@ -349,6 +349,6 @@ func verifyRFC(t *testing.T, keyid string, base, value []byte) bool {
 		r, s := new(big.Int).SetBytes(value[:32]), new(big.Int).SetBytes(value[32:])
 		return ecdsa.Verify(key, sum[:], r, s)
 	}
-	t.Fatalf("key of type %T", key)
+	t.Fatalf("got a key of type %T, want Ed25519, RSA or ECDSA", key)
 	return false
 }

@@ -6,10 +6,10 @@ import (
 	"strings"
 )
 
-// message is a request whose components can be read and asked for.
+// message is the source of a request to verify.
 type message interface {
 	source
-	// has reports whether the component has a value: derived ones always do, fields when they are in the message.
+	// has reports whether the component has a value. Derived components always have; a field has if the message has it.
 	has(c component) bool
 	hasQuery() bool
 }
@@ -51,8 +51,8 @@ func (r served) appendValue(dst []byte, c component) ([]byte, error) {
 	return nil, componentError(c.name, ErrUnsupported, "component is not supported")
 }
 
-// authority keeps the port as it was sent: net/http leaves URL.Scheme of an origin-form request empty, and without a
-// scheme no port is the default one.
+// authority keeps the port of an origin-form request: net/http leaves its URL.Scheme empty, and without a scheme there
+// is no default port.
 func (r served) authority() string {
 	host, port, err := net.SplitHostPort(r.Host)
 	if scheme := strings.ToLower(r.URL.Scheme); err == nil && (scheme == "http" && port == "80" ||
@@ -62,8 +62,8 @@ func (r served) authority() string {
 	return strings.ToLower(r.Host)
 }
 
-// appendField collapses white space and puts one space behind each comma, in structured fields and others alike. Host
-// cannot be covered: net/http moves it out of the header.
+// appendField collapses white space and puts a single space after each comma, in structured and other fields. Host
+// cannot be covered, because net/http moves it out of the header.
 func (r served) appendField(dst []byte, c component) ([]byte, error) {
 	values := r.Header[c.key]
 	if len(values) == 0 {

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// TestServed takes components of received requests in the partner's reading.
+// TestServed derives components of received requests as the partner's library does.
 func TestServed(t *testing.T) {
 	for _, test := range []struct {
 		line, host string
@@ -36,7 +36,7 @@ func TestServed(t *testing.T) {
 				t.Fatal(err)
 			}
 			if got, err := (served{r}).appendValue(nil, c); err != nil || string(got) != want {
-				t.Errorf("%s, host %s, %s: %q, %v; want %q", test.line, test.host, name, got, err, want)
+				t.Errorf("%s, host %s, %s: got %q, %v; want %q", test.line, test.host, name, got, err, want)
 			}
 		}
 	}
@@ -54,7 +54,7 @@ func TestServedFields(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got, err := (served{r}).appendValue(nil, c); err != nil || string(got) != want {
-			t.Errorf("%s: %q, %v; want %q", name, got, err, want)
+			t.Errorf("%s: got %q, %v; want %q", name, got, err, want)
 		}
 	}
 	c, err := newComponent("host")
@@ -62,7 +62,7 @@ func TestServedFields(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := (served{r}).appendValue(nil, c); !errors.Is(err, ErrMissing) {
-		t.Errorf("host: %v, want ErrMissing", err)
+		t.Errorf("host: got %v, want ErrMissing", err)
 	}
 }
 
@@ -147,10 +147,10 @@ func TestTwoReadings(t *testing.T) {
 			}
 			_ = res.Body.Close()
 			if !errors.Is(rfc, test.rfc) {
-				t.Errorf("RFC 9421: %v, want %v", rfc, test.rfc)
+				t.Errorf("RFC 9421: got %v, want %v", rfc, test.rfc)
 			}
 			if !errors.Is(vendor, test.vendor) {
-				t.Errorf("vendor: %v, want %v", vendor, test.vendor)
+				t.Errorf("vendor: got %v, want %v", vendor, test.vendor)
 			}
 		})
 	}
@@ -177,7 +177,7 @@ func another(t *testing.T) func(*http.Request) {
 	other := newSigner(t, newKey(t, elliptic.P384()), func(o *Options) { o.Label, o.KeyID = "sig2", "key-2" })
 	return func(r *http.Request) {
 		if err := other.Sign(r); err != nil {
-			t.Error(err)
+			t.Errorf("Sign: got %v, want nil", err)
 		}
 	}
 }
@@ -188,6 +188,6 @@ func TestRequiredParamsAreKnown(t *testing.T) {
 		Required: []string{"@method"}, RequiredParams: []string{"iat"},
 	})
 	if !errors.Is(err, ErrConfig) || !strings.Contains(err.Error(), "iat") {
-		t.Errorf("%v, want ErrConfig about iat", err)
+		t.Errorf("got %v, want ErrConfig about iat", err)
 	}
 }

@@ -13,64 +13,62 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// VerifyOptions say what a Verifier demands.
+// VerifyOptions configure a Verifier.
 type VerifyOptions struct {
-	// Key gives the P-384 public key of a keyid, which comes from the message and is not to be trusted. It is called
-	// once for each signature tried; an error or a nil key refuses that signature.
+	// Key returns the P-384 public key for a keyid, which comes from the unauthenticated request. It is called once for
+	// each signature tried. With an error or a nil key that signature does not verify. Required.
 	Key func(keyid string) (*ecdsa.PublicKey, error)
 
-	// Required are the components a signature must cover to count: derived ones always, a field, written in lower case,
-	// when the request has it. That a field be there at all is for the caller to check. "@target-uri" is not taken for
-	// covered because its parts are. At least one is needed: a signature that covers nothing says nothing.
+	// Required are the components that a signature must cover, 1 to 64: a derived component always, a field, in lower
+	// case, if the request has it. The caller checks that required fields are present. A signature that covers the parts
+	// of "@target-uri" does not thereby cover "@target-uri".
 	Required []string
 
-	// RequireTarget demands that a signature cover what was asked for: "@target-uri", or "@authority", "@path" and, of a
-	// request with a query, "@query".
+	// RequireTarget requires a signature to cover "@target-uri", or else "@authority", "@path" and, if the request has a
+	// query, "@query".
 	RequireTarget bool
 
-	// RequiredParams are the parameters that a signature must have, of created, expires, keyid, alg, nonce and tag.
+	// RequiredParams are the parameters that a signature must have, out of created, expires, keyid, alg, nonce and tag.
 	RequiredParams []string
 
-	// MaxAge, when positive, refuses signatures whose created lies further back, or is absent. Skew is how far created
-	// may lie ahead of the clock.
+	// MaxAge is the maximum age of a signature by its parameter created, which is then required. Default 0: any age. Skew
+	// is how far created may be in the future.
 	MaxAge, Skew time.Duration
 
-	// Now is the clock; it must not be nil.
+	// Now is the clock. Required.
 	Now func() time.Time
 
-	// Label and Tag, when not empty, choose among the signatures of a request: only one with this label and this
-	// parameter tag is looked at (RFC 9421 §3.2).
+	// Label and Tag, if not empty, select signatures by label and by parameter tag (RFC 9421 §3.2). Others are ignored.
 	Label, Tag string
 
-	// Scheme is "http" or "https" as clients see it, for a server behind a proxy that ends TLS. Empty: https when the
-	// request came over TLS, else http.
+	// Scheme is the scheme that clients use, "http" or "https", for a server behind a proxy that ends TLS. Default: https
+	// for a request over TLS, otherwise http.
 	Scheme string
 
-	// Vendor reads a request as the partner's own server library does, not as RFC 9421 says: "@target-uri" is the path
-	// and the query as the server received them, without scheme and host; "@scheme" is empty; "@authority" keeps the port
-	// as it was sent; in the values of fields white space is collapsed and one space put behind each comma. Every
-	// signature of the request must count then, not only one, and parameters that RFC 9421 §2.3 does not name are
-	// refused. The request must be one that was received; Scheme has no effect.
+	// Vendor reads a request as the partner's own server library does, which differs from RFC 9421: "@target-uri" is the
+	// received path and query, without scheme and host; "@scheme" is empty; "@authority" keeps the port; in field values
+	// white space is collapsed and each comma followed by a single space. All signatures of the request must verify, and
+	// may have only parameters of RFC 9421 §2.3. The request must be a received one; Scheme has no effect.
 	Vendor bool
 }
 
-// Verifier verifies requests. It may be used by many goroutines at once, provided that Key and Now may.
+// Verifier verifies requests. It is safe for concurrent use if Key and Now are.
 type Verifier struct {
 	o        VerifyOptions
 	required []component
 }
 
-// Verified is what a good signature says.
+// Verified describes a verified signature.
 type Verified struct {
 	Label      string
 	KeyID      string
-	Components []string  // names of the covered components in their order
+	Components []string  // names of the covered components, in order
 	Created    time.Time // zero when absent
 	Expires    time.Time // zero when absent
 	Nonce, Tag string    // empty when absent
 }
 
-// NewVerifier checks the options. Errors are *Error with Kind ErrConfig.
+// NewVerifier returns a Verifier. Errors are *Error with Kind ErrConfig.
 func NewVerifier(o VerifyOptions) (*Verifier, error) {
 	switch {
 	case o.Key == nil:
@@ -87,7 +85,7 @@ func NewVerifier(o VerifyOptions) (*Verifier, error) {
 	for _, name := range o.RequiredParams {
 		if !slices.Contains(knownParams(), name) {
 			return nil, option("RequiredParams", "lists "+printable.Quote(name, maxName)+
-				", which is no parameter of RFC 9421 §2.3")
+				", which is not a parameter of RFC 9421 §2.3")
 		}
 	}
 	required, err := newComponents("Required", o.Required)
@@ -100,16 +98,16 @@ func NewVerifier(o VerifyOptions) (*Verifier, error) {
 // knownParams are the parameters of RFC 9421 §2.3.
 func knownParams() []string { return []string{"created", "expires", "keyid", "alg", "nonce", "tag"} }
 
-// Verify looks for a signature that covers what is required, is young enough and verifies, and returns the first. At
-// most eight are tried. The body is not read: call VerifyContentDigest as well, and require "content-digest".
+// Verify returns the first signature that verifies and satisfies the options. A request may have at most 8 signatures.
+// Verify does not read the body: call VerifyContentDigest as well, and require "content-digest". The request may also
+// be one to be sent.
 //
-// The algorithm must be ecdsa-p384-sha384, by the parameter alg where it is present and by the key in any case; keyid
-// must be present; a created in the future, an expires that has passed, a label or parameter given twice, a component
-// covered twice, and a label in only one of the two fields are refused. Of the two values s and n-s, which both satisfy
-// ECDSA, either is accepted: a signature is no unique name of a request.
+// The parameter alg, if present, must be ecdsa-p384-sha384, and the key must be of the curve P-384. The parameter keyid
+// is required. A created in the future, an expires in the past, a duplicate label, parameter or component, and a label
+// in only one of the two fields are errors. Both s and n-s satisfy ECDSA and are accepted, so a signature does not
+// identify a request uniquely.
 //
-// Errors are *Error; with several signatures, the first's, then the others'. Verify may be called on requests to be
-// sent as well.
+// Errors are *Error, joined in the order of the signatures if there are several.
 func (v *Verifier) Verify(r *http.Request) (Verified, error) {
 	names, inputs, values, err := labels(r.Header[headerInput], r.Header[headerSignature])
 	if err != nil {
@@ -158,7 +156,7 @@ func (v *Verifier) Verify(r *http.Request) (Verified, error) {
 	return Verified{}, failure
 }
 
-// check goes from what is cheap to what is dear.
+// check runs the cheap checks first.
 func (v *Verifier) check(s signature, from message) error {
 	if s.alg != nil && *s.alg != Algorithm {
 		return parameterError("alg", ErrUnsupported, "is not "+Algorithm)
@@ -187,10 +185,12 @@ func (v *Verifier) check(s signature, from message) error {
 		return parameterError("keyid", ErrUnknownKey, "names a key that is not of the curve P-384")
 	}
 	if len(s.value) != signatureLen {
-		return &Error{Kind: ErrBadSignature, Problem: fmt.Sprintf("signature has %d bytes, want %d (r and s of %d each)",
-			len(s.value), signatureLen, scalarLen)}
+		return &Error{Kind: ErrBadSignature,
+			Problem: fmt.Sprintf("signature has %d bytes, want %d", len(s.value), signatureLen)}
 	}
-	if !verifyP384(key, base, s.value) {
+	digest := sha512.Sum384(base)
+	scalar := func(b []byte) *big.Int { return new(big.Int).SetBytes(b) }
+	if !ecdsa.Verify(key, digest[:], scalar(s.value[:scalarLen]), scalar(s.value[scalarLen:])) {
 		return &Error{Kind: ErrBadSignature}
 	}
 	return nil
@@ -253,14 +253,6 @@ func (v *Verifier) checkTime(s signature) error {
 		return parameterError("created", ErrTooOld, "")
 	}
 	return nil
-}
-
-// verifyP384 verifies r || s (RFC 9421 §3.3.5); crypto/ecdsa refuses what is not between 1 and n-1.
-func verifyP384(key *ecdsa.PublicKey, base, raw []byte) bool {
-	digest := sha512.Sum384(base)
-	r := new(big.Int).SetBytes(raw[:scalarLen])
-	s := new(big.Int).SetBytes(raw[scalarLen:])
-	return ecdsa.Verify(key, digest[:], r, s)
 }
 
 func (s signature) verified() *Verified {

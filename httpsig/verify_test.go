@@ -13,7 +13,7 @@ import (
 	"time"
 )
 
-// rawSignature takes r || s out of the request; withRaw puts another one in.
+// rawSignature returns r || s of the request's signature; withRaw replaces it.
 func rawSignature(t *testing.T, r *http.Request) []byte {
 	t.Helper()
 	text := strings.TrimSuffix(strings.TrimPrefix(r.Header.Get(headerSignature), "sig1=:"), ":")
@@ -41,7 +41,7 @@ func replace(r *http.Request, field, old, with string) {
 	r.Header.Set(field, strings.Replace(r.Header.Get(field), old, with, 1))
 }
 
-// TestTampered changes one thing at a time about a signed request; each must be noticed, and for the right reason.
+// TestTampered changes a signed request in a single respect; each change must give the right error.
 func TestTampered(t *testing.T) {
 	key := newKey(t, elliptic.P384())
 	order := elliptic.P384().Params().N
@@ -228,20 +228,20 @@ func TestTampered(t *testing.T) {
 			test.change(t, r)
 			got, err := verifier.Verify(r)
 			if err == nil {
-				t.Fatalf("verified %+v", got)
+				t.Fatalf("got %+v verified, want %v", got, test.want)
 			}
 			var e *Error
 			if !errors.Is(err, test.want) || !errors.As(err, &e) || e.Name != test.part {
-				t.Errorf("%v, want %v about %q", err, test.want, test.part)
+				t.Errorf("got %v, want %v about %q", err, test.want, test.part)
 			}
 			if text := err.Error(); strings.Contains(text, testSecret[7:]) || strings.Contains(text, "\n") {
-				t.Errorf("the error says too much: %s", text)
+				t.Errorf("got %s, want a single line without the secret", text)
 			}
 		})
 	}
 }
 
-// TestComplement: (r, n-s) satisfies ECDSA as (r, s) does; the package says so instead of seeming to promise more.
+// TestComplement: (r, n-s) verifies as (r, s) does, as documented.
 func TestComplement(t *testing.T) {
 	key := newKey(t, elliptic.P384())
 	r := newRequest(t)
@@ -253,11 +253,11 @@ func TestComplement(t *testing.T) {
 	s.Sub(elliptic.P384().Params().N, s).FillBytes(raw[48:])
 	withRaw(r, raw)
 	if _, err := newVerifier(t, &key.PublicKey, nil).Verify(r); err != nil {
-		t.Error(err)
+		t.Errorf("Verify: got %v, want nil", err)
 	}
 }
 
-// TestShortScalars: an r or s that begins with a zero byte still takes its 48 bytes (RFC 9421 §3.3.5).
+// TestShortScalars: an r or s that begins with a zero byte still has 48 bytes (RFC 9421 §3.3.5).
 func TestShortScalars(t *testing.T) {
 	key := newKey(t, elliptic.P384())
 	signer, verifier := newSigner(t, key, nil), newVerifier(t, &key.PublicKey, nil)
@@ -272,17 +272,17 @@ func TestShortScalars(t *testing.T) {
 			continue
 		}
 		if _, err := verifier.Verify(r); err != nil {
-			t.Fatalf("r || s = %x: %v", raw, err)
+			t.Fatalf("r || s = %x: got %v, want it verified", raw, err)
 		}
 		short[0], short[1] = short[0] || raw[0] == 0, short[1] || raw[48] == 0
 		if short[0] && short[1] {
 			return
 		}
 	}
-	t.Error("no short r or s came up")
+	t.Errorf("got short r and s %t, want both", short)
 }
 
-// TestCreatedIsOptional: without MaxAge a signature need not say when it was made, as RFC 9421 §2.3 has it.
+// TestCreatedIsOptional: without MaxAge the parameter created is optional (RFC 9421 §2.3).
 func TestCreatedIsOptional(t *testing.T) {
 	key := newKey(t, elliptic.P384())
 	r := newRequest(t)
@@ -292,7 +292,7 @@ func TestCreatedIsOptional(t *testing.T) {
 	replace(r, headerInput, ";created=1772366400", "")
 	_, err := newVerifier(t, &key.PublicKey, func(o *VerifyOptions) { o.MaxAge = 0 }).Verify(r)
 	if !errors.Is(err, ErrBadSignature) {
-		t.Errorf("%v, want ErrBadSignature and no complaint about created", err)
+		t.Errorf("got %v, want ErrBadSignature and no error about created", err)
 	}
 }
 
@@ -328,7 +328,7 @@ func TestTimes(t *testing.T) {
 				o.Now = func() time.Time { return created.Add(test.now) }
 			}).Verify(r)
 			if !errors.Is(err, test.want) {
-				t.Errorf("%v, want %v", err, test.want)
+				t.Errorf("got %v, want %v", err, test.want)
 			}
 		})
 	}
@@ -359,13 +359,13 @@ func TestKeyFunction(t *testing.T) {
 				o.Key = func(string) (*ecdsa.PublicKey, error) { return test.key, test.err }
 			}).Verify(r)
 			if !errors.Is(err, test.want) {
-				t.Errorf("%v, want %v", err, test.want)
+				t.Errorf("got %v, want %v", err, test.want)
 			}
 		})
 	}
 }
 
-// TestSeveralSignatures: one that counts is enough, wherever it stands; the others are told about only when none does.
+// TestSeveralSignatures: a single good signature is enough, in any position. Only without one are there errors.
 func TestSeveralSignatures(t *testing.T) {
 	ours, theirs := newKey(t, elliptic.P384()), newKey(t, elliptic.P384())
 	other := newSigner(t, theirs, func(o *Options) {
@@ -380,14 +380,14 @@ func TestSeveralSignatures(t *testing.T) {
 	}
 	v := newVerifier(t, &ours.PublicKey, nil)
 	if got, err := v.Verify(r); err != nil || got.Label != "sig1" {
-		t.Errorf("verified %+v, %v; want sig1", got, err)
+		t.Errorf("Verify: got %+v, %v; want sig1", got, err)
 	}
 	r.Method = "GET"
 	if _, err := v.Verify(r); !errors.Is(err, ErrNotCovered) || !errors.Is(err, ErrBadSignature) {
-		t.Errorf("%v, want what is wrong with both", err)
+		t.Errorf("got %v, want ErrNotCovered and ErrBadSignature", err)
 	}
 	v = newVerifier(t, &ours.PublicKey, func(o *VerifyOptions) { o.Label = "sig3" })
 	if _, err := v.Verify(r); !errors.Is(err, ErrNoSignature) {
-		t.Errorf("%v, want ErrNoSignature", err)
+		t.Errorf("got %v, want ErrNoSignature", err)
 	}
 }
