@@ -12,19 +12,19 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// ClassDuplicate is the class of a row that contradicts an earlier one of the exports.
-const ClassDuplicate = "duplicate"
+// classDuplicate is the class of a row that contradicts an earlier row of the exports.
+const classDuplicate = "duplicate"
 
-// item is a row of a batch on its way through Accept.
+// item is a row of an Accept call.
 type item struct {
 	row     pipeline.Row
 	chainID string // the account as it is stored
-	known   bool   // the look-up found the pair, so that inserting it would be in vain
+	known   bool   // the look-up found the pair, so that it need not be inserted
 }
 
-// Accept implements pipeline.Ledger. A batch of 100 to 10,000 rows is best: it is looked up in one query, and one
-// that is settled throughout never meets the writer. A row without externalId or import id, or with one that SQLite
-// cannot keep as text, fails the batch: such messages belong to the dead letters.
+// Accept implements pipeline.Ledger. A batch of 100 to 10,000 rows is best: it is looked up in a single query, and a
+// batch of settled rows needs no write. A row without account, externalId or import id, or with an externalId that
+// SQLite cannot store as text, fails the whole batch: the caller makes such messages dead letters before.
 func (l *Ledger) Accept(ctx context.Context, rows []pipeline.Row) ([]pipeline.Acceptance, error) {
 	if len(rows) == 0 {
 		return nil, ctx.Err()
@@ -73,15 +73,15 @@ func storable(row pipeline.Row) error {
 	return nil
 }
 
-// lookUpQuery answers every element of a JSON object {chainId: externalId, …}, which may repeat its names, with one
-// row, in order: json_each walks the object and is the outer side of the join. One query for a whole batch costs a
+// lookUpQuery returns a row for every member of a JSON object {chainId: externalId, …}, which may repeat names, in
+// order: json_each iterates over the object and is the outer side of the join. A query for a whole batch costs a
 // fraction of a query for each row.
 const lookUpQuery = `SELECT r.id, r.external_id, r.stage, r.class, r.reason, r.customer_id,
 	r.import_id, r.file, r.line
 	FROM json_each(?) j LEFT JOIN rows r ON r.external_id = j.value AND r.chain_id = j.key`
 
-// lookUp answers the rows that were settled before, and returns the indexes of those that the writer has to see.
-// When there are any, it has to see settled rows too that could be restarted: an earlier row of the batch may do so.
+// lookUp answers the settled rows and returns the indexes of the rows that need the writer. If there are any, these
+// include settled rows that can be restarted, because an earlier row of the batch may restart them.
 func (l *Ledger) lookUp(ctx context.Context, items []item, answers []pipeline.Acceptance) (open []int, err error) {
 	rows, err := l.source.QueryContext(ctx, lookUpQuery, lookUpArgument(items))
 	if err != nil {
@@ -105,7 +105,7 @@ func (l *Ledger) lookUp(ctx context.Context, items []item, answers []pipeline.Ac
 			open = append(open, i)
 			continue
 		case externalID.String != it.row.ExternalID:
-			return nil, fmt.Errorf("ledger row %d answers for row %s, which it is not", id.Int64, it.row.Where())
+			return nil, fmt.Errorf("look up row %s: got ledger row %d with another externalId", it.row.Where(), id.Int64)
 		case at.Retryable():
 			open = append(open, i)
 		}
@@ -126,7 +126,7 @@ func (l *Ledger) lookUp(ctx context.Context, items []item, answers []pipeline.Ac
 		return nil, err
 	}
 	if i != len(items) {
-		return nil, fmt.Errorf("the look-up of %d rows answered %d", len(items), i)
+		return nil, fmt.Errorf("look up %d rows: got %d", len(items), i)
 	}
 	if !unsettled {
 		return nil, nil
@@ -154,7 +154,7 @@ func lookUpArgument(items []item) string {
 func appendJSON(b []byte, text string) []byte {
 	for i := 0; i < len(text); i++ {
 		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			quoted, _ := json.Marshal(text) // a string is always marshalled
+			quoted, _ := json.Marshal(text) // cannot fail for a string
 			return append(b, quoted...)
 		}
 	}
@@ -167,19 +167,19 @@ const insertRowQuery = `INSERT INTO rows
 	(external_id, chain_id, stage, class, reason, import_id, file, line, claims, version, accepted_at, updated_at)
 	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 1, ?, ?) ON CONFLICT DO NOTHING`
 
-// accept decides one row within the writer's transaction.
+// accept decides what to do with a row, in the writer's transaction.
 func (t *tx) accept(it item) (pipeline.Acceptance, error) {
 	if err := t.fence(it.row, it.chainID); err != nil {
 		return pipeline.Acceptance{}, err
 	}
 	if !it.known {
-		// The usual row is new and contradicts nothing: then all unique indexes let it in.
+		// Most rows are new and contradict no other: then no unique index prevents the insertion.
 		answer, inserted, err := t.insert(it, pipeline.Planned, "", "")
 		if err != nil || inserted {
 			return answer, err
 		}
 	}
-	record, claims, err := scanRecord(t.rowByPair.QueryRowContext(t.ctx, it.row.ExternalID, it.chainID))
+	record, hasClaims, err := scanRecord(t.rowByPair.QueryRowContext(t.ctx, it.row.ExternalID, it.chainID))
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
 		return t.acceptContested(it)
@@ -188,13 +188,13 @@ func (t *tx) accept(it item) (pipeline.Acceptance, error) {
 	case !record.Stage.Terminal():
 		return t.acceptUnfinished(it, record)
 	}
-	return t.acceptTerminal(it, record, claims)
+	return t.acceptTerminal(it, record, hasClaims)
 }
 
 func (t *tx) insert(it item, stage pipeline.Stage, class, reason string) (pipeline.Acceptance, bool, error) {
-	claims := stage == pipeline.Planned
+	hasClaims := stage == pipeline.Planned
 	result, err := t.insertRow.ExecContext(t.ctx, it.row.ExternalID, it.chainID, string(stage), class, reason,
-		it.row.ImportID, it.row.File, it.row.Line, claims, t.now.UnixMicro(), t.now.UnixMicro())
+		it.row.ImportID, it.row.File, it.row.Line, hasClaims, t.now.UnixMicro(), t.now.UnixMicro())
 	if err != nil {
 		return pipeline.Acceptance{}, false, err
 	}
@@ -209,43 +209,44 @@ func (t *tx) insert(it item, stage pipeline.Stage, class, reason string) (pipeli
 	answer := pipeline.Acceptance{Admission: pipeline.Open, Record: pipeline.Record{
 		Row: it.row, ID: id, Version: 1, Stage: stage, Class: class, Reason: reason, AcceptedAt: t.now, UpdatedAt: t.now,
 	}}
-	if !claims {
+	if !hasClaims {
 		answer.Admission = pipeline.Contradicted
 	}
 	return answer, true, nil
 }
 
-// acceptContested stores a new row whose account or externalId is claimed.
+// acceptContested stores a new row whose account or externalId another row claims.
 func (t *tx) acceptContested(it item) (pipeline.Acceptance, error) {
-	against, err := t.claim(it, 0)
+	reason, err := t.takeClaims(it, 0)
 	if err != nil {
 		return pipeline.Acceptance{}, err
 	}
 	stage, class := pipeline.Planned, ""
-	if against != "" {
-		stage, class = pipeline.Conflict, ClassDuplicate
+	if reason != "" {
+		stage, class = pipeline.Conflict, classDuplicate
 	}
-	answer, inserted, err := t.insert(it, stage, class, against)
+	answer, inserted, err := t.insert(it, stage, class, reason)
 	if err == nil && !inserted {
-		err = fmt.Errorf("row %s cannot be stored although nothing claims its account or externalId", it.row.Where())
+		err = fmt.Errorf("insert row %s: a unique index prevents it although no row claims its account or externalId",
+			it.row.Where())
 	}
 	return answer, err
 }
 
-const placeQuery = `UPDATE rows SET import_id = ?, file = ?, line = ?, updated_at = ? WHERE id = ?`
+const setImportQuery = `UPDATE rows SET import_id = ?, file = ?, line = ?, updated_at = ? WHERE id = ?`
 
-// acceptUnfinished moves the row to its newest import. The version stays: it guards what a worker computes, and the
-// worker that has this row in hand must not fail because the export came again.
+// acceptUnfinished moves the row to its newest import. The version does not change: a worker that is processing the row
+// must not fail with ErrStale because the export was imported again.
 func (t *tx) acceptUnfinished(it item, record pipeline.Record) (pipeline.Acceptance, error) {
 	newer, err := t.isNewImport(it, record)
 	if err != nil {
 		return pipeline.Acceptance{}, err
 	}
 	if newer {
-		if err := t.remember(record); err != nil {
+		if err := t.recordImport(record); err != nil {
 			return pipeline.Acceptance{}, err
 		}
-		_, err := t.place.ExecContext(t.ctx, it.row.ImportID, it.row.File, it.row.Line, t.now.UnixMicro(), record.ID)
+		_, err := t.setImport.ExecContext(t.ctx, it.row.ImportID, it.row.File, it.row.Line, t.now.UnixMicro(), record.ID)
 		if err != nil {
 			return pipeline.Acceptance{}, err
 		}
@@ -255,8 +256,8 @@ func (t *tx) acceptUnfinished(it item, record pipeline.Record) (pipeline.Accepta
 	return pipeline.Acceptance{Admission: pipeline.Open, Record: record}, nil
 }
 
-// The keys stay with their outcome (rules 3 and 4), and so does the customer: a worker that finds one goes on from its
-// status. Everything that belongs to the failed try goes.
+// The keys keep their outcome (the rules "Silence keeps the key" and "Old keys are not trusted"), and the customer
+// stays: a worker continues from its status. Everything else of the failed attempt is deleted.
 const restartQuery = `UPDATE rows SET version = version + 1, stage = 'planned', claims = 1, class = '', reason = '',
 	challenge = '', challenge_at = NULL, external_tx_id = '', signature = '', refusals = 0, attempts = 0,
 	already_onboarded = 0, import_id = ?, file = ?, line = ?, updated_at = ? WHERE id = ?`
@@ -264,8 +265,8 @@ const restartQuery = `UPDATE rows SET version = version + 1, stage = 'planned', 
 const contradictQuery = `UPDATE rows SET version = version + 1, stage = 'conflict', class = ?, reason = ?,
 	import_id = ?, file = ?, line = ?, updated_at = ? WHERE id = ?`
 
-// acceptTerminal skips a settled row, or starts it again when a new import states it.
-func (t *tx) acceptTerminal(it item, record pipeline.Record, claims bool) (pipeline.Acceptance, error) {
+// acceptTerminal skips a settled row, or restarts it if it comes from a new import.
+func (t *tx) acceptTerminal(it item, record pipeline.Record, hasClaims bool) (pipeline.Acceptance, error) {
 	settled := pipeline.Acceptance{Admission: pipeline.Settled, Record: record}
 	if !record.Stage.Retryable() {
 		return settled, nil
@@ -274,19 +275,19 @@ func (t *tx) acceptTerminal(it item, record pipeline.Record, claims bool) (pipel
 	if err != nil || !newer {
 		return settled, err
 	}
-	against := ""
-	if !claims {
-		if against, err = t.claim(it, record.ID); err != nil {
+	reason := ""
+	if !hasClaims {
+		if reason, err = t.takeClaims(it, record.ID); err != nil {
 			return pipeline.Acceptance{}, err
 		}
 	}
 	previous := record.Class
-	if err := t.remember(record); err != nil {
+	if err := t.recordImport(record); err != nil {
 		return pipeline.Acceptance{}, err
 	}
 	t.touch(record.ID)
-	if against != "" {
-		_, err = t.contradict.ExecContext(t.ctx, ClassDuplicate, against,
+	if reason != "" {
+		_, err = t.contradict.ExecContext(t.ctx, classDuplicate, reason,
 			it.row.ImportID, it.row.File, it.row.Line, t.now.UnixMicro(), record.ID)
 	} else {
 		_, err = t.restart.ExecContext(t.ctx,
@@ -296,7 +297,7 @@ func (t *tx) acceptTerminal(it item, record pipeline.Record, claims bool) (pipel
 		return pipeline.Acceptance{}, err
 	}
 	record, _, err = scanRecord(t.rowByPair.QueryRowContext(t.ctx, it.row.ExternalID, it.chainID))
-	if against != "" {
+	if reason != "" {
 		return pipeline.Acceptance{Admission: pipeline.Contradicted, Record: record}, err
 	}
 	return pipeline.Acceptance{Admission: pipeline.Open, Record: record, Previous: previous}, err
@@ -304,8 +305,8 @@ func (t *tx) acceptTerminal(it item, record pipeline.Record, claims bool) (pipel
 
 const importSeenQuery = `SELECT EXISTS (SELECT 1 FROM row_imports WHERE row_id = ? AND import_id = ?)`
 
-// isNewImport reports whether the row comes from an import that it neither has nor had: an old import whose messages
-// are delivered once more is not news.
+// isNewImport reports whether the row comes from an import that it neither has nor had. A redelivered message of an
+// earlier import changes nothing.
 func (t *tx) isNewImport(it item, record pipeline.Record) (bool, error) {
 	if it.row.ImportID == record.ImportID {
 		return false, nil
@@ -315,11 +316,11 @@ func (t *tx) isNewImport(it item, record pipeline.Record) (bool, error) {
 	return !seen, err
 }
 
-const rememberImportQuery = `INSERT INTO row_imports (row_id, import_id) VALUES (?, ?) ON CONFLICT DO NOTHING`
+const addImportQuery = `INSERT INTO row_imports (row_id, import_id) VALUES (?, ?) ON CONFLICT DO NOTHING`
 
-// remember notes the import that the row is about to leave. A row that is settled for good never leaves its import, so
+// recordImport stores the import that the row is about to leave. A row that cannot be restarted keeps its import, so
 // replaying it writes nothing.
-func (t *tx) remember(record pipeline.Record) error {
-	_, err := t.rememberImport.ExecContext(t.ctx, record.ID, record.ImportID)
+func (t *tx) recordImport(record pipeline.Record) error {
+	_, err := t.addImport.ExecContext(t.ctx, record.ID, record.ImportID)
 	return err
 }

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"database/sql"
 	"errors"
 	"fmt"
 	"reflect"
@@ -134,7 +135,7 @@ func TestContradictions(t *testing.T) {
 			l, _ := openTest(t)
 			acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
 			r := acceptOne(t, l, c.later, pipeline.Contradicted)
-			if r.Stage != pipeline.Conflict || r.Class != ClassDuplicate || r.Reason != c.words {
+			if r.Stage != pipeline.Conflict || r.Class != classDuplicate || r.Reason != c.words {
 				t.Errorf("got %+v, want reason %q", r, c.words)
 			}
 			if stored := get(t, l, c.later); !reflect.DeepEqual(stored, r) {
@@ -217,7 +218,7 @@ func TestClaimsGiveWayToACorrectedExport(t *testing.T) {
 				acceptOne(t, l, first.Row, pipeline.Settled)
 				old := testRow(1, "i3")
 				r := acceptOne(t, l, old, pipeline.Contradicted)
-				if r.ID != first.ID || r.Stage != pipeline.Conflict || r.Class != ClassDuplicate {
+				if r.ID != first.ID || r.Stage != pipeline.Conflict || r.Class != classDuplicate {
 					t.Errorf("got %+v", r)
 				}
 				acceptOne(t, l, old, pipeline.Settled)
@@ -283,7 +284,7 @@ func TestAcceptRefusesWhatItCannotKeep(t *testing.T) {
 			t.Errorf("%s: error %v", name, err)
 		}
 	}
-	if _, err := l.Get(t.Context(), account(1).String(), testRow(1, "").ExternalID); !errors.Is(err, ErrNotFound) {
+	if _, err := l.get(t.Context(), account(1).String(), testRow(1, "").ExternalID); !errors.Is(err, sql.ErrNoRows) {
 		t.Errorf("part of a refused batch was kept: %v", err)
 	}
 	if answers, err := l.Accept(t.Context(), nil); err != nil || len(answers) != 0 {
@@ -317,8 +318,8 @@ func TestReplayOfSettledRowsWritesNothing(t *testing.T) {
 	}
 }
 
-// TestOpenCreationKeepsItsClaim: a creation that was never answered may have made a customer after all. Until its key is
-// long forgotten, a corrected export does not take the row's place.
+// TestOpenCreationKeepsItsClaim: a creation that was never answered may have made a customer after all. Until its key
+// is long forgotten, a corrected export does not take the row's place.
 func TestOpenCreationKeepsItsClaim(t *testing.T) {
 	l, o := openTest(t)
 	row := pair(1, 1, "i1")

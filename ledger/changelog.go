@@ -11,46 +11,47 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// Changelog is a compacted topic beside the topic of the rows, with as many partitions, that holds the latest snapshot
-// of every row. A consumer that is given a partition reads the snapshots of its rows first, and so goes on exactly
-// where the one before it stood. Package broker has one.
+// Changelog is the ledger topic as the ledger sees it: a compacted topic with the latest record of every row, and as
+// many partitions as the work topic. A consumer that is assigned a partition first reads its records, and so continues
+// where the previous owner stopped. Package broker implements it.
 type Changelog interface {
-	// Topic names it; this ledger's place in it is kept under that name.
+	// Topic returns the name of the topic, under which the ledger stores its positions.
 	Topic() string
-	// Partition is where the rows of an account (CAIP-10, EIP-55 form) are.
+	// Partition returns the partition of an account's rows (CAIP-10, EIP-55 form).
 	Partition(account string) int
-	// Epoch numbers the assignment by which a partition is ours: it grows, and is 0 when the partition is not ours now.
+	// Epoch returns the number of the partition's present assignment to this consumer, which grows with each assignment;
+	// 0 if the partition is not ours.
 	Epoch(partition int) int64
-	// Append writes messages to the partitions that each of them names, and fills in their offsets. It returns when every
-	// in-sync replica has them. It writes only while the partitions are ours for certain, waiting for that if it must:
-	// pipeline.ErrFenced when they are not any more. After an error any part of the messages may have been written.
+	// Append writes each message to its Partition and sets its Offset. It returns when every in-sync replica has the
+	// messages. It blocks while the ownership of the partitions is uncertain: pipeline.ErrFenced if they are not ours.
+	// After an error any of the messages may have been written.
 	Append(ctx context.Context, messages []pipeline.Message) error
-	// Replay hands over what a partition holds from an offset on up to its end as it is when Replay begins, in order, and
-	// with each batch the offset behind it; last with an empty batch if nothing but markers remained. When from lies
-	// beyond the end, the topic is not the one it was: pipeline.ErrChangelogRecreated.
+	// Replay calls yield with the messages of a partition, in order, from an offset up to the end at the time of the call.
+	// next is the offset after the batch; the last batch may be empty. If from is beyond the end, the topic was recreated:
+	// pipeline.ErrChangelogRecreated.
 	Replay(ctx context.Context, partition int, from int64, yield func(batch []pipeline.Message, next int64) error) error
 }
 
-// Authenticator proves that the records of a changelog were written by this fleet; *messageauth.Keys has it. Its
-// methods may be called by many goroutines.
+// Authenticator proves that the records of the ledger topic were written by this fleet; *messageauth.Keys implements
+// it. Its methods must be safe for concurrent use.
 type Authenticator interface {
-	// Topic names the topic that the proofs are for.
+	// Topic returns the topic that the keys are for.
 	Topic() string
-	// ID names the key that signs; it differs from every other key's.
+	// ID returns the id of the key that signs. Other keys have other ids.
 	ID() string
-	// Sign adds the proof to the headers of each record.
+	// Sign adds the code to the headers of each record.
 	Sign(records []pipeline.Message)
-	// Verify returns nil for a record with a proof under the key that signs, or another that is accepted.
+	// Verify returns nil for a record with a valid code under the key that signs, or under another accepted key.
 	Verify(record pipeline.Message) error
-	// Current reports whether an authentic record was signed with the key that signs now.
+	// Current reports whether an authentic record carries the code of the key that signs now.
 	Current(record pipeline.Message) bool
 }
 
-// Follow has every change from now on written to a changelog, in the transaction that makes it and before that is
-// committed: what the ledger knows of a partition, the changelog knows, too. Accept and Update then answer
-// pipeline.ErrFenced for rows whose partition is not ours, or has not been restored since it became ours. Records that
-// a does not prove are ignored, as if they were not there; nil: every record is believed. Call it once, before the
-// first of them; the changelog must be the one that Options.Changelog names. It is an error if a is for another topic.
+// Follow makes the ledger write every change to the ledger topic, before the change is committed, so that the topic has
+// everything that the ledger has. Accept and Update then return pipeline.ErrFenced for rows whose partition is not
+// ours, or was not restored since it became ours. Records that a does not verify are ignored; with a nil Authenticator
+// all records are accepted. Call Follow once, before Accept and Update; c must be for the topic Options.Changelog. It
+// is an error if a is for another topic.
 func (l *Ledger) Follow(c Changelog, a Authenticator) error {
 	if a != nil && a.Topic() != c.Topic() {
 		return fmt.Errorf("ledger: records of topic %q cannot be authenticated with the keys of topic %q",
@@ -62,46 +63,46 @@ func (l *Ledger) Follow(c Changelog, a Authenticator) error {
 	return nil
 }
 
-// Restored says what Restore found.
+// Restored is the result of Restore.
 type Restored struct {
-	From, To int64 // offsets: what was read is From up to To
-	Records  int   // how many there were
-	Newer    int   // those that said more than this ledger knew
-	Added    int   // rows of this ledger that the changelog now has besides
-	Ignored  int   // records that could not be taken over
-	Resigned int   // records that were written again, because their MAC key is about to be withdrawn
+	From, To int64 // offsets that were read, To excluded
+	Records  int   // records that were read
+	Newer    int   // of these, those newer than the row in this ledger
+	Added    int   // rows of this ledger that were written to the topic
+	Ignored  int   // records that could not be applied
+	Resigned int   // records that were written again, because their MAC key is being withdrawn
 }
 
-// Restore brings this ledger's rows of a partition to where the changelog says they are, beginning where it last
-// stood. A ledger that never met this topic gives it what it knew before, as far as the topic does not know better.
-// Call it when the partition has become ours and before its rows are accepted. Interrupted, it goes on where it was.
-// Records that cannot be taken over are ignored, with a warning for each kind.
+// Restore applies the records of a partition of the ledger topic to this ledger, from its stored position on. A ledger
+// that follows the topic for the first time then writes its own rows there, unless the topic has newer records. Call it
+// when the partition has become ours, before its rows are accepted. If interrupted, the next call continues. Records
+// that cannot be applied are ignored, with a warning for each kind.
 //
-// Errors: *SnapshotError, pipeline.ErrFenced, ctx's, those of the changelog and of Update.
+// Errors: *SnapshotError, pipeline.ErrFenced, ctx's, those of the Changelog and of Update.
 func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 	log, authenticator := l.writer.follows()
-	epoch := log.Epoch(partition) // a later assignment has to be restored again
-	next, before, err := l.position(ctx, log.Topic(), partition, keyID(authenticator))
+	epoch := log.Epoch(partition) // before reading: a later assignment needs another Restore
+	next, mergeUpTo, err := l.position(ctx, log.Topic(), partition, keyID(authenticator))
 	if err != nil {
 		return Restored{}, translate(l.path, err)
 	}
 	r, in, err := l.replay(ctx, partition, next)
 	if errors.Is(err, pipeline.ErrChangelogRecreated) && next > 0 {
-		l.log.Warn("the ledger topic was recreated; it is given what this ledger knows",
-			"topic", log.Topic(), "partition", partition, "stood_at", next)
-		if before, err = l.startOver(ctx, log.Topic(), partition); err == nil {
+		l.log.Warn("the ledger topic was recreated; writing the rows of this ledger to it",
+			"topic", log.Topic(), "partition", partition, "position", next)
+		if mergeUpTo, err = l.startOver(ctx, log.Topic(), partition); err == nil {
 			r, in, err = l.replay(ctx, partition, 0)
 		}
 	}
 	in.report(l.log)
-	if errors.As(err, new(*SnapshotError)) { // the next run is to find the same
+	if errors.As(err, new(*SnapshotError)) { // the next run must read from the start and fail again
 		err = errors.Join(err, l.writer.do(ctx, 1, func(t *tx) error {
-			_, err := t.setStanding.ExecContext(t.ctx, 0, log.Topic(), partition)
+			_, err := t.setPosition.ExecContext(t.ctx, 0, log.Topic(), partition)
 			return err
 		}))
 	}
-	if err == nil && before > 0 {
-		r.Added, err = l.merge(ctx, log, partition, before)
+	if err == nil && mergeUpTo > 0 {
+		r.Added, err = l.merge(ctx, log, partition, mergeUpTo)
 	}
 	if err == nil {
 		l.writer.markRestored(partition, epoch)
@@ -109,7 +110,7 @@ func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 	return r, translate(l.path, err)
 }
 
-// replay takes over the records of a partition from an offset on, and stores how far it has come with each batch.
+// replay applies the records of a partition from an offset on, and stores the position with each batch.
 func (l *Ledger) replay(ctx context.Context, partition int, from int64) (Restored, *intake, error) {
 	log, authenticator := l.writer.follows()
 	r := Restored{From: from, To: from}
@@ -124,7 +125,7 @@ func (l *Ledger) replay(ctx context.Context, partition int, from int64) (Restore
 		}
 		var newer int
 		err = l.writer.do(ctx, len(batch), func(t *tx) (err error) {
-			newer, err = t.takeOver(log, partition, snapshots, next)
+			newer, err = t.applyBatch(log, partition, snapshots, next)
 			return err
 		})
 		r.To, r.Records, r.Newer = next, r.Records+len(batch), r.Newer+newer
@@ -134,7 +135,7 @@ func (l *Ledger) replay(ctx context.Context, partition int, from int64) (Restore
 	return r, in, err
 }
 
-// keyID names the key by which records are authentic now.
+// keyID returns the id of the key that signs, "" without authentication.
 func keyID(a Authenticator) string {
 	if a == nil {
 		return ""
@@ -142,44 +143,42 @@ func keyID(a Authenticator) string {
 	return a.ID()
 }
 
-// position is how this ledger stands to a partition of the changelog (its line of the table changelog). Records below
-// the offset next are in this ledger. Rows with an id up to before may not be in the changelog, and merge has to write
-// them there; 0: all are.
+// position returns this ledger's position in a partition (a row of the table changelog). The ledger has the records
+// below the offset next. Rows with an id up to mergeUpTo (column before) may be missing in the topic, and merge has to
+// write them; 0: none is missing.
 //
-// meet makes the line when the ledger comes to the partition for the first time: next is 0, before its highest id.
-// rekey sets it to the same when the MAC key is another than the last time, for both have to be signed again: the
-// records there, and the rows here.
+// At the first call for a partition, and when the MAC key has changed, next is 0 and mergeUpTo the highest id: after a
+// change of the key all records must be signed again, those of the topic and those of this ledger.
 func (l *Ledger) position(
 	ctx context.Context, topic string, partition int, key string,
-) (next, before int64, err error) {
+) (next, mergeUpTo int64, err error) {
 	err = l.writer.do(ctx, 1, func(t *tx) error {
-		if _, err := t.meet.ExecContext(t.ctx, topic, partition, key); err != nil {
+		if _, err := t.insertPosition.ExecContext(t.ctx, topic, partition, key); err != nil {
 			return err
 		}
-		if _, err := t.rekey.ExecContext(t.ctx, topic, partition, key); err != nil {
+		if _, err := t.changeMACKey.ExecContext(t.ctx, topic, partition, key); err != nil {
 			return err
 		}
-		return t.standing.QueryRowContext(t.ctx, topic, partition).Scan(&next, &before)
+		return t.position.QueryRowContext(t.ctx, topic, partition).Scan(&next, &mergeUpTo)
 	})
-	return next, before, err
+	return next, mergeUpTo, err
 }
 
-// startOver is for a partition that was recreated: nothing that this ledger has read or written is there. It returns
-// before, as standing does; next is 0.
-func (l *Ledger) startOver(ctx context.Context, topic string, partition int) (before int64, err error) {
+// startOver resets the position in a partition that was recreated. It returns mergeUpTo, as position does.
+func (l *Ledger) startOver(ctx context.Context, topic string, partition int) (mergeUpTo int64, err error) {
 	err = l.writer.do(ctx, 1, func(t *tx) error {
-		if _, err := t.forgetStanding.ExecContext(t.ctx, topic, partition); err != nil {
+		if _, err := t.resetPosition.ExecContext(t.ctx, topic, partition); err != nil {
 			return err
 		}
 		var next int64
-		return t.standing.QueryRowContext(t.ctx, topic, partition).Scan(&next, &before)
+		return t.position.QueryRowContext(t.ctx, topic, partition).Scan(&next, &mergeUpTo)
 	})
-	return before, err
+	return mergeUpTo, err
 }
 
-// merge gives the changelog every row of the partition that was here before it was met, also those about which it knew
-// better: they are as it has them by now.
-func (l *Ledger) merge(ctx context.Context, log Changelog, partition int, before int64) (added int, err error) {
+// merge writes the partition's rows with an id up to mergeUpTo to the ledger topic. Rows of which the topic had newer
+// records are among them, as restored.
+func (l *Ledger) merge(ctx context.Context, log Changelog, partition int, mergeUpTo int64) (added int, err error) {
 	var ids []int64
 	flush := func() error {
 		err := l.writer.do(ctx, len(ids), func(t *tx) error {
@@ -190,7 +189,7 @@ func (l *Ledger) merge(ctx context.Context, log Changelog, partition int, before
 		ids = ids[:0]
 		return err
 	}
-	err = l.each(ctx, recordQuery+` WHERE r.id <= ? ORDER BY r.id`, []any{before}, func(r pipeline.Record) error {
+	err = l.each(ctx, recordQuery+` WHERE r.id <= ? ORDER BY r.id`, []any{mergeUpTo}, func(r pipeline.Record) error {
 		if log.Partition(r.Account.String()) != partition {
 			return nil
 		}
@@ -211,51 +210,51 @@ func (l *Ledger) merge(ctx context.Context, log Changelog, partition int, before
 	})
 }
 
-// mergeBatch is how many rows merge writes at once.
+// mergeBatch is how many rows merge writes in a transaction.
 const mergeBatch = 1000
 
-// meetQuery makes the line of a partition. Another partition of the topic may have been met before (met is its highest
-// id then): rows that have come since are in the topic, because they came from there or were written there.
-const meetQuery = `INSERT INTO changelog (topic, partition, next, before, met, mac_key)
+// insertPositionQuery inserts a partition's position if it has none. The column met is the highest id at the first
+// position in the topic: later rows need not be merged, because they came from the topic or were written to it.
+const insertPositionQuery = `INSERT INTO changelog (topic, partition, next, before, met, mac_key)
 	SELECT ?1, ?2, 0, m.id, m.id, ?3 FROM (SELECT coalesce((SELECT min(met) FROM changelog WHERE topic = ?1),
 	(SELECT max(id) FROM rows), 0) AS id) m WHERE true ON CONFLICT DO NOTHING`
 
-const standingQuery = `SELECT next, before FROM changelog WHERE topic = ? AND partition = ?`
+const positionQuery = `SELECT next, before FROM changelog WHERE topic = ? AND partition = ?`
 
-const setStandingQuery = `UPDATE changelog SET next = ? WHERE topic = ? AND partition = ?`
+const setPositionQuery = `UPDATE changelog SET next = ? WHERE topic = ? AND partition = ?`
 
 const setMergedQuery = `UPDATE changelog SET before = 0 WHERE topic = ? AND partition = ?`
 
-// forgetStandingQuery is for a partition that was recreated: whatever is in here may not be there.
-const forgetStandingQuery = `UPDATE changelog SET next = 0, before = (SELECT coalesce(max(id), 0) FROM rows)
+// resetPositionQuery is for a recreated partition: no row of this ledger may be there.
+const resetPositionQuery = `UPDATE changelog SET next = 0, before = (SELECT coalesce(max(id), 0) FROM rows)
 	WHERE topic = ? AND partition = ?`
 
-// rekeyQuery is for a partition in which this ledger's records are under another MAC key.
-const rekeyQuery = `UPDATE changelog SET next = 0, before = (SELECT coalesce(max(id), 0) FROM rows), mac_key = ?3
+// changeMACKeyQuery resets the position in a partition whose records this ledger has signed with another MAC key.
+const changeMACKeyQuery = `UPDATE changelog SET next = 0, before = (SELECT coalesce(max(id), 0) FROM rows), mac_key = ?3
 	WHERE topic = ?1 AND partition = ?2 AND mac_key <> ?3`
 
-// advanceQuery moves on over what was just written, if nothing of somebody else's lies between.
-const advanceQuery = `UPDATE changelog SET next = ? WHERE topic = ? AND partition = ? AND next = ?`
+// advancePositionQuery advances the position past the records just written, if no other records precede them.
+const advancePositionQuery = `UPDATE changelog SET next = ? WHERE topic = ? AND partition = ? AND next = ?`
 
-// touch notes that a row was changed.
+// touch records that a row was changed.
 func (t *tx) touch(id int64) {
 	if t.changelog != nil {
 		t.touched = append(t.touched, id)
 	}
 }
 
-// fence refuses a change to a row whose partition is not ours, or is ours again and not yet restored.
+// fence returns pipeline.ErrFenced for a row whose partition is not ours, or not yet restored since it became ours: a
+// worker may come late with a result from an earlier assignment.
 func (t *tx) fence(r pipeline.Row, account string) error {
-	// A worker may come late with what it did when the partition was ours before.
-	if !t.holds(account) {
+	if !t.owns(account) {
 		return fmt.Errorf("row %s: %w", r.Where(), pipeline.ErrFenced)
 	}
 	return nil
 }
 
-// publish writes the rows that this transaction has touched to the changelog. What is touched is ours, but may have
-// been given away since; a row of another's partition that gave its claim to one of ours is not touched, and whoever
-// has that partition will find the contradiction, too.
+// publish writes the rows that this transaction has touched to the ledger topic, except rows of partitions that are no
+// longer ours. A row of another partition whose claims were released is not touched: the owner of that partition finds
+// the contradiction, too.
 func (t *tx) publish(env Environment) error {
 	slices.Sort(t.touched)
 	var messages []pipeline.Message
@@ -283,30 +282,30 @@ func (t *tx) publish(env Environment) error {
 	if err := t.changelog.Append(t.ctx, messages); err != nil {
 		return fmt.Errorf("write to the ledger topic %s: %w", t.changelog.Topic(), err)
 	}
-	type stretch struct{ begin, next int64 }
-	written := map[int]stretch{}
+	type span struct{ begin, next int64 }
+	written := map[int]span{}
 	for _, m := range messages {
 		s, ok := written[m.Partition]
 		switch {
 		case !ok:
-			s = stretch{m.Offset, m.Offset + 1}
+			s = span{m.Offset, m.Offset + 1}
 		case m.Offset == s.next:
 			s.next++
-		} // behind a gap, somebody else has written: the next Restore reads from there
+		} // after a gap, in which another producer has written, the next Restore reads on
 		written[m.Partition] = s
 	}
 	for partition, s := range written {
-		var next, before int64
-		if err := t.standing.QueryRowContext(t.ctx, t.changelog.Topic(), partition).Scan(&next, &before); err != nil {
+		var next, mergeUpTo int64
+		if err := t.position.QueryRowContext(t.ctx, t.changelog.Topic(), partition).Scan(&next, &mergeUpTo); err != nil {
 			return err
 		}
-		if s.begin < next { // it ends before what this ledger has read: the next Restore gives it everything
-			if _, err := t.forgetStanding.ExecContext(t.ctx, t.changelog.Topic(), partition); err != nil {
+		if s.begin < next { // the partition was recreated: the next Restore merges all rows
+			if _, err := t.resetPosition.ExecContext(t.ctx, t.changelog.Topic(), partition); err != nil {
 				return err
 			}
 			continue
 		}
-		_, err := t.advance.ExecContext(t.ctx, s.next, t.changelog.Topic(), partition, s.begin)
+		_, err := t.advancePosition.ExecContext(t.ctx, s.next, t.changelog.Topic(), partition, s.begin)
 		if err != nil {
 			return err
 		}
@@ -314,13 +313,13 @@ func (t *tx) publish(env Environment) error {
 	return nil
 }
 
-// snapshot reads all that there is of a row.
+// snapshot reads everything that the ledger has about a row.
 func (t *tx) snapshot(id int64, env Environment) (*snapshot, error) {
-	record, claims, err := scanRecord(t.rowByID.QueryRowContext(t.ctx, id))
+	record, hasClaims, err := scanRecord(t.rowByID.QueryRowContext(t.ctx, id))
 	if err != nil {
 		return nil, fmt.Errorf("ledger row %d: %w", id, err)
 	}
-	s := snapshotOf(record, claims, env)
+	s := snapshotOf(record, hasClaims, env)
 	for _, k := range t.own.keyrings {
 		if k.APIHost != env.APIHost || k.APIKeyID != env.APIKeyID {
 			s.Earlier = append(s.Earlier, snapshotKeyring(k))
@@ -333,7 +332,7 @@ func (t *tx) snapshot(id int64, env Environment) (*snapshot, error) {
 	if err := eachKey(keys, func(k pipeline.Key) { s.addKey(k) }); err != nil {
 		return nil, fmt.Errorf("ledger row %d: %w", id, err)
 	}
-	if err := t.unannounced.QueryRowContext(t.ctx, id).Scan(&s.Unannounced); err != nil {
+	if err := t.inOutbox.QueryRowContext(t.ctx, id).Scan(&s.Unpublished); err != nil {
 		return nil, err
 	}
 	if s.Nonces, err = t.noncesOf(id); err != nil {
@@ -354,22 +353,22 @@ func (t *tx) snapshot(id int64, env Environment) (*snapshot, error) {
 	return s, imports.Err()
 }
 
-// takeOver stores a batch of snapshots, and how far the ledger has come with them. It returns how many of them said
-// more than it knew.
-func (t *tx) takeOver(log Changelog, partition int, batch []*snapshot, next int64) (newer int, err error) {
+// applyBatch applies a batch of snapshots and stores the position after it. It returns how many of them were newer than
+// the row in this ledger.
+func (t *tx) applyBatch(log Changelog, partition int, batch []*snapshot, next int64) (newer int, err error) {
 	for _, s := range batch {
-		id, more, err := t.restore(s)
+		id, isNewer, err := t.applySnapshot(s)
 		if err != nil {
-			return 0, fmt.Errorf("take over %s/%d, offset %d: %w", log.Topic(), partition, s.offset, err)
+			return 0, fmt.Errorf("apply record of %s/%d, offset %d: %w", log.Topic(), partition, s.offset, err)
 		}
 		if s.resign {
 			t.touched = append(t.touched, id)
 		}
-		if more {
+		if isNewer {
 			newer++
 		}
 	}
-	_, err = t.setStanding.ExecContext(t.ctx, next, log.Topic(), partition)
+	_, err = t.setPosition.ExecContext(t.ctx, next, log.Topic(), partition)
 	return newer, err
 }
 
@@ -389,9 +388,10 @@ const restoreRowQuery = `INSERT INTO rows (external_id, chain_id, stage, class, 
 	accepted_at = excluded.accepted_at, updated_at = excluded.updated_at
 	RETURNING id`
 
-// restore takes over one snapshot, unless the row has come further here: then that of a consumer which had lost its
-// partition came late, or this ledger has just been given the topic.
-func (t *tx) restore(s *snapshot) (id int64, more bool, err error) {
+// applySnapshot stores a snapshot, unless the row in this ledger is newer: the record may be a late one of a consumer
+// that had lost the partition, or this ledger may follow the topic for the first time. A record of the same version is
+// stored, because imports and the outbox change without a new version.
+func (t *tx) applySnapshot(s *snapshot) (id int64, isNewer bool, err error) {
 	var version int64
 	err = t.rowID.QueryRowContext(t.ctx, s.ExternalID, s.ChainID).Scan(&id, &version)
 	if err != nil && !errors.Is(err, sql.ErrNoRows) {
@@ -400,13 +400,13 @@ func (t *tx) restore(s *snapshot) (id int64, more bool, err error) {
 	if version > s.Version {
 		return id, false, nil
 	}
-	more = version < s.Version
-	claims, err := t.claimFor(s, id)
+	isNewer = version < s.Version
+	hasClaims, err := t.mayClaim(s, id)
 	if err != nil {
 		return 0, false, err
 	}
 	err = t.restoreRow.QueryRowContext(t.ctx, s.ExternalID, s.ChainID, s.Stage, s.Class, s.Reason, s.CustomerID,
-		s.ImportID, s.File, s.Line, claims, s.Version, s.Status, s.Challenge, micros(s.ChallengeAt.time()), s.TxID,
+		s.ImportID, s.File, s.Line, hasClaims, s.Version, s.Status, s.Challenge, micros(s.ChallengeAt.time()), s.TxID,
 		s.Signature, s.Refusals, s.Attempts, s.Already, nullable(s.CreateGeneration), nullable(s.SubmitGeneration),
 		s.AcceptedAt.UnixMicro(), s.UpdatedAt.UnixMicro()).Scan(&id)
 	if err != nil {
@@ -417,49 +417,50 @@ func (t *tx) restore(s *snapshot) (id int64, more bool, err error) {
 			return 0, false, err
 		}
 	}
-	for _, use := range s.Nonces { // one that another row has used here keeps its first use
+	for _, use := range s.Nonces { // a nonce that another row has used here keeps its first use
 		if _, err := t.storeNonce(id, use); err != nil {
 			return 0, false, err
 		}
 	}
 	for _, name := range s.Imports {
-		if _, err := t.rememberImport.ExecContext(t.ctx, id, name); err != nil {
+		if _, err := t.addImport.ExecContext(t.ctx, id, name); err != nil {
 			return 0, false, err
 		}
 	}
-	// The table's triggers have put it into the outbox if it was settled, which is not for them to say this time.
-	if s.Unannounced {
-		_, err = t.announce.ExecContext(t.ctx, id, s.Version)
+	// The table's triggers have put a settled row into the outbox. Here the snapshot decides.
+	if s.Unpublished {
+		_, err = t.addToOutbox.ExecContext(t.ctx, id, s.Version)
 	} else {
-		_, err = t.announced.ExecContext(t.ctx, id, s.Version)
+		_, err = t.removeFromOutbox.ExecContext(t.ctx, id, s.Version)
 	}
-	return id, more, err
+	return id, isNewer, err
 }
 
 const externalTakenQuery = `SELECT EXISTS (SELECT 1 FROM rows WHERE external_id = ? AND claims = 1 AND chain_id <> ?)`
 
-const unclaimQuery = `UPDATE rows SET claims = 0 WHERE chain_id = ? AND claims = 1 AND id <> ?`
+const releaseOtherClaimsQuery = `UPDATE rows SET claims = 0 WHERE chain_id = ? AND claims = 1 AND id <> ?`
 
-// claimFor says whether the restored row may claim its account and its externalId here. Another row of the same account
-// is of the same partition, and the changelog knows better. Another account's row with the same externalId is not, so
-// the row that has the claim here keeps it: the partner will say which of the two exists.
-func (t *tx) claimFor(s *snapshot, id int64) (bool, error) {
-	if !s.Claims {
+// mayClaim reports whether a restored row may claim its account and externalId in this ledger. Another row of the same
+// account is of the same partition, for which the ledger topic is right, so its claims are released. A row of another
+// account with the same externalId may be of another partition and keeps its claims: the partner knows which of the two
+// customers exists.
+func (t *tx) mayClaim(s *snapshot, id int64) (bool, error) {
+	if !s.HasClaims {
 		return false, nil
 	}
 	var taken bool
 	if err := t.externalTaken.QueryRowContext(t.ctx, s.ExternalID, s.ChainID).Scan(&taken); err != nil || taken {
 		return false, err
 	}
-	_, err := t.unclaim.ExecContext(t.ctx, s.ChainID, id)
+	_, err := t.releaseOtherClaims.ExecContext(t.ctx, s.ChainID, id)
 	return true, err
 }
 
 const dropKeyQuery = `DELETE FROM keys WHERE row_id = ? AND operation = ? AND generation = ?
 	AND (id <> ? OR digest <> ?)`
 
-// restoreKey stores a key in the place of the one that this ledger may have in its generation, from a time when it did
-// not follow the topic.
+// restoreKey stores a key. It replaces another key of the same generation, which this ledger may have from a time when
+// it did not follow the topic.
 func (t *tx) restoreKey(id int64, k snapshotKey, known bool) error {
 	if known {
 		_, err := t.dropKey.ExecContext(t.ctx, id, string(k.Operation), k.Generation, k.ID.String(), k.Digest[:])

@@ -261,8 +261,8 @@ func TestSameVersionCounts(t *testing.T) {
 	}
 }
 
-// TestOlderRecordPutBack: somebody writes a record of the topic once more. The ledger that knows more keeps it; one that
-// knows nothing begins where that record stands.
+// TestOlderRecordPutBack: somebody writes a record of the topic once more. The ledger that knows more keeps it; one
+// that knows nothing begins where that record stands.
 func TestOlderRecordPutBack(t *testing.T) {
 	shared := newTopic(1)
 	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
@@ -557,8 +557,8 @@ func TestCheckChangelogWarnsOfTheKey(t *testing.T) {
 	warned(false)
 }
 
-// TestAuthenticatedChangelog: what is signed with no key of ours is as if it were not there, and what is signed with a key
-// that is about to be withdrawn is written again: the rows of this ledger and those that it reads.
+// TestAuthenticatedChangelog: what is signed with no key of ours is as if it were not there, and what is signed with a
+// key that is about to be withdrawn is written again: the rows of this ledger and those that it reads.
 func TestAuthenticatedChangelog(t *testing.T) {
 	shared := newTopic(1)
 	keys := func(secrets ...string) *messageauth.Keys { return changelogKeys(t, "onboarding.ledger", secrets...) }

@@ -13,77 +13,77 @@ const holderQuery = `SELECT id, external_id, chain_id, stage, customer_id, impor
 	(SELECT max(k.first_sent) FROM keys k WHERE k.row_id = rows.id AND k.operation = 'create' AND k.outcome = 'open')
 	FROM rows`
 
-// openFor is how long an unanswered creation is taken for one that may still come true: twice as long as the partner
-// honours its key.
-const openFor = 2 * time.Hour
+// maxOpenCreation is how long an unanswered creation may still turn out to have succeeded: twice the lifetime of its
+// key at the partner.
+const maxOpenCreation = 2 * time.Hour
 
-const yieldQuery = `UPDATE rows SET claims = 0, version = version + 1, updated_at = ? WHERE id = ?`
+const releaseClaimsQuery = `UPDATE rows SET claims = 0, version = version + 1, updated_at = ? WHERE id = ?`
 
-// holder is a row that claims what another one wants.
-type holder struct {
+// claimHolder is a row that claims the account or externalId of another row.
+type claimHolder struct {
 	pipeline.Row
 	id         int64
 	chainID    string
 	stage      pipeline.Stage
 	customerID string
-	open       time.Time // first use of a create key that was never answered; zero: there is none
+	open       time.Time // first use of the latest unanswered create key; zero if there is none
 }
 
-// givesWay reports whether the holder's claim is worth nothing any more: the row ended without a customer, and another
-// import states its account or externalId differently, so the export was corrected. Within one import two rows that
-// contradict each other are a fault of the export, and the first is kept. A creation without an answer may have made a
-// customer after all, so its row keeps its claim until that can no longer be.
-func (h holder) givesWay(to pipeline.Row, now time.Time) bool {
+// mayLoseClaim reports whether the holder's claims may pass to another row: the holder ended without a customer, and
+// the other row is of another import, so the export was corrected. Two contradicting rows of the same import are an
+// error in the export, and the first keeps its claims. An unanswered creation may have created a customer, so its row
+// keeps its claims for maxOpenCreation.
+func (h claimHolder) mayLoseClaim(to pipeline.Row, now time.Time) bool {
 	return (h.stage == pipeline.Failed || h.stage == pipeline.Conflict) &&
-		h.customerID == "" && h.ImportID != to.ImportID && (h.open.IsZero() || now.Sub(h.open) > openFor)
+		h.customerID == "" && h.ImportID != to.ImportID && (h.open.IsZero() || now.Sub(h.open) > maxOpenCreation)
 }
 
-// claim frees the row's account and externalId for it. If one of them is claimed for good, nothing is freed and the
-// answer is the reason of the contradiction. self is the row's own id, 0 when it has none.
-func (t *tx) claim(it item, self int64) (against string, err error) {
-	account, err := t.holder(t.accountHolder.QueryRowContext(t.ctx, it.chainID))
+// takeClaims releases the claims of other rows on the row's account and externalId. If one of them may not be released,
+// it releases none and returns the reason of the contradiction. self is the row's own id, 0 for a new row.
+func (t *tx) takeClaims(it item, self int64) (reason string, err error) {
+	account, err := t.readHolder(t.accountHolder.QueryRowContext(t.ctx, it.chainID))
 	if err != nil {
 		return "", err
 	}
-	external, err := t.holder(t.externalHolder.QueryRowContext(t.ctx, it.row.ExternalID))
+	external, err := t.readHolder(t.externalHolder.QueryRowContext(t.ctx, it.row.ExternalID))
 	if err != nil {
 		return "", err
 	}
-	holders := make([]holder, 0, 2)
-	for _, h := range []holder{account, external} {
+	holders := make([]claimHolder, 0, 2)
+	for _, h := range []claimHolder{account, external} {
 		if h.id == 0 || h.id == self || len(holders) == 1 && holders[0].id == h.id {
 			continue
 		}
-		if !h.givesWay(it.row, t.now) {
+		if !h.mayLoseClaim(it.row, t.now) {
 			return contradiction(it, h), nil
 		}
 		holders = append(holders, h)
 	}
 	for _, h := range holders {
-		if _, err := t.yield.ExecContext(t.ctx, t.now.UnixMicro(), h.id); err != nil {
+		if _, err := t.releaseClaims.ExecContext(t.ctx, t.now.UnixMicro(), h.id); err != nil {
 			return "", err
 		}
-		if t.holds(h.chainID) { // or what is here of it may be old
+		if t.owns(h.chainID) { // otherwise this ledger's record of the holder may be old
 			t.touch(h.id)
 		}
 	}
 	return "", nil
 }
 
-// holder reads a holder; its id is 0 when there is none.
-func (t *tx) holder(row *sql.Row) (holder, error) {
-	var h holder
+// readHolder reads a holder; its id is 0 if there is none.
+func (t *tx) readHolder(row *sql.Row) (claimHolder, error) {
+	var h claimHolder
 	var open sql.NullInt64
 	err := row.Scan(&h.id, &h.ExternalID, &h.chainID, &h.stage, &h.customerID, &h.ImportID, &h.File, &h.Line, &open)
 	h.open = fromMicros(open)
 	if errors.Is(err, sql.ErrNoRows) {
-		return holder{}, nil
+		return claimHolder{}, nil
 	}
 	return h, err
 }
 
-// contradiction names the row that was first.
-func contradiction(it item, h holder) string {
+// contradiction returns the reason of a conflict, which names the row that has the claim.
+func contradiction(it item, h claimHolder) string {
 	if h.chainID == it.chainID {
 		return fmt.Sprintf("%s has the same account with externalId %s", h.Where(), h.ExternalID)
 	}

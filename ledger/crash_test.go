@@ -169,7 +169,7 @@ func checkSurvivors(t *testing.T, o Options, acked map[int]int64) {
 		if int64(r.Attempts) != r.Version-1 || int64(r.CreateKey.Generation) != r.Version-1 {
 			t.Errorf("row %d has half an update: %+v", row, r)
 		}
-		keys, err := l.Keys(t.Context(), r.ID)
+		keys, err := l.keys(t.Context(), r.ID)
 		if err != nil || int64(len(keys)) != r.Version-1 {
 			t.Errorf("row %d at version %d has %d keys, %v", row, r.Version, len(keys), err)
 		}

@@ -9,22 +9,22 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// customersPerChunk is how many customers of the partner's list are written at once: enough to spread the fsync,
-// few enough that a worker's update behind them waits some milliseconds.
+// customersPerChunk is how many customers of the partner's list are written in a transaction: enough to share the
+// fsync, few enough that a waiting update of a worker is delayed by milliseconds only.
 const customersPerChunk = 500
 
 const addCustomerQuery = `INSERT INTO directory_%d (customer_id, chain_id, external_id, status, created_at, updated_at)
 	VALUES (?, ?, ?, ?, ?, ?)`
 
-// DirectoryAsOf says when the stored list of the partner's customers was begun to be read; zero when there is none.
+// DirectoryAsOf returns the time at which reading of the stored customer list began; zero if there is no list.
 func (q *queries) DirectoryAsOf(ctx context.Context) (time.Time, error) {
 	var begun sql.NullInt64
 	err := q.source.QueryRowContext(ctx, `SELECT begun FROM directory_state WHERE id = 1`).Scan(&begun)
 	return fromMicros(begun), translate(q.path, err)
 }
 
-// The indexes of a copy are made when it is whole. Entries come in no order: with the indexes there, each would write
-// pages of its own to both, 17 GB for a million customers instead of 0.6.
+// The indexes of a copy are created when it is complete. Customers come in no order: inserting them into existing
+// indexes would write 17 GB for a million customers instead of 0.6 GB.
 const (
 	dropIndexes = `DROP INDEX IF EXISTS directory_%[1]d_chain_id;
 		DROP INDEX IF EXISTS directory_%[1]d_external_id`
@@ -32,10 +32,10 @@ const (
 	indexExternalIDs = `CREATE INDEX directory_%[1]d_external_id ON directory_%[1]d (external_id)`
 )
 
-// ReplaceDirectory implements pipeline.Directory. The list goes into the copy that is not in force, in chunks between
-// which other calls get their turn; then its indexes are made, for each of which other writers wait about two seconds
-// a million; and one small transaction puts it in force. A second call waits for the first.
-// feed may call add from one goroutine at a time; an error of add must end feed.
+// ReplaceDirectory implements pipeline.Directory. It writes the list to the inactive copy, in chunks between which
+// other calls can write, then creates the copy's indexes, during each of which other writers wait about two seconds per
+// million customers, and activates the copy in a short transaction. A second call waits for the first. feed must not
+// call add concurrently and must return if add returns an error.
 func (l *Ledger) ReplaceDirectory(ctx context.Context, begun time.Time,
 	feed func(add func(pipeline.Customer) error) error,
 ) error {
@@ -51,7 +51,7 @@ func (l *Ledger) ReplaceDirectory(ctx context.Context, begun time.Time,
 		return translate(l.path, err)
 	}
 	staging := 1 - active
-	// A reading that broke off has left its part there.
+	// An interrupted call has left a part of its list there.
 	if err := l.emptyDirectory(ctx, staging); err != nil {
 		return err
 	}
@@ -60,23 +60,23 @@ func (l *Ledger) ReplaceDirectory(ctx context.Context, begun time.Time,
 	}
 
 	chunk := make([]pipeline.Customer, 0, customersPerChunk)
-	var broken error // add's own error, in case feed does not return it
+	var addErr error // in case feed does not return it
 	add := func(c pipeline.Customer) error {
-		if broken != nil {
-			return broken
+		if addErr != nil {
+			return addErr
 		}
 		if chunk = append(chunk, c); len(chunk) < customersPerChunk {
 			return nil
 		}
-		broken = l.addCustomers(ctx, staging, chunk)
+		addErr = l.addCustomers(ctx, staging, chunk)
 		chunk = chunk[:0]
-		return broken
+		return addErr
 	}
 	if err := feed(add); err != nil {
 		return err
 	}
-	if broken != nil {
-		return broken
+	if addErr != nil {
+		return addErr
 	}
 	if err := l.addCustomers(ctx, staging, chunk); err != nil {
 		return err
@@ -93,9 +93,9 @@ func (l *Ledger) ReplaceDirectory(ctx context.Context, begun time.Time,
 	if err != nil {
 		return translate(l.path, err)
 	}
-	// The new list is in force; what becomes of the old one is only a matter of room.
+	// The new list is active. The old copy only takes up disk space.
 	if err := l.emptyDirectory(ctx, active); err != nil {
-		l.log.Warn("the earlier customer list takes up room until the next one is read", "path", l.path, "error", err)
+		l.log.Warn("cannot delete the earlier customer list, the next read of the list will", "path", l.path, "error", err)
 	}
 	return nil
 }
@@ -130,9 +130,9 @@ func (l *Ledger) addCustomers(ctx context.Context, which int, chunk []pipeline.C
 	}))
 }
 
-// FindCustomers implements pipeline.Directory. A customer that moved from page to page while the list was read is
-// in it twice; the later entry counts. Of the copies, only the one in force answers: the state is read in the same
-// statement, so that a switch cannot come between.
+// FindCustomers implements pipeline.Directory. A customer that moved between pages while the list was read is listed
+// twice; the later entry counts. The statement also reads which copy is active, so that a concurrent switch is
+// harmless.
 func (q *queries) FindCustomers(ctx context.Context, chainID, externalID string) ([]pipeline.Customer, error) {
 	rows, err := q.source.QueryContext(ctx, findCustomersQuery(), chainID, externalID)
 	if err != nil {
@@ -159,8 +159,8 @@ func (q *queries) FindCustomers(ctx context.Context, chainID, externalID string)
 	return found, translate(q.path, rows.Err())
 }
 
-// findCustomersQuery asks both indexes of both copies; UNION leaves an entry that both indexes name once. CROSS JOIN
-// has SQLite look at the state first: the copy that is being written has no indexes, and is not to be read through.
+// findCustomersQuery searches both indexes of both copies; UNION removes duplicates. CROSS JOIN makes SQLite read the
+// state first, so that it does not scan the inactive copy, which may have no indexes.
 func findCustomersQuery() string {
 	const arm = `SELECT d.id, d.customer_id, d.chain_id, d.external_id, d.status, d.created_at, d.updated_at
 		FROM directory_state s CROSS JOIN directory_%d d WHERE s.active = %[1]d AND %s`

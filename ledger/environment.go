@@ -12,35 +12,37 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// Environment is what a ledger is bound to when it is made (rule 12).
+// Environment is what a ledger is bound to when it is created (the rule "One ledger, one environment" in
+// docs/rules.md).
 type Environment struct {
-	APIHost  string // host, and port if there is one, of the partner's API
-	APIKeyID string // which API key; its id, not the key
-	// APIPath is the path of the API's base URL, "/" if it has none. Keys are not derived from it. "" is not known: a
-	// ledger of an earlier version takes that of the first run that opens it.
+	APIHost  string // host of the partner's API, with the port if it has one
+	APIKeyID string // id of the API key
+	// APIPath is the path of the API's base URL, "/" if it has none. Idempotency keys do not depend on it. "" means
+	// unknown: a ledger of an earlier version takes the path of the first run that opens it.
 	APIPath string
 }
 
-// API is the host and path, as messages show them.
+// API returns host and path, for messages.
 func (e Environment) API() string { return e.APIHost + strings.TrimSuffix(e.APIPath, "/") }
 
-// Matches reports whether both are the same environment. A path that is not known is any.
+// Matches reports whether both are the same environment. An unknown path equals any path.
 func (e Environment) Matches(other Environment) bool {
 	return e.sameAPI(other) && e.APIKeyID == other.APIKeyID
 }
 
+// sameAPI compares host and path. An unknown path equals any path.
 func (e Environment) sameAPI(other Environment) bool {
 	return e.APIHost == other.APIHost && (e.APIPath == other.APIPath || e.APIPath == "" || other.APIPath == "")
 }
 
-// Binding is an environment that a ledger was bound to, and since when.
+// Binding is an environment that a ledger is or was bound to.
 type Binding struct {
-	Environment
-	Since time.Time
+	Environment // without APIPath
+	Since       time.Time
 }
 
-// Bindings returns every environment that the ledger was bound to, oldest first and without the path; the last one is
-// in force. Keys that were recorded before it were derived in an earlier one.
+// Bindings returns every environment that the ledger was bound to, oldest first; the last one is the current one. Keys
+// that were recorded before its time were derived for an earlier one.
 func (q *queries) Bindings(ctx context.Context) ([]Binding, error) {
 	bindings, err := readBindings(ctx, q.source)
 	return bindings, translate(q.path, err)
@@ -65,8 +67,8 @@ func readBindings(ctx context.Context, db source) ([]Binding, error) {
 	return bindings, rows.Err()
 }
 
-// checkEnvironment holds a known ledger to its environment (rule 12). One that is bound to nothing was interrupted
-// while it was made. With Options.Rebind another key id of the same API is no error.
+// checkEnvironment returns an *EnvironmentError if the ledger is bound to another environment. A ledger that is not
+// bound was interrupted while it was created. With Options.Rebind another key id of the same API is not an error.
 func checkEnvironment(ctx context.Context, db source, path string, o Options) error {
 	stored, err := readEnvironment(ctx, db)
 	if err != nil || stored == (Environment{}) {
@@ -86,8 +88,8 @@ func canonical(host string, canonicalHost func(string) string) string {
 	return canonicalHost(host)
 }
 
-// bind ties the ledger to its environment, unless it is already, and returns every environment that it was bound to.
-// Earlier key ids that it does not know go before the one in force.
+// bind binds the ledger to its environment, if it is not bound already, and returns all bindings. Missing earlier key
+// ids are inserted before the current one.
 func bind(ctx context.Context, conn execer, o Options) ([]Binding, error) {
 	known, err := readBindings(ctx, conn)
 	if err != nil {
@@ -112,46 +114,42 @@ func bind(ctx context.Context, conn execer, o Options) ([]Binding, error) {
 	if len(known) == n && (path != "" || o.Environment.APIPath == "") {
 		return known, nil
 	}
-	if _, err := conn.ExecContext(ctx, `BEGIN IMMEDIATE`); err != nil {
-		return nil, err
-	}
-	for _, b := range known[n:] {
-		if _, err = conn.ExecContext(ctx, `INSERT INTO bindings (api_host, api_key_id, bound_at) VALUES (?, ?, ?)`,
-			b.APIHost, b.APIKeyID, now.UnixMicro()); err != nil {
-			break
+	err = inTransaction(ctx, conn, func() error {
+		for _, b := range known[n:] {
+			if _, err := conn.ExecContext(ctx, `INSERT INTO bindings (api_host, api_key_id, bound_at) VALUES (?, ?, ?)`,
+				b.APIHost, b.APIKeyID, now.UnixMicro()); err != nil {
+				return err
+			}
 		}
-	}
-	if err == nil {
-		err = writeMeta(ctx, conn, metaHost, o.Environment.APIHost)
-	}
-	if err == nil {
-		err = writeMeta(ctx, conn, metaKeyID, o.Environment.APIKeyID)
-	}
-	if err == nil && path == "" && o.Environment.APIPath != "" {
-		err = writeMeta(ctx, conn, metaPath, o.Environment.APIPath)
-	}
-	if err == nil {
-		_, err = conn.ExecContext(ctx, `COMMIT`)
-	}
+		if err := writeMeta(ctx, conn, metaHost, o.Environment.APIHost); err != nil {
+			return err
+		}
+		if err := writeMeta(ctx, conn, metaKeyID, o.Environment.APIKeyID); err != nil {
+			return err
+		}
+		if path != "" || o.Environment.APIPath == "" {
+			return nil
+		}
+		return writeMeta(ctx, conn, metaPath, o.Environment.APIPath)
+	})
 	if err != nil {
-		_, _ = conn.ExecContext(context.WithoutCancel(ctx), `ROLLBACK`)
 		return nil, fmt.Errorf("bind to API %s with key id %q: %w", o.Environment.API(), o.Environment.APIKeyID, err)
 	}
 	return known, nil
 }
 
-// ownRecords says which records of a ledger topic are this ledger's: those of the environment in force, and of the API
-// key's earlier ids.
-type ownRecords struct {
-	inForce       Environment
+// ownEnvironments decides which records of a ledger topic are this ledger's: those of the current environment and those
+// under earlier ids of its API key.
+type ownEnvironments struct {
+	current       Environment
 	keyIDs        map[string]bool
 	canonicalHost func(string) string
-	keyrings      []pipeline.Keyring // what their keys may be derived from
+	keyrings      []pipeline.Keyring // from which their idempotency keys may be derived
 }
 
-func newOwnRecords(o Options, bindings []Binding) ownRecords {
-	own := ownRecords{
-		inForce: o.Environment, keyIDs: map[string]bool{o.Environment.APIKeyID: true}, canonicalHost: o.CanonicalHost,
+func newOwnEnvironments(o Options, bindings []Binding) ownEnvironments {
+	own := ownEnvironments{
+		current: o.Environment, keyIDs: map[string]bool{o.Environment.APIKeyID: true}, canonicalHost: o.CanonicalHost,
 	}
 	for _, b := range bindings {
 		own.keyIDs[b.APIKeyID] = true
@@ -160,24 +158,25 @@ func newOwnRecords(o Options, bindings []Binding) ownRecords {
 	return own
 }
 
-// sameAPI reports whether the record is of the API that the ledger is bound to.
-func (own ownRecords) sameAPI(theirs Environment) bool {
+// sameAPI reports whether the record is of the ledger's API.
+func (own ownEnvironments) sameAPI(theirs Environment) bool {
 	theirs.APIHost = canonical(theirs.APIHost, own.canonicalHost)
-	return own.inForce.sameAPI(theirs)
+	return own.current.sameAPI(theirs)
 }
 
-func (own ownRecords) check(theirs Environment) error {
-	given, advice := own.inForce, "use another topic for another environment"
+// check returns an error for a record of another environment.
+func (own ownEnvironments) check(theirs Environment) error {
+	given, advice := own.current, "use another topic for another environment"
 	switch same := own.sameAPI(theirs); {
 	case same && own.keyIDs[theirs.APIKeyID]:
 		return nil
 	case same:
-		advice = rotated + "; if it is another programme's, use another topic"
+		advice = rotated + "; if the key is of another programme with the partner, use another topic"
 	}
 	return fmt.Errorf("the record belongs to API %s with key id %s, this ledger to API %q with key id %q: %s",
-		printable.Quote(theirs.API(), mostQuoted), printable.Quote(theirs.APIKeyID, mostQuoted),
+		printable.Quote(theirs.API(), maxQuoted), printable.Quote(theirs.APIKeyID, maxQuoted),
 		given.API(), given.APIKeyID, advice)
 }
 
-// rotated is what to do when only the key id differs.
+// rotated is the advice if only the key id differs.
 const rotated = "if the API key was rotated, run `consumer rebind`"

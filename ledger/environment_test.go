@@ -88,14 +88,14 @@ func TestRebind(t *testing.T) {
 	second := createKey(1, o.Now())
 	second.ID = uuid.UUID{2}
 	r = advance(t, l, r, pipeline.Creating, func(r *pipeline.Record) { r.CreateKey = second })
-	keys, err := l.Keys(t.Context(), r.ID)
+	keys, err := l.keys(t.Context(), r.ID)
 	if err != nil || len(keys) != 2 || keys[0].ID != first.ID || keys[1].ID != second.ID {
 		t.Errorf("keys %v, %v; want %v and %v", keys, err, first.ID, second.ID)
 	}
 	r.CreateKey = first
 	r.CreateKey.ID = uuid.UUID{3}
-	if _, err := l.Update(t.Context(), r); !errors.As(err, new(*KeyError)) {
-		t.Errorf("another id in generation 0: got %v, want a KeyError", err)
+	if _, err := l.Update(t.Context(), r); !errors.As(err, new(*keyError)) {
+		t.Errorf("another id in generation 0: got %v, want a keyError", err)
 	}
 }
 
@@ -137,7 +137,7 @@ func TestRecordsOfAnEarlierKeyID(t *testing.T) {
 	if _, err := l.Restore(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
-	for i := range several {
+	for i := range minSuspects {
 		acceptOne(t, l, testRow(1+i, "i1"), pipeline.Open)
 	}
 	closed(t, l)
@@ -146,8 +146,8 @@ func TestRecordsOfAnEarlierKeyID(t *testing.T) {
 	if _, err := l.Restore(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
-	for i := range several {
-		acceptOne(t, l, testRow(1+several+i, "i1"), pipeline.Open)
+	for i := range minSuspects {
+		acceptOne(t, l, testRow(1+minSuspects+i, "i1"), pipeline.Open)
 	}
 
 	for name, test := range map[string]struct {
@@ -169,8 +169,8 @@ func TestRecordsOfAnEarlierKeyID(t *testing.T) {
 		var snapshot *SnapshotError
 		switch {
 		case test.want == "":
-			if err != nil || r.Newer != 2*several {
-				t.Errorf("%s: got %+v, %v; want %d rows", name, r, err, 2*several)
+			if err != nil || r.Newer != 2*minSuspects {
+				t.Errorf("%s: got %+v, %v; want %d rows", name, r, err, 2*minSuspects)
 			}
 		case !errors.As(err, &snapshot) || !strings.Contains(err.Error(), test.want):
 			t.Errorf("%s: got %v, want a SnapshotError with %q", name, err, test.want)

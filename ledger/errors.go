@@ -13,25 +13,24 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// What callers branch on; errors wrap them.
+// Sentinels; errors wrap them.
 var (
-	// ErrDiskFull: the change was not stored because there is no room for it. Nothing was half-written; the same call
-	// succeeds once there is room.
-	ErrDiskFull = errors.New("the disk is full")
-	// ErrReadOnly: the ledger's file or directory cannot be written.
-	ErrReadOnly = errors.New("file or directory cannot be written")
-	// ErrClosed: the ledger was closed before the call was begun.
+	// errDiskFull: the change was not stored. The same call succeeds once there is room.
+	errDiskFull = errors.New("the disk is full")
+	// errReadOnly: the ledger's file or directory cannot be written.
+	errReadOnly = errors.New("file or directory cannot be written")
+	// ErrClosed: the ledger was closed before the call started.
 	ErrClosed = errors.New("the ledger is closed")
-	// ErrNotFound: there is no such row.
-	ErrNotFound = errors.New("no such row in the ledger")
-	// ErrEmpty: OpenReadOnly found a file that no consumer has ever opened.
+	// errNotFound: the row does not exist.
+	errNotFound = errors.New("no such row in the ledger")
+	// ErrEmpty is returned by OpenReadOnly for a file that no consumer has opened yet.
 	ErrEmpty = errors.New("the ledger is empty: no consumer has opened it yet")
 )
 
-// LockedError says that another process has the ledger (one process per data directory, rule 12).
+// LockedError is a ledger that another process has open. Only a single process may have it.
 type LockedError struct {
 	Path string
-	PID  int // 0 when the other process has not said
+	PID  int // of the other process; 0 if unknown
 }
 
 func (e *LockedError) Error() string {
@@ -41,111 +40,111 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("ledger %s is in use by process %d: wait for it to end, or stop it", e.Path, e.PID)
 }
 
-// GoneError says that the ledger's file was removed or replaced while it was open. What was written to it is lost;
-// nothing is written any more.
-type GoneError struct {
+// goneError is a ledger file that was removed or replaced while it was open. What was written to it is lost. Nothing is
+// written any more.
+type goneError struct {
 	Path     string
 	Replaced bool // another file is at Path
 }
 
-func (e *GoneError) Error() string {
+func (e *goneError) Error() string {
 	if e.Replaced {
-		return fmt.Sprintf("ledger %s was replaced by another file during the run: its rows are not in the new one; "+
+		return fmt.Sprintf("ledger %s was replaced by another file during the run, which does not have its rows: "+
 			"stop what replaces it, then import the export again and run again", e.Path)
 	}
-	return fmt.Sprintf("ledger %s was removed during the run: what it held is lost; import the export again and run "+
-		"again: a new ledger finds the customers that exist at the partner", e.Path)
+	return fmt.Sprintf("ledger %s was removed during the run and its content is lost: import the export again and run "+
+		"again; a new ledger finds the customers that exist at the partner", e.Path)
 }
 
-// EnvironmentError says that the ledger was made with another API host, base path or key id (rule 12): its idempotency
-// keys and customer ids mean nothing there.
+// EnvironmentError is a ledger that is bound to another API host, base path or key id: its idempotency keys and
+// customer ids have no meaning for this run.
 type EnvironmentError struct {
 	Path   string
-	Ledger Environment // what the ledger was made with
-	Given  Environment // what this run uses
+	Ledger Environment // of the ledger
+	Given  Environment // of this run
 }
 
 func (e *EnvironmentError) Error() string {
 	advice := "use another data directory for another environment"
 	if e.Ledger.sameAPI(e.Given) {
-		advice = rotated + "; if it is another programme's, use another data directory"
+		advice = rotated + "; if the key is of another programme with the partner, use another data directory"
 	}
 	return fmt.Sprintf("ledger %s belongs to API %s with key id %q, but this run uses API %s with key id %q: %s",
 		e.Path, e.Ledger.API(), e.Ledger.APIKeyID, e.Given.API(), e.Given.APIKeyID, advice)
 }
 
-// SchemaError says that the ledger's schema cannot be used by this program.
-type SchemaError struct {
+// schemaError is a ledger whose schema this program cannot use.
+type schemaError struct {
 	Path    string
 	Have    int    // the ledger's schema
 	Known   int    // the newest schema this program knows
-	Program string // the program that wrote Have, where the ledger says
+	Program string // the program that migrated to Have; empty if unknown
 }
 
-func (e *SchemaError) Error() string {
+func (e *schemaError) Error() string {
 	if e.Have < e.Known {
-		return fmt.Sprintf("ledger %s has schema %d, this program reads %d: run the consumer once to bring it up to date",
+		return fmt.Sprintf("ledger %s has schema %d, this program needs %d: run the consumer once to migrate it",
 			e.Path, e.Have, e.Known)
 	}
 	needed := "a newer program"
 	if e.Program != "" {
 		needed = e.Program + " or newer"
 	}
-	return fmt.Sprintf("ledger %s has schema %d, this program knows schemas up to %d: %s is needed",
+	return fmt.Sprintf("ledger %s has schema %d, this program supports schemas up to %d: use %s",
 		e.Path, e.Have, e.Known, needed)
 }
 
-// ForeignError says that the file is an SQLite database of another application. It was not touched.
-type ForeignError struct {
+// foreignError is an SQLite database of another application. It was not changed.
+type foreignError struct {
 	Path          string
 	ApplicationID uint32
 }
 
-func (e *ForeignError) Error() string {
+func (e *foreignError) Error() string {
 	return fmt.Sprintf("%s is a database of another program (application id %#08x), not a ledger: choose another path",
 		e.Path, e.ApplicationID)
 }
 
-// CorruptError says that the file is damaged, or no database at all.
-type CorruptError struct {
+// corruptError is a file that is damaged or not an SQLite database.
+type corruptError struct {
 	Path   string
 	Detail string
-	Err    error // nil when the integrity check found it
+	Err    error // nil if the integrity check found the damage
 }
 
-func (e *CorruptError) Error() string {
+func (e *corruptError) Error() string {
 	return fmt.Sprintf("ledger %s is damaged or not a ledger (%s): check the path; if it is right, move the file and "+
-		"its -wal away, keep them, and run again: a new ledger finds the customers that exist at the partner",
+		"its -wal elsewhere, keep them, and run again; a new ledger finds the customers that exist at the partner",
 		e.Path, e.Detail)
 }
 
-func (e *CorruptError) Unwrap() error { return e.Err }
+func (e *corruptError) Unwrap() error { return e.Err }
 
-// StepError says that Update was asked for a step that the state machine does not know, or for one that only a new
-// import may take. Nothing was written.
-type StepError struct {
+// stepError is an Update to a stage that the state machine does not allow, or that only Accept may set. Nothing was
+// written.
+type stepError struct {
 	ID       int64
 	From, To pipeline.Stage
 }
 
-func (e *StepError) Error() string {
+func (e *stepError) Error() string {
 	return fmt.Sprintf("ledger row %d cannot go from %s to %s", e.ID, e.From, e.To)
 }
 
-// KeyError says that Update was given a key whose generation is recorded with another id or another payload. Nothing
-// was written.
-type KeyError struct {
+// keyError is an Update with a key whose generation is already recorded with another id or payload. Nothing was
+// written.
+type keyError struct {
 	ID         int64 // of the row
 	Operation  pipeline.Operation
 	Generation int
 }
 
-func (e *KeyError) Error() string {
+func (e *keyError) Error() string {
 	return fmt.Sprintf("ledger row %d: generation %d of the %s key is recorded with another payload",
 		e.ID, e.Generation, e.Operation)
 }
 
-// translate turns what SQLite and the file system say into this package's errors and names the file.
+// translate converts errors of SQLite and the file system to this package's errors and adds the path.
 func translate(path string, err error) error {
 	if err == nil {
 		return nil
@@ -156,32 +155,32 @@ func translate(path string, err error) error {
 		case errors.Is(err, sql.ErrConnDone), errors.Is(err, sql.ErrTxDone), isClosedDB(err):
 			return ErrClosed
 		case isNoSpace(err):
-			return fmt.Errorf("ledger %s: %w: %w", path, ErrDiskFull, err)
+			return fmt.Errorf("ledger %s: %w: %w", path, errDiskFull, err)
 		case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
-			return fmt.Errorf("ledger %s: %w: %w", path, ErrReadOnly, err)
+			return fmt.Errorf("ledger %s: %w: %w", path, errReadOnly, err)
 		}
 		return err
 	}
 	switch {
 	case lite.Code == sqlite3.ErrFull, lite.SystemErrno != 0 && isNoSpace(lite.SystemErrno):
-		return fmt.Errorf("ledger %s: %w: %w", path, ErrDiskFull, err)
+		return fmt.Errorf("ledger %s: %w: %w", path, errDiskFull, err)
 	case lite.Code == sqlite3.ErrReadonly, lite.Code == sqlite3.ErrPerm,
 		lite.SystemErrno != 0 && (errors.Is(lite.SystemErrno, fs.ErrPermission) || lite.SystemErrno == syscall.EROFS):
-		return fmt.Errorf("ledger %s: %w: %w", path, ErrReadOnly, err)
+		return fmt.Errorf("ledger %s: %w: %w", path, errReadOnly, err)
 	case lite.Code == sqlite3.ErrCorrupt, lite.Code == sqlite3.ErrNotADB:
-		return &CorruptError{Path: path, Detail: lite.Error(), Err: err}
+		return &corruptError{Path: path, Detail: lite.Error(), Err: err}
 	case lite.Code == sqlite3.ErrBusy, lite.Code == sqlite3.ErrLocked:
 		return fmt.Errorf("ledger %s: another program keeps the database busy: %w", path, err)
 	}
 	return fmt.Errorf("ledger %s: %w", path, err)
 }
 
-// isNoSpace covers a full disk, a full quota and a file size limit: SQLite reports only the first as SQLITE_FULL.
+// isNoSpace matches a full disk, a full quota and a file size limit. SQLite reports only the first as SQLITE_FULL.
 func isNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG)
 }
 
-// isClosedDB recognises database/sql's own error, which has no name.
+// isClosedDB recognises an error of database/sql that has no exported name.
 func isClosedDB(err error) bool {
 	return strings.HasSuffix(err.Error(), "sql: database is closed")
 }

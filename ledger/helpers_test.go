@@ -166,9 +166,26 @@ func settle(t testing.TB, l *Ledger, r pipeline.Record, stage pipeline.Stage, cu
 	})
 }
 
+// get reads the row with that CAIP-10 account id and externalId.
+func (q *queries) get(ctx context.Context, chainID, externalID string) (pipeline.Record, error) {
+	record, _, err := scanRecord(q.source.QueryRowContext(ctx,
+		recordQuery+` WHERE r.external_id = ? AND r.chain_id = ?`, externalID, chainID))
+	return record, translate(q.path, err)
+}
+
+// keys reads every idempotency key of a row, by operation and generation.
+func (q *queries) keys(ctx context.Context, id int64) (keys []pipeline.Key, err error) {
+	rows, err := q.source.QueryContext(ctx, keysQuery, id)
+	if err != nil {
+		return nil, err
+	}
+	err = eachKey(rows, func(k pipeline.Key) { keys = append(keys, k) })
+	return keys, err
+}
+
 func get(t testing.TB, l *Ledger, row pipeline.Row) pipeline.Record {
 	t.Helper()
-	r, err := l.Get(t.Context(), row.Account.String(), row.ExternalID)
+	r, err := l.get(t.Context(), row.Account.String(), row.ExternalID)
 	if err != nil {
 		t.Fatal(err)
 	}

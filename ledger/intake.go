@@ -11,37 +11,37 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// SnapshotError says that the changelog is not, or no longer, one that this ledger can follow: the topic is another
-// environment's, a newer program writes there, or the topic of the rows has another number of partitions. It names the
-// record that showed it.
+// SnapshotError is a ledger topic that this ledger cannot follow: it belongs to another environment, a newer program
+// writes to it, or the number of partitions has changed. Topic, Partition, Offset and Key are those of a record that
+// shows it.
 type SnapshotError struct {
 	Topic     string
 	Partition int
 	Offset    int64
-	Key       string // of the record, its beginning
+	Key       string // shortened and escaped
 	Err       error
 }
 
 func (e *SnapshotError) Error() string {
-	return fmt.Sprintf("ledger topic %s/%d, offset %d, key %q, and at least %d records more: %v; a new --ledger-topic is "+
-		"filled from the consumers' ledgers", e.Topic, e.Partition, e.Offset, e.Key, several-1, e.Err)
+	return fmt.Sprintf("ledger topic %s/%d, offset %d, key %q, and at least %d more records: %v; consumers fill a new "+
+		"--ledger-topic from their ledgers", e.Topic, e.Partition, e.Offset, e.Key, minSuspects-1, e.Err)
 }
 
 func (e *SnapshotError) Unwrap() error { return e.Err }
 
-// several is how many records, under keys of their own, show that the set-up is wrong. Fewer may be a stranger's.
-const several = 3
+// minSuspects is how many records with different keys show that the set-up is wrong. Fewer may be forged.
+const minSuspects = 3
 
-// CheckChangelog reads the changelog, of so many partitions, until it finds a record of this ledger's environment. When
-// there is none but several of another, the topic is another fleet's: *SnapshotError. Other errors are ctx's and the
-// changelog's. When there are records and none is authentic, it warns: the key may be another than the fleet's. Call it
-// after Follow.
+// CheckChangelog reads the ledger topic, which has the given number of partitions, until it finds a record of this
+// ledger's environment. If it finds only records of another environment, and at least 3, it returns a *SnapshotError.
+// Other errors are ctx's and the Changelog's. If there are records but none is authentic, it logs a warning: the key
+// may not be the fleet's. Call it after Follow.
 func (l *Ledger) CheckChangelog(ctx context.Context, partitions int) error {
 	log, authenticator := l.writer.follows()
 	foreign := suspects{}
 	var authentic, unauthenticated int
 	var why error
-	ours := errors.New("found one of ours")
+	found := errors.New("found a record of this environment")
 	for p := range partitions {
 		err := log.Replay(ctx, p, 0, func(batch []pipeline.Message, _ int64) error {
 			for _, m := range batch {
@@ -57,13 +57,13 @@ func (l *Ledger) CheckChangelog(ctx context.Context, partitions int) error {
 					continue
 				}
 				if l.writer.own.check(head.environment()) == nil {
-					return ours
+					return found
 				}
 				foreign.add(m)
 			}
 			return nil
 		})
-		if errors.Is(err, ours) {
+		if errors.Is(err, found) {
 			return nil
 		}
 		if err != nil {
@@ -71,60 +71,60 @@ func (l *Ledger) CheckChangelog(ctx context.Context, partitions int) error {
 		}
 	}
 	if unauthenticated > 0 && authentic == 0 {
-		l.log.Warn("no record of the ledger topic is authentic, and all are ignored: has this consumer the key of its fleet?",
+		l.log.Warn("no record of the ledger topic is authentic, all are ignored: check --ledger-topic-key-file",
 			"topic", log.Topic(), "records", unauthenticated, "latest", why.Error())
 	}
-	if m, many := foreign.several(); many {
+	if m, enough := foreign.enough(); enough {
 		return snapshotError(log, m, unreadable(m.Value, l.writer.own, nil))
 	}
 	return nil
 }
 
-// suspects are records that may show a wrong set-up, by their keys, no more than it takes.
+// suspects are up to minSuspects records that may show a wrong set-up, by key.
 type suspects map[string]pipeline.Message
 
 func (s suspects) add(m pipeline.Message) {
-	if len(s) < several {
+	if len(s) < minSuspects {
 		s[string(m.Key)] = m
 	}
 }
 
-// several returns one of them if they are enough.
-func (s suspects) several() (m pipeline.Message, many bool) {
+// enough reports whether there are minSuspects records, and returns any of them.
+func (s suspects) enough() (m pipeline.Message, enough bool) {
 	for _, m = range s {
-		return m, len(s) >= several
+		break
 	}
-	return m, false
+	return m, len(s) >= minSuspects
 }
 
 func snapshotError(log Changelog, m pipeline.Message, err error) *SnapshotError {
 	return &SnapshotError{
 		Topic: log.Topic(), Partition: m.Partition, Offset: m.Offset,
-		Key: printable.Line(string(m.Key), mostQuoted), Err: err,
+		Key: printable.Line(string(m.Key), maxQuoted), Err: err,
 	}
 }
 
-// intake sorts the records of a partition into those that can be taken over and those that are ignored.
+// intake parses the records of a partition and counts those that are ignored.
 type intake struct {
 	log       Changelog
 	partition int
-	own       ownRecords
+	own       ownEnvironments
 
-	authenticator Authenticator // nil: every record is authentic
+	authenticator Authenticator // nil: all records are accepted
 
-	resigned int // records to be written again, under the present MAC key
+	resigned int // records to be written again, signed with the present MAC key
 	suspects map[recordKind]suspects
 	ignored  map[recordKind]*ignored
 }
 
-// ignored are the records of one kind.
+// ignored are the ignored records of a kind.
 type ignored struct {
 	n     int
 	first pipeline.Message
 	err   error
 }
 
-// read returns the snapshots of a batch. *SnapshotError when the set-up is wrong.
+// read returns the snapshots of a batch, or a *SnapshotError if the set-up is wrong.
 func (i *intake) read(batch []pipeline.Message) ([]*snapshot, error) {
 	snapshots := make([]*snapshot, 0, len(batch))
 	for _, m := range batch {
@@ -143,7 +143,7 @@ func (i *intake) read(batch []pipeline.Message) ([]*snapshot, error) {
 				i.suspects[err.kind] = suspects{}
 			}
 			i.suspects[err.kind].add(m)
-			if _, many := i.suspects[err.kind].several(); many {
+			if _, enough := i.suspects[err.kind].enough(); enough {
 				return nil, snapshotError(i.log, m, err)
 			}
 		}
@@ -155,7 +155,7 @@ func (i *intake) read(batch []pipeline.Message) ([]*snapshot, error) {
 	return snapshots, nil
 }
 
-// parse reads a record that belongs here.
+// parse authenticates, parses and checks a record.
 func (i *intake) parse(m pipeline.Message) (*snapshot, *recordError) {
 	if i.authenticator != nil {
 		if err := i.authenticator.Verify(m); err != nil {
@@ -174,9 +174,10 @@ func (i *intake) parse(m pipeline.Message) (*snapshot, *recordError) {
 	return s, err
 }
 
+// misplaced returns an error for a record under another key or in another partition than its row's.
 func (i *intake) misplaced(m pipeline.Message, s *snapshot) *recordError {
 	if !bytes.Equal(m.Key, s.key()) {
-		return &recordError{kind: kindInvalid, err: errors.New("the key is not that of the row in the record")}
+		return &recordError{kind: kindInvalid, err: errors.New("the message key is not that of the record's row")}
 	}
 	if p := i.log.Partition(s.ChainID); p != i.partition {
 		return &recordError{kind: kindPartition, setUp: true, err: fmt.Errorf("account %s belongs to partition %d: were "+
@@ -185,7 +186,7 @@ func (i *intake) misplaced(m pipeline.Message, s *snapshot) *recordError {
 	return nil
 }
 
-// total is how many records were ignored.
+// total returns how many records were ignored.
 func (i *intake) total() (n int) {
 	for _, what := range i.ignored {
 		n += what.n
@@ -193,11 +194,11 @@ func (i *intake) total() (n int) {
 	return n
 }
 
-// report warns of what was ignored, once for each kind.
+// report logs a warning for each kind of ignored records.
 func (i *intake) report(logger *slog.Logger) {
 	for kind, what := range i.ignored {
-		logger.Warn("ignored records of the ledger topic that could not be taken over", "topic", i.log.Topic(),
+		logger.Warn("ignored records of the ledger topic that cannot be applied", "topic", i.log.Topic(),
 			"partition", i.partition, "kind", string(kind), "records", what.n, "first_offset", what.first.Offset,
-			"first_key", printable.Line(string(what.first.Key), mostQuoted), "reason", what.err.Error())
+			"first_key", printable.Line(string(what.first.Key), maxQuoted), "reason", what.err.Error())
 	}
 }

@@ -18,67 +18,67 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// Options say which ledger to open.
+// Options configure Open.
 type Options struct {
-	// Path of the SQLite file. It is made with mode 0600 if missing, its directory with 0700; beside it are <path>-wal,
-	// <path>-shm and <path>.lock. Symbolic links are followed; a file with a second hard link, and a directory that other
-	// users may write to, are refused.
+	// Path of the SQLite file, with <path>-wal, <path>-shm and <path>.lock in the same directory. A missing file is
+	// created with mode 0600, a missing directory with 0700. Symbolic links are followed. A file with a second hard link,
+	// and a directory that other users may write to, are errors.
 	Path string
-	// Environment must be the one that the ledger was made with. Both fields are required.
+	// Environment of the ledger; it must be the one that the ledger is bound to. APIHost and APIKeyID are required.
 	Environment Environment
-	// CanonicalHost gives a host in the form that Environment.APIHost has, so that a ledger or a record of a ledger topic
-	// from a version that stored another form is recognised. nil: hosts are compared as they are.
+	// CanonicalHost converts a host to the form of Environment.APIHost, for ledgers and records of ledger topics from
+	// versions that stored another form. Default nil: no conversion.
 	CanonicalHost func(host string) string
-	// Rebind lets a ledger of the same API host be bound to another API key id, because the key was rotated. The earlier
-	// id is kept among the Bindings.
+	// Rebind allows binding the ledger to another API key id of the same API, after a rotation of the key. Bindings keeps
+	// the earlier id.
 	Rebind bool
-	// EarlierKeyIDs are ids that the API key had before. Those that the ledger does not know are added to its Bindings.
+	// EarlierKeyIDs are ids that the API key had before. Open adds those that are missing to the ledger's Bindings.
 	EarlierKeyIDs []string
-	// Now gives the time stored with every change. Required.
+	// Now returns the time that is stored with every change. Required.
 	Now func() time.Time
-	// Program is the name and version of this program, which the ledger keeps so that an older one can say what is
-	// needed. May be empty.
+	// Program is the name and version of this program. The ledger stores it, so that an older program that cannot read
+	// the schema can name the program that is needed. Default "": unknown.
 	Program string
-	// Logger gets what the operator should know and no call can return. nil: nothing is logged.
+	// Logger receives what the operator should know and no call returns. Default nil: no logging.
 	Logger *slog.Logger
-	// Changelog names the topic that the ledger follows, or keeps its place in for the next run that does; see Follow.
-	// What is changed while it follows none is not there, so its place in any other topic is forgotten. "": none.
+	// Changelog is the name of the ledger topic whose positions the ledger keeps; see Follow. Open deletes the positions
+	// in all other topics, because changes from now on are not written there. Default "": no ledger topic.
 	Changelog string
-	// DropSigned has a row give up challenge and signature in the transaction that settles it, and overwrites in the
-	// file what it gave up. Ledger.DropSigned does the same for rows settled earlier.
+	// DropSigned deletes a row's challenge and signature in the transaction that settles the row, and overwrites them in
+	// the file. Ledger.DropSigned does the same for rows settled earlier. Default: they are kept.
 	DropSigned bool
-	// Hook is called at named points, for tests that crash there: "ledger.after-append" (with a changelog),
-	// "ledger.before-commit" and "ledger.after-commit", in the goroutine that commits. nil: not called.
+	// Hook is called in the goroutine that commits, for tests that crash there: at "ledger.after-append" (with a ledger
+	// topic), "ledger.before-commit" and "ledger.after-commit". Default nil: not called.
 	Hook func(point string)
 }
 
-// Ledger implements pipeline.Ledger. All methods may be called by many goroutines at once.
+// Ledger implements pipeline.Ledger. Its methods are safe for concurrent use.
 type Ledger struct {
 	queries
 
 	log     *slog.Logger
 	lock    *lockfile.Lock // <path>.lock
 	file    *lockfile.Lock // the ledger itself
-	db      *sql.DB        // has the one connection that writes
-	conn    *sql.Conn      // that connection
+	db      *sql.DB        // pool of the writing connection only
+	conn    *sql.Conn      // the writing connection
 	writer  *writer
 	readers *sql.DB
-	own     ownRecords
-	// dropSigned is Options.DropSigned.
-	dropSigned bool
-	// replacing holds a token while a ReplaceDirectory runs: two at once would write to the same copy.
-	replacing chan struct{}
-	closing   sync.Once
-	closeErr  error
+	own     ownEnvironments
+
+	dropSigned bool          // Options.DropSigned
+	replacing  chan struct{} // semaphore: two calls of ReplaceDirectory would write to the same copy
+	closing    sync.Once
+	closeErr   error
 }
 
 var _ pipeline.Ledger = (*Ledger)(nil)
 
-// Open opens the ledger, makes it if it is not there, checks the file and brings its schema up to date. The check
-// reads all of the file: about 1.5 s for a million rows after a clean stop, 4 s after a crash. ctx bounds Open alone.
+// Open opens the ledger, creating it if it is missing, checks the file and migrates its schema. The check reads the
+// whole file: about 1.5 s for a million rows after a clean stop, 4 s after a crash. ctx bounds Open, not the Ledger.
 //
-// Errors: *LockedError, *lockfile.UnsafeError, *EnvironmentError, *SchemaError, *ForeignError, *CorruptError,
-// ErrDiskFull, ErrReadOnly, or the system's.
+// Errors: *LockedError if another process has the ledger, *EnvironmentError if it belongs to another environment,
+// *lockfile.UnsafeError; others for a newer schema, for a file that is damaged, read-only or not a ledger, for a full
+// disk, and the system's.
 func Open(ctx context.Context, o Options) (*Ledger, error) {
 	switch {
 	case o.Path == "":
@@ -117,7 +117,7 @@ func open(ctx context.Context, o Options, steps []migration) (_ *Ledger, err err
 		return nil, err
 	}
 	l.path = path
-	if err := l.take(); err != nil {
+	if err := l.acquire(); err != nil {
 		return nil, err
 	}
 	l.db = openDB(path, "rw", writerPragmas(o.DropSigned)...)
@@ -133,7 +133,7 @@ func open(ctx context.Context, o Options, steps []migration) (_ *Ledger, err err
 	l.readers.SetMaxIdleConns(maxReaders)
 	l.source = l.readers
 
-	// The writer belongs to Close, not to the context of the call that opened it.
+	// The writer runs until Close, longer than ctx.
 	l.writer, err = startWriter(context.WithoutCancel(ctx), l.conn, o, l.own, l.present)
 	if err != nil {
 		return nil, err
@@ -141,12 +141,12 @@ func open(ctx context.Context, o Options, steps []migration) (_ *Ledger, err err
 	return l, nil
 }
 
-// maxReaders is how many reads run side by side: the partitions' look-ups and a command's query.
+// maxReaders is how many reads run at once: the partitions' look-ups and a command's query.
 const maxReaders = 4
 
 func writerPragmas(dropSigned bool) []string {
-	// A row that grows moves, and a copy of its challenge would stay in a page where DropSigned cannot reach it. FAST has
-	// zeros written over it in pages that are written anyway, ON in pages that become free, too.
+	// SQLite moves a row that grows, and a copy of its challenge would stay in the old page, out of reach of DropSigned.
+	// FAST overwrites it with zeros in pages that are written anyway, ON also in pages that become free.
 	secureDelete := "secure_delete = FAST"
 	if dropSigned {
 		secureDelete = "secure_delete = ON"
@@ -155,14 +155,13 @@ func writerPragmas(dropSigned bool) []string {
 		secureDelete,
 		"foreign_keys = ON",
 		"synchronous = FULL",
-		// KiB. Sorting for an index takes as much again, and the partner's list is to be read within 64 MiB, all told.
-		// What is not here is in the system's cache.
+		// KiB. Sorting for an index takes the same again, and reading the partner's list has 64 MiB in total. The rest of
+		// the file is in the system's cache.
 		"cache_size = -8192",
-		// In memory, a sort would grow with the list. Such a file has no name, is the owner's alone and ends with its
-		// statement.
+		// In memory, a sort would grow with the partner's list. SQLite unlinks the temporary file when it opens it.
 		"temp_store = FILE",
-		// A checkpoint syncs two files: one per 16 MiB of log costs the group commit nothing, and the log is still
-		// read back quickly after a crash.
+		// Pages, 16 MiB. A checkpoint syncs two files: at this interval it does not slow down the group commit, and after
+		// a crash the log is still read quickly.
 		"wal_autocheckpoint = 4096",
 		"journal_size_limit = 67108864",
 	}
@@ -172,8 +171,8 @@ func readerPragmas() []string {
 	return []string{"query_only = ON", "cache_size = -4096"}
 }
 
-// prepareFile goes from an open connection to a ledger that is known to be ours, sound and up to date. What is not ours
-// is not touched.
+// prepareFile checks that the file is a ledger of this environment and undamaged, and migrates it. It does not change a
+// file that is not a ledger.
 func (l *Ledger) prepareFile(ctx context.Context, o Options, steps []migration) error {
 	have, err := identify(ctx, l.conn, l.path)
 	if err != nil {
@@ -182,7 +181,7 @@ func (l *Ledger) prepareFile(ctx context.Context, o Options, steps []migration) 
 	if err := checkSchema(ctx, l.conn, l.path, have, len(steps)); err != nil {
 		return err
 	}
-	for _, suffix := range []string{"", "-wal", "-shm", ".lock"} { // made so, but perhaps copied since
+	for _, suffix := range []string{"", "-wal", "-shm", ".lock"} { // a copy may have other permissions
 		if err := closeToOthers(l.path + suffix); err != nil {
 			return err
 		}
@@ -200,7 +199,7 @@ func (l *Ledger) prepareFile(ctx context.Context, o Options, steps []migration) 
 			return err
 		}
 		if clean != "1" {
-			l.log.Info("the ledger was not closed by its last run; it was checked and is sound",
+			l.log.Info("the last run did not close the ledger; checked it and found no damage",
 				"path", l.path, "took", o.Now().Sub(begun).Round(time.Millisecond))
 		}
 	}
@@ -209,8 +208,8 @@ func (l *Ledger) prepareFile(ctx context.Context, o Options, steps []migration) 
 		return err
 	}
 	if mode != "wal" {
-		return fmt.Errorf("ledger %s: the file system cannot share memory between processes (journal mode %s): "+
-			"use a local disk", l.path, mode)
+		return fmt.Errorf("ledger %s: cannot use a write-ahead log (journal mode %s), the file system does not support "+
+			"shared memory: use a local disk", l.path, mode)
 	}
 	if err := migrate(ctx, l.conn, have, steps, o.Program, o.Now()); err != nil {
 		return err
@@ -224,8 +223,8 @@ func (l *Ledger) prepareFile(ctx context.Context, o Options, steps []migration) 
 	if err != nil {
 		return err
 	}
-	l.own = newOwnRecords(o, bindings)
-	if have == 0 {
+	l.own = newOwnEnvironments(o, bindings)
+	if have == 0 { // make the names of the new files durable
 		if err := syncDir(filepath.Dir(l.path)); err != nil {
 			return err
 		}
@@ -233,13 +232,13 @@ func (l *Ledger) prepareFile(ctx context.Context, o Options, steps []migration) 
 	if _, err := l.conn.ExecContext(ctx, `DELETE FROM changelog WHERE topic <> ?`, o.Changelog); err != nil {
 		return err
 	}
-	// This is also the write that finds a read-only file or a full disk now instead of under the first row.
+	// This write also finds a read-only file or a full disk before the first row comes.
 	return writeMeta(ctx, l.conn, metaClean, "0")
 }
 
-// Close waits for the calls that are under way, writes the log back into the database and lets the next process have
-// the ledger. Calls that come later answer ErrClosed. It may be called again, which waits for the first and answers the
-// same. A *GoneError says that the ledger was removed or replaced while it was open.
+// Close waits for running calls, writes the log back into the database and unlocks the ledger. Later calls return
+// ErrClosed. Calling Close again waits for the first call and returns its error. It is an error if the ledger was
+// removed or replaced while it was open.
 func (l *Ledger) Close() error {
 	l.closing.Do(func() { l.closeErr = translate(l.path, l.close()) })
 	return l.closeErr
@@ -253,17 +252,17 @@ func (l *Ledger) close() error {
 		errs = append(errs, writeMeta(ctx, l.conn, metaClean, "1"))
 	}
 	errs = append(errs, l.readers.Close())
-	// A reader of another process may hold the log: then it stays for the next run, and nothing is lost.
+	// If a reader of another process still uses the log, the log stays for the next run; nothing is lost.
 	var busy, logged, moved int
 	err := l.conn.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &logged, &moved)
 	if err != nil || busy != 0 {
-		l.log.Warn("the ledger's log could not be written back; the next run does it", "path", l.path, "error", err)
+		l.log.Warn("cannot write the ledger's log back, the next run will", "path", l.path, "error", err)
 	}
 	errs = append(errs, l.writer.stmts.close())
 	return errors.Join(append(errs, l.release())...)
 }
 
-// release gives back what open has taken, as far as it came.
+// release closes everything that open has opened so far.
 func (l *Ledger) release() error {
 	var errs []error
 	if l.readers != nil {
@@ -284,19 +283,19 @@ func (l *Ledger) release() error {
 	return errors.Join(errs...)
 }
 
-// Reader is a ledger opened for `consumer status` and the like. Everything it answers is of one moment, the one in
-// which it was opened, while a consumer may go on writing.
+// Reader reads a ledger, for commands such as `consumer status`. It sees the ledger as of the moment when it was opened
+// (a snapshot); a consumer may go on writing.
 type Reader struct {
 	queries
 	db *sql.DB
 	tx *sql.Tx
 }
 
-// OpenReadOnly opens the ledger for reading, also while a consumer has it. It neither locks nor asks for the
-// environment. Keep it open for the length of a command, not of a day: the log cannot be shortened meanwhile.
+// OpenReadOnly opens the ledger for reading, also while a consumer has it open. It takes no lock and does not check the
+// environment. Close it after a command, not after a day: while it is open the log cannot be truncated.
 //
-// Errors: fs.ErrNotExist, ErrEmpty, *SchemaError (also when the ledger is older than the program: only a consumer
-// migrates), *ForeignError, *CorruptError.
+// Errors: fs.ErrNotExist, ErrEmpty; others for a schema that is newer or older than this program's (only a consumer
+// migrates) and for a file that is damaged or not a ledger.
 func OpenReadOnly(ctx context.Context, path string) (_ *Reader, err error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
@@ -320,7 +319,7 @@ func OpenReadOnly(ctx context.Context, path string) (_ *Reader, err error) {
 			err = translate(abs, err)
 		}
 	}()
-	// Close ends the transaction, not the end of the call's context.
+	// The transaction lasts until Close, longer than ctx.
 	if r.tx, err = r.db.BeginTx(context.WithoutCancel(ctx), nil); err != nil {
 		return nil, err
 	}
@@ -329,27 +328,27 @@ func OpenReadOnly(ctx context.Context, path string) (_ *Reader, err error) {
 	if err != nil {
 		return nil, err
 	}
-	have, err := identify(ctx, r.tx, abs) // the first read is what fixes the moment
+	have, err := identify(ctx, r.tx, abs) // the first read fixes the snapshot
 	switch {
 	case err != nil:
 		return nil, err
 	case have == 0:
 		return nil, fmt.Errorf("%s: %w", abs, ErrEmpty)
 	case have < len(steps):
-		return nil, &SchemaError{Path: abs, Have: have, Known: len(steps)}
+		return nil, &schemaError{Path: abs, Have: have, Known: len(steps)}
 	}
 	return r, checkSchema(ctx, r.tx, abs, have, len(steps))
 }
 
-// frozen reports whether the ledger lies, closed properly, where nothing can be written: SQLite could not make the -shm
-// that reading a log needs, and does not need it when there is no log.
+// frozen reports whether the ledger was closed cleanly and is in a read-only directory. SQLite could not create the
+// -shm file there, which it needs only to read a log.
 func frozen(path string) bool {
 	info, err := os.Stat(path + "-wal")
 	noLog := errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0
 	return noLog && unix.Access(filepath.Dir(path), unix.W_OK) != nil
 }
 
-// Close lets go of the moment. It may be called twice.
+// Close ends the snapshot. It may be called twice.
 func (r *Reader) Close() error {
 	if r.tx != nil {
 		if err := r.tx.Rollback(); err != nil && !errors.Is(err, sql.ErrTxDone) {
@@ -359,7 +358,7 @@ func (r *Reader) Close() error {
 	return r.db.Close()
 }
 
-// syncDir makes the names of new files durable.
+// syncDir calls fsync on a directory.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

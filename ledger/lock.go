@@ -14,16 +14,15 @@ const (
 	dirMode  = 0o700
 )
 
-// take locks the ledger twice: by <path>.lock, which keeps two processes apart (SQLite alone would let both write in
-// turn, and both would work on the same rows), and by its inode, for paths that lead to the file alone. The ledger is
-// made if it is missing.
-func (l *Ledger) take() error {
+// acquire locks the ledger, creating it if it is missing. <path>.lock keeps a second process out: SQLite would let both
+// write in turn, and both would process the same rows. A lock on the inode covers other paths to the file.
+func (l *Ledger) acquire() error {
 	if err := lockfile.CheckDir(filepath.Dir(l.path)); err != nil {
 		return err
 	}
 	lock, pid, err := lockfile.Acquire(l.path + ".lock")
 	if err != nil {
-		return l.held(pid, err)
+		return l.lockError(pid, err)
 	}
 	l.lock = lock
 	// SQLite gives -wal and -shm the mode of the database itself.
@@ -31,29 +30,29 @@ func (l *Ledger) take() error {
 		return err
 	}
 	l.file, err = lockfile.Claim(l.path)
-	return l.held(0, err)
+	return l.lockError(0, err)
 }
 
-func (l *Ledger) held(pid int, err error) error {
+func (l *Ledger) lockError(pid int, err error) error {
 	if errors.Is(err, lockfile.ErrHeld) {
 		return &LockedError{Path: l.path, PID: pid}
 	}
 	return err
 }
 
-// present returns a *GoneError if the ledger's path does not lead to it any more: what is written to it then is lost
-// with the process.
+// present returns a *goneError if the ledger is no longer at its path: whatever is written to it then is lost when the
+// process ends.
 func (l *Ledger) present() error {
 	err := l.file.Check()
 	var gone *lockfile.GoneError
 	if errors.As(err, &gone) {
-		return &GoneError{Path: gone.Path, Replaced: gone.Replaced}
+		return &goneError{Path: gone.Path, Replaced: gone.Replaced}
 	}
 	return err
 }
 
-// createFile makes the file if it is missing, its owner's alone whatever the umask. An existing file is not opened:
-// closing it again would drop the POSIX locks that SQLite may hold on it elsewhere in this process.
+// createFile creates the file if it is missing, with mode 0600 whatever the umask. It does not open an existing file:
+// closing it would drop the POSIX locks that SQLite may hold on it elsewhere in this process.
 func createFile(name string) error {
 	file, err := os.OpenFile(name, os.O_CREATE|os.O_EXCL|os.O_RDWR, fileMode)
 	if os.IsExist(err) {
@@ -68,7 +67,7 @@ func createFile(name string) error {
 	return os.Chmod(name, fileMode)
 }
 
-// closeToOthers takes away what group and others may do with a file, if there is one.
+// closeToOthers removes the permissions of group and others from a file, if it exists.
 func closeToOthers(name string) error {
 	info, err := os.Stat(name)
 	if os.IsNotExist(err) {
@@ -83,7 +82,7 @@ func closeToOthers(name string) error {
 	return os.Chmod(name, info.Mode().Perm()&^0o077)
 }
 
-// createDir makes the directory and those above it that are missing, each its owner's alone.
+// createDir creates the directory and its missing parents with mode 0700, whatever the umask.
 func createDir(dir string) error {
 	info, err := os.Stat(dir)
 	if err == nil {

@@ -97,7 +97,7 @@ func TestLedgerThatIsGone(t *testing.T) {
 			}
 			_, acceptErr := l.Accept(t.Context(), []pipeline.Row{testRow(2, "i1")})
 			for call, err := range map[string]error{"Accept": acceptErr, "Close": l.Close()} {
-				var gone *GoneError
+				var gone *goneError
 				if !errors.As(err, &gone) || gone.Replaced != replaced || gone.Path != o.Path {
 					t.Errorf("%s: got %v, want a GoneError with Replaced %v", call, err, replaced)
 				}

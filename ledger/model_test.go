@@ -71,7 +71,7 @@ func (m *model) accept(row pipeline.Row) (pipeline.Admission, *modelRow) {
 			m.rows = append(m.rows, r)
 			return pipeline.Open, r
 		}
-		r.stage, r.class, r.claims = pipeline.Conflict, ClassDuplicate, false
+		r.stage, r.class, r.claims = pipeline.Conflict, classDuplicate, false
 		m.rows = append(m.rows, r)
 		return pipeline.Contradicted, r
 	}
@@ -89,7 +89,7 @@ func (m *model) accept(row pipeline.Row) (pipeline.Admission, *modelRow) {
 	case !r.stage.Terminal():
 		return pipeline.Open, r
 	case !allowed:
-		r.stage, r.class = pipeline.Conflict, ClassDuplicate
+		r.stage, r.class = pipeline.Conflict, classDuplicate
 		r.version++
 		return pipeline.Contradicted, r
 	}
@@ -157,7 +157,7 @@ func TestModel(t *testing.T) {
 			},
 			"update": func(rt *rapid.T) {
 				row := drawKnown(rt)
-				next, err := l.Get(t.Context(), row.Account.String(), row.ExternalID)
+				next, err := l.get(t.Context(), row.Account.String(), row.ExternalID)
 				if err != nil {
 					rt.Fatal(err)
 				}
@@ -176,7 +176,7 @@ func TestModel(t *testing.T) {
 					next.Version--
 				}
 				version, err := l.Update(t.Context(), next)
-				var step *StepError
+				var step *stepError
 				switch {
 				case stale:
 					if !errors.Is(err, pipeline.ErrStale) {

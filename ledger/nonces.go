@@ -7,7 +7,7 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// nonceUse is a nonce and the challenge that it was used in: the first 16 bytes of the SHA-256 of each.
+// nonceUse is a nonce and the challenge that used it, each as the first 16 bytes of its SHA-256.
 type nonceUse = hexDigest
 
 const nonceHalf = len(nonceUse{}) / 2
@@ -25,15 +25,15 @@ const isNonceOfQuery = `SELECT EXISTS (SELECT 1 FROM nonces WHERE nonce = ? AND 
 
 const noncesOfRowQuery = `SELECT nonce, challenge FROM nonces WHERE row_id = ? ORDER BY nonce`
 
-// claimNonce records the nonce of a row's challenge. The same challenge of the same row may come again; for another one
-// with the same nonce the error is pipeline.ErrNonceUsed.
+// claimNonce records the nonce of a row's challenge. Recording the same challenge of the same row again is not an
+// error; another challenge with the same nonce is pipeline.ErrNonceUsed.
 func (t *tx) claimNonce(next pipeline.Record) error {
 	if next.Nonce == "" {
 		return nil
 	}
 	use := nonceUseOf(next.Nonce, next.Challenge)
-	fresh, err := t.storeNonce(next.ID, use)
-	if err != nil || fresh {
+	isNew, err := t.storeNonce(next.ID, use)
+	if err != nil || isNew {
 		return err
 	}
 	var same bool
@@ -44,8 +44,8 @@ func (t *tx) claimNonce(next pipeline.Record) error {
 	return err
 }
 
-// storeNonce reports whether the nonce was not known before.
-func (t *tx) storeNonce(id int64, use nonceUse) (fresh bool, err error) {
+// storeNonce stores the use of a nonce and reports whether the nonce is new.
+func (t *tx) storeNonce(id int64, use nonceUse) (isNew bool, err error) {
 	result, err := t.putNonce.ExecContext(t.ctx, use[:nonceHalf], id, use[nonceHalf:])
 	if err != nil {
 		return false, err
@@ -54,7 +54,7 @@ func (t *tx) storeNonce(id int64, use nonceUse) (fresh bool, err error) {
 	return n > 0, err
 }
 
-// noncesOf reads the nonces of all the challenges of a row.
+// noncesOf reads the nonces of all challenges of a row.
 func (t *tx) noncesOf(id int64) (uses []nonceUse, err error) {
 	rows, err := t.noncesOfRow.QueryContext(t.ctx, id)
 	if err != nil {

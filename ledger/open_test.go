@@ -115,7 +115,7 @@ func TestCloseTwiceAndAfter(t *testing.T) {
 	r.Stage = pipeline.Failed
 	_, updateErr := l.Update(t.Context(), r)
 	_, acceptErr := l.Accept(t.Context(), []pipeline.Row{testRow(2, "i1")})
-	_, getErr := l.Get(t.Context(), r.Account.String(), r.ExternalID)
+	_, getErr := l.get(t.Context(), r.Account.String(), r.ExternalID)
 	_, countErr := l.Counts(t.Context())
 	for _, err := range []error{updateErr, acceptErr, getErr, countErr, l.SetPartnerStatus(t.Context(), 1, "active")} {
 		if !errors.Is(err, ErrClosed) {
@@ -134,9 +134,9 @@ func TestOlderSchemaIsMigrated(t *testing.T) {
 	makeDatabase(t, o.Path, string(script))
 
 	_, err = OpenReadOnly(t.Context(), o.Path)
-	var schema *SchemaError
+	var schema *schemaError
 	if !errors.As(err, &schema) || schema.Have != 1 || !strings.Contains(err.Error(), "run the consumer once") {
-		t.Errorf("OpenReadOnly: %v, want a SchemaError that asks for the consumer", err)
+		t.Errorf("OpenReadOnly: %v, want a schemaError that asks for the consumer", err)
 	}
 
 	l := reopen(t, o)
@@ -211,9 +211,9 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	_, openErr := Open(t.Context(), o)
 	_, readErr := OpenReadOnly(t.Context(), o.Path)
 	for _, err := range []error{openErr, readErr} {
-		var schema *SchemaError
+		var schema *schemaError
 		if !errors.As(err, &schema) || schema.Have != 9 || schema.Known != 8 || schema.Program != "purser 4.2.0" {
-			t.Fatalf("got %v, want a SchemaError", err)
+			t.Fatalf("got %v, want a schemaError", err)
 		}
 		if !strings.Contains(err.Error(), "purser 4.2.0 or newer") {
 			t.Errorf("%q does not say what is needed", err)
@@ -238,9 +238,9 @@ func TestForeignFilesAreLeftAlone(t *testing.T) {
 			_, openErr := Open(t.Context(), o)
 			_, readErr := OpenReadOnly(t.Context(), o.Path)
 			for _, err := range []error{openErr, readErr} {
-				var foreign *ForeignError
+				var foreign *foreignError
 				if !errors.As(err, &foreign) || !strings.Contains(err.Error(), o.Path) {
-					t.Errorf("got %v, want a ForeignError", err)
+					t.Errorf("got %v, want a foreignError", err)
 				}
 			}
 			info, err := os.Stat(o.Path)
@@ -272,9 +272,9 @@ func TestDamageIsFound(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := Open(t.Context(), o)
-			var corrupt *CorruptError
+			var corrupt *corruptError
 			if !errors.As(err, &corrupt) || corrupt.Path != l.Path() {
-				t.Fatalf("got %v, want a CorruptError", err)
+				t.Fatalf("got %v, want a corruptError", err)
 			}
 			if !strings.Contains(err.Error(), "move the file") || !strings.Contains(err.Error(), "run again") {
 				t.Errorf("%q does not say what to do", err)
@@ -374,7 +374,7 @@ func TestReaderSeesOneMoment(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer late.Close()
-	if _, err := late.Get(t.Context(), account(2).String(), testRow(2, "").ExternalID); err != nil {
+	if _, err := late.get(t.Context(), account(2).String(), testRow(2, "").ExternalID); err != nil {
 		t.Error(err)
 	}
 }

@@ -7,46 +7,47 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// Unannounced implements pipeline.Outbox: up to n settled rows whose event is still to be published, oldest first. With
-// a changelog those of other consumers' partitions are theirs to publish: they may have been settled anew there.
+// Unannounced implements results.Outbox: it returns up to n settled rows whose event is still to be published, oldest
+// first. With a ledger topic it leaves out rows of partitions that are not ours: their owner publishes the events, and
+// the rows may have changed there.
 func (l *Ledger) Unannounced(ctx context.Context, n int) ([]pipeline.Record, error) {
 	var found []pipeline.Record
 	err := l.each(ctx, recordQuery+` JOIN outbox o ON o.row_id = r.id ORDER BY o.row_id`, nil,
 		func(r pipeline.Record) error {
-			if l.writer.holds(r.Account.String()) {
+			if l.writer.owns(r.Account.String()) {
 				found = append(found, r)
 			}
 			if len(found) == n {
-				return errEnough
+				return errStop
 			}
 			return nil
 		})
-	if errors.Is(err, errEnough) {
+	if errors.Is(err, errStop) {
 		err = nil
 	}
 	return found, err
 }
 
-// errEnough ends a walk through rows.
-var errEnough = errors.New("enough")
+// errStop ends each before its last row.
+var errStop = errors.New("stop")
 
-const announcedQuery = `DELETE FROM outbox WHERE row_id = ? AND version <= ?`
+const removeFromOutboxQuery = `DELETE FROM outbox WHERE row_id = ? AND version <= ?`
 
-// unannouncedQuery and announceQuery are for a row that comes with its partition from somebody who may not come back.
-const unannouncedQuery = `SELECT EXISTS (SELECT 1 FROM outbox WHERE row_id = ?)`
+// inOutboxQuery and addToOutboxQuery are for rows that change their owner: the new owner publishes the event.
+const inOutboxQuery = `SELECT EXISTS (SELECT 1 FROM outbox WHERE row_id = ?)`
 
-const announceQuery = `INSERT INTO outbox (row_id, version) VALUES (?, ?)
+const addToOutboxQuery = `INSERT INTO outbox (row_id, version) VALUES (?, ?)
 	ON CONFLICT DO UPDATE SET version = excluded.version`
 
-// Announced implements pipeline.Outbox: the events of these rows are published. A row that was settled anew meanwhile
-// stays.
+// Announced implements results.Outbox: it removes rows from the outbox because their events have been published. A row
+// that has been settled again since it was read stays.
 func (l *Ledger) Announced(ctx context.Context, rows []pipeline.Record) error {
 	err := l.writer.do(ctx, len(rows), func(t *tx) error {
 		for _, r := range rows {
-			if !t.holds(r.Account.String()) {
-				continue // its partition went away meanwhile: what is here may be old, and not to be written there
+			if !t.owns(r.Account.String()) {
+				continue // not ours any more: this ledger's record may be old and must not be written to the ledger topic
 			}
-			if _, err := t.announced.ExecContext(t.ctx, r.ID, r.Version); err != nil {
+			if _, err := t.removeFromOutbox.ExecContext(t.ctx, r.ID, r.Version); err != nil {
 				return err
 			}
 			t.touch(r.ID)

@@ -1,9 +1,9 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,66 +20,26 @@ type source interface {
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
 }
 
-// queries is what can be asked of a ledger. None of it waits for a writer.
+// queries are the reading methods of Ledger and Reader. They do not wait for writes.
 type queries struct {
 	source source
 	path   string // absolute
 }
 
-// Path is the ledger's file, as an absolute path.
+// Path returns the absolute path of the ledger's file.
 func (q *queries) Path() string { return q.path }
 
-// Environment is what the ledger is bound to.
+// Environment returns the environment that the ledger is bound to.
 func (q *queries) Environment(ctx context.Context) (Environment, error) {
 	environment, err := readEnvironment(ctx, q.source)
 	return environment, translate(q.path, err)
 }
 
-// Get returns the row with that CAIP-10 account id (EIP-55 form) and externalId; ErrNotFound when there is none.
-func (q *queries) Get(ctx context.Context, chainID, externalID string) (pipeline.Record, error) {
-	record, _, err := scanRecord(q.source.QueryRowContext(ctx,
-		recordQuery+` WHERE r.external_id = ? AND r.chain_id = ?`, externalID, chainID))
-	if errors.Is(err, sql.ErrNoRows) {
-		return pipeline.Record{}, fmt.Errorf("%s with externalId %s: %w", chainID, externalID, ErrNotFound)
-	}
-	return record, translate(q.path, err)
-}
-
-// FindAccount returns every row with that CAIP-10 account id (EIP-55 form): the one that claims it first, then those
-// that contradict it, oldest first.
-func (q *queries) FindAccount(ctx context.Context, chainID string) ([]pipeline.Record, error) {
-	var found []pipeline.Record
-	for _, claims := range []string{"1", "0"} { // each has its own index
-		err := q.each(ctx, recordQuery+` WHERE r.chain_id = ? AND r.claims = `+claims+` ORDER BY r.id`,
-			[]any{chainID}, func(r pipeline.Record) error {
-				found = append(found, r)
-				return nil
-			})
-		if err != nil {
-			return nil, err
-		}
-	}
-	return found, nil
-}
-
-// Keys returns every idempotency key recorded for the row, by operation and generation.
-func (q *queries) Keys(ctx context.Context, id int64) ([]pipeline.Key, error) {
-	rows, err := q.source.QueryContext(ctx, keysQuery, id)
-	if err != nil {
-		return nil, translate(q.path, err)
-	}
-	var keys []pipeline.Key
-	if err := eachKey(rows, func(k pipeline.Key) { keys = append(keys, k) }); err != nil {
-		return nil, translate(q.path, fmt.Errorf("ledger row %d: %w", id, err))
-	}
-	return keys, nil
-}
-
-// keysQuery reads every key of a row.
+// keysQuery reads every idempotency key of a row.
 const keysQuery = `SELECT operation, generation, id, digest, first_sent, last_sent, outcome
 	FROM keys WHERE row_id = ? ORDER BY operation, generation`
 
-// eachKey hands over what keysQuery found, and closes it.
+// eachKey calls yield for every key that keysQuery found, and closes rows.
 func eachKey(rows *sql.Rows, yield func(pipeline.Key)) error {
 	defer rows.Close()
 	for rows.Next() {
@@ -101,17 +61,17 @@ func eachKey(rows *sql.Rows, yield func(pipeline.Key)) error {
 	return rows.Err()
 }
 
-// Count is a line of `consumer status`.
+// Count is how many rows have a stage and class, a line of `consumer status`.
 type Count struct {
 	Stage            pipeline.Stage
-	Class            string // kind of the bad end; empty otherwise
+	Class            string // empty unless the row ended badly
 	Rows             int64
 	AlreadyOnboarded int64  // of Rows, those whose customer was found past initiating
 	Reason           string // of the row that changed last, as an example
 }
 
-// Counts counts the rows by stage and class, in the order of the road and then the most frequent class first. It reads
-// the whole table: about a second per million rows.
+// Counts counts the rows by stage and class, in the order of pipeline.Stages, within a stage the most frequent class
+// first. It reads the whole table: about a second per million rows.
 func (q *queries) Counts(ctx context.Context) ([]Count, error) {
 	// With max, SQLite takes the bare columns from the row that has it (sqlite.org/lang_select.html, section 2.5).
 	rows, err := q.source.QueryContext(ctx, `SELECT stage, class, count(*), total(already_onboarded),
@@ -135,20 +95,20 @@ func (q *queries) Counts(ctx context.Context) ([]Count, error) {
 	if err := rows.Err(); err != nil {
 		return nil, translate(q.path, err)
 	}
-	road := pipeline.Stages()
+	stages := pipeline.Stages()
 	slices.SortFunc(counts, func(a, b Count) int {
 		switch {
 		case a.Stage != b.Stage:
-			return slices.Index(road, a.Stage) - slices.Index(road, b.Stage)
+			return slices.Index(stages, a.Stage) - slices.Index(stages, b.Stage)
 		case a.Rows != b.Rows:
-			return int(min(max(b.Rows-a.Rows, -1), 1))
+			return cmp.Compare(b.Rows, a.Rows)
 		}
-		return strings.Compare(a.Class, b.Class)
+		return cmp.Compare(a.Class, b.Class)
 	})
 	return counts, nil
 }
 
-// Unsettled counts the rows that have not come to an end. It reads the whole table, as Counts does.
+// Unsettled counts the rows that are not settled. It reads the whole table, as Counts does.
 func (q *queries) Unsettled(ctx context.Context) (n int64, err error) {
 	var terminal []any
 	for _, stage := range pipeline.Stages() {
@@ -161,8 +121,8 @@ func (q *queries) Unsettled(ctx context.Context) (n int64, err error) {
 	return n, translate(q.path, err)
 }
 
-// Failures hands over every row that is not onboarded, settled or not, by file, line and age. Memory is bounded. An
-// error of yield stops it and is returned.
+// Failures calls yield for every row that is not onboarded, settled or not, ordered by file, line and age. Memory is
+// bounded. An error of yield ends it and is returned.
 func (q *queries) Failures(ctx context.Context, yield func(pipeline.Record) error) error {
 	return q.each(ctx, recordQuery+` WHERE r.stage <> 'onboarded' ORDER BY r.file, r.line, r.id`, nil, yield)
 }
@@ -170,9 +130,9 @@ func (q *queries) Failures(ctx context.Context, yield func(pipeline.Record) erro
 // eachPage is how many rows Each reads at once.
 const eachPage = 1000
 
-// Each hands over every row, oldest first. Memory is bounded. An error of yield stops it and is returned. yield may
-// write to the ledger: Each reads page by page and keeps no transaction open between pages, so that the log does not
-// grow behind it; a row is handed over as it is when its page is read.
+// Each calls yield for every row, oldest first. Memory is bounded. An error of yield ends it and is returned. yield may
+// write to the ledger: Each reads a page at a time and has no transaction open between pages, so that the log can be
+// truncated. A record is as of the time when its page was read.
 func (q *queries) Each(ctx context.Context, yield func(pipeline.Record) error) error {
 	page := make([]pipeline.Record, 0, eachPage)
 	for last := int64(0); ; {

@@ -48,24 +48,6 @@ func TestCounts(t *testing.T) {
 	}
 }
 
-func TestGetAndFind(t *testing.T) {
-	l, _ := openTest(t)
-	if _, err := l.Get(t.Context(), account(1).String(), "x"); !errors.Is(err, ErrNotFound) {
-		t.Errorf("Get: %v, want ErrNotFound", err)
-	}
-	first := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
-	second := acceptOne(t, l, pair(1, 2, "i1"), pipeline.Contradicted)
-	acceptOne(t, l, testRow(3, "i1"), pipeline.Open)
-	for chainID, want := range map[string][]pipeline.Record{
-		account(1).String(): {first, second},
-		account(9).String(): nil,
-	} {
-		if got, err := l.FindAccount(t.Context(), chainID); err != nil || !reflect.DeepEqual(got, want) {
-			t.Errorf("FindAccount(%s) = %+v, %v; want %+v", chainID, got, err, want)
-		}
-	}
-}
-
 func TestFailuresInFileOrder(t *testing.T) {
 	l, _ := openTest(t)
 	place := func(n int, file string, line int) pipeline.Row {

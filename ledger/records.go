@@ -11,7 +11,7 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// recordQuery reads a whole record: the row and the present key of each operation.
+// recordQuery reads a whole record: the row and the current key of each operation.
 const recordQuery = `SELECT r.id, r.version, r.stage, r.external_id, r.chain_id, r.import_id, r.file, r.line,
 	r.customer_id, r.partner_status, r.challenge, r.challenge_at, r.external_tx_id, r.signature, r.refusals,
 	r.attempts, r.already_onboarded, r.class, r.reason, r.accepted_at, r.updated_at, r.claims,
@@ -26,15 +26,15 @@ type scanner interface {
 	Scan(dest ...any) error
 }
 
-// scanRecord reads what recordQuery selects; claims reports whether the row holds its claims.
-func scanRecord(row scanner) (r pipeline.Record, claims bool, err error) {
+// scanRecord reads a row of recordQuery; hasClaims reports whether it claims its account and externalId.
+func scanRecord(row scanner) (r pipeline.Record, hasClaims bool, err error) {
 	var chainID string
 	var challengeAt sql.NullInt64
 	var acceptedAt, updatedAt int64
 	var create, submit scannedKey
 	err = row.Scan(&r.ID, &r.Version, &r.Stage, &r.ExternalID, &chainID, &r.ImportID, &r.File, &r.Line,
 		&r.CustomerID, &r.PartnerStatus, &r.Challenge, &challengeAt, &r.ExternalTxID, &r.Signature, &r.Refusals,
-		&r.Attempts, &r.AlreadyOnboarded, &r.Class, &r.Reason, &acceptedAt, &updatedAt, &claims,
+		&r.Attempts, &r.AlreadyOnboarded, &r.Class, &r.Reason, &acceptedAt, &updatedAt, &hasClaims,
 		&create.generation, &create.id, &create.digest, &create.firstSent, &create.lastSent, &create.outcome,
 		&submit.generation, &submit.id, &submit.digest, &submit.firstSent, &submit.lastSent, &submit.outcome)
 	if err != nil {
@@ -46,7 +46,7 @@ func scanRecord(row scanner) (r pipeline.Record, claims bool, err error) {
 	if r.Account, err = pipeline.ParseAccount(chainID); err != nil {
 		return r, false, fmt.Errorf("ledger row %d: account %q: %w", r.ID, chainID, err)
 	}
-	// Another version of the program, or of its ledger topic, may have stored unprintable text.
+	// Another version of the program may have stored unprintable text.
 	r.Class, r.Reason = printable.Line(r.Class, maxClass), printable.Line(r.Reason, maxText)
 	r.File = printable.Line(r.File, maxText)
 	r.ChallengeAt = fromMicros(challengeAt)
@@ -58,10 +58,10 @@ func scanRecord(row scanner) (r pipeline.Record, claims bool, err error) {
 	if r.SubmitKey, err = submit.key(pipeline.OpSubmit); err != nil {
 		return r, false, fmt.Errorf("ledger row %d: %w", r.ID, err)
 	}
-	return r, claims, nil
+	return r, hasClaims, nil
 }
 
-// scannedKey is a key as an outer join gives it: all NULL when there is none.
+// scannedKey is a key from an outer join: all NULL if there is no key.
 type scannedKey struct {
 	generation          sql.NullInt64
 	id, outcome         sql.NullString
@@ -89,7 +89,7 @@ func (k scannedKey) key(operation pipeline.Operation) (pipeline.Key, error) {
 	return key, nil
 }
 
-// micros is how a time is stored: microseconds since 1970, NULL for the zero time.
+// micros converts a time to its stored form: microseconds since 1970, NULL for the zero time.
 func micros(t time.Time) sql.NullInt64 {
 	if t.IsZero() {
 		return sql.NullInt64{}

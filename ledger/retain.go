@@ -5,13 +5,13 @@ import (
 	"fmt"
 )
 
-// signedSettled selects the settled rows that still have challenge or signature. It is the condition of an index, too,
-// and SQLite uses that only for a query with the same terms.
+// signedSettled selects the settled rows that still have a challenge or signature. It is also the condition of an
+// index, which SQLite uses only for queries with the same terms.
 const signedSettled = `stage IN ('onboarded', 'conflict', 'refused', 'rejected', 'failed') AND ` +
 	`(challenge <> '' OR signature <> '')`
 
-// signedIndexQuery: with DropSigned the index is empty but for the rows that DropSigned has not come to yet, so that it
-// need not be remembered how far it came, and an opening without such rows reads no table.
+// signedIndexQuery creates the index of the rows that DropSigned still has to change. It is empty once DropSigned is
+// done, so opening the ledger then reads no table, and DropSigned needs no position of its own.
 const signedIndexQuery = `CREATE INDEX IF NOT EXISTS rows_signed ON rows (id) WHERE ` + signedSettled
 
 const signedRowsQuery = `SELECT id, chain_id FROM rows INDEXED BY rows_signed WHERE ` + signedSettled +
@@ -20,13 +20,13 @@ const signedRowsQuery = `SELECT id, chain_id FROM rows INDEXED BY rows_signed WH
 // The version stays: it guards what a worker computes, and a settled row has no worker.
 const dropSignedQuery = `UPDATE rows SET challenge = '', signature = '' WHERE id = ? AND ` + signedSettled
 
-// dropBatch is how many rows DropSigned changes at once; the rows of a run wait for no more than that.
+// dropBatch is how many rows DropSigned changes in a transaction. The rows of a run wait for a single batch at most.
 const dropBatch = 500
 
-// DropSigned drops challenge and signature of the rows that were settled before the ledger was opened with
-// Options.DropSigned, in batches beside other calls, and returns how many rows that were. With a changelog it changes
-// the rows of the partitions that are ours and restored; call it again when another one has been. Interrupted, the next
-// call goes on where it was.
+// DropSigned deletes challenge and signature of the rows that were settled before the ledger was opened with
+// Options.DropSigned, and returns the number of these rows. It works in batches, between which other calls can write.
+// With a ledger topic it changes only rows of partitions that are ours and restored: call it again after a Restore. If
+// interrupted, the next call continues.
 func (l *Ledger) DropSigned(ctx context.Context) (dropped int, err error) {
 	if !l.dropSigned {
 		return 0, nil
@@ -44,13 +44,13 @@ func (l *Ledger) DropSigned(ctx context.Context) (dropped int, err error) {
 	}
 }
 
-// signedRow is a settled row that still has challenge or signature.
+// signedRow is a settled row that still has a challenge or signature.
 type signedRow struct {
 	id      int64
 	account string
 }
 
-// signedAfter reads the next batch of them.
+// signedAfter reads the next batch of rows, those with an id above last.
 func (l *Ledger) signedAfter(ctx context.Context, last int64) (batch []signedRow, err error) {
 	rows, err := l.source.QueryContext(ctx, signedRowsQuery, last, dropBatch)
 	if err != nil {
@@ -69,9 +69,9 @@ func (l *Ledger) signedAfter(ctx context.Context, last int64) (batch []signedRow
 
 func (l *Ledger) dropSignedOf(ctx context.Context, batch []signedRow) (dropped int, err error) {
 	err = l.writer.do(ctx, len(batch), func(t *tx) error {
-		dropped = 0 // it may be called twice
+		dropped = 0 // this function may run twice
 		for _, r := range batch {
-			if !t.holds(r.account) {
+			if !t.owns(r.account) {
 				continue
 			}
 			result, err := t.dropSigned.ExecContext(t.ctx, r.id)
@@ -82,7 +82,7 @@ func (l *Ledger) dropSignedOf(ctx context.Context, batch []signedRow) (dropped i
 			if err != nil {
 				return err
 			}
-			if n > 0 { // or a new import has just restarted it
+			if n > 0 { // 0 if a new import has just restarted the row
 				dropped++
 				t.touch(r.id)
 			}

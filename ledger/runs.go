@@ -53,7 +53,7 @@ func (l *Ledger) EndRun(ctx context.Context, id uuid.UUID, at time.Time, exit in
 			return err
 		}
 		if n, err := result.RowsAffected(); err != nil || n != 1 {
-			return errors.Join(err, fmt.Errorf("run %s: %w", id, ErrNotFound))
+			return errors.Join(err, fmt.Errorf("run %s: %w", id, errNotFound))
 		}
 		return nil
 	}))

@@ -27,8 +27,8 @@ func TestRuns(t *testing.T) {
 	if err := l.EndRun(t.Context(), last, ended, 3, `{"state":"ended"}`); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.EndRun(t.Context(), uuid.New(), ended, 0, ""); !errors.Is(err, ErrNotFound) {
-		t.Errorf("end of a run that never began: got %v, want ErrNotFound", err)
+	if err := l.EndRun(t.Context(), uuid.New(), ended, 0, ""); !errors.Is(err, errNotFound) {
+		t.Errorf("end of a run that never began: got %v, want errNotFound", err)
 	}
 	runs, err := l.Runs(t.Context(), 2*keptRuns)
 	if err != nil || len(runs) != keptRuns {

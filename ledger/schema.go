@@ -16,13 +16,13 @@ import (
 	"github.com/mattn/go-sqlite3"
 )
 
-// applicationID marks the file as ours in SQLite's header: "PURS".
+// applicationID identifies a ledger in SQLite's header: "PURS".
 const applicationID = 0x50555253
 
 //go:embed migrations/*.sql
 var embedded embed.FS
 
-// migration is one step of the schema; the number in its file name is the schema it leads to.
+// migration changes the schema to the version in its file name.
 type migration struct {
 	version int
 	name    string
@@ -52,7 +52,7 @@ func readMigrations(files fs.FS) ([]migration, error) {
 	return steps, nil
 }
 
-// connector opens SQLite connections without a name in database/sql's global registry.
+// connector opens SQLite connections without registering a driver in database/sql.
 type connector struct {
 	dsn    string
 	driver *sqlite3.SQLiteDriver
@@ -63,7 +63,7 @@ func (c connector) Driver() driver.Driver                        { return c.driv
 
 // openDB opens path (absolute) with mode ro or rw; pragmas are set on every connection and must not write.
 func openDB(path, mode string, pragmas ...string) *sql.DB {
-	// Five seconds are for the moments in which another program checkpoints or recovers; a ledger is not shared.
+	// Wait up to five seconds while another program, such as a reader, checkpoints or recovers the file.
 	uri := url.URL{Scheme: "file", Path: path, RawQuery: "mode=" + mode + "&_busy_timeout=5000"}
 	return sql.OpenDB(connector{dsn: uri.String(), driver: &sqlite3.SQLiteDriver{
 		ConnectHook: func(conn *sqlite3.SQLiteConn) error {
@@ -83,7 +83,7 @@ type execer interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 }
 
-// identify reads what kind of file this is and touches nothing. The schema of a new file is 0.
+// identify returns the schema of a ledger, 0 for a new file, or a *foreignError. It changes nothing.
 func identify(ctx context.Context, db source, path string) (schema int, err error) {
 	var id uint32
 	var objects int
@@ -96,51 +96,65 @@ func identify(ctx context.Context, db source, path string) (schema int, err erro
 	case id == applicationID:
 		return schema, nil
 	case id == 0 && schema == 0 && objects == 0:
-		return 0, nil // made by us and then interrupted, or put there empty
+		return 0, nil // an empty file, or a creation that was interrupted
 	}
-	return 0, &ForeignError{Path: path, ApplicationID: id}
+	return 0, &foreignError{Path: path, ApplicationID: id}
 }
 
-// checkSchema refuses a ledger that a newer program has written.
+// checkSchema returns a *schemaError for a ledger that a newer program has migrated.
 func checkSchema(ctx context.Context, db source, path string, have, known int) error {
 	if have <= known {
 		return nil
 	}
-	newer := &SchemaError{Path: path, Have: have, Known: known}
-	// The newer program may have changed this table too; then its name stays unknown.
+	newer := &schemaError{Path: path, Have: have, Known: known}
+	// If the newer program has changed this table too, its name stays unknown.
 	_ = db.QueryRowContext(ctx, `SELECT program FROM migrations ORDER BY version DESC LIMIT 1`).Scan(&newer.Program)
 	return newer
 }
 
-// migrate brings the schema from have to the newest, each step in a transaction of its own.
+// migrate changes the schema from have to the newest, each step in its own transaction.
 func migrate(ctx context.Context, conn execer, have int, steps []migration, program string, now time.Time) error {
 	for _, step := range steps {
 		if step.version <= have {
 			continue
 		}
-		script := fmt.Sprintf("BEGIN IMMEDIATE;\n%s\nPRAGMA user_version = %d;", step.script, step.version)
-		_, err := conn.ExecContext(ctx, script)
-		if err == nil {
-			_, err = conn.ExecContext(ctx, `INSERT INTO migrations (version, program, applied_at) VALUES (?, ?, ?)`,
+		err := inTransaction(ctx, conn, func() error {
+			script := fmt.Sprintf("%s\nPRAGMA user_version = %d;", step.script, step.version)
+			if _, err := conn.ExecContext(ctx, script); err != nil {
+				return err
+			}
+			_, err := conn.ExecContext(ctx, `INSERT INTO migrations (version, program, applied_at) VALUES (?, ?, ?)`,
 				step.version, program, now.UnixMicro())
-		}
-		if err == nil {
-			_, err = conn.ExecContext(ctx, `COMMIT`)
-		}
-		if err == nil { // a step may have rewritten what a table is
+			return err
+		})
+		if err == nil { // a step may have rewritten a table's definition
 			_, err = conn.ExecContext(ctx, `PRAGMA writable_schema = RESET`)
 		}
 		if err != nil {
-			// After some errors SQLite has rolled back already, and then this one fails.
-			_, _ = conn.ExecContext(context.WithoutCancel(ctx), `ROLLBACK`)
 			return fmt.Errorf("migration %s: %w", step.name, err)
 		}
 	}
 	return nil
 }
 
-// checkIntegrity reads the whole file. After a clean stop it checks the structure of tables and indexes; after a
-// crash also that every index agrees with its table, which takes about twice as long.
+// inTransaction runs do in a transaction on the connection.
+func inTransaction(ctx context.Context, conn execer, do func() error) error {
+	if _, err := conn.ExecContext(ctx, `BEGIN IMMEDIATE`); err != nil {
+		return err
+	}
+	err := do()
+	if err == nil {
+		_, err = conn.ExecContext(ctx, `COMMIT`)
+	}
+	if err != nil {
+		// After some errors SQLite has rolled back already, and the statement fails.
+		_, _ = conn.ExecContext(context.WithoutCancel(ctx), `ROLLBACK`)
+	}
+	return err
+}
+
+// checkIntegrity reads the whole file. After a clean stop it checks the structure of tables and indexes, after a crash
+// also that every index matches its table, which takes about twice as long.
 func checkIntegrity(ctx context.Context, db source, path string, clean bool) error {
 	check := "integrity_check"
 	if clean {
@@ -151,7 +165,7 @@ func checkIntegrity(ctx context.Context, db source, path string, clean bool) err
 		return err
 	}
 	if answer != "ok" {
-		return &CorruptError{Path: path, Detail: strings.TrimSpace(strings.ReplaceAll(answer, "\n", " "))}
+		return &corruptError{Path: path, Detail: strings.TrimSpace(strings.ReplaceAll(answer, "\n", " "))}
 	}
 	return nil
 }
@@ -160,7 +174,7 @@ func checkIntegrity(ctx context.Context, db source, path string, clean bool) err
 const (
 	metaHost  = "api_host"
 	metaKeyID = "api_key_id"
-	metaPath  = "api_path" // missing until a version that knows it has opened the ledger
+	metaPath  = "api_path" // missing until a version that supports it has opened the ledger
 	metaClean = "clean"    // "1" while no process has the ledger open
 )
 

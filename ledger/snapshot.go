@@ -17,23 +17,23 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// snapshotVersion is the version of the changelog's records that this program writes and reads.
+// snapshotVersion is the version of the ledger topic's records that this program writes and reads.
 const snapshotVersion = 2
 
-// snapshot is all that the ledger knows of a row, as the changelog keeps it. Times are RFC 3339 in UTC, to the
-// microsecond, absent for "never".
+// snapshot is the record of a row in the ledger topic. Times are RFC 3339 in UTC, to the microsecond; absent means
+// never.
 type snapshot struct {
 	V           int    `json:"v"`
 	APIHost     string `json:"apiHost"`
 	APIKeyID    string `json:"apiKeyId"`
-	APIPath     string `json:"apiPath,omitempty"` // absent: not known
+	APIPath     string `json:"apiPath,omitempty"` // absent: unknown
 	ChainID     string `json:"chainId"`
 	ExternalID  string `json:"externalId"`
 	Version     int64  `json:"version"`
 	Stage       string `json:"stage"`
 	Class       string `json:"class,omitempty"`
 	Reason      string `json:"reason,omitempty"`
-	Claims      bool   `json:"claims"`
+	HasClaims   bool   `json:"claims"`
 	CustomerID  string `json:"customerId,omitempty"`
 	Status      string `json:"partnerStatus,omitempty"`
 	Challenge   string `json:"challenge,omitempty"`
@@ -43,26 +43,26 @@ type snapshot struct {
 	Refusals    int    `json:"refusals,omitempty"`
 	Attempts    int    `json:"attempts,omitempty"`
 	Already     bool   `json:"alreadyOnboarded,omitempty"`
-	Unannounced bool   `json:"unannounced,omitempty"` // settled, and its event is still to be published
+	Unpublished bool   `json:"unannounced,omitempty"` // settled, and its event is still to be published
 
 	ImportID string   `json:"importId"`
 	File     string   `json:"file"`
 	Line     int      `json:"line"`
 	Imports  []string `json:"earlierImports,omitempty"`
 
-	CreateGeneration *int          `json:"createGeneration,omitempty"` // the present key of each operation
-	SubmitGeneration *int          `json:"submitGeneration,omitempty"`
-	Keys             []snapshotKey `json:"keys,omitempty"` // all there ever were
-	// What else keys may be derived from: earlier ids of the API key, and earlier forms of the API's host.
+	CreateGeneration *int          `json:"createGeneration,omitempty"` // of the operation's current key
+	SubmitGeneration *int          `json:"submitGeneration,omitempty"` // of the operation's current key
+	Keys             []snapshotKey `json:"keys,omitempty"`             // of all generations
+	// Keyrings from which keys may be derived besides the present one: earlier key ids and earlier forms of the host.
 	Earlier []snapshotKeyring `json:"earlierKeyrings,omitempty"`
 
-	Nonces []nonceUse `json:"nonces,omitempty"` // of all its challenges that have passed the policy
+	Nonces []nonceUse `json:"nonces,omitempty"` // of all challenges of the row that the policy allowed
 
 	AcceptedAt stamp `json:"acceptedAt"`
 	UpdatedAt  stamp `json:"updatedAt"`
 
-	offset int64 // in the changelog, of one that was read there
-	resign bool  // … and is to be written again, under the present MAC key
+	offset int64 // of a record that was read
+	resign bool  // the record must be written again, signed with the present MAC key
 }
 
 type snapshotKey struct {
@@ -111,21 +111,22 @@ func (d *hexDigest) UnmarshalText(text []byte) error {
 	return err
 }
 
-// key is what compaction goes by. A row that holds its claims stands for its account, under the very key of its work
-// message; one that does not must not push that one out.
+// key returns the record's key for compaction. A row with claims has the key of its work message, the account. A row
+// without claims has a key of its own, so that compaction does not remove the record of the row that has the claims.
 func (s *snapshot) key() []byte {
-	if s.Claims {
+	if s.HasClaims {
 		return []byte(s.ChainID)
 	}
 	return []byte(s.ChainID + "\n" + s.ExternalID)
 }
 
-// snapshotOf fills in what record holds; keys and earlier imports are the caller's.
-func snapshotOf(r pipeline.Record, claims bool, env Environment) *snapshot {
+// snapshotOf returns the snapshot of a record. The caller adds keys, earlier imports, nonces and the state of the
+// outbox.
+func snapshotOf(r pipeline.Record, hasClaims bool, env Environment) *snapshot {
 	s := &snapshot{
 		V: snapshotVersion, APIHost: env.APIHost, APIKeyID: env.APIKeyID, APIPath: env.APIPath,
 		ChainID: r.Account.String(), ExternalID: r.ExternalID, Version: r.Version,
-		Stage: string(r.Stage), Class: r.Class, Reason: r.Reason, Claims: claims,
+		Stage: string(r.Stage), Class: r.Class, Reason: r.Reason, HasClaims: hasClaims,
 		CustomerID: r.CustomerID, Status: r.PartnerStatus,
 		Challenge: r.Challenge, ChallengeAt: stampOf(r.ChallengeAt), TxID: r.ExternalTxID, Signature: r.Signature,
 		Refusals: r.Refusals, Attempts: r.Attempts, Already: r.AlreadyOnboarded,
@@ -152,36 +153,36 @@ func (s *snapshot) addKey(k pipeline.Key) {
 	})
 }
 
-// What a record may hold. Each bound is at least what this program itself can write: a record of a fleet that is not
-// understood is a row whose state is lost.
+// Bounds on a record. Each is at least what this program itself can write: ignoring a record of the fleet would lose
+// the state of its row. Lengths are in bytes.
 const (
-	maxVersion   = 1 << 53 // of the row: no row changes so often, and the next version can still be counted
+	maxVersion   = 1 << 53 // of the row, far more than a row can reach, and far from an overflow
 	maxCount     = 1_000_000
-	maxChallenge = 8 << 10 // as the client takes them
+	maxChallenge = 8 << 10 // as in the client
 	maxImportID  = 64
-	maxText      = 4 << 10 // reasons, and what the partner and the custodian call things
+	maxText      = 4 << 10 // of reasons, and of the partner's and the custodian's ids and words
 	maxClass     = 64
 	maxKeyrings  = 100
-	mostQuoted   = 100 // of what others wrote, in a message of ours
+	maxQuoted    = 100 // of text from outside in a message
 )
 
-// recordKind says in which way a record of the changelog cannot be taken over. Each is warned of once.
+// recordKind classifies the records that cannot be applied. There is a warning for each kind.
 type recordKind string
 
 const (
 	kindUnauthenticated recordKind = "unauthenticated" // without a valid code under a key of this consumer
 	kindSyntax          recordKind = "syntax"          // not the JSON that this program writes
-	kindVersion         recordKind = "version"         // of the format
-	kindEnvironment     recordKind = "environment"     // of another API or key
-	kindInvalid         recordKind = "invalid"         // out of bounds, or contradicts itself
-	kindPartition       recordKind = "partition"       // not its account's
+	kindVersion         recordKind = "version"         // another version of the format
+	kindEnvironment     recordKind = "environment"     // another API or API key id
+	kindInvalid         recordKind = "invalid"         // out of bounds or inconsistent
+	kindPartition       recordKind = "partition"       // in another partition than its account's
 )
 
-// recordError says why a record of the changelog is ignored.
+// recordError says why a record of the ledger topic is ignored.
 type recordError struct {
 	kind recordKind
-	// setUp: a record that this fleet seems to have written, so that the set-up may be to blame. One may be forged or
-	// strayed; several are not ignored.
+	// setUp: this fleet seems to have written the record, so the set-up may be wrong. A few such records may be forged;
+	// minSuspects of them end the run.
 	setUp bool
 	err   error
 }
@@ -190,16 +191,15 @@ func (e *recordError) Error() string { return e.err.Error() }
 
 func (e *recordError) Unwrap() error { return e.err }
 
-// parseSnapshot reads a record of the changelog, strictly. It returns a snapshot or an error, which says what to do
-// about the record; anything may stand in value.
-func parseSnapshot(value []byte, own ownRecords) (*snapshot, *recordError) {
+// parseSnapshot parses a record of the ledger topic strictly. The value may hold anything.
+func parseSnapshot(value []byte, own ownEnvironments) (*snapshot, *recordError) {
 	var s snapshot
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	decoder.DisallowUnknownFields()
 	err := decoder.Decode(&s)
 	if err == nil {
 		if _, e := decoder.Token(); !errors.Is(e, io.EOF) {
-			err = errors.New("text follows the JSON object")
+			err = errors.New("unexpected text after the JSON object")
 		}
 	}
 	if err == nil && !utf8.Valid(value) {
@@ -214,7 +214,7 @@ func parseSnapshot(value []byte, own ownRecords) (*snapshot, *recordError) {
 	return &s, nil
 }
 
-// recordHead is what the records of all versions have in common.
+// recordHead has the members that are common to records of all versions.
 type recordHead struct {
 	V        *int64 `json:"v"`
 	APIHost  string `json:"apiHost"`
@@ -226,7 +226,7 @@ func (h recordHead) environment() Environment {
 	return Environment{APIHost: h.APIHost, APIKeyID: h.APIKeyID, APIPath: h.APIPath}
 }
 
-// headOf reads the head of a record of which nothing else may be known.
+// headOf parses the head of a record of any version.
 func headOf(value []byte) (h recordHead, err error) {
 	if value == nil {
 		return h, errors.New("the record has no value (a tombstone)")
@@ -240,8 +240,9 @@ func headOf(value []byte) (h recordHead, err error) {
 	return h, nil
 }
 
-// unreadable says why a record is not one of ours; err is what strict reading said, nil if nothing.
-func unreadable(value []byte, own ownRecords, err error) *recordError {
+// unreadable returns the error for a record that parseSnapshot cannot parse; err is the error of strict parsing, or
+// nil.
+func unreadable(value []byte, own ownEnvironments, err error) *recordError {
 	head, bad := headOf(value)
 	if bad != nil {
 		return &recordError{kind: kindSyntax, err: bad}
@@ -249,7 +250,7 @@ func unreadable(value []byte, own ownRecords, err error) *recordError {
 	foreign := own.check(head.environment())
 	switch {
 	case foreign != nil:
-		// Under another key id of the same API it is probably the fleet's, from before or after a rotation.
+		// A record under another key id of the same API is probably the fleet's, from before or after a rotation.
 		return &recordError{kind: kindEnvironment, setUp: own.sameAPI(head.environment()), err: foreign}
 	case *head.V != snapshotVersion:
 		return &recordError{kind: kindVersion, setUp: *head.V > snapshotVersion, err: fmt.Errorf("record version %d is "+
@@ -258,20 +259,20 @@ func unreadable(value []byte, own ownRecords, err error) *recordError {
 	return &recordError{kind: kindSyntax, err: err}
 }
 
-// check holds a record to what this program writes.
+// check returns an error for a record that this program would not write.
 func (s *snapshot) check() error {
 	account, err := pipeline.ParseAccount(s.ChainID)
 	if err != nil {
-		return fmt.Errorf("chainId %s: %w", printable.Quote(s.ChainID, mostQuoted), err)
+		return fmt.Errorf("chainId %s: %w", printable.Quote(s.ChainID, maxQuoted), err)
 	}
 	if account.String() != s.ChainID {
-		return fmt.Errorf("chainId %s is not in EIP-55 form", printable.Quote(s.ChainID, mostQuoted))
+		return fmt.Errorf("chainId %s is not in EIP-55 form", printable.Quote(s.ChainID, maxQuoted))
 	}
 	if err := pipeline.CheckExternalID(s.ExternalID); err != nil {
 		return err
 	}
 	if _, err := pipeline.ParseStage(s.Stage); err != nil {
-		return fmt.Errorf("unknown stage %s", printable.Quote(s.Stage, mostQuoted))
+		return fmt.Errorf("unknown stage %s", printable.Quote(s.Stage, maxQuoted))
 	}
 	if s.Version < 1 || s.Version > maxVersion {
 		return fmt.Errorf("version %d is not in 1 to %d", s.Version, int64(maxVersion))
@@ -300,8 +301,8 @@ func (s *snapshot) checkText() error {
 		{"customerId", s.CustomerID, maxText, true},
 		{"externalTxId", s.TxID, maxText, true},
 		{"signature", s.Signature, maxText, true},
-		{"partnerStatus", s.Status, maxText, false}, // the partner's own word
-		{"file", s.File, maxText, false},            // a label
+		{"partnerStatus", s.Status, maxText, false}, // as the partner writes it
+		{"file", s.File, maxText, false},            // as the message has it
 		{"challenge", s.Challenge, maxChallenge, false},
 	} {
 		if len(text.value) > text.most || text.printable && !printable.Is(text.value) {
@@ -319,9 +320,9 @@ func (s *snapshot) checkText() error {
 	return nil
 }
 
-// checkDerived wants the keys that the next requests would be sent under to be those that Purser derives for the row: a
-// key of somebody else's choice could be one that the partner knows with another customer's request.
-func (s *snapshot) checkDerived(own ownRecords) error {
+// checkDerived returns an error if a key of the row's next requests is not the key that Purser derives for the row. A
+// forged key could be one under which the partner has stored another customer's request.
+func (s *snapshot) checkDerived(own ownEnvironments) error {
 	keyrings := append([]pipeline.Keyring{{APIHost: s.APIHost, APIKeyID: s.APIKeyID}}, own.keyrings...)
 	for _, k := range s.Earlier {
 		keyrings = append(keyrings, pipeline.Keyring(k))
@@ -342,14 +343,15 @@ func (s *snapshot) checkDerived(own ownRecords) error {
 			continue // never sent again
 		}
 		if !slices.ContainsFunc(keyrings, derives) {
-			return fmt.Errorf("the %s key of generation %d is not the one that is derived for the row",
+			return fmt.Errorf("the %s key of generation %d is not the key that is derived for the row",
 				k.Operation, k.Generation)
 		}
 	}
 	return nil
 }
 
-// checkKeys wants each key once, and the present one of an operation to be its latest: the next generation is free.
+// checkKeys returns an error for a duplicate or invalid key, and if an operation's current key is not its latest: the
+// next generation must be free.
 func (s *snapshot) checkKeys() error {
 	latest := map[pipeline.Operation]int{}
 	type place struct {
@@ -362,16 +364,17 @@ func (s *snapshot) checkKeys() error {
 		switch {
 		case k.Operation != pipeline.OpCreate && k.Operation != pipeline.OpSubmit,
 			k.Generation < 0, k.Generation > maxCount, seen[at], k.ID == uuid.Nil:
-			return fmt.Errorf("a key of operation %s, generation %d is unknown, out of range, doubled or without an id",
-				printable.Quote(string(k.Operation), mostQuoted), k.Generation)
+			return fmt.Errorf("a key of operation %s, generation %d is unknown, out of range, duplicate or without an id",
+				printable.Quote(string(k.Operation), maxQuoted), k.Generation)
 		case k.FirstSent == nil, !k.FirstSent.plausible(), !k.LastSent.plausible():
-			return fmt.Errorf("the %s key of generation %d was sent at no time in 1970 to 9999", k.Operation, k.Generation)
+			return fmt.Errorf("firstSent or lastSent of the %s key of generation %d is not a time in 1970 to 9999",
+				k.Operation, k.Generation)
 		}
 		switch k.Outcome {
 		case pipeline.KeyOpen, pipeline.KeyHeard, pipeline.KeyAnswered, pipeline.KeyRefused, pipeline.KeySettled:
 		default:
 			return fmt.Errorf("the %s key of generation %d has the unknown outcome %s",
-				k.Operation, k.Generation, printable.Quote(string(k.Outcome), mostQuoted))
+				k.Operation, k.Generation, printable.Quote(string(k.Outcome), maxQuoted))
 		}
 		seen[at] = true
 		latest[k.Operation] = max(latest[k.Operation], k.Generation+1)
@@ -389,7 +392,7 @@ func (s *snapshot) checkKeys() error {
 	return nil
 }
 
-// plausible reports whether the ledger can store the time; none at all it can.
+// plausible reports whether the ledger can store the time, which may be nil.
 func (s *stamp) plausible() bool {
 	return s == nil || !s.Before(time.Unix(0, 0)) && s.UTC().Year() <= 9999
 }

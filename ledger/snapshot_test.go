@@ -236,7 +236,7 @@ func TestWrongSetUp(t *testing.T) {
 			shared := newTopic(64)
 			l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
 			var records []pipeline.Message
-			for n := 1; len(records) < several; n++ {
+			for n := 1; len(records) < minSuspects; n++ {
 				if f.Partition(account(n).String()) != 0 {
 					records = append(records, tt.record(n))
 				}
@@ -312,7 +312,7 @@ func FuzzSnapshot(f *testing.F) {
 			t.Errorf("got %+v (%v) when written and read again, want %+v", again, err, s)
 		}
 		stored := l.writer.do(t.Context(), 1, func(tx *tx) error {
-			if _, _, err := tx.restore(s); err != nil {
+			if _, _, err := tx.applySnapshot(s); err != nil {
 				return err
 			}
 			var id, version int64
@@ -350,8 +350,8 @@ func members(t testing.TB, s *snapshot) map[string]string {
 }
 
 // testRecords are the records of a ledger that was never bound to another environment.
-func testRecords() ownRecords {
+func testRecords() ownEnvironments {
 	env := testEnvironment
 	env.APIPath = "/v1"
-	return newOwnRecords(Options{Environment: env}, nil)
+	return newOwnEnvironments(Options{Environment: env}, nil)
 }

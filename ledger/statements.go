@@ -7,26 +7,27 @@ import (
 	"fmt"
 )
 
-// statements are what the writer runs, prepared once on its connection.
+// statements are the writer's statements, prepared once on its connection.
 type statements struct {
 	begin, commit, rollback             *sql.Stmt
 	savepoint, rollbackTo, releasePoint *sql.Stmt
 
-	insertRow, rowByPair                 *sql.Stmt
-	accountHolder, externalHolder, yield *sql.Stmt
-	restart, contradict, place           *sql.Stmt
-	importSeen, rememberImport           *sql.Stmt
+	insertRow, rowByPair                         *sql.Stmt
+	accountHolder, externalHolder, releaseClaims *sql.Stmt
+	restart, contradict, setImport               *sql.Stmt
+	importSeen, addImport                        *sql.Stmt
 
 	update, versionOf, putKey, partnerStatus *sql.Stmt
 	dropSigned                               *sql.Stmt
 	putNonce, isNonceOf, noncesOfRow         *sql.Stmt
-	announced, announce, unannounced         *sql.Stmt
+	removeFromOutbox, addToOutbox, inOutbox  *sql.Stmt
 
-	rowByID, keysOfRow, importsOfRow       *sql.Stmt
-	rowID, restoreRow, dropKey             *sql.Stmt
-	externalTaken, unclaim                 *sql.Stmt
-	meet, standing, setStanding, setMerged *sql.Stmt
-	forgetStanding, rekey, advance         *sql.Stmt
+	rowByID, keysOfRow, importsOfRow      *sql.Stmt
+	rowID, restoreRow, dropKey            *sql.Stmt
+	externalTaken, releaseOtherClaims     *sql.Stmt
+	insertPosition, position, setPosition *sql.Stmt
+	setMerged, resetPosition              *sql.Stmt
+	changeMACKey, advancePosition         *sql.Stmt
 
 	addCustomer, clearDirectory [2]*sql.Stmt
 	switchDirectory             *sql.Stmt
@@ -51,12 +52,12 @@ func prepareStatements(ctx context.Context, conn *sql.Conn) (*statements, error)
 		{&s.rowByPair, recordQuery + ` WHERE r.external_id = ? AND r.chain_id = ?`},
 		{&s.accountHolder, holderQuery + ` WHERE chain_id = ? AND claims = 1`},
 		{&s.externalHolder, holderQuery + ` WHERE external_id = ? AND claims = 1`},
-		{&s.yield, yieldQuery},
+		{&s.releaseClaims, releaseClaimsQuery},
 		{&s.restart, restartQuery},
 		{&s.contradict, contradictQuery},
-		{&s.place, placeQuery},
+		{&s.setImport, setImportQuery},
 		{&s.importSeen, importSeenQuery},
-		{&s.rememberImport, rememberImportQuery},
+		{&s.addImport, addImportQuery},
 
 		{&s.update, updateQuery},
 		{&s.versionOf, versionOfQuery},
@@ -66,9 +67,9 @@ func prepareStatements(ctx context.Context, conn *sql.Conn) (*statements, error)
 		{&s.putNonce, putNonceQuery},
 		{&s.isNonceOf, isNonceOfQuery},
 		{&s.noncesOfRow, noncesOfRowQuery},
-		{&s.announced, announcedQuery},
-		{&s.announce, announceQuery},
-		{&s.unannounced, unannouncedQuery},
+		{&s.removeFromOutbox, removeFromOutboxQuery},
+		{&s.addToOutbox, addToOutboxQuery},
+		{&s.inOutbox, inOutboxQuery},
 
 		{&s.rowByID, recordQuery + ` WHERE r.id = ?`},
 		{&s.keysOfRow, keysQuery},
@@ -76,35 +77,35 @@ func prepareStatements(ctx context.Context, conn *sql.Conn) (*statements, error)
 		{&s.rowID, rowIDQuery},
 		{&s.restoreRow, restoreRowQuery},
 		{&s.externalTaken, externalTakenQuery},
-		{&s.unclaim, unclaimQuery},
+		{&s.releaseOtherClaims, releaseOtherClaimsQuery},
 		{&s.dropKey, dropKeyQuery},
-		{&s.meet, meetQuery},
-		{&s.standing, standingQuery},
-		{&s.setStanding, setStandingQuery},
+		{&s.insertPosition, insertPositionQuery},
+		{&s.position, positionQuery},
+		{&s.setPosition, setPositionQuery},
 		{&s.setMerged, setMergedQuery},
-		{&s.forgetStanding, forgetStandingQuery},
-		{&s.rekey, rekeyQuery},
-		{&s.advance, advanceQuery},
+		{&s.resetPosition, resetPositionQuery},
+		{&s.changeMACKey, changeMACKeyQuery},
+		{&s.advancePosition, advancePositionQuery},
 
 		{&s.addCustomer[0], fmt.Sprintf(addCustomerQuery, 0)},
 		{&s.addCustomer[1], fmt.Sprintf(addCustomerQuery, 1)},
-		// Without a WHERE, SQLite gives back whole pages instead of deleting row by row from every index.
+		// Without a WHERE, SQLite frees whole pages instead of deleting row by row from every index.
 		{&s.clearDirectory[0], `DELETE FROM directory_0`},
 		{&s.clearDirectory[1], `DELETE FROM directory_1`},
 		{&s.switchDirectory, `UPDATE directory_state SET active = ?, begun = ? WHERE id = 1`},
 	}
-	for _, one := range all {
-		stmt, err := conn.PrepareContext(ctx, one.query) //nolint:sqlclosecheck // close does, for all of them
+	for _, entry := range all {
+		stmt, err := conn.PrepareContext(ctx, entry.query) //nolint:sqlclosecheck // close does, for all of them
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("%s: %w", one.query, err), s.close())
+			return nil, errors.Join(fmt.Errorf("%s: %w", entry.query, err), s.close())
 		}
-		*one.into = stmt
+		*entry.into = stmt
 		s.all = append(s.all, stmt)
 	}
 	return s, nil
 }
 
-// close has to come before the connection's: SQLite keeps a connection alive as long as it has statements.
+// close must run before the connection is closed: SQLite keeps a connection open as long as it has statements.
 func (s *statements) close() error {
 	var errs []error
 	for _, stmt := range s.all {

@@ -113,13 +113,13 @@ func TestDiskFullWithinATransaction(t *testing.T) {
 	}
 	limit(120)
 	taken, err := fill(t.Context(), l, 1)
-	if !errors.Is(err, ErrDiskFull) || taken == 0 {
-		t.Fatalf("after %d rows: %v, want ErrDiskFull", taken, err)
+	if !errors.Is(err, errDiskFull) || taken == 0 {
+		t.Fatalf("after %d rows: %v, want errDiskFull", taken, err)
 	}
 	if !strings.Contains(err.Error(), l.Path()) {
 		t.Errorf("%q does not name the file", err)
 	}
-	if _, err := fill(t.Context(), l, 1+taken); !errors.Is(err, ErrDiskFull) {
+	if _, err := fill(t.Context(), l, 1+taken); !errors.Is(err, errDiskFull) {
 		t.Errorf("still full: %v", err)
 	}
 	limit(1_000_000)
@@ -162,8 +162,8 @@ func limitChild(ctx context.Context, arguments []string) error {
 		return err
 	}
 	taken, err := fill(ctx, l, 1)
-	if !errors.Is(err, ErrDiskFull) {
-		return fmt.Errorf("after %d rows: %w, want ErrDiskFull", taken, err)
+	if !errors.Is(err, errDiskFull) {
+		return fmt.Errorf("after %d rows: %w, want errDiskFull", taken, err)
 	}
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old); err != nil {
 		return err
@@ -220,7 +220,7 @@ func TestReadOnlyPlaces(t *testing.T) {
 
 const nobody = 65534
 
-// readOnlyChild wants ErrReadOnly, which it prints.
+// readOnlyChild wants errReadOnly, which it prints.
 func readOnlyChild(ctx context.Context, arguments []string) error {
 	if os.Getuid() == 0 {
 		if err := errors.Join(syscall.Setgid(nobody), syscall.Setuid(nobody)); err != nil {
@@ -231,8 +231,8 @@ func readOnlyChild(ctx context.Context, arguments []string) error {
 	if err == nil {
 		return errors.Join(errors.New("the ledger was opened"), l.Close())
 	}
-	if !errors.Is(err, ErrReadOnly) {
-		return fmt.Errorf("%w, want ErrReadOnly", err)
+	if !errors.Is(err, errReadOnly) {
+		return fmt.Errorf("%w, want errReadOnly", err)
 	}
 	fmt.Println(err)
 	return nil

@@ -12,7 +12,7 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// A key that was recorded is never unrecorded: without one in the record, the row keeps the one it has.
+// A recorded key is never deleted: if the record has none, the row keeps its key.
 const updateQuery = `UPDATE rows SET version = version + 1, stage = ?, class = ?, reason = ?, customer_id = ?,
 	partner_status = ?, challenge = ?, challenge_at = ?, external_tx_id = ?, signature = ?, refusals = ?, attempts = ?,
 	already_onboarded = ?, create_generation = coalesce(?, create_generation),
@@ -21,18 +21,20 @@ const updateQuery = `UPDATE rows SET version = version + 1, stage = ?, class = ?
 
 const versionOfQuery = `SELECT stage, version FROM rows WHERE id = ?`
 
-// Nothing is written when nothing changed: most updates come with a key that an earlier one has stored. That a key
-// keeps its id and payload is the table's own trigger's business.
+// An unchanged key is not written: most updates have a key that an earlier update has stored. A trigger of the table
+// ensures that the id and payload of a key never change.
 const putKeyQuery = `INSERT INTO keys (row_id, operation, generation, id, digest, first_sent, last_sent, outcome)
 	VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET id = excluded.id, digest = excluded.digest,
 	first_sent = excluded.first_sent, last_sent = excluded.last_sent, outcome = excluded.outcome
 	WHERE (id, digest, first_sent, last_sent, outcome) IS NOT
 	(excluded.id, excluded.digest, excluded.first_sent, excluded.last_sent, excluded.outcome)`
 
-// Update implements pipeline.Ledger. Import, file and line are Accept's to change, and UpdatedAt is the transaction's
-// time: what next says of them is not stored, nor is its pair. A settled row is not updated, it is restarted by
-// Accept: *StepError, as for every step that the state machine does not know. *KeyError when a key's generation is
-// known with another payload.
+// Update implements pipeline.Ledger. It does not store the pair, import, file, line and UpdatedAt of next: Accept sets
+// import, file and line, and UpdatedAt becomes the transaction's time.
+//
+// Errors: pipeline.ErrStale, pipeline.ErrNonceUsed, pipeline.ErrFenced; others for a step that the state machine does
+// not allow, such as any step of a settled row (only Accept restarts it), and for a key whose generation is recorded
+// with another id or payload.
 func (l *Ledger) Update(ctx context.Context, next pipeline.Record) (int64, error) {
 	from := stagesBefore(next.Stage)
 	account := next.Account.String()
@@ -71,8 +73,8 @@ func (l *Ledger) Update(ctx context.Context, next pipeline.Record) (int64, error
 	return next.Version + 1, nil
 }
 
-// stagesBefore lists the stages from which an update may come, as updateQuery wants them. The way back from the end is
-// Accept's: it has to look at the claims.
+// stagesBefore lists the stages from which an update to next is allowed, in the form that updateQuery needs. Terminal
+// stages are not among them: only Accept restarts a row, because it checks the claims.
 func stagesBefore(next pipeline.Stage) string {
 	var b strings.Builder
 	b.WriteByte(',')
@@ -91,16 +93,16 @@ func (t *tx) whyNotUpdated(next pipeline.Record) error {
 	err := t.versionOf.QueryRowContext(t.ctx, next.ID).Scan(&stage, &version)
 	switch {
 	case errors.Is(err, sql.ErrNoRows):
-		return fmt.Errorf("row %d: %w", next.ID, ErrNotFound)
+		return fmt.Errorf("row %d: %w", next.ID, errNotFound)
 	case err != nil:
 		return err
 	case version != next.Version:
 		return fmt.Errorf("row %d is at version %d, not %d: %w", next.ID, version, next.Version, pipeline.ErrStale)
 	}
-	return &StepError{ID: next.ID, From: stage, To: next.Stage}
+	return &stepError{ID: next.ID, From: stage, To: next.Stage}
 }
 
-// generation is NULL for a key that is not there yet.
+// generation is NULL if the row has no such key yet.
 func generation(key pipeline.Key) sql.NullInt64 {
 	return sql.NullInt64{Int64: int64(key.Generation), Valid: !key.IsZero()}
 }
@@ -110,23 +112,22 @@ func (t *tx) storeKey(id int64, operation pipeline.Operation, key pipeline.Key) 
 		return nil
 	}
 	if key.Operation != operation {
-		return fmt.Errorf("row %d: the %s key is one of operation %q", id, operation, key.Operation)
+		return fmt.Errorf("row %d: the %s key is of operation %q", id, operation, key.Operation)
 	}
 	_, err := t.putKey.ExecContext(t.ctx, id, string(operation), key.Generation, key.ID.String(), key.Digest[:],
 		micros(key.FirstSent), micros(key.LastSent), string(key.Outcome))
 	var lite sqlite3.Error
 	if errors.As(err, &lite) && lite.ExtendedCode == sqlite3.ErrConstraintTrigger {
-		return &KeyError{ID: id, Operation: operation, Generation: key.Generation}
+		return &keyError{ID: id, Operation: operation, Generation: key.Generation}
 	}
 	return err
 }
 
 const partnerStatusQuery = `UPDATE rows SET partner_status = ?, updated_at = ? WHERE id = ? AND partner_status <> ?`
 
-// SetPartnerStatus records the partner's status of a row's customer and leaves the stage as it is, which may be
-// terminal: that is how `consumer reconcile` keeps the status of onboarded rows. A status that is known already
-// changes nothing. The version stays, and no changelog hears of it: what the partner said last is asked anew wherever
-// it matters. ErrNotFound when there is no such row.
+// SetPartnerStatus stores the partner's status of a row's customer, for `consumer reconcile`. The stage, which may be
+// terminal, and the version do not change, and nothing is written to the ledger topic: where the status matters, the
+// partner is asked again. Setting the same status again changes nothing. A missing row is an error.
 func (l *Ledger) SetPartnerStatus(ctx context.Context, id int64, status string) error {
 	err := l.writer.do(ctx, 1, func(t *tx) error {
 		result, err := t.partnerStatus.ExecContext(t.ctx, status, t.now.UnixMicro(), id, status)
@@ -140,7 +141,7 @@ func (l *Ledger) SetPartnerStatus(ctx context.Context, id int64, status string) 
 		var version int64
 		err = t.versionOf.QueryRowContext(t.ctx, id).Scan(&stage, &version)
 		if errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("row %d: %w", id, ErrNotFound)
+			return fmt.Errorf("row %d: %w", id, errNotFound)
 		}
 		return err
 	})

@@ -64,7 +64,7 @@ func TestUpdateIsCompareAndSet(t *testing.T) {
 		t.Errorf("update from the future: %v", err)
 	}
 	moved.ID = 77
-	if _, err := l.Update(t.Context(), moved); !errors.Is(err, ErrNotFound) {
+	if _, err := l.Update(t.Context(), moved); !errors.Is(err, errNotFound) {
 		t.Errorf("unknown row: %v", err)
 	}
 	if got := get(t, l, r.Row); got.Stage != pipeline.Creating || got.Version != 2 || got.Class != "" {
@@ -89,9 +89,9 @@ func TestUpdateKnowsTheSteps(t *testing.T) {
 				}
 				continue
 			}
-			var step *StepError
-			if !errors.As(err, &step) || *step != (StepError{ID: r.ID, From: from, To: to}) {
-				t.Errorf("%s to %s: %v, want a StepError", from, to, err)
+			var step *stepError
+			if !errors.As(err, &step) || *step != (stepError{ID: r.ID, From: from, To: to}) {
+				t.Errorf("%s to %s: %v, want a stepError", from, to, err)
 			}
 		}
 	}
@@ -122,7 +122,7 @@ func TestKeysAreKept(t *testing.T) {
 	r = advance(t, l, r, pipeline.Creating, func(r *pipeline.Record) { r.CreateKey = second })
 	submit := testKey(pipeline.OpSubmit, 0, o.Now())
 	r = advance(t, l, r, pipeline.Challenged, func(r *pipeline.Record) { r.SubmitKey = submit })
-	keys, err := l.Keys(t.Context(), r.ID)
+	keys, err := l.keys(t.Context(), r.ID)
 	if want := []pipeline.Key{first, second, submit}; err != nil || !reflect.DeepEqual(keys, want) {
 		t.Errorf("got %+v, %v; want %+v", keys, err, want)
 	}
@@ -148,9 +148,9 @@ func TestAKeysPayloadNeverChanges(t *testing.T) {
 		next.Class = "spoiled"
 		spoil(&next.CreateKey)
 		_, err := l.Update(t.Context(), next)
-		var key *KeyError
-		if !errors.As(err, &key) || *key != (KeyError{ID: r.ID, Operation: pipeline.OpCreate}) {
-			t.Errorf("%s: %v, want a KeyError", name, err)
+		var key *keyError
+		if !errors.As(err, &key) || *key != (keyError{ID: r.ID, Operation: pipeline.OpCreate}) {
+			t.Errorf("%s: %v, want a keyError", name, err)
 		}
 	}
 	wrong := r
@@ -175,7 +175,7 @@ func TestSetPartnerStatus(t *testing.T) {
 	if got.PartnerStatus != "rejected" || got.Stage != pipeline.Onboarded || got.Version != r.Version {
 		t.Errorf("got %+v", got)
 	}
-	if err := l.SetPartnerStatus(t.Context(), 77, "active"); !errors.Is(err, ErrNotFound) {
+	if err := l.SetPartnerStatus(t.Context(), 77, "active"); !errors.Is(err, errNotFound) {
 		t.Errorf("unknown row: %v", err)
 	}
 }

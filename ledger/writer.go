@@ -12,57 +12,56 @@ import (
 	"github.com/mattn/go-sqlite3"
 )
 
-// maxGroup bounds what one transaction takes along, in rows, so that nobody waits long for a commit. A single call may
-// be heavier; it then goes alone.
+// maxGroup bounds the rows in a transaction, so that a commit is not long. A single call with more rows has its own
+// transaction.
 const maxGroup = 2048
 
-// An operation is either waiting, begun by the writer, or given up by its caller; the last two exclude each other.
+// The states of an operation. From opWaiting it goes to opStarted, by the writer, or to opCanceled, by its caller.
 const (
 	opWaiting int32 = iota
-	opBegun
-	opGivenUp
+	opStarted
+	opCanceled
 )
 
-// operation is one call that writes.
+// operation is a call that writes.
 type operation struct {
 	ctx    context.Context
 	weight int             // in rows
-	run    func(*tx) error // may be called twice, the first call's transaction being undone
+	run    func(*tx) error // may run twice; the transaction of the first run is then rolled back
 	state  atomic.Int32
 	done   chan struct{} // closed when err is final
 	err    error
 }
 
-// tx is what an operation sees of the transaction it shares.
+// tx is the transaction that the operations of a group share.
 type tx struct {
 	*statements
-	ctx context.Context // without end: a statement is never interrupted half-way
+	ctx context.Context // is never cancelled: a statement is not interrupted
 	now time.Time       // the transaction's timestamp, whole microseconds, UTC
 
-	changelog     Changelog     // nil: none
-	authenticator Authenticator // nil: none
-	own           ownRecords
-	holds         func(account string) bool
-	touched       []int64 // ids of the rows that were changed, for the changelog
+	changelog     Changelog     // may be nil
+	authenticator Authenticator // may be nil
+	own           ownEnvironments
+	owns          func(account string) bool
+	touched       []int64 // ids of the changed rows, for the ledger topic
 }
 
-// writer owns the writing connection. Its goroutine takes whatever is waiting, runs it in one transaction and
-// commits once; while the disk syncs, the next group gathers. When nothing waits, an operation starts at once.
+// writer owns the writing connection. Its goroutine takes all waiting operations, runs them in a transaction and
+// commits. During the fsync the next group collects. An idle writer starts an operation at once.
 type writer struct {
 	ctx     context.Context
 	conn    *sql.Conn
 	stmts   *statements
 	now     func() time.Time
 	hook    func(string)
-	own     ownRecords
-	present func() error // whether the ledger is still where it was opened
-	// suspect is set when SQLite has failed in a way that the next open should look into.
-	suspect atomic.Bool
+	own     ownEnvironments
+	present func() error // returns an error if the ledger is no longer at its path
+	suspect atomic.Bool  // after an error of SQLite: the next Open makes the long integrity check
 
 	mu            sync.Mutex
-	changelog     Changelog     // nil: none
-	authenticator Authenticator // nil: none
-	epochs        map[int]int64 // by partition: the assignment for which it was restored
+	changelog     Changelog     // may be nil
+	authenticator Authenticator // may be nil
+	epochs        map[int]int64 // by partition: the epoch for which it was restored
 	waiting       []*operation
 	wake          *sync.Cond
 	closed        bool
@@ -70,7 +69,7 @@ type writer struct {
 }
 
 func startWriter(
-	ctx context.Context, conn *sql.Conn, o Options, own ownRecords, present func() error,
+	ctx context.Context, conn *sql.Conn, o Options, own ownEnvironments, present func() error,
 ) (*writer, error) {
 	stmts, err := prepareStatements(ctx, conn)
 	if err != nil {
@@ -88,8 +87,8 @@ func startWriter(
 	return w, nil
 }
 
-// do runs an operation and returns when it is durable, or has failed and left nothing behind. When ctx ends before
-// the operation is begun, it never will be; after that, do waits for the outcome.
+// do runs an operation and returns when its changes are durable, or when it has failed and changed nothing. If ctx ends
+// before the operation starts, it never starts; once it has started, do waits for its result.
 func (w *writer) do(ctx context.Context, weight int, run func(*tx) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -107,7 +106,7 @@ func (w *writer) do(ctx context.Context, weight int, run func(*tx) error) error 
 	select {
 	case <-op.done:
 	case <-ctx.Done():
-		if op.state.CompareAndSwap(opWaiting, opGivenUp) {
+		if op.state.CompareAndSwap(opWaiting, opCanceled) {
 			return ctx.Err()
 		}
 		<-op.done
@@ -115,15 +114,16 @@ func (w *writer) do(ctx context.Context, weight int, run func(*tx) error) error 
 	return op.err
 }
 
+// follows returns what Follow has set.
 func (w *writer) follows() (Changelog, Authenticator) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.changelog, w.authenticator
 }
 
-// holds reports whether an account's rows are ours to change: always without a changelog, and with one while their
-// partition is ours and restored.
-func (w *writer) holds(account string) bool {
+// owns reports whether this ledger may change an account's rows: with a ledger topic only while their partition is ours
+// and restored.
+func (w *writer) owns(account string) bool {
 	log, _ := w.follows()
 	if log == nil {
 		return true
@@ -133,14 +133,14 @@ func (w *writer) holds(account string) bool {
 	return epoch != 0 && w.restored(p) == epoch
 }
 
-// restored is the assignment for which a partition was brought up to its changelog last.
+// restored returns the epoch for which a partition was last restored.
 func (w *writer) restored(partition int) (epoch int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.epochs[partition]
 }
 
-// markRestored notes that a partition was brought up to its changelog.
+// markRestored records that a partition was restored.
 func (w *writer) markRestored(partition int, epoch int64) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -150,7 +150,7 @@ func (w *writer) markRestored(partition int, epoch int64) {
 	w.epochs[partition] = epoch
 }
 
-// stop lets the writer finish what is waiting and waits for it.
+// stop waits until the writer has run all waiting operations and ended.
 func (w *writer) stop() {
 	w.mu.Lock()
 	w.closed = true
@@ -167,13 +167,13 @@ func (w *writer) loop() {
 			return
 		}
 		w.commit(group)
-		// Those who were just answered are about to come again. Let them come first, or they make up every other group.
+		// The callers that have just returned are about to call again. Without this they would miss the next group, and
+		// groups would alternate between two halves of the callers.
 		runtime.Gosched()
 	}
 }
 
-// gather blocks until something waits, and takes as much of it as fits one transaction, in order; nil when there will
-// be no more.
+// gather blocks until operations wait and returns as many as fit in a transaction, in order; nil after stop.
 func (w *writer) gather() []*operation {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -196,31 +196,30 @@ func (w *writer) gather() []*operation {
 	return group
 }
 
-// commit runs a group in one transaction and tells each caller how it ended.
+// commit runs a group in a transaction and completes each operation.
 func (w *writer) commit(group []*operation) {
-	begun := make([]*operation, 0, len(group))
+	started := make([]*operation, 0, len(group))
 	for _, op := range group {
-		if op.state.CompareAndSwap(opWaiting, opBegun) {
-			begun = append(begun, op)
+		if op.state.CompareAndSwap(opWaiting, opStarted) {
+			started = append(started, op)
 		}
 	}
-	if len(begun) == 0 {
+	if len(started) == 0 {
 		return
 	}
-	if err := w.transact(begun); err != nil {
-		for _, op := range begun {
-			op.err = err // also of those that had failed for themselves: their reason may be gone with the group
+	if err := w.transact(started); err != nil {
+		for _, op := range started {
+			op.err = err // even if it had failed alone: what it failed on may have been rolled back with the group
 		}
 	}
-	for _, op := range begun {
+	for _, op := range started {
 		close(op.done)
 	}
 }
 
-// transact returns an error when the whole group failed; the error of an operation that failed alone is in the
-// operation.
+// transact returns an error if the whole group failed. The error of an operation that failed alone is in the operation.
 func (w *writer) transact(group []*operation) error {
-	if err := w.present(); err != nil { // what follows a write must not happen on the strength of a lost file
+	if err := w.present(); err != nil { // callers must not act on a change that is lost with the file
 		return err
 	}
 	if _, err := w.stmts.begin.ExecContext(w.ctx); err != nil {
@@ -230,7 +229,7 @@ func (w *writer) transact(group []*operation) error {
 	// time.Time drops its monotonic reading here and compares equal to what is read back.
 	t := &tx{
 		statements: w.stmts, ctx: w.ctx, now: time.UnixMicro(w.now().UnixMicro()).UTC(),
-		changelog: log, authenticator: authenticator, own: w.own, holds: w.holds,
+		changelog: log, authenticator: authenticator, own: w.own, owns: w.owns,
 	}
 	if err := w.runAll(t, group); err != nil {
 		_, _ = w.stmts.rollback.ExecContext(w.ctx) // fails when SQLite has rolled back by itself
@@ -243,9 +242,9 @@ func (w *writer) transact(group []*operation) error {
 		return nil
 	}
 	if len(t.touched) > 0 {
-		// First the changelog, then the file: what is in here can then be relied upon to be there. The reverse, a crash
-		// between the two, is what Restore is for.
-		if err := t.publish(w.own.inForce); err != nil {
+		// The ledger topic first, so that it has everything that the file has. After a crash between the two, Restore
+		// reads the change from the topic.
+		if err := t.publish(w.own.current); err != nil {
 			_, _ = w.stmts.rollback.ExecContext(w.ctx)
 			return w.failed(err)
 		}
@@ -260,10 +259,9 @@ func (w *writer) transact(group []*operation) error {
 	return nil
 }
 
-// runAll runs the operations one after the other. Hardly ever does one fail, so they run without savepoints, which cost
-// as much as what they guard. When one does fail, the transaction begins anew and each runs in a savepoint, so that it
-// fails without spoiling its neighbours: an operation may be run twice, the first time in vain. One that is alone needs
-// neither. Only an error that concerns the transaction is returned.
+// runAll runs the operations in order. It returns only errors that concern the whole transaction. Operations rarely
+// fail, and a savepoint costs as much as an operation, so they first run without savepoints. If an operation of a group
+// fails, the transaction is rolled back and all run again, each in a savepoint, so that the others succeed.
 func (w *writer) runAll(t *tx, group []*operation) error {
 	for _, op := range group {
 		if op.err = op.run(t); op.err == nil {
@@ -306,9 +304,9 @@ func (w *writer) runApart(t *tx, group []*operation) error {
 	return nil
 }
 
-// breaksTransaction returns err if it comes from SQLite and is no broken constraint: after a full disk, an I/O error
-// or memory running out, SQLite may have rolled back the whole transaction, and nothing more may be added to it
-// (sqlite.org/lang_transaction.html, section 3.1).
+// breaksTransaction returns err if it is an error of SQLite other than a constraint violation: after a full disk, an
+// I/O error or lack of memory, SQLite may have rolled back the whole transaction (sqlite.org/lang_transaction.html,
+// section 3.1).
 func breaksTransaction(err error) error {
 	var lite sqlite3.Error
 	if errors.As(err, &lite) && lite.Code != sqlite3.ErrConstraint {

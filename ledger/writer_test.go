@@ -104,7 +104,7 @@ func TestOneFailureDoesNotSpoilTheGroup(t *testing.T) {
 		h.release <- struct{}{}
 		wg.Wait()
 
-		var key *KeyError
+		var key *keyError
 		if errs[0] != nil || !errors.Is(errs[1], pipeline.ErrStale) || !errors.As(errs[2], &key) || errs[3] != nil {
 			t.Errorf("errors %v", errs)
 		}
@@ -241,7 +241,7 @@ func TestCompareAndSetUnderContention(t *testing.T) {
 						t.Error(err)
 						return
 					}
-					if r, err = l.Get(t.Context(), r.Account.String(), r.ExternalID); err != nil {
+					if r, err = l.get(t.Context(), r.Account.String(), r.ExternalID); err != nil {
 						t.Error(err)
 						return
 					}
