@@ -16,8 +16,8 @@ type component struct {
 	params *httpsfv.Params // nil when there are none
 }
 
-// source gives the values of the components of a message. Besides request and served, the tests have a source for the
-// RFC's vectors, which use responses and component parameters.
+// source gives the values of the components of a message. Apart from request and served, the tests have a source for
+// the RFC's vectors, which use responses and component parameters.
 type source interface {
 	// appendValue appends the component's value for the signature base (RFC 9421 §2.1, §2.2).
 	appendValue(dst []byte, c component) ([]byte, error)

@@ -1,10 +1,10 @@
--- What the ledger is bound to and how it was left: api_host, api_key_id, clean.
+-- The environment (api_host, api_key_id) and whether the ledger was closed cleanly (clean).
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
     value TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 
--- One line for every migration, so that an older program can say which program wrote the file.
+-- A row for every migration, so that an older program can name the program that wrote the file.
 CREATE TABLE migrations (
     version    INTEGER PRIMARY KEY,
     program    TEXT NOT NULL,
@@ -46,12 +46,12 @@ CREATE TABLE rows (
 -- in order instead of jumping about in it as they would by address.
 CREATE UNIQUE INDEX rows_pair ON rows (external_id, chain_id);
 
--- A row that no earlier row contradicts claims its account and its externalId for itself.
+-- A row that no earlier row contradicts claims its account and its externalId.
 CREATE UNIQUE INDEX rows_account_claim ON rows (chain_id) WHERE claims = 1;
 CREATE UNIQUE INDEX rows_external_id_claim ON rows (external_id) WHERE claims = 1;
 CREATE INDEX rows_account_rest ON rows (chain_id) WHERE claims = 0;
 
--- Imports that a row had before its present one: their messages, delivered again, restart nothing.
+-- Earlier imports of a row: their messages, when delivered again, do not restart it.
 CREATE TABLE row_imports (
     row_id    INTEGER NOT NULL REFERENCES rows (id),
     import_id TEXT NOT NULL,
@@ -71,7 +71,7 @@ CREATE TABLE keys (
     PRIMARY KEY (row_id, operation, generation)
 ) STRICT, WITHOUT ROWID;
 
--- The partner refuses a key that comes with another payload, so nobody may write one here.
+-- The partner answers 422 to a key with another payload, so the payload of a key must not change.
 CREATE TRIGGER keys_keep_their_payload BEFORE UPDATE OF id, digest ON keys
 WHEN old.id <> new.id OR old.digest <> new.digest
 BEGIN

@@ -1,5 +1,5 @@
--- The partner's customer list, twice: one copy is in force while the other is written, so that a reading that breaks
--- off leaves the earlier list as it was.
+-- Two copies of the partner's customer list: one is active while the other is written, so that an interrupted read of
+-- the list does not change the active copy.
 CREATE TABLE directory_0 (
     id          INTEGER PRIMARY KEY,
     customer_id TEXT NOT NULL,

@@ -1,5 +1,5 @@
--- Settled rows whose event has not been published yet. The triggers keep it in the same transaction as the row, so that
--- no crash comes between the two.
+-- Settled rows whose event has not been published yet. Triggers insert them in the transaction that settles the row, so
+-- that a crash cannot come between the two.
 CREATE TABLE outbox (
     row_id  INTEGER PRIMARY KEY REFERENCES rows (id),
     version INTEGER NOT NULL -- of the row when it was settled
@@ -18,7 +18,7 @@ BEGIN
     INSERT INTO outbox (row_id, version) VALUES (NEW.id, NEW.version);
 END;
 
--- A row that a new import starts again has nothing to say until it is settled anew.
+-- A row that a new import restarts has no event until it is settled again.
 CREATE TRIGGER rows_restarted AFTER UPDATE OF stage ON rows
 WHEN NEW.stage = 'planned' AND OLD.stage <> 'planned'
 BEGIN

@@ -1,5 +1,6 @@
--- How far this ledger stands in the topic that a fleet's ledgers are kept in, for each partition: what is below next is
--- in here. Rows up to the id met were in here when it met the topic; those up to before may not be there yet, 0: none.
+-- This ledger's position in each partition of the ledger topic: it has the records below the offset next. Rows with an
+-- id up to met were in the ledger when it first followed the topic; those up to before may be missing there, 0: none
+-- is.
 CREATE TABLE changelog (
     topic     TEXT NOT NULL,
     partition INTEGER NOT NULL,
@@ -9,9 +10,9 @@ CREATE TABLE changelog (
     PRIMARY KEY (topic, partition)
 ) STRICT, WITHOUT ROWID;
 
--- Two consumers may have begun two rows that contradict each other, each without knowing the other's. When one of them
--- comes here with its partition, it comes as far as it got, and without the claim that is ours. This is the way that
--- https://sqlite.org/lang_altertable.html (section 7) gives for a constraint: the rows stay where they are.
+-- Two consumers may have started two rows that contradict each other. When a row comes here with its partition, it
+-- keeps its stage but not a claim that a row of this ledger has. So a row of any stage may be without claims. Changing
+-- the constraint in this way follows https://sqlite.org/lang_altertable.html (section 7).
 PRAGMA writable_schema = ON;
 UPDATE sqlite_schema
 SET sql = replace(sql, 'CHECK (claims = 1 OR (claims = 0 AND stage IN (''conflict'', ''failed'')))', 'CHECK (claims IN (0, 1))')

@@ -1,5 +1,5 @@
--- The environments that the ledger was bound to, oldest first; the last one is that of meta. Keys and the records of a
--- ledger topic from before a rotation of the API key belong to an earlier one.
+-- The environments that the ledger was bound to, oldest first; the last is that of meta. Keys and ledger topic records
+-- from before a rotation of the API key belong to an earlier environment.
 CREATE TABLE bindings (
     id         INTEGER PRIMARY KEY,
     api_host   TEXT NOT NULL,

@@ -1,6 +1,6 @@
--- The nonces of the challenges that have passed the policy. A nonce belongs to one challenge of one row: a partner that
--- repeats it would have the same sign-in signed twice. Both are kept as the first 16 bytes of their SHA-256, so that a
--- row costs the same whatever the partner writes.
+-- The nonces of the challenges that the policy allowed. A nonce belongs to a single challenge of a single row: a
+-- partner that repeats it would have the same sign-in signed twice. Nonce and challenge are stored as the first 16
+-- bytes of their SHA-256, so that their size does not depend on the partner.
 CREATE TABLE nonces (
     nonce     BLOB PRIMARY KEY CHECK (length(nonce) = 16),
     row_id    INTEGER NOT NULL REFERENCES rows (id),
