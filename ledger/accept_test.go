@@ -23,14 +23,14 @@ func TestAcceptNewRow(t *testing.T) {
 		t.Errorf("got %+v, want %+v", r, want)
 	}
 	if stored := get(t, l, row); !reflect.DeepEqual(stored, r) {
-		t.Errorf("stored %+v, want %+v", stored, r)
+		t.Errorf("stored: got %+v, want %+v", stored, r)
 	}
 	if again := acceptOne(t, l, row, pipeline.Open); !reflect.DeepEqual(again, r) {
-		t.Errorf("again %+v, want %+v", again, r)
+		t.Errorf("accepted again: got %+v, want %+v", again, r)
 	}
 }
 
-// What becomes of a row that is delivered again depends on its stage and on whether the import is new.
+// TestAcceptAgain: the answer for a row that is delivered again depends on its stage and on whether its import is new.
 func TestAcceptAgain(t *testing.T) {
 	for _, c := range []struct {
 		stage    pipeline.Stage
@@ -59,23 +59,23 @@ func TestAcceptAgain(t *testing.T) {
 			same := acceptOne(t, l, testRow(1, "i1"), c.same)
 			if same.ID != r.ID || same.Stage != c.stage || same.Class != r.Class || same.Reason != r.Reason ||
 				same.CustomerID != c.customer || same.Row != r.Row {
-				t.Errorf("same import: %+v, want %+v", same, r)
+				t.Errorf("same import: got %+v, want %+v", same, r)
 			}
 			newer := acceptOne(t, l, testRow(1, "i2"), c.newer)
 			if stored := get(t, l, r.Row); c.newer == pipeline.Open && !reflect.DeepEqual(stored, newer) {
-				t.Errorf("answered %+v, stored %+v", newer, stored)
+				t.Errorf("stored: got %+v, want the answer %+v", stored, newer)
 			}
 			wantImport := "i1"
 			if c.newer == pipeline.Open {
 				wantImport = "i2"
 			}
 			if newer.ImportID != wantImport {
-				t.Errorf("import %s, want %s", newer.ImportID, wantImport)
+				t.Errorf("newer import: got import %s, want %s", newer.ImportID, wantImport)
 			}
-			// Messages of the older import restart nothing and take nothing back.
+			// A message of the older import changes nothing.
 			older := accept(t, l, testRow(1, "i1"))[0]
 			if older.Record.ImportID != wantImport || older.Record.Stage != newer.Stage {
-				t.Errorf("older import: %+v", older.Record)
+				t.Errorf("older import: got %+v, want stage %s and import %s", older.Record, newer.Stage, wantImport)
 			}
 		})
 	}
@@ -107,11 +107,11 @@ func TestRestartKeepsKeysAndCustomer(t *testing.T) {
 	}
 }
 
-// Every import that a row has had is remembered, however it left it.
+// TestOldImportsRestartNothing: all earlier imports of a row are known, whether it was settled or unfinished then.
 func TestOldImportsRestartNothing(t *testing.T) {
 	l, _ := openTest(t)
 	acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
-	r := acceptOne(t, l, testRow(1, "i2"), pipeline.Open) // while under way
+	r := acceptOne(t, l, testRow(1, "i2"), pipeline.Open) // while the row is unfinished
 	settle(t, l, r, pipeline.Failed, "")
 	for _, importID := range []string{"i1", "i2", "i1"} {
 		acceptOne(t, l, testRow(1, importID), pipeline.Settled)
@@ -139,14 +139,14 @@ func TestContradictions(t *testing.T) {
 				t.Errorf("got %+v, want reason %q", r, c.words)
 			}
 			if stored := get(t, l, c.later); !reflect.DeepEqual(stored, r) {
-				t.Errorf("answered %+v, stored %+v", r, stored)
+				t.Errorf("stored: got %+v, want the answer %+v", stored, r)
 			}
-			acceptOne(t, l, c.later, pipeline.Settled) // not said twice
+			acceptOne(t, l, c.later, pipeline.Settled) // not reported twice
 			later := c.later
 			later.ImportID, later.Line = "i2", 40
 			r = acceptOne(t, l, later, pipeline.Contradicted)
 			if r.Row != later || r.Version != 2 {
-				t.Errorf("stated again by another import: %+v", r)
+				t.Errorf("by another import: got %+v, want row %+v at version 2", r, later)
 			}
 			acceptOne(t, l, later, pipeline.Settled)
 			acceptOne(t, l, c.later, pipeline.Settled)
@@ -154,42 +154,42 @@ func TestContradictions(t *testing.T) {
 	}
 }
 
-// The first row of a batch wins; what comes later in it is measured against it.
+// TestOrderWithinABatch: an earlier row of a batch has its claims before the later rows are accepted.
 func TestOrderWithinABatch(t *testing.T) {
 	l, _ := openTest(t)
 	answers := accept(t, l, testRow(1, "i1"), pair(1, 2, "i1"), pair(3, 2, "i1"), testRow(1, "i1"), pair(3, 1, "i1"))
 	want := []pipeline.Admission{
 		pipeline.Open, pipeline.Contradicted,
-		pipeline.Open, // a contradicted row claims nothing
+		pipeline.Open, // a contradicted row has no claims
 		pipeline.Open, pipeline.Contradicted,
 	}
 	for i, answer := range answers {
 		if answer.Admission != want[i] {
-			t.Errorf("row %d: verdict %d, want %d", i, answer.Admission, want[i])
+			t.Errorf("row %d: got admission %d, want %d", i, answer.Admission, want[i])
 		}
 	}
 	if answers[3].Record.ID != answers[0].Record.ID {
-		t.Error("the repeated row is another one")
+		t.Errorf("repeated row: got id %d, want %d", answers[3].Record.ID, answers[0].Record.ID)
 	}
 	holder := pair(3, 2, "")
 	if words := answers[4].Record.Reason; !strings.Contains(words, "same account with externalId "+holder.ExternalID) {
-		t.Errorf("reason %q names another row than the account's", words)
+		t.Errorf("got reason %q, want the row with the same account, %s", words, holder.ExternalID)
 	}
 }
 
-// A row that was settled when the batch began may be restarted by it.
+// TestRestartWithinABatch: a batch may restart a row that was settled before it.
 func TestRestartWithinABatch(t *testing.T) {
 	l, _ := openTest(t)
 	r := settle(t, l, acceptOne(t, l, testRow(1, "i1"), pipeline.Open), pipeline.Failed, "")
 	answers := accept(t, l, testRow(1, "i1"), testRow(1, "i2"), testRow(1, "i1"))
 	for i, want := range []pipeline.Admission{pipeline.Settled, pipeline.Open, pipeline.Open} {
 		if answers[i].Admission != want || answers[i].Record.ID != r.ID {
-			t.Errorf("row %d: %+v, want verdict %d", i, answers[i], want)
+			t.Errorf("row %d: got %+v, want admission %d and id %d", i, answers[i], want, r.ID)
 		}
 	}
 }
 
-func TestClaimsGiveWayToACorrectedExport(t *testing.T) {
+func TestCorrectedExportTakesClaims(t *testing.T) {
 	for name, c := range map[string]struct {
 		stage    pipeline.Stage
 		customer string
@@ -214,41 +214,41 @@ func TestClaimsGiveWayToACorrectedExport(t *testing.T) {
 				if c.want != pipeline.Open {
 					return
 				}
-				// The old row comes back: it is now the one that contradicts.
+				// The first row comes again and now contradicts the corrected row.
 				acceptOne(t, l, first.Row, pipeline.Settled)
 				old := testRow(1, "i3")
 				r := acceptOne(t, l, old, pipeline.Contradicted)
 				if r.ID != first.ID || r.Stage != pipeline.Conflict || r.Class != classDuplicate {
-					t.Errorf("got %+v", r)
+					t.Errorf("first row again: got %+v, want row %d as a duplicate in conflict", r, first.ID)
 				}
 				acceptOne(t, l, old, pipeline.Settled)
-				// Until the corrected one fails as well, and a fourth import means the old one after all.
+				// Once the corrected row has failed, a fourth import can restart the first row.
 				settle(t, l, get(t, l, corrected), pipeline.Failed, "")
 				r = acceptOne(t, l, testRow(1, "i4"), pipeline.Open)
 				if r.ID != first.ID || r.Stage != pipeline.Planned || r.Class != "" || r.Reason != "" {
-					t.Errorf("got %+v", r)
+					t.Errorf("fourth import: got %+v, want row %d planned, without class and reason", r, first.ID)
 				}
 			})
 		}
 	}
 }
 
-// When only one of two claims would give way, neither does.
-func TestClaimsGiveWayTogether(t *testing.T) {
+// TestClaimsAreTakenTogether: if one of two claims may not be taken, neither is.
+func TestClaimsAreTakenTogether(t *testing.T) {
 	l, _ := openTest(t)
 	failed := settle(t, l, acceptOne(t, l, testRow(1, "i1"), pipeline.Open), pipeline.Failed, "")
 	settle(t, l, acceptOne(t, l, testRow(2, "i1"), pipeline.Open), pipeline.Onboarded, "c2")
 	acceptOne(t, l, pair(1, 2, "i2"), pipeline.Contradicted)
 	acceptOne(t, l, pair(1, 3, "i1"), pipeline.Contradicted) // failed still holds its account
 	if r := acceptOne(t, l, testRow(1, "i3"), pipeline.Open); r.ID != failed.ID {
-		t.Errorf("got %+v", r)
+		t.Errorf("got %+v, want row %d", r, failed.ID)
 	}
 	settle(t, l, get(t, l, failed.Row), pipeline.Failed, "")
 	other := settle(t, l, acceptOne(t, l, testRow(4, "i1"), pipeline.Open), pipeline.Failed, "")
 	acceptOne(t, l, pair(1, 4, "i9"), pipeline.Open) // takes one claim of each
 	acceptOne(t, l, testRow(4, "i10"), pipeline.Contradicted)
 	if r := get(t, l, other.Row); r.Stage != pipeline.Conflict {
-		t.Errorf("got %+v", r)
+		t.Errorf("got %+v, want stage conflict", r)
 	}
 }
 
@@ -263,12 +263,12 @@ func TestAcceptOddTexts(t *testing.T) {
 		r := acceptOne(t, l, row, pipeline.Open)
 		settle(t, l, r, pipeline.Onboarded, "c")
 		if got := acceptOne(t, l, row, pipeline.Settled); got.ExternalID != text || got.ID != r.ID {
-			t.Errorf("%q came back as %+v", text, got)
+			t.Errorf("got %+v, want externalId %q and id %d", got, text, r.ID)
 		}
 	}
 }
 
-func TestAcceptRefusesWhatItCannotKeep(t *testing.T) {
+func TestAcceptInvalidRow(t *testing.T) {
 	l, _ := openTest(t)
 	for name, spoil := range map[string]func(*pipeline.Row){
 		"no account":    func(r *pipeline.Row) { r.Account.Chain = 0 },
@@ -281,18 +281,19 @@ func TestAcceptRefusesWhatItCannotKeep(t *testing.T) {
 		spoil(&bad)
 		_, err := l.Accept(t.Context(), []pipeline.Row{testRow(1, "i1"), bad})
 		if err == nil || !strings.Contains(err.Error(), name) || !strings.Contains(err.Error(), "customers.csv:4") {
-			t.Errorf("%s: error %v", name, err)
+			t.Errorf("%s: got %v, want an error with the name and customers.csv:4", name, err)
 		}
 	}
 	if _, err := l.get(t.Context(), account(1).String(), testRow(1, "").ExternalID); !errors.Is(err, sql.ErrNoRows) {
-		t.Errorf("part of a refused batch was kept: %v", err)
+		t.Errorf("first row of a failed batch: got %v, want sql.ErrNoRows", err)
 	}
 	if answers, err := l.Accept(t.Context(), nil); err != nil || len(answers) != 0 {
-		t.Errorf("empty batch: %v, %v", answers, err)
+		t.Errorf("empty batch: got %v, %v; want neither answers nor an error", answers, err)
 	}
 }
 
-// Replaying a settled export takes no turn at the writer, whichever import it comes from.
+// TestReplayOfSettledRowsWritesNothing: replaying a settled export does not use the writer, in the same or a new
+// import.
 func TestReplayOfSettledRowsWritesNothing(t *testing.T) {
 	o := testOptions(t.TempDir() + "/ledger.db")
 	commits := 0
@@ -314,12 +315,12 @@ func TestReplayOfSettledRowsWritesNothing(t *testing.T) {
 	}
 	accept(t, l, rows...)
 	if commits != 0 {
-		t.Errorf("%d hooks of commits were called", commits)
+		t.Errorf("got %d calls of the commit hook, want 0", commits)
 	}
 }
 
-// TestOpenCreationKeepsItsClaim: a creation that was never answered may have made a customer after all. Until its key
-// is long forgotten, a corrected export does not take the row's place.
+// TestOpenCreationKeepsItsClaim: an unanswered creation may have created a customer. Until the partner has long
+// forgotten its key, a corrected export does not take the row's claims.
 func TestOpenCreationKeepsItsClaim(t *testing.T) {
 	l, o := openTest(t)
 	row := pair(1, 1, "i1")

@@ -24,12 +24,12 @@ func rowsForBench() int {
 	return *benchRows
 }
 
-// noClock leaves the clock's mutex out of what is measured.
+// noClock is a clock without a mutex, so that benchmarks do not measure one.
 func noClock() time.Time { return time.Date(2026, 3, 1, 22, 0, 0, 0, time.UTC) }
 
 const batchSize = 5_000
 
-// filled makes a ledger in which rows have been accepted and settled, and says how long accepting took.
+// filled creates a ledger with settled rows and returns how long accepting them took.
 func filled(b *testing.B, path string, rows int, stage pipeline.Stage) (*Ledger, Options, time.Duration) {
 	b.Helper()
 	o := testOptions(path)
@@ -45,7 +45,7 @@ func filled(b *testing.B, path string, rows int, stage pipeline.Stage) (*Ledger,
 		accept(b, l, batch...)
 	}
 	took := time.Since(begun)
-	// As a settled row is: with what the road has left in it.
+	// With the columns that a settled row has.
 	execSQL(b, l, `UPDATE rows SET stage = ?, customer_id = 'c0ffee00-0000-4000-8000-' || printf('%012d', id),
 		version = 6, challenge = printf('%.300c', 'x'), signature = printf('%.132c', 'y'),
 		create_generation = 0`, string(stage))
@@ -53,7 +53,7 @@ func filled(b *testing.B, path string, rows int, stage pipeline.Stage) (*Ledger,
 	return l, o, took
 }
 
-// BenchmarkReplaySettled skips a settled export: a batch is one operation of b.N rows' worth.
+// BenchmarkReplaySettled skips a settled export, a batch per operation.
 func BenchmarkReplaySettled(b *testing.B) {
 	rows := rowsForBench()
 	l, _, took := filled(b, filepath.Join(b.TempDir(), "ledger.db"), rows, pipeline.Onboarded)
@@ -70,7 +70,7 @@ func BenchmarkReplaySettled(b *testing.B) {
 				b.StartTimer()
 				for _, a := range accept(b, l, batch...) {
 					if a.Admission != pipeline.Settled {
-						b.Fatalf("%+v", a)
+						b.Fatalf("got %+v, want it settled", a)
 					}
 				}
 				done += len(batch)
@@ -100,8 +100,8 @@ func BenchmarkOpen(b *testing.B) {
 	}
 }
 
-// BenchmarkTransitions counts durable updates beside raw SQLite that commits batches of as many as there are workers.
-// x-raw is how many times as fast as raw SQLite the ledger is.
+// BenchmarkTransitions compares durable updates with raw SQLite that commits batches of as many updates as there are
+// workers. x-raw is the ledger's rate divided by that of raw SQLite.
 func BenchmarkTransitions(b *testing.B) {
 	for _, workers := range []int{1, 32, 256} {
 		raw := 0.0
@@ -142,7 +142,7 @@ func benchTransitions(b *testing.B, workers int) (perSecond float64) {
 				r.CreateKey.LastSent = r.CreateKey.LastSent.Add(time.Millisecond)
 				version, err := l.Update(b.Context(), r)
 				if err != nil {
-					b.Error(err)
+					b.Errorf("Update: got %v, want nil", err)
 					return
 				}
 				r.Version = version
@@ -208,7 +208,7 @@ func benchRaw(b *testing.B, batch int) (perSecond float64) {
 	return perSecond
 }
 
-// BenchmarkReplaceDirectory reads the partner's list in, twice, so that the old copy is given back too.
+// BenchmarkReplaceDirectory stores the partner's list twice, so that the old copy is deleted as well.
 func BenchmarkReplaceDirectory(b *testing.B) {
 	rows := rowsForBench()
 	o := testOptions(filepath.Join(b.TempDir(), "ledger.db"))
@@ -234,7 +234,7 @@ func BenchmarkReplaceDirectory(b *testing.B) {
 	b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "customers/s")
 }
 
-// BenchmarkRestore takes over a partition of settled rows into an empty ledger.
+// BenchmarkRestore restores a partition of settled rows into an empty ledger.
 func BenchmarkRestore(b *testing.B) {
 	rows := rowsForBench() / 10
 	shared := newTopic(1)
@@ -260,7 +260,7 @@ func BenchmarkRestore(b *testing.B) {
 		f.batch = 1000 // about what an answer of the broker holds
 		b.StartTimer()
 		if r := restore(b, l, f, 0); r.Newer != rows {
-			b.Fatalf("%+v", r)
+			b.Fatalf("got %+v, want all rows newer", r)
 		}
 	}
 	b.ReportMetric(float64(rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")

@@ -2,197 +2,35 @@ package ledger
 
 import (
 	"bytes"
-	"cmp"
-	"context"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
-	"fmt"
-	"hash/fnv"
 	"log/slog"
 	"path/filepath"
-	"reflect"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/purser-onboard/purser/messageauth"
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// topic is a compacted topic in memory, for many ledgers.
-type topic struct {
-	mu         sync.Mutex
-	partitions [][]pipeline.Message
-	ends       []int64
-}
-
-func newTopic(partitions int) *topic {
-	return &topic{partitions: make([][]pipeline.Message, partitions), ends: make([]int64, partitions)}
-}
-
-// compact keeps the latest message of each key, as the broker may at any time.
-func (p *topic) compact() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	for i, messages := range p.partitions {
-		latest := map[string]int64{}
-		for _, m := range messages {
-			latest[string(m.Key)] = m.Offset
-		}
-		p.partitions[i] = slices.DeleteFunc(messages, func(m pipeline.Message) bool { return latest[string(m.Key)] != m.Offset })
-	}
-}
-
-// follower is what one ledger sees of the topic.
-type follower struct {
-	*topic
-	held  map[int]bool
-	epoch int64
-	lose  bool // the next Append writes, and then fails all the same
-	batch int  // how many messages Replay hands over at once; 0: three
-}
-
-func (f *follower) Topic() string { return "onboarding.ledger" }
-
-func (f *follower) Partition(account string) int {
-	hash := fnv.New32a()
-	hash.Write([]byte(account))
-	return int(hash.Sum32() % uint32(len(f.partitions)))
-}
-
-func (f *follower) Epoch(partition int) int64 {
-	if !f.held[partition] {
-		return 0
-	}
-	return f.epoch
-}
-
-var errLost = errors.New("the answer was lost")
-
-func (f *follower) Append(_ context.Context, messages []pipeline.Message) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for i := range messages {
-		m := &messages[i]
-		if !f.held[m.Partition] {
-			return pipeline.ErrFenced
-		}
-		m.Offset = f.ends[m.Partition]
-		f.ends[m.Partition]++
-		f.partitions[m.Partition] = append(f.partitions[m.Partition], *m)
-	}
-	if f.lose {
-		f.lose = false
-		return errLost
-	}
-	return nil
-}
-
-func (f *follower) Replay(
-	_ context.Context, partition int, from int64, yield func([]pipeline.Message, int64) error,
-) error {
-	f.mu.Lock()
-	messages, end := slices.Clone(f.partitions[partition]), f.ends[partition]
-	f.mu.Unlock()
-	if from > end {
-		return pipeline.ErrChangelogRecreated
-	}
-	messages = slices.DeleteFunc(messages, func(m pipeline.Message) bool { return m.Offset < from })
-	for batch := range slices.Chunk(messages, cmp.Or(f.batch, 3)) {
-		if err := yield(batch, batch[len(batch)-1].Offset+1); err != nil {
-			return err
-		}
-	}
-	return yield(nil, end)
-}
-
-// openFollower opens a ledger that follows the topic, and is given no partition yet.
-func openFollower(t testing.TB, path string, p *topic) (*Ledger, *follower) {
-	t.Helper()
-	o := testOptions(path)
-	o.Changelog = "onboarding.ledger"
-	o.Environment.APIPath = "/v1"
-	l := reopen(t, o)
-	f := &follower{topic: p, held: map[int]bool{}, epoch: 1}
-	if err := l.Follow(f, nil); err != nil {
-		t.Fatal(err)
-	}
-	return l, f
-}
-
-func restore(t testing.TB, l *Ledger, f *follower, partition int) Restored {
-	t.Helper()
-	f.held[partition] = true
-	r, err := l.Restore(t.Context(), partition)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-// dump is all that a ledger knows of the rows of a partition, without its own numbers.
-func dump(t testing.TB, l *Ledger, f *follower, partition int) map[string]*snapshot {
-	t.Helper()
-	all := map[string]*snapshot{}
-	err := l.writer.do(t.Context(), 1, func(tx *tx) error {
-		rows, err := l.source.QueryContext(tx.ctx, `SELECT id FROM rows`)
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			var id int64
-			if err := rows.Scan(&id); err != nil {
-				return err
-			}
-			s, err := tx.snapshot(id, testEnvironment)
-			if err != nil {
-				return err
-			}
-			if f.Partition(s.ChainID) == partition {
-				all[s.ChainID+" "+s.ExternalID] = s
-			}
-		}
-		return rows.Err()
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return all
-}
-
-// difference says which rows two dumps know differently.
-func difference(want, got map[string]*snapshot) string {
-	var b strings.Builder
-	for _, dumps := range [][2]map[string]*snapshot{{want, got}, {got, want}} {
-		for row := range dumps[0] {
-			if !reflect.DeepEqual(want[row], got[row]) {
-				one, _ := json.Marshal(want[row]) // text and numbers: it always can be
-				other, _ := json.Marshal(got[row])
-				fmt.Fprintf(&b, "want %s\ngot  %s\n", one, other)
-			}
-		}
-	}
-	return b.String()
-}
-
-// A row moves with all that is known of it: the keys of every generation, the signature that is about to be sent, the
-// challenge, the imports it had.
+// TestLedgerMoves: the next owner of a partition has everything about a row: the keys of all generations, the
+// challenge, the signature to be sent and the earlier imports.
 func TestLedgerMoves(t *testing.T) {
 	shared := newTopic(1)
 	first, f1 := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
 	restore(t, first, f1, 0)
 	now := noClock()
 	r := acceptOne(t, first, testRow(1, "i1"), pipeline.Open)
-	r = advance(t, first, r, pipeline.Creating, func(r *pipeline.Record) { r.CreateKey = derived(*r, pipeline.OpCreate, 0) })
-	r = advance(t, first, r, pipeline.Creating, func(r *pipeline.Record) { r.CreateKey = derived(*r, pipeline.OpCreate, 1) })
+	for generation := range 2 {
+		r = advance(t, first, r, pipeline.Creating, func(r *pipeline.Record) {
+			r.CreateKey = derived(*r, pipeline.OpCreate, generation)
+		})
+	}
 	r = advance(t, first, r, pipeline.Challenged, func(r *pipeline.Record) {
 		r.CustomerID, r.Challenge, r.ChallengeAt = "c1", "sign\nthis, \"please\"", now
 		r.CreateKey.Outcome = pipeline.KeySettled
 	})
-	accept(t, first, testRow(1, "i2")) // comes again while it is under way
+	accept(t, first, testRow(1, "i2")) // imported again while unfinished
 	r = advance(t, first, r, pipeline.Signing, func(r *pipeline.Record) { r.ExternalTxID = "tx-1" })
 	r = advance(t, first, r, pipeline.Submitting, func(r *pipeline.Record) {
 		r.Signature, r.SubmitKey, r.Attempts = "0x1234", derived(*r, pipeline.OpSubmit, 0), 3
@@ -200,8 +38,8 @@ func TestLedgerMoves(t *testing.T) {
 	settle(t, first, acceptOne(t, first, testRow(2, "i1"), pipeline.Open), pipeline.Onboarded, "c2")
 	settle(t, first, acceptOne(t, first, testRow(3, "i1"), pipeline.Open), pipeline.Failed, "")
 	accept(t, first, pair(2, 9, "i1")) // contradicts: its account has a customer
-	announced := get(t, first, testRow(2, ""))
-	if err := first.Announced(t.Context(), []pipeline.Record{announced}); err != nil {
+	published := get(t, first, testRow(2, ""))
+	if err := first.Announced(t.Context(), []pipeline.Record{published}); err != nil {
 		t.Fatal(err)
 	}
 	want := dump(t, first, f1, 0)
@@ -210,32 +48,32 @@ func TestLedgerMoves(t *testing.T) {
 	second, f2 := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
 	got := restore(t, second, f2, 0)
 	if want := (Restored{To: shared.ends[0], Records: 4, Newer: 4}); got != want {
-		t.Errorf("%+v", got)
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if diff := difference(want, dump(t, second, f2, 0)); diff != "" {
-		t.Errorf("the second ledger differs:\n%s", diff)
+		t.Errorf("second ledger: got another record than wanted\n%s", diff)
 	}
 	moved := get(t, second, testRow(1, ""))
-	if moved.ID = r.ID; moved.Stage != pipeline.Submitting || moved.SubmitKey != r.SubmitKey || moved.Version != r.Version {
-		t.Errorf("it goes on with %+v, want %+v", moved, r)
+	if moved.Stage != pipeline.Submitting || moved.SubmitKey != r.SubmitKey || moved.Version != r.Version {
+		t.Errorf("got %+v, want %+v apart from the id", moved, r)
 	}
-	// What the first one has not announced, the second one does.
+	// The second ledger publishes the events that the first one has not.
 	events, err := second.Unannounced(t.Context(), 10)
 	if err != nil || len(events) != 2 || events[0].Stage != pipeline.Failed || events[1].Stage != pipeline.Conflict {
-		t.Errorf("to be announced: %+v, %v", events, err)
+		t.Errorf("outbox: got %+v, %v; want a failed row and a conflict", events, err)
 	}
-	// An import that the row had before it moved is no news here either.
+	// An import that the row had before is not new for the second ledger.
 	acceptOne(t, second, testRow(3, "i1"), pipeline.Settled)
 	acceptOne(t, second, testRow(1, "i1"), pipeline.Open)
 	if now := get(t, second, testRow(1, "")); now.ImportID != "i2" {
-		t.Errorf("the row is of import %s, want its latest", now.ImportID)
+		t.Errorf("got import %s, want the latest, i2", now.ImportID)
 	}
 	if again := restore(t, second, f2, 0); again.Records != 0 {
-		t.Errorf("what it wrote itself was read again: %+v", again)
+		t.Errorf("restored again: got %+v, want no records: it wrote them itself", again)
 	}
 }
 
-// A record of the version that is known already counts, too: an event was published, an import has come again.
+// TestSameVersionCounts: a record of the same version is applied: an event was published, or a row imported again.
 func TestSameVersionCounts(t *testing.T) {
 	shared := newTopic(1)
 	first, f1 := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
@@ -251,18 +89,18 @@ func TestSameVersionCounts(t *testing.T) {
 	accept(t, first, testRow(2, "i2"))
 	f1.held[0] = false
 	if got := restore(t, second, f2, 0); got.Records != 2 || got.Newer != 0 {
-		t.Errorf("%+v", got)
+		t.Errorf("got %+v, want 2 records, none newer", got)
 	}
 	if events, err := second.Unannounced(t.Context(), 10); err != nil || len(events) != 0 {
-		t.Errorf("published once more: %+v, %v", events, err)
+		t.Errorf("outbox: got %+v, %v; want it empty", events, err)
 	}
 	if now := get(t, second, testRow(2, "")); now.ImportID != "i2" {
-		t.Errorf("the row is of import %s, want its latest", now.ImportID)
+		t.Errorf("got import %s, want the latest, i2", now.ImportID)
 	}
 }
 
-// TestOlderRecordPutBack: somebody writes a record of the topic once more. The ledger that knows more keeps it; one
-// that knows nothing begins where that record stands.
+// TestOlderRecordPutBack: an old record is written to the topic again. A ledger with a newer row keeps its row; an
+// empty ledger takes the old record.
 func TestOlderRecordPutBack(t *testing.T) {
 	shared := newTopic(1)
 	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
@@ -276,17 +114,17 @@ func TestOlderRecordPutBack(t *testing.T) {
 	shared.compact()
 	restore(t, l, f, 0)
 	if got := get(t, l, testRow(1, "")); got.Stage != pipeline.Onboarded {
-		t.Errorf("got stage %s where more was known, want %s", got.Stage, pipeline.Onboarded)
+		t.Errorf("ledger with a newer row: got stage %s, want %s", got.Stage, pipeline.Onboarded)
 	}
 	next, g := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
 	restore(t, next, g, 0)
 	if got := get(t, next, testRow(1, "")); got.Stage != pipeline.Planned {
-		t.Errorf("got stage %s where nothing was known, want %s", got.Stage, pipeline.Planned)
+		t.Errorf("empty ledger: got stage %s, want %s", got.Stage, pipeline.Planned)
 	}
 }
 
-// Events of a partition that is another's are the other's to publish: the row may have been settled anew there.
-func TestOnlyOurOwnIsAnnounced(t *testing.T) {
+// TestOutboxOfOwnPartitions: only the owner of a partition publishes its events: the row may have changed there.
+func TestOutboxOfOwnPartitions(t *testing.T) {
 	shared := newTopic(1)
 	first, f1 := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
 	restore(t, first, f1, 0)
@@ -299,30 +137,30 @@ func TestOnlyOurOwnIsAnnounced(t *testing.T) {
 		return len(events)
 	}
 	if n := count(); n != 1 {
-		t.Errorf("%d events, want the one", n)
+		t.Errorf("got %d events, want 1", n)
 	}
 	f1.held[0] = false
 	if n := count(); n != 0 {
-		t.Errorf("%d events of a partition that is not ours", n)
+		t.Errorf("partition that is not ours: got %d events, want 0", n)
 	}
 	f1.held[0], f1.epoch = true, 2
 	if n := count(); n != 0 {
-		t.Errorf("%d events of a partition that is not restored", n)
+		t.Errorf("partition that is not restored: got %d events, want 0", n)
 	}
 	written := len(shared.partitions[0])
 	if err := first.Announced(t.Context(), []pipeline.Record{get(t, first, testRow(1, ""))}); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(shared.partitions[0]); n != written {
-		t.Errorf("%d records were written to a partition that is not restored", n-written)
+		t.Errorf("partition that is not restored: got %d records written, want 0", n-written)
 	}
 	restore(t, first, f1, 0)
 	if n := count(); n != 1 {
-		t.Errorf("%d events when it is ours again, want the one", n)
+		t.Errorf("ours again: got %d events, want 1", n)
 	}
 }
 
-// What somebody else has written between is not passed over by what we write behind it.
+// TestForeignRecordsBetween: Restore reads records of another producer although this ledger has written after them.
 func TestForeignRecordsBetween(t *testing.T) {
 	shared := newTopic(1)
 	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
@@ -330,16 +168,17 @@ func TestForeignRecordsBetween(t *testing.T) {
 	acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
 	other, g := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
 	restore(t, other, g, 0)
-	acceptOne(t, other, testRow(2, "i1"), pipeline.Open) // it should not, but it was about to when it was stopped
+	acceptOne(t, other, testRow(2, "i1"), pipeline.Open) // it has lost the partition, but does not know it yet
 	acceptOne(t, l, testRow(3, "i1"), pipeline.Open)
 	if got := restore(t, l, f, 0); got.Records != 2 || got.Newer != 1 {
-		t.Errorf("%+v", got)
+		t.Errorf("got %+v, want 2 records, 1 newer", got)
 	}
 	get(t, l, testRow(2, ""))
 }
 
-// A topic that ends before what was read of it is another one, also if that shows only when something is written.
-func TestMadeAnewMeanwhile(t *testing.T) {
+// TestRecreatedMeanwhile: a topic that was recreated is noticed even if it has outgrown the old one at the next
+// Restore.
+func TestRecreatedMeanwhile(t *testing.T) {
 	shared := newTopic(1)
 	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
 	restore(t, l, f, 0)
@@ -347,19 +186,19 @@ func TestMadeAnewMeanwhile(t *testing.T) {
 		acceptOne(t, l, testRow(n, "i1"), pipeline.Open)
 	}
 	*shared = *newTopic(1)
-	for n := 5; n < 15; n++ { // the new one grows beyond the old one's end
+	for n := 5; n < 15; n++ { // beyond the end of the old topic
 		acceptOne(t, l, testRow(n, "i1"), pipeline.Open)
 	}
 	if got := restore(t, l, f, 0); got.Added < 5 {
-		t.Errorf("%+v", got)
+		t.Errorf("got %+v, want at least 5 rows added", got)
 	}
 	fresh, g := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
 	if got := restore(t, fresh, g, 0); got.Newer != 15 {
-		t.Errorf("the new one has %+v, want all 15 rows", got)
+		t.Errorf("new topic: got %+v, want 15 newer rows", got)
 	}
 }
 
-// An operation that fails leaves nothing behind in the topic, and its neighbours their own.
+// TestFailureTouchesNothing: a failed operation writes nothing to the topic; the others of its group do.
 func TestFailureTouchesNothing(t *testing.T) {
 	shared := newTopic(1)
 	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
@@ -383,14 +222,14 @@ func TestFailureTouchesNothing(t *testing.T) {
 		<-o.done
 	}
 	if !errors.Is(group[1].err, failed) || group[0].err != nil || group[2].err != nil {
-		t.Errorf("%v, %v, %v", group[0].err, group[1].err, group[2].err)
+		t.Errorf("got errors %v, %v, %v; want nil, %v, nil", group[0].err, group[1].err, group[2].err, failed)
 	}
 	if written := shared.partitions[0][before:]; len(written) != 1 || string(written[0].Key) != a.Account.String() {
-		t.Errorf("%d records were written: %+v", len(written), written)
+		t.Errorf("got %d records written, %+v; want 1 of %s", len(written), written, a.Account)
 	}
 }
 
-// What is not ours is neither changed nor written.
+// TestFenced: rows of partitions that are not ours are neither changed nor written to the topic.
 func TestFenced(t *testing.T) {
 	shared := newTopic(1)
 	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
@@ -400,26 +239,26 @@ func TestFenced(t *testing.T) {
 	f.held[0] = false
 	r.Stage, r.CreateKey = pipeline.Creating, derived(r, pipeline.OpCreate, 0)
 	if _, err := l.Update(t.Context(), r); !errors.Is(err, pipeline.ErrFenced) {
-		t.Errorf("update: %v", err)
+		t.Errorf("Update: got %v, want ErrFenced", err)
 	}
 	if _, err := l.Accept(t.Context(), []pipeline.Row{testRow(2, "i1")}); !errors.Is(err, pipeline.ErrFenced) {
-		t.Errorf("accept: %v", err)
+		t.Errorf("Accept: got %v, want ErrFenced", err)
 	}
-	// It is ours again, and has not been restored: what another one did meanwhile is not known yet.
+	// Ours again, but not restored: another consumer may have changed the row in between.
 	f.held[0], f.epoch = true, 2
 	if _, err := l.Update(t.Context(), r); !errors.Is(err, pipeline.ErrFenced) {
-		t.Errorf("update before it was restored: %v", err)
+		t.Errorf("Update before Restore: got %v, want ErrFenced", err)
 	}
 	if now := get(t, l, r.Row); now.Stage != pipeline.Planned || len(shared.partitions[0]) != before {
-		t.Errorf("it was changed all the same: %+v, %d records", now, len(shared.partitions[0]))
+		t.Errorf("got %+v and %d records, want a planned row and %d records", now, len(shared.partitions[0]), before)
 	}
 	restore(t, l, f, 0)
 	if _, err := l.Update(t.Context(), r); err != nil {
-		t.Errorf("update after that: %v", err)
+		t.Errorf("Update after Restore: got %v, want nil", err)
 	}
 }
 
-// A write to the topic whose answer is lost fails the change here, and is found there when the partition is ours again.
+// TestLostAnswer: a write to the topic whose answer is lost fails the change; the next Restore reads it from the topic.
 func TestLostAnswer(t *testing.T) {
 	shared := newTopic(1)
 	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
@@ -429,20 +268,21 @@ func TestLostAnswer(t *testing.T) {
 	next := r
 	next.Stage, next.CreateKey = pipeline.Creating, derived(next, pipeline.OpCreate, 0)
 	if _, err := l.Update(t.Context(), next); !errors.Is(err, errLost) {
-		t.Fatalf("got %v", err)
+		t.Fatalf("got %v, want errLost", err)
 	}
 	if now := get(t, l, r.Row); now.Stage != pipeline.Planned {
-		t.Fatalf("the change was kept: %+v", now)
+		t.Fatalf("got %+v, want the row still planned", now)
 	}
 	if got := restore(t, l, f, 0); got.Newer != 1 {
-		t.Errorf("%+v", got)
+		t.Errorf("got %+v, want 1 newer", got)
 	}
 	if now := get(t, l, r.Row); now.Stage != pipeline.Creating || now.CreateKey.ID != next.CreateKey.ID {
-		t.Errorf("what was written is not found: %+v", now)
+		t.Errorf("got %+v, want stage creating with key %s", now, next.CreateKey.ID)
 	}
 }
 
-// A ledger that has worked without the topic gives it what it knows, once; and again when the topic was recreated.
+// TestMerge: a ledger that follows a topic for the first time writes its rows there once, and again to a recreated
+// topic.
 func TestMerge(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	alone := reopen(t, testOptions(path))
@@ -454,19 +294,19 @@ func TestMerge(t *testing.T) {
 	shared := newTopic(1)
 	l, f := openFollower(t, path, shared)
 	if got := restore(t, l, f, 0); got.Added != 2 || len(shared.partitions[0]) != 2 {
-		t.Errorf("%+v, %d records", got, len(shared.partitions[0]))
+		t.Errorf("got %+v and %d records, want 2 added and 2 records", got, len(shared.partitions[0]))
 	}
 	if got := restore(t, l, f, 0); got.Added != 0 {
-		t.Errorf("once more: %+v", got)
+		t.Errorf("restored again: got %+v, want none added", got)
 	}
 	*shared = *newTopic(1)
 	if got := restore(t, l, f, 0); got.Added != 2 || len(shared.partitions[0]) != 2 {
-		t.Errorf("a recreated topic: %+v, %d records", got, len(shared.partitions[0]))
+		t.Errorf("recreated topic: got %+v and %d records, want 2 added and 2 records", got, len(shared.partitions[0]))
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	// A run without the topic: what it changes is not there, so the next one with it looks at all of it.
+	// A run without the topic does not write its changes there, so the next run with the topic merges all rows.
 	alone = reopen(t, testOptions(path))
 	settle(t, alone, get(t, alone, testRow(2, "")), pipeline.Failed, "")
 	if err := alone.Close(); err != nil {
@@ -474,17 +314,17 @@ func TestMerge(t *testing.T) {
 	}
 	l, f = openFollower(t, path, shared)
 	if got := restore(t, l, f, 0); got.Records != 2 || got.Newer != 0 || got.Added != 2 {
-		t.Errorf("after a run without it: %+v", got)
+		t.Errorf("after a run without the topic: got %+v, want 2 records, none newer, 2 added", got)
 	}
 	if now := get(t, l, testRow(2, "")); now.Stage != pipeline.Failed {
-		t.Errorf("the older record was taken over: %+v", now)
+		t.Errorf("got %+v, want the row still failed", now)
 	}
 }
 
-// Two consumers began rows that contradict each other. When one of them comes to the other's ledger it comes as far as
-// it got; the claim stays where it was.
+// TestContradictionThatMoved: two consumers have started rows that contradict each other. When the partition of the
+// first row moves to the second consumer, the row keeps its stage; the second row keeps its claim.
 func TestContradictionThatMoved(t *testing.T) {
-	a, b := testRow(1, "i1"), pair(2, 1, "i1") // one externalId, two accounts
+	a, b := testRow(1, "i1"), pair(2, 1, "i1") // the same externalId, two accounts
 	p := func(r pipeline.Row) int {
 		return (&follower{topic: newTopic(2)}).Partition(r.Account.String())
 	}
@@ -503,14 +343,14 @@ func TestContradictionThatMoved(t *testing.T) {
 	restore(t, second, f2, p(a))
 	came := get(t, second, a)
 	if came.Stage != pipeline.Creating || came.CreateKey.IsZero() {
-		t.Fatalf("it came as %+v", came)
+		t.Fatalf("got %+v, want stage creating with a create key", came)
 	}
 	acceptOne(t, second, a, pipeline.Open)
 	advance(t, second, came, pipeline.Onboarded, func(r *pipeline.Record) { r.CustomerID = "c1" })
 	advance(t, second, get(t, second, b), pipeline.Conflict, nil)
 }
 
-// changelogKeys derives the keys of a topic from secrets of one letter.
+// changelogKeys derives the keys of a topic from secrets, each a repeated letter.
 func changelogKeys(t *testing.T, topic string, secrets ...string) *messageauth.Keys {
 	t.Helper()
 	var file string
@@ -524,8 +364,8 @@ func changelogKeys(t *testing.T, topic string, secrets ...string) *messageauth.K
 	return k
 }
 
-// TestCheckChangelogWarnsOfTheKey: that no record is authentic points at the key. Authentic ones of another environment
-// show that the key is the fleet's.
+// TestCheckChangelogWarnsOfTheKey: if no record is authentic, the key may be wrong. Authentic records of another
+// environment show that it is right.
 func TestCheckChangelogWarnsOfTheKey(t *testing.T) {
 	var out bytes.Buffer
 	o := testOptions(filepath.Join(t.TempDir(), "ledger.db"))
@@ -534,7 +374,7 @@ func TestCheckChangelogWarnsOfTheKey(t *testing.T) {
 	shared := newTopic(1)
 	f := &follower{topic: shared, held: map[int]bool{}, epoch: 1}
 	if err := l.Follow(f, changelogKeys(t, "another.ledger", "a")); err == nil {
-		t.Error("got no error for the keys of another topic")
+		t.Error("keys of another topic: got no error, want one")
 	}
 	keys := changelogKeys(t, f.Topic(), "a")
 	if err := l.Follow(f, keys); err != nil {
@@ -557,8 +397,8 @@ func TestCheckChangelogWarnsOfTheKey(t *testing.T) {
 	warned(false)
 }
 
-// TestAuthenticatedChangelog: what is signed with no key of ours is as if it were not there, and what is signed with a
-// key that is about to be withdrawn is written again: the rows of this ledger and those that it reads.
+// TestAuthenticatedChangelog: records under unknown keys are ignored. Records under a key that is being withdrawn are
+// written again, both the rows of this ledger and those that it reads.
 func TestAuthenticatedChangelog(t *testing.T) {
 	shared := newTopic(1)
 	keys := func(secrets ...string) *messageauth.Keys { return changelogKeys(t, "onboarding.ledger", secrets...) }
@@ -573,7 +413,7 @@ func TestAuthenticatedChangelog(t *testing.T) {
 		}
 		return l, f
 	}
-	// An unauthenticated record claims the first row; another ledger has the second one.
+	// There is an unauthenticated record of the first row. Another ledger has the second row.
 	shared.put(0, goodSnapshot(1).message(t))
 	l, f := open(paths[0], keys("a"))
 	if got, want := restore(t, l, f, 0), (Restored{To: 1, Records: 1, Ignored: 1}); got != want {
@@ -585,7 +425,7 @@ func TestAuthenticatedChangelog(t *testing.T) {
 	restore(t, l, f, 0)
 	acceptOne(t, l, testRow(2, "i1"), pipeline.Open)
 	closed(t, l)
-	// Under the new key the first ledger gives its own row again, and the one that it reads.
+	// Under the new key the first ledger writes its own row and the row that it reads.
 	l, f = open(paths[0], keys("b", "a"))
 	if got := restore(t, l, f, 0); got.Newer != 1 || got.Resigned != 2 || got.Added != 1 || got.Ignored != 1 {
 		t.Errorf("got %+v, want 1 newer, 2 resigned, 1 added, 1 ignored", got)

@@ -31,8 +31,8 @@ const (
 	crashRows    = 4 // of each worker
 )
 
-// crashChild works on a ledger until it is killed: arguments are the path, and optionally a point at which it kills
-// itself and after how many visits. It prints "<row> <version>" for every update that was acknowledged.
+// crashChild updates rows until it is killed. Arguments are the path and optionally a point of Options.Hook and the
+// number of its call at which the child kills itself. It prints "<row> <version>" for every acknowledged update.
 func crashChild(ctx context.Context, arguments []string) error {
 	o := testOptions(arguments[0])
 	o.Now = time.Now
@@ -65,8 +65,8 @@ func crashChild(ctx context.Context, arguments []string) error {
 	return errors.Join(errs...)
 }
 
-// crashWork updates the worker's rows for ever. The version, the attempts and the key of a row grow together, so that
-// half an update would show.
+// crashWork updates the worker's rows forever. Version, attempts and key of a row grow together, so that a partial
+// update would show.
 func crashWork(ctx context.Context, l *Ledger, w int) error {
 	var rows []pipeline.Row
 	for n := range crashRows {
@@ -94,7 +94,7 @@ func crashWork(ctx context.Context, l *Ledger, w int) error {
 	}
 }
 
-// Killed at any moment, the ledger opens again and has every update that was acknowledged, whole.
+// TestKilled: after a kill at any moment the ledger opens and has every acknowledged update completely.
 func TestKilled(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	if given := os.Getenv("LEDGER_TEST_SEED"); given != "" {
@@ -125,17 +125,17 @@ func TestKilled(t *testing.T) {
 			var row int
 			var version int64
 			if _, err := fmt.Sscan(child.lines.Text(), &row, &version); err != nil {
-				t.Fatalf("child says %q", child.lines.Text())
+				t.Fatalf("got line %q of the child, want a row and a version", child.lines.Text())
 			}
 			acked[row] = version
 			if n == lines && len(arguments) == 1 {
-				if err := child.Process.Kill(); err != nil { // what is in the pipe was acknowledged, and is read on
+				if err := child.Process.Kill(); err != nil { // the rest of the pipe was acknowledged, too
 					t.Fatal(err)
 				}
 			}
 		}
 		if err := child.Wait(); err == nil || child.ProcessState.ExitCode() != -1 {
-			t.Fatalf("the child was not killed: %v %s", err, child.stderr.String())
+			t.Fatalf("got %v, want the child killed\n%s", err, child.stderr.String())
 		}
 		checkSurvivors(t, o, acked)
 	}
@@ -164,21 +164,21 @@ func checkSurvivors(t *testing.T, o Options, acked map[int]int64) {
 	for row, version := range acked {
 		r := get(t, l, testRow(row, "i1"))
 		if r.Version < version || r.Version > version+1 {
-			t.Errorf("row %d is at version %d, %d was acknowledged", row, r.Version, version)
+			t.Errorf("row %d: got version %d, want %d, which was acknowledged, or the next", row, r.Version, version)
 		}
 		if int64(r.Attempts) != r.Version-1 || int64(r.CreateKey.Generation) != r.Version-1 {
-			t.Errorf("row %d has half an update: %+v", row, r)
+			t.Errorf("row %d: got %+v, want attempts and generation to match the version", row, r)
 		}
 		keys, err := l.keys(t.Context(), r.ID)
 		if err != nil || int64(len(keys)) != r.Version-1 {
-			t.Errorf("row %d at version %d has %d keys, %v", row, r.Version, len(keys), err)
+			t.Errorf("row %d: got %d keys, %v; want %d", row, len(keys), err, r.Version-1)
 		}
 	}
-	// The next child starts from what is there, acknowledged or not.
+	// The next child starts from the stored versions, acknowledged or not.
 	if err := l.Each(t.Context(), func(r pipeline.Record) error {
 		acked[r.Line-2] = r.Version
 		return nil
 	}); err != nil {
-		t.Error(err)
+		t.Errorf("Each: got %v, want nil", err)
 	}
 }

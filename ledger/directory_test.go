@@ -50,12 +50,12 @@ func TestFindCustomers(t *testing.T) {
 	l, _ := openTest(t)
 	begun := time.Date(2026, 3, 1, 1, 2, 3, 0, time.UTC)
 	twice := testCustomer(4)
-	twice.Status = "active" // as it stood when it was met again
+	twice.Status = "active" // its status when it was listed again
 	lower := testCustomer(5)
 	lower.ChainID = strings.ToLower(lower.ChainID)
 	replace(t, l, begun, testCustomer(1), testCustomer(2), testCustomer(4), lower, twice)
 	if at, err := l.DirectoryAsOf(t.Context()); err != nil || !at.Equal(begun) {
-		t.Errorf("DirectoryAsOf = %v, %v", at, err)
+		t.Errorf("DirectoryAsOf: got %v, %v; want %v", at, err, begun)
 	}
 	one, two := testCustomer(1), testCustomer(2)
 	for name, c := range map[string]struct {
@@ -96,15 +96,16 @@ func TestFindCustomers(t *testing.T) {
 		t.Fatal(err)
 	}
 	if strings.Contains(plan.String(), "SCAN d") || strings.Count(plan.String(), "USING INDEX directory_") != 4 {
-		t.Errorf("the look-up does not use its indexes:\n%s", plan.String())
+		t.Errorf("got plan\n%s\nwant four uses of the indexes and no scan", plan.String())
 	}
 }
 
-// The earlier list answers until the new one is whole, and after a reading that broke off.
+// TestReplaceDirectoryIsAllOrNothing: the earlier list is used until the new one is complete, and after an
+// interruption.
 func TestReplaceDirectoryIsAllOrNothing(t *testing.T) {
 	l, o := openTest(t)
 	if at, err := l.DirectoryAsOf(t.Context()); err != nil || !at.IsZero() {
-		t.Errorf("without a list: %v, %v", at, err)
+		t.Errorf("DirectoryAsOf without a list: got %v, %v; want the zero time", at, err)
 	}
 	first := o.Now()
 	replace(t, l, first, testCustomer(1))
@@ -116,18 +117,18 @@ func TestReplaceDirectoryIsAllOrNothing(t *testing.T) {
 			}
 		}
 		if got := find(t, l, account(1).String(), ""); len(got) != 1 {
-			t.Errorf("while a list is read: %+v", got)
+			t.Errorf("during ReplaceDirectory: got %+v, want the customer of the earlier list", got)
 		}
 		if got := find(t, l, account(100).String(), ""); len(got) != 0 {
-			t.Errorf("an unfinished list answers: %+v", got)
+			t.Errorf("during ReplaceDirectory: got %+v, want no customer of the new list", got)
 		}
 		return cut
 	})
 	if !errors.Is(err, cut) {
-		t.Fatalf("got %v", err)
+		t.Fatalf("got %v, want feed's error", err)
 	}
 	if at, err := l.DirectoryAsOf(t.Context()); err != nil || !at.Equal(first) {
-		t.Errorf("after a broken reading: %v, %v", at, err)
+		t.Errorf("DirectoryAsOf after an interruption: got %v, %v; want %v", at, err, first)
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -136,21 +137,21 @@ func TestReplaceDirectoryIsAllOrNothing(t *testing.T) {
 	for round := range 3 {
 		replace(t, l, first.Add(time.Duration(round)*time.Hour), testCustomer(2+round))
 		if got := find(t, l, account(2+round).String(), ""); len(got) != 1 {
-			t.Errorf("round %d: %+v", round, got)
+			t.Errorf("round %d: got %+v, want a customer", round, got)
 		}
 		if got := find(t, l, account(1+round).String(), ""); len(got) != 0 {
-			t.Errorf("round %d: the earlier list answers: %+v", round, got)
+			t.Errorf("round %d: got %+v, want no customer of the earlier list", round, got)
 		}
 	}
 	var left int
 	err = l.readers.QueryRowContext(t.Context(),
 		`SELECT (SELECT count(*) FROM directory_0) + (SELECT count(*) FROM directory_1)`).Scan(&left)
 	if err != nil || left != 1 {
-		t.Errorf("%d entries are kept, %v; want 1", left, err)
+		t.Errorf("got %d entries in both copies, %v; want 1", left, err)
 	}
 	replace(t, l, first) // an empty list is a list
 	if got := find(t, l, account(4).String(), ""); len(got) != 0 {
-		t.Errorf("the empty list answers %+v", got)
+		t.Errorf("empty list: got %+v, want no customer", got)
 	}
 }
 
@@ -168,14 +169,14 @@ func TestReplaceDirectoryStopsWithItsContext(t *testing.T) {
 		return nil
 	})
 	if !errors.Is(err, context.Canceled) || added >= customersPerChunk {
-		t.Errorf("error %v after %d customers", err, added)
+		t.Errorf("got %v after %d customers, want context.Canceled before %d", err, added, customersPerChunk)
 	}
 	if at, err := l.DirectoryAsOf(t.Context()); err != nil || !at.IsZero() {
-		t.Errorf("DirectoryAsOf = %v, %v", at, err)
+		t.Errorf("DirectoryAsOf: got %v, %v; want the zero time", at, err)
 	}
 }
 
-// A long list is written between the workers' updates, and a second list waits for the first.
+// TestReplaceDirectoryLetsOthersWrite: updates get through while a long list is written, and a second list waits.
 func TestReplaceDirectoryLetsOthersWrite(t *testing.T) {
 	l, o := openTest(t)
 	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
@@ -203,11 +204,11 @@ func TestReplaceDirectoryLetsOthersWrite(t *testing.T) {
 	}
 	wg.Wait()
 	if at, err := l.DirectoryAsOf(t.Context()); err != nil || !at.Equal(o.Now().Add(time.Hour)) {
-		t.Errorf("the second list is not in force: %v, %v", at, err)
+		t.Errorf("DirectoryAsOf: got %v, %v; want that of the second list", at, err)
 	}
 }
 
-// Go's memory does not grow with the list; SQLite's is bounded by its page cache.
+// TestReplaceDirectoryIsBounded: Go's memory does not grow with the list; SQLite's is bounded by its page cache.
 func TestReplaceDirectoryIsBounded(t *testing.T) {
 	l, o := openTest(t)
 	size := 40_000
@@ -233,6 +234,6 @@ func TestReplaceDirectoryIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	if most > 16<<20 {
-		t.Errorf("the heap grew to %d MiB over %d customers", most>>20, size)
+		t.Errorf("got a heap of %d MiB for %d customers, want at most 16 MiB", most>>20, size)
 	}
 }

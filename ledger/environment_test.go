@@ -27,7 +27,7 @@ func keyIDs(t *testing.T, o Options) []string {
 	var ids []string
 	for i, b := range bindings {
 		if b.Since.IsZero() || i > 0 && b.Since.Before(bindings[i-1].Since) {
-			t.Errorf("binding %d is since %v, after %v", i, b.Since, bindings[:i])
+			t.Errorf("binding %d: got since %v, want a time not before those of %v", i, b.Since, bindings[:i])
 		}
 		ids = append(ids, b.APIKeyID)
 	}
@@ -69,28 +69,28 @@ func TestRebind(t *testing.T) {
 	elsewhere.Environment.APIHost = "api.example.org"
 	wantEnvironmentError(t, elsewhere, "another data directory for another environment")
 	if got := keyIDs(t, o); !slices.Equal(got, []string{"key-1"}) {
-		t.Errorf("after refusals: key ids %q, want key-1", got)
+		t.Errorf("after the errors: got key ids %q, want key-1", got)
 	}
 
 	if got := keyIDs(t, rebind); !slices.Equal(got, []string{"key-1", "key-2"}) {
-		t.Errorf("key ids %q, want key-1, key-2", got)
+		t.Errorf("rebound: got key ids %q, want key-1, key-2", got)
 	}
 	wantEnvironmentError(t, o, "consumer rebind")
 	if got := keyIDs(t, rotated); !slices.Equal(got, []string{"key-1", "key-2"}) {
-		t.Errorf("opened again: key ids %q, want key-1, key-2", got)
+		t.Errorf("opened again: got key ids %q, want key-1, key-2", got)
 	}
 	l = reopen(t, rotated) // from now on without Rebind
 	if got, err := l.Environment(t.Context()); err != nil || got != rotated.Environment {
-		t.Errorf("Environment = %v, %v; want %v", got, err, rotated.Environment)
+		t.Errorf("Environment: got %v, %v; want %v", got, err, rotated.Environment)
 	}
 
-	// The key of before stays as it is; the next generation has an id of its own.
+	// The earlier key does not change; the next generation has another id.
 	second := createKey(1, o.Now())
 	second.ID = uuid.UUID{2}
 	r = advance(t, l, r, pipeline.Creating, func(r *pipeline.Record) { r.CreateKey = second })
 	keys, err := l.keys(t.Context(), r.ID)
 	if err != nil || len(keys) != 2 || keys[0].ID != first.ID || keys[1].ID != second.ID {
-		t.Errorf("keys %v, %v; want %v and %v", keys, err, first.ID, second.ID)
+		t.Errorf("got keys %v, %v; want %v and %v", keys, err, first.ID, second.ID)
 	}
 	r.CreateKey = first
 	r.CreateKey.ID = uuid.UUID{3}
@@ -111,14 +111,14 @@ func TestHostInAnotherForm(t *testing.T) {
 	bindings, err := l.Bindings(t.Context())
 	if err != nil || len(bindings) != 2 || bindings[0].APIHost != "api.example.com:443" ||
 		bindings[1].Environment != testEnvironment {
-		t.Errorf("bindings %v, %v; want both forms of the host", bindings, err)
+		t.Errorf("got bindings %v, %v; want both forms of the host", bindings, err)
 	}
 	closed(t, l)
 	o.Environment.APIKeyID = "key-2"
 	wantEnvironmentError(t, o, "consumer rebind")
 }
 
-// TestRecordsOfAnEarlierKeyID: a fleet's topic holds records from before the rotation.
+// TestRecordsOfAnEarlierKeyID: a ledger topic holds records from before a rotation.
 func TestRecordsOfAnEarlierKeyID(t *testing.T) {
 	topic := newTopic(1)
 	open := func(path string, change func(*Options)) *Ledger {
@@ -178,7 +178,8 @@ func TestRecordsOfAnEarlierKeyID(t *testing.T) {
 	}
 }
 
-// TestBasePathIsBound: a ledger belongs to one base path. One from before the path was kept takes the first.
+// TestBasePathIsBound: a ledger belongs to a base path. A ledger without a path, of an earlier version, takes the
+// first.
 func TestBasePathIsBound(t *testing.T) {
 	l, o := openTest(t) // without a path, as an earlier version
 	closed(t, l)
@@ -186,11 +187,11 @@ func TestBasePathIsBound(t *testing.T) {
 	v1.Environment.APIPath, live.Environment.APIPath = "/v1", "/live/v1"
 	l = reopen(t, v1)
 	if got, err := l.Environment(t.Context()); err != nil || got != v1.Environment {
-		t.Errorf("Environment = %v, %v; want %v", got, err, v1.Environment)
+		t.Errorf("Environment: got %v, %v; want %v", got, err, v1.Environment)
 	}
 	bindings, err := l.Bindings(t.Context())
 	if err != nil || len(bindings) != 1 || bindings[0].Environment != testEnvironment {
-		t.Errorf("bindings %v, %v; want the one of before", bindings, err)
+		t.Errorf("got bindings %v, %v; want the earlier one only", bindings, err)
 	}
 	closed(t, l)
 	closed(t, reopen(t, v1))

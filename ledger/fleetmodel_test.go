@@ -11,9 +11,9 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// TestFleetModel moves partitions between ledgers while rows are accepted, contradicted, moved on and started again,
-// answers are lost and the topic is compacted: whoever has a partition knows of its rows exactly what the one before it
-// knew, and what a topic write whose answer was lost has said.
+// TestFleetModel moves partitions between ledgers while rows are accepted, contradicted, updated and restarted, answers
+// are lost and the topic is compacted. The new owner of a partition must have exactly the rows of the previous owner,
+// including writes to the topic whose answer was lost.
 func TestFleetModel(t *testing.T) {
 	const ledgers, partitions = 3, 2
 	dir := t.TempDir()
@@ -77,9 +77,9 @@ func TestFleetModel(t *testing.T) {
 				f.lose = rapid.IntRange(0, 5).Draw(rt, "dice") == 0
 				losing := f.lose
 				if _, err := l.Update(t.Context(), next); losing != errors.Is(err, errLost) {
-					rt.Fatalf("%v, losing %v", err, losing)
+					rt.Fatalf("Update: got %v, want the answer lost: %t", err, losing)
 				}
-				if losing { // the run ends then, and the next one restores
+				if losing { // ends the run; the next one restores
 					p := f.Partition(row.Account.String())
 					restore(t, l, f, p)
 				}
@@ -93,12 +93,12 @@ func TestFleetModel(t *testing.T) {
 				restore(t, books[to], sees[to], p)
 				got := dump(t, books[to], sees[to], p)
 				for _, all := range []map[string]*snapshot{want, got} {
-					for _, s := range all { // claims against another partition's rows are each ledger's own
+					for _, s := range all { // claims depend on rows of other partitions, which ledgers have differently
 						s.HasClaims = false
 					}
 				}
 				if diff := difference(want, got); diff != "" {
-					rt.Fatalf("partition %d went from %d to %d and changed:\n%s", p, from, to, diff)
+					rt.Fatalf("partition %d moved from ledger %d to %d: got other rows than wanted\n%s", p, from, to, diff)
 				}
 			},
 			"reopen": func(rt *rapid.T) {

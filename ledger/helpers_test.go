@@ -18,7 +18,7 @@ import (
 
 var testEnvironment = Environment{APIHost: "api.example.com", APIKeyID: "key-1"}
 
-// clock is a time that tests move.
+// clock is a clock that tests set.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -57,13 +57,13 @@ func reopen(t testing.TB, o Options) *Ledger {
 	}
 	t.Cleanup(func() {
 		if err := l.Close(); err != nil {
-			t.Errorf("Close: %v", err)
+			t.Errorf("Close: got %v, want nil", err)
 		}
 	})
 	return l
 }
 
-// account is the nth account of the tests; neighbours are far apart, as real addresses are.
+// account is the nth account of the tests. The accounts are as scattered as real addresses.
 func account(n int) pipeline.Account {
 	var number [8]byte
 	binary.BigEndian.PutUint64(number[:], uint64(n))
@@ -92,22 +92,22 @@ func accept(t testing.TB, l *Ledger, rows ...pipeline.Row) []pipeline.Acceptance
 		t.Fatal(err)
 	}
 	if len(answers) != len(rows) {
-		t.Fatalf("%d answers to %d rows", len(answers), len(rows))
+		t.Fatalf("got %d answers, want %d", len(answers), len(rows))
 	}
 	return answers
 }
 
-// acceptOne accepts a row and wants a verdict.
+// acceptOne accepts a row and requires an admission.
 func acceptOne(t testing.TB, l *Ledger, row pipeline.Row, want pipeline.Admission) pipeline.Record {
 	t.Helper()
 	answer := accept(t, l, row)[0]
 	if answer.Admission != want {
-		t.Fatalf("%s: verdict %d, want %d; record %+v", row.Where(), answer.Admission, want, answer.Record)
+		t.Fatalf("%s: got admission %d, want %d; record %+v", row.Where(), answer.Admission, want, answer.Record)
 	}
 	return answer.Record
 }
 
-// advance stores a record in the next stage, and fails the test if the ledger does not let it.
+// advance stores a record in the next stage.
 func advance(
 	t testing.TB, l *Ledger, r pipeline.Record, stage pipeline.Stage, change func(*pipeline.Record),
 ) pipeline.Record {
@@ -146,7 +146,7 @@ func derived(r pipeline.Record, operation pipeline.Operation, generation int) pi
 	return k
 }
 
-// settle takes a new row to a terminal stage by the shortest way.
+// settle takes a new row to a terminal stage in the fewest steps.
 func settle(t testing.TB, l *Ledger, r pipeline.Record, stage pipeline.Stage, customer string) pipeline.Record {
 	t.Helper()
 	r = advance(t, l, r, pipeline.Creating, func(r *pipeline.Record) {
@@ -192,7 +192,7 @@ func get(t testing.TB, l *Ledger, row pipeline.Row) pipeline.Record {
 	return r
 }
 
-// execSQL writes past the ledger's own methods.
+// execSQL runs a statement on the writing connection.
 func execSQL(t testing.TB, l *Ledger, query string, args ...any) {
 	t.Helper()
 	err := l.writer.do(t.Context(), 1, func(tx *tx) error {

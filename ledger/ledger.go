@@ -194,13 +194,13 @@ func (l *Ledger) prepareFile(ctx context.Context, o Options, steps []migration) 
 		if err != nil {
 			return err
 		}
-		begun := o.Now()
+		start := o.Now()
 		if err := checkIntegrity(ctx, l.conn, l.path, clean == "1"); err != nil {
 			return err
 		}
 		if clean != "1" {
 			l.log.Info("the last run did not close the ledger; checked it and found no damage",
-				"path", l.path, "took", o.Now().Sub(begun).Round(time.Millisecond))
+				"path", l.path, "took", o.Now().Sub(start).Round(time.Millisecond))
 		}
 	}
 	var mode string

@@ -14,7 +14,7 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// TestOneProcessWhateverThePath: neither a symbolic link nor a second name admits a second process.
+// TestOneProcessWhateverThePath: neither a symbolic link nor a hard link admits a second process.
 func TestOneProcessWhateverThePath(t *testing.T) {
 	l, o := openTest(t)
 	elsewhere := t.TempDir()
@@ -42,13 +42,13 @@ func TestOneProcessWhateverThePath(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	// Without another process, a link is followed, and its target's files are where the target is.
+	// Without another process, a symbolic link is followed, and the other files are created next to its target.
 	closed(t, l)
 	other.Path = link
 	l = reopen(t, other)
 	acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
 	if names, err := filepath.Glob(filepath.Join(elsewhere, "link.db*")); err != nil || len(names) != 1 {
-		t.Errorf("beside the link: %v, %v; want nothing but the link", names, err)
+		t.Errorf("got files %v, %v; want only the link", names, err)
 	}
 }
 
@@ -63,7 +63,7 @@ func wantUnsafe(t *testing.T, o Options, want string) {
 	}
 }
 
-func TestDirectoryOfOthersIsRefused(t *testing.T) {
+func TestDirectoryOfOthersIsUnsafe(t *testing.T) {
 	for _, mode := range []fs.FileMode{0o770, 0o702, 0o777 | fs.ModeSticky} {
 		dir := t.TempDir()
 		if err := os.Chmod(dir, mode); err != nil {
@@ -71,13 +71,14 @@ func TestDirectoryOfOthersIsRefused(t *testing.T) {
 		}
 		wantUnsafe(t, testOptions(filepath.Join(dir, "ledger.db")), "chmod go-w "+dir)
 		if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
-			t.Errorf("mode %v: %v, %v; want nothing made in it", mode, entries, err)
+			t.Errorf("mode %v: got entries %v, %v; want none", mode, entries, err)
 		}
 		closed(t, reopen(t, testOptions(filepath.Join(dir, "data", "ledger.db"))))
 	}
 }
 
-// TestLedgerThatIsGone: a ledger removed or replaced while it is open takes no more changes, and Close says so.
+// TestLedgerThatIsGone: a ledger that was removed or replaced while open accepts no changes, and Close returns an
+// error.
 func TestLedgerThatIsGone(t *testing.T) {
 	for name, replaced := range map[string]bool{"removed": false, "replaced": true} {
 		t.Run(name, func(t *testing.T) {
@@ -99,7 +100,7 @@ func TestLedgerThatIsGone(t *testing.T) {
 			for call, err := range map[string]error{"Accept": acceptErr, "Close": l.Close()} {
 				var gone *goneError
 				if !errors.As(err, &gone) || gone.Replaced != replaced || gone.Path != o.Path {
-					t.Errorf("%s: got %v, want a GoneError with Replaced %v", call, err, replaced)
+					t.Errorf("%s: got %v, want a goneError with Replaced %v", call, err, replaced)
 				}
 			}
 		})

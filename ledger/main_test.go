@@ -13,14 +13,14 @@ import (
 	"testing"
 )
 
-// childVariable names what the test binary does instead of testing, when a test starts it again as a process that may
-// be killed, limited or stripped of its rights.
+// childVariable is the role of the test binary when a test starts it as a child process, to be killed, limited or run
+// without rights.
 const childVariable = "LEDGER_TEST_CHILD"
 
 func TestMain(m *testing.M) {
 	role, arguments, _ := strings.Cut(os.Getenv(childVariable), " ")
 	if role == "" {
-		syscall.Umask(0o022) // t.TempDir goes by it, and a ledger is not made where a group may write
+		syscall.Umask(0o022) // for t.TempDir: Open fails in a directory that a group may write to
 		os.Exit(m.Run())
 	}
 	child, known := children()[role]
@@ -63,7 +63,7 @@ func startChild(t testing.TB, role string, arguments ...string) *process {
 	return p
 }
 
-// runChild runs a child to its end, which must be good, and returns what it printed.
+// runChild runs a child, which must succeed, and returns its output.
 func runChild(t testing.TB, role string, arguments ...string) string {
 	t.Helper()
 	p := startChild(t, role, arguments...)
@@ -72,7 +72,7 @@ func runChild(t testing.TB, role string, arguments ...string) string {
 		fmt.Fprintln(&out, p.lines.Text())
 	}
 	if err := p.Wait(); err != nil {
-		t.Fatalf("child %s: %v\n%s%s", role, err, out.String(), p.stderr.String())
+		t.Fatalf("child %s: got %v, want success\n%s%s", role, err, out.String(), p.stderr.String())
 	}
 	return out.String()
 }

@@ -12,7 +12,7 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// modelRow is what the model keeps of a row.
+// modelRow is a row of the model.
 type modelRow struct {
 	pipeline.Row
 	id, version int64
@@ -21,11 +21,11 @@ type modelRow struct {
 	customer    string
 	attempts    int
 	generation  int // of the create key, -1 for none
-	claims      bool
+	hasClaims   bool
 	had         map[string]bool // earlier imports
 }
 
-// model says in plain words what the ledger does with tables, indexes and transactions.
+// model does without tables, indexes and transactions what the ledger does with them.
 type model struct {
 	rows []*modelRow // in order of arrival
 }
@@ -39,22 +39,22 @@ func (m *model) find(row pipeline.Row) *modelRow {
 	return nil
 }
 
-// claim takes the claims for a row, or says that another one keeps them.
-func (m *model) claim(row pipeline.Row) bool {
-	var give []*modelRow
+// takeClaims takes the claims for a row; false if another row keeps them.
+func (m *model) takeClaims(row pipeline.Row) bool {
+	var losing []*modelRow
 	for _, r := range m.rows {
-		if !r.claims || r.Account != row.Account && r.ExternalID != row.ExternalID {
+		if !r.hasClaims || r.Account != row.Account && r.ExternalID != row.ExternalID {
 			continue
 		}
 		ended := r.stage == pipeline.Failed || r.stage == pipeline.Conflict
-		unanswered := r.generation >= 0 // the model's keys never get an answer, and its clock stands still
+		unanswered := r.generation >= 0 // the keys of the test are never answered, and its clock stands still
 		if !ended || r.customer != "" || r.ImportID == row.ImportID || unanswered {
 			return false
 		}
-		give = append(give, r)
+		losing = append(losing, r)
 	}
-	for _, r := range give {
-		r.claims = false
+	for _, r := range losing {
+		r.hasClaims = false
 		r.version++
 	}
 	return true
@@ -65,24 +65,24 @@ func (m *model) accept(row pipeline.Row) (pipeline.Admission, *modelRow) {
 	if r == nil {
 		r = &modelRow{
 			Row: row, id: int64(len(m.rows) + 1), version: 1, stage: pipeline.Planned, generation: -1,
-			claims: true, had: map[string]bool{},
+			hasClaims: true, had: map[string]bool{},
 		}
-		if m.claim(row) {
+		if m.takeClaims(row) {
 			m.rows = append(m.rows, r)
 			return pipeline.Open, r
 		}
-		r.stage, r.class, r.claims = pipeline.Conflict, classDuplicate, false
+		r.stage, r.class, r.hasClaims = pipeline.Conflict, classDuplicate, false
 		m.rows = append(m.rows, r)
 		return pipeline.Contradicted, r
 	}
-	news := row.ImportID != r.ImportID && !r.had[row.ImportID]
-	if r.stage.Terminal() && (!r.stage.Retryable() || !news) {
+	isNew := row.ImportID != r.ImportID && !r.had[row.ImportID]
+	if r.stage.Terminal() && (!r.stage.Retryable() || !isNew) {
 		return pipeline.Settled, r
 	}
-	if !news {
+	if !isNew {
 		return pipeline.Open, r
 	}
-	allowed := r.claims || m.claim(row)
+	allowed := r.hasClaims || m.takeClaims(row)
 	r.had[r.ImportID] = true
 	r.Row = row
 	switch {
@@ -93,7 +93,7 @@ func (m *model) accept(row pipeline.Row) (pipeline.Admission, *modelRow) {
 		r.version++
 		return pipeline.Contradicted, r
 	}
-	r.stage, r.class, r.attempts, r.claims = pipeline.Planned, "", 0, true
+	r.stage, r.class, r.attempts, r.hasClaims = pipeline.Planned, "", 0, true
 	r.version++
 	return pipeline.Open, r
 }
@@ -108,15 +108,15 @@ func (r *modelRow) equal(got pipeline.Record) error {
 		attempts: got.Attempts, generation: generation,
 	}
 	want := *r
-	want.had, want.claims = nil, false
+	want.had, want.hasClaims = nil, false
 	if want.Row != stored.Row || fmt.Sprint(want) != fmt.Sprint(stored) {
-		return fmt.Errorf("the ledger has %+v, the model %+v", stored, want)
+		return fmt.Errorf("got %+v, want %+v", stored, want)
 	}
 	return nil
 }
 
-// TestModel puts random exports, imports, updates and restarts to the ledger and
-// to the model, and compares after each step. rapid prints the steps of a failure, shortened, and the seed.
+// TestModel applies random exports, imports, updates and restarts to the ledger and to the model, and compares them
+// after each step. rapid prints the steps of a failure, shortened, and the seed.
 func TestModel(t *testing.T) {
 	l, o := openTest(t)
 	rapid.Check(t, func(rt *rapid.T) {
@@ -144,14 +144,15 @@ func TestModel(t *testing.T) {
 					rt.Fatal(err)
 				}
 				for i, row := range rows {
-					verdict, want := m.accept(row)
+					admission, want := m.accept(row)
 					got := answers[i]
-					if got.Admission != verdict || got.Record.ID != want.id || got.Record.Stage != want.stage ||
+					if got.Admission != admission || got.Record.ID != want.id || got.Record.Stage != want.stage ||
 						got.Record.Row != want.Row || got.Record.Class != want.class || got.Record.CustomerID != want.customer {
-						rt.Fatalf("row %d: verdict %d with %+v, the model says %d with %+v", i, got.Admission, got.Record, verdict, want)
+						rt.Fatalf("row %d: got admission %d with %+v, want %d with %+v", i, got.Admission, got.Record,
+							admission, want)
 					}
-					if verdict != pipeline.Settled && got.Record.Version != want.version {
-						rt.Fatalf("row %d: version %d, the model says %d", i, got.Record.Version, want.version)
+					if admission != pipeline.Settled && got.Record.Version != want.version {
+						rt.Fatalf("row %d: got version %d, want %d", i, got.Record.Version, want.version)
 					}
 				}
 			},
@@ -180,11 +181,11 @@ func TestModel(t *testing.T) {
 				switch {
 				case stale:
 					if !errors.Is(err, pipeline.ErrStale) {
-						rt.Fatalf("stale update: %v", err)
+						rt.Fatalf("stale update: got %v, want ErrStale", err)
 					}
 				case from.Terminal() || !from.CanBecome(next.Stage):
 					if !errors.As(err, &step) {
-						rt.Fatalf("step from %s to %s: %v", from, next.Stage, err)
+						rt.Fatalf("step from %s to %s: got %v, want a stepError", from, next.Stage, err)
 					}
 				case err != nil:
 					rt.Fatal(err)
@@ -195,7 +196,7 @@ func TestModel(t *testing.T) {
 						row.generation = next.CreateKey.Generation
 					}
 					if version != row.version {
-						rt.Fatalf("version %d, the model says %d", version, row.version)
+						rt.Fatalf("got version %d, want %d", version, row.version)
 					}
 				}
 			},
@@ -215,7 +216,7 @@ func TestModel(t *testing.T) {
 					return nil
 				})
 				if err != nil || len(got) != len(m.rows) {
-					rt.Fatalf("%d rows, %v; the model has %d", len(got), err, len(m.rows))
+					rt.Fatalf("got %d rows, %v; want %d", len(got), err, len(m.rows))
 				}
 				slices.SortFunc(got, func(a, b pipeline.Record) int { return cmp.Compare(a.ID, b.ID) })
 				for i, r := range got {

@@ -9,7 +9,7 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// use records that a challenge with a nonce has passed for a row, and wants this error.
+// use records a row's challenge with a nonce and requires an error, or nil.
 func use(t testing.TB, l *Ledger, r pipeline.Record, nonce, challenge string, want error) pipeline.Record {
 	t.Helper()
 	if r.Stage == pipeline.Planned {
@@ -31,7 +31,7 @@ func use(t testing.TB, l *Ledger, r pipeline.Record, nonce, challenge string, wa
 	return next
 }
 
-// TestNonceIsUsedOnce: a nonce is one challenge's of one row, also after a restart.
+// TestNonceIsUsedOnce: a nonce belongs to a single challenge of a single row, also after a restart.
 func TestNonceIsUsedOnce(t *testing.T) {
 	o := testOptions(filepath.Join(t.TempDir(), "ledger.db"))
 	l, err := Open(t.Context(), o)
@@ -52,12 +52,12 @@ func TestNonceIsUsedOnce(t *testing.T) {
 	use(t, l, second, "aaaaaaaa", "challenge 2", pipeline.ErrNonceUsed)
 	use(t, l, acceptOne(t, l, testRow(3, "import-1"), pipeline.Open), "bbbbbbbb", "challenge 2", pipeline.ErrNonceUsed)
 	if got := get(t, l, testRow(3, "import-1")); got.Stage != pipeline.Challenged {
-		t.Errorf("got stage %s after the refused update, want %s: nothing is written", got.Stage, pipeline.Challenged)
+		t.Errorf("got stage %s after the failed update, want %s: nothing is written", got.Stage, pipeline.Challenged)
 	}
 }
 
-// TestNoncesMoveWithTheirRows: a consumer that takes a partition over knows the nonces of all its challenges, also of
-// those that were replaced, when the topic was compacted.
+// TestNoncesMoveWithTheirRows: the next owner of a partition knows the nonces of all its challenges, including replaced
+// ones, even if the topic was compacted.
 func TestNoncesMoveWithTheirRows(t *testing.T) {
 	shared := newTopic(1)
 	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)

@@ -27,7 +27,7 @@ func TestOpenWantsItsOptions(t *testing.T) {
 			o := good
 			spoil(&o)
 			if _, err := Open(t.Context(), o); err == nil || !strings.Contains(err.Error(), name) {
-				t.Errorf("error %v does not name the %s", err, name)
+				t.Errorf("got %v, want an error with %q", err, name)
 			}
 		})
 	}
@@ -41,11 +41,11 @@ func TestConnectionsAreDurable(t *testing.T) {
 	} {
 		var got string
 		if err := l.conn.QueryRowContext(t.Context(), "PRAGMA "+pragma).Scan(&got); err != nil || got != want {
-			t.Errorf("PRAGMA %s = %q, %v; want %q", pragma, got, err, want)
+			t.Errorf("PRAGMA %s: got %q, %v; want %q", pragma, got, err, want)
 		}
 	}
 	if _, err := l.readers.ExecContext(t.Context(), `DELETE FROM rows`); err == nil {
-		t.Error("a reading connection writes")
+		t.Error("DELETE on a reading connection: got no error, want one")
 	}
 }
 
@@ -54,7 +54,7 @@ func TestOneProcessPerLedger(t *testing.T) {
 	_, err := Open(t.Context(), o)
 	var locked *LockedError
 	if !errors.As(err, &locked) || locked.PID != os.Getpid() || locked.Path != l.Path() {
-		t.Fatalf("second Open: %v, want a LockedError that names process %d", err, os.Getpid())
+		t.Fatalf("second Open: got %v, want a LockedError of process %d", err, os.Getpid())
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -62,7 +62,7 @@ func TestOneProcessPerLedger(t *testing.T) {
 	reopen(t, o)
 }
 
-func TestLockedByAProcessThatHasNotSaid(t *testing.T) {
+func TestLockedByAnUnknownProcess(t *testing.T) {
 	_, o := openTest(t)
 	if err := os.WriteFile(o.Path+".lock", nil, 0o600); err != nil {
 		t.Fatal(err)
@@ -70,7 +70,7 @@ func TestLockedByAProcessThatHasNotSaid(t *testing.T) {
 	_, err := Open(t.Context(), o)
 	var locked *LockedError
 	if !errors.As(err, &locked) || locked.PID != 0 || !strings.Contains(err.Error(), "another process") {
-		t.Fatalf("got %v", err)
+		t.Fatalf("got %v, want a LockedError without a process id", err)
 	}
 }
 
@@ -91,13 +91,13 @@ func TestEnvironmentIsBound(t *testing.T) {
 		}
 		for _, fact := range []string{testEnvironment.APIHost, testEnvironment.APIKeyID, other.APIHost, other.APIKeyID} {
 			if !strings.Contains(err.Error(), fact) {
-				t.Errorf("%q does not show %s", err, fact)
+				t.Errorf("got %q, want an error with %s", err, fact)
 			}
 		}
 	}
 	l = reopen(t, o)
 	if got, err := l.Environment(t.Context()); err != nil || got != testEnvironment {
-		t.Errorf("Environment = %v, %v", got, err)
+		t.Errorf("Environment: got %v, %v; want %v", got, err, testEnvironment)
 	}
 }
 
@@ -110,7 +110,7 @@ func TestCloseTwiceAndAfter(t *testing.T) {
 		}
 	}
 	if _, err := os.Stat(o.Path + "-wal"); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("the log was not written back: %v", err)
+		t.Errorf("log after Close: got %v, want fs.ErrNotExist", err)
 	}
 	r.Stage = pipeline.Failed
 	_, updateErr := l.Update(t.Context(), r)
@@ -119,12 +119,12 @@ func TestCloseTwiceAndAfter(t *testing.T) {
 	_, countErr := l.Counts(t.Context())
 	for _, err := range []error{updateErr, acceptErr, getErr, countErr, l.SetPartnerStatus(t.Context(), 1, "active")} {
 		if !errors.Is(err, ErrClosed) {
-			t.Errorf("after Close: %v, want ErrClosed", err)
+			t.Errorf("after Close: got %v, want ErrClosed", err)
 		}
 	}
 }
 
-// An older ledger, as schema 1 wrote it, opens, keeps its rows and has what came later.
+// TestOlderSchemaIsMigrated: a ledger of schema 1 opens, keeps its rows and gets the later tables.
 func TestOlderSchemaIsMigrated(t *testing.T) {
 	o := testOptions(filepath.Join(t.TempDir(), "ledger.db"))
 	script, err := os.ReadFile(filepath.Join("testdata", "schema1.sql"))
@@ -136,35 +136,35 @@ func TestOlderSchemaIsMigrated(t *testing.T) {
 	_, err = OpenReadOnly(t.Context(), o.Path)
 	var schema *schemaError
 	if !errors.As(err, &schema) || schema.Have != 1 || !strings.Contains(err.Error(), "run the consumer once") {
-		t.Errorf("OpenReadOnly: %v, want a schemaError that asks for the consumer", err)
+		t.Errorf("OpenReadOnly: got %v, want a schemaError with what to do", err)
 	}
 
 	l := reopen(t, o)
 	r := get(t, l, testRow(1, ""))
 	if r.Stage != pipeline.Creating || r.CreateKey != createKey(0, r.CreateKey.FirstSent) || r.CreateKey.IsZero() {
-		t.Errorf("row of schema 1: %+v", r)
+		t.Errorf("row of schema 1: got %+v, want stage creating and its key", r)
 	}
 	if begun, err := l.DirectoryAsOf(t.Context()); err != nil || !begun.IsZero() {
-		t.Errorf("DirectoryAsOf = %v, %v", begun, err)
+		t.Errorf("DirectoryAsOf: got %v, %v; want the zero time", begun, err)
 	}
-	// What a later step rewrote of the table counts at once.
+	// A constraint that a later migration has rewritten is in force on this connection.
 	execSQL(t, l, `UPDATE rows SET claims = 0`)
 	if _, err := l.conn.ExecContext(t.Context(), `UPDATE rows SET claims = 2`); err == nil {
-		t.Error("claims is checked no more")
+		t.Error("claims = 2: got no error, want one")
 	}
 	if bindings, err := l.Bindings(t.Context()); err != nil || len(bindings) != 1 ||
 		bindings[0].Environment != testEnvironment || bindings[0].Since.IsZero() {
-		t.Errorf("Bindings = %v, %v; want the one environment of schema 1", bindings, err)
+		t.Errorf("Bindings: got %v, %v; want only the environment of schema 1", bindings, err)
 	}
 	var programs string
 	err = l.conn.QueryRowContext(t.Context(), `SELECT group_concat(program, ', ') FROM migrations`).Scan(&programs)
 	if err != nil || programs != "purser 0.0.9"+strings.Repeat(", purser 0.1.0", 7) {
-		t.Errorf("migrations by %q, %v", programs, err)
+		t.Errorf("got migrations by %q, %v; want purser 0.0.9 and six times purser 0.1.0", programs, err)
 	}
 }
 
-// A migration that breaks leaves the schema that was there.
-func TestMigrationIsWhole(t *testing.T) {
+// TestMigrationIsAtomic: a migration that fails does not change the schema.
+func TestMigrationIsAtomic(t *testing.T) {
 	l, o := openTest(t)
 	acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
 	if err := l.Close(); err != nil {
@@ -183,7 +183,7 @@ func TestMigrationIsWhole(t *testing.T) {
 	}
 	l = reopen(t, o)
 	if _, err := l.readers.ExecContext(t.Context(), `SELECT colour FROM rows`); err == nil {
-		t.Error("half a migration was kept")
+		t.Error("column of the failed migration: got no error, want one")
 	}
 }
 
@@ -196,12 +196,12 @@ func TestMigrationsAreNumbered(t *testing.T) {
 		"short":     {"migrations/1_a.sql": file},
 	} {
 		if _, err := readMigrations(files); err == nil {
-			t.Errorf("%s: no error", name)
+			t.Errorf("%s: got no error, want one", name)
 		}
 	}
 }
 
-func TestNewerSchemaIsRefused(t *testing.T) {
+func TestNewerSchemaIsAnError(t *testing.T) {
 	l, o := openTest(t)
 	execSQL(t, l, `INSERT INTO migrations VALUES (9, 'purser 4.2.0', 1)`)
 	execSQL(t, l, `PRAGMA user_version = 9`)
@@ -213,15 +213,15 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 	for _, err := range []error{openErr, readErr} {
 		var schema *schemaError
 		if !errors.As(err, &schema) || schema.Have != 9 || schema.Known != 8 || schema.Program != "purser 4.2.0" {
-			t.Fatalf("got %v, want a schemaError", err)
+			t.Fatalf("got %v, want a schemaError with schema 9 and purser 4.2.0", err)
 		}
 		if !strings.Contains(err.Error(), "purser 4.2.0 or newer") {
-			t.Errorf("%q does not say what is needed", err)
+			t.Errorf("got %q, want an error with purser 4.2.0 or newer", err)
 		}
 	}
 }
 
-// What is not ours keeps its bytes and its mode.
+// TestForeignFilesAreLeftAlone: other databases keep their content and mode.
 func TestForeignFilesAreLeftAlone(t *testing.T) {
 	for name, script := range map[string]string{
 		"another application": `CREATE TABLE t (x); PRAGMA application_id = 7;`,
@@ -245,7 +245,7 @@ func TestForeignFilesAreLeftAlone(t *testing.T) {
 			}
 			info, err := os.Stat(o.Path)
 			if err != nil || info.Mode().Perm() != 0o644 || !bytes.Equal(before, readFile(t, o.Path)) {
-				t.Errorf("the file was changed: %v, %v", info.Mode(), err)
+				t.Errorf("got mode %v, %v; want mode 0644 and the content unchanged", info.Mode(), err)
 			}
 		})
 	}
@@ -277,9 +277,9 @@ func TestDamageIsFound(t *testing.T) {
 				t.Fatalf("got %v, want a corruptError", err)
 			}
 			if !strings.Contains(err.Error(), "move the file") || !strings.Contains(err.Error(), "run again") {
-				t.Errorf("%q does not say what to do", err)
+				t.Errorf("got %q, want an error with what to do", err)
 			}
-			// And doing so works.
+			// Following the advice works.
 			if err := os.Rename(o.Path, o.Path+".damaged"); err != nil {
 				t.Fatal(err)
 			}
@@ -299,14 +299,14 @@ func TestInterruptedCreation(t *testing.T) {
 				makeDatabase(t, o.Path, script)
 			}
 			if _, err := OpenReadOnly(t.Context(), o.Path); !errors.Is(err, ErrEmpty) {
-				t.Errorf("OpenReadOnly: %v, want ErrEmpty", err)
+				t.Errorf("OpenReadOnly: got %v, want ErrEmpty", err)
 			}
 			acceptOne(t, reopen(t, o), testRow(1, "i1"), pipeline.Open)
 		})
 	}
 }
 
-func TestPathsThatCannotBe(t *testing.T) {
+func TestUnusablePaths(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	if err := os.WriteFile(file, []byte("x"), 0o600); err != nil {
@@ -318,23 +318,23 @@ func TestPathsThatCannotBe(t *testing.T) {
 	} {
 		_, err := Open(t.Context(), testOptions(path))
 		if err == nil || !strings.Contains(err.Error(), path) && !strings.Contains(err.Error(), file) {
-			t.Errorf("%s: error %v does not name the path", name, err)
+			t.Errorf("%s: got %v, want an error with the path", name, err)
 		}
 		if _, err := OpenReadOnly(t.Context(), path); err == nil {
-			t.Errorf("%s: OpenReadOnly opens it", name)
+			t.Errorf("%s: OpenReadOnly: got no error, want one", name)
 		}
 	}
 	if _, err := OpenReadOnly(t.Context(), filepath.Join(dir, "missing.db")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("missing: %v, want fs.ErrNotExist", err)
+		t.Errorf("missing: got %v, want fs.ErrNotExist", err)
 	}
 	odd := filepath.Join(dir, "50% of ?#a & ledger.db")
 	acceptOne(t, reopen(t, testOptions(odd)), testRow(1, "i1"), pipeline.Open)
 	if _, err := os.Stat(odd); err != nil {
-		t.Error(err)
+		t.Errorf("got %v, want a file of that name", err)
 	}
 }
 
-func TestReaderSeesOneMoment(t *testing.T) {
+func TestReaderSeesASnapshot(t *testing.T) {
 	l, o := openTest(t)
 	first := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
 	reader, err := OpenReadOnly(t.Context(), o.Path)
@@ -347,24 +347,24 @@ func TestReaderSeesOneMoment(t *testing.T) {
 
 	counts, err := reader.Counts(t.Context())
 	if err != nil || len(counts) != 1 || counts[0].Stage != pipeline.Planned || counts[0].Rows != 1 {
-		t.Errorf("Counts = %+v, %v; want one planned row", counts, err)
+		t.Errorf("Counts: got %+v, %v; want one planned row", counts, err)
 	}
 	now, err := OpenReadOnly(t.Context(), o.Path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if counts, err := now.Counts(t.Context()); err != nil || len(counts) != 2 {
-		t.Errorf("a later reader: %+v, %v", counts, err)
+		t.Errorf("later reader: got %+v, %v; want two stages", counts, err)
 	}
 	for range 2 {
 		if err := now.Close(); err != nil {
-			t.Error(err)
+			t.Errorf("Close: got %v, want nil", err)
 		}
 	}
 	if _, err := now.Counts(t.Context()); !errors.Is(err, ErrClosed) {
-		t.Errorf("after Close: %v", err)
+		t.Errorf("after Close: got %v, want ErrClosed", err)
 	}
-	// Without a consumer, too.
+	// A Reader also works without a consumer.
 	reader.Close()
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -375,11 +375,11 @@ func TestReaderSeesOneMoment(t *testing.T) {
 	}
 	defer late.Close()
 	if _, err := late.get(t.Context(), account(2).String(), testRow(2, "").ExternalID); err != nil {
-		t.Error(err)
+		t.Errorf("got %v, want the row", err)
 	}
 }
 
-// makeDatabase writes a database that the ledger did not make.
+// makeDatabase creates a database with a script.
 func makeDatabase(t testing.TB, path, script string) {
 	t.Helper()
 	db := openDB(path, "rwc")

@@ -1,13 +1,14 @@
 package ledger
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// TestOutbox: a row is in the outbox from the moment it is settled until its event is published, also across a crash,
-// and leaves it when it starts again.
+// TestOutbox: a row is in the outbox from when it is settled until its event is published, also across a restart of the
+// process, or until the row is restarted.
 func TestOutbox(t *testing.T) {
 	l, o := openTest(t)
 	waiting := func(want ...pipeline.Stage) []pipeline.Record {
@@ -20,13 +21,8 @@ func TestOutbox(t *testing.T) {
 		for _, r := range rows {
 			got = append(got, r.Stage)
 		}
-		if len(got) != len(want) {
-			t.Fatalf("in the outbox: %v, want %v", got, want)
-		}
-		for i := range want {
-			if got[i] != want[i] {
-				t.Fatalf("in the outbox: %v, want %v", got, want)
-			}
+		if !slices.Equal(got, want) {
+			t.Fatalf("in the outbox: got %v, want %v", got, want)
 		}
 		return rows
 	}
@@ -54,7 +50,7 @@ func TestOutbox(t *testing.T) {
 	record = accept(pair(1, 1, "i2")) // a new import
 	waiting(pipeline.Conflict)
 	fail(record)
-	if err := l.Announced(t.Context(), stale); err != nil { // what was published is not this end of it
+	if err := l.Announced(t.Context(), stale); err != nil { // events of the earlier settlement
 		t.Fatal(err)
 	}
 	fresh := waiting(pipeline.Failed)

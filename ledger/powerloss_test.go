@@ -3,14 +3,12 @@ package ledger
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -23,24 +21,24 @@ import (
 
 // The power-loss model. When the power goes, a file holds what was written to it before its last fsync; of what was
 // written after that, any part may be there, torn, out of order, zero or garbage. SQLite writes a transaction to the
-// log and syncs the log before the commit returns; it begins the log anew with a header that it syncs before it writes
-// behind it; a checkpoint writes pages into the database when the log that holds them is synced, and syncs the
+// log and syncs the log before the commit returns; it restarts the log with a header that it syncs before it writes
+// more; a checkpoint writes pages into the database when the log that holds them is synced, and syncs the
 // database before that log is overwritten (walFrames and walCheckpoint in SQLite's wal.c). A test cannot cut the
-// power, but it can keep both files as they are after every commit, and make up everything that a disk may hold
-// between two of them.
+// power, but it can copy both files after every commit and construct the contents that a disk may have between two
+// commits.
 //
-// The model believes the disk: what was synced is there, and what lies beside the bytes that were being written is
-// unharmed (SQLITE_IOCAP_POWERSAFE_OVERWRITE).
+// The model trusts the disk: synced bytes are there, and the bytes next to those being written are unharmed
+// (SQLITE_IOCAP_POWERSAFE_OVERWRITE).
 
-// instant is what the disk holds when all that was written by then is on it.
+// instant is the content of the disk when everything written so far is on it.
 type instant struct {
 	db, wal []byte
 	tables  string           // what the ledger held, read from the running process
-	acked   map[string]int64 // versions of the rows whose callers had been told, by externalId
+	acked   map[string]int64 // acknowledged versions of the rows, by externalId
 }
 
-// recorder takes an instant after every commit. It also holds a commit back until the test has queued what is to share
-// the next one, so that a seed always gives the same transactions.
+// recorder takes an instant after every commit. It also holds a commit back until the test has queued the calls that
+// share the next one, so that a seed always gives the same transactions.
 type recorder struct {
 	*Ledger
 	ctx              context.Context
@@ -79,7 +77,7 @@ func (r *recorder) take() (err error) {
 	return err
 }
 
-// readTables is everything that the ledger knows, as text; but not whether it was closed well.
+// readTables returns the content of the tables as text, without whether the ledger was closed cleanly.
 func readTables(ctx context.Context, db source) (string, error) {
 	var names string
 	err := db.QueryRowContext(ctx, `SELECT group_concat(name, ' ') FROM sqlite_schema WHERE type = 'table'`).Scan(&names)
@@ -122,8 +120,8 @@ func readTable(ctx context.Context, db source, table string, to *strings.Builder
 	return rows.Err()
 }
 
-// history drives a ledger through the life of some rows and returns the instants, in order; at the last, the ledger is
-// closed but for its log.
+// history processes some rows and returns the instants, in order. At the last one, the ledger is closed except for its
+// log.
 func history(t *testing.T, random *rand.Rand, rounds int) []instant {
 	t.Helper()
 	r := &recorder{arrived: make(chan struct{}), release: make(chan struct{}), acked: map[string]int64{}}
@@ -176,7 +174,7 @@ func wantPragma(t *testing.T, l *Ledger, pragma, want string) {
 	}
 }
 
-// live accepts rows, moves them along, announces some, lists customers, and reads for a while, which keeps
+// live accepts rows, updates them, publishes some, lists customers, and reads for a while, which keeps
 // checkpoints from finishing.
 func (r *recorder) live(t *testing.T, random *rand.Rand, rounds int) {
 	var records []pipeline.Record
@@ -190,7 +188,7 @@ func (r *recorder) live(t *testing.T, random *rand.Rand, rounds int) {
 		calls := []func(){func() {
 			answers = accept(t, r.Ledger, fresh...)
 			for _, a := range answers {
-				r.told(a.Record)
+				r.acknowledge(a.Record)
 			}
 		}}
 		for _, i := range random.Perm(len(records))[:min(len(records), random.IntN(9))] {
@@ -228,22 +226,22 @@ func (r *recorder) live(t *testing.T, random *rand.Rand, rounds int) {
 	}
 }
 
-func (r *recorder) told(record pipeline.Record) {
+func (r *recorder) acknowledge(record pipeline.Record) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.acked[record.ExternalID] = record.Version
 }
 
-// step is the next thing that happens to a row: a transition with a key, or its end.
+// step is the next change of a row: a transition with a key, or a terminal stage.
 func (r *recorder) step(t *testing.T, record *pipeline.Record, random *rand.Rand) func() {
 	end := random.IntN(8)
 	return func() {
 		switch {
 		case record.Stage.Terminal():
 			if err := r.SetPartnerStatus(t.Context(), record.ID, strconv.Itoa(end)); err != nil {
-				t.Error(err)
+				t.Errorf("got %v, want nil", err)
 			}
-			return // its version is not told
+			return // the version does not change
 		case record.Stage == pipeline.Creating && end == 0:
 			*record = advance(t, r.Ledger, *record, pipeline.Onboarded, nil)
 		default:
@@ -253,11 +251,11 @@ func (r *recorder) step(t *testing.T, record *pipeline.Record, random *rand.Rand
 				next.Challenge = strings.Repeat("x", 300)
 			})
 		}
-		r.told(*record)
+		r.acknowledge(*record)
 	}
 }
 
-// together lets the first call have a transaction of its own and the others share the next one.
+// together runs the first call in its own transaction and the others in the next.
 func (r *recorder) together(calls []func()) {
 	var wg sync.WaitGroup
 	r.hold = true
@@ -269,186 +267,6 @@ func (r *recorder) together(calls []func()) {
 	}
 	r.release <- struct{}{}
 	wg.Wait()
-}
-
-// image is what a disk may hold after a power loss.
-type image struct {
-	what    string
-	db, wal []byte   // wal nil: there is none
-	want    []string // the tables that the ledger may have; nil: whichever
-	acked   map[string]int64
-}
-
-const (
-	logHeader = 32
-	logFrame  = 24 + pageSize
-	pageSize  = 4096
-)
-
-// imagesBetween makes up what a power loss may leave between two commits: a and b are the instants after them.
-func imagesBetween(random *rand.Rand, a, b instant) (all []image) {
-	add := func(what string, db, wal []byte, want ...string) {
-		// Who has been told by the time of b's commit was told of a, or of what came before.
-		all = append(all, image{what, db, wal, want, b.acked})
-	}
-	for range 2 {
-		if begunAnew(a, b) {
-			header := append(bytes.Clone(b.wal[:logHeader]), a.wal[logHeader:]...)
-			add("header of a new log", a.db, torn(random, a.wal, header, span{0, logHeader}), a.tables)
-			add("new log", a.db, torn(random, header, b.wal, changed(header, b.wal)), a.tables, b.tables)
-		} else {
-			add("log", a.db, torn(random, a.wal, b.wal, changed(a.wal, b.wal)), a.tables, b.tables)
-		}
-		if pages := changedPages(a.db, b.db); len(pages) > 0 {
-			add("checkpoint", torn(random, a.db, b.db, pages...), b.wal, b.tables)
-		}
-	}
-	add("nothing torn", b.db, b.wal, b.tables)
-	return all
-}
-
-// imagesAtTheEnds are those of a ledger that is being made, where nothing is promised yet, and of one being closed.
-func imagesAtTheEnds(random *rand.Rand, instants []instant) (all []image) {
-	first, last := instants[0], instants[len(instants)-1]
-	for range 20 {
-		wal := torn(random, nil, first.wal, span{0, len(first.wal)})
-		all = append(all, image{what: "being made", db: first.db, wal: wal})
-	}
-	want := []string{last.tables}
-	return append(all,
-		image{what: "made as a file", db: []byte{}},
-		image{"log emptied", last.db, []byte{}, want, last.acked},
-		image{"log removed", last.db, nil, want, last.acked},
-	)
-}
-
-func begunAnew(a, b instant) bool { return !bytes.Equal(a.wal[:logHeader], b.wal[:logHeader]) }
-
-// span is a part of a file, from its first byte to the one behind its last.
-type span struct{ from, to int }
-
-// changed is the part of a log that has been written between a and b.
-func changed(a, b []byte) span {
-	from, to := 0, len(b)
-	for from < len(a) && from < to && a[from] == b[from] {
-		from++
-	}
-	for len(a) == len(b) && to > from && a[to-1] == b[to-1] {
-		to--
-	}
-	return span{from, to}
-}
-
-// changedPages are those of the database: they are written as a whole.
-func changedPages(a, b []byte) (pages []span) {
-	for at := 0; at < len(b); at += pageSize {
-		if at >= len(a) || !bytes.Equal(a[at:at+pageSize], b[at:at+pageSize]) {
-			pages = append(pages, span{at, at + pageSize})
-		}
-	}
-	return pages
-}
-
-// torn is a file on its way from before to after, of which the given parts are being written: each of their sectors,
-// which are what a disk writes as one, 512 or 4096 bytes, may have arrived, or not, or be spoilt.
-func torn(random *rand.Rand, before, after []byte, parts ...span) []byte {
-	sector := []int{512, 4096}[random.IntN(2)]
-	now := bytes.Clone(before)
-	if more := len(after) - len(before); more > 0 { // how far the file had grown
-		now = append(now, make([]byte, random.IntN(more+1))...)
-	}
-	arrived, spoilt := random.Float64(), 0.0
-	switch random.IntN(3) {
-	case 0:
-		spoilt = random.Float64()
-	case 1:
-		arrived = 1 - 1/float64(1+random.IntN(64)) // all but a few
-	}
-	inOrder := random.IntN(3) == 0
-	for _, part := range parts {
-		for from := part.from; from < min(part.to, len(now)); {
-			to := min((from/sector+1)*sector, part.to, len(now))
-			switch {
-			case random.Float64() < arrived:
-				copy(now[from:to], after[from:to])
-			case inOrder: // the power went here
-				copy(now[from:from+random.IntN(to-from)], after[from:to])
-				return now
-			case random.Float64() < spoilt:
-				spoil(random, now[from:to])
-			}
-			from = to
-		}
-	}
-	return now
-}
-
-// spoil leaves zeros or garbage.
-func spoil(random *rand.Rand, sector []byte) {
-	kind := random.IntN(2)
-	for i := range sector {
-		sector[i] = byte(kind * random.IntN(256))
-	}
-}
-
-// check opens an image in a directory of its own: it has every change that was acknowledged and no part of another,
-// and work goes on.
-func (im image) check(ctx context.Context, dir string, random *rand.Rand) error {
-	o := testOptions(filepath.Join(dir, "ledger.db"))
-	files := map[string][]byte{"": im.db}
-	if im.wal != nil {
-		files["-wal"] = im.wal
-	}
-	if random.IntN(2) == 0 { // the log's index is never synced: it is there or not, and means nothing
-		files["-shm"] = make([]byte, 32<<10)
-		spoil(random, files["-shm"])
-	}
-	for suffix, content := range files {
-		if err := os.WriteFile(o.Path+suffix, content, 0o600); err != nil {
-			return err
-		}
-	}
-	l, err := Open(ctx, o)
-	if err != nil {
-		return err
-	}
-	defer l.Close()
-	for externalID, version := range im.acked {
-		var have int64
-		row := l.readers.QueryRowContext(ctx, `SELECT version FROM rows WHERE external_id = ?`, externalID)
-		if err := row.Scan(&have); err != nil {
-			return fmt.Errorf("%s, of which version %d was acknowledged: %w", externalID, version, err)
-		}
-		if have < version {
-			return fmt.Errorf("%s is at version %d, %d was acknowledged", externalID, have, version)
-		}
-	}
-	tables, err := readTables(ctx, l.readers)
-	if err != nil {
-		return err
-	}
-	if im.want != nil && !slices.Contains(im.want, tables) {
-		return errors.New("the tables are of no commit that may be here")
-	}
-	var half int // a transition without the key that it came with
-	err = l.readers.QueryRowContext(ctx, `SELECT count(*) FROM rows r WHERE create_generation IS NOT NULL AND
-		NOT EXISTS (SELECT 1 FROM keys k WHERE k.row_id = r.id AND k.generation = r.create_generation)`).Scan(&half)
-	if err != nil {
-		return err
-	}
-	if half > 0 {
-		return fmt.Errorf("%d rows have half an update", half)
-	}
-	answers, err := l.Accept(ctx, []pipeline.Row{testRow(1_000_000, "after")})
-	if err != nil {
-		return err
-	}
-	next := answers[0].Record
-	next.Stage = pipeline.Creating
-	if _, err := l.Update(ctx, next); err != nil {
-		return err
-	}
-	return l.Close()
 }
 
 // powerSeed is $LEDGER_TEST_SEED, which repeats a history and its images, or a new one.
@@ -465,7 +283,7 @@ func powerSeed(t *testing.T) uint64 {
 	return seed
 }
 
-// Whenever the power goes, the ledger opens again and has what was acknowledged, and of the rest no half.
+// TestPowerLoss: after a power loss at any moment the ledger opens, has all acknowledged changes and no partial ones.
 func TestPowerLoss(t *testing.T) {
 	random := rand.New(rand.NewPCG(powerSeed(t), 0))
 	instants := history(t, random, 30)
@@ -482,22 +300,22 @@ func TestPowerLoss(t *testing.T) {
 	}
 	for _, im := range images {
 		if err := im.check(t.Context(), t.TempDir(), random); err != nil {
-			t.Errorf("%s: %v", im.what, err)
+			t.Errorf("%s: got %v, want a sound ledger", im.what, err)
 		}
 	}
 	t.Logf("%d commits, %d images", len(instants)-1, len(images))
 }
 
-// The model is worth something only if it notices what would be lost without each of the fsyncs it believes in.
+// TestPowerLossWithoutAnFsync: without any of SQLite's fsyncs the model must find a loss.
 func TestPowerLossWithoutAnFsync(t *testing.T) {
 	seed := powerSeed(t)
 	source := rand.NewPCG(seed, 0)
 	random := rand.New(source)
 	instants := history(t, random, 30)
 	for name, imagesOf := range map[string]func(a, b, next instant) []image{
-		// One frame of an acknowledged commit, by what its callers have been told alone.
-		"one frame is cut": func(a, b, next instant) []image {
-			if len(b.wal) == len(a.wal) || begunAnew(a, b) {
+		// A frame of an acknowledged commit.
+		"a frame is cut": func(a, b, next instant) []image {
+			if len(b.wal) == len(a.wal) || logRestarted(a, b) {
 				return nil
 			}
 			return []image{{db: a.db, wal: b.wal[:len(b.wal)-logFrame], acked: next.acked}}
@@ -516,7 +334,7 @@ func TestPowerLossWithoutAnFsync(t *testing.T) {
 			return all
 		},
 		"a new log before the pages of the old one are synced": func(a, b, _ instant) []image {
-			if !begunAnew(a, b) {
+			if !logRestarted(a, b) {
 				return nil
 			}
 			first := instants[0].db
@@ -524,7 +342,7 @@ func TestPowerLossWithoutAnFsync(t *testing.T) {
 			return []image{{db: db, wal: b.wal, want: []string{b.tables}}}
 		},
 		"a new log before its header is synced": func(a, b, _ instant) (all []image) {
-			if !begunAnew(a, b) {
+			if !logRestarted(a, b) {
 				return nil
 			}
 			// What was written last has arrived, and the old log's beginning is still there.
@@ -547,7 +365,7 @@ func TestPowerLossWithoutAnFsync(t *testing.T) {
 					}
 				}
 			}
-			t.Errorf("%d images, and the model notices nothing", images)
+			t.Errorf("got no error in %d images, want one: the model misses this fsync", images)
 		})
 	}
 }

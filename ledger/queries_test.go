@@ -16,7 +16,7 @@ func TestCounts(t *testing.T) {
 	o.Now = c.Now
 	l := reopen(t, o)
 	if counts, err := l.Counts(t.Context()); err != nil || len(counts) != 0 {
-		t.Errorf("empty ledger: %+v, %v", counts, err)
+		t.Errorf("empty ledger: got %+v, %v; want no counts", counts, err)
 	}
 	n := 0
 	next := func() pipeline.Record {
@@ -69,11 +69,11 @@ func TestFailuresInFileOrder(t *testing.T) {
 	}
 	stop := errors.New("stop")
 	if err := l.Failures(t.Context(), func(pipeline.Record) error { return stop }); !errors.Is(err, stop) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want the error of yield", err)
 	}
 }
 
-// reconcile walks over all rows and writes to those whose status changed.
+// TestEachWhileWriting: yield may write, as `consumer reconcile` does for rows whose status has changed.
 func TestEachWhileWriting(t *testing.T) {
 	l, _ := openTest(t)
 	var rows []pipeline.Row
@@ -84,7 +84,7 @@ func TestEachWhileWriting(t *testing.T) {
 	var seen int64
 	err := l.Each(t.Context(), func(r pipeline.Record) error {
 		if r.ID != seen+1 {
-			t.Errorf("row %d follows %d", r.ID, seen)
+			t.Errorf("got row %d after %d, want %d", r.ID, seen, seen+1)
 		}
 		seen = r.ID
 		if r.ID%100 == 0 {
@@ -93,10 +93,10 @@ func TestEachWhileWriting(t *testing.T) {
 		return nil
 	})
 	if err != nil || seen != int64(len(rows)) {
-		t.Errorf("%d rows, %v", seen, err)
+		t.Errorf("got %d rows, %v; want %d", seen, err, len(rows))
 	}
 	stop := errors.New("stop")
 	if err := l.Each(t.Context(), func(pipeline.Record) error { return stop }); !errors.Is(err, stop) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want the error of yield", err)
 	}
 }

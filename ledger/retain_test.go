@@ -12,19 +12,18 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// signedTexts are what the nth row signs: a challenge, and a signature as long as real ones are. Each seventh challenge
-// is larger than a page of the file.
+// signedTexts are the nth row's challenge and signature. Every seventh challenge is larger than a page of the file.
 func signedTexts(n int) (challenge, signature string) {
 	head, tail := challengeEnds(n)
 	return head + strings.Repeat("please sign ", 50+n%7/6*500) + tail, fmt.Sprintf("0x%0128x1b", n+1<<40)
 }
 
-// challengeEnds are what the nth row's challenge begins and ends with.
+// challengeEnds are the beginning and the end of the nth row's challenge.
 func challengeEnds(n int) (head, tail string) {
 	return fmt.Sprintf("challenge-of-%07d ", n), fmt.Sprintf("end-of-%07d", n)
 }
 
-// signedBy reports whether text holds what the nth row has signed.
+// signedBy reports whether text holds a part of the nth row's challenge or signature.
 func signedBy(n int, text []byte) bool {
 	head, tail := challengeEnds(n)
 	_, signature := signedTexts(n)
@@ -32,7 +31,7 @@ func signedBy(n int, text []byte) bool {
 		bytes.Contains(text, []byte(signature))
 }
 
-// settleSigned takes rows to their end, stage by stage as a run does, so that they grow and shrink in the file.
+// settleSigned takes rows to a terminal stage, stage by stage as a run does, so that they grow and shrink in the file.
 func settleSigned(t testing.TB, l *Ledger, end pipeline.Stage, first, n int) []pipeline.Record {
 	t.Helper()
 	records := make([]pipeline.Record, n)
@@ -99,8 +98,8 @@ func openNow(t testing.TB, o Options) *Ledger {
 	return l
 }
 
-// TestSettledRowsDropWhatWasSigned: the transaction that settles a row drops challenge and signature, of every end, and
-// nothing of them is left in the files.
+// TestSettledRowsDropWhatWasSigned: the transaction that settles a row, in any stage, deletes challenge and signature,
+// and no part of them is left in the files.
 func TestSettledRowsDropWhatWasSigned(t *testing.T) {
 	o := testOptions(filepath.Join(t.TempDir(), "ledger.db"))
 	o.DropSigned = true
@@ -109,7 +108,8 @@ func TestSettledRowsDropWhatWasSigned(t *testing.T) {
 	for i, end := range []pipeline.Stage{pipeline.Onboarded, pipeline.Rejected, pipeline.Failed, pipeline.Refused} {
 		settleSigned(t, l, end, i*n, n)
 		if got := get(t, l, testRow(i*n, "")); got.Stage != end || got.Challenge != "" || got.Signature != "" {
-			t.Errorf("got stage %s, challenge %q, signature %q, want %s and neither", got.Stage, got.Challenge, got.Signature, end)
+			t.Errorf("got stage %s, challenge %q, signature %q, want %s and neither", got.Stage, got.Challenge,
+				got.Signature, end)
 		}
 	}
 	closeNow(t, l)
@@ -118,7 +118,7 @@ func TestSettledRowsDropWhatWasSigned(t *testing.T) {
 	}
 }
 
-// TestOpenRowsKeepWhatIsSigned: what a run still needs is not dropped.
+// TestOpenRowsKeepWhatIsSigned: unfinished rows keep challenge and signature.
 func TestOpenRowsKeepWhatIsSigned(t *testing.T) {
 	o := testOptions(filepath.Join(t.TempDir(), "ledger.db"))
 	o.DropSigned = true
@@ -135,8 +135,8 @@ func TestOpenRowsKeepWhatIsSigned(t *testing.T) {
 	}
 }
 
-// TestDropSignedOfEarlierRuns: rows that were settled while they kept what was signed give it up in batches, and an
-// interrupted call is gone on with.
+// TestDropSignedOfEarlierRuns: DropSigned deletes challenges and signatures of rows settled without the option, in
+// batches, and continues after an interruption.
 func TestDropSignedOfEarlierRuns(t *testing.T) {
 	o := testOptions(filepath.Join(t.TempDir(), "ledger.db"))
 	l := openNow(t, o)
@@ -174,8 +174,8 @@ func TestDropSignedOfEarlierRuns(t *testing.T) {
 	}
 }
 
-// TestReplayAfterDropping: without what they have signed, settled rows are skipped all the same, a new import starts
-// again those that may be, and a nonce that was used stays used.
+// TestReplayAfterDropping: settled rows without challenge and signature are skipped, a new import restarts those that
+// can be restarted, and a used nonce stays used.
 func TestReplayAfterDropping(t *testing.T) {
 	l, o := openTest(t)
 	closeNow(t, l)
@@ -196,8 +196,8 @@ func TestReplayAfterDropping(t *testing.T) {
 	use(t, l, other, "nonce-2", challenge, pipeline.ErrNonceUsed)
 }
 
-// TestDroppedInTheLedgerTopic: the latest records of the topic do not hold what the rows have dropped, whether settled
-// with the setting or before it, and a consumer that took them over with it drops it, too.
+// TestDroppedInTheLedgerTopic: the latest records of the topic hold no deleted challenges and signatures, whether the
+// rows were settled with or without the option, and other ledgers delete them at the next Restore.
 func TestDroppedInTheLedgerTopic(t *testing.T) {
 	shared := newTopic(1)
 	holds := func() (found int) {
@@ -241,8 +241,9 @@ func TestDroppedInTheLedgerTopic(t *testing.T) {
 		t.Errorf("got %d rows in the compacted topic with what they have signed, want 0", got)
 	}
 	f.held[0] = true
-	restore(t, l, f, 0) // also where nothing was dropped, the topic is what counts
+	restore(t, l, f, 0) // a ledger without the option takes the topic's records as well
 	if got := get(t, l, testRow(3, "")); got.Stage != pipeline.Onboarded || got.Challenge != "" || got.Signature != "" {
-		t.Errorf("got stage %s, challenge %q, signature %q, want onboarded and neither", got.Stage, got.Challenge, got.Signature)
+		t.Errorf("got stage %s, challenge %q, signature %q, want onboarded and neither", got.Stage, got.Challenge,
+			got.Signature)
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// goodSnapshot is a record of a row in the middle, as the ledger writes it.
+// goodSnapshot is a valid record of an unfinished row.
 func goodSnapshot(n int) *snapshot {
 	r := pipeline.Record{
 		Row: testRow(n, "i1"), Version: 5, Stage: pipeline.Submitting, CustomerID: uuid.NewString(),
@@ -31,7 +31,7 @@ func goodSnapshot(n int) *snapshot {
 	return s
 }
 
-// message is a record as it lies in the topic.
+// message is the record as a message of the topic.
 func (s *snapshot) message(t testing.TB) pipeline.Message {
 	t.Helper()
 	value, err := json.Marshal(s)
@@ -41,7 +41,7 @@ func (s *snapshot) message(t testing.TB) pipeline.Message {
 	return pipeline.Message{Key: s.key(), Value: value}
 }
 
-// put writes messages to a partition, whoever has it.
+// put writes messages to a partition, without regard to its owner.
 func (p *topic) put(partition int, messages ...pipeline.Message) {
 	for _, m := range messages {
 		m.Partition, m.Offset = partition, p.ends[partition]
@@ -50,7 +50,7 @@ func (p *topic) put(partition int, messages ...pipeline.Message) {
 	}
 }
 
-// altered is a good record with members changed.
+// altered is a valid record with changed members.
 func altered(t testing.TB, n int, change func(map[string]any)) pipeline.Message {
 	t.Helper()
 	m := goodSnapshot(n).message(t)
@@ -66,8 +66,8 @@ func altered(t testing.TB, n int, change func(map[string]any)) pipeline.Message 
 	return pipeline.Message{Key: m.Key, Value: value}
 }
 
-// strangers are records that this program does not write, by what they are.
-func strangers(t testing.TB) map[string]pipeline.Message {
+// invalidRecords are records that this program does not write. The first word of a name is the record's kind.
+func invalidRecords(t testing.TB) map[string]pipeline.Message {
 	t.Helper()
 	set := func(member string, value any) pipeline.Message {
 		return altered(t, 1, func(m map[string]any) { m[member] = value })
@@ -144,14 +144,14 @@ func strangers(t testing.TB) map[string]pipeline.Message {
 	}
 }
 
-// A record that no program of the fleet can have written is ignored, whatever stands in it, and the rows around it are
-// restored.
+// TestStrangersRecordsAreIgnored: a record that no program of the fleet can have written is ignored, and the rows
+// before and after it are restored.
 func TestStrangersRecordsAreIgnored(t *testing.T) {
-	for name, m := range strangers(t) {
+	for name, m := range invalidRecords(t) {
 		t.Run(name, func(t *testing.T) {
 			want, _, _ := strings.Cut(name, " ")
 			shared := newTopic(1)
-			in := intake{log: &follower{topic: shared}, own: testRecords()}
+			in := intake{log: &follower{topic: shared}, own: testEnvironments()}
 			if s, err := in.parse(m); err == nil {
 				t.Fatalf("got %+v, want an error of kind %s", s, want)
 			} else if string(err.kind) != want {
@@ -170,16 +170,16 @@ func TestStrangersRecordsAreIgnored(t *testing.T) {
 			}
 			get(t, l, testRow(2, ""))
 			get(t, l, testRow(3, ""))
-			acceptOne(t, l, testRow(1, "i1"), pipeline.Open) // the row itself is not hurt
+			acceptOne(t, l, testRow(1, "i1"), pipeline.Open) // the row itself is unaffected
 		})
 	}
 }
 
-// All of them at once: one warning for each kind.
+// TestOneWarningForEachKind: many ignored records give one warning for each kind.
 func TestOneWarningForEachKind(t *testing.T) {
 	shared := newTopic(1)
 	counts := map[string]int{}
-	for name, m := range strangers(t) {
+	for name, m := range invalidRecords(t) {
 		shared.put(0, m)
 		kind, _, _ := strings.Cut(name, " ")
 		counts[kind]++
@@ -200,7 +200,7 @@ func TestOneWarningForEachKind(t *testing.T) {
 	}
 }
 
-// What the bounds allow can be stored, and the row goes on from there.
+// TestExtremesAreRestored: values at the bounds can be stored, and the row can be updated afterwards.
 func TestExtremesAreRestored(t *testing.T) {
 	s := goodSnapshot(1)
 	s.Version, s.Line, s.Attempts, s.Refusals = maxVersion, 1<<62, maxCount, maxCount
@@ -219,15 +219,15 @@ func TestExtremesAreRestored(t *testing.T) {
 	advance(t, l, r, pipeline.Onboarded, nil)
 }
 
-// Several records that only a wrong set-up explains end the run, and the next one, too; fewer do not, nor one that was
-// written several times.
+// TestWrongSetUp: several records that only a wrong set-up explains end the run, and the next run as well. Fewer
+// records do not, nor does the same record several times.
 func TestWrongSetUp(t *testing.T) {
 	newer := func(n int) pipeline.Message {
 		return altered(t, n, func(m map[string]any) { m["v"] = 3 })
 	}
 	for name, tt := range map[string]struct {
 		record func(n int) pipeline.Message
-		says   string
+		want   string
 	}{
 		"version":   {newer, "is a newer program part of the fleet?"},
 		"partition": {func(n int) pipeline.Message { return goodSnapshot(n).message(t) }, "were partitions added?"},
@@ -251,15 +251,16 @@ func TestWrongSetUp(t *testing.T) {
 			for range 2 {
 				_, err := fresh.Restore(t.Context(), 0)
 				var wrong *SnapshotError
-				if !errors.As(err, &wrong) || wrong.Offset != 4 || !strings.Contains(err.Error(), tt.says) {
-					t.Errorf("got %v, want a SnapshotError at offset 4 that says %q", err, tt.says)
+				if !errors.As(err, &wrong) || wrong.Offset != 4 || !strings.Contains(err.Error(), tt.want) {
+					t.Errorf("got %v, want a SnapshotError at offset 4 with %q", err, tt.want)
 				}
 			}
 		})
 	}
 }
 
-// A topic of another environment is refused as a whole; strangers among ours, or few of them alone, are not.
+// TestTopicOfAnotherEnvironment: a topic of another environment is an error. Foreign records among ours, or a few
+// foreign records alone, are not.
 func TestTopicOfAnotherEnvironment(t *testing.T) {
 	foreign := func(n int) pipeline.Message {
 		return altered(t, n, func(m map[string]any) { m["apiHost"] = "other.example.com" })
@@ -267,15 +268,15 @@ func TestTopicOfAnotherEnvironment(t *testing.T) {
 	junk := pipeline.Message{Key: []byte("junk"), Value: []byte("{}x")}
 	shared := newTopic(4)
 	l, _ := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
-	check := func(refused bool) {
+	check := func(foreignTopic bool) {
 		t.Helper()
 		err := l.CheckChangelog(t.Context(), 4)
 		var wrong *SnapshotError
-		if got := errors.As(err, &wrong); got != refused || got != (err != nil) {
-			t.Errorf("got %v, want refused %v", err, refused)
+		if got := errors.As(err, &wrong); got != foreignTopic || got != (err != nil) {
+			t.Errorf("got %v, want a SnapshotError: %t", err, foreignTopic)
 		}
-		if refused && !strings.Contains(err.Error(), "use another topic for another environment") {
-			t.Errorf("got %v, want what to do", err)
+		if foreignTopic && !strings.Contains(err.Error(), "use another topic for another environment") {
+			t.Errorf("got %v, want an error with what to do", err)
 		}
 	}
 	check(false)
@@ -288,26 +289,26 @@ func TestTopicOfAnotherEnvironment(t *testing.T) {
 	check(false)
 }
 
-// FuzzSnapshot: whatever is read from the topic is a snapshot that the ledger can store and write again, or an error.
+// FuzzSnapshot: every record gives an error, or a snapshot that the ledger can store and write again.
 func FuzzSnapshot(f *testing.F) {
-	for _, m := range strangers(f) {
+	for _, m := range invalidRecords(f) {
 		f.Add(m.Value)
 	}
 	f.Add(goodSnapshot(1).message(f).Value)
 	l, _ := openFollower(f, filepath.Join(f.TempDir(), "ledger.db"), newTopic(1))
 	undo := errors.New("undo")
 	f.Fuzz(func(t *testing.T, value []byte) {
-		s, err := parseSnapshot(value, testRecords())
+		s, err := parseSnapshot(value, testEnvironments())
 		if (s == nil) == (err == nil) {
 			t.Fatalf("got snapshot %+v and error %v, want one of them", s, err)
 		}
 		if err != nil {
 			if err.Error() == "" || err.kind == "" {
-				t.Errorf("got an error that says nothing: %#v", err)
+				t.Errorf("got %#v, want an error with a text and a kind", err)
 			}
 			return
 		}
-		again, err := parseSnapshot(s.message(t).Value, testRecords())
+		again, err := parseSnapshot(s.message(t).Value, testEnvironments())
 		if err != nil || !maps.Equal(members(t, s), members(t, again)) {
 			t.Errorf("got %+v (%v) when written and read again, want %+v", again, err, s)
 		}
@@ -335,7 +336,7 @@ func FuzzSnapshot(f *testing.F) {
 	})
 }
 
-// members are the texts of a snapshot's members, by name.
+// members returns the JSON of a snapshot's members by name.
 func members(t testing.TB, s *snapshot) map[string]string {
 	t.Helper()
 	var raw map[string]json.RawMessage
@@ -349,8 +350,8 @@ func members(t testing.TB, s *snapshot) map[string]string {
 	return texts
 }
 
-// testRecords are the records of a ledger that was never bound to another environment.
-func testRecords() ownEnvironments {
+// testEnvironments are those of a ledger that was never bound to another environment.
+func testEnvironments() ownEnvironments {
 	env := testEnvironment
 	env.APIPath = "/v1"
 	return newOwnEnvironments(Options{Environment: env}, nil)

@@ -18,7 +18,8 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// Customer data is the owner's alone, whatever the umask, and whoever made the file.
+// TestFilesAreTheOwnersAlone: only the owner may read the files, whatever the umask, even if they existed with more
+// rights.
 func TestFilesAreTheOwnersAlone(t *testing.T) {
 	for _, mask := range []int{0, 0o277} {
 		t.Run(fmt.Sprintf("umask %03o", mask), func(t *testing.T) {
@@ -30,7 +31,7 @@ func TestFilesAreTheOwnersAlone(t *testing.T) {
 			wantModes(t, dir)
 		})
 	}
-	t.Run("made wider", func(t *testing.T) {
+	t.Run("existing files", func(t *testing.T) {
 		l, o := openTest(t)
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
@@ -49,9 +50,9 @@ func wantModes(t *testing.T, dir string) {
 	t.Helper()
 	for _, d := range []string{dir, filepath.Dir(dir)} {
 		if info, err := os.Stat(d); err != nil || !strings.HasPrefix(d, os.TempDir()) {
-			t.Errorf("%s: %v", d, err)
+			t.Errorf("%s: got %v, want a directory below %s", d, err, os.TempDir())
 		} else if d == dir && info.Mode().Perm() != 0o700 {
-			t.Errorf("%s has mode %v", d, info.Mode())
+			t.Errorf("%s: got mode %v, want 0700", d, info.Mode())
 		}
 	}
 	entries, err := os.ReadDir(dir)
@@ -62,15 +63,15 @@ func wantModes(t *testing.T, dir string) {
 	for _, entry := range entries {
 		names = append(names, entry.Name())
 		if info, err := entry.Info(); err != nil || info.Mode().Perm() != 0o600 {
-			t.Errorf("%s has mode %v, %v", entry.Name(), info.Mode(), err)
+			t.Errorf("%s: got mode %v, %v; want 0600", entry.Name(), info.Mode(), err)
 		}
 	}
 	if want := "ledger.db ledger.db-shm ledger.db-wal ledger.db.lock"; strings.Join(names, " ") != want {
-		t.Errorf("files %q, want %s", names, want)
+		t.Errorf("got files %q, want %s", names, want)
 	}
 }
 
-// fill accepts batches until the ledger has no more room and returns how many rows it took.
+// fill accepts batches until an error and returns how many rows were accepted.
 func fill(ctx context.Context, l *Ledger, from int) (taken int, err error) {
 	for n := from; n < from+1_000_000; n += 100 {
 		var rows []pipeline.Row
@@ -81,18 +82,18 @@ func fill(ctx context.Context, l *Ledger, from int) (taken int, err error) {
 			return n - from, err
 		}
 	}
-	return 0, errors.New("a full disk was never noticed")
+	return 0, errors.New("got a million rows accepted, want an error of the full disk")
 }
 
-// checkFull verifies what a full disk left: all rows that were accepted, none of the batch that was not, and a row of
-// before that can be updated once there is room.
+// checkFull checks a ledger after a full disk: it has all accepted rows and none of the failed batch, and a row can be
+// updated once there is room.
 func checkFull(ctx context.Context, l *Ledger, taken int, before pipeline.Record) error {
 	count := 0
 	if err := l.Each(ctx, func(pipeline.Record) error { count++; return nil }); err != nil {
 		return err
 	}
 	if count != taken+1 {
-		return fmt.Errorf("%d rows are there, %d were accepted", count, taken+1)
+		return fmt.Errorf("got %d rows, want the accepted %d", count, taken+1)
 	}
 	before.Stage = pipeline.Creating
 	if _, err := l.Update(ctx, before); err != nil {
@@ -102,7 +103,7 @@ func checkFull(ctx context.Context, l *Ledger, taken int, before pipeline.Record
 	return err
 }
 
-// Room that runs out within a transaction: SQLite may not add a page.
+// TestDiskFullWithinATransaction: the disk is full when SQLite adds a page.
 func TestDiskFullWithinATransaction(t *testing.T) {
 	l, _ := openTest(t)
 	before := acceptOne(t, l, testRow(0, "i1"), pipeline.Open)
@@ -114,36 +115,36 @@ func TestDiskFullWithinATransaction(t *testing.T) {
 	limit(120)
 	taken, err := fill(t.Context(), l, 1)
 	if !errors.Is(err, errDiskFull) || taken == 0 {
-		t.Fatalf("after %d rows: %v, want errDiskFull", taken, err)
+		t.Fatalf("after %d rows: got %v, want errDiskFull", taken, err)
 	}
 	if !strings.Contains(err.Error(), l.Path()) {
-		t.Errorf("%q does not name the file", err)
+		t.Errorf("got %q, want an error with %s", err, l.Path())
 	}
 	if _, err := fill(t.Context(), l, 1+taken); !errors.Is(err, errDiskFull) {
-		t.Errorf("still full: %v", err)
+		t.Errorf("still full: got %v, want errDiskFull", err)
 	}
 	limit(1_000_000)
 	if err := checkFull(t.Context(), l, taken, before); err != nil {
-		t.Error(err)
+		t.Errorf("after the full disk: got %v, want nil", err)
 	}
 }
 
-// Room that runs out while the log is written: the file may not grow.
+// TestDiskFullWhileCommitting: the disk is full when SQLite writes the log.
 func TestDiskFullWhileCommitting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	taken, err := strconv.Atoi(strings.TrimSpace(runChild(t, "limit", path)))
 	if err != nil || taken == 0 {
-		t.Fatalf("%d rows, %v", taken, err)
+		t.Fatalf("got %d rows, %v; want some rows", taken, err)
 	}
 	count := 0
 	l := reopen(t, testOptions(path))
 	if err := l.Each(t.Context(), func(pipeline.Record) error { count++; return nil }); err != nil || count != taken+2 {
-		t.Errorf("%d rows, %v; want %d", count, err, taken+2)
+		t.Errorf("got %d rows, %v; want %d", count, err, taken+2)
 	}
 }
 
 func limitChild(ctx context.Context, arguments []string) error {
-	signal.Ignore(syscall.SIGXFSZ) // write then answers EFBIG, as a full disk answers ENOSPC
+	signal.Ignore(syscall.SIGXFSZ) // write then fails with EFBIG, as with ENOSPC on a full disk
 	l, err := Open(ctx, testOptions(arguments[0]))
 	if err != nil {
 		return err
@@ -163,7 +164,7 @@ func limitChild(ctx context.Context, arguments []string) error {
 	}
 	taken, err := fill(ctx, l, 1)
 	if !errors.Is(err, errDiskFull) {
-		return fmt.Errorf("after %d rows: %w, want errDiskFull", taken, err)
+		return fmt.Errorf("after %d rows: got %w, want errDiskFull", taken, err)
 	}
 	if err := syscall.Setrlimit(syscall.RLIMIT_FSIZE, &old); err != nil {
 		return err
@@ -175,7 +176,8 @@ func limitChild(ctx context.Context, arguments []string) error {
 	return l.Close()
 }
 
-// A file and a directory that cannot be written. Root may write everything, so the child gives root up first.
+// TestReadOnlyPlaces: a file and a directory that cannot be written. Root may write everywhere, so the child runs as
+// nobody.
 func TestReadOnlyPlaces(t *testing.T) {
 	//nolint:usetesting // the directories above t.TempDir cannot be entered by the child, which is nobody
 	dir, err := os.MkdirTemp("", "ledger")
@@ -206,13 +208,13 @@ func TestReadOnlyPlaces(t *testing.T) {
 		}
 	}
 	for name, path := range map[string]string{
-		"file":                 file,
-		"directory":            filepath.Join(empty, "ledger.db"),
-		"directory to be made": filepath.Join(empty, "data", "ledger.db"),
+		"file":              file,
+		"directory":         filepath.Join(empty, "ledger.db"),
+		"missing directory": filepath.Join(empty, "data", "ledger.db"),
 	} {
 		t.Run(name, func(t *testing.T) {
 			if out := runChild(t, "readonly", path); !strings.Contains(out, path) {
-				t.Errorf("%q does not name the path", out)
+				t.Errorf("got %q, want an error with %s", out, path)
 			}
 		})
 	}
@@ -220,7 +222,7 @@ func TestReadOnlyPlaces(t *testing.T) {
 
 const nobody = 65534
 
-// readOnlyChild wants errReadOnly, which it prints.
+// readOnlyChild requires errReadOnly and prints it.
 func readOnlyChild(ctx context.Context, arguments []string) error {
 	if os.Getuid() == 0 {
 		if err := errors.Join(syscall.Setgid(nobody), syscall.Setuid(nobody)); err != nil {
@@ -229,21 +231,21 @@ func readOnlyChild(ctx context.Context, arguments []string) error {
 	}
 	l, err := Open(ctx, testOptions(arguments[0]))
 	if err == nil {
-		return errors.Join(errors.New("the ledger was opened"), l.Close())
+		return errors.Join(errors.New("got an open ledger, want errReadOnly"), l.Close())
 	}
 	if !errors.Is(err, errReadOnly) {
-		return fmt.Errorf("%w, want errReadOnly", err)
+		return fmt.Errorf("got %w, want errReadOnly", err)
 	}
 	fmt.Println(err)
 	return nil
 }
 
-// The lock is between processes, and its error names the other one.
+// TestLockedByAnotherProcess: the lock works between processes, and its error has the id of the other process.
 func TestLockedByAnotherProcess(t *testing.T) {
 	_, o := openTest(t)
 	want := fmt.Sprintf("%d", os.Getpid())
 	if out := strings.TrimSpace(runChild(t, "pid", o.Path)); out != want {
-		t.Errorf("the other process sees %s, want %s", out, want)
+		t.Errorf("got process id %s, want %s", out, want)
 	}
 }
 

@@ -46,7 +46,8 @@ func TestUpdateTimestampIsTheTransactions(t *testing.T) {
 	advance(t, l, r, pipeline.Creating, func(r *pipeline.Record) { r.UpdatedAt, r.AcceptedAt = time.Time{}, time.Time{} })
 	got := get(t, l, r.Row)
 	if !got.UpdatedAt.Equal(accepted.Add(-time.Hour)) || !got.AcceptedAt.Equal(accepted) {
-		t.Errorf("updated %v, accepted %v", got.UpdatedAt, got.AcceptedAt)
+		t.Errorf("got updated %v, accepted %v; want %v, %v", got.UpdatedAt, got.AcceptedAt,
+			accepted.Add(-time.Hour), accepted)
 	}
 }
 
@@ -57,23 +58,23 @@ func TestUpdateIsCompareAndSet(t *testing.T) {
 	stale := r
 	stale.Stage, stale.Class = pipeline.Failed, "stale"
 	if _, err := l.Update(t.Context(), stale); !errors.Is(err, pipeline.ErrStale) {
-		t.Errorf("stale update: %v", err)
+		t.Errorf("stale update: got %v, want ErrStale", err)
 	}
 	moved.Version++
 	if _, err := l.Update(t.Context(), moved); !errors.Is(err, pipeline.ErrStale) {
-		t.Errorf("update from the future: %v", err)
+		t.Errorf("version too high: got %v, want ErrStale", err)
 	}
 	moved.ID = 77
 	if _, err := l.Update(t.Context(), moved); !errors.Is(err, errNotFound) {
-		t.Errorf("unknown row: %v", err)
+		t.Errorf("unknown row: got %v, want errNotFound", err)
 	}
 	if got := get(t, l, r.Row); got.Stage != pipeline.Creating || got.Version != 2 || got.Class != "" {
-		t.Errorf("got %+v", got)
+		t.Errorf("got %+v, want stage creating at version 2 without class", got)
 	}
 }
 
-// Every step that the state machine knows is stored and every other is refused, except that the way back from the end
-// is Accept's alone.
+// TestUpdateKnowsTheSteps: every step that the state machine allows is stored, and every other is an error, as are all
+// steps from a terminal stage, which only Accept takes.
 func TestUpdateKnowsTheSteps(t *testing.T) {
 	l, _ := openTest(t)
 	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
@@ -85,30 +86,31 @@ func TestUpdateKnowsTheSteps(t *testing.T) {
 			version, err := l.Update(t.Context(), next)
 			if !from.Terminal() && from.CanBecome(to) {
 				if err != nil || version != 2 {
-					t.Errorf("%s to %s: version %d, %v", from, to, version, err)
+					t.Errorf("%s to %s: got version %d, %v; want 2", from, to, version, err)
 				}
 				continue
 			}
 			var step *stepError
 			if !errors.As(err, &step) || *step != (stepError{ID: r.ID, From: from, To: to}) {
-				t.Errorf("%s to %s: %v, want a stepError", from, to, err)
+				t.Errorf("%s to %s: got %v, want a stepError", from, to, err)
 			}
 		}
 	}
 }
 
-// A later import of a row under way changes where it comes from, and the worker that has it goes on undisturbed.
+// TestUpdateLeavesTheImportToAccept: a later import of an unfinished row changes its import, file and line, and the
+// worker's next update succeeds.
 func TestUpdateLeavesTheImportToAccept(t *testing.T) {
 	l, _ := openTest(t)
 	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
 	later := testRow(1, "i2")
 	later.File, later.Line = "more.csv", 7
 	if again := acceptOne(t, l, later, pipeline.Open); again.Version != r.Version || again.Row != later {
-		t.Errorf("later import: %+v", again)
+		t.Errorf("later import: got %+v, want row %+v at version %d", again, later, r.Version)
 	}
 	advance(t, l, r, pipeline.Creating, nil)
 	if got := get(t, l, r.Row); got.Row != later || got.Stage != pipeline.Creating {
-		t.Errorf("got %+v", got)
+		t.Errorf("got %+v, want row %+v in stage creating", got, later)
 	}
 }
 
@@ -126,16 +128,17 @@ func TestKeysAreKept(t *testing.T) {
 	if want := []pipeline.Key{first, second, submit}; err != nil || !reflect.DeepEqual(keys, want) {
 		t.Errorf("got %+v, %v; want %+v", keys, err, want)
 	}
-	// A record without keys does not take them back.
+	// A record without keys does not delete the row's keys.
 	r = advance(t, l, r, pipeline.Challenged, func(r *pipeline.Record) {
 		r.CreateKey, r.SubmitKey = pipeline.Key{}, pipeline.Key{}
 	})
 	if got := get(t, l, r.Row); got.CreateKey != second || got.SubmitKey != submit {
-		t.Errorf("got %+v and %+v", got.CreateKey, got.SubmitKey)
+		t.Errorf("got %+v and %+v, want %+v and %+v", got.CreateKey, got.SubmitKey, second, submit)
 	}
 }
 
-// The partner answers 422 to a key with another payload, so the ledger never records one.
+// TestAKeysPayloadNeverChanges: the partner answers 422 to a key with another payload, so the ledger does not record
+// it.
 func TestAKeysPayloadNeverChanges(t *testing.T) {
 	l, o := openTest(t)
 	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
@@ -150,16 +153,16 @@ func TestAKeysPayloadNeverChanges(t *testing.T) {
 		_, err := l.Update(t.Context(), next)
 		var key *keyError
 		if !errors.As(err, &key) || *key != (keyError{ID: r.ID, Operation: pipeline.OpCreate}) {
-			t.Errorf("%s: %v, want a keyError", name, err)
+			t.Errorf("%s: got %v, want a keyError", name, err)
 		}
 	}
 	wrong := r
 	wrong.SubmitKey = createKey(0, o.Now())
 	if _, err := l.Update(t.Context(), wrong); err == nil {
-		t.Error("a create key was stored as submit key")
+		t.Error("create key as submit key: got no error, want one")
 	}
 	if got := get(t, l, r.Row); !reflect.DeepEqual(got, r) {
-		t.Errorf("half an update was kept: %+v, want %+v", got, r)
+		t.Errorf("after failed updates: got %+v, want %+v", got, r)
 	}
 }
 
@@ -173,10 +176,10 @@ func TestSetPartnerStatus(t *testing.T) {
 	}
 	got := get(t, l, r.Row)
 	if got.PartnerStatus != "rejected" || got.Stage != pipeline.Onboarded || got.Version != r.Version {
-		t.Errorf("got %+v", got)
+		t.Errorf("got %+v, want status rejected, stage onboarded and version %d", got, r.Version)
 	}
 	if err := l.SetPartnerStatus(t.Context(), 77, "active"); !errors.Is(err, errNotFound) {
-		t.Errorf("unknown row: %v", err)
+		t.Errorf("unknown row: got %v, want errNotFound", err)
 	}
 }
 
@@ -187,12 +190,12 @@ func TestEndedContextWritesNothing(t *testing.T) {
 	cancel()
 	r.Stage = pipeline.Creating
 	if _, err := l.Update(ctx, r); !errors.Is(err, context.Canceled) {
-		t.Errorf("Update: %v", err)
+		t.Errorf("Update: got %v, want context.Canceled", err)
 	}
 	if _, err := l.Accept(ctx, []pipeline.Row{testRow(2, "i1")}); !errors.Is(err, context.Canceled) {
-		t.Errorf("Accept: %v", err)
+		t.Errorf("Accept: got %v, want context.Canceled", err)
 	}
 	if got := get(t, l, r.Row); got.Version != 1 {
-		t.Errorf("got %+v", got)
+		t.Errorf("got %+v, want version 1", got)
 	}
 }

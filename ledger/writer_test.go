@@ -11,12 +11,12 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// held is a ledger whose commits wait for the test.
+// held is a ledger whose commits the test can hold back.
 type held struct {
 	*Ledger
 	commits int
 	hold    bool
-	arrived chan struct{} // receives when a held commit has come
+	arrived chan struct{} // receives when a commit is held
 	release chan struct{}
 }
 
@@ -42,7 +42,7 @@ func openHeld(t *testing.T) *held {
 	return h
 }
 
-// While one commit is on its way to the disk, whatever comes gathers, and shares the next one.
+// TestGroupCommit: calls that come during a commit share the next one.
 func TestGroupCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := openHeld(t)
@@ -63,12 +63,12 @@ func TestGroupCommit(t *testing.T) {
 		h.release <- struct{}{}
 		wg.Wait()
 		if h.commits != 2 {
-			t.Errorf("%d commits, want 2", h.commits)
+			t.Errorf("got %d commits, want 2", h.commits)
 		}
 	})
 }
 
-// In a shared transaction, a call that fails takes nothing with it and leaves nothing behind.
+// TestOneFailureDoesNotSpoilTheGroup: a call that fails in a shared transaction changes nothing; the others succeed.
 func TestOneFailureDoesNotSpoilTheGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := openHeld(t)
@@ -106,20 +106,21 @@ func TestOneFailureDoesNotSpoilTheGroup(t *testing.T) {
 
 		var key *keyError
 		if errs[0] != nil || !errors.Is(errs[1], pipeline.ErrStale) || !errors.As(errs[2], &key) || errs[3] != nil {
-			t.Errorf("errors %v", errs)
+			t.Errorf("got errors %v, want nil, ErrStale, a keyError, nil", errs)
 		}
 		for _, c := range []struct {
 			row     pipeline.Row
 			version int64
 		}{{good.Row, 2}, {stale.Row, 1}, {keyed.Row, 2}, {last.Row, 2}} {
 			if r := get(t, h.Ledger, c.row); r.Version != c.version || r.Class != "" {
-				t.Errorf("%s: %+v, want version %d", c.row.Where(), r, c.version)
+				t.Errorf("%s: got %+v, want version %d without class", c.row.Where(), r, c.version)
 			}
 		}
 	})
 }
 
-// When the commit itself fails, nobody is told that anything was stored, and nothing was; then work goes on.
+// TestFailedCommitFailsTheGroup: if the commit fails, all calls of the group fail and nothing is stored. Later calls
+// succeed.
 func TestFailedCommitFailsTheGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := openHeld(t)
@@ -135,7 +136,7 @@ func TestFailedCommitFailsTheGroup(t *testing.T) {
 			next.Stage = pipeline.Creating
 			_, updateErr = h.Update(t.Context(), next)
 		})
-		wg.Go(func() { // a foreign key that is only looked at on commit
+		wg.Go(func() { // a foreign key that is checked at the commit only
 			brokenErr = h.writer.do(t.Context(), 1, func(tx *tx) error {
 				_, err := h.conn.ExecContext(tx.ctx, `PRAGMA defer_foreign_keys = ON;
 					INSERT INTO row_imports (row_id, import_id) VALUES (4711, 'i')`)
@@ -146,16 +147,16 @@ func TestFailedCommitFailsTheGroup(t *testing.T) {
 		h.release <- struct{}{}
 		wg.Wait()
 		if updateErr == nil || brokenErr == nil {
-			t.Fatalf("errors %v and %v, want two", updateErr, brokenErr)
+			t.Fatalf("got errors %v and %v, want two errors", updateErr, brokenErr)
 		}
 		if got := get(t, h.Ledger, r.Row); got.Version != 1 {
-			t.Errorf("got %+v", got)
+			t.Errorf("got %+v, want version 1", got)
 		}
 		advance(t, h.Ledger, r, pipeline.Creating, nil)
 	})
 }
 
-// A call whose context ends while it waits for its turn is taken out; one that has begun is waited for.
+// TestCancelledWhileWaiting: a call whose context ends while it waits does not run; a call that has started completes.
 func TestCancelledWhileWaiting(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := openHeld(t)
@@ -164,8 +165,8 @@ func TestCancelledWhileWaiting(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		h.hold = true
 		var wg sync.WaitGroup
-		var begunErr, waitingErr error
-		wg.Go(func() { _, begunErr = h.Accept(ctx, []pipeline.Row{testRow(2, "i1")}) })
+		var startedErr, waitingErr error
+		wg.Go(func() { _, startedErr = h.Accept(ctx, []pipeline.Row{testRow(2, "i1")}) })
 		<-h.arrived
 		wg.Go(func() {
 			next := waiting
@@ -176,21 +177,21 @@ func TestCancelledWhileWaiting(t *testing.T) {
 		cancel()
 		synctest.Wait()
 		if !errors.Is(waitingErr, context.Canceled) {
-			t.Errorf("waiting: %v", waitingErr)
+			t.Errorf("waiting call: got %v, want context.Canceled", waitingErr)
 		}
 		h.release <- struct{}{}
 		wg.Wait()
-		if begunErr != nil {
-			t.Errorf("begun: %v", begunErr)
+		if startedErr != nil {
+			t.Errorf("started call: got %v, want nil", startedErr)
 		}
 		get(t, h.Ledger, testRow(2, "i1"))
 		if got := get(t, h.Ledger, waiting.Row); got.Version != 1 {
-			t.Errorf("got %+v", got)
+			t.Errorf("got %+v, want version 1", got)
 		}
 	})
 }
 
-// Close lets everybody finish who was there before it.
+// TestCloseWaitsForQueuedWork: Close waits for all earlier calls.
 func TestCloseWaitsForQueuedWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := openHeld(t)
@@ -202,19 +203,19 @@ func TestCloseWaitsForQueuedWork(t *testing.T) {
 		synctest.Wait()
 		wg.Go(func() {
 			if err := h.Close(); err != nil {
-				t.Error(err)
+				t.Errorf("Close: got %v, want nil", err)
 			}
 		})
 		synctest.Wait()
 		h.release <- struct{}{}
 		wg.Wait()
 		if h.commits != 2 {
-			t.Errorf("%d commits, want 2", h.commits)
+			t.Errorf("got %d commits, want 2", h.commits)
 		}
 	})
 }
 
-// 256 workers fight over few rows: every version is reached exactly once.
+// TestCompareAndSetUnderContention: 256 workers update the same few rows, and every version is reached exactly once.
 func TestCompareAndSetUnderContention(t *testing.T) {
 	l, _ := openTest(t)
 	const workers, rows, each = 256, 16, 5
@@ -238,11 +239,11 @@ func TestCompareAndSetUnderContention(t *testing.T) {
 						break
 					}
 					if !errors.Is(err, pipeline.ErrStale) {
-						t.Error(err)
+						t.Errorf("Update: got %v, want nil or ErrStale", err)
 						return
 					}
 					if r, err = l.get(t.Context(), r.Account.String(), r.ExternalID); err != nil {
-						t.Error(err)
+						t.Errorf("get: got %v, want the row", err)
 						return
 					}
 					r.Attempts++
@@ -252,13 +253,13 @@ func TestCompareAndSetUnderContention(t *testing.T) {
 	}
 	wg.Wait()
 	if len(reached) != workers*each {
-		t.Errorf("%d versions were reached, want %d", len(reached), workers*each)
+		t.Errorf("got %d versions, want %d", len(reached), workers*each)
 	}
 	total := int64(0)
 	for _, r := range ids {
 		total += get(t, l, r.Row).Version - r.Version
 	}
 	if total != workers*each {
-		t.Errorf("the versions grew by %d, want %d", total, workers*each)
+		t.Errorf("got %d updates by the versions, want %d", total, workers*each)
 	}
 }
