@@ -174,7 +174,7 @@ func (r request) appendAuthority(dst []byte, scheme string) ([]byte, error) {
 	case "https":
 		host = strings.TrimSuffix(host, ":443")
 	}
-	host = strings.TrimSuffix(host, ":") // an empty port is the default one
+	host = strings.TrimSuffix(host, ":") // an empty port is the default port
 	if host == "" {
 		return nil, componentError("@authority", ErrRequest, "the request has no host")
 	}

@@ -48,7 +48,7 @@ type VerifyOptions struct {
 	// Vendor reads a request as the partner's own server library does, which differs from RFC 9421: "@target-uri" is the
 	// received path and query, without scheme and host; "@scheme" is empty; "@authority" keeps the port; in field values
 	// white space is collapsed and each comma followed by a single space. All signatures of the request must verify, and
-	// may have only parameters of RFC 9421 §2.3. The request must be a received one; Scheme has no effect.
+	// may have only parameters of RFC 9421 §2.3. The request must be a received request; Scheme has no effect.
 	Vendor bool
 }
 
@@ -100,7 +100,7 @@ func knownParams() []string { return []string{"created", "expires", "keyid", "al
 
 // Verify returns the first signature that verifies and satisfies the options. A request may have at most 8 signatures.
 // Verify does not read the body: call VerifyContentDigest as well, and require "content-digest". The request may also
-// be one to be sent.
+// be a request to be sent.
 //
 // The parameter alg, if present, must be ecdsa-p384-sha384, and the key must be of the curve P-384. The parameter keyid
 // is required. A created in the future, an expires in the past, a duplicate label, parameter or component, and a label

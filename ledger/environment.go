@@ -41,8 +41,8 @@ type Binding struct {
 	Since       time.Time
 }
 
-// Bindings returns every environment that the ledger was bound to, oldest first; the last one is the current one. Keys
-// that were recorded before its time were derived for an earlier one.
+// Bindings returns every environment that the ledger was bound to, oldest first; the last is the current environment.
+// Keys that were recorded before its time were derived for an earlier one.
 func (q *queries) Bindings(ctx context.Context) ([]Binding, error) {
 	bindings, err := readBindings(ctx, q.source)
 	return bindings, translate(q.path, err)
@@ -89,7 +89,7 @@ func canonical(host string, canonicalHost func(string) string) string {
 }
 
 // bind binds the ledger to its environment, if it is not bound already, and returns all bindings. Missing earlier key
-// ids are inserted before the current one.
+// ids are inserted before the current id.
 func bind(ctx context.Context, conn execer, o Options) ([]Binding, error) {
 	known, err := readBindings(ctx, conn)
 	if err != nil {

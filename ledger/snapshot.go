@@ -53,7 +53,8 @@ type snapshot struct {
 	CreateGeneration *int          `json:"createGeneration,omitempty"` // of the operation's current key
 	SubmitGeneration *int          `json:"submitGeneration,omitempty"` // of the operation's current key
 	Keys             []snapshotKey `json:"keys,omitempty"`             // of all generations
-	// Keyrings from which keys may be derived besides the present one: earlier key ids and earlier forms of the host.
+	// Keyrings from which keys may be derived apart from the present keyring: earlier key ids and earlier forms of the
+	// host.
 	Earlier []snapshotKeyring `json:"earlierKeyrings,omitempty"`
 
 	Nonces []nonceUse `json:"nonces,omitempty"` // of all challenges of the row that the policy allowed

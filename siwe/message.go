@@ -72,7 +72,7 @@ type Message struct {
 	// ExpirationTime and NotBefore are nil when the line is absent.
 	ExpirationTime *time.Time
 	NotBefore      *time.Time
-	// RequestID is nil when the line is absent; the grammar allows an empty one.
+	// RequestID is nil when the line is absent; the grammar allows an empty request id.
 	RequestID *string
 	// Resources are RFC 3986 URIs, as written. Nil when the heading is absent, empty when nothing follows it.
 	Resources []string
