@@ -18,7 +18,7 @@
 //   - The chain id has no leading zeros and fits 64 bits.
 //   - A date-time must exist in the calendar. A leap second (:60) is accepted only in the last UTC minute of a month
 //     (RFC 3339 section 5.7) and stands for the first instant of the next month.
-//   - The text has at most MaxLength bytes.
+//   - The text has at most 8 KiB.
 //
 // Lines end in LF alone, and nothing follows the last field, not even an LF. Without a statement there are two empty
 // lines between address and URI. A statement has an empty line before and after it. The grammar allows an empty

@@ -9,8 +9,8 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// MaxLength is the maximum length of a message, in bytes.
-const MaxLength = 8 << 10
+// maxLength is the maximum length of a message, in bytes.
+const maxLength = 8 << 10
 
 // The field names of the grammar of ERC-4361, used in ParseError.Field and PolicyError.Field.
 const (

@@ -28,8 +28,8 @@ func (e *ParseError) Error() string {
 //
 // A parsed message may be for any account and site: call Policy.Check before it is signed.
 func Parse(text string) (*Message, error) {
-	if len(text) > MaxLength {
-		return nil, &ParseError{Field: FieldText, Problem: fmt.Sprintf("has %d bytes, want at most %d", len(text), MaxLength)}
+	if len(text) > maxLength {
+		return nil, &ParseError{Field: FieldText, Problem: fmt.Sprintf("has %d bytes, want at most %d", len(text), maxLength)}
 	}
 	lines := strings.Split(text, "\n")
 	if err := checkCharacters(lines); err != nil {

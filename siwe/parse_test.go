@@ -389,8 +389,8 @@ func TestSize(t *testing.T) {
 	pad := func(length int) string {
 		return strings.Replace(partnerExample, "5ufoiEqDaFvmfo78", strings.Repeat("a", length-len(partnerExample)+16), 1)
 	}
-	mustParse(t, pad(MaxLength))
-	parseFails(t, pad(MaxLength+1), 0, FieldText, "8193 bytes")
+	mustParse(t, pad(maxLength))
+	parseFails(t, pad(maxLength+1), 0, FieldText, "8193 bytes")
 	_, err := Parse(strings.Repeat("é", 400))
 	if err == nil || len(err.Error()) > 400 {
 		t.Errorf("got %v, want an error of at most 400 bytes", err)
