@@ -40,7 +40,7 @@ func BenchmarkPublish(b *testing.B) {
 	b.ReportMetric(float64(million)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 }
 
-// BenchmarkConsume drains 1M messages of 120 bytes from the embedded broker through a group, each settled at once.
+// BenchmarkConsume drains 1M messages of 120 bytes from the embedded broker through a group, each acknowledged at once.
 func BenchmarkConsume(b *testing.B) {
 	e, err := broker.OpenEmbedded(b.Context(), broker.EmbeddedOptions{Dir: b.TempDir(), Topics: map[string]int{topic: 0}})
 	if err != nil {
@@ -59,22 +59,22 @@ func BenchmarkConsume(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if err := q.Run(b.Context(), settler{}); err != nil {
+		if err := q.Run(b.Context(), acker{}); err != nil {
 			b.Fatal(err)
 		}
 	}
 	b.ReportMetric(float64(million)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
 }
 
-type settler struct{}
+type acker struct{}
 
-func (settler) Take(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+func (acker) Take(_ context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 	for i := range batch {
-		settled(batch[i])
+		ack(batch[i])
 	}
 	return nil
 }
-func (settler) Release(context.Context, int) {}
+func (acker) Release(context.Context, int) {}
 
 // BenchmarkShortDrain is a nightly run with a few rows: joining a fresh group, five rows, leaving.
 func BenchmarkShortDrain(b *testing.B) {
@@ -93,7 +93,7 @@ func BenchmarkShortDrain(b *testing.B) {
 		if err != nil {
 			b.Fatal(err)
 		}
-		if err := q.Run(b.Context(), settler{}); err != nil {
+		if err := q.Run(b.Context(), acker{}); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -18,7 +18,7 @@ type ConsumerOptions struct {
 	Topic string
 	Group string
 
-	// Drain ends Run when everything that was in the topic when it began has been settled or abandoned, as far as it
+	// Drain ends Run when everything that was in the topic when it began has been acknowledged or deferred, as far as it
 	// falls to this member of the group.
 	Drain bool
 
@@ -194,7 +194,7 @@ func (c *Consumer) Defer(m pipeline.Message) {
 		return
 	}
 	if r := s.readers[m.Partition]; r != nil {
-		r.window.abandon(m.Offset)
+		r.offsets.postpone(m.Offset)
 	}
 }
 

@@ -23,10 +23,10 @@ func TestDrain(t *testing.T) {
 	c := durable(t)
 	publish(t, c, rows(0, 5000))
 	var late sync.Once
-	s := &sink{take: func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+	s := &sink{take: func(_ context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 		late.Do(func() { publish(t, c, rows(5000, 40)) })
 		for i := range batch { // in any order
-			settled(batch[len(batch)-1-i])
+			ack(batch[len(batch)-1-i])
 		}
 		return nil
 	}}
@@ -71,11 +71,11 @@ func TestOnlySettledPrefixIsCommitted(t *testing.T) {
 	publish(t, c, rows(0, 100))
 	ctx, stop := context.WithCancel(within(t))
 	var n int
-	s := &sink{take: func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+	s := &sink{take: func(_ context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 		for _, m := range batch {
 			if m.Offset != 30 && m.Offset != 60 {
-				settled(m)
-				settled(m) // saying it twice changes nothing
+				ack(m)
+				ack(m) // saying it twice changes nothing
 			}
 		}
 		if n += len(batch); n == 100 {
@@ -103,12 +103,12 @@ func TestAbandon(t *testing.T) {
 		o.Drain = true
 		o.MaxOutstanding = 5 // what is abandoned takes no room
 	})
-	s := &sink{take: func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+	s := &sink{take: func(_ context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 		for _, m := range batch {
 			if m.Offset >= 80 {
 				go q.Defer(m)
 			} else {
-				go settled(m)
+				go ack(m)
 			}
 		}
 		return nil
@@ -130,14 +130,14 @@ func TestOutstandingIsBounded(t *testing.T) {
 	publish(t, c, rows(0, 1000))
 	var open [2]atomic.Int64
 	var most atomic.Int64
-	s := &sink{take: func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+	s := &sink{take: func(_ context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 		n := open[batch[0].Partition].Add(int64(len(batch)))
 		for old := most.Load(); n > old && !most.CompareAndSwap(old, n); old = most.Load() {
 		}
 		go func() {
 			for _, m := range batch {
 				open[m.Partition].Add(-1)
-				settled(m)
+				ack(m)
 			}
 		}()
 		return nil
@@ -163,12 +163,12 @@ func TestHandlerErrorIsReturned(t *testing.T) {
 	halt := errors.New("the signer is locked")
 	var released atomic.Int64
 	s := &sink{
-		take: func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+		take: func(_ context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 			if batch[0].Partition == 1 && batch[0].Offset >= 40 {
 				return halt
 			}
 			for _, m := range batch {
-				settled(m)
+				ack(m)
 			}
 			return nil
 		},
@@ -295,10 +295,10 @@ func TestLostToRetention(t *testing.T) {
 			publish(t, c, rows(10*i, 10))
 		}
 		var once sync.Once
-		s := &sink{take: func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+		s := &sink{take: func(_ context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 			once.Do(func() { deleteBefore(t, c, 70) })
 			for _, m := range batch {
-				settled(m)
+				ack(m)
 			}
 			return nil
 		}}

@@ -13,10 +13,10 @@ import (
 // printer settles each message as soon as it has printed it.
 type printer struct{}
 
-func (printer) Take(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+func (printer) Take(_ context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 	for _, m := range batch {
 		fmt.Printf("%s = %s\n", m.Key, m.Value)
-		settled(m)
+		ack(m)
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func TestOutOfFiles(t *testing.T) {
 		"consume": func(c *Cluster) error {
 			q, err := NewConsumer(c, ConsumerOptions{Topic: topic, Group: group, Drain: true, LostAfter: time.Hour})
 			if err == nil {
-				err = q.Run(ctx, settling{})
+				err = q.Run(ctx, acker{})
 			}
 			return err
 		},
@@ -72,17 +72,17 @@ func TestOutOfFiles(t *testing.T) {
 	}
 }
 
-// settling is a handler that settles at once.
-type settling struct{}
+// acker is a handler that acknowledges at once.
+type acker struct{}
 
-func (settling) Take(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+func (acker) Take(_ context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 	for _, m := range batch {
-		settled(m)
+		ack(m)
 	}
 	return nil
 }
 
-func (settling) Release(context.Context, int) {}
+func (acker) Release(context.Context, int) {}
 
 func TestUnknownHost(t *testing.T) {
 	nowhere := &DialError{Addr: "a:1", Err: &net.DNSError{Err: "no such host", Name: "a", IsNotFound: true}}

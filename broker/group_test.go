@@ -43,10 +43,10 @@ func TestRebalance(t *testing.T) {
 	var mu sync.Mutex
 	var inFlight []func()
 	first := &sink{}
-	first.take = func(ctx context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+	first.take = func(ctx context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 		mu.Lock()
 		for _, m := range batch {
-			inFlight = append(inFlight, func() { settled(m) })
+			inFlight = append(inFlight, func() { ack(m) })
 		}
 		if len(inFlight) == 40 {
 			close(full)
@@ -59,8 +59,8 @@ func TestRebalance(t *testing.T) {
 	first.release = func(context.Context, int) { // what is in flight finishes
 		mu.Lock()
 		defer mu.Unlock()
-		for _, settle := range inFlight {
-			settle()
+		for _, ack := range inFlight {
+			ack()
 		}
 		inFlight = nil
 		once.Do(func() { close(handedOver) })
@@ -85,9 +85,9 @@ func TestRebalance(t *testing.T) {
 		}}
 	})
 	took := make(chan struct{})
-	second.take = func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+	second.take = func(_ context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 		for _, m := range batch {
-			settled(m)
+			ack(m)
 		}
 		if len(second.all()) == want {
 			close(took)
@@ -200,10 +200,10 @@ func TestFaultsAreSurvived(t *testing.T) {
 				publish(t, c, rows(100*i, 100))
 			}
 			var once sync.Once
-			s := &sink{take: func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+			s := &sink{take: func(_ context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 				once.Do(func() { inject(t, fake) })
 				for _, m := range batch {
-					settled(m)
+					ack(m)
 				}
 				return nil
 			}}
@@ -234,7 +234,7 @@ func TestLostCoordinator(t *testing.T) {
 		})
 	}
 	var once sync.Once
-	s := &sink{take: func(ctx context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+	s := &sink{take: func(ctx context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 		var lost bool
 		once.Do(func() {
 			away.Store(math.MaxInt64)
@@ -246,7 +246,7 @@ func TestLostCoordinator(t *testing.T) {
 			return context.Cause(ctx)
 		}
 		for _, m := range batch {
-			settled(m)
+			ack(m)
 		}
 		return nil
 	}}
@@ -266,12 +266,12 @@ func TestDrainCommits(t *testing.T) {
 	fake, c := cluster(t, 1, 1)
 	publish(t, c, rows(0, 10))
 	var once sync.Once
-	s := &sink{take: func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+	s := &sink{take: func(_ context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 		once.Do(func() {
 			fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.OffsetCommit}, Topic: topic, Err: kerr.CoordinatorNotAvailable, Count: 1})
 		})
 		for _, m := range batch {
-			settled(m)
+			ack(m)
 		}
 		return nil
 	}}
@@ -452,7 +452,7 @@ func TestGivenAway(t *testing.T) {
 	}
 	var once sync.Once
 	s := &sink{
-		take: func(ctx context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+		take: func(ctx context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 			note("taken")
 			gone := false
 			once.Do(func() {
@@ -464,7 +464,7 @@ func TestGivenAway(t *testing.T) {
 				return ctx.Err()
 			}
 			for _, m := range batch {
-				settled(m)
+				ack(m)
 			}
 			return nil
 		},
@@ -553,11 +553,11 @@ func TestStallIsReported(t *testing.T) {
 	publish(t, c, rows(0, 5))
 	stalls := make(chan broker.Stall, 100)
 	held := make(chan func(), 1)
-	s := &sink{take: func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
-		settled(batch[0])
+	s := &sink{take: func(_ context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
+		ack(batch[0])
 		held <- func() {
 			for _, m := range batch[1:] {
-				settled(m)
+				ack(m)
 			}
 		}
 		return nil
@@ -568,7 +568,7 @@ func TestStallIsReported(t *testing.T) {
 	})
 	done := make(chan error, 1)
 	go func() { done <- q.Run(within(t), s) }()
-	settle := recv(t, "the rows", held)
+	ackRest := recv(t, "the rows", held)
 	first, second := recv(t, "a report", stalls), recv(t, "another one", stalls)
 	if first.Partition != 0 || first.Offset != 1 || first.Outstanding != 4 || first.Full || first.For < 20*time.Millisecond {
 		t.Errorf("%+v", first)
@@ -576,7 +576,7 @@ func TestStallIsReported(t *testing.T) {
 	if second.For < 40*time.Millisecond || second.For <= first.For {
 		t.Errorf("%+v after %+v", second, first)
 	}
-	settle()
+	ackRest()
 	if err := recv(t, "the end", done); err != nil {
 		t.Fatal(err)
 	}

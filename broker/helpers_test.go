@@ -219,22 +219,22 @@ func drained(t testing.TB, c *broker.Cluster) []pipeline.Message {
 
 // sink is a handler that remembers what it took. Without take it settles at once.
 type sink struct {
-	take    func(ctx context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error
+	take    func(ctx context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error
 	release func(ctx context.Context, partition int)
 
 	mu    sync.Mutex
 	taken []pipeline.Message
 }
 
-func (s *sink) Take(ctx context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+func (s *sink) Take(ctx context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 	s.mu.Lock()
 	s.taken = append(s.taken, batch...)
 	s.mu.Unlock()
 	if s.take != nil {
-		return s.take(ctx, batch, settled)
+		return s.take(ctx, batch, ack)
 	}
 	for _, m := range batch {
-		settled(m)
+		ack(m)
 	}
 	return nil
 }

@@ -266,7 +266,7 @@ func survive(t *testing.T, c *broker.Cluster, from int, happens func()) {
 	defer cancel()
 	var once sync.Once
 	begun, over := make(chan struct{}), make(chan struct{})
-	s := &sink{take: func(ctx context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+	s := &sink{take: func(ctx context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 		once.Do(func() { close(begun) })
 		select { // no row is settled before it has happened
 		case <-over:
@@ -274,7 +274,7 @@ func survive(t *testing.T, c *broker.Cluster, from int, happens func()) {
 			return context.Cause(ctx)
 		}
 		for _, m := range batch {
-			settled(m)
+			ack(m)
 		}
 		return nil
 	}}

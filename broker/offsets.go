@@ -6,153 +6,154 @@ import (
 	"sync"
 )
 
-// state of a delivered message.
-type state uint8
+// offsetState is what the handler has said about a delivered message.
+type offsetState uint8
 
 const (
-	outstanding state = iota
-	abandoned
-	settled
+	outstanding  offsetState = iota
+	deferred                 // not acknowledged in this run; see Consumer.Defer
+	acknowledged             // may be committed
 )
 
-// offsetTracker knows which of a partition's delivered messages are settled. Its prefix is what may be committed: the
-// offset below which everything is settled. It is safe for concurrent use.
+// offsetTracker knows which of a partition's delivered messages are acknowledged. Its prefix is what may be committed:
+// the offset below which all messages are acknowledged. It is safe for concurrent use.
 type offsetTracker struct {
 	limit int // most outstanding messages
 
 	mu      sync.Mutex
 	offsets []int64 // delivered and not yet in the prefix, ascending
-	states  []state
-	head    int   // offsets[:head] are in the prefix, kept until it pays to move the rest down
-	open    int   // outstanding ones among the rest
-	next    int64 // the offset delivery has come to: everything below was delivered, or was nothing to deliver
-	settled int64 // how many were marked as settled
+	states  []offsetState
+	head    int   // offsets[:head] are in the prefix; they are removed when that is worth a copy
+	open    int   // outstanding messages among the rest
+	next    int64 // the next offset to deliver
+	acked   int64 // how many messages were acknowledged
 	changed chan struct{}
 }
 
-// newWindow begins at an offset below which everything is settled.
+// newOffsetTracker begins at an offset below which all messages are acknowledged.
 func newOffsetTracker(start int64, limit int) *offsetTracker {
 	return &offsetTracker{limit: limit, next: start, changed: make(chan struct{}, 1)}
 }
 
 // add records that a message is about to be delivered. Offsets ascend.
-func (w *offsetTracker) add(offset int64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.offsets = append(w.offsets, offset)
-	w.states = append(w.states, outstanding)
-	w.open++
-	w.next = offset + 1
+func (t *offsetTracker) add(offset int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.offsets = append(t.offsets, offset)
+	t.states = append(t.states, outstanding)
+	t.open++
+	t.next = offset + 1
 }
 
-// advance records that there is nothing to deliver below next.
-func (w *offsetTracker) advance(next int64) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.next = max(w.next, next)
+// skipTo records that there is nothing to deliver between the last message and next.
+func (t *offsetTracker) skipTo(next int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.next = max(t.next, next)
 }
 
-// settle marks a message. Marking one twice, or one that was never delivered, changes nothing.
-func (w *offsetTracker) settle(offset int64) { w.mark(offset, settled) }
+// ack marks a message as acknowledged. A second call, or an offset that was never delivered, changes nothing.
+func (t *offsetTracker) ack(offset int64) { t.mark(offset, acknowledged) }
 
-// abandon marks a message that will not be settled in this run: it still holds back the prefix, but nobody waits for
-// it.
-func (w *offsetTracker) abandon(offset int64) { w.mark(offset, abandoned) }
+// postpone marks a message as deferred: it still holds back the prefix, but room and idle do not count it.
+func (t *offsetTracker) postpone(offset int64) { t.mark(offset, deferred) }
 
-func (w *offsetTracker) mark(offset int64, as state) {
-	w.mu.Lock()
-	i := w.find(offset)
-	if i < 0 || w.states[i] >= as {
-		w.mu.Unlock()
+func (t *offsetTracker) mark(offset int64, as offsetState) {
+	t.mu.Lock()
+	i := t.find(offset)
+	if i < 0 || t.states[i] >= as {
+		t.mu.Unlock()
 		return
 	}
-	if w.states[i] == outstanding {
-		w.open--
+	if t.states[i] == outstanding {
+		t.open--
 	}
-	if as == settled {
-		w.settled++
+	if as == acknowledged {
+		t.acked++
 	}
-	w.states[i] = as
-	for w.head < len(w.states) && w.states[w.head] == settled {
-		w.head++
+	t.states[i] = as
+	for t.head < len(t.states) && t.states[t.head] == acknowledged {
+		t.head++
 	}
 	switch {
-	case w.head == len(w.states):
-		w.offsets, w.states, w.head = w.offsets[:0], w.states[:0], 0
-	case w.head >= 1024 && w.head > len(w.states)/2:
-		n := copy(w.offsets, w.offsets[w.head:])
-		copy(w.states, w.states[w.head:])
-		w.offsets, w.states, w.head = w.offsets[:n], w.states[:n], 0
+	case t.head == len(t.states):
+		t.offsets, t.states, t.head = t.offsets[:0], t.states[:0], 0
+	case t.head >= 1024 && t.head > len(t.states)/2:
+		n := copy(t.offsets, t.offsets[t.head:])
+		copy(t.states, t.states[t.head:])
+		t.offsets, t.states, t.head = t.offsets[:n], t.states[:n], 0
 	}
-	w.mu.Unlock()
+	t.mu.Unlock()
 	select {
-	case w.changed <- struct{}{}:
+	case t.changed <- struct{}{}:
 	default:
 	}
 }
 
-// find returns the index of an offset that is not in the prefix, or -1. Without gaps it is where it is expected.
-func (w *offsetTracker) find(offset int64) int {
-	if w.head == len(w.offsets) || offset < w.offsets[w.head] {
+// find returns the index of an offset that is not in the prefix, or -1. It computes the index where offsets have no
+// gaps, and searches for it otherwise.
+func (t *offsetTracker) find(offset int64) int {
+	if t.head == len(t.offsets) || offset < t.offsets[t.head] {
 		return -1
 	}
-	if i := int64(w.head) + offset - w.offsets[w.head]; i < int64(len(w.offsets)) && w.offsets[i] == offset {
+	if i := int64(t.head) + offset - t.offsets[t.head]; i < int64(len(t.offsets)) && t.offsets[i] == offset {
 		return int(i)
 	}
-	rest := w.offsets[w.head:]
+	rest := t.offsets[t.head:]
 	i := sort.Search(len(rest), func(i int) bool { return rest[i] >= offset })
 	if i < len(rest) && rest[i] == offset {
-		return w.head + i
+		return t.head + i
 	}
 	return -1
 }
 
-// prefix is the offset that may be committed.
-func (w *offsetTracker) prefix() int64 {
-	_, first, _ := w.state()
+// prefix returns the offset that may be committed.
+func (t *offsetTracker) prefix() int64 {
+	_, first, _ := t.progress()
 	return first
 }
 
-// outstanding returns how many delivered messages are neither settled nor abandoned.
-func (w *offsetTracker) outstanding() int {
-	_, _, open := w.state()
+// outstanding returns how many delivered messages are neither acknowledged nor deferred.
+func (t *offsetTracker) outstanding() int {
+	_, _, open := t.progress()
 	return open
 }
 
-// state returns how many messages were settled so far, the first one that is not (as prefix does), and how many are
-// outstanding.
-func (w *offsetTracker) state() (settled, first int64, open int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	first = w.next
-	if w.head < len(w.offsets) {
-		first = w.offsets[w.head]
+// progress returns how many messages were acknowledged so far, the offset of the first that is not (see prefix), and
+// how many are outstanding.
+func (t *offsetTracker) progress() (acked, first int64, open int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	first = t.next
+	if t.head < len(t.offsets) {
+		first = t.offsets[t.head]
 	}
-	return w.settled, first, w.open
+	return t.acked, first, t.open
 }
 
-// room waits until fewer than limit messages are outstanding and returns how many more may be. It is 0 when ctx ended.
-func (w *offsetTracker) room(ctx context.Context) int {
+// room blocks until fewer than limit messages are outstanding and returns how many may be added. It returns 0 when ctx
+// has ended.
+func (t *offsetTracker) room(ctx context.Context) int {
 	for ctx.Err() == nil {
-		if n := w.limit - w.outstanding(); n > 0 {
+		if n := t.limit - t.outstanding(); n > 0 {
 			return n
 		}
-		w.wait(ctx)
+		t.wait(ctx)
 	}
 	return 0
 }
 
-// idle waits until nothing is outstanding, or ctx ends.
-func (w *offsetTracker) idle(ctx context.Context) {
-	for ctx.Err() == nil && w.outstanding() > 0 {
-		w.wait(ctx)
+// idle blocks until no message is outstanding, or ctx ends.
+func (t *offsetTracker) idle(ctx context.Context) {
+	for ctx.Err() == nil && t.outstanding() > 0 {
+		t.wait(ctx)
 	}
 }
 
-// wait returns after a change. The partition's reader is the only one that waits.
-func (w *offsetTracker) wait(ctx context.Context) {
+// wait blocks until a message is marked, or ctx ends. Only the partition's reader may call it.
+func (t *offsetTracker) wait(ctx context.Context) {
 	select {
-	case <-w.changed:
+	case <-t.changed:
 	case <-ctx.Done():
 	}
 }

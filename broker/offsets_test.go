@@ -5,57 +5,47 @@ import (
 	"testing"
 
 	"pgregory.net/rapid"
-
-	"github.com/purser-onboard/purser/pipeline"
 )
 
-func messagesOf(keys [][]byte) []pipeline.Message {
-	all := make([]pipeline.Message, len(keys))
-	for i, k := range keys {
-		all[i].Key = k
-	}
-	return all
-}
-
-func TestWindowPrefix(t *testing.T) {
-	w := newOffsetTracker(10, 100)
-	step := func(want int64) {
+func TestOffsetTrackerPrefix(t *testing.T) {
+	o := newOffsetTracker(10, 100)
+	wantPrefix := func(want int64) {
 		t.Helper()
-		if got := w.prefix(); got != want {
-			t.Errorf("prefix %d, want %d", got, want)
+		if got := o.prefix(); got != want {
+			t.Errorf("got prefix %d, want %d", got, want)
 		}
 	}
-	step(10)
-	w.add(10)
-	w.add(11)
-	w.add(15) // 12 to 14 are gone: compacted
-	step(10)
-	w.settle(11)
-	step(10)
-	w.settle(10)
-	step(15) // all below the first unsettled one
-	w.settle(10)
-	w.settle(12) // never delivered
-	step(15)
-	w.abandon(15)
-	step(15)
-	if w.outstanding() != 0 {
-		t.Error("an abandoned message is not waited for")
+	wantPrefix(10)
+	o.add(10)
+	o.add(11)
+	o.add(15) // compaction has removed 12 to 14
+	wantPrefix(10)
+	o.ack(11)
+	wantPrefix(10)
+	o.ack(10)
+	wantPrefix(15) // the first that is not acknowledged
+	o.ack(10)
+	o.ack(12) // never delivered
+	wantPrefix(15)
+	o.postpone(15)
+	wantPrefix(15)
+	if got := o.outstanding(); got != 0 {
+		t.Errorf("got %d outstanding messages, want 0: a deferred message does not count", got)
 	}
-	w.advance(20) // markers up to 20
-	step(15)
-	w.settle(15) // it settled after all
-	step(20)
+	o.skipTo(20) // markers up to 20
+	wantPrefix(15)
+	o.ack(15) // after it was deferred
+	wantPrefix(20)
 }
 
-// The model is a map from offset to what was said about it.
-func TestWindowModel(t *testing.T) {
+// The model is a map from offset to state.
+func TestOffsetTrackerModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		start := rapid.Int64Range(0, 1<<40).Draw(t, "start")
-		w, next := newOffsetTracker(start, 1<<20), start
-		said := map[int64]state{}
+		tracker, next := newOffsetTracker(start, 1<<20), start
+		states := map[int64]offsetState{}
 		var delivered []int64
-		offset := func(t *rapid.T) int64 {
+		draw := func(t *rapid.T) int64 {
 			if len(delivered) == 0 {
 				t.Skip("nothing delivered")
 			}
@@ -68,61 +58,61 @@ func TestWindowModel(t *testing.T) {
 					if rapid.IntRange(0, 9).Draw(t, "gap") == 0 {
 						at += 3
 					}
-					w.add(at)
-					said[at] = outstanding
+					tracker.add(at)
+					states[at] = outstanding
 					delivered = append(delivered, at)
 					next = at + 1
 				}
 			},
-			"settle":  func(t *rapid.T) { o := offset(t); w.settle(o); said[o] = settled },
-			"abandon": func(t *rapid.T) { o := offset(t); w.abandon(o); said[o] = max(said[o], abandoned) },
-			"settle all but one": func(t *rapid.T) {
-				keep := offset(t)
+			"ack":   func(t *rapid.T) { o := draw(t); tracker.ack(o); states[o] = acknowledged },
+			"defer": func(t *rapid.T) { o := draw(t); tracker.postpone(o); states[o] = max(states[o], deferred) },
+			"ack all but one": func(t *rapid.T) {
+				keep := draw(t)
 				for _, o := range delivered {
 					if o != keep {
-						w.settle(o)
-						said[o] = settled
+						tracker.ack(o)
+						states[o] = acknowledged
 					}
 				}
 			},
 			"": func(t *rapid.T) {
 				prefix, open := next, 0
 				for i := len(delivered) - 1; i >= 0; i-- {
-					if said[delivered[i]] != settled {
+					if states[delivered[i]] != acknowledged {
 						prefix = delivered[i]
 					}
-					if said[delivered[i]] == outstanding {
+					if states[delivered[i]] == outstanding {
 						open++
 					}
 				}
-				if got := w.prefix(); got != prefix {
-					t.Fatalf("prefix %d, want %d", got, prefix)
+				if got := tracker.prefix(); got != prefix {
+					t.Fatalf("got prefix %d, want %d", got, prefix)
 				}
-				if got := w.outstanding(); got != open {
-					t.Fatalf("%d outstanding, want %d", got, open)
+				if got := tracker.outstanding(); got != open {
+					t.Fatalf("got %d outstanding messages, want %d", got, open)
 				}
 			},
 		})
 	})
 }
 
-func TestWindowRoom(t *testing.T) {
-	w := newOffsetTracker(0, 2)
-	if n := w.room(t.Context()); n != 2 {
-		t.Fatalf("room for %d, want 2", n)
+func TestOffsetTrackerRoom(t *testing.T) {
+	o := newOffsetTracker(0, 2)
+	if got := o.room(t.Context()); got != 2 {
+		t.Fatalf("empty: got room for %d messages, want 2", got)
 	}
-	w.add(0)
-	w.add(1)
-	got := make(chan int)
-	go func() { got <- w.room(t.Context()) }()
-	w.settle(1)
-	if n := <-got; n != 1 {
-		t.Fatalf("room for %d, want 1", n)
+	o.add(0)
+	o.add(1)
+	room := make(chan int)
+	go func() { room <- o.room(t.Context()) }()
+	o.ack(1)
+	if got := <-room; got != 1 {
+		t.Fatalf("after an ack: got room for %d messages, want 1", got)
 	}
-	w.add(2)
+	o.add(2)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if n := w.room(ctx); n != 0 {
-		t.Fatalf("room for %d after the end", n)
+	if got := o.room(ctx); got != 0 {
+		t.Fatalf("after ctx ended: got room for %d messages, want 0", got)
 	}
 }

@@ -5,6 +5,8 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"pgregory.net/rapid"
+
+	"github.com/purser-onboard/purser/pipeline"
 )
 
 // The vectors are those of Apache Kafka's UtilsTest.testMurmur2.
@@ -18,7 +20,7 @@ func TestMurmur2(t *testing.T) {
 		"abc": 479470107,
 	} {
 		if got := int32(murmur2([]byte(key))); got != want {
-			t.Errorf("murmur2(%q) = %d, want %d", key, got, want)
+			t.Errorf("murmur2(%q): got %d, want %d", key, got, want)
 		}
 	}
 }
@@ -29,7 +31,7 @@ func TestPartitionOfAgreesWithLibrary(t *testing.T) {
 		n := rapid.IntRange(1, 50).Draw(t, "partitions")
 		want := kafka.Murmur2Balancer{Consistent: true}.Balance(kafka.Message{Key: key}, upTo(n)...)
 		if got := partitionOf(key, n); got != want {
-			t.Fatalf("partition %d, want %d", got, want)
+			t.Fatalf("partition of key %x among %d: got %d, want %d", key, n, got, want)
 		}
 	})
 }
@@ -46,15 +48,23 @@ func TestPlanKeepsOrder(t *testing.T) {
 				last := int32(-1)
 				for _, i := range pl.share(partition) {
 					if i <= last || partitionOf(keys[i], n) != partition {
-						t.Fatalf("partition %d got message %d after %d", partition, i, last)
+						t.Fatalf("partition %d: got message %d after %d, want ascending messages of that partition", partition, i, last)
 					}
 					last = i
 					seen++
 				}
 			}
 			if seen != len(keys) {
-				t.Fatalf("%d of %d messages planned", seen, len(keys))
+				t.Fatalf("got %d messages in the plan, want %d", seen, len(keys))
 			}
 		}
 	})
+}
+
+func messagesOf(keys [][]byte) []pipeline.Message {
+	all := make([]pipeline.Message, len(keys))
+	for i, k := range keys {
+		all[i].Key = k
+	}
+	return all
 }

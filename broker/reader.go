@@ -22,7 +22,7 @@ type reader struct {
 	consumer  *Consumer
 	partition int
 	take      func(ctx context.Context, batch []pipeline.Message) error
-	window    *offsetTracker
+	offsets   *offsetTracker
 	committed int64 // what the group has committed; belongs to the session's committer
 
 	next     int64 // the next offset to deliver
@@ -42,10 +42,10 @@ func (r *reader) read(ctx context.Context) error {
 	wait := pause()
 	for ctx.Err() == nil {
 		if c.o.Drain && r.next >= r.target {
-			r.window.idle(ctx)
+			r.offsets.idle(ctx)
 			return nil
 		}
-		if r.window.room(ctx) == 0 {
+		if r.offsets.room(ctx) == 0 {
 			return nil
 		}
 		res, err := r.fetch(ctx)
@@ -166,7 +166,7 @@ func (r *reader) deliver(ctx context.Context, res *kafka.FetchResponse) error {
 		stream.batches = []protocol.RecordReader{set}
 	}
 	for {
-		room := r.window.room(ctx)
+		room := r.offsets.room(ctx)
 		if room == 0 {
 			return nil
 		}
@@ -243,7 +243,7 @@ func (r *reader) endure(highWatermark int64) error {
 func (r *reader) advance(next int64) {
 	if next > r.next {
 		r.next = next
-		r.window.advance(next)
+		r.offsets.skipTo(next)
 	}
 }
 
@@ -289,7 +289,7 @@ func (s *answer) batch(n int) (batch []pipeline.Message, more bool, err error) {
 			batch = make([]pipeline.Message, 0, n)
 		}
 		batch = append(batch, m)
-		r.window.add(m.Offset)
+		r.offsets.add(m.Offset)
 		r.next = m.Offset + 1
 		if len(batch) == n {
 			return batch, true, nil

@@ -135,21 +135,21 @@ func TestNoCommitToAnotherTopic(t *testing.T) {
 	release := false // settle new rows as they come
 	var once sync.Once
 	s := new(sink)
-	s.take = func(_ context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+	s.take = func(_ context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 		mu.Lock()
 		defer mu.Unlock()
 		for _, m := range batch {
 			switch {
 			case number(m) < 5, number(m) >= 1000 && release:
-				settled(m)
+				ack(m)
 			case number(m) < 1000:
-				if old = append(old, func() { settled(m) }); len(old) == 10 {
+				if old = append(old, func() { ack(m) }); len(old) == 10 {
 					close(full)
 				}
 			case number(m) == 1000: // the first of the new ones
 				release = true
 				once.Do(func() { close(anew) })
-				settled(m)
+				ack(m)
 			}
 		}
 		return nil
@@ -174,8 +174,8 @@ func TestNoCommitToAnotherTopic(t *testing.T) {
 	})
 	defer h.Remove()
 	mu.Lock()
-	for _, settle := range old {
-		settle()
+	for _, ack := range old {
+		ack()
 	}
 	mu.Unlock()
 	recv(t, "the first of the new rows", anew)

@@ -174,11 +174,11 @@ func (s *session) open(ctx context.Context) error {
 			c.lose(a.ID, start, now.first)
 			start = now.first
 		}
-		w := newOffsetTracker(start, c.o.MaxOutstanding)
+		offsets := newOffsetTracker(start, c.o.MaxOutstanding)
 		r := &reader{
 			consumer:  c,
 			partition: a.ID,
-			window:    w,
+			offsets:   offsets,
 			committed: max(a.Offset, -1),
 			next:      start,
 			target:    begun.end,
@@ -186,9 +186,9 @@ func (s *session) open(ctx context.Context) error {
 		if a.Offset < 0 {
 			r.committed = start // no commit before there is progress
 		}
-		settle := func(m pipeline.Message) { w.settle(m.Offset) }
+		ack := func(m pipeline.Message) { offsets.ack(m.Offset) }
 		r.take = func(ctx context.Context, batch []pipeline.Message) error {
-			return s.handler.Take(ctx, batch, settle)
+			return s.handler.Take(ctx, batch, ack)
 		}
 		s.readers[a.ID] = r
 	}
@@ -289,7 +289,7 @@ func (s *session) commit(ctx context.Context) bool {
 	}
 	offsets := make(map[int]int64)
 	for id, r := range s.readers {
-		if at := r.window.prefix(); at > r.committed {
+		if at := r.offsets.prefix(); at > r.committed {
 			offsets[id] = at
 		}
 	}

@@ -37,7 +37,7 @@ func (s *session) watch(ctx context.Context) {
 			return
 		}
 		for p, r := range s.readers {
-			settled, offset, open := r.window.state()
+			settled, offset, open := r.offsets.progress()
 			before, ok := last[p]
 			if !ok || settled != before.settled || open == 0 {
 				if before.told > 0 {

@@ -107,19 +107,20 @@ type Publisher interface {
 
 // Handler takes what a Queue delivers.
 type Handler interface {
-	// Take is called for one batch at a time per partition, for several partitions at once, in order of offsets. It
-	// blocks while there is no room (back-pressure) and returns early with ctx's error when ctx ends. settled must be
-	// called once for each message whose row is settled durably, in any order, from any goroutine, also after Take
-	// returned; messages for which it is never called are delivered again later.
-	Take(ctx context.Context, batch []Message, settled func(Message)) error
-	// Release is called when the partition is taken away or the run ends: it drops what has not been started, waits for
-	// what is in flight (bounded by ctx), and returns when settled will not be called any more for the partition.
+	// Take is called with one batch at a time per partition, concurrently for several partitions, in order of offsets.
+	// It blocks while the task queue is full (back-pressure) and returns early with ctx's error when ctx ends. ack must
+	// be called once for each message whose row is durably settled, in any order, from any goroutine, also after Take
+	// has returned. Messages that are not acknowledged are delivered again later.
+	Take(ctx context.Context, batch []Message, ack func(Message)) error
+	// Release is called when the partition is revoked or the run ends. It drops rows that have not been started, waits
+	// for rows in flight (bounded by ctx), and returns when ack will not be called again for the partition.
 	Release(ctx context.Context, partition int)
 }
 
 // Queue delivers the work topic.
 type Queue interface {
-	// Run joins the group and delivers until ctx ends (nil then), an error of the handler (returned as it is), or the
-	// broker is lost. Before it returns it has released every partition and committed the settled prefix of each.
+	// Run joins the group and delivers messages. It blocks until ctx ends (nil), the handler fails (its error, not
+	// wrapped), or the broker is lost. Before it returns, it releases every partition and commits, for each, the offset
+	// below which all messages are acknowledged.
 	Run(ctx context.Context, h Handler) error
 }
