@@ -6,54 +6,54 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// layout is what Run and the group's balancer know of the topic's partitions. A topic that is made anew may have more
-// of them than before, or fewer.
-type layout struct {
-	count atomic.Int64 // how many there were when we last looked
-	dealt atomic.Int64 // how many we have dealt out since we were last asked; 0: somebody else leads the group
+// topicLayout is what Run and the group's balancer know of the topic's partitions. A recreated topic may have more or
+// fewer partitions than before.
+type topicLayout struct {
+	count    atomic.Int64 // partitions when Run last looked
+	assigned atomic.Int64 // partitions that we, as the group's leader, assigned since outdated; 0: another member leads
 }
 
-// outdated reports whether we have dealt out fewer partitions than there are; it asks once for each generation.
-func (l *layout) outdated() bool {
-	dealt := l.dealt.Swap(0)
-	return dealt > 0 && dealt < l.count.Load()
+// outdated reports whether we assigned fewer partitions than the topic has. It asks once for each generation.
+func (l *topicLayout) outdated() bool {
+	assigned := l.assigned.Swap(0)
+	return assigned > 0 && assigned < l.count.Load()
 }
 
-// balancers are the library's own, made to give out every partition that Run has counted. The leader of the group asks
-// the coordinator which partitions there are, and one that has not heard of a new topic yet answers with none. The
-// library takes that as it is: everybody would be assigned nothing, and a drain be done at once.
-func balancers(topic string, known *layout) []kafka.GroupBalancer {
+// balancers returns the library's balancers, made to assign every partition that Run has counted. The group's leader
+// asks the coordinator which partitions there are, and a coordinator that does not know a new topic yet returns none.
+// The library would assign nothing to all members then, and a drain would end at once.
+func balancers(topic string, known *topicLayout) []kafka.GroupBalancer {
 	return []kafka.GroupBalancer{
-		whole{kafka.RangeGroupBalancer{}, topic, known},
-		whole{kafka.RoundRobinGroupBalancer{}, topic, known},
+		completeBalancer{kafka.RangeGroupBalancer{}, topic, known},
+		completeBalancer{kafka.RoundRobinGroupBalancer{}, topic, known},
 	}
 }
 
-// whole deals out all partitions of a topic, also those that the broker left out.
-type whole struct {
+// completeBalancer assigns all partitions of a topic, also those that the broker left out.
+type completeBalancer struct {
 	kafka.GroupBalancer
 	topic string
-	*layout
+	*topicLayout
 }
 
 // AssignGroups implements kafka.GroupBalancer.
-func (w whole) AssignGroups(
+func (b completeBalancer) AssignGroups(
 	members []kafka.GroupMember, partitions []kafka.Partition,
 ) kafka.GroupMemberAssignments {
-	count := int(w.count.Load())
+	count := int(b.count.Load())
 	known := make(map[int]bool, count)
 	for _, p := range partitions {
-		if p.Topic == w.topic {
+		if p.Topic == b.topic {
 			known[p.ID] = true
 		}
 	}
-	dealt := len(known)
+	assigned := len(known)
 	for id := range count {
 		if !known[id] {
-			dealt++
-			partitions = append(partitions, kafka.Partition{Topic: w.topic, ID: id})
+			assigned++
+			partitions = append(partitions, kafka.Partition{Topic: b.topic, ID: id})
 		}
 	}
-	w.dealt.Store(int64(dealt))
-	return w.GroupBalancer.AssignGroups(members, partitions)
+	b.assigned.Store(int64(assigned))
+	return b.GroupBalancer.AssignGroups(members, partitions)
 }

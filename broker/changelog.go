@@ -11,8 +11,8 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// Changelog is the compacted topic in which a fleet keeps its ledgers, one record for each row, as the consumer that
-// has a partition writes it: only while the partition is its own for certain. It implements ledger.Changelog.
+// Changelog is the compacted topic in which a fleet stores its ledgers, one record for each row. A consumer writes to a
+// partition only while its lease covers the partition. It implements ledger.Changelog.
 type Changelog struct {
 	cluster    *Cluster
 	lease      *lease
@@ -21,8 +21,8 @@ type Changelog struct {
 	producer   *Producer
 }
 
-// Changelog returns the changelog of what this consumer is assigned, on a topic that has so many partitions: as many as
-// the topic of the rows, so that a record and the message of its row move together.
+// Changelog returns the changelog of the partitions that this consumer is assigned. The topic must have as many
+// partitions as the topic of the rows, so that a record and the message of its row move together.
 func (c *Consumer) Changelog(topic string, partitions int) *Changelog {
 	return &Changelog{
 		cluster: c.cluster, lease: c.lease, topic: topic, partitions: partitions,
@@ -30,7 +30,7 @@ func (c *Consumer) Changelog(topic string, partitions int) *Changelog {
 	}
 }
 
-// Changelog returns the changelog for somebody who is assigned nothing: it can be read, and is never written.
+// Changelog returns a changelog for reading only: Append returns pipeline.ErrFenced.
 func (c *Cluster) Changelog(topic string, partitions int) *Changelog {
 	return &Changelog{
 		cluster: c, lease: newLease(&ConsumerOptions{}), topic: topic, partitions: partitions,
@@ -38,19 +38,20 @@ func (c *Cluster) Changelog(topic string, partitions int) *Changelog {
 	}
 }
 
-// Topic names the topic.
+// Topic returns the name of the topic.
 func (l *Changelog) Topic() string { return l.topic }
 
-// Partition is where the messages of an account are.
+// Partition returns the partition of an account's messages.
 func (l *Changelog) Partition(account string) int { return partitionOf([]byte(account), l.partitions) }
 
-// Epoch numbers the assignment by which a partition is ours: it grows, and is 0 when the partition is not ours now.
+// Epoch returns the number of the assignment by which this consumer has a partition, which grows with each assignment;
+// 0 when it does not have the partition.
 func (l *Changelog) Epoch(partition int) int64 { return l.lease.epochOf(partition) }
 
-// Append writes each message to the partition that it names, one goroutine for each, in order, with acks=all, and fills
-// in the offsets. It waits while the lease has run out and might still be renewed, and returns pipeline.ErrFenced as
-// soon as a partition is not ours any more. Other errors are those of Publish; after one, any part of the messages may
-// have been written, some of them twice.
+// Append writes each message to the partition that it names, in order, with acks=all, concurrently for several
+// partitions, and sets the messages' offsets. It blocks while the lease has expired and might still be renewed, and
+// returns pipeline.ErrFenced when this consumer no longer has a partition. Other errors are those of Publish; after
+// those, any part of the messages may have been written, some of them twice.
 func (l *Changelog) Append(ctx context.Context, messages []pipeline.Message) error {
 	order := make([]int32, len(messages))
 	for i := range order {
@@ -82,19 +83,19 @@ func (l *Changelog) Append(ctx context.Context, messages []pipeline.Message) err
 	if errors.Is(err, pipeline.ErrFenced) {
 		return err
 	}
-	return l.producer.named(ctx, l.topic, err)
+	return l.producer.publishError(ctx, l.topic, err)
 }
 
-// Replay hands over what the partition holds from an offset on, up to its end as it is now, in order, and with each
-// batch the offset behind it. pipeline.ErrChangelogRecreated says that it ends before from. Others are ErrBrokerLost,
-// *WithheldError, *DeniedError, *MissingTopicError, ctx's, those of yield, or the broker's.
+// Replay calls yield with the partition's messages from an offset up to its present end, in order, in batches, each
+// with the offset that follows the batch. Its errors are pipeline.ErrChangelogRecreated when the partition ends before
+// from, ErrBrokerLost, *EmptyFetchError, *DeniedError, *MissingTopicError, ctx's, those of yield, or the broker's.
 func (l *Changelog) Replay(
 	ctx context.Context, partition int, from int64, yield func(batch []pipeline.Message, next int64) error,
 ) error {
 	patience := l.producer.o.Timeout
 	spans, err := l.cluster.spans(ctx, l.topic, []int{partition}, patience)
 	if err != nil {
-		return l.unread(ctx, partition, err)
+		return l.replayError(ctx, partition, err)
 	}
 	now := spans[partition]
 	if from > now.end {
@@ -109,16 +110,16 @@ func (l *Changelog) Replay(
 	if stop != nil {
 		return stop
 	}
-	return l.unread(ctx, partition, err)
+	return l.replayError(ctx, partition, err)
 }
 
-// unread says what could not be read.
-func (l *Changelog) unread(ctx context.Context, partition int, err error) error {
+// replayError adds what failed to an error of Replay.
+func (l *Changelog) replayError(ctx context.Context, partition int, err error) error {
 	if err == nil || ctx.Err() != nil {
 		return err
 	}
 	err = l.cluster.explain(err)
-	if retriable(err) && !answered(err) && !errors.As(err, new(*WithheldError)) {
+	if retriable(err) && !answered(err) && !errors.As(err, new(*EmptyFetchError)) {
 		return fmt.Errorf("%w (%s) while reading %s/%d: %w", ErrBrokerLost, l.cluster.Brokers(), l.topic, partition, err)
 	}
 	err = denied(err, fmt.Sprintf("read topic %q", l.topic), fmt.Sprintf("Read on topic %q", l.topic))

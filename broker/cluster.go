@@ -19,41 +19,41 @@ const (
 	// requestTimeout bounds every request to a broker; a long poll adds its wait.
 	requestTimeout = 10 * time.Second
 	dialTimeout    = 5 * time.Second
-	// metadataTTL is how long a moved leader can stay unknown. With the library's default a move costs seconds.
+	// metadataTTL is how long a new leader may stay unknown. With the library's default it takes seconds.
 	metadataTTL = 500 * time.Millisecond
 )
 
-// Options says how to reach a Kafka cluster.
+// Options configures the connection to a Kafka cluster.
 type Options struct {
-	Brokers  []string       // host:port of one or more brokers, at least one; the others are found through them
+	Brokers  []string       // host:port of one or more brokers, at least one; they name the others
 	TLS      *tls.Config    // nil: plain text
 	SASL     sasl.Mechanism // nil: no authentication
-	ClientID string         // shows up in the broker's logs and quotas; default "purser"
-	Wait     time.Duration  // how long Connect, Check and CreateTopics try again while no broker answers; 0: not at all
+	ClientID string         // for the brokers' logs and quotas; default "purser"
+	Wait     time.Duration  // how long Connect, Check and CreateTopics retry while no broker answers; 0: no retry
 	Logger   *slog.Logger   // nil: silent
 }
 
-// Cluster is the way to a Kafka cluster, shared by producers and consumers. It is safe for concurrent use.
+// Cluster is a client of a Kafka cluster, shared by producers and consumers. It is safe for concurrent use.
 type Cluster struct {
 	client    *kafka.Client
 	transport *kafka.Transport
 	dialer    *kafka.Dialer
 	brokers   []string
 	log       *slog.Logger
-	// explain turns a bare code of the embedded broker into what is behind it.
+	// explain returns the cause of an error code of the embedded broker, if it is known.
 	explain   func(error) error
 	wait      time.Duration
 	handshake time.Duration // the longest TLS handshake of the preflight
-	troubles  *troubles
-	exhausted atomic.Pointer[error] // a connection for which there was no file descriptor; nil: none
+	outages   *outageLog
+	exhausted atomic.Pointer[error] // the last dial failed for lack of a file descriptor; nil: it did not
 	cancel    context.CancelFunc
 	once      sync.Once
 }
 
-// Connect prepares the way to the cluster and makes sure that it can be gone: at least one of the brokers answers, with
-// TLS and authentication as configured. While none answers it tries again for Options.Wait; what trying again does not
-// change (SetUp, no file descriptor left) is returned at once. Its error names each broker that was tried and why it
-// failed. Brokers of different clusters are a *RefusedError. The Cluster outlives ctx; Close it.
+// Connect returns a Cluster after at least one of the brokers has answered, with TLS and authentication as configured.
+// It blocks for up to Options.Wait while none answers; errors that retrying does not change (SetUp, no file descriptor
+// left) are returned at once. Its error names each broker that was tried and why it failed. Brokers of different
+// clusters are a *SetUpError. The Cluster outlives ctx; the caller must Close it.
 func Connect(ctx context.Context, o Options) (*Cluster, error) {
 	if len(o.Brokers) == 0 {
 		return nil, errors.New("no Kafka brokers given")
@@ -64,15 +64,15 @@ func Connect(ctx context.Context, o Options) (*Cluster, error) {
 		}
 	}
 	c := newCluster(ctx, o, nil)
-	if err := c.meet(ctx); err != nil {
+	if err := c.checkBrokers(ctx); err != nil {
 		c.disconnect()
 		return nil, err
 	}
 	return c, nil
 }
 
-// newCluster builds the clients; dial nil means the network.
-func newCluster(ctx context.Context, o Options, dial func(context.Context, string, string) (net.Conn, error)) *Cluster {
+// newCluster makes the library's clients; dial nil: the network.
+func newCluster(ctx context.Context, o Options, dial dialFunc) *Cluster {
 	if o.ClientID == "" {
 		o.ClientID = "purser"
 	}
@@ -85,10 +85,10 @@ func newCluster(ctx context.Context, o Options, dial func(context.Context, strin
 	background, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	c := &Cluster{
 		brokers: o.Brokers, log: o.Logger, wait: o.Wait, handshake: dialTimeout, cancel: cancel,
-		explain:  func(err error) error { return err },
-		troubles: &troubles{log: o.Logger, wait: o.Wait},
+		explain: func(err error) error { return err },
+		outages: &outageLog{log: o.Logger, wait: o.Wait},
 	}
-	dial = c.dials(dial)
+	dial = c.wrapDial(dial)
 	c.transport = &kafka.Transport{
 		Dial:        dial,
 		DialTimeout: dialTimeout,
@@ -113,11 +113,11 @@ func newCluster(ctx context.Context, o Options, dial func(context.Context, strin
 	return c
 }
 
-// Brokers names the brokers for messages, "a:9092,b:9092".
+// Brokers returns the configured brokers for messages, "a:9092,b:9092".
 func (c *Cluster) Brokers() string { return strings.Join(c.brokers, ",") }
 
-// Close drops the connections. Stop what uses the Cluster first. It may be called more than once; there is no error to
-// come.
+// Close closes the connections. Producers and consumers must have ended. It may be called more than once; its error is
+// always nil.
 func (c *Cluster) Close() error {
 	c.disconnect()
 	return nil

@@ -13,60 +13,61 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// ConsumerOptions says what a Consumer takes and how.
+// ConsumerOptions configures a Consumer. Topic and Group are required; a zero value of the others means the default.
 type ConsumerOptions struct {
 	Topic string
 	Group string
 
-	// Drain ends Run when everything that was in the topic when it began has been acknowledged or deferred, as far as it
-	// falls to this member of the group.
+	// Drain ends Run when all messages that were in the topic when it began, and that were assigned to this consumer, are
+	// acknowledged or deferred.
 	Drain bool
 
-	// SessionTimeout is how long the group waits for a member that went silent; default 45s.
+	// SessionTimeout is how long the group waits for a member that sends no heartbeats; default 45s.
 	SessionTimeout time.Duration
-	// HeartbeatInterval is how often we are heard, and so how long a rebalance may stay unnoticed; default 3s.
+	// HeartbeatInterval is how often heartbeats are sent, and so how long a rebalance may stay unnoticed; default 3s.
 	HeartbeatInterval time.Duration
-	// RebalanceTimeout is how long the group waits for a member to finish and join again; default as SessionTimeout,
-	// because we are heard of no more when we join.
+	// RebalanceTimeout is how long the group waits for a member to release its partitions and join again; default
+	// SessionTimeout, because the library sends no heartbeats in that time.
 	RebalanceTimeout time.Duration
-	// CommitInterval is how often settled prefixes are committed; default 1s.
+	// CommitInterval is how often offsets are committed; default 1s.
 	CommitInterval time.Duration
 
 	// MaxBatch is the greatest number of messages in one Handler.Take; default 1000.
 	MaxBatch int
-	// MaxBytes is about the greatest size of one answer of the broker, per partition; default 1 MiB.
+	// MaxBytes is about the greatest size of one fetch response, in bytes per partition; default 1 MiB.
 	MaxBytes int64
-	// MaxWait is how long the broker holds a request back when there is nothing to deliver; default 500ms, at most 5s.
+	// MaxWait is how long the broker holds back a fetch response when there is nothing to deliver; default 500ms, at
+	// most 5s.
 	MaxWait time.Duration
-	// MaxOutstanding is the greatest number of delivered messages of one partition that are not settled; while it is
-	// reached the partition is not read. Default 10,000.
+	// MaxOutstanding is the greatest number of messages of one partition that are delivered and neither acknowledged nor
+	// deferred; while it is reached the partition is not read. Default 10,000.
 	MaxOutstanding int
 
 	// StalledAfter is how long no message of a partition may be acknowledged, although some are with the handler, before
 	// Membership.Stalled is called; default 10m.
 	StalledAfter time.Duration
 
-	// LostAfter is how long the broker may be away before Run gives up with ErrBrokerLost; default 2m.
+	// LostAfter is how long the brokers may be unavailable before Run ends with ErrBrokerLost; default 2m.
 	LostAfter time.Duration
 
-	// Membership follows what becomes of the consumer's partitions. nil: nothing does.
+	// Membership is notified of changes to the consumer's partitions; nil: no notifications.
 	Membership Membership
 
 	Logger *slog.Logger // nil: silent
 }
 
-// Membership follows what becomes of a consumer's partitions. Apart from Restore, its methods must not block.
+// Membership follows which partitions a consumer has, and for how long. Apart from Restore, its methods must not block.
 type Membership interface {
 	// Assigned names the partitions that this consumer has after a rebalance, and how many the topic has. It is called
 	// before the first Take of that assignment.
 	Assigned(partitions []int, of int)
-	// Restore brings what is kept of a partition's rows up to date. It is called for each partition, several at once,
-	// after Assigned and before the first Take of it, while heartbeats go on. It returns early with ctx's error when ctx
-	// ends; any other error ends Run.
+	// Restore updates what is stored about a partition's rows. It is called for each partition, for several at once,
+	// after Assigned and before the first Take of the partition, while heartbeats are sent. It returns early with ctx's
+	// error when ctx ends; any other error ends Run.
 	Restore(ctx context.Context, partition int) error
-	// Lease says until when the group can give none of our partitions to another consumer, whenever that changes; the zero
-	// time: none is ours. After that moment nothing may be done for their rows until a later one is announced, which
-	// happens if the group has kept them for us.
+	// Lease is called with the time before which the group cannot reassign our partitions, whenever it changes; the zero
+	// time: we have none. After that time no work may be done for their rows until Lease is called with a later time,
+	// which happens if the group has not reassigned them.
 	Lease(until time.Time)
 	// Stalled reports a partition without progress for ConsumerOptions.StalledAfter, and again every StalledAfter.
 	Stalled(Stall)
@@ -74,7 +75,7 @@ type Membership interface {
 
 func (o *ConsumerOptions) normalize() error {
 	if o.Topic == "" || o.Group == "" {
-		return errors.New("a consumer needs a topic and a group")
+		return errors.New("topic and group are required")
 	}
 	for _, d := range []struct {
 		value *time.Duration
@@ -114,9 +115,10 @@ func (o *ConsumerOptions) normalize() error {
 	return nil
 }
 
-// budget is how long a partition may take to be released. Heartbeats stop when a generation ends, so after
-// SessionTimeout − HeartbeatInterval we may be counted as dead, and after RebalanceTimeout the others go on without us;
-// what is then committed is refused and the rows are worked on again elsewhere. A tenth is kept for the commit itself.
+// budget returns how long the handler may take to release its partitions. The library's heartbeats stop when a
+// generation ends, so the group may remove us after SessionTimeout − HeartbeatInterval, and completes the rebalance
+// without us after RebalanceTimeout. Commits fail from then on, and the rows are processed again elsewhere. A tenth of
+// the time is kept for the commit itself.
 func (o *ConsumerOptions) budget() time.Duration {
 	b := min(o.SessionTimeout-o.HeartbeatInterval, o.RebalanceTimeout)
 	return b - b/10
@@ -124,21 +126,21 @@ func (o *ConsumerOptions) budget() time.Duration {
 
 // Consumer implements pipeline.Queue on one topic and one consumer group.
 //
-// The settled callback looks only at Partition and Offset, so a handler need not keep a message's bytes until its row
-// is settled; they share blocks with their neighbours.
+// The ack callback uses only Partition and Offset of a message, so a handler need not keep its key and value until the
+// row is settled; they share blocks of memory with those of other messages.
 type Consumer struct {
 	cluster *Cluster
 	o       ConsumerOptions
 	lease   *lease
 
 	mu      sync.Mutex
-	serving *session // the present generation; nil between two
+	current *assignment // nil between generations
 	lost    []LostRange
 }
 
 var _ pipeline.Queue = (*Consumer)(nil)
 
-// NewConsumer checks the options. Nothing is asked of the broker before Run.
+// NewConsumer checks the options and returns a consumer that can Run. It sends no request.
 func NewConsumer(c *Cluster, o ConsumerOptions) (*Consumer, error) {
 	if err := o.normalize(); err != nil {
 		return nil, err
@@ -149,25 +151,22 @@ func NewConsumer(c *Cluster, o ConsumerOptions) (*Consumer, error) {
 // Run implements pipeline.Queue. It blocks until
 //
 //   - ctx ends, or a drain is done: nil;
-//   - the handler's Take fails: that error, as it is;
-//   - the broker is away for LostAfter: ErrBrokerLost. When none answers at the start, Run waits for Options.Wait of
+//   - the handler's Take fails: its error, not wrapped;
+//   - the brokers are unavailable for LostAfter: ErrBrokerLost. When none answers at the start, Run waits for
+//     Options.Wait of the Cluster, then fails with the *UnreachableError of each broker that was tried;
+//   - the topic does not exist (*MissingTopicError), the group's offset lies beyond a partition's end (*AheadError), or
+//     a broker answers with an error that retrying does not change (kafka.Error);
+//   - in a drain, fetches below the high watermark stay empty for LostAfter: *EmptyFetchError.
 //
-// the
+// In each case it stops reading, has the handler release every partition, commits the acknowledged prefixes, and leaves
+// the group. If it would return nil, but messages had been deleted by retention before they were acknowledged, it
+// delivers the rest and returns *LostError.
 //
-//	  Cluster, then fails with the *UnreachableError of each broker that was tried;
-//	- the topic is not there, or no longer (*MissingTopicError), the group's offset lies beyond a partition's end
-//	  (*AheadError), or the broker refuses us (a kafka.Error): waiting would not help;
-//	- in a drain, the broker hands nothing out for LostAfter although there is more: *WithheldError.
+// A drain looks up the ends of all partitions when Run begins, of a new partition when it is assigned, and delivers no
+// later messages. It is done when the partitions assigned to this consumer are acknowledged or deferred up to there,
+// whatever the state of partitions of other consumers.
 //
-// In each case it first stops reading, has the handler release every partition, commits the settled prefixes and leaves
-// the group. When all went well but messages had been deleted by retention before we came, it returns *LostError after
-// the rest has been delivered.
-//
-// A drain looks at the ends of all partitions when Run begins, of one that shows up later when it is assigned, and does
-// not deliver what comes after that. It is done when the partitions assigned to this member are settled up to there;
-// partitions of other members are theirs to settle.
-//
-// Run may be called again after it returned, but not twice at a time.
+// Run may be called again after it has returned, but not concurrently.
 func (c *Consumer) Run(ctx context.Context, h pipeline.Handler) error {
 	c.mu.Lock()
 	c.lost = nil
@@ -183,17 +182,17 @@ func (c *Consumer) Run(ctx context.Context, h pipeline.Handler) error {
 	return err
 }
 
-// Defer tells the consumer that a delivered message will not be settled in this run, because its row waits for
-// something or somebody. A drain no longer waits for it and it takes no room; it is not committed and will be delivered
-// again. Settling it later in the same generation is allowed. Abandon may be called from any goroutine.
+// Defer tells the consumer that a delivered message will not be acknowledged in this run, because its row has to wait.
+// A drain does not wait for the message and it takes no room; its offset is not committed, so a later run delivers it
+// again. It may still be acknowledged later in the same generation. Defer may be called from any goroutine.
 func (c *Consumer) Defer(m pipeline.Message) {
 	c.mu.Lock()
-	s := c.serving
+	a := c.current
 	c.mu.Unlock()
-	if s == nil {
+	if a == nil {
 		return
 	}
-	if r := s.readers[m.Partition]; r != nil {
+	if r := a.readers[m.Partition]; r != nil {
 		r.offsets.postpone(m.Offset)
 	}
 }
@@ -206,21 +205,21 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 		}
 		return err
 	}
-	begun, kept := map[int]span{}, map[int]bool{}
+	initial, hasOffset := map[int]span{}, map[int]bool{}
 	if c.o.Drain {
-		begun, err = c.cluster.spans(ctx, c.o.Topic, upTo(counts[c.o.Topic]), c.o.LostAfter)
+		initial, err = c.cluster.spans(ctx, c.o.Topic, partitionIDs(counts[c.o.Topic]), c.o.LostAfter)
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
-			return c.whileJoining(err)
+			return c.joinError(err)
 		}
 	}
-	known := new(layout)
+	known := new(topicLayout)
 	known.count.Store(int64(counts[c.o.Topic]))
-	line := newLine(c.cluster.dialer.DialFunc)
+	conns := newGroupConns(c.cluster.dialer.DialFunc)
 	dialer := *c.cluster.dialer
-	dialer.DialFunc = line.dialContext
+	dialer.DialFunc = conns.dialContext
 	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
 		ID:                     c.o.Group,
 		Brokers:                c.cluster.brokers,
@@ -244,27 +243,27 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 	defer group.Close()
 
 	member := ""
-	wait := pause()
-	var lost <-chan time.Time // fires LostAfter after the first of sessions in a row that came to nothing
+	delays := retryDelays()
+	var lost <-chan time.Time // fires LostAfter after the first of several assignments in a row that read nothing
 	for {
 		gen, err := c.nextGeneration(ctx, group, member)
 		if gen == nil {
-			line.hurry()
+			conns.cut()
 			return err
 		}
 		member = gen.MemberID
 		if known.outdated() {
-			gen.Start(func(context.Context) {}) // whoever leads and joins again has the group agree anew
+			gen.Start(func(context.Context) {}) // returning at once ends the generation: a leader that joins again rebalances
 			continue
 		}
-		s := &session{consumer: c, handler: h, gen: gen, begun: begun, kept: kept, known: known}
-		brief := time.After(requestTimeout)
-		ended := make(chan outcome, 1)
+		a := &assignment{consumer: c, handler: h, gen: gen, initial: initial, hasOffset: hasOffset, known: known}
+		longEnough := time.After(requestTimeout)
+		ended := make(chan assignmentResult, 1)
 		gen.Start(func(generation context.Context) {
-			out := s.serve(ctx, generation)
+			out := a.serve(ctx, generation)
 			ended <- out
 			if out.final {
-				// Returning would end the generation and join the next one. Wait for Close, which leaves the group.
+				// Returning would join the next generation. Wait for Close, which leaves the group.
 				<-generation.Done()
 			}
 		})
@@ -272,54 +271,52 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 		if out.final {
 			return out.err
 		}
-		if out.doubt {
-			clear(begun) // of another topic, perhaps
+		if out.maybeRecreated {
+			clear(initial) // it may describe a deleted topic
 		}
-		if out.opened && (!out.doubt || fired(brief)) {
-			wait, lost = pause(), nil
+		if out.started && (!out.maybeRecreated || fired(longEnough)) {
+			delays, lost = retryDelays(), nil
 		}
-		if out.opened && !out.doubt {
+		if out.started && !out.maybeRecreated {
 			continue
 		}
 		if lost == nil {
 			lost = time.After(c.o.LostAfter)
 		}
-		err = c.present(ctx, known)
+		err = c.checkTopic(ctx, known)
 		if err == nil && fired(lost) {
-			err = fmt.Errorf("%w (%s): group %q agreed again and again, but nothing of topic %q could be read",
+			err = fmt.Errorf("%w (%s): group %q rebalanced repeatedly without fetching from topic %q",
 				ErrBrokerLost, c.cluster.Brokers(), c.o.Group, c.o.Topic)
 		}
 		if err != nil {
-			line.hurry()
+			conns.cut()
 			return err
 		}
-		d, _ := wait.Next()
-		sleep(ctx, d) // whatever ended the session so soon may end the next one, too
+		sleepNext(ctx, delays) // the next assignment may end for the same reason
 	}
 }
 
-// present returns a *MissingTopicError when the topic is not there. It asks for about three seconds before it says so:
-// a broker may not have heard yet of a topic just created, and one that is being made anew is gone in between.
-func (c *Consumer) present(ctx context.Context, known *layout) error {
-	wait := pause()
+// checkTopic returns a *MissingTopicError when the topic does not exist. It asks for about three seconds: a broker may
+// not know a new topic yet, and a topic that is being recreated is missing in between.
+func (c *Consumer) checkTopic(ctx context.Context, known *topicLayout) error {
+	delays := retryDelays()
 	for absent := 1; ctx.Err() == nil; absent++ {
 		counts, err := c.cluster.checkOnce(ctx, c.o.Topic)
 		if err == nil {
 			known.count.Store(int64(counts[c.o.Topic]))
 		}
 		if !errors.As(err, new(*MissingTopicError)) {
-			return nil // brokers that cannot be reached are waited for while joining
+			return nil // joining waits for brokers that cannot be reached
 		}
 		if absent == 7 {
 			return err
 		}
-		d, _ := wait.Next()
-		sleep(ctx, d)
+		sleepNext(ctx, delays)
 	}
 	return nil
 }
 
-// fired reports whether a timer has run out; nil has not.
+// fired reports whether a timer has fired; nil has not.
 func fired(timer <-chan time.Time) bool {
 	select {
 	case <-timer:
@@ -329,28 +326,28 @@ func fired(timer <-chan time.Time) bool {
 	}
 }
 
-// nextGeneration waits until the group has agreed on who reads what. It returns neither generation nor error when ctx
-// ended. member is who we were in the generation before, "" for nobody.
+// nextGeneration joins the group and returns its next generation. It returns neither generation nor error when ctx has
+// ended. member is our member id in the generation before, "" if there was none.
 //
-// After any failure but a rebalance the library begins as a new member, and says goodbye for the old one only if the
-// coordinator is there that very moment. The group would wait for the old one until its session runs out, and we with
-// it, so it is said again.
+// After any failure except a rebalance the library joins as a new member. It sends one LeaveGroup request for the old
+// member, which is lost when the coordinator is unavailable. The group would then wait for the old member until its
+// session times out, so removeMember repeats the request.
 func (c *Consumer) nextGeneration(
 	ctx context.Context, group *kafka.ConsumerGroup, member string,
 ) (*kafka.Generation, error) {
-	var departing sync.WaitGroup
-	defer departing.Wait()
-	// The brokers may have been away for some of the time already. One attempt is made in any case.
-	patience, cancel := context.WithTimeout(ctx, max(c.o.LostAfter-c.cluster.troubles.lasting(), requestTimeout))
+	var removing sync.WaitGroup
+	defer removing.Wait()
+	// An outage may have lasted for some of LostAfter already. There is one attempt in any case.
+	patience, cancel := context.WithTimeout(ctx, max(c.o.LostAfter-c.cluster.outages.duration(), requestTimeout))
 	defer cancel()
 	operation := "join group " + c.o.Group
-	defer c.cluster.troubles.dropped(operation)
+	defer c.cluster.outages.forget(operation)
 	var last error
 	for {
 		gen, err := group.Next(patience)
 		switch {
 		case err == nil:
-			c.cluster.troubles.passed(operation)
+			c.cluster.outages.succeeded(operation)
 			return gen, nil
 		case ctx.Err() != nil:
 			return nil, nil
@@ -359,45 +356,45 @@ func (c *Consumer) nextGeneration(
 				last = err
 			}
 			return nil, fmt.Errorf("%w (%s) while joining group %q: %w", ErrBrokerLost, c.cluster.Brokers(), c.o.Group,
-				c.cluster.why(last))
-		case fatalInGroup(err):
-			return nil, c.whileJoining(err)
+				c.cluster.causeOf(last))
+		case fatalJoinError(err):
+			return nil, c.joinError(err)
 		}
-		again := errors.Is(err, kafka.RebalanceInProgress) // somebody else joined or left meanwhile: nothing failed
-		if !again {
-			c.cluster.troubles.failed(operation, err)
+		rebalance := errors.Is(err, kafka.RebalanceInProgress) // another member joined or left: not a failure
+		if !rebalance {
+			c.cluster.outages.failed(operation, err)
 		}
-		if member != "" && !again {
-			gone := member
-			departing.Go(func() { c.depart(patience, gone) })
+		if member != "" && !rebalance {
+			stale := member
+			removing.Go(func() { c.removeMember(patience, stale) })
 			member = ""
 		}
 		last = err
 	}
 }
 
-// depart leaves the group for a member that we no longer are, again and again until ctx ends: a coordinator that is
-// about to stop agrees and forgets it. Leaving for somebody who has left is no harm.
-func (c *Consumer) depart(ctx context.Context, member string) {
-	for wait := pause(); ctx.Err() == nil; {
+// removeMember removes a stale member of ours from the group. It repeats the request until ctx ends, because a
+// coordinator that is about to stop accepts it and loses it. Removing a member twice does no harm.
+func (c *Consumer) removeMember(ctx context.Context, member string) {
+	for delays := retryDelays(); ctx.Err() == nil; {
 		_, err := c.cluster.client.LeaveGroup(ctx, &kafka.LeaveGroupRequest{
 			GroupID: c.o.Group, Members: []kafka.LeaveGroupRequestMember{{ID: member}},
 		})
-		c.o.Logger.Debug("left the group for an earlier self", "group", c.o.Group, "member", member, "error", err)
-		if hangsUp(err) {
-			// The library keeps connections to a broker that has gone and tries one after the other. Forget them, and
-			// do not let the wait grow.
+		c.o.Logger.Debug("removed a stale member", "group", c.o.Group, "member", member, "error", err)
+		if closedByPeer(err) {
+			// The library keeps connections to a stopped broker and tries them one after the other. Close them, and do not
+			// let the delay grow.
 			c.cluster.transport.CloseIdleConnections()
-			wait = pause()
+			delays = retryDelays()
 		}
-		d, _ := wait.Next()
-		sleep(ctx, d)
+		sleepNext(ctx, delays)
 	}
 }
 
-// whileJoining puts an error in its place: what was tried again until LostAfter is a lost broker.
-func (c *Consumer) whileJoining(err error) error {
-	if err = c.cluster.why(err); retriable(err) {
+// joinError adds what failed to an error of joining the group. An error that was retried for LostAfter is
+// ErrBrokerLost.
+func (c *Consumer) joinError(err error) error {
+	if err = c.cluster.causeOf(err); retriable(err) {
 		return fmt.Errorf("%w (%s) while joining group %q: %w", ErrBrokerLost, c.cluster.Brokers(), c.o.Group, err)
 	}
 	err = denied(err, fmt.Sprintf("join group %q for topic %q", c.o.Group, c.o.Topic),
@@ -405,9 +402,9 @@ func (c *Consumer) whileJoining(err error) error {
 	return fmt.Errorf("joining group %q: %w", c.o.Group, err)
 }
 
-// fatalInGroup reports what trying again does not mend. That we are not known, or belong to an older generation, is
-// mended by joining again.
-func fatalInGroup(err error) bool {
+// fatalJoinError reports an error that joining again does not fix. An unknown member or an old generation is fixed by
+// that.
+func fatalJoinError(err error) bool {
 	var code kafka.Error
 	if !errors.As(err, &code) {
 		return !retriable(err)
@@ -419,22 +416,23 @@ func fatalInGroup(err error) bool {
 	return !retriable(err)
 }
 
-// lose remembers a range that retention deleted before we came.
-func (c *Consumer) lose(partition int, from, to int64) {
+// recordLost notes a range of offsets that retention deleted before it was acknowledged.
+func (c *Consumer) recordLost(partition int, from, to int64) {
 	c.mu.Lock()
 	c.lost = append(c.lost, LostRange{Partition: partition, From: from, To: to})
 	c.mu.Unlock()
-	c.o.Logger.Error("messages were deleted by the topic's retention before they were settled",
+	c.o.Logger.Error("messages were deleted by the topic's retention before they were acknowledged",
 		"topic", c.o.Topic, "partition", partition, "from", from, "to", to-1, "count", to-from)
 }
 
-func (c *Consumer) serve(s *session) {
+func (c *Consumer) setCurrent(a *assignment) {
 	c.mu.Lock()
-	c.serving = s
+	c.current = a
 	c.mu.Unlock()
 }
 
-func upTo(n int) []int {
+// partitionIDs returns the numbers of n partitions.
+func partitionIDs(n int) []int {
 	all := make([]int, n)
 	for i := range all {
 		all[i] = i
@@ -442,7 +440,7 @@ func upTo(n int) []int {
 	return all
 }
 
-// groupLog hands kafka-go's lines to slog.
+// groupLog writes kafka-go's log to slog.
 type groupLog struct{ log *slog.Logger }
 
 // Printf implements kafka.Logger.

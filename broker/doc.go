@@ -1,18 +1,18 @@
-// Package broker is Purser's side of Kafka: it publishes messages, delivers the work topic by partition, and keeps a
-// broker of its own for those who have none.
+// Package broker is Purser's side of Kafka: it publishes messages, delivers the work topic by partition, and has an
+// embedded broker for installations without Kafka.
 //
-// A Cluster is the way to a broker. Connect gives one to any Apache Kafka 3.x or 4.x (or compatible); OpenEmbedded
-// starts a broker inside the process, on disk, that listens on no port at all. What is built on a Cluster does not
-// know the difference:
+// A Cluster is a client of the brokers. Connect returns a Cluster of any Apache Kafka 3.x or 4.x (or compatible);
+// OpenEmbedded starts a broker inside the process, which stores its data on disk and listens on no port. Producers and
+// consumers work the same with both:
 //
-//   - Producer implements pipeline.Publisher: acks=all, partitions by murmur2 as Java clients choose them, order kept
-//     within a partition, retried while that can help.
+//   - Producer implements pipeline.Publisher: acks=all, the partitions of Java clients (murmur2), order kept within
+//     a partition, retries while they can help.
 //   - Consumer implements pipeline.Queue: it joins the consumer group, delivers each partition in order, and commits
-//     only the settled prefix of it, never further, never backwards.
-//   - Check and Lag answer the questions of a preflight and of a status page.
+//     only the offset below which all messages are acknowledged. A committed offset never decreases.
+//   - Check and Lag serve a preflight and a status page.
 //
-// Delivery is at least once. A produce request that timed out may have been applied, and what was delivered but not
-// settled is delivered again: the ledger finds repetitions.
+// Delivery is at least once. A produce request that timed out may have been applied, and messages that were delivered
+// but not acknowledged are delivered again: the ledger finds repetitions.
 //
 // The client is segmentio/kafka-go, but neither its Reader nor its Writer: a Reader that lost a partition can move the
 // group's offset backwards (its issue #1308) and delivers transaction markers as messages (#1332).

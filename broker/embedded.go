@@ -21,12 +21,12 @@ import (
 	"github.com/purser-onboard/purser/lockfile"
 )
 
-// DefaultPartitions is how many partitions the embedded broker gives a topic of which no number was said.
+// DefaultPartitions is the number of partitions of a topic in EmbeddedOptions.Topics that names none.
 const DefaultPartitions = 4
 
-// EmbeddedOptions says where the embedded broker lives and what it must hold.
+// EmbeddedOptions configures an embedded broker.
 type EmbeddedOptions struct {
-	// Dir is the broker's own directory; it is made if it is not there, with mode 0700, which protects all that is in it.
+	// Dir is the broker's directory; required. It is created if it does not exist, and gets mode 0700.
 	Dir string
 	// Topics must exist when OpenEmbedded returns: name to number of partitions, 0 for DefaultPartitions. An existing
 	// topic keeps the partitions it has.
@@ -34,7 +34,7 @@ type EmbeddedOptions struct {
 	Logger *slog.Logger // nil: silent
 }
 
-// Embedded is a Kafka broker inside this process. Its Cluster is the only way to it: it listens on no port.
+// Embedded is a Kafka broker inside this process. It listens on no port and is reached only through its Cluster.
 type Embedded struct {
 	*Cluster
 	broker *kfake.Cluster
@@ -46,14 +46,14 @@ type Embedded struct {
 }
 
 // OpenEmbedded locks the directory, starts the broker and creates the topics that are missing. A *LockedError says that
-// another process has the directory, a *DirError that this user cannot use it.
+// another process uses the directory, a *DirError that this user cannot.
 //
 // All acknowledged messages and commits survive a kill of the process: each batch is written and synced before it is
-// acknowledged. Messages and committed offsets are kept for good; nothing is ever trimmed, because a partition that was
-// emptied would begin at offset 0 again. After an unclean stop the broker is opened, closed and opened once more: a
-// torn tail of its commit log would otherwise hide commits appended behind it.
+// acknowledged. Messages and committed offsets are never deleted, because an emptied partition would begin at offset 0
+// again. After an unclean stop the broker is opened, closed and opened once more: a torn tail of its commit log would
+// otherwise hide commits that are appended after it.
 //
-// The broker outlives ctx; Close it.
+// The broker outlives ctx; the caller must Close it.
 func OpenEmbedded(ctx context.Context, o EmbeddedOptions) (*Embedded, error) {
 	if o.Dir == "" {
 		return nil, errors.New("the embedded broker needs a directory")
@@ -64,31 +64,31 @@ func OpenEmbedded(ctx context.Context, o EmbeddedOptions) (*Embedded, error) {
 	dir := o.Dir
 	err := os.MkdirAll(dir, 0o700)
 	if err == nil {
-		// A symbolic link that is changed during the run must not lead elsewhere.
+		// A symbolic link may be changed during the run.
 		o.Dir, err = filepath.EvalSymlinks(o.Dir)
 	}
 	if err == nil {
 		err = os.Chmod(o.Dir, 0o700)
 	}
 	if err != nil {
-		return nil, unusable(dir, err)
+		return nil, dirError(dir, err)
 	}
 	lock, err := lockDir(o.Dir)
 	if err != nil {
-		return nil, unusable(o.Dir, err)
+		return nil, dirError(o.Dir, err)
 	}
 	e := &Embedded{dir: o.Dir, lock: lock, log: &embeddedLog{log: o.Logger}}
 	listener, err := e.start(o.Topics)
 	if err != nil {
-		return nil, errors.Join(unusable(o.Dir, err), lock.Release())
+		return nil, errors.Join(dirError(o.Dir, err), lock.Release())
 	}
 	e.Cluster = newCluster(ctx, Options{Brokers: []string{embeddedAddr}, Logger: o.Logger}, listener.dial)
 	e.Cluster.explain = e.explain
 	return e, nil
 }
 
-// unusable tells a directory that cannot be used as it is from other failures.
-func unusable(dir string, err error) error {
+// dirError makes an error a *DirError if this user cannot use the directory.
+func dirError(dir string, err error) error {
 	if errors.As(err, new(*LockedError)) {
 		return err
 	}
@@ -110,7 +110,7 @@ func (e *Embedded) start(topics map[string]int) (*memoryListener, error) {
 		if err != nil {
 			return nil, err
 		}
-		e.log.failure() // what it found torn and mended is no failure
+		e.log.failure() // recovery logs a torn file that it repairs: not a failure
 		again.Close()
 		if f := e.log.failure(); f != nil {
 			return nil, &StorageError{Dir: e.dir, Detail: f.text, Cause: f.err}
@@ -141,8 +141,8 @@ func (e *Embedded) start(topics map[string]int) (*memoryListener, error) {
 
 func (e *Embedded) open() (*kfake.Cluster, *memoryListener, error) {
 	data := filepath.Join(e.dir, "data")
-	// A clean close saves who was in the groups. Those members were goroutines of a process that is gone; waiting for
-	// their sessions to run out would hold up the first one to join.
+	// A clean close saves the members of the groups. They were goroutines of a process that has ended, and the first
+	// member to join would wait for their sessions to time out.
 	if err := os.Remove(filepath.Join(data, "session_state.json")); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, err
 	}
@@ -158,9 +158,9 @@ func (e *Embedded) open() (*kfake.Cluster, *memoryListener, error) {
 			"log.retention.ms":          "-1",
 			"log.retention.bytes":       "-1",
 			"offsets.retention.minutes": strconv.Itoa(365 * 24 * 60),
-			// Opening reads a whole segment of every partition at once: small ones keep that in bounds.
+			// Opening reads a whole segment of every partition at once: small segments bound the memory.
 			"log.segment.bytes": strconv.Itoa(8 << 20),
-			// All members live in this process; short sessions harm nobody.
+			// All members are in this process, so short sessions do no harm.
 			"group.min.session.timeout.ms": "1000",
 		}),
 	)
@@ -170,20 +170,20 @@ func (e *Embedded) open() (*kfake.Cluster, *memoryListener, error) {
 	return broker, listener, nil
 }
 
-// Close stops the broker. Order matters: first whoever produces or consumes must have ended, then the client's
-// connections are dropped, the broker writes its snapshots, the marker of an unclean stop goes, and last the lock. It
-// may be called more than once.
+// Close stops the broker. Producers and consumers must have ended. It closes the client's connections, has the broker
+// write its snapshots, removes the marker of an unclean stop, and releases the lock, in this order. It may be called
+// more than once.
 func (e *Embedded) Close() error {
 	e.once.Do(func() {
 		e.disconnect()
-		e.log.failure() // what went wrong before has been told to whom it concerned
+		e.log.failure() // earlier failures have been returned by the requests that failed
 		e.broker.Close()
 		if f := e.log.failure(); f != nil {
 			// The marker stays: the next start recovers.
 			e.err = &StorageError{Dir: e.dir, Detail: f.text, Cause: f.err}
 		} else if err := e.lock.Check(); err != nil {
-			e.err = fmt.Errorf("the embedded broker's directory %s is not the one that was opened: %w: what was queued in it "+
-				"since is lost; import the export again", e.dir, err)
+			e.err = fmt.Errorf("the embedded broker's directory %s was replaced during the run: %w: rows that were queued "+
+				"since are lost; import the export again", e.dir, err)
 		} else if err := os.Remove(e.marker()); err != nil {
 			e.err = fmt.Errorf("embedded broker: %w", err)
 		}
@@ -192,7 +192,7 @@ func (e *Embedded) Close() error {
 	return e.err
 }
 
-// explain names the disk, or that no file descriptor is left, where the client was only told "unknown server error".
+// explain returns the disk failure, or the lack of file descriptors, where the client got only "unknown server error".
 func (e *Embedded) explain(err error) error {
 	if !isUnknown(err) {
 		return err
@@ -200,14 +200,14 @@ func (e *Embedded) explain(err error) error {
 	if f := e.log.failed.Load(); f != nil {
 		return &StorageError{Dir: e.dir, Detail: f.text, Cause: f.err, Err: err}
 	}
-	if cause := spare(e.dir); outOfFiles(cause) { // of a segment that cannot be opened for reading the broker logs nothing
+	if cause := tryOpen(e.dir); outOfFiles(cause) { // the broker does not log that it cannot open a segment for reading
 		return &StorageError{Dir: e.dir, Detail: cause.Error(), Cause: cause, Err: err}
 	}
 	return err
 }
 
-// spare tries whether there are file descriptors for reading a segment.
-func spare(dir string) error {
+// tryOpen opens as many files as reading a segment needs, and returns the error if that fails.
+func tryOpen(dir string) error {
 	for range 4 {
 		f, err := os.Open(dir)
 		if err != nil {
@@ -220,7 +220,7 @@ func spare(dir string) error {
 
 func (e *Embedded) marker() string { return filepath.Join(e.dir, "running") }
 
-// lockDir takes the lock of the directory.
+// lockDir locks the directory.
 func lockDir(dir string) (*lockfile.Lock, error) {
 	lock, pid, err := lockfile.Acquire(filepath.Join(dir, "lock"))
 	if errors.Is(err, lockfile.ErrHeld) {
@@ -238,8 +238,8 @@ func writeMarker(path string) error {
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
-// embeddedLog takes the broker's log lines and remembers the latest failure: over the wire kafka clients learn nothing
-// of its cause.
+// embeddedLog writes the broker's warnings to slog and keeps the latest failure: its cause is not part of the Kafka
+// protocol.
 type embeddedLog struct {
 	log    *slog.Logger
 	failed atomic.Pointer[brokerFailure]
@@ -264,5 +264,5 @@ func (l *embeddedLog) Logf(level kfake.LogLevel, format string, args ...any) {
 	}
 }
 
-// failure returns the latest failure, nil if there was none, and forgets it.
+// failure returns and clears the latest failure; nil: there was none.
 func (l *embeddedLog) failure() *brokerFailure { return l.failed.Swap(nil) }

@@ -14,15 +14,15 @@ import (
 	"github.com/segmentio/kafka-go/protocol"
 )
 
-// ErrBrokerLost means that the broker did not answer for longer than was allowed. Nothing acknowledged is lost; running
-// again when the broker is back goes on from the last commit.
+// ErrBrokerLost means that no broker answered for as long as the options allow. No acknowledged message is lost; the
+// next run continues from the last commit.
 var ErrBrokerLost = errors.New("lost the Kafka broker")
 
-// LockedError says that another process has the embedded broker's directory. Two brokers on one directory would both
-// acknowledge and one would lose data, so the second one stops here.
+// LockedError says that another process uses the embedded broker's directory. With two brokers on one directory,
+// acknowledged messages would be lost.
 type LockedError struct {
 	Dir string
-	PID int // the process that holds it; 0 when that is not known
+	PID int // the process that holds the lock; 0: unknown
 }
 
 func (e *LockedError) Error() string {
@@ -34,7 +34,7 @@ func (e *LockedError) Error() string {
 		"another data directory, or a Kafka cluster that several processes can share", e.Dir, holder)
 }
 
-// DirError says that the embedded broker's directory cannot be used as it is: it cannot be made, or not be written to.
+// DirError says that this user cannot create the embedded broker's directory or write to it.
 type DirError struct {
 	Dir string
 	Err error
@@ -46,13 +46,13 @@ func (e *DirError) Error() string {
 
 func (e *DirError) Unwrap() error { return e.Err }
 
-// StorageError says that the embedded broker could not write to its directory, most often because the disk is full.
-// What was acknowledged before is safe.
+// StorageError says that the embedded broker could not use the files in its directory, usually because the disk is
+// full. No acknowledged message is lost.
 type StorageError struct {
 	Dir    string
-	Detail string // the broker's own words, naming the operating system's error
-	Cause  error  // the operating system's error, if the broker named one
-	Err    error  // what the client was told
+	Detail string // from the broker's log, with the operating system's error
+	Cause  error  // the operating system's error; may be nil
+	Err    error  // the client's error; may be nil
 }
 
 func (e *StorageError) Error() string {
@@ -60,12 +60,12 @@ func (e *StorageError) Error() string {
 		return fmt.Sprintf("the embedded broker cannot open its files in %s: %s", e.Dir, e.Detail)
 	}
 	return fmt.Sprintf("the embedded broker cannot write to %s: %s: free space or repair the disk, then run again; "+
-		"what was acknowledged is kept", e.Dir, e.Detail)
+		"acknowledged messages are kept", e.Dir, e.Detail)
 }
 
 func (e *StorageError) Unwrap() []error { return []error{e.Cause, e.Err} }
 
-// UnreachableError says why one broker cannot be used: it does not answer, or does not let us in.
+// UnreachableError says why a broker cannot be used: it does not answer, or does not accept the connection.
 type UnreachableError struct {
 	Broker string // host:port as configured
 	Err    error
@@ -74,17 +74,17 @@ type UnreachableError struct {
 func (e *UnreachableError) Error() string { return fmt.Sprintf("broker %s: %v", e.Broker, e.Err) }
 func (e *UnreachableError) Unwrap() error { return e.Err }
 
-// hangsUp reports a connection that was made and then closed. A broker does so with what it does not understand: TLS
-// where it speaks plain text or the reverse, and requests from somebody who has not logged in.
-func hangsUp(err error) bool {
+// closedByPeer reports a connection that the broker closed. Brokers do so when a client uses TLS on a plain-text
+// listener or the reverse, or sends a request before a required login.
+func closedByPeer(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET)
 }
 
-// SetUp reports whether an error of this package is the set-up's: running again does not help before a setting, a topic
-// or a permission is changed.
+// SetUp reports whether an error of this package is caused by the set-up: running again does not help until a setting,
+// a topic or a permission is changed.
 func SetUp(err error) bool {
 	var (
-		refused  *RefusedError
+		setUp    *SetUpError
 		token    *TokenError
 		denied   *DeniedError
 		topic    *TopicError
@@ -93,26 +93,26 @@ func SetUp(err error) bool {
 		ahead    *AheadError
 		dir      *DirError
 	)
-	return errors.As(err, &refused) || errors.As(err, &token) || errors.As(err, &denied) ||
+	return errors.As(err, &setUp) || errors.As(err, &token) || errors.As(err, &denied) ||
 		errors.As(err, &topic) && !retriable(topic.Err) ||
 		errors.As(err, &missing) || errors.As(err, &tooLarge) || errors.As(err, &ahead) || errors.As(err, &dir) ||
-		SessionRefused(err) || loginRefused(err) || unverified(err)
+		SessionRefused(err) || loginFailed(err) || unverified(err)
 }
 
-// hungUp reports that brokers closed the connection without a response and that there is no evidence of the cause: it
-// may be the set-up, or a proxy before a broker that is away.
-func hungUp(err error) bool {
-	var refused *RefusedError
-	return errors.As(err, &refused) && refused.Cause == CauseHungUp
+// closedWithoutResponse reports that the brokers closed the connection without a response, and that the cause is
+// unknown: it may be the set-up, or a proxy in front of a broker that is down.
+func closedWithoutResponse(err error) bool {
+	var setUp *SetUpError
+	return errors.As(err, &setUp) && setUp.Cause == CauseClosed
 }
 
-// loginRefused reports the codes that a failed login has in the middle of a run.
-func loginRefused(err error) bool {
+// loginFailed reports an error code of a login that failed in the middle of a run.
+func loginFailed(err error) bool {
 	return errors.Is(err, kafka.SASLAuthenticationFailed) || errors.Is(err, kafka.UnsupportedSASLMechanism) ||
 		errors.Is(err, kafka.IllegalSASLState)
 }
 
-// unverified reports that one side does not accept the other's certificate, or does not speak TLS.
+// unverified reports that client or broker does not accept the other's certificate, or does not speak TLS.
 func unverified(err error) bool {
 	var (
 		certificate *tls.CertificateVerificationError
@@ -125,11 +125,11 @@ func unverified(err error) bool {
 		errors.As(err, &invalid) || errors.As(err, &notTLS) || alerted(err)
 }
 
-// SessionRefused reports whether an error of Consumer.Run means that the session timeout is not within the brokers'
+// SessionRefused reports whether an error of Consumer.Run means that the session timeout is outside the brokers'
 // bounds.
 func SessionRefused(err error) bool { return errors.Is(err, kafka.InvalidSessionTimeout) }
 
-// DeniedError says what the broker's access control does not allow us, and which permission is missing.
+// DeniedError says what the broker's access control does not allow this user to do, and which permission is missing.
 type DeniedError struct {
 	Action string // "write to topic \"x\""
 	Needs  string // "Write on topic \"x\""
@@ -143,7 +143,7 @@ func (e *DeniedError) Error() string {
 
 func (e *DeniedError) Unwrap() error { return e.Err }
 
-// denied turns the broker's bare "not authorized" into a *DeniedError and leaves other errors as they are.
+// denied makes an authorization error of the broker a *DeniedError and returns other errors as they are.
 func denied(err error, action, needs string) error {
 	if errors.Is(err, kafka.TopicAuthorizationFailed) || errors.Is(err, kafka.GroupAuthorizationFailed) ||
 		errors.Is(err, kafka.ClusterAuthorizationFailed) {
@@ -156,7 +156,7 @@ func denied(err error, action, needs string) error {
 type TopicError struct {
 	Topic       string
 	Partitions  int
-	Replication int // 0: the broker's default was asked for
+	Replication int // 0: the broker's default
 	Err         error
 }
 
@@ -170,34 +170,35 @@ func (e *TopicError) Error() string {
 
 func (e *TopicError) Unwrap() error { return e.Err }
 
-// MissingTopicError says that a topic does not exist, or that we are not allowed to see it: the two look the same.
+// MissingTopicError says that a topic does not exist, or that this user may not describe it: Kafka answers both the
+// same.
 type MissingTopicError struct {
 	Topic  string
-	Broker string
+	Broker string // host:port, one or more
 }
 
 func (e *MissingTopicError) Error() string {
 	return fmt.Sprintf("topic %q does not exist on broker %s (or this user may not describe it): create it, "+
-		"or give the name of one that exists", e.Topic, e.Broker)
+		"or name an existing topic", e.Topic, e.Broker)
 }
 
-// TooLargeError names the message that is larger than the broker takes.
+// TooLargeError names a message that is larger than its topic accepts.
 type TooLargeError struct {
 	Topic string
-	Key   string // clipped
+	Key   string // its beginning
 	Size  int    // bytes of key, value and headers
 	Err   error
 }
 
 func (e *TooLargeError) Error() string {
-	return fmt.Sprintf("message with key %q (%d bytes) is larger than topic %q takes: raise its max.message.bytes",
+	return fmt.Sprintf("message with key %q (%d bytes) is larger than topic %q accepts: raise its max.message.bytes",
 		e.Key, e.Size, e.Topic)
 }
 
 func (e *TooLargeError) Unwrap() error { return e.Err }
 
-// AheadError says that the group's committed offset lies beyond the partition's end: the topic was deleted and made
-// anew, or its log was cut. Where to go on from is not for us to guess.
+// AheadError says that the group's committed offset lies beyond the partition's end: the topic was recreated, or its
+// log was truncated. The right offset to continue from is unknown.
 type AheadError struct {
 	Topic, Group   string
 	Partition      int
@@ -210,31 +211,31 @@ func (e *AheadError) Error() string {
 		e.Group, e.Committed, e.Topic, e.Partition, e.End)
 }
 
-// WithheldError says that the broker gives a partition's end as further than it hands out messages. Where they are is
-// not for us to guess, and passing over them might lose rows.
-type WithheldError struct {
-	Topic, Group string // Group is empty where none reads
+// EmptyFetchError says that fetches from an offset stay empty, although the partition's end lies beyond it. Skipping
+// the offset could lose rows.
+type EmptyFetchError struct {
+	Topic, Group string // Group is empty outside a consumer group
 	Partition    int
-	Offset, End  int64 // nothing comes from Offset on, although there should be something below End
+	Offset, End  int64 // no message was fetched in [Offset, End)
 }
 
-func (e *WithheldError) Error() string {
-	text := fmt.Sprintf("the broker says that %s/%d goes on to offset %d, but hands out nothing from offset %d on: "+
-		"see to its storage and run again", e.Topic, e.Partition, e.End-1, e.Offset)
+func (e *EmptyFetchError) Error() string {
+	text := fmt.Sprintf("fetches of %s/%d from offset %d stay empty, although the partition ends at offset %d: "+
+		"check the broker's storage, then run again", e.Topic, e.Partition, e.Offset, e.End)
 	if e.Group != "" {
-		text += fmt.Sprintf("; if it is certain that nothing is there, set the offset of group %q to %d", e.Group, e.End)
+		text += fmt.Sprintf("; if the messages are certainly gone, set the offset of group %q to %d", e.Group, e.End)
 	}
 	return text
 }
 
-// LostRange is a range of offsets that was deleted before the group had settled it.
+// LostRange is a range of offsets that was deleted before the group acknowledged it.
 type LostRange struct {
 	Partition int
 	From, To  int64 // [From, To)
 }
 
-// LostError says that the topic's retention deleted messages before they were settled. All that was still there has
-// been delivered; the rows of the lost messages must be imported again.
+// LostError says that the topic's retention deleted messages before the group acknowledged them. All other messages
+// have been delivered; the rows of the deleted messages must be imported again.
 type LostError struct {
 	Topic, Group string
 	Ranges       []LostRange
@@ -248,19 +249,18 @@ func (e *LostError) Error() string {
 		}
 		fmt.Fprintf(&b, "%s/%d offsets %d to %d", e.Topic, r.Partition, r.From, r.To-1)
 	}
-	return fmt.Sprintf("messages were deleted by the topic's retention before group %q settled them (%s): import the "+
-		"same files again, settled rows are skipped, and raise the topic's retention.ms", e.Group, b.String())
+	return fmt.Sprintf("messages were deleted by the topic's retention before group %q acknowledged them (%s): import "+
+		"the same files again, settled rows are skipped, and raise the topic's retention.ms", e.Group, b.String())
 }
 
-// retriable says whether the same request may succeed later in this run. A code from the broker knows for itself; a
-// connection that broke or could not be made may be made again, unless it was refused for what we are, or there is no
-// file descriptor for it.
+// retriable reports whether the same request may succeed later in this run. Error codes of the broker define it; other
+// errors are failed connections, which may be made later, unless the set-up is wrong or no file descriptor is left.
 func retriable(err error) bool {
 	var code kafka.Error
 	switch {
 	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, errClosedBroker), outOfFiles(err):
 		return false
-	case hungUp(err):
+	case closedWithoutResponse(err):
 		return true
 	case SetUp(err), errors.As(err, new(*StorageError)):
 		return false
@@ -270,18 +270,18 @@ func retriable(err error) bool {
 	return true
 }
 
-// answered reports whether the error is the broker's own word, so that it is there.
+// answered reports whether the error is an error code of a broker, so that the broker is up.
 func answered(err error) bool {
 	var code kafka.Error
 	return errors.As(err, &code)
 }
 
-// unknownTopic reports that a broker, or the library by what the brokers told it last, does not know the topic or the
-// partition. It may be gone, or too new.
+// unknownTopic reports that a broker, or the library's cached metadata, does not know the topic or the partition. It
+// may have been deleted, or be too new.
 func unknownTopic(err error) bool {
 	return errors.Is(err, kafka.UnknownTopicOrPartition) || errors.Is(err, protocol.ErrNoTopic) ||
 		errors.Is(err, protocol.ErrNoPartition)
 }
 
-// isUnknown reports the broker's UNKNOWN_SERVER_ERROR, which says nothing.
+// isUnknown reports the broker's UNKNOWN_SERVER_ERROR.
 func isUnknown(err error) bool { return errors.Is(err, kafka.Unknown) }

@@ -38,8 +38,8 @@ func TestRetriable(t *testing.T) {
 		{x509.UnknownAuthorityError{}, false},
 		{&StorageError{Err: kafka.Unknown}, false},
 		{&DialError{Err: syscall.EMFILE}, false},
-		{&UnreachableError{Err: &RefusedError{Cause: CauseLogin}}, false},
-		{&UnreachableError{Err: &RefusedError{Cause: CauseHungUp, Err: io.EOF}}, true}, // perhaps a proxy
+		{&UnreachableError{Err: &SetUpError{Cause: CauseLogin}}, false},
+		{&UnreachableError{Err: &SetUpError{Cause: CauseClosed, Err: io.EOF}}, true}, // perhaps a proxy
 		{&DeniedError{Err: kafka.TopicAuthorizationFailed}, false},
 	} {
 		if got := retriable(test.err); got != test.want {
@@ -62,7 +62,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 			[]string{"offset 9", "t/2", "ends at 4", "reset the group's offsets"}},
 		{&LostError{Topic: "t", Group: "g", Ranges: []LostRange{{1, 5, 8}, {2, 0, 1}}},
 			[]string{"t/1 offsets 5 to 7, t/2 offsets 0 to 0", "import the same files again"}},
-		{&UnreachableError{Broker: "b:1", Err: &RefusedError{Cause: CauseHungUp, Err: io.EOF}},
+		{&UnreachableError{Broker: "b:1", Err: &SetUpError{Cause: CauseClosed, Err: io.EOF}},
 			[]string{"b:1", "EOF", "TLS", "SASL", "proxy"}},
 		{&DialError{Addr: "a:1", Advertised: true, Err: syscall.ECONNREFUSED},
 			[]string{"cannot reach a:1", "connection refused", "advertised.listeners", "DNS"}},
@@ -88,11 +88,11 @@ func TestSetUp(t *testing.T) {
 		{nil, false},
 		{at(syscall.ECONNREFUSED), false},
 		{at(io.EOF), false},
-		{at(&RefusedError{Cause: CauseLogin, Err: kafka.SASLAuthenticationFailed}), true},
-		{at(&RefusedError{Cause: CauseHungUp, Err: io.EOF}), true},
+		{at(&SetUpError{Cause: CauseLogin, Err: kafka.SASLAuthenticationFailed}), true},
+		{at(&SetUpError{Cause: CauseClosed, Err: io.EOF}), true},
 		{at(x509.UnknownAuthorityError{}), true},
 		{at(&net.OpError{Op: "remote error", Err: errors.New("tls: bad certificate")}), true},
-		{fmt.Errorf("%w; %w", at(syscall.ECONNREFUSED), at(&RefusedError{Cause: CauseLogin})), true},
+		{fmt.Errorf("%w; %w", at(syscall.ECONNREFUSED), at(&SetUpError{Cause: CauseLogin})), true},
 		{kafka.SASLAuthenticationFailed, true},
 		{&DialError{Err: syscall.EMFILE}, false},
 		{&DeniedError{Err: kafka.TopicAuthorizationFailed}, true},
@@ -107,7 +107,7 @@ func TestSetUp(t *testing.T) {
 		{&LockedError{}, false},
 		{&StorageError{Err: kafka.Unknown}, false},
 		{&LostError{}, false},
-		{&WithheldError{}, false},
+		{&EmptyFetchError{}, false},
 		{fmt.Errorf("%w: %w", ErrBrokerLost, kafka.RequestTimedOut), false},
 	} {
 		if got := SetUp(test.err); got != test.want {

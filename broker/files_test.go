@@ -63,7 +63,7 @@ func TestOutOfFiles(t *testing.T) {
 				if ctx.Err() != nil {
 					t.Fatalf("with %d descriptors: not done after 30s: %v", n, err)
 				}
-				// The last ones may be for what can do without, such as leaving the group.
+				// The last connections may serve optional requests, such as leaving the group.
 				if (err != nil || n == 0) && (!errors.Is(err, syscall.EMFILE) || SetUp(err)) {
 					t.Errorf("with %d descriptors: got %v, want %v", n, err, syscall.EMFILE)
 				}

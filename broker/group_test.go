@@ -242,7 +242,7 @@ func TestLostCoordinator(t *testing.T) {
 		})
 		if lost {
 			<-ctx.Done()
-			away.Store(2) // the library's farewell is among them
+			away.Store(2) // one of them is the library's LeaveGroup
 			return context.Cause(ctx)
 		}
 		for _, m := range batch {

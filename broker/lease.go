@@ -13,27 +13,26 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// lease is what this member knows of how long its partitions are its own. The group gives them to somebody else when it
-// has not heard of us for the session timeout, or when we have not joined again within the rebalance timeout; both are
-// counted from something that we sent, so that whoever counts from the sending counts too early and never too late. A
-// process that was stopped, or cut off from the brokers, thus knows by its own clock when it has to keep still, before
-// anybody can tell it.
+// lease is how long this member may rely on its partitions. The group reassigns them when it has received no heartbeat
+// for the session timeout, or when the member has not joined again within the rebalance timeout. The lease counts both
+// from when we sent a request, so it ends before the group acts. A process that was suspended, or is cut off from the
+// brokers, thus knows by its own clock when it must stop working on its rows.
 type lease struct {
 	session, rebalance time.Duration
 	onChange           func(until time.Time) // may be nil
 
 	mu        sync.Mutex
-	until     time.Time // nobody else can have the partitions before; zero: nothing is ours
-	confirmed time.Time // when the last heartbeat was sent that found the group at rest
+	until     time.Time // the group cannot reassign the partitions before; zero: no lease
+	confirmed time.Time // when the last heartbeat was sent that was answered without a rebalance
 	held      map[int]bool
 	epoch     int64         // grows with each assignment
-	closing   bool          // the generation is over: what runs out now is not renewed
+	closing   bool          // the generation is over: the lease is not renewed after it expires
 	changed   chan struct{} // closed and replaced at every change
 }
 
 func newLease(o *ConsumerOptions) *lease {
 	l := &lease{
-		session: shorter(o.SessionTimeout), rebalance: shorter(o.RebalanceTimeout), changed: make(chan struct{}),
+		session: withMargin(o.SessionTimeout), rebalance: withMargin(o.RebalanceTimeout), changed: make(chan struct{}),
 	}
 	if o.Membership != nil {
 		l.onChange = o.Membership.Lease
@@ -41,11 +40,11 @@ func newLease(o *ConsumerOptions) *lease {
 	return l
 }
 
-// shorter keeps a tenth for what has passed a check of the lease and is still on its way.
-func shorter(d time.Duration) time.Duration { return d - d/10 }
+// withMargin subtracts a tenth, for requests that passed a check of the lease and have not arrived yet.
+func withMargin(d time.Duration) time.Duration { return d - d/10 }
 
-// hold takes over an assignment.
-func (l *lease) hold(partitions []int) {
+// assign begins a new epoch with these partitions.
+func (l *lease) assign(partitions []int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.held, l.closing = make(map[int]bool, len(partitions)), false
@@ -53,7 +52,7 @@ func (l *lease) hold(partitions []int) {
 	for _, p := range partitions {
 		l.held[p] = true
 	}
-	l.tell()
+	l.notify()
 }
 
 // close notes that the generation is over and its partitions are about to be released.
@@ -61,19 +60,19 @@ func (l *lease) close() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.closing = true
-	l.tell()
+	l.notify()
 }
 
-// drop gives one partition back.
-func (l *lease) drop(partition int) {
+// release gives up one partition.
+func (l *lease) release(partition int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.held, partition)
-	l.tell()
+	l.notify()
 }
 
-// renew notes that the coordinator answered a heartbeat that was sent at that time. While a rebalance is under way it
-// still knows us, but waits for us no longer than the rebalance timeout.
+// renew notes that the coordinator answered a heartbeat that was sent at that time. During a rebalance the member is
+// still known, but the group waits for it no longer than the rebalance timeout.
 func (l *lease) renew(sent time.Time, rebalancing bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -83,19 +82,19 @@ func (l *lease) renew(sent time.Time, rebalancing bool) {
 	} else if last := l.confirmed.Add(l.rebalance); last.Before(l.until) {
 		l.until = last
 	}
-	l.tell()
+	l.notify()
 }
 
-// end notes that nothing is ours any more.
-func (l *lease) end() {
+// revoke gives up all partitions and the lease.
+func (l *lease) revoke() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.until, l.confirmed, l.held = time.Time{}, time.Time{}, nil
-	l.tell()
+	l.notify()
 }
 
-// tell wakes who waits. The lock is held.
-func (l *lease) tell() {
+// notify wakes wait and calls onChange. The caller holds the lock.
+func (l *lease) notify() {
 	close(l.changed)
 	l.changed = make(chan struct{})
 	if l.onChange != nil {
@@ -103,9 +102,9 @@ func (l *lease) tell() {
 	}
 }
 
-// wait returns nil as soon as the partition is ours for certain, now; pipeline.ErrFenced once it is not held. A lease
-// that ran out in the midst of a generation may still be renewed, if the coordinator was as cut off as we were: that is
-// waited for.
+// wait returns nil as soon as the lease covers the partition, and pipeline.ErrFenced when the partition is not held. It
+// blocks while the lease has expired in the middle of a generation: the coordinator may have been cut off, too, and
+// still renew it. It returns ctx's error when ctx ends.
 func (l *lease) wait(ctx context.Context, partition int) error {
 	for {
 		l.mu.Lock()
@@ -114,7 +113,7 @@ func (l *lease) wait(ctx context.Context, partition int) error {
 		switch {
 		case !held:
 			return pipeline.ErrFenced
-		case !past(time.Now(), until): //nolint:forbidigo // the coordinator's clock, by which it counts, is the real one
+		case !past(time.Now(), until): //nolint:forbidigo // the coordinator counts by the real clock
 			return nil
 		case closing:
 			return pipeline.ErrFenced
@@ -127,14 +126,13 @@ func (l *lease) wait(ctx context.Context, partition int) error {
 	}
 }
 
-// past reports whether a moment has passed, by either clock: the monotonic one may stand still while the machine
-// sleeps, the other one may be set.
+// past reports whether a moment has passed by the monotonic or by the wall clock: the monotonic clock may stop while
+// the machine sleeps, and the wall clock may be set.
 func past(now, moment time.Time) bool {
 	return !now.Before(moment) || !now.Round(0).Before(moment.Round(0))
 }
 
-// epochOf numbers the assignment by which the partition is ours and not yet released, without asking for how long; 0
-// when it is not ours.
+// epochOf returns the epoch of a held partition, even if the lease has expired, and 0 for a partition that is not held.
 func (l *lease) epochOf(partition int) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -144,75 +142,74 @@ func (l *lease) epochOf(partition int) int64 {
 	return l.epoch
 }
 
-// confirm sends heartbeats until one is answered, and reports whether the generation stands. The library sends its
-// own, but says neither when one was sent nor what came of it, and stops with the generation; ours go on until the
-// partitions are released. It returns false when ctx ends, too, and an error when no answer comes for LostAfter or can
-// come: the library's own connection may be alive all the while.
-func (s *session) confirm(ctx context.Context) (bool, error) {
-	c := s.consumer
+// confirmMembership sends heartbeats until one is answered, and reports whether we are a member of the generation. The
+// library sends heartbeats of its own, but reports neither when it sent one nor the response, and stops when the
+// generation ends; ours continue until the partitions are released. It returns false when ctx ends, and an error when
+// no response arrives for LostAfter, or none can: the library's own connection may work all the while.
+func (a *assignment) confirmMembership(ctx context.Context) (bool, error) {
+	c := a.consumer
 	operation := "heartbeat of group " + c.o.Group
-	defer c.cluster.troubles.dropped(operation)
+	defer c.cluster.outages.forget(operation)
 	lost := time.After(c.o.LostAfter)
-	for wait := pause(); ctx.Err() == nil; {
-		place, err := s.heartbeat(ctx)
-		switch place {
+	for delays := retryDelays(); ctx.Err() == nil; {
+		state, err := a.heartbeat(ctx)
+		switch state {
 		case member:
-			c.cluster.troubles.passed(operation)
+			c.cluster.outages.succeeded(operation)
 			return true, nil
-		case leaving, gone:
+		case rebalancing, removed:
 			return false, nil
 		}
-		if err = c.cluster.why(err); ctx.Err() == nil && (outOfFiles(err) || fired(lost)) {
-			return false, c.whileJoining(err)
+		if err = c.cluster.causeOf(err); ctx.Err() == nil && (outOfFiles(err) || fired(lost)) {
+			return false, c.joinError(err)
 		}
-		c.cluster.troubles.failed(operation, err)
-		d, _ := wait.Next()
-		sleep(ctx, d)
+		c.cluster.outages.failed(operation, err)
+		sleepNext(ctx, delays)
 	}
 	return false, nil
 }
 
-// position is what a heartbeat says of our place in the group.
-type standing int
+// membershipState is what the response to a heartbeat says.
+type membershipState int
 
 const (
-	unheard standing = iota // no answer: the lease is not renewed
-	member
-	leaving // the group agrees anew: we are to finish and join again
-	gone    // we were given up
+	noResponse  membershipState = iota // the lease is not renewed
+	member                             // of the generation
+	rebalancing                        // we are to release our partitions and join again
+	removed                            // the group no longer knows this member
 )
 
-// heartbeat sends one. Its error is that of one that was unheard.
-func (s *session) heartbeat(ctx context.Context) (standing, error) {
-	c := s.consumer
+// heartbeat sends a heartbeat and renews the lease. The error is nil unless the state is noResponse.
+func (a *assignment) heartbeat(ctx context.Context) (membershipState, error) {
+	c := a.consumer
 	asking, cancel := context.WithTimeout(ctx, min(requestTimeout, c.o.SessionTimeout/2))
 	defer cancel()
-	sent, err := s.beat(asking)
+	sent, err := a.sendHeartbeat(asking)
 	switch {
 	case err == nil:
 		c.lease.renew(sent, false)
 		return member, nil
 	case errors.Is(err, kafka.RebalanceInProgress):
 		c.lease.renew(sent, true)
-		return leaving, nil
+		return rebalancing, nil
 	case errors.Is(err, kafka.UnknownMemberId), errors.Is(err, kafka.IllegalGeneration),
 		errors.Is(err, kafka.FencedInstanceID):
-		c.o.Logger.Warn("the group has given our partitions to others; what is under way is dropped and comes again",
-			"group", c.o.Group, "answer", err)
-		c.lease.end()
-		return gone, nil
+		c.o.Logger.Warn("the group has removed this consumer and reassigned its partitions; rows in progress are dropped "+
+			"and will be delivered again", "group", c.o.Group, "answer", err)
+		c.lease.revoke()
+		return removed, nil
 	case ctx.Err() == nil:
-		c.o.Logger.Debug("a heartbeat was not answered", "group", c.o.Group, "error", err)
+		c.o.Logger.Debug("no response to a heartbeat", "group", c.o.Group, "error", err)
 	}
-	s.coordinator = nil // it may be another one now
-	return unheard, err
+	a.coordinator = nil // another broker may be the coordinator now
+	return noResponse, err
 }
 
-// beat asks the group's coordinator whether we are still of the group, and returns when it asked. The library would
-// send the heartbeat to any broker.
-func (s *session) beat(ctx context.Context) (sent time.Time, err error) {
-	c := s.consumer
-	if s.coordinator == nil {
+// sendHeartbeat sends a heartbeat to the group's coordinator and returns when it was sent. The library would send it to
+// any broker.
+func (a *assignment) sendHeartbeat(ctx context.Context) (sent time.Time, err error) {
+	c := a.consumer
+	if a.coordinator == nil {
 		res, err := c.cluster.client.FindCoordinator(ctx, &kafka.FindCoordinatorRequest{
 			Key: c.o.Group, KeyType: kafka.CoordinatorKeyTypeConsumer,
 		})
@@ -222,11 +219,11 @@ func (s *session) beat(ctx context.Context) (sent time.Time, err error) {
 		if err != nil {
 			return time.Time{}, err
 		}
-		s.coordinator = kafka.TCP(net.JoinHostPort(res.Coordinator.Host, strconv.Itoa(res.Coordinator.Port)))
+		a.coordinator = kafka.TCP(net.JoinHostPort(res.Coordinator.Host, strconv.Itoa(res.Coordinator.Port)))
 	}
 	sent = time.Now() //nolint:forbidigo // see lease.wait
 	res, err := c.cluster.client.Heartbeat(ctx, &kafka.HeartbeatRequest{
-		Addr: s.coordinator, GroupID: c.o.Group, GenerationID: s.gen.ID, MemberID: s.gen.MemberID,
+		Addr: a.coordinator, GroupID: c.o.Group, GenerationID: a.gen.ID, MemberID: a.gen.MemberID,
 	})
 	if err != nil {
 		return sent, err
@@ -234,8 +231,8 @@ func (s *session) beat(ctx context.Context) (sent time.Time, err error) {
 	return sent, heartbeatError(res)
 }
 
-// heartbeatError is what the coordinator said. The library (v0.4.51) declares the answer's two fields in the wrong
-// order, so that from version 1 of the message on the code arrives as the lower half of the throttling time.
+// heartbeatError returns the error code of a response. The library (v0.4.51) declares the response's two fields in the
+// wrong order, so that from version 1 of the message on the code arrives as the lower half of the throttling time.
 func heartbeatError(res *kafka.HeartbeatResponse) error {
 	if code := int16(res.Throttle.Milliseconds() & 0xffff); code != 0 {
 		return kafka.Error(code)
@@ -243,10 +240,10 @@ func heartbeatError(res *kafka.HeartbeatResponse) error {
 	return nil
 }
 
-// keepAlive renews the lease until ctx ends, or the group does not know us any more. It calls over when the generation
-// is at its end, which may be before the library knows, and again at every heartbeat while we release our partitions.
-func (s *session) keepAlive(ctx context.Context, over func()) {
-	tick := time.NewTicker(min(s.consumer.o.HeartbeatInterval, s.consumer.o.SessionTimeout/3))
+// renewLease sends heartbeats until ctx ends, or the group has removed this member. It calls over when the generation
+// has ended, which may be before the library knows, and again at every heartbeat while the partitions are released.
+func (a *assignment) renewLease(ctx context.Context, over func()) {
+	tick := time.NewTicker(min(a.consumer.o.HeartbeatInterval, a.consumer.o.SessionTimeout/3))
 	defer tick.Stop()
 	for {
 		select {
@@ -254,10 +251,10 @@ func (s *session) keepAlive(ctx context.Context, over func()) {
 		case <-ctx.Done():
 			return
 		}
-		switch place, _ := s.heartbeat(ctx); place {
-		case leaving:
+		switch state, _ := a.heartbeat(ctx); state {
+		case rebalancing:
 			over()
-		case gone:
+		case removed:
 			over()
 			return
 		}

@@ -42,7 +42,7 @@ func TestLeaseEnds(t *testing.T) {
 		{"asked to join again", func() { l.renew(after(6), true) }, after(15)},
 		{"still releasing", func() { l.renew(after(18), true) }, after(21)}, // 18 s after the last one at rest
 		{"a new generation", func() { l.renew(after(19), false) }, after(28)},
-		{"given away", func() { l.end() }, time.Time{}},
+		{"given away", func() { l.revoke() }, time.Time{}},
 		{"a rebalance is no beginning", func() { l.renew(after(20), true) }, time.Time{}.Add(18 * time.Second)},
 	}
 	for i, s := range steps {
@@ -58,7 +58,7 @@ func TestLeaseEnds(t *testing.T) {
 func TestLeaseIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := testLease(nil)
-		l.hold([]int{1, 2})
+		l.assign([]int{1, 2})
 		l.renew(time.Now(), false)
 		if err := l.wait(t.Context(), 1); err != nil {
 			t.Errorf("at once: %v", err)
@@ -86,10 +86,10 @@ func TestLeaseIsWaitedFor(t *testing.T) {
 		if err := <-waiting; !errors.Is(err, pipeline.ErrFenced) {
 			t.Errorf("without hope: %v", err)
 		}
-		l.hold([]int{1, 2})
+		l.assign([]int{1, 2})
 		go func() { waiting <- l.wait(t.Context(), 1) }()
 		synctest.Wait()
-		l.drop(1)
+		l.release(1)
 		if err := <-waiting; !errors.Is(err, pipeline.ErrFenced) {
 			t.Errorf("given back: %v", err)
 		}

@@ -11,7 +11,7 @@ import (
 )
 
 // TestEmbeddedLockWhateverThePath: a symbolic link to the directory leads to the same lock, and one in the lock file's
-// place is refused, its target kept.
+// state is refused, its target kept.
 func TestEmbeddedLockWhateverThePath(t *testing.T) {
 	dir, link := filepath.Join(t.TempDir(), "broker"), filepath.Join(t.TempDir(), "link")
 	e := open(t, dir)

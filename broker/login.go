@@ -17,27 +17,27 @@ import (
 
 // The mechanisms that Login knows, by their registered names.
 const (
-	Plain       = "PLAIN"         // RFC 4616: the password itself is sent; use TLS
+	Plain       = "PLAIN"         // RFC 4616: sends the password in clear text; use TLS
 	ScramSHA256 = "SCRAM-SHA-256" // RFC 5802, RFC 7677
 	ScramSHA512 = "SCRAM-SHA-512"
-	OAuthBearer = "OAUTHBEARER" // RFC 7628: a token is sent; use TLS
+	OAuthBearer = "OAUTHBEARER" // RFC 7628: sends a token in clear text; use TLS
 )
 
-// Mechanism is one side of a login, as Options take it.
+// Mechanism is the client's side of a SASL login, for Options.SASL.
 type Mechanism = sasl.Mechanism
 
-// Login says who we are to the brokers.
+// Login holds the credentials of a SASL login.
 type Login struct {
 	Mechanism string // one of the constants
 	Username  string // not for OAuthBearer
 	Password  string // not for OAuthBearer; never shown
-	TokenFile string // for OAuthBearer: a file that holds the token; to renew the token, write it again
+	TokenFile string // for OAuthBearer: a file that holds the token and may be rewritten to renew it
 
-	InsecurePermissions bool // use a token file that other users of the machine may use
+	InsecurePermissions bool // accept a token file that other users of the machine can read or write
 }
 
-// SASL returns the login as Options want it. The token file is read for each connection, so that a renewed token is
-// used as soon as it is there.
+// SASL returns the login for Options.SASL. The token file is read for each connection, so a renewed token is used from
+// the next connection on. Its errors are *TokenError, or say what is wrong with Mechanism, Username or Password.
 func (l Login) SASL() (Mechanism, error) {
 	switch l.Mechanism {
 	case Plain:
@@ -52,7 +52,7 @@ func (l Login) SASL() (Mechanism, error) {
 			algorithm = scram.SHA512
 		}
 		m, err := scram.Mechanism(algorithm, l.Username, l.Password)
-		if err != nil { // its text may quote what SASLprep refuses
+		if err != nil { // its text may quote the password
 			return nil, fmt.Errorf("the user name or password cannot be used for %s: it holds characters that RFC 4013 "+
 				"forbids", l.Mechanism)
 		}
@@ -63,15 +63,15 @@ func (l Login) SASL() (Mechanism, error) {
 		}
 		return bearer{file: l.TokenFile, insecure: l.InsecurePermissions}, nil
 	}
-	return nil, fmt.Errorf("SASL mechanism %q is not known: want %s, %s, %s or %s",
+	return nil, fmt.Errorf("unknown SASL mechanism %q: want %s, %s, %s or %s",
 		l.Mechanism, Plain, ScramSHA256, ScramSHA512, OAuthBearer)
 }
 
 // tokenForm is RFC 6750 §2.1's b64token.
 var tokenForm = regexp.MustCompile(`^[A-Za-z0-9._~+/-]+=*$`)
 
-// TokenError says why a token file cannot be used, without its content. Its text names no file: the name may be the
-// token itself, put there by mistake.
+// TokenError says why a token file cannot be used, without its content. Its text does not name the file, because the
+// name may be the token itself, configured by mistake.
 type TokenError struct {
 	File string
 	Err  error
@@ -80,10 +80,10 @@ type TokenError struct {
 func (e *TokenError) Error() string { return fmt.Sprintf("token file %v", e.Err) }
 func (e *TokenError) Unwrap() error { return e.Err }
 
-const mostToken = 1 << 20
+const maxToken = 1 << 20
 
 func readToken(file string, insecure bool) (string, error) {
-	raw, _, err := secretfile.Read(file, mostToken, insecure)
+	raw, _, err := secretfile.Read(file, maxToken, insecure)
 	if err != nil {
 		return "", &TokenError{File: file, Err: err}
 	}
@@ -97,7 +97,7 @@ func readToken(file string, insecure bool) (string, error) {
 	return string(token), nil
 }
 
-// bearer is the client's side of OAUTHBEARER, which kafka-go has not.
+// bearer is the client's side of OAUTHBEARER, which kafka-go does not implement.
 type bearer struct {
 	file     string
 	insecure bool
@@ -106,8 +106,8 @@ type bearer struct {
 // Name implements sasl.Mechanism.
 func (bearer) Name() string { return OAuthBearer }
 
-// Start implements sasl.Mechanism with the initial response of RFC 7628 §3.1: a GS2 header that binds no channel and
-// names no other identity, and the token as HTTP would have it.
+// Start implements sasl.Mechanism with the initial response of RFC 7628 §3.1: a GS2 header without channel
+// binding and authorization identity, and the token as in an HTTP Authorization header.
 func (b bearer) Start(context.Context) (sasl.StateMachine, []byte, error) {
 	token, err := readToken(b.file, b.insecure)
 	if err != nil {
@@ -116,17 +116,17 @@ func (b bearer) Start(context.Context) (sasl.StateMachine, []byte, error) {
 	return new(bearerSession), []byte("n,,\x01auth=Bearer " + token + "\x01\x01"), nil
 }
 
-type bearerSession struct{ refused []byte }
+type bearerSession struct{ failure []byte }
 
-// Next implements sasl.StateMachine. Success comes with an empty challenge. A refusal comes as JSON, which has to be
-// answered by a single \x01 (RFC 7628 §3.2.3) before the broker fails the exchange.
+// Next implements sasl.StateMachine. On success the challenge is empty. A failure is JSON, which the client must answer
+// with a single \x01 (RFC 7628 §3.2.3) before the broker ends the exchange.
 func (s *bearerSession) Next(_ context.Context, challenge []byte) (done bool, response []byte, err error) {
 	switch {
-	case len(challenge) == 0 && s.refused == nil:
+	case len(challenge) == 0 && s.failure == nil:
 		return true, nil, nil
-	case s.refused == nil:
-		s.refused = challenge
+	case s.failure == nil:
+		s.failure = challenge
 		return false, []byte{1}, nil
 	}
-	return false, nil, fmt.Errorf("the broker refused the token: %s", printable.Line(string(s.refused), 80))
+	return false, nil, fmt.Errorf("the broker did not accept the token: %s", printable.Line(string(s.failure), 80))
 }

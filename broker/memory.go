@@ -7,12 +7,12 @@ import (
 	"sync"
 )
 
-// embeddedAddr is the name the embedded broker gives itself in its metadata. Nothing resolves it; the Cluster's dial
-// function leads to the listener whatever the address.
+// embeddedAddr is the embedded broker's address in its metadata. It is not resolved: the Cluster's dial function
+// connects to the listener, whatever the address.
 const embeddedAddr = "embedded:9092"
 
-// memoryListener is a net.Listener whose connections are pipes inside the process: the embedded broker can be reached
-// by nobody else.
+// memoryListener is a net.Listener whose connections are pipes inside the process, so no other process can connect to
+// the embedded broker.
 type memoryListener struct {
 	conns chan net.Conn
 	done  chan struct{}

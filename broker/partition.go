@@ -1,8 +1,8 @@
 package broker
 
-// partitionOf is the partition of a key among n, as the Java client's DefaultPartitioner and librdkafka's
-// murmur2_random choose it for keys that are not null: toPositive(murmur2(key)) % n. Other producers agree with us, so
-// one account's messages meet in one partition whoever writes them.
+// partitionOf returns the partition of a key among n, as the Java client's DefaultPartitioner and librdkafka's
+// murmur2_random choose it for keys that are not null: toPositive(murmur2(key)) % n. An account's messages thus are in
+// the same partition whichever producer writes them.
 func partitionOf(key []byte, n int) int {
 	return int((murmur2(key) & 0x7fffffff) % uint32(n))
 }

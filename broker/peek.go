@@ -16,9 +16,9 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// Peek returns up to n of the messages that the group would take next, from the first partitions that have any, without
-// joining the group or committing anything. What an answer of the broker does not hold is not asked for again: it is a
-// sample, not a census.
+// Peek returns up to n of the messages that the group would read next, from the first partitions that have any, without
+// joining the group or committing offsets. It sends one fetch request per partition, so it may return fewer messages
+// than there are.
 func (c *Cluster) Peek(ctx context.Context, topic, group string, n int) ([]pipeline.Message, error) {
 	partitions, err := c.Lag(ctx, topic, group)
 	if err != nil {
@@ -33,7 +33,7 @@ func (c *Cluster) Peek(ctx context.Context, topic, group string, n int) ([]pipel
 			continue
 		}
 		from := max(p.Committed, p.First)
-		more, _, err := c.peekPartition(ctx, topic, p.Partition, from, n-len(found), peekBytes)
+		more, _, err := c.fetchMessages(ctx, topic, p.Partition, from, n-len(found), fetchBytes)
 		if err != nil {
 			return nil, fmt.Errorf("reading %s/%d: %w", topic, p.Partition, c.explain(err))
 		}
@@ -42,10 +42,10 @@ func (c *Cluster) Peek(ctx context.Context, topic, group string, n int) ([]pipel
 	return found, nil
 }
 
-// Scan hands over every message of the topic that the group has not committed yet, partition by partition, up to the
-// ends as they are when it begins. It joins no group and commits nothing; the map it returns is what CommitScan wants.
-// An error of yield stops it and is returned. A group that has committed more than there is, is an *AheadError; what
-// the broker does not hand out although it says that it is there, a *WithheldError.
+// Scan calls yield with every message of the topic that the group has not committed yet, partition by partition, up to
+// the ends when Scan begins. It does not join the group and commits nothing; the map it returns is for CommitScan. It
+// returns the first error of yield. A committed offset beyond the end of its partition is an *AheadError; fetches that
+// stay empty below the end are an *EmptyFetchError.
 func (c *Cluster) Scan(
 	ctx context.Context, topic, group string, yield func(pipeline.Message) error,
 ) (ends map[int]int64, err error) {
@@ -59,7 +59,7 @@ func (c *Cluster) Scan(
 			return nil, &AheadError{Topic: topic, Group: group, Partition: p.Partition, Committed: p.Committed, End: p.End}
 		}
 		if p.Committed >= 0 && p.Committed < p.First {
-			c.log.Warn("messages were deleted by the topic's retention before they were looked at",
+			c.log.Warn("messages were deleted by the topic's retention before they were read",
 				"topic", topic, "partition", p.Partition, "from", p.Committed, "to", p.First-1)
 		}
 		var stop error // yield's own
@@ -72,13 +72,13 @@ func (c *Cluster) Scan(
 				}
 				return nil
 			})
-		var withheld *WithheldError
+		var empty *EmptyFetchError
 		switch {
 		case stop != nil:
 			return nil, stop
-		case errors.As(err, &withheld):
-			withheld.Group = group
-			return nil, withheld
+		case errors.As(err, &empty):
+			empty.Group = group
+			return nil, empty
 		case err != nil:
 			return nil, fmt.Errorf("reading %s/%d: %w", topic, p.Partition, c.explain(err))
 		}
@@ -87,28 +87,27 @@ func (c *Cluster) Scan(
 	return ends, nil
 }
 
-// scan hands over what a partition holds from an offset up to an end that the broker has named, in order: what came in
-// one answer, and the offset behind it. Answers without a message of ours are handed over, too. It tries again while
-// the broker cannot answer, or hands out nothing, for at most patience; what it withholds until then is a
-// *WithheldError.
+// scan calls yield with a partition's messages from an offset up to end, in order: the messages of one response, which
+// may be none, and the offset that follows them. It retries for up to patience while requests fail or fetches stay
+// empty; the latter are then an *EmptyFetchError.
 func (c *Cluster) scan(
 	ctx context.Context, topic string, partition int, from, end int64, patience time.Duration,
 	yield func(batch []pipeline.Message, next int64) error,
 ) error {
-	size := int64(peekBytes)
+	size := int64(fetchBytes)
 	operation := fmt.Sprintf("read %s/%d", topic, partition)
-	defer c.troubles.dropped(operation)
+	defer c.outages.forget(operation)
 	for next := from; next < end; {
 		var messages []pipeline.Message
 		err := retry.Do(ctx, backoff(patience), func(ctx context.Context) error {
-			found, came, err := c.peekPartition(ctx, topic, partition, next, math.MaxInt, size)
+			found, came, err := c.fetchMessages(ctx, topic, partition, next, math.MaxInt, size)
 			switch {
 			case err != nil:
-				return c.again(operation, err)
-			case !came: // see reader.progress: it proves nothing
-				return retry.RetryableError(&WithheldError{Topic: topic, Partition: partition, Offset: next, End: end})
+				return c.retryable(operation, err)
+			case !came: // proves nothing; see reader.progress
+				return retry.RetryableError(&EmptyFetchError{Topic: topic, Partition: partition, Offset: next, End: end})
 			}
-			c.troubles.passed(operation)
+			c.outages.succeeded(operation)
 			messages = found
 			return nil
 		})
@@ -116,11 +115,11 @@ func (c *Cluster) scan(
 			return err
 		}
 		if n := len(messages); n > 0 {
-			next, size = messages[n-1].Offset+1, peekBytes
-		} else { // a marker, or the end of a batch of which compaction has left the beginning: let the next one fit in, too
+			next, size = messages[n-1].Offset+1, fetchBytes
+		} else { // a marker, or a batch whose last messages compaction has removed: make room for the next batch, too
 			next, size = next+1, min(2*size, 64<<20)
 		}
-		for n := len(messages); n > 0 && messages[n-1].Offset >= end; n-- { // came later
+		for n := len(messages); n > 0 && messages[n-1].Offset >= end; n-- { // published later
 			messages, next = messages[:n-1], end
 		}
 		if err := yield(messages, next); err != nil {
@@ -130,14 +129,14 @@ func (c *Cluster) scan(
 	return nil
 }
 
-// peekBytes is about the greatest size of an answer.
-const peekBytes = 1 << 20
+// fetchBytes is about the greatest size of a response.
+const fetchBytes = 1 << 20
 
-// peekWait is how long the broker may hold back a request that finds nothing; the library's ten seconds are as long as
-// we wait for the answer.
-const peekWait = 500 * time.Millisecond
+// fetchWait is how long the broker may hold back an empty response. The library's default of ten seconds is as long as
+// requestTimeout.
+const fetchWait = 500 * time.Millisecond
 
-// CommitScan commits for a group that nobody is a member of how far a Scan came.
+// CommitScan commits the ends that Scan returned. The group must have no members.
 func (c *Cluster) CommitScan(ctx context.Context, topic, group string, ends map[int]int64) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -159,15 +158,15 @@ func (c *Cluster) CommitScan(ctx context.Context, topic, group string, ends map[
 	return nil
 }
 
-// peekPartition returns up to n messages of one answer of the broker, from an offset on. came says that the answer held
-// anything at all, be it only what is no message.
-func (c *Cluster) peekPartition(
+// fetchMessages returns up to n messages of one response, from an offset on. came says whether the response held a
+// batch, even one without messages.
+func (c *Cluster) fetchMessages(
 	ctx context.Context, topic string, partition int, from int64, n int, size int64,
 ) (found []pipeline.Message, came bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	res, err := c.client.Fetch(ctx, &kafka.FetchRequest{
-		Topic: topic, Partition: partition, Offset: from, MinBytes: 1, MaxBytes: size, MaxWait: peekWait,
+		Topic: topic, Partition: partition, Offset: from, MinBytes: 1, MaxBytes: size, MaxWait: fetchWait,
 	})
 	if err == nil {
 		err = res.Error

@@ -162,7 +162,7 @@ func TestRefusals(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.o.Wait = time.Hour
 			_, err := broker.Connect(within(t), tt.o)
-			var refused *broker.RefusedError
+			var refused *broker.SetUpError
 			if !errors.As(err, &refused) || refused.Cause != tt.cause {
 				t.Fatalf("got %v, want the cause %q", err, tt.cause)
 			}
@@ -189,9 +189,9 @@ func TestHangUp(t *testing.T) {
 	_, err := broker.Connect(within(t), broker.Options{
 		Brokers: []string{addr}, Wait: 300 * time.Millisecond, Logger: logged.logger(),
 	})
-	var refused *broker.RefusedError
-	if !errors.As(err, &refused) || refused.Cause != broker.CauseHungUp || !broker.SetUp(err) {
-		t.Errorf("got %v, want the cause %q", err, broker.CauseHungUp)
+	var refused *broker.SetUpError
+	if !errors.As(err, &refused) || refused.Cause != broker.CauseClosed || !broker.SetUp(err) {
+		t.Errorf("got %v, want the cause %q", err, broker.CauseClosed)
 	}
 	if lines := logged.all(); len(lines) != 1 {
 		t.Errorf("got %d warnings, want 1: %q", len(lines), lines)
@@ -371,7 +371,7 @@ func TestAnotherProtocol(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			addr := listener(t, func(conn net.Conn) { _, _ = io.WriteString(conn, text) })
 			_, err := broker.Connect(within(t), broker.Options{Brokers: []string{addr}, Logger: newJournal().logger()})
-			var refused *broker.RefusedError
+			var refused *broker.SetUpError
 			if !errors.As(err, &refused) || refused.Cause != broker.CauseNoBroker {
 				t.Errorf("got %v, want the cause %q", err, broker.CauseNoBroker)
 			}

@@ -20,7 +20,7 @@ import (
 	"github.com/segmentio/kafka-go/sasl"
 )
 
-// Cause is the part of the set-up for which a broker refuses a connection.
+// Cause says which part of the set-up is wrong.
 type Cause string
 
 // The causes.
@@ -33,21 +33,21 @@ const (
 	CauseLogin       Cause = "the SASL login failed"
 	CauseMechanism   Cause = "the listener does not offer this SASL mechanism"
 	CauseVersion     Cause = "the broker is too old: Apache Kafka 3.x or 4.x is required"
-	CauseHungUp      Cause = "closed the connection without a response: a TLS or SASL listener, a proxy, " +
+	CauseClosed      Cause = "closed the connection without a response: a TLS or SASL listener, a proxy, " +
 		"or no Kafka broker"
 	CauseNoBroker    Cause = "the listener does not speak the Kafka protocol"
 	CauseUnknownHost Cause = "the host name does not exist"
 	CauseClusters    Cause = "the brokers belong to different clusters"
 )
 
-// RefusedError says that a broker cannot be used as the client is set up. Trying again does not help.
-type RefusedError struct {
+// SetUpError says that a broker cannot be used with the present set-up. Retrying does not help.
+type SetUpError struct {
 	Cause  Cause
-	Detail string // more about it; may be empty
-	Err    error  // what was seen; may be nil
+	Detail string // may be empty
+	Err    error  // may be nil
 }
 
-func (e *RefusedError) Error() string {
+func (e *SetUpError) Error() string {
 	text := string(e.Cause)
 	if e.Detail != "" {
 		text += ": " + e.Detail
@@ -58,28 +58,29 @@ func (e *RefusedError) Error() string {
 	return text
 }
 
-func (e *RefusedError) Unwrap() error { return e.Err }
+func (e *SetUpError) Unwrap() error { return e.Err }
 
-// overview is what a broker says of its cluster.
-type overview struct {
+// brokerInfo is a broker's description of its cluster.
+type brokerInfo struct {
 	cluster    string         // the cluster's id; may be empty
-	partitions map[string]int // of each topic that we may see
+	partitions map[string]int // of each topic that we may describe
 }
 
-// look connects to one broker step by step, so that what goes wrong can be told by its step, and asks for all topics:
-// asking for one by name may create it. The library's Transport hides the reason of a failed login behind "unexpected
-// EOF". Its errors are *DialError, *RefusedError, *TokenError, ctx's, or those of a connection that broke.
-func (c *Cluster) look(ctx context.Context, broker string) (*overview, error) {
+// probe connects to one broker step by step, so that an error says which step failed, and asks for all topics: asking
+// for a topic by name may create it. (The library's Transport reports a failed login as "unexpected EOF".) It blocks
+// for up to requestTimeout. Its errors are *DialError, *SetUpError, *TokenError, ctx's, or those of a connection that
+// broke.
+func (c *Cluster) probe(ctx context.Context, broker string) (*brokerInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	found, err := c.lookOnce(ctx, broker)
+	found, err := c.probeOnce(ctx, broker)
 	if err != nil && ctx.Err() != nil && !errors.As(err, new(*DialError)) {
 		return nil, fmt.Errorf("no response within %v: %w", requestTimeout, ctx.Err())
 	}
 	return found, err
 }
 
-func (c *Cluster) lookOnce(ctx context.Context, broker string) (*overview, error) {
+func (c *Cluster) probeOnce(ctx context.Context, broker string) (*brokerInfo, error) {
 	conn, stop, err := c.open(ctx, broker)
 	if err != nil {
 		return nil, err
@@ -90,32 +91,32 @@ func (c *Cluster) lookOnce(ctx context.Context, broker string) (*overview, error
 			return nil, err
 		}
 	}
-	greeted := protocol.NewConn(&sizeCheck{Conn: conn}, c.dialer.ClientID)
-	if err := greet(greeted); err != nil {
-		return nil, c.whyNoGreeting(ctx, broker, err)
+	session := protocol.NewConn(&sizeCheck{Conn: conn}, c.dialer.ClientID)
+	if err := negotiate(session); err != nil {
+		return nil, c.diagnose(ctx, broker, err)
 	}
 	if c.dialer.SASLMechanism != nil {
-		if err := logIn(ctx, greeted, broker, c.dialer.SASLMechanism); err != nil {
+		if err := logIn(ctx, session, broker, c.dialer.SASLMechanism); err != nil {
 			return nil, err
 		}
 	}
-	res, err := roundTrip[*metadata.Response](greeted, new(metadata.Request))
+	res, err := roundTrip[*metadata.Response](session, new(metadata.Request))
 	if err != nil {
-		if c.dialer.SASLMechanism == nil && hangsUp(err) {
+		if c.dialer.SASLMechanism == nil && closedByPeer(err) {
 			if offers := c.offers(ctx, broker); offers != "" {
-				return nil, &RefusedError{Cause: CauseNoLogin, Detail: "it offers " + offers, Err: err}
+				return nil, &SetUpError{Cause: CauseNoLogin, Detail: "it offers " + offers, Err: err}
 			}
 		}
 		return nil, fmt.Errorf("listing topics: %w", err)
 	}
-	found := &overview{cluster: res.ClusterID, partitions: make(map[string]int, len(res.Topics))}
+	found := &brokerInfo{cluster: res.ClusterID, partitions: make(map[string]int, len(res.Topics))}
 	for _, t := range res.Topics {
 		found.partitions[t.Name] = len(t.Partitions)
 	}
 	return found, nil
 }
 
-// open makes a connection that is closed by stop, or when ctx ends.
+// open dials a broker. The connection is closed by stop, or when ctx ends.
 func (c *Cluster) open(ctx context.Context, broker string) (conn net.Conn, stop func(), err error) {
 	conn, err = c.dialer.DialFunc(ctx, "tcp", broker)
 	if err != nil {
@@ -124,18 +125,18 @@ func (c *Cluster) open(ctx context.Context, broker string) (conn net.Conn, stop 
 	release := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	return conn, func() {
 		release()
-		_ = conn.Close() // it was only asked
+		_ = conn.Close() // all responses have been read
 	}, nil
 }
 
-// secure is the TLS handshake.
+// secure makes the TLS handshake.
 func (c *Cluster) secure(ctx context.Context, broker string, conn net.Conn) (net.Conn, error) {
 	config := c.dialer.TLS.Clone()
 	if config.ServerName == "" {
-		config.ServerName, _, _ = net.SplitHostPort(broker) // Connect has split it before
+		config.ServerName, _, _ = net.SplitHostPort(broker) // Connect has checked the form
 	}
 	secure := tls.Client(conn, config)
-	// A plain-text listener may take the first bytes for the length of a request and wait for the rest.
+	// A plain-text listener may read the first bytes as the length of a request and wait for the rest.
 	shaking, cancel := context.WithTimeout(ctx, c.handshake)
 	defer cancel()
 	err := secure.HandshakeContext(shaking)
@@ -143,60 +144,60 @@ func (c *Cluster) secure(ctx context.Context, broker string, conn net.Conn) (net
 	case err == nil:
 		return secure, nil
 	case errors.As(err, new(*tls.CertificateVerificationError)):
-		return nil, &RefusedError{Cause: CauseAuthority, Err: err}
+		return nil, &SetUpError{Cause: CauseAuthority, Err: err}
 	case alerted(err):
-		return nil, &RefusedError{Cause: CauseCertificate, Err: err}
+		return nil, &SetUpError{Cause: CauseCertificate, Err: err}
 	case errors.As(err, new(tls.RecordHeaderError)), c.speaksPlainText(ctx, broker):
-		return nil, &RefusedError{Cause: CauseTLS, Err: err}
+		return nil, &SetUpError{Cause: CauseTLS, Err: err}
 	}
 	return nil, fmt.Errorf("TLS handshake: %w", err)
 }
 
-// alerted reports an alert of the peer's TLS.
+// alerted reports a TLS alert of the peer.
 func alerted(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op) && op.Op == "remote error"
 }
 
-// greet asks for the versions of the protocol that the broker speaks. Brokers answer that before a login.
-func greet(conn *protocol.Conn) error {
+// negotiate agrees on protocol versions. Brokers answer the request before a login.
+func negotiate(conn *protocol.Conn) error {
 	res, err := roundTrip[*apiversions.Response](conn, new(apiversions.Request))
 	if err != nil {
 		return err
 	}
 	if res.ErrorCode != 0 {
-		return &RefusedError{Cause: CauseVersion, Err: kafka.Error(res.ErrorCode)}
+		return &SetUpError{Cause: CauseVersion, Err: kafka.Error(res.ErrorCode)}
 	}
 	versions := make(map[protocol.ApiKey]int16, len(res.ApiKeys))
 	for _, k := range res.ApiKeys {
 		key := protocol.ApiKey(k.ApiKey)
 		versions[key] = key.SelectVersion(k.MinVersion, k.MaxVersion)
 	}
-	// Record batches with headers and transactions, which came with Kafka 0.11 (KIP-98).
+	// Record batches with headers and transactions require Kafka 0.11 (KIP-98).
 	if versions[protocol.Produce] < 3 || versions[protocol.Fetch] < 4 {
-		return &RefusedError{Cause: CauseVersion}
+		return &SetUpError{Cause: CauseVersion}
 	}
 	conn.SetVersions(versions)
 	return nil
 }
 
-// whyNoGreeting finds out why a broker did not answer the first request.
-func (c *Cluster) whyNoGreeting(ctx context.Context, broker string, err error) error {
-	var refused *RefusedError
+// diagnose finds out why a broker did not answer the first request.
+func (c *Cluster) diagnose(ctx context.Context, broker string, err error) error {
+	var setUp *SetUpError
 	switch {
-	case errors.As(err, &refused) && refused.Cause != CauseNoBroker, ctx.Err() != nil:
+	case errors.As(err, &setUp) && setUp.Cause != CauseNoBroker, ctx.Err() != nil:
 		return err
-	case alerted(err): // with TLS 1.3 the verdict on the client's certificate comes after the handshake
-		return &RefusedError{Cause: CauseCertificate, Err: err}
+	case alerted(err): // with TLS 1.3 the client's certificate is checked after the handshake
+		return &SetUpError{Cause: CauseCertificate, Err: err}
 	case c.dialer.TLS == nil && c.speaksTLS(ctx, broker):
-		return &RefusedError{Cause: CausePlainText, Err: err}
-	case refused != nil:
+		return &SetUpError{Cause: CausePlainText, Err: err}
+	case setUp != nil:
 		return err
 	}
 	return fmt.Errorf("protocol versions: %w", err)
 }
 
-// speaksTLS reports whether a broker begins a TLS handshake, whatever becomes of it.
+// speaksTLS reports whether a broker begins a TLS handshake, even one that fails.
 func (c *Cluster) speaksTLS(ctx context.Context, broker string) bool {
 	conn, stop, err := c.open(ctx, broker)
 	if err != nil {
@@ -215,10 +216,10 @@ func (c *Cluster) speaksPlainText(ctx context.Context, broker string) bool {
 		return false
 	}
 	defer stop()
-	return greet(protocol.NewConn(&sizeCheck{Conn: conn}, c.dialer.ClientID)) == nil
+	return negotiate(protocol.NewConn(&sizeCheck{Conn: conn}, c.dialer.ClientID)) == nil
 }
 
-// offers names the SASL mechanisms of a broker, "" if it takes no login.
+// offers returns the SASL mechanisms of a broker, "" if it accepts no login.
 func (c *Cluster) offers(ctx context.Context, broker string) string {
 	conn, stop, err := c.open(ctx, broker)
 	if err != nil {
@@ -230,11 +231,11 @@ func (c *Cluster) offers(ctx context.Context, broker string) string {
 			return ""
 		}
 	}
-	greeted := protocol.NewConn(&sizeCheck{Conn: conn}, c.dialer.ClientID)
-	if greet(greeted) != nil {
+	session := protocol.NewConn(&sizeCheck{Conn: conn}, c.dialer.ClientID)
+	if negotiate(session) != nil {
 		return ""
 	}
-	res, err := roundTrip[*saslhandshake.Response](greeted, new(saslhandshake.Request))
+	res, err := roundTrip[*saslhandshake.Response](session, new(saslhandshake.Request))
 	if err != nil || kafka.Error(res.ErrorCode) != kafka.UnsupportedSASLMechanism {
 		return ""
 	}
@@ -248,8 +249,8 @@ func mechanisms(res *saslhandshake.Response) string {
 	return strings.Join(slices.Sorted(slices.Values(res.Mechanisms)), ", ")
 }
 
-// logIn is the SASL exchange (KIP-43, KIP-152). What the broker says of a failure is not passed on: it may quote what
-// it was sent.
+// logIn makes the SASL exchange (KIP-43, KIP-152). Its errors do not contain the broker's message, which may quote what
+// the client sent.
 func logIn(ctx context.Context, conn *protocol.Conn, broker string, mechanism sasl.Mechanism) error {
 	res, err := roundTrip[*saslhandshake.Response](conn, &saslhandshake.Request{Mechanism: mechanism.Name()})
 	if err != nil {
@@ -258,10 +259,10 @@ func logIn(ctx context.Context, conn *protocol.Conn, broker string, mechanism sa
 	switch code := kafka.Error(res.ErrorCode); code {
 	case 0:
 	case kafka.UnsupportedSASLMechanism:
-		return &RefusedError{Cause: CauseMechanism,
+		return &SetUpError{Cause: CauseMechanism,
 			Detail: fmt.Sprintf("it offers %s, not %s", mechanisms(res), mechanism.Name()), Err: code}
 	case kafka.IllegalSASLState:
-		return &RefusedError{Cause: CauseMechanism, Detail: "it takes no SASL login", Err: code}
+		return &SetUpError{Cause: CauseMechanism, Detail: "it accepts no SASL login", Err: code}
 	default:
 		return fmt.Errorf("SASL handshake: %w", code)
 	}
@@ -270,11 +271,11 @@ func logIn(ctx context.Context, conn *protocol.Conn, broker string, mechanism sa
 	session, next, err := mechanism.Start(sasl.WithMetadata(ctx, &sasl.Metadata{Host: host, Port: number}))
 	for done := false; !done; {
 		if err != nil {
-			return &RefusedError{Cause: CauseLogin, Detail: mechanism.Name(), Err: err}
+			return &SetUpError{Cause: CauseLogin, Detail: mechanism.Name(), Err: err}
 		}
 		res, e := roundTrip[*saslauthenticate.Response](conn, &saslauthenticate.Request{AuthBytes: next})
 		switch {
-		case e != nil && hangsUp(e): // how older brokers say so
+		case e != nil && closedByPeer(e): // older brokers do so
 			e = kafka.SASLAuthenticationFailed
 		case e == nil && res.ErrorCode != 0:
 			e = kafka.Error(res.ErrorCode)
@@ -282,7 +283,7 @@ func logIn(ctx context.Context, conn *protocol.Conn, broker string, mechanism sa
 			return fmt.Errorf("SASL login: %w", e)
 		}
 		if e != nil {
-			return &RefusedError{Cause: CauseLogin, Detail: mechanism.Name(), Err: e}
+			return &SetUpError{Cause: CauseLogin, Detail: mechanism.Name(), Err: e}
 		}
 		done, next, err = session.Next(ctx, res.AuthBytes)
 		if done {
@@ -292,11 +293,11 @@ func logIn(ctx context.Context, conn *protocol.Conn, broker string, mechanism sa
 	return nil
 }
 
-// mostResponse bounds the response to a preflight request, in bytes: that of a broker has some hundreds.
-const mostResponse = 1 << 20
+// maxResponse bounds the response to a preflight request, in bytes. A broker's has some hundreds.
+const maxResponse = 1 << 20
 
-// sizeCheck refuses a response that is no broker's before it is decoded: another protocol's text, taken for a length,
-// is a thousand million bytes, and would be read as arrays of that many elements.
+// sizeCheck fails a response that is too large for a broker's before it is decoded: the text of another protocol, read
+// as a length, is about 10⁹ bytes, and the library would allocate arrays of that many elements.
 type sizeCheck struct {
 	net.Conn
 	head [4]byte
@@ -318,8 +319,8 @@ func (c *sizeCheck) Read(p []byte) (int, error) {
 	if c.have += n; c.have == len(c.head) {
 		c.have = 0
 		size := binary.BigEndian.Uint32(c.head[:])
-		if size > mostResponse {
-			return 0, &RefusedError{Cause: CauseNoBroker}
+		if size > maxResponse {
+			return 0, &SetUpError{Cause: CauseNoBroker}
 		}
 		c.left = int(size)
 	}

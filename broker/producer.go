@@ -18,33 +18,33 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// ProducerOptions tunes a Producer; the zero value is good.
+// ProducerOptions configures a Producer. A zero value of a field means the default.
 type ProducerOptions struct {
 	// BatchMessages is the greatest number of messages in one request; default 8000.
 	BatchMessages int
-	// BatchBytes is about the greatest size of one request; default 1,000,000, just below the 1,048,588 that brokers take
-	// unless told otherwise. When a topic takes less, batches are split until they fit.
+	// BatchBytes is about the greatest size of one request; default 1,000,000, just below the brokers' default limit of
+	// 1,048,588. When a topic accepts less, batches are split until they fit.
 	BatchBytes int
-	// Timeout bounds how long one Publish tries again while the broker cannot be reached or has no leader; default 2m.
+	// Timeout is how long one Publish retries while no broker can be reached or a partition has no leader; default 2m.
 	Timeout time.Duration
-	// Shorten is asked for a shorter form of a message that is larger than its topic takes, with key, value and headers of
-	// about so many bytes; false: there is none of that size. It is asked for half the size, then a quarter, and so on.
-	// The shorter one goes to the partition of the original. nil: *TooLargeError at once.
+	// Shorten returns a shorter form of a message that is larger than its topic accepts, with at most about so many bytes
+	// of key, value and headers; false: there is none of that size. It is called with half the size, then a quarter, and
+	// so on. The shorter message goes to the partition of the original. nil: *TooLargeError at once.
 	Shorten func(m pipeline.Message, most int) (shorter pipeline.Message, ok bool)
 	Logger  *slog.Logger // nil: silent
 }
 
-// Producer implements pipeline.Publisher. It is safe for concurrent use; order is kept within one Publish and between
-// calls that follow each other.
+// Producer implements pipeline.Publisher. It is safe for concurrent use. Order is kept within one Publish and between
+// consecutive calls.
 type Producer struct {
 	cluster *Cluster
 	o       ProducerOptions
-	turn    atomic.Uint32 // deals messages without a key
+	turn    atomic.Uint32 // distributes messages without a key
 }
 
 var _ pipeline.Publisher = (*Producer)(nil)
 
-// NewProducer makes a producer. It holds nothing that needs closing.
+// NewProducer returns a producer. It need not be closed.
 func NewProducer(c *Cluster, o ProducerOptions) *Producer {
 	if o.BatchMessages <= 0 {
 		o.BatchMessages = 8000
@@ -61,20 +61,20 @@ func NewProducer(c *Cluster, o ProducerOptions) *Producer {
 	return &Producer{cluster: c, o: o}
 }
 
-// Publish writes the messages with acks=all, one goroutine for each partition that gets some, and returns when all are
-// acknowledged. Partition and Offset of the messages are ignored, a zero Time becomes the time of writing. The messages
+// Publish writes the messages with acks=all, concurrently for several partitions, and blocks until all are
+// acknowledged. Partition and Offset of the messages are ignored; a zero Time becomes the time of writing. The messages
 // must not be changed before it returns.
 //
-// Retriable failures are tried again, in order, for at most ProducerOptions.Timeout; a broker that stayed away is
-// ErrBrokerLost. Others are *MissingTopicError, *TooLargeError, *DeniedError, *StorageError (embedded broker), a
-// kafka.Error, or ctx's. After an error any part of the messages may have been written, some of them twice.
+// Retriable failures are retried, in order, for at most ProducerOptions.Timeout, and then are ErrBrokerLost if no
+// broker answered. Other errors are *MissingTopicError, *TooLargeError, *DeniedError, *StorageError (embedded broker),
+// a kafka.Error, or ctx's. After an error any part of the messages may have been written, some of them twice.
 func (p *Producer) Publish(ctx context.Context, topic string, messages []pipeline.Message) error {
 	if len(messages) == 0 {
 		return nil
 	}
 	n, err := p.cluster.partitions(ctx, topic, p.o.Timeout)
 	if err != nil {
-		return p.named(ctx, topic, err)
+		return p.publishError(ctx, topic, err)
 	}
 	plan := p.plan(messages, n)
 	group, working := errgroup.WithContext(ctx)
@@ -88,15 +88,15 @@ func (p *Producer) Publish(ctx context.Context, topic string, messages []pipelin
 			return t.send(working, share)
 		})
 	}
-	return p.named(ctx, topic, group.Wait())
+	return p.publishError(ctx, topic, group.Wait())
 }
 
-// named says which broker was lost.
-func (p *Producer) named(ctx context.Context, topic string, err error) error {
+// publishError adds what failed to an error of Publish.
+func (p *Producer) publishError(ctx context.Context, topic string, err error) error {
 	if err == nil || ctx.Err() != nil && errors.Is(err, context.Cause(ctx)) {
 		return err
 	}
-	err = p.cluster.why(err)
+	err = p.cluster.causeOf(err)
 	if retriable(err) && !answered(err) {
 		return fmt.Errorf("%w (%s) while publishing to %q: %w", ErrBrokerLost, p.cluster.Brokers(), topic, err)
 	}
@@ -105,7 +105,7 @@ func (p *Producer) named(ctx context.Context, topic string, err error) error {
 }
 
 // plan sorts messages by partition, keeping their order: order[starts[i]:starts[i+1]] are the indexes for partition i.
-// A plan is not used again: a request that was given up may still be read from behind our back.
+// A plan is not reused: the library may still read from it for a request that we no longer wait for.
 type plan struct {
 	of     []int32
 	order  []int32
@@ -131,14 +131,13 @@ func (p *Producer) plan(messages []pipeline.Message, partitions int) *plan {
 	for i := range partitions {
 		pl.starts[i+1] += pl.starts[i]
 	}
-	// Placing moves each start to the next partition's; walking backwards moves it from the end to the right place.
+	// Filling each partition from its end moves ends[i] from the end of partition i to its start.
 	ends := pl.starts[1:]
 	for i := len(messages) - 1; i >= 0; i-- {
 		to := pl.of[i]
 		ends[to]--
 		pl.order[ends[to]] = int32(i)
 	}
-	// Now ends[i] is the start of partition i.
 	copy(pl.starts, ends)
 	pl.starts[partitions] = int32(len(messages))
 	return pl
@@ -148,26 +147,26 @@ func (pl *plan) share(partition int) []int32 {
 	return pl.order[pl.starts[partition]:pl.starts[partition+1]]
 }
 
-// target is one partition's part of a Publish.
+// target writes to one partition.
 type target struct {
 	*Producer
 	topic     string
 	partition int
 	all       []pipeline.Message
 
-	allowed func(context.Context) error     // asked before each attempt; nil: always
-	written func(base int64, share []int32) // told where messages have come to lie; nil: nobody cares
+	allowed func(context.Context) error     // called before each attempt; an error ends send; nil: always allowed
+	written func(base int64, share []int32) // called with the first offset of each batch; may be nil
 }
 
-// send writes the messages at the given indexes in as few batches as the limits allow, all of about one size: a broker
-// that syncs each of them takes as long for a small one as for a large one.
+// send writes the messages at the given indexes in as few batches as the limits allow, all of about the same size: a
+// broker that syncs each batch takes as long for a small batch as for a large one.
 func (t target) send(ctx context.Context, share []int32) error {
 	total := 0
 	for _, i := range share {
 		total += encodedSize(&t.all[i])
 	}
-	batches := max(ceil(len(share), t.o.BatchMessages), ceil(total, t.o.BatchBytes))
-	each := ceil(len(share), batches)
+	batches := max(ceilDiv(len(share), t.o.BatchMessages), ceilDiv(total, t.o.BatchBytes))
+	each := ceilDiv(len(share), batches)
 	for len(share) > 0 {
 		n, size := 0, 0
 		for n < min(each, len(share)) {
@@ -185,9 +184,9 @@ func (t target) send(ctx context.Context, share []int32) error {
 	return nil
 }
 
-func ceil(a, b int) int { return (a + b - 1) / b }
+func ceilDiv(a, b int) int { return (a + b - 1) / b }
 
-// batch writes one batch, split in two as often as the topic finds it too large.
+// batch writes a batch, and splits it in two as often as it is too large for the topic.
 func (t target) batch(ctx context.Context, share []int32) error {
 	err := t.attempt(ctx, share)
 	if !tooLarge(err) {
@@ -203,7 +202,7 @@ func (t target) batch(ctx context.Context, share []int32) error {
 	return t.batch(ctx, share[half:])
 }
 
-// shortened writes a message that was found too large in the longest form that is not.
+// shortened writes a message that is too large in the longest form that the topic accepts.
 func (t target) shortened(ctx context.Context, m *pipeline.Message, err error) error {
 	size := payloadSize(m)
 	for most := size / 2; t.o.Shorten != nil && most > 0; most /= 2 {
@@ -226,7 +225,7 @@ func tooLarge(err error) bool {
 
 func (t target) attempt(ctx context.Context, share []int32) error {
 	operation := fmt.Sprintf("publish to %s/%d", t.topic, t.partition)
-	defer t.cluster.troubles.dropped(operation)
+	defer t.cluster.outages.forget(operation)
 	return retry.Do(ctx, backoff(t.o.Timeout), func(ctx context.Context) error {
 		if t.allowed != nil {
 			if err := t.allowed(ctx); err != nil {
@@ -243,7 +242,7 @@ func (t target) attempt(ctx context.Context, share []int32) error {
 			err = res.Error
 		}
 		if err == nil {
-			t.cluster.troubles.passed(operation)
+			t.cluster.outages.succeeded(operation)
 			if t.written != nil {
 				t.written(res.BaseOffset, share)
 			}
@@ -252,11 +251,12 @@ func (t target) attempt(ctx context.Context, share []int32) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		return t.cluster.again(operation, err)
+		return t.cluster.retryable(operation, err)
 	})
 }
 
-// encodedSize is an upper bound of a message's size in a record batch (format v2): its varints take at most 24 bytes.
+// encodedSize returns an upper bound of a message's size in a record batch (format v2): its varints take at most 24
+// bytes.
 func encodedSize(m *pipeline.Message) int {
 	return 24 + payloadSize(m)
 }
@@ -269,7 +269,7 @@ func payloadSize(m *pipeline.Message) int {
 	return n
 }
 
-// records reads messages as kafka-go wants them, through one Record that is used over and over.
+// records implements kafka.RecordReader over messages. It reuses one Record.
 type records struct {
 	all        []pipeline.Message
 	share      []int32

@@ -9,37 +9,36 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
-	"github.com/sethvargo/go-retry"
 
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// noProgress is after how many answers in a row without a single batch it is said that something is wrong.
-const noProgress = 5
+// warnAfterEmpty is after how many empty fetches in a row a warning is logged.
+const warnAfterEmpty = 5
 
 // reader delivers one assigned partition during one generation.
 type reader struct {
 	consumer  *Consumer
 	partition int
-	take      func(ctx context.Context, batch []pipeline.Message) error
+	handle    func(ctx context.Context, batch []pipeline.Message) error
 	offsets   *offsetTracker
-	committed int64 // what the group has committed; belongs to the session's committer
+	committed int64 // the group's committed offset; only assignment.commit uses it
 
 	next     int64 // the next offset to deliver
-	target   int64 // in a drain: where it ends
-	withheld int   // answers in a row without a batch although there is more
+	target   int64 // in a drain: the offset at which it ends
+	empty    int   // empty fetches in a row below the high watermark
 	maxBytes int64
-	lost     <-chan time.Time // fires LostAfter after the first of failures in a row; nil when the last fetch succeeded
+	lost     <-chan time.Time // fires LostAfter after the first of several failures in a row; nil after a success
 	arena    []byte
 }
 
-// read delivers until ctx ends (nil), the drain's target is reached and all is settled or abandoned (nil), the handler
-// fails, the broker is lost, or it hands out nothing where a drain has to go on.
+// read delivers messages until ctx ends (nil), the drain's target is reached and no message is outstanding (nil), the
+// handler fails, the broker is lost, or fetches below a drain's target stay empty.
 func (r *reader) read(ctx context.Context) error {
 	c := r.consumer
-	defer c.cluster.troubles.dropped(r.operation())
+	defer c.cluster.outages.forget(r.operation())
 	r.maxBytes = c.o.MaxBytes
-	wait := pause()
+	delays := retryDelays()
 	for ctx.Err() == nil {
 		if c.o.Drain && r.next >= r.target {
 			r.offsets.idle(ctx)
@@ -50,29 +49,28 @@ func (r *reader) read(ctx context.Context) error {
 		}
 		res, err := r.fetch(ctx)
 		if err == nil {
-			wait = pause()
-			c.cluster.troubles.passed(r.operation())
+			delays = retryDelays()
+			c.cluster.outages.succeeded(r.operation())
 			if err := r.deliver(ctx, res); err != nil {
 				return err
 			}
-			if r.withheld == 0 {
+			if r.empty == 0 {
 				r.lost = nil
 				continue
 			}
-			if err := r.endure(res.HighWatermark); err != nil {
+			if err := r.emptyFetch(res.HighWatermark); err != nil {
 				return err
 			}
-			sleep(ctx, c.o.MaxWait) // the broker need not have held the request back
+			sleep(ctx, c.o.MaxWait) // the broker may have answered at once
 			continue
 		}
 		if ctx.Err() != nil {
 			return nil
 		}
-		if err := r.mend(ctx, err); err != nil {
+		if err := r.fetchFailed(ctx, err); err != nil {
 			return err
 		}
-		d, _ := wait.Next()
-		sleep(ctx, d)
+		sleepNext(ctx, delays)
 	}
 	return nil
 }
@@ -96,17 +94,17 @@ func (r *reader) fetch(ctx context.Context) (*kafka.FetchResponse, error) {
 	return res, nil
 }
 
-// mend decides about a failed fetch: nil means try again. A topic that is not known may be another one when it is known
-// again, and r.next means nothing there.
-func (r *reader) mend(ctx context.Context, err error) error {
+// fetchFailed decides about a failed fetch: nil means retry. An unknown topic may be a recreated one when it is known
+// again, in which r.next means nothing.
+func (r *reader) fetchFailed(ctx context.Context, err error) error {
 	c := r.consumer
 	if errors.Is(err, kafka.OffsetOutOfRange) {
-		return r.relocate(ctx)
+		return r.resetPosition(ctx)
 	}
 	if unknownTopic(err) {
-		return fmt.Errorf("%w: reading partition %d: %w", errInDoubt, r.partition, err)
+		return fmt.Errorf("%w: reading partition %d: %w", errMaybeRecreated, r.partition, err)
 	}
-	if err = c.cluster.why(err); !retriable(err) && (!isUnknown(err) || errors.As(err, new(*StorageError))) {
+	if err = c.cluster.causeOf(err); !retriable(err) && (!isUnknown(err) || errors.As(err, new(*StorageError))) {
 		err = denied(err, fmt.Sprintf("read topic %q", c.o.Topic),
 			fmt.Sprintf("Read on topic %q", c.o.Topic))
 		return fmt.Errorf("reading %s/%d: %w", c.o.Topic, r.partition, err)
@@ -119,7 +117,7 @@ func (r *reader) mend(ctx context.Context, err error) error {
 		return r.brokerLost(err)
 	default:
 	}
-	c.cluster.troubles.failed(r.operation(), err)
+	c.cluster.outages.failed(r.operation(), err)
 	return nil
 }
 
@@ -127,8 +125,8 @@ func (r *reader) operation() string {
 	return fmt.Sprintf("read %s/%d", r.consumer.o.Topic, r.partition)
 }
 
-// relocate finds the place to go on from when the broker no longer has the one we want.
-func (r *reader) relocate(ctx context.Context) error {
+// resetPosition finds the offset to continue from when the broker does not have r.next.
+func (r *reader) resetPosition(ctx context.Context) error {
 	c := r.consumer
 	spans, err := c.cluster.spans(ctx, c.o.Topic, []int{r.partition}, c.o.LostAfter)
 	if err != nil {
@@ -139,11 +137,12 @@ func (r *reader) relocate(ctx context.Context) error {
 	}
 	now := spans[r.partition]
 	switch {
-	case r.next > now.end: // if the group's own offset is beyond it, too, the next session says so
-		return fmt.Errorf("%w: partition %d ends at %d, and offset %d was next", errInDoubt, r.partition, now.end, r.next)
+	case r.next > now.end: // if the group's own offset is beyond the end, too, the next assignment reports it
+		return fmt.Errorf("%w: partition %d ends at offset %d, but offset %d was next",
+			errMaybeRecreated, r.partition, now.end, r.next)
 	case r.next < now.first:
-		c.lose(r.partition, r.next, now.first)
-		r.advance(now.first)
+		c.recordLost(r.partition, r.next, now.first)
+		r.skipTo(now.first)
 	}
 	return nil
 }
@@ -153,29 +152,29 @@ func (r *reader) brokerLost(err error) error {
 	return fmt.Errorf("%w (%s) while reading %s/%d: %w", ErrBrokerLost, c.cluster.Brokers(), c.o.Topic, r.partition, err)
 }
 
-// deliver hands the messages of one answer to the handler, in batches that fit into the window.
+// deliver passes the messages of one response to the handler, in batches for which there is room.
 func (r *reader) deliver(ctx context.Context, res *kafka.FetchResponse) error {
 	before := r.next
-	stream := answer{reader: r}
-	evidence := 0
+	result := fetchResult{reader: r}
+	batches := 0
 	switch set := res.Records.(type) {
 	case *protocol.RecordStream:
-		stream.batches = set.Records
-		evidence = len(set.Records)
+		result.batches = set.Records
+		batches = len(set.Records)
 	default:
-		stream.batches = []protocol.RecordReader{set}
+		result.batches = []protocol.RecordReader{set}
 	}
 	for {
 		room := r.offsets.room(ctx)
 		if room == 0 {
 			return nil
 		}
-		batch, more, err := stream.batch(min(room, r.consumer.o.MaxBatch))
+		batch, more, err := result.batch(min(room, r.consumer.o.MaxBatch))
 		if err != nil {
 			return fmt.Errorf("reading %s/%d at offset %d: %w", r.consumer.o.Topic, r.partition, r.next, err)
 		}
 		if len(batch) > 0 {
-			if err := r.take(ctx, batch); err != nil {
+			if err := r.handle(ctx, batch); err != nil {
 				if ctx.Err() != nil && (errors.Is(err, ctx.Err()) || errors.Is(err, context.Cause(ctx))) {
 					return nil
 				}
@@ -186,43 +185,42 @@ func (r *reader) deliver(ctx context.Context, res *kafka.FetchResponse) error {
 			break
 		}
 	}
-	r.progress(before, res.HighWatermark, evidence)
+	r.progress(before, res.HighWatermark, batches)
 	return nil
 }
 
-// progress sees to it that an answer without messages for us neither holds us for ever nor loses one. An answer begins
-// with the batch that has the offset that was asked for or, if there is none, with the first one after it. So a batch
-// that came and held nothing for us is proof that the offset is empty, as some are where compaction has been. An answer
-// without a batch proves nothing: a broker gives it, too, when it cannot get at its own storage in time (KIP-405), and
-// was it only that the batch did not fit, the next request has more room.
-func (r *reader) progress(before, highWatermark int64, evidence int) {
+// progress decides what a response without new messages means. A response begins with the batch that holds the
+// requested offset or, if there is none, with the first batch after it. So a batch without new messages proves that the
+// offset is empty, as after compaction, and it is skipped. A response without a batch proves nothing: a broker also
+// sends it when it cannot read its storage in time (KIP-405), or when the batch is larger than MaxBytes; the next
+// request allows more.
+func (r *reader) progress(before, highWatermark int64, batches int) {
 	c := r.consumer
 	end := highWatermark
 	if c.o.Drain {
-		end = max(end, r.target) // the broker has said so before, however little it has now
+		end = max(end, r.target) // the high watermark when the drain began
 	}
 	switch {
 	case r.next > before || r.next >= end:
-		r.withheld, r.maxBytes = 0, c.o.MaxBytes
-	case evidence > 0:
-		r.withheld = 0
-		r.advance(r.next + 1)
+		r.empty, r.maxBytes = 0, c.o.MaxBytes
+	case batches > 0:
+		r.empty = 0
+		r.skipTo(r.next + 1)
 	default:
-		r.withheld++
+		r.empty++
 		r.maxBytes = min(2*r.maxBytes, 64<<20)
 	}
 }
 
-// endure decides about an answer that withholds what there is: nil means ask again. Passing over the offset could lose
-// a row. A run has time: if there is nothing, the next message to come will say so by its offset. A drain has none,
-// and fails when LostAfter has passed.
-func (r *reader) endure(highWatermark int64) error {
+// emptyFetch decides about an empty fetch below the high watermark: nil means retry. Skipping the offset could lose a
+// row. A run retries until a later message proves by its offset that nothing is there. A drain fails after LostAfter.
+func (r *reader) emptyFetch(highWatermark int64) error {
 	c := r.consumer
-	err := &WithheldError{
+	err := &EmptyFetchError{
 		Topic: c.o.Topic, Group: c.o.Group, Partition: r.partition, Offset: r.next, End: max(highWatermark, r.target),
 	}
-	if r.withheld == noProgress {
-		c.o.Logger.Warn("the broker hands out nothing although there is more; asking again", "error", err)
+	if r.empty == warnAfterEmpty {
+		c.o.Logger.Warn("empty fetch below the high watermark; retrying", "error", err)
 	}
 	if !c.o.Drain {
 		r.lost = nil
@@ -239,22 +237,22 @@ func (r *reader) endure(highWatermark int64) error {
 	}
 }
 
-// advance moves on to an offset with nothing to deliver below it.
-func (r *reader) advance(next int64) {
+// skipTo moves the position to an offset when there is nothing to deliver before it.
+func (r *reader) skipTo(next int64) {
 	if next > r.next {
 		r.next = next
 		r.offsets.skipTo(next)
 	}
 }
 
-// answer walks the batches of a fetch answer.
-type answer struct {
+// fetchResult walks the batches of a fetch response.
+type fetchResult struct {
 	reader  *reader
 	batches []protocol.RecordReader
 }
 
-// batch returns up to n messages, each already in the window. more says that there may be others.
-func (s *answer) batch(n int) (batch []pipeline.Message, more bool, err error) {
+// batch returns up to n messages, each already added to r.offsets. more says that there may be others.
+func (s *fetchResult) batch(n int) (batch []pipeline.Message, more bool, err error) {
 	r := s.reader
 	for len(s.batches) > 0 {
 		current := s.batches[0]
@@ -268,17 +266,17 @@ func (s *answer) batch(n int) (batch []pipeline.Message, more bool, err error) {
 		}
 		_, control := current.(*protocol.ControlBatch)
 		switch {
-		case record.Offset < r.next: // the broker sends whole batches; the beginning of the first was delivered before
+		case record.Offset < r.next: // the broker sends whole batches; this message was delivered before
 			release(record)
 			continue
-		case r.consumer.o.Drain && record.Offset >= r.target: // came after the drain began
+		case r.consumer.o.Drain && record.Offset >= r.target: // published after the drain began
 			release(record)
-			r.advance(r.target)
+			r.skipTo(r.target)
 			s.batches = nil
 			return batch, false, nil
 		case control:
 			release(record)
-			r.advance(record.Offset + 1)
+			r.skipTo(record.Offset + 1)
 			continue
 		}
 		m, err := r.message(record)
@@ -298,7 +296,7 @@ func (s *answer) batch(n int) (batch []pipeline.Message, more bool, err error) {
 	return batch, false, nil
 }
 
-// message copies a record out of the library's buffers and gives those back.
+// message copies a record out of the library's buffers and releases them.
 func (r *reader) message(record *kafka.Record) (pipeline.Message, error) {
 	defer release(record)
 	m := pipeline.Message{
@@ -323,7 +321,7 @@ func (r *reader) message(record *kafka.Record) (pipeline.Message, error) {
 	return m, nil
 }
 
-// copy reads b into a piece of the arena, a block that many messages share.
+// copy reads b into a part of the arena, a block of memory that many messages share.
 func (r *reader) copy(b kafka.Bytes) ([]byte, error) {
 	if b == nil {
 		return nil, nil
@@ -348,21 +346,5 @@ func release(record *kafka.Record) {
 	}
 	if record.Value != nil {
 		record.Value.Close()
-	}
-}
-
-// pause grows from 50 ms to 2 s and never gives up.
-func pause() retry.Backoff {
-	b := retry.NewExponential(50 * time.Millisecond)
-	b = retry.WithCappedDuration(2*time.Second, b)
-	return retry.WithJitterPercent(20, b)
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
 	}
 }

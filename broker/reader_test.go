@@ -63,8 +63,8 @@ func TestWithheld(t *testing.T) {
 		q := consumer(t, c, func(o *broker.ConsumerOptions) {
 			o.Drain, o.MaxBytes, o.MaxWait, o.LostAfter = true, 1, time.Millisecond, 50*time.Millisecond
 		})
-		var withheld *broker.WithheldError
-		if err := run(t, q, new(sink)); !errors.As(err, &withheld) || withheld.Offset != 60 || withheld.End != 100 {
+		var empty *broker.EmptyFetchError
+		if err := run(t, q, new(sink)); !errors.As(err, &empty) || empty.Offset != 60 || empty.End != 100 {
 			t.Errorf("got %v", err)
 		}
 		if at := committed(t, c); !slices.Equal(at, []int64{60}) {
@@ -79,8 +79,8 @@ func TestWithheld(t *testing.T) {
 		q := consumer(t, c, func(o *broker.ConsumerOptions) {
 			o.Drain, o.MaxBytes, o.MaxWait, o.LostAfter = true, 1, time.Millisecond, 50*time.Millisecond
 		})
-		var withheld *broker.WithheldError
-		if err := run(t, q, new(sink)); !errors.As(err, &withheld) || withheld.Offset != 60 || withheld.End != 100 {
+		var empty *broker.EmptyFetchError
+		if err := run(t, q, new(sink)); !errors.As(err, &empty) || empty.Offset != 60 || empty.End != 100 {
 			t.Errorf("got %v", err)
 		}
 	})

@@ -11,21 +11,21 @@ import (
 	"github.com/sethvargo/go-retry"
 )
 
-// Topic describes a topic that CreateTopics makes.
+// Topic describes a topic for CreateTopics.
 type Topic struct {
 	Name        string
 	Partitions  int               // at least 1
-	Replication int               // copies of each partition; 0: the broker's default.replication.factor
+	Replication int               // replicas of each partition; 0: the broker's default.replication.factor
 	Config      map[string]string // the topic's own settings, "retention.ms": "-1"; nil: the broker's
 }
 
-// CreateTopics makes those of the topics that are not there and returns their names. One that is there stays as it is,
-// whatever its partitions; that another process makes the same one at the same time is no error. It blocks until the
-// new topics are known to the broker that is asked. Its errors are *TopicError, *DeniedError, ctx's, or those of Check.
+// CreateTopics creates the topics that do not exist and returns their names. An existing topic is not changed, even if
+// its partitions differ; it is no error when another process creates the same topic at the same time. It blocks until
+// the broker that is asked knows the new topics. Its errors are *TopicError, *DeniedError, ctx's, or those of Check.
 func (c *Cluster) CreateTopics(ctx context.Context, topics ...Topic) (created []string, err error) {
 	var there map[string]int
-	err = c.patiently(ctx, func(ctx context.Context) error {
-		there, _, err = c.inventory(ctx)
+	err = c.untilAnswered(ctx, func(ctx context.Context) error {
+		there, _, err = c.listTopics(ctx)
 		return err
 	})
 	if err != nil {
@@ -60,7 +60,7 @@ func (c *Cluster) CreateTopics(ctx context.Context, topics ...Topic) (created []
 		}
 	}
 	return created, retry.Do(ctx, backoff(requestTimeout), func(ctx context.Context) error {
-		there, broker, err := c.inventory(ctx)
+		there, broker, err := c.listTopics(ctx)
 		if err != nil {
 			return err
 		}
@@ -73,7 +73,7 @@ func (c *Cluster) CreateTopics(ctx context.Context, topics ...Topic) (created []
 	})
 }
 
-// TopicConfig returns settings of a topic as they are in force, be they the topic's own or the broker's. Its errors are
+// TopicConfig returns the effective settings of a topic: the topic's own, or the broker's defaults. Its errors are
 // *DeniedError, ctx's, or the broker's.
 func (c *Cluster) TopicConfig(ctx context.Context, topic string, names ...string) (map[string]string, error) {
 	res, err := c.client.DescribeConfigs(ctx, &kafka.DescribeConfigsRequest{
@@ -86,11 +86,11 @@ func (c *Cluster) TopicConfig(ctx context.Context, topic string, names ...string
 	}
 	switch {
 	case err != nil:
-		err = denied(err, fmt.Sprintf("see the settings of topic %q", topic),
+		err = denied(err, fmt.Sprintf("describe the settings of topic %q", topic),
 			fmt.Sprintf("DescribeConfigs on topic %q", topic))
 		return nil, fmt.Errorf("settings of topic %q: %w", topic, err)
 	case len(res.Resources) != 1:
-		return nil, fmt.Errorf("settings of topic %q: the broker answers for %d topics", topic, len(res.Resources))
+		return nil, fmt.Errorf("settings of topic %q: got a response for %d topics, want 1", topic, len(res.Resources))
 	}
 	settings := make(map[string]string, len(names))
 	for _, e := range res.Resources[0].ConfigEntries {
@@ -102,7 +102,7 @@ func (c *Cluster) TopicConfig(ctx context.Context, topic string, names ...string
 func (t Topic) config() kafka.TopicConfig {
 	config := kafka.TopicConfig{Topic: t.Name, NumPartitions: t.Partitions, ReplicationFactor: t.Replication}
 	if t.Replication == 0 {
-		config.ReplicationFactor = -1 // KIP-464: brokers from 2.4 on take their default
+		config.ReplicationFactor = -1 // KIP-464: brokers from 2.4 on use their default
 	}
 	for _, name := range slices.Sorted(maps.Keys(t.Config)) {
 		config.ConfigEntries = append(config.ConfigEntries, kafka.ConfigEntry{ConfigName: name, ConfigValue: t.Config[name]})

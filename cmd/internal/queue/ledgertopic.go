@@ -11,9 +11,9 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/console"
 )
 
-// CheckLedgerTopic makes sure that the topic of the ledgers is there, with --create-topics makes it, and that it can
-// serve: with as many partitions as the topic of the rows, which it returns, and compacted, so that nothing in it is
-// deleted by age.
+// CheckLedgerTopic checks that the topic of the ledgers exists, has as many partitions as the topic of the rows, and is
+// compacted, so that nothing in it is deleted by age. With --create-topics it creates the topic if it is missing. It
+// returns the number of partitions.
 func (q *Queue) CheckLedgerTopic(ctx context.Context, rows, ledgers string) (partitions int, err error) {
 	counts, err := q.cluster.Check(ctx, rows)
 	if err != nil {
@@ -36,26 +36,27 @@ func (q *Queue) CheckLedgerTopic(ctx context.Context, rows, ledgers string) (par
 	var denied *broker.DeniedError
 	switch {
 	case errors.As(err, &denied):
-		q.log.Warn("whether the ledger topic is compacted cannot be seen; it must be, or ledgers are lost when it is cleaned",
-			"topic", ledgers, "error", err)
+		q.log.Warn("cannot verify cleanup.policy=compact of the ledger topic (missing DescribeConfigs permission); with another "+
+			"policy ledgers are lost", "topic", ledgers, "error", err)
 	case err != nil:
 		return 0, err
 	case strings.TrimSpace(settings["cleanup.policy"]) != "compact":
-		return 0, wrongLedgerTopic(ledgers, fmt.Sprintf("has cleanup.policy=%s: want compact alone, or the broker deletes "+
-			"what the ledgers need", settings["cleanup.policy"]))
+		return 0, wrongLedgerTopic(ledgers, fmt.Sprintf("has cleanup.policy=%s: want only compact, or the broker deletes "+
+			"records of the ledgers", settings["cleanup.policy"]))
 	}
 	return partitions, nil
 }
 
-// Ledgers returns the topic of the ledgers for reading only.
+// Ledgers returns the topic of the ledgers, for reading only.
 func (q *Queue) Ledgers(topic string, partitions int) *broker.Changelog {
 	return q.cluster.Changelog(topic, partitions)
 }
 
-// WrongPartitions says that the topic of the ledgers has not as many partitions as that of the rows.
+// WrongPartitions returns the error of a ledger topic whose number of partitions differs from that of the topic of the
+// rows. It carries the exit code.
 func WrongPartitions(ledgers string, have int, rows string, want int) error {
-	return wrongLedgerTopic(ledgers, fmt.Sprintf("has %d partitions, but topic %s of the rows has %d: a partition's "+
-		"ledger moves with its rows, so there must be as many", have, rows, want))
+	return wrongLedgerTopic(ledgers, fmt.Sprintf("has %d partitions, but topic %s of the rows has %d: create it with "+
+		"as many, because a partition's ledger moves with its rows", have, rows, want))
 }
 
 func wrongLedgerTopic(topic, problem string) error {

@@ -8,9 +8,9 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/console"
 )
 
-// Coded gives an error of the broker its exit code and the settings to look at: the policy of docs/kafka.md, for
-// importer and consumer alike, at the start and later. Errors that have a code keep it, and what is not the set-up's
-// ends with console.ExitUnfinished anyway.
+// Coded adds to an error of the broker its exit code and the settings to look at, as docs/kafka.md lists them. An error
+// that has a code keeps it. An error that is not caused by the set-up is returned as it is: it ends the command with
+// console.ExitUnfinished.
 func Coded(err error) error {
 	if errors.As(err, new(*console.CodedError)) || !broker.SetUp(err) {
 		return err
@@ -21,14 +21,14 @@ func Coded(err error) error {
 	return console.Coded(console.ExitUsage, err)
 }
 
-// settings names what has to be changed, "" where the error says so itself.
+// settings names the settings to change, "" where the error text names them.
 func settings(err error) string {
-	var refused *broker.RefusedError
+	var setUp *broker.SetUpError
 	switch {
 	case errors.As(err, new(*broker.DirError)):
 		return "--data-dir"
-	case errors.As(err, &refused):
-		switch refused.Cause {
+	case errors.As(err, &setUp):
+		switch setUp.Cause {
 		case broker.CausePlainText, broker.CauseTLS:
 			return "--kafka-tls"
 		case broker.CauseAuthority:
@@ -39,7 +39,7 @@ func settings(err error) string {
 			return "--kafka-sasl"
 		case broker.CauseLogin:
 			return "--kafka-username and --kafka-password-file, or --kafka-token-file"
-		case broker.CauseHungUp:
+		case broker.CauseClosed:
 			return "--kafka-tls, --kafka-sasl and the port in --brokers"
 		case broker.CauseUnknownHost, broker.CauseClusters, broker.CauseNoBroker:
 			return "--brokers"

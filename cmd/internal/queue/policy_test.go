@@ -17,7 +17,7 @@ import (
 // TestPolicy is the table of docs/kafka.md: the exit code of each trouble, and the setting that the message names.
 func TestPolicy(t *testing.T) {
 	refused := func(cause broker.Cause) error {
-		return &broker.UnreachableError{Broker: "b:1", Err: &broker.RefusedError{Cause: cause}}
+		return &broker.UnreachableError{Broker: "b:1", Err: &broker.SetUpError{Cause: cause}}
 	}
 	for _, tt := range []struct {
 		err  error
@@ -32,9 +32,9 @@ func TestPolicy(t *testing.T) {
 		{refused(broker.CauseMechanism), 2, "--kafka-sasl"},
 		{refused(broker.CauseLogin), 2, "--kafka-password-file"},
 		{refused(broker.CauseVersion), 2, "3.x or 4.x"},
-		{refused(broker.CauseHungUp), 2, "the port in --brokers"},
+		{refused(broker.CauseClosed), 2, "the port in --brokers"},
 		{refused(broker.CauseUnknownHost), 2, "--brokers"},
-		{&broker.RefusedError{Cause: broker.CauseClusters}, 2, "--brokers"},
+		{&broker.SetUpError{Cause: broker.CauseClusters}, 2, "--brokers"},
 		{&broker.DeniedError{Needs: `Write on topic "t"`, Err: kafka.TopicAuthorizationFailed}, 2, `Write on topic "t"`},
 		{&broker.MissingTopicError{Topic: "t"}, 2, `"t"`},
 		{&broker.AheadError{Topic: "t"}, 2, "reset the group's offsets"},
@@ -46,7 +46,7 @@ func TestPolicy(t *testing.T) {
 		{&broker.LockedError{Dir: "/d"}, 1, "/d"},
 		{&broker.StorageError{Dir: "/d", Detail: "no space left on device"}, 1, "no space left on device"},
 		{&broker.LostError{Topic: "t"}, 1, "import the same files again"},
-		{&broker.WithheldError{Topic: "t"}, 1, "run again"},
+		{&broker.EmptyFetchError{Topic: "t"}, 1, "run again"},
 		{&config.Error{Setting: "--since"}, 2, "--since"}, // not the broker's
 		{errors.New("other"), 1, "other"},
 	} {

@@ -19,13 +19,14 @@ import (
 // Queue is an open broker.
 type Queue struct {
 	cluster *broker.Cluster
-	topics  *topics // what to create; nil: nothing
+	topics  *topics // the topics to create; nil: none
 	close   func() error
 	log     *slog.Logger
 	wait    time.Duration // see config.Queue.BrokerWait
 }
 
-// Open opens the broker; Close it. Its errors carry the exit code.
+// Open opens the broker, which the caller must Close. With a cluster it blocks for up to q.BrokerWait while no broker
+// answers. Its errors carry the exit code.
 func Open(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, error) {
 	if !q.Embedded() {
 		return connect(ctx, q, log)
@@ -62,8 +63,7 @@ func connect(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, err
 		return nil, err
 	}
 	if m := q.Kafka.Mechanism(); o.TLS == nil && (m == broker.Plain || m == broker.OAuthBearer) {
-		log.Warn("without --kafka-tls, who listens on the way to the brokers learns the password or token",
-			"mechanism", m)
+		log.Warn("without --kafka-tls the password or token is sent in clear text", "mechanism", m)
 	}
 	cluster, err := broker.Connect(ctx, o)
 	if err != nil {
@@ -100,10 +100,10 @@ func login(q config.Queue) (sasl broker.Mechanism, err error) {
 	return sasl, nil
 }
 
-// Close closes the broker; twice is fine.
+// Close closes the broker. It may be called more than once.
 func (q *Queue) Close() error { return q.close() }
 
-// CheckTopics makes sure that the topics are there; with --create-topics it makes those that are not.
+// CheckTopics returns an error when a topic does not exist; with --create-topics it creates missing topics first.
 func (q *Queue) CheckTopics(ctx context.Context, names ...string) error {
 	if q.topics != nil {
 		if err := q.create(ctx, q.topics.describe(names)...); err != nil {
@@ -122,32 +122,29 @@ func (q *Queue) create(ctx context.Context, topics ...broker.Topic) error {
 	return Coded(err)
 }
 
-// check counts the partitions of topics that must be there.
+// check returns the number of partitions of each topic, and an error when one does not exist.
 func (q *Queue) check(ctx context.Context, names ...string) (map[string]int, error) {
 	counts, err := q.cluster.Check(ctx, names...)
-	var missing *broker.MissingTopicError
-	if errors.As(err, &missing) {
-		if q.topics == nil {
-			err = fmt.Errorf("%w; --create-topics makes it", err)
-		}
+	if errors.As(err, new(*broker.MissingTopicError)) && q.topics == nil {
+		err = fmt.Errorf("%w; --create-topics creates it", err)
 	}
 	return counts, Coded(err)
 }
 
-// Publisher returns a producer.
+// Publisher returns a producer for rows and results.
 func (q *Queue) Publisher() pipeline.Publisher {
 	return broker.NewProducer(q.cluster, broker.ProducerOptions{Timeout: q.patience(), Logger: q.log})
 }
 
-// DeadLetters returns a producer of dead letters, which are truncated where the topic takes no message of their size.
+// DeadLetters returns a producer of dead letters, which are truncated when they are larger than the topic accepts.
 func (q *Queue) DeadLetters() pipeline.Publisher {
 	return broker.NewProducer(q.cluster, broker.ProducerOptions{
 		Timeout: q.patience(), Shorten: pipeline.TruncateDeadLetter, Logger: q.log,
 	})
 }
 
-// patience is how long a request of a run is tried again. A leader that moves and a connection that the broker closes
-// are ordinary, so a few seconds are always given to them.
+// patience returns how long a request of a run is retried: --broker-wait, but at least 5 s, because leaders move and
+// brokers close connections in normal operation.
 func (q *Queue) patience() time.Duration { return max(q.wait, 5*time.Second) }
 
 // Consumer returns the consumer of the work topic.
@@ -160,24 +157,24 @@ func (q *Queue) Consumer(c *config.Consumer, drain bool, m broker.Membership) (*
 	})
 }
 
-// Peek returns the first messages that the group would take, without taking them.
+// Peek returns up to n of the messages that the group would read next; see broker.Cluster.Peek.
 func (q *Queue) Peek(ctx context.Context, topic, group string, n int) ([]pipeline.Message, error) {
 	return q.cluster.Peek(ctx, topic, group, n)
 }
 
-// Scan hands over what a group has not committed of a topic; see broker.Cluster.Scan.
+// Scan calls yield with the messages of a topic that a group has not committed; see broker.Cluster.Scan.
 func (q *Queue) Scan(
 	ctx context.Context, topic, group string, yield func(pipeline.Message) error,
 ) (map[int]int64, error) {
 	return q.cluster.Scan(ctx, topic, group, yield)
 }
 
-// CommitScan commits how far a Scan came.
+// CommitScan commits the ends that Scan returned.
 func (q *Queue) CommitScan(ctx context.Context, topic, group string, ends map[int]int64) error {
 	return q.cluster.CommitScan(ctx, topic, group, ends)
 }
 
-// Lag returns how far the group stands behind in each partition of the topic.
+// Lag returns the position of a group in each partition of a topic.
 func (q *Queue) Lag(ctx context.Context, topic, group string) ([]broker.PartitionLag, error) {
 	return q.cluster.Lag(ctx, topic, group)
 }

@@ -5,11 +5,11 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/config"
 )
 
-// createdPartitions is how many partitions a topic gets that is created without a number: enough for a dozen consumers,
-// and more cannot be added later without moving rows to other partitions.
+// createdPartitions is the default of --create-partitions with a cluster: enough for a dozen consumers. More partitions
+// cannot be added later without moving rows to other partitions.
 const createdPartitions = 12
 
-// topics describes the topics that --create-topics makes.
+// topics describes the topics that --create-topics creates.
 type topics struct {
 	partitions, replication int
 	deadLetters, results    string
@@ -24,9 +24,9 @@ func newTopics(q config.Queue) *topics {
 	return t
 }
 
-// describe says how the topics of these names are made. Nothing is deleted by age, because a row that is deleted before
-// it is settled has to be imported again. With three copies or more, a write is acknowledged only when two have it:
-// otherwise a lone replica could acknowledge, be lost, and the row with it.
+// describe returns the settings of the named topics. Nothing is deleted by age, because a row that is deleted before it
+// is settled has to be imported again. With three replicas or more, a write is acknowledged only when two have it:
+// otherwise a single replica could acknowledge a row and be lost.
 func (t *topics) describe(names []string) []broker.Topic {
 	var all []broker.Topic
 	for _, name := range names {
@@ -34,7 +34,7 @@ func (t *topics) describe(names []string) []broker.Topic {
 		switch name {
 		case t.deadLetters:
 			topic.Partitions = 1
-		case t.results: // the latest word on each account
+		case t.results: // the latest result of each account
 			topic.Config["cleanup.policy"] = "compact"
 		}
 		all = append(all, topic)
@@ -42,7 +42,8 @@ func (t *topics) describe(names []string) []broker.Topic {
 	return all
 }
 
-// ledger describes the topic of the ledgers, for so many partitions of rows: the latest record of each row.
+// ledger returns the settings of the topic of the ledgers, which keeps the latest record of each row. partitions is the
+// number of partitions of the topic of the rows.
 func (t *topics) ledger(name string, partitions int) broker.Topic {
 	topic := t.topic(name, partitions)
 	topic.Config["cleanup.policy"] = "compact"
