@@ -76,7 +76,7 @@ func (acker) Take(_ context.Context, batch []pipeline.Message, ack func(pipeline
 }
 func (acker) Release(context.Context, int) {}
 
-// BenchmarkShortDrain is a nightly run with a few rows: joining a fresh group, five rows, leaving.
+// BenchmarkShortDrain is a nightly run with a few rows: joining a new group, five rows, leaving.
 func BenchmarkShortDrain(b *testing.B) {
 	e, err := broker.OpenEmbedded(b.Context(), broker.EmbeddedOptions{Dir: b.TempDir(), Topics: map[string]int{topic: 0}})
 	if err != nil {
@@ -111,7 +111,7 @@ func BenchmarkMemory(b *testing.B) {
 		b.ReportMetric(float64(rss)/(1<<20), "MiB-peak")
 		b.ReportMetric(float64(million)/(float64(took)/1000), "rows/s")
 		if rss > 300<<20 {
-			b.Fatalf("resident size reached %d MiB", rss>>20)
+			b.Fatalf("got a resident size of %d MiB, want at most 300", rss>>20)
 		}
 	}
 }

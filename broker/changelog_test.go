@@ -30,7 +30,7 @@ func entries(l *broker.Changelog, from, n int) []pipeline.Message {
 	return all
 }
 
-// held runs a consumer that has all partitions and calls with while it has them.
+// held runs a consumer that is assigned all partitions, and calls with.
 func held(t *testing.T, c *broker.Cluster, with func(ctx context.Context, l *broker.Changelog)) {
 	t.Helper()
 	ctx, stop := context.WithCancel(within(t))
@@ -49,11 +49,12 @@ func held(t *testing.T, c *broker.Cluster, with func(ctx context.Context, l *bro
 		t.Error(err)
 	}
 	if err := l.Append(within(t), entries(l, 0, 1)); !errors.Is(err, pipeline.ErrFenced) {
-		t.Errorf("after the end: %v", err)
+		t.Errorf("Append after the end: got %v, want ErrFenced", err)
 	}
 }
 
-// What is appended while the partitions are ours lies where it was said to, and is read back, whoever reads.
+// Messages that are appended while the partitions are assigned get the offsets that Append sets, and any reader can
+// read them.
 func TestChangelog(t *testing.T) {
 	c := quiet(t, 4)
 	_, err := c.CreateTopics(within(t), broker.Topic{Name: ledgers, Partitions: 4})
@@ -70,7 +71,7 @@ func TestChangelog(t *testing.T) {
 			written = append(written, batch...)
 		}
 		if l.Topic() != ledgers {
-			t.Errorf("topic %q", l.Topic())
+			t.Errorf("got topic %q, want %q", l.Topic(), ledgers)
 		}
 	})
 	reader := consumer(t, c, nil).Changelog(ledgers, 4)
@@ -82,30 +83,31 @@ func TestChangelog(t *testing.T) {
 			err := reader.Replay(within(t), p, int64(from), func(batch []pipeline.Message, next int64) error {
 				got = append(got, batch...)
 				if next < at {
-					t.Errorf("from %d back to %d", at, next)
+					t.Errorf("got next offset %d after %d, want it to grow", next, at)
 				}
 				at = next
 				return nil
 			})
 			if err != nil || at != int64(len(want)) || len(got) != len(want)-from {
-				t.Fatalf("partition %d from %d: %d of %d messages, next %d, %v", p, from, len(got), len(want)-from, at, err)
+				t.Fatalf("partition %d from %d: got %d messages, next %d, %v; want %d messages, next %d", p, from, len(got), at, err,
+					len(want)-from, len(want))
 			}
 			for i, m := range got {
 				if w := want[from+i]; m.Offset != w.Offset || string(m.Key) != string(w.Key) || string(m.Value) != string(w.Value) {
-					t.Fatalf("partition %d: %+v, want %+v", p, m, w)
+					t.Fatalf("partition %d: got %+v, want %+v", p, m, w)
 				}
 			}
 		}
 		if err := reader.Replay(within(t), p, int64(len(want))+1, nil); !errors.Is(err, pipeline.ErrChangelogRecreated) {
-			t.Errorf("beyond the end: %v", err)
+			t.Errorf("Replay beyond the end: got %v, want ErrChangelogRecreated", err)
 		}
 	}
 	if err := reader.Append(within(t), entries(reader, 0, 1)); !errors.Is(err, pipeline.ErrFenced) {
-		t.Errorf("without a partition: %v", err)
+		t.Errorf("Append without a partition: got %v, want ErrFenced", err)
 	}
 }
 
-// A broker that errs is asked again; where it wrote and said that it had not, there is a gap in what it says.
+// Append and Replay retry. A request that failed after it was applied leaves its message in the log twice.
 func TestChangelogRetries(t *testing.T) {
 	fake, c := cluster(t, 1, 4)
 	if _, err := c.CreateTopics(within(t), broker.Topic{Name: ledgers, Partitions: 4}); err != nil {
@@ -115,7 +117,7 @@ func TestChangelogRetries(t *testing.T) {
 		fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: ledgers, Err: kerr.RequestTimedOut, Count: 1})
 		batch := entries(l, 0, 1)
 		if err := l.Append(ctx, batch); err != nil || batch[0].Offset != 1 {
-			t.Errorf("%v, offset %d: want 1, for it was written twice", err, batch[0].Offset)
+			t.Errorf("Append: got %v and offset %d, want offset 1, for the message was written twice", err, batch[0].Offset)
 		}
 		fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Fetch}, Topic: ledgers, Err: kerr.NotLeaderForPartition, Count: 2})
 		n := 0
@@ -124,17 +126,17 @@ func TestChangelogRetries(t *testing.T) {
 			return nil
 		})
 		if err != nil || n != 2 {
-			t.Errorf("%d messages, %v", n, err)
+			t.Errorf("Replay: got %d messages, %v; want 2", n, err)
 		}
 		stop := fmt.Errorf("enough")
 		err = l.Replay(ctx, batch[0].Partition, 0, func([]pipeline.Message, int64) error { return stop })
 		if !errors.Is(err, stop) {
-			t.Errorf("got %v", err)
+			t.Errorf("Replay: got %v, want yield's error", err)
 		}
 	})
 }
 
-// While the lease is in doubt nothing is written; what is not ours any more never is.
+// Nothing is written to a partition that this consumer no longer has.
 func TestChangelogIsFenced(t *testing.T) {
 	fake, c := cluster(t, 1, 4)
 	if _, err := c.CreateTopics(within(t), broker.Topic{Name: ledgers, Partitions: 4}); err != nil {
@@ -142,11 +144,11 @@ func TestChangelogIsFenced(t *testing.T) {
 	}
 	held(t, c, func(ctx context.Context, l *broker.Changelog) {
 		fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Heartbeat}, Err: kerr.UnknownMemberID, Count: -1})
-		eventually(t, "the partitions to be another's", func() bool {
+		eventually(t, "the partitions to be revoked", func() bool {
 			return l.Epoch(0) == 0
 		})
 		if err := l.Append(ctx, entries(l, 0, 8)); !errors.Is(err, pipeline.ErrFenced) {
-			t.Errorf("got %v", err)
+			t.Errorf("Append: got %v, want ErrFenced", err)
 		}
 		lags, err := c.Lag(ctx, ledgers, group)
 		if err != nil {
@@ -154,7 +156,7 @@ func TestChangelogIsFenced(t *testing.T) {
 		}
 		for _, p := range lags {
 			if p.End != 0 {
-				t.Errorf("%+v: something was written", p)
+				t.Errorf("partition %d: got end %d, want 0: nothing may be written", p.Partition, p.End)
 			}
 		}
 	})

@@ -36,14 +36,14 @@ func child(role, dir string) error {
 	case "hold": // keeps the directory until it is killed
 		fmt.Println("holding")
 		select {}
-	case "produce": // publishes until it is killed, telling what is acknowledged
+	case "produce": // publishes until it is killed, and prints what is acknowledged
 		for i := 0; ; i += 100 {
 			if err := p.Publish(ctx, topic, rows(i, 100)); err != nil {
 				return err
 			}
 			fmt.Println("acked", i+100)
 		}
-	case "consume": // settles row after row until it is killed, telling what is committed
+	case "consume": // acknowledges row after row until it is killed, and prints what is committed
 		q, err := broker.NewConsumer(e.Cluster, broker.ConsumerOptions{
 			Topic: topic, Group: group, CommitInterval: 5 * time.Millisecond, MaxBatch: 10,
 		})
@@ -86,8 +86,7 @@ func child(role, dir string) error {
 	return fmt.Errorf("unknown role %q", role)
 }
 
-// fewFiles drains the embedded broker again and again, each time with another limit of open files, and tells what came
-// of it.
+// fewFiles drains the embedded broker repeatedly, each time with another limit of open files, and prints the results.
 func fewFiles(ctx context.Context, dir string) error {
 	drain := func() error {
 		e, err := broker.OpenEmbedded(ctx, broker.EmbeddedOptions{Dir: dir, Topics: map[string]int{topic: 0}})

@@ -3,7 +3,6 @@ package broker_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -42,27 +41,27 @@ func TestDrain(t *testing.T) {
 	}
 	slices.Sort(assigned)
 	if !slices.Equal(assigned, []int{0, 1, 2, 3, 4}) {
-		t.Errorf("assigned %v, want partitions 0 to 3 of 4", assigned)
+		t.Errorf("got the assignment %v, want partitions 0 to 3 of 4", assigned)
 	}
 	got := s.all()
 	if seen := counts(got); len(seen) != 5000 || len(got) != 5000 {
-		t.Errorf("%d messages of %d rows came, want the 5000 that were there at the start", len(got), len(seen))
+		t.Errorf("got %d messages of %d rows, want the 5000 that were there at the start", len(got), len(seen))
 	}
 	next := make([]int64, 4)
 	for _, m := range got {
 		if m.Offset != next[m.Partition] {
-			t.Fatalf("%d/%d came, want offset %d", m.Partition, m.Offset, next[m.Partition])
+			t.Fatalf("partition %d: got offset %d, want %d", m.Partition, m.Offset, next[m.Partition])
 		}
 		next[m.Partition]++
 	}
 	if at := committed(t, c); !slices.Equal(at, next) {
-		t.Errorf("committed %v, want %v", at, next)
+		t.Errorf("got committed offsets %v, want %v", at, next)
 	}
 	if rest := counts(drained(t, c)); len(rest) != 40 {
-		t.Errorf("the second drain took %d rows, want the 40 late ones", len(rest))
+		t.Errorf("second drain: got %d rows, want the 40 late rows", len(rest))
 	}
 	if rest := drained(t, c); len(rest) != 0 {
-		t.Errorf("the third drain took %d rows, want none", len(rest))
+		t.Errorf("third drain: got %d rows, want none", len(rest))
 	}
 }
 
@@ -75,7 +74,7 @@ func TestOnlySettledPrefixIsCommitted(t *testing.T) {
 		for _, m := range batch {
 			if m.Offset != 30 && m.Offset != 60 {
 				ack(m)
-				ack(m) // saying it twice changes nothing
+				ack(m) // the second call changes nothing
 			}
 		}
 		if n += len(batch); n == 100 {
@@ -84,24 +83,24 @@ func TestOnlySettledPrefixIsCommitted(t *testing.T) {
 		return nil
 	}}
 	if err := consumer(t, c, nil).Run(ctx, s); err != nil {
-		t.Fatalf("a stop is no error: %v", err)
+		t.Fatalf("Run after a stop: got %v, want nil", err)
 	}
 	if at := committed(t, c); at[0] != 30 {
-		t.Errorf("committed %d, want 30", at[0])
+		t.Errorf("got committed offset %d, want 30", at[0])
 	}
 	again := drained(t, c)
 	if len(again) != 70 || again[0].Offset != 30 {
-		t.Errorf("%d messages came again from %d, want 70 from 30", len(again), again[0].Offset)
+		t.Errorf("next drain: got %d messages from offset %d, want 70 from 30", len(again), again[0].Offset)
 	}
 }
 
-// A row that waits for somebody is abandoned: the drain ends, and the row is there the next time.
-func TestAbandon(t *testing.T) {
+// A drain does not wait for deferred messages, and the next drain gets them again.
+func TestDefer(t *testing.T) {
 	c := quiet(t, 1)
 	publish(t, c, rows(0, 100))
 	q := consumer(t, c, func(o *broker.ConsumerOptions) {
 		o.Drain = true
-		o.MaxOutstanding = 5 // what is abandoned takes no room
+		o.MaxOutstanding = 5 // deferred messages take no room
 	})
 	s := &sink{take: func(_ context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 		for _, m := range batch {
@@ -116,12 +115,12 @@ func TestAbandon(t *testing.T) {
 	if err := run(t, q, s); err != nil {
 		t.Fatal(err)
 	}
-	q.Defer(pipeline.Message{}) // too late, no harm
+	q.Defer(pipeline.Message{}) // after the end: no effect
 	if n := len(s.all()); n != 100 {
-		t.Errorf("%d messages came, want 100", n)
+		t.Errorf("got %d messages, want 100", n)
 	}
 	if at := committed(t, c); at[0] != 80 {
-		t.Errorf("committed %d, want 80", at[0])
+		t.Errorf("got committed offset %d, want 80", at[0])
 	}
 }
 
@@ -150,10 +149,10 @@ func TestOutstandingIsBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	if n := len(s.all()); n != 1000 {
-		t.Errorf("%d messages came, want 1000", n)
+		t.Errorf("got %d messages, want 1000", n)
 	}
 	if most.Load() > 10 {
-		t.Errorf("%d were outstanding at once, want at most 10", most.Load())
+		t.Errorf("got %d messages outstanding at once, want at most 10", most.Load())
 	}
 }
 
@@ -174,20 +173,20 @@ func TestHandlerErrorIsReturned(t *testing.T) {
 		},
 		release: func(ctx context.Context, _ int) {
 			if _, ok := ctx.Deadline(); !ok || ctx.Err() != nil {
-				t.Error("the handler has no time to finish")
+				t.Errorf("Release: got a context with error %v, deadline %v; want one with a deadline to come", ctx.Err(), ok)
 			}
 			released.Add(1)
 		},
 	}
 	err := run(t, consumer(t, c, func(o *broker.ConsumerOptions) { o.MaxBatch = 20 }), s)
 	if !errors.Is(err, halt) || err.Error() != halt.Error() {
-		t.Errorf("got %v, want the handler's own error", err)
+		t.Errorf("Run: got %v, want the handler's error, not wrapped", err)
 	}
 	if released.Load() != 2 {
-		t.Errorf("%d partitions were released, want 2", released.Load())
+		t.Errorf("got %d released partitions, want 2", released.Load())
 	}
 	if at := committed(t, c); at[1] != 40 {
-		t.Errorf("committed %d of partition 1, want 40", at[1])
+		t.Errorf("partition 1: got committed offset %d, want 40", at[1])
 	}
 }
 
@@ -197,7 +196,7 @@ func TestStartFailures(t *testing.T) {
 		err := run(t, consumer(t, c, func(o *broker.ConsumerOptions) { o.Topic = "nowhere" }), new(sink))
 		var missing *broker.MissingTopicError
 		if !errors.As(err, &missing) || missing.Topic != "nowhere" {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want a MissingTopicError of topic nowhere", err)
 		}
 	})
 	t.Run("committed beyond the end", func(t *testing.T) {
@@ -207,10 +206,10 @@ func TestStartFailures(t *testing.T) {
 		err := run(t, consumer(t, c, drain), new(sink))
 		var ahead *broker.AheadError
 		if !errors.As(err, &ahead) || ahead.Committed != 1000 || ahead.End != 5 {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want an AheadError with committed offset 1000 and end 5", err)
 		}
 		if at := committed(t, c); at[0] != 1000 {
-			t.Errorf("the offset was moved to %d", at[0])
+			t.Errorf("got committed offset %d, want 1000 as before", at[0])
 		}
 	})
 	t.Run("unreachable", func(t *testing.T) {
@@ -220,15 +219,15 @@ func TestStartFailures(t *testing.T) {
 		err := run(t, consumer(t, c, nil), new(sink))
 		var down *broker.UnreachableError
 		if !errors.As(err, &down) || down.Broker != addr {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want an UnreachableError of %s", err, addr)
 		}
 	})
-	t.Run("refused by the group", func(t *testing.T) {
+	t.Run("not authorized for the group", func(t *testing.T) {
 		fake, c := cluster(t, 1, 1)
 		fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Err: kerr.GroupAuthorizationFailed, Count: -1})
 		err := run(t, consumer(t, c, nil), new(sink))
 		if !errors.Is(err, kafka.GroupAuthorizationFailed) {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want %v", err, kafka.GroupAuthorizationFailed)
 		}
 	})
 }
@@ -252,7 +251,7 @@ func commitAt(t *testing.T, c *broker.Cluster, offset int64) {
 	}
 }
 
-// deleteBefore has the broker delete what is before an offset of partition 0, as its retention does.
+// deleteBefore deletes the messages before an offset of partition 0, as retention does.
 func deleteBefore(t *testing.T, c *broker.Cluster, offset int64) {
 	t.Helper()
 	partition := kmsg.NewDeleteRecordsRequestTopicPartition()
@@ -271,7 +270,7 @@ func deleteBefore(t *testing.T, c *broker.Cluster, offset int64) {
 }
 
 func TestLostToRetention(t *testing.T) {
-	t.Run("before we came", func(t *testing.T) {
+	t.Run("before the run", func(t *testing.T) {
 		c := quiet(t, 1)
 		publish(t, c, rows(0, 100))
 		commitAt(t, c, 10)
@@ -280,18 +279,18 @@ func TestLostToRetention(t *testing.T) {
 		err := run(t, consumer(t, c, drain), s)
 		var lost *broker.LostError
 		if !errors.As(err, &lost) || !slices.Equal(lost.Ranges, []broker.LostRange{{Partition: 0, From: 10, To: 40}}) {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want a LostError of offsets 10 to 39", err)
 		}
 		if n := len(s.all()); n != 60 {
-			t.Errorf("%d messages came, want the 60 that are left", n)
+			t.Errorf("got %d messages, want the 60 that are left", n)
 		}
 		if err := run(t, consumer(t, c, drain), s); err != nil {
-			t.Errorf("it is told once: %v", err)
+			t.Errorf("second run: got %v, want nil: a LostError is returned once", err)
 		}
 	})
-	t.Run("while we read", func(t *testing.T) {
+	t.Run("during the run", func(t *testing.T) {
 		c := quiet(t, 1)
-		for i := range 10 { // ten batches, so that one answer does not hold all
+		for i := range 10 { // ten batches, so that one response does not hold all
 			publish(t, c, rows(10*i, 10))
 		}
 		var once sync.Once
@@ -305,10 +304,10 @@ func TestLostToRetention(t *testing.T) {
 		err := run(t, consumer(t, c, func(o *broker.ConsumerOptions) { o.Drain, o.MaxBytes = true, 1 }), s)
 		var lost *broker.LostError
 		if !errors.As(err, &lost) || !slices.Equal(lost.Ranges, []broker.LostRange{{Partition: 0, From: 10, To: 70}}) {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want a LostError of offsets 10 to 69", err)
 		}
 		if n := len(s.all()); n != 40 {
-			t.Errorf("%d messages came, want 40", n)
+			t.Errorf("got %d messages, want 40", n)
 		}
 	})
 	t.Run("while the group forms", func(t *testing.T) {
@@ -326,10 +325,10 @@ func TestLostToRetention(t *testing.T) {
 		err := recv(t, "the drain", done)
 		var lost *broker.LostError
 		if !errors.As(err, &lost) || !slices.Equal(lost.Ranges, []broker.LostRange{{Partition: 0, From: 0, To: 40}}) {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want a LostError of offsets 0 to 39", err)
 		}
 		if n := len(s.all()); n != 60 {
-			t.Errorf("%d messages came, want the 60 that are left", n)
+			t.Errorf("got %d messages, want the 60 that are left", n)
 		}
 	})
 	t.Run("nothing was committed", func(t *testing.T) { // a group's first run begins where the topic begins
@@ -337,7 +336,7 @@ func TestLostToRetention(t *testing.T) {
 		publish(t, c, rows(0, 100))
 		deleteBefore(t, c, 40)
 		if got := drained(t, c); len(got) != 60 {
-			t.Errorf("%d messages came, want 60", len(got))
+			t.Errorf("got %d messages, want 60", len(got))
 		}
 	})
 }
@@ -350,7 +349,7 @@ func TestLag(t *testing.T) {
 		t.Fatal(err)
 	}
 	if before[0].Committed != -1 || before[0].Lag()+before[1].Lag() != 100 {
-		t.Errorf("before: %+v", before)
+		t.Errorf("before the drain: got %+v, want no committed offset and a lag of 100", before)
 	}
 	drained(t, c)
 	after, err := c.Lag(within(t), topic, group)
@@ -358,12 +357,12 @@ func TestLag(t *testing.T) {
 		t.Fatal(err)
 	}
 	if after[0].Lag() != 0 || after[1].Lag() != 0 || after[1].Partition != 1 {
-		t.Errorf("after: %+v", after)
+		t.Errorf("after the drain: got %+v, want no lag", after)
 	}
 	if _, err := c.Lag(within(t), "nowhere", group); !errors.As(err, new(*broker.MissingTopicError)) {
-		t.Errorf("missing topic: %v", err)
+		t.Errorf("missing topic: got %v, want a MissingTopicError", err)
 	}
-	if got := fmt.Sprint(broker.PartitionLag{Committed: 2, First: 10, End: 15}.Lag()); got != "5" {
-		t.Errorf("lag %s: what is gone is not to come", got)
+	if got := (broker.PartitionLag{Committed: 2, First: 10, End: 15}).Lag(); got != 5 {
+		t.Errorf("got a lag of %d, want 5: deleted messages do not count", got)
 	}
 }

@@ -20,15 +20,15 @@ func TestEmbeddedKeepsItsMemory(t *testing.T) {
 		publish(t, e.Cluster, rows(100*round, 100))
 		got := counts(drained(t, e.Cluster))
 		if len(got) != 100 || got[100*round] != 1 {
-			t.Fatalf("round %d: %d rows came, want the 100 new ones", round, len(got))
+			t.Fatalf("round %d: got %d rows, want the 100 new rows once", round, len(got))
 		}
 		topics, err := e.Check(within(t), topic, "onboarding.deadletter")
 		if err != nil || topics[topic] != broker.DefaultPartitions || topics["onboarding.deadletter"] != 1 {
-			t.Fatalf("round %d: topics %v, %v", round, topics, err)
+			t.Fatalf("round %d: got topics %v, %v; want %d partitions and 1", round, topics, err, broker.DefaultPartitions)
 		}
 		for range 2 {
 			if err := e.Close(); err != nil {
-				t.Fatalf("round %d: %v", round, err)
+				t.Fatalf("round %d: Close: got %v, want nil", round, err)
 			}
 		}
 	}
@@ -46,7 +46,7 @@ func TestEmbeddedProtectsItsDirectory(t *testing.T) {
 			t.Fatal(err)
 		}
 		if got := info.Mode().Perm(); got != want {
-			t.Errorf("mode of %q is %o, want %o", path, got, want)
+			t.Errorf("mode of %q: got %o, want %o", path, got, want)
 		}
 	}
 }
@@ -58,10 +58,10 @@ func TestEmbeddedIsClosed(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := broker.NewProducer(e.Cluster, broker.ProducerOptions{}).Publish(within(t), topic, rows(0, 1)); err == nil {
-		t.Error("published to a closed broker")
+		t.Error("Publish to a closed broker: got nil, want an error")
 	}
 	if err := run(t, consumer(t, e.Cluster, nil), new(sink)); err == nil {
-		t.Error("consumed from a closed broker")
+		t.Error("Run on a closed broker: got nil, want an error")
 	}
 }
 
@@ -74,10 +74,10 @@ func TestEmbeddedCannotOpen(t *testing.T) {
 		_, err := broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{Dir: dir})
 		var unusable *broker.DirError
 		if err == nil || dir != "" && (!errors.As(err, &unusable) || unusable.Dir != dir || !broker.SetUp(err)) {
-			t.Errorf("%q: got %v, want a DirError that names it", dir, err)
+			t.Errorf("directory %q: got %v, want an error, a DirError of it if it is named", dir, err)
 		}
 	}
-	// What cannot be read is not overwritten, and the lock is given back.
+	// A broken file is not overwritten, and the lock is released.
 	dir := t.TempDir()
 	open(t, dir).Close()
 	meta := filepath.Join(dir, "data", "topics.json")
@@ -87,7 +87,7 @@ func TestEmbeddedCannotOpen(t *testing.T) {
 	for range 2 {
 		_, err := broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{Dir: dir})
 		if err == nil || !strings.Contains(err.Error(), "topics.json") || errors.As(err, new(*broker.LockedError)) {
-			t.Errorf("a broken directory: %v", err)
+			t.Errorf("broken file: got %v, want an error that names topics.json", err)
 		}
 	}
 }
@@ -101,26 +101,26 @@ func TestEmbeddedLocksOutOthers(t *testing.T) {
 	if !errors.As(err, &locked) || locked.PID != other.Process.Pid || locked.Dir != dir {
 		t.Fatalf("got %v, want a LockedError naming process %d", err, other.Process.Pid)
 	}
-	// The other one listens nowhere: it has no socket at all.
+	// The other process has no socket at all.
 	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", other.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, fd := range fds {
 		if to, _ := os.Readlink(fd); strings.HasPrefix(to, "socket:") {
-			t.Errorf("the process has a socket: %s", to)
+			t.Errorf("got an open %s, want no socket", to)
 		}
 	}
 	other.Process.Kill()
 	other.Wait()
 	e := open(t, dir) // the lock dies with its process
 	if _, err := broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{Dir: dir}); !errors.As(err, &locked) {
-		t.Errorf("opened twice in one process: %v", err)
+		t.Errorf("second open in one process: got %v, want a LockedError", err)
 	}
 	publish(t, e.Cluster, rows(0, 1))
 }
 
-// kill -9 in the middle of producing: all that was acknowledged is there.
+// kill -9 in the middle of producing: no acknowledged message is lost.
 func TestEmbeddedSurvivesKill(t *testing.T) {
 	dir := t.TempDir()
 	for round := range 3 {
@@ -132,35 +132,35 @@ func TestEmbeddedSurvivesKill(t *testing.T) {
 			}
 		}
 		other.Process.Kill()
-		for lines.Scan() { // what it still said
+		for lines.Scan() { // the rest of its output
 			acked = scanned(t, lines.Text(), acked)
 		}
 		other.Wait()
 		seen := counts(drained(t, open(t, filepath.Join(dir, fmt.Sprint(round))).Cluster))
 		for row := range acked {
 			if seen[row] != 1 {
-				t.Fatalf("row %d of %d acknowledged came %d times", row, acked, seen[row])
+				t.Fatalf("row %d of %d acknowledged: got it %d times, want once", row, acked, seen[row])
 			}
 		}
 	}
 }
 
-// kill -9 in the middle of consuming: what was committed stays committed, what was not comes again.
+// kill -9 in the middle of consuming: committed offsets stay committed, other messages are delivered again.
 func TestEmbeddedCommitsSurviveKill(t *testing.T) {
 	dir := t.TempDir()
 	e := open(t, dir)
 	publish(t, e.Cluster, rows(0, 60_000))
 	e.Close()
 	other, lines := spawn(t, "consume", dir)
-	var told [broker.DefaultPartitions]int64
+	var printed [broker.DefaultPartitions]int64
 	parse := func() {
-		if _, err := fmt.Sscanf(lines.Text(), "committed %d %d %d %d", &told[0], &told[1], &told[2], &told[3]); err != nil {
+		if _, err := fmt.Sscanf(lines.Text(), "committed %d %d %d %d", &printed[0], &printed[1], &printed[2], &printed[3]); err != nil {
 			t.Logf("the last line is cut: %q", lines.Text())
 		}
 	}
-	for told[0]+told[1]+told[2]+told[3] < 1000 {
+	for printed[0]+printed[1]+printed[2]+printed[3] < 1000 {
 		if !lines.Scan() {
-			t.Fatal("the child ended")
+			t.Fatalf("the child ended with committed offsets %v, want 1000 in total", printed)
 		}
 		parse()
 	}
@@ -173,17 +173,17 @@ func TestEmbeddedCommitsSurviveKill(t *testing.T) {
 	at := committed(t, e.Cluster)
 	var sum int64
 	for p := range at {
-		if at[p] < told[p] {
-			t.Errorf("partition %d is committed to %d, it was told %d", p, at[p], told[p])
+		if at[p] < printed[p] {
+			t.Errorf("partition %d: got committed offset %d, want at least %d", p, at[p], printed[p])
 		}
 		sum += max(at[p], 0) // -1: nothing committed yet
 	}
 	if rest := drained(t, e.Cluster); int64(len(rest)) != 60_000-sum {
-		t.Errorf("%d rows came again, want %d", len(rest), 60_000-sum)
+		t.Errorf("got %d rows again, want %d", len(rest), 60_000-sum)
 	}
 }
 
-// A torn tail of the commit log hides what is appended behind it, unless the log is rewritten first.
+// A torn tail of the commit log hides commits that are appended after it, unless the log is rewritten first.
 func TestEmbeddedMendsTornCommits(t *testing.T) {
 	dir := t.TempDir()
 	e := open(t, dir)
@@ -197,15 +197,15 @@ func TestEmbeddedMendsTornCommits(t *testing.T) {
 	e = open(t, dir)
 	publish(t, e.Cluster, rows(100, 10))
 	if n := len(drained(t, e.Cluster)); n != 10 {
-		t.Errorf("%d rows came, want the 10 new ones", n)
+		t.Errorf("got %d rows, want the 10 new rows", n)
 	}
 	log, err := os.ReadFile(filepath.Join(dir, "data", "groups.log"))
 	if err != nil || strings.Contains(string(log), "torn") {
-		t.Errorf("the torn tail is still there: %v", err)
+		t.Errorf("commit log: got the torn tail or %v, want a rewritten log", err)
 	}
 }
 
-// scanned reads a line of the child; one that was cut by its death says nothing new.
+// scanned returns the number in a line of the child, or before if the kill has cut the line.
 func scanned(t *testing.T, line string, before int) int {
 	var n int
 	if _, err := fmt.Sscanf(line, "acked %d", &n); err != nil || n < before {
@@ -227,7 +227,7 @@ func tear(t *testing.T, path string) {
 	}
 }
 
-// With few file descriptors a run on the embedded broker ends and says why, whatever could not be opened.
+// With few file descriptors a run on the embedded broker ends with an error that says so, whatever could not be opened.
 func TestEmbeddedOutOfFiles(t *testing.T) {
 	dir := t.TempDir()
 	e := open(t, dir)
@@ -252,7 +252,7 @@ func TestEmbeddedOutOfFiles(t *testing.T) {
 	}
 }
 
-// A disk that takes no more is named, and what was acknowledged before is there.
+// The error of a full disk names its directory, and no acknowledged message is lost.
 func TestEmbeddedDiskFull(t *testing.T) {
 	dir := t.TempDir()
 	other, lines := spawn(t, "full", dir)
@@ -260,20 +260,20 @@ func TestEmbeddedDiskFull(t *testing.T) {
 	for lines.Scan() && strings.HasPrefix(lines.Text(), "acked ") {
 		acked = scanned(t, lines.Text(), acked)
 	}
-	told := lines.Text()
+	last := lines.Text()
 	for _, part := range []string{"failed", "cannot write to " + dir, "file too large", "free space"} {
-		if !strings.Contains(told, part) {
-			t.Errorf("the child said %q, without %q", told, part)
+		if !strings.Contains(last, part) {
+			t.Errorf("the child printed %q, want %q in it", last, part)
 		}
 	}
 	other.Wait()
 	seen := counts(drained(t, open(t, dir).Cluster))
 	for row := range acked {
 		if seen[row] != 1 {
-			t.Fatalf("row %d of %d acknowledged came %d times", row, acked, seen[row])
+			t.Fatalf("row %d of %d acknowledged: got it %d times, want once", row, acked, seen[row])
 		}
 	}
 	if acked == 0 {
-		t.Error("nothing was acknowledged")
+		t.Error("got no acknowledged rows, want some before the disk is full")
 	}
 }

@@ -43,7 +43,7 @@ func TestRetriable(t *testing.T) {
 		{&DeniedError{Err: kafka.TopicAuthorizationFailed}, false},
 	} {
 		if got := retriable(test.err); got != test.want {
-			t.Errorf("retriable(%v) = %v", test.err, got)
+			t.Errorf("retriable(%v): got %v, want %v", test.err, got, test.want)
 		}
 	}
 }
@@ -69,11 +69,12 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{&DialError{Addr: "a:1", Err: syscall.ECONNREFUSED}, []string{"connection refused"}},
 		{&UnreachableError{Broker: "b:1", Err: syscall.ECONNREFUSED}, []string{"broker b:1: connection refused"}},
 		{denied(kafka.TopicAuthorizationFailed, "write to t", "Write on t"), []string{"write to t", "permission Write on t"}},
-		{&TopicError{Topic: "t", Partitions: 3, Err: kafka.PolicyViolation}, []string{`"t"`, "3 partitions", "default number"}},
+		{&TopicError{Topic: "t", Partitions: 3, Err: kafka.PolicyViolation},
+			[]string{`"t"`, "3 partitions", "default number"}},
 	} {
 		for _, part := range test.parts {
 			if !strings.Contains(test.err.Error(), part) {
-				t.Errorf("%T says %q, without %q", test.err, test.err, part)
+				t.Errorf("%T: got %q, want %q in it", test.err, test.err, part)
 			}
 		}
 	}
@@ -123,11 +124,11 @@ func TestBudget(t *testing.T) {
 		RebalanceTimeout:  time.Minute,
 	}
 	if got := o.budget(); got != 36*time.Second {
-		t.Errorf("budget %v: nine tenths of session − heartbeat", got)
+		t.Errorf("got a budget of %v, want 36s: nine tenths of session − heartbeat", got)
 	}
 	o.RebalanceTimeout = 10 * time.Second
 	if got := o.budget(); got != 9*time.Second {
-		t.Errorf("budget %v: nine tenths of the rebalance timeout", got)
+		t.Errorf("got a budget of %v, want 9s: nine tenths of the rebalance timeout", got)
 	}
 }
 
@@ -138,10 +139,10 @@ func TestConsumerOptions(t *testing.T) {
 		{Topic: "t", Group: "g", SessionTimeout: time.Second, HeartbeatInterval: time.Second},
 	} {
 		if _, err := NewConsumer(nil, o); err == nil {
-			t.Errorf("%+v was accepted", o)
+			t.Errorf("NewConsumer(%+v): got nil, want an error", o)
 		}
 	}
 	if !errors.Is(&StorageError{Err: kafka.Unknown}, kafka.Unknown) {
-		t.Error("StorageError hides the broker's word")
+		t.Errorf("StorageError: got no %v in its chain, want it", kafka.Unknown)
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/purser-onboard/purser/internal/kafkatest"
 )
 
-// trust accepts the brokers' certificates, and shows a client's if there is one.
+// trust returns a TLS configuration that accepts the brokers' certificates, with a client's certificate if it is named.
 func trust(t *testing.T, k *kafkatest.Cluster, client string) *tls.Config {
 	t.Helper()
 	raw, err := os.ReadFile(k.Authority.CA)
@@ -60,16 +60,16 @@ func works(t *testing.T, k *kafkatest.Cluster, o broker.Options) {
 	c := connect(t, o)
 	publish(t, c, rows(0, 50))
 	if n := len(drained(t, c)); n != 50 {
-		t.Errorf("%d rows came, want 50", n)
+		t.Errorf("got %d rows, want 50", n)
 	}
 }
 
-// refused makes sure that a connection is refused for a reason that the error names, and that says no secret.
-func refused(t *testing.T, o broker.Options, parts ...string) {
+// fails checks that Connect fails with an error that has all the parts and no secret.
+func fails(t *testing.T, o broker.Options, parts ...string) {
 	t.Helper()
 	_, err := broker.Connect(t.Context(), o)
 	if err == nil {
-		t.Fatal("it was accepted")
+		t.Fatal("Connect: got nil, want an error")
 	}
 	for _, part := range append(parts, o.Brokers[0]) {
 		if !strings.Contains(err.Error(), part) {
@@ -77,7 +77,7 @@ func refused(t *testing.T, o broker.Options, parts ...string) {
 		}
 	}
 	if strings.Contains(err.Error(), kafkatest.Password) || strings.Contains(err.Error(), "wr0ng") {
-		t.Errorf("%v shows a secret", err)
+		t.Errorf("got %v, want no secret in it", err)
 	}
 	t.Log(err)
 }
@@ -104,17 +104,17 @@ func testLogins(t *testing.T, k *kafkatest.Cluster) {
 			bad := good
 			bad.Password = "wr0ng"
 			o := broker.Options{Brokers: k.SASL(), SASL: login(t, bad)}
-			refused(t, o, "SASL")
+			fails(t, o, "SASL")
 			if _, err := broker.Connect(t.Context(), o); !broker.SetUp(err) {
-				t.Error("a wrong password is not reported as a refusal")
+				t.Errorf("wrong password: got %v, want an error of the set-up", err)
 			}
 		})
 	}
 	t.Run("expired token", func(t *testing.T) {
 		write(k.Tokens.Token(t, kafkatest.User, -time.Minute))
 		o := broker.Options{Brokers: k.SASL(), SASL: login(t, broker.Login{Mechanism: broker.OAuthBearer, TokenFile: token})}
-		refused(t, o, "SASL")
-		write(k.Tokens.Token(t, kafkatest.User, time.Hour)) // who renews it writes the file anew
+		fails(t, o, "SASL")
+		write(k.Tokens.Token(t, kafkatest.User, time.Hour)) // a renewed token
 		works(t, k, o)
 	})
 	t.Run("sessions that end", func(t *testing.T) {
@@ -138,10 +138,10 @@ func testLogins(t *testing.T, k *kafkatest.Cluster) {
 		t.Logf("%d rows written and read by sessions of half a second, %d deliveries were repeated", sent, len(s.all())-sent)
 	})
 	t.Run("no login", func(t *testing.T) {
-		refused(t, broker.Options{Brokers: k.SASL()}, "requires a SASL login", "SCRAM-SHA-512")
+		fails(t, broker.Options{Brokers: k.SASL()}, "requires a SASL login", "SCRAM-SHA-512")
 	})
 	t.Run("login where none is wanted", func(t *testing.T) {
-		refused(t, broker.Options{Brokers: k.Addrs(), SASL: login(t, broker.Login{
+		fails(t, broker.Options{Brokers: k.Addrs(), SASL: login(t, broker.Login{
 			Mechanism: broker.ScramSHA512, Username: kafkatest.User, Password: kafkatest.Password,
 		})}, "SASL")
 	})
@@ -156,25 +156,25 @@ func testTLS(t *testing.T, k *kafkatest.Cluster) {
 	})
 	t.Run("unknown authority", func(t *testing.T) {
 		o := broker.Options{Brokers: k.TLS(), TLS: &tls.Config{}}
-		refused(t, o, "unknown authority")
+		fails(t, o, "unknown authority")
 		if _, err := broker.Connect(t.Context(), o); !broker.SetUp(err) {
-			t.Error("an unknown authority is not reported as a refusal")
+			t.Errorf("unknown authority: got %v, want an error of the set-up", err)
 		}
 	})
 	t.Run("no client certificate", func(t *testing.T) {
 		o := broker.Options{Brokers: k.MutualTLS(), TLS: trust(t, k, "")}
-		refused(t, o, "certificate")
+		fails(t, o, "certificate")
 		if _, err := broker.Connect(t.Context(), o); !broker.SetUp(err) {
-			t.Error("a missing certificate is not reported as a refusal")
+			t.Errorf("missing certificate: got %v, want an error of the set-up", err)
 		}
 	})
-	t.Run("plain text to TLS", func(t *testing.T) { refused(t, broker.Options{Brokers: k.TLS()}, "TLS") })
+	t.Run("plain text to TLS", func(t *testing.T) { fails(t, broker.Options{Brokers: k.TLS()}, "TLS") })
 	t.Run("TLS to plain text", func(t *testing.T) {
-		refused(t, broker.Options{Brokers: k.Addrs(), TLS: trust(t, k, "")}, "TLS")
+		fails(t, broker.Options{Brokers: k.Addrs(), TLS: trust(t, k, "")}, "TLS")
 	})
 }
 
-// testPermissions gives a user one permission after the other, and sees that the error names the one that is missing.
+// testPermissions grants permissions step by step, and checks that each error names the missing permission.
 func testPermissions(t *testing.T, k *kafkatest.Cluster) {
 	fresh(t, k, 1)
 	c := connect(t, broker.Options{Brokers: k.SASL(), SASL: login(t, broker.Login{
@@ -188,14 +188,15 @@ func testPermissions(t *testing.T, k *kafkatest.Cluster) {
 		t.Helper()
 		var denied *broker.DeniedError
 		if !errors.As(err, &denied) || !strings.Contains(denied.Needs, permission) {
-			t.Errorf("got %v, want that %q is missing", err, permission)
+			t.Errorf("got %v, want a DeniedError that needs %q", err, permission)
 		}
 		t.Log(err)
 	}
-	if err := read(); !errors.As(err, new(*broker.MissingTopicError)) || !strings.Contains(err.Error(), "may not describe") {
-		t.Errorf("without any permission: %v", err)
+	err := read()
+	if !errors.As(err, new(*broker.MissingTopicError)) || !strings.Contains(err.Error(), "may not describe") {
+		t.Errorf("without any permission: got %v, want a MissingTopicError with may not describe", err)
 	}
-	_, err := c.CreateTopics(within(t), broker.Topic{Name: "forbidden", Partitions: 1})
+	_, err = c.CreateTopics(within(t), broker.Topic{Name: "forbidden", Partitions: 1})
 	needs(err, `Create on topic "forbidden"`)
 
 	k.Grant(t, kafkatest.Stranger, kafka.ResourceTypeTopic, topic, kafka.ACLOperationTypeDescribe)
@@ -205,12 +206,12 @@ func testPermissions(t *testing.T, k *kafkatest.Cluster) {
 	needs(err, `group "`+group+`"`)
 	k.Grant(t, kafkatest.Stranger, kafka.ResourceTypeTopic, topic, kafka.ACLOperationTypeWrite)
 	if err := wrote(); err != nil {
-		t.Errorf("with Write: %v", err)
+		t.Errorf("with Write: got %v, want nil", err)
 	}
 	k.Grant(t, kafkatest.Stranger, kafka.ResourceTypeGroup, group, kafka.ACLOperationTypeRead)
 	needs(read(), `topic "`+topic+`"`)
 	k.Grant(t, kafkatest.Stranger, kafka.ResourceTypeTopic, topic, kafka.ACLOperationTypeRead)
 	if err := read(); err != nil {
-		t.Errorf("with all permissions: %v", err)
+		t.Errorf("with all permissions: got %v, want nil", err)
 	}
 }

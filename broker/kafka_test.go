@@ -19,7 +19,7 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// TestApacheKafka runs the package's own tests, as far as they inject no faults, and some more, against Apache Kafka.
+// TestApacheKafka runs the package's tests that inject no faults, and some more, against Apache Kafka.
 func TestApacheKafka(t *testing.T) {
 	t.Run("4", func(t *testing.T) {
 		k := kafkatest.Start(t, kafkatest.V4, 1)
@@ -54,7 +54,7 @@ func packageTests() map[string]func(*testing.T) {
 		"too large":         TestPublishSplitsAndNamesTooLarge,
 		"drain":             TestDrain,
 		"settled prefix":    TestOnlySettledPrefixIsCommitted,
-		"abandon":           TestAbandon,
+		"defer":             TestDefer,
 		"outstanding":       TestOutstandingIsBounded,
 		"handler error":     TestHandlerErrorIsReturned,
 		"retention":         TestLostToRetention,
@@ -89,7 +89,7 @@ func connect(t testing.TB, o broker.Options) *broker.Cluster {
 	return c
 }
 
-// fresh makes the topic anew, and with it what the group has committed.
+// fresh recreates the topic and deletes the group's offsets.
 func fresh(t testing.TB, k *kafkatest.Cluster, partitions int) *broker.Cluster {
 	t.Helper()
 	c := connect(t, broker.Options{Brokers: k.Addrs()})
@@ -118,45 +118,47 @@ func fresh(t testing.TB, k *kafkatest.Cluster, partitions int) *broker.Cluster {
 func testMissingTopic(t *testing.T, k *kafkatest.Cluster) {
 	c := fresh(t, k, 1)
 	var missing *broker.MissingTopicError
-	if err := run(t, consumer(t, c, func(o *broker.ConsumerOptions) { o.Topic = "nowhere" }), new(sink)); !errors.As(err, &missing) {
-		t.Errorf("reading: %v", err)
+	err := run(t, consumer(t, c, func(o *broker.ConsumerOptions) { o.Topic = "nowhere" }), new(sink))
+	if !errors.As(err, &missing) {
+		t.Errorf("Run: got %v, want a MissingTopicError", err)
 	}
-	if err := broker.NewProducer(c, broker.ProducerOptions{}).Publish(within(t), "nowhere", rows(0, 1)); !errors.As(err, &missing) {
-		t.Errorf("writing: %v", err)
+	err = broker.NewProducer(c, broker.ProducerOptions{}).Publish(within(t), "nowhere", rows(0, 1))
+	if !errors.As(err, &missing) {
+		t.Errorf("Publish: got %v, want a MissingTopicError", err)
 	}
 	if _, err := c.Lag(within(t), "nowhere", group); !errors.As(err, &missing) {
-		t.Errorf("lag: %v", err)
+		t.Errorf("Lag: got %v, want a MissingTopicError", err)
 	}
-	// The broker would have made it for anybody who asks by name.
+	// The broker creates a topic that a client asks for by name.
 	if _, err := c.Check(within(t), "nowhere"); !errors.As(err, &missing) {
-		t.Errorf("it was created by asking for it: %v", err)
+		t.Errorf("Check: got %v, want a MissingTopicError: none of the requests may create the topic", err)
 	}
 }
 
 func testCreateTopics(t *testing.T, k *kafkatest.Cluster) {
 	c := fresh(t, k, 2)
-	made, err := c.CreateTopics(within(t),
+	created, err := c.CreateTopics(within(t),
 		broker.Topic{Name: topic, Partitions: 7},
-		broker.Topic{Name: "made", Partitions: 5, Replication: 1, Config: map[string]string{"retention.ms": "-1"}})
-	if err != nil || !slices.Equal(made, []string{"made"}) {
-		t.Errorf("made %v, %v", made, err)
+		broker.Topic{Name: "created", Partitions: 5, Replication: 1, Config: map[string]string{"retention.ms": "-1"}})
+	if err != nil || !slices.Equal(created, []string{"created"}) {
+		t.Errorf("got %v, %v; want the topic created", created, err)
 	}
-	found, err := c.Check(within(t), topic, "made")
-	if err != nil || found[topic] != 2 || found["made"] != 5 {
-		t.Errorf("%v, %v: want the old one as it was and the new one", found, err)
+	found, err := c.Check(within(t), topic, "created")
+	if err != nil || found[topic] != 2 || found["created"] != 5 {
+		t.Errorf("Check: got %v, %v; want 2 partitions as before, and 5", found, err)
 	}
 	res, err := k.Admin(t).DescribeConfigs(within(t), &kafka.DescribeConfigsRequest{
 		Resources: []kafka.DescribeConfigRequestResource{{
-			ResourceType: kafka.ResourceTypeTopic, ResourceName: "made", ConfigNames: []string{"retention.ms"},
+			ResourceType: kafka.ResourceTypeTopic, ResourceName: "created", ConfigNames: []string{"retention.ms"},
 		}},
 	})
 	if err != nil || res.Resources[0].ConfigEntries[0].ConfigValue != "-1" {
-		t.Errorf("%+v, %v: the topic's own setting is not there", res, err)
+		t.Errorf("got %+v, %v; want retention.ms=-1", res, err)
 	}
 	_, err = c.CreateTopics(within(t), broker.Topic{Name: "copies", Partitions: 1, Replication: 3})
-	var refused *broker.TopicError
-	if !errors.As(err, &refused) || refused.Topic != "copies" || !strings.Contains(err.Error(), "3 copies") {
-		t.Errorf("more copies than brokers: %v", err)
+	var failed *broker.TopicError
+	if !errors.As(err, &failed) || failed.Topic != "copies" || !strings.Contains(err.Error(), "3 copies") {
+		t.Errorf("more replicas than brokers: got %v, want a TopicError with 3 copies", err)
 	}
 }
 
@@ -177,7 +179,7 @@ func testCompacted(t *testing.T, k *kafkatest.Cluster) {
 		for i := range batch {
 			batch[i].Key = fmt.Appendf(nil, "key-%d", i)
 		}
-		if sent >= 100 { // tombstones of what nobody has
+		if sent >= 100 { // tombstones of a key without messages
 			batch = []pipeline.Message{{Key: []byte("gone")}}
 		}
 		if err := p.Publish(within(t), compacted, batch); err != nil {
@@ -208,19 +210,19 @@ func testCompacted(t *testing.T, k *kafkatest.Cluster) {
 		write() // a new message closes the segment before it, which can then be compacted
 		keys, count := read()
 		if len(keys) != 10 {
-			t.Fatalf("%d keys came, want the latest of 10", len(keys))
+			t.Fatalf("got %d keys, want 10", len(keys))
 		}
 		for key, n := range keys {
 			if n < 90 {
-				t.Fatalf("%s has row %d, not its latest", key, n)
+				t.Fatalf("%s: got row %d, want its latest, at least 90", key, n)
 			}
 		}
 		return count < 30
 	})
 }
 
-// testAborted reads past transactions that were given up. Who reads uncommitted gets their messages, as KIP-98 has it;
-// the row they hold is checked like any other.
+// testAborted reads past aborted transactions. With isolation level read_uncommitted their messages are delivered (KIP-98),
+// and their rows are validated like others.
 func testAborted(t *testing.T, k *kafkatest.Cluster) {
 	c := fresh(t, k, 1)
 	transact(t, c, 5, false)
@@ -230,10 +232,10 @@ func testAborted(t *testing.T, k *kafkatest.Cluster) {
 		t.Fatal(err)
 	}
 	if n := len(s.all()); n != 10 {
-		t.Errorf("%d messages came, want 10", n)
+		t.Errorf("got %d messages, want 10", n)
 	}
 	if at := committed(t, c); at[0] != 12 {
-		t.Errorf("committed %d, want 12: ten messages and two markers", at[0])
+		t.Errorf("got committed offset %d, want 12: ten messages and two markers", at[0])
 	}
 }
 
@@ -244,7 +246,7 @@ func testRestart(t *testing.T, k *kafkatest.Cluster) {
 		stop func(int)
 	}{{"killed", k.Kill}, {"stopped", k.Stop}} {
 		if tt.name == "stopped" && k.Version != kafkatest.V4 {
-			continue // seconds that tell nothing new
+			continue // it takes seconds and tests nothing new
 		}
 		t.Run(tt.name, func(t *testing.T) {
 			c := fresh(t, k, 4)
@@ -256,19 +258,19 @@ func testRestart(t *testing.T, k *kafkatest.Cluster) {
 	}
 }
 
-// survive writes a thousand rows, from a number on, and drains them; something happens while they are in flight and a
-// thousand more are being written. Then it drains again, and every row has come.
+// survive writes a thousand rows, from a number on, and drains them. happens runs while they are in flight and a thousand
+// more are being written. After a second drain, every row has been delivered.
 func survive(t *testing.T, c *broker.Cluster, from int, happens func()) {
 	t.Helper()
 	publish(t, c, rows(from, 1000))
-	// Less than the session's minute: nobody waits for who we were before.
+	// Less than the session timeout: the group does not wait for a stale member.
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Second)
 	defer cancel()
 	var once sync.Once
 	begun, over := make(chan struct{}), make(chan struct{})
 	s := &sink{take: func(ctx context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 		once.Do(func() { close(begun) })
-		select { // no row is settled before it has happened
+		select { // no message is acknowledged before happens returns
 		case <-over:
 		case <-ctx.Done():
 			return context.Cause(ctx)
@@ -295,11 +297,11 @@ func survive(t *testing.T, c *broker.Cluster, from int, happens func()) {
 	t.Logf("it took %v", time.Since(began).Round(time.Millisecond))
 	close(over)
 	if err := <-wrote; err != nil {
-		t.Fatalf("writing: %v", err)
+		t.Fatalf("Publish: got %v, want nil", err)
 	}
 	t.Logf("written %v after it began", time.Since(began).Round(time.Millisecond))
 	if err := <-done; err != nil || ctx.Err() != nil {
-		t.Fatalf("reading: %v, %v", err, ctx.Err())
+		t.Fatalf("Run: got %v and %v, want nil within 50s", err, ctx.Err())
 	}
 	t.Logf("read %v after it began", time.Since(began).Round(time.Millisecond))
 	seen := counts(append(s.all(), drained(t, c)...))
@@ -313,7 +315,7 @@ func survive(t *testing.T, c *broker.Cluster, from int, happens func()) {
 		}
 	}
 	if missing > 0 {
-		t.Errorf("%d of 2000 rows did not come", missing)
+		t.Errorf("got %d of 2000 rows, want all", 2000-missing)
 	}
 	t.Logf("%d deliveries were repeated", again)
 }
@@ -362,7 +364,7 @@ func TestApacheKafkaLeaders(t *testing.T) {
 		defer cancel()
 		err := p.Publish(ctx, topic, rows(0, 10))
 		if err == nil {
-			t.Error("acknowledged by one broker of three, although two must have it")
+			t.Error("got nil, want an error: two of three brokers must have the messages")
 		}
 		t.Logf("without its majority: %v", err)
 	})

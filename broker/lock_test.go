@@ -10,8 +10,8 @@ import (
 	"github.com/purser-onboard/purser/broker"
 )
 
-// TestEmbeddedLockWhateverThePath: a symbolic link to the directory leads to the same lock, and one in the lock file's
-// state is refused, its target kept.
+// TestEmbeddedLockWhateverThePath: a symbolic link to the directory leads to the same lock. A symbolic link in the place
+// of the lock file is an error, and its target is not changed.
 func TestEmbeddedLockWhateverThePath(t *testing.T) {
 	dir, link := filepath.Join(t.TempDir(), "broker"), filepath.Join(t.TempDir(), "link")
 	e := open(t, dir)
@@ -37,11 +37,11 @@ func TestEmbeddedLockWhateverThePath(t *testing.T) {
 		t.Errorf("a link for a lock: got %v, want a DirError", err)
 	}
 	if text, err := os.ReadFile(victim); err != nil || string(text) != "precious" {
-		t.Errorf("the target holds %q, %v; want it untouched", text, err)
+		t.Errorf("the link's target: got %q, %v; want it unchanged", text, err)
 	}
 }
 
-// TestEmbeddedDirectoryThatIsGone: what was acknowledged since is lost, so Close does not answer nil.
+// TestEmbeddedDirectoryThatIsGone: messages that were acknowledged since are lost, so Close returns an error.
 func TestEmbeddedDirectoryThatIsGone(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "broker")
 	e, err := broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{Dir: dir})
@@ -56,7 +56,7 @@ func TestEmbeddedDirectoryThatIsGone(t *testing.T) {
 		t.Errorf("Close: got %v, want an error with %q", err, want)
 	}
 	if again, err := broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{Dir: dir + ".away"}); err != nil {
-		t.Errorf("the lock was not given back: %v", err)
+		t.Errorf("open after Close: got %v, want nil: the lock is released", err)
 	} else if err := again.Close(); err != nil {
 		t.Error(err)
 	}

@@ -10,8 +10,9 @@ import (
 	"github.com/purser-onboard/purser/broker"
 )
 
-func TestLoginRefusesWhatCannotBe(t *testing.T) {
+func TestLoginErrors(t *testing.T) {
 	dir := t.TempDir()
+	bearer := func(file string) broker.Login { return broker.Login{Mechanism: broker.OAuthBearer, TokenFile: file} }
 	file := func(name, content string) string {
 		path := filepath.Join(dir, name)
 		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
@@ -27,21 +28,21 @@ func TestLoginRefusesWhatCannotBe(t *testing.T) {
 		{"unknown", broker.Login{Mechanism: "GSSAPI"}, "SCRAM-SHA-512"},
 		{"NUL", broker.Login{Mechanism: broker.Plain, Username: "u", Password: "hid\x00den"}, "NUL"},
 		{"SASLprep", broker.Login{Mechanism: broker.ScramSHA256, Username: "u", Password: "hid\u0007den"}, "RFC 4013"},
-		{"no file", broker.Login{Mechanism: broker.OAuthBearer, TokenFile: filepath.Join(dir, "none")}, "no such file"},
-		{"empty", broker.Login{Mechanism: broker.OAuthBearer, TokenFile: file("empty", "\n")}, "is empty"},
-		{"two lines", broker.Login{Mechanism: broker.OAuthBearer, TokenFile: file("two", "hidden\nhidden\n")}, "more than one line"},
-		{"byte order mark", broker.Login{Mechanism: broker.OAuthBearer, TokenFile: file("mark", "\xef\xbb\xbfhidden")}, "byte order mark"},
-		{"others may read it", broker.Login{Mechanism: broker.OAuthBearer, TokenFile: readable(t, file("readable", "hidden"))}, "chmod 600"},
-		{"separator", broker.Login{Mechanism: broker.OAuthBearer, TokenFile: file("sep", "hidden\x01host=evil")}, "one bearer token"},
+		{"no file", bearer(filepath.Join(dir, "none")), "no such file"},
+		{"empty", bearer(file("empty", "\n")), "is empty"},
+		{"two lines", bearer(file("two", "hidden\nhidden\n")), "more than one line"},
+		{"byte order mark", bearer(file("mark", "\xef\xbb\xbfhidden")), "byte order mark"},
+		{"others may read it", bearer(readable(t, file("readable", "hidden"))), "chmod 600"},
+		{"separator", bearer(file("sep", "hidden\x01host=evil")), "one bearer token"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, err := tt.login.SASL()
 			if err == nil || !strings.Contains(err.Error(), tt.part) || strings.Contains(err.Error(), "hid") {
-				t.Errorf("got %v, want %q and no secret", err, tt.part)
+				t.Errorf("got %v, want an error with %q and no secret", err, tt.part)
 			}
 			var token *broker.TokenError
 			if tt.login.TokenFile != "" && (!errors.As(err, &token) || token.File != tt.login.TokenFile) {
-				t.Errorf("%v does not name the file", err)
+				t.Errorf("got %v, want a TokenError of file %s", err, tt.login.TokenFile)
 			}
 		})
 	}
@@ -60,34 +61,35 @@ func TestBearer(t *testing.T) {
 	write(token)
 	m, err := broker.Login{Mechanism: broker.OAuthBearer, TokenFile: file}.SASL()
 	if err != nil || m.Name() != "OAUTHBEARER" {
-		t.Fatal(m, err)
+		t.Fatalf("SASL: got %v, %v; want OAUTHBEARER", m, err)
 	}
 	accepted, first, err := m.Start(t.Context())
 	if err != nil || string(first) != "n,,\x01auth=Bearer "+token+"\x01\x01" {
-		t.Fatalf("%q, %v", first, err)
+		t.Fatalf("Start: got %q, %v; want the token as in RFC 7628", first, err)
 	}
 	if done, response, err := accepted.Next(t.Context(), nil); !done || len(response) != 0 || err != nil {
-		t.Errorf("accepted: %v, %q, %v", done, response, err)
+		t.Errorf("Next after success: got %v, %q, %v; want true and no response", done, response, err)
 	}
 	write("renewed")
-	refused, first, err := m.Start(t.Context())
+	failed, first, err := m.Start(t.Context())
 	if err != nil || !strings.Contains(string(first), "Bearer renewed\x01") {
-		t.Errorf("the renewed token is not used: %q, %v", first, err)
+		t.Errorf("Start: got %q, %v; want the renewed token", first, err)
 	}
 	const reason = `{"status":"invalid_token"}`
-	if done, response, err := refused.Next(t.Context(), []byte(reason)); done || string(response) != "\x01" || err != nil {
-		t.Errorf("refused: %v, %q, %v", done, response, err)
+	if done, response, err := failed.Next(t.Context(), []byte(reason)); done || string(response) != "\x01" || err != nil {
+		t.Errorf("Next after a failure: got %v, %q, %v; want false and \\x01", done, response, err)
 	}
-	if done, _, err := refused.Next(t.Context(), nil); done || err == nil || !strings.Contains(err.Error(), "invalid_token") {
-		t.Errorf("refused, and then: %v, %v", done, err)
+	done, _, err := failed.Next(t.Context(), nil)
+	if done || err == nil || !strings.Contains(err.Error(), "invalid_token") {
+		t.Errorf("Next at the end: got %v, %v; want an error with invalid_token", done, err)
 	}
 	write("")
 	if _, _, err := m.Start(t.Context()); !errors.As(err, new(*broker.TokenError)) {
-		t.Errorf("while the file is being written: %v", err)
+		t.Errorf("Start with an empty file: got %v, want a TokenError", err)
 	}
 }
 
-// readable gives everybody the permission to read a file.
+// readable makes a file readable for all users.
 func readable(t *testing.T, path string) string {
 	t.Helper()
 	if err := os.Chmod(path, 0o644); err != nil {

@@ -9,13 +9,15 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// TestPeek: what the group would take next is shown, up to the number asked for, and nothing moves.
+// TestPeek: Peek returns the messages that the group would read next, up to n, and commits nothing.
 func TestPeek(t *testing.T) {
 	b := open(t, t.TempDir())
 	producer := broker.NewProducer(b.Cluster, broker.ProducerOptions{})
 	var messages []pipeline.Message
 	for i := range 30 {
-		messages = append(messages, pipeline.Message{Key: fmt.Appendf(nil, "key %d", i), Value: fmt.Appendf(nil, "value %d", i)})
+		messages = append(messages, pipeline.Message{
+			Key: fmt.Appendf(nil, "key %d", i), Value: fmt.Appendf(nil, "value %d", i),
+		})
 	}
 	if err := producer.Publish(t.Context(), topic, messages); err != nil {
 		t.Fatal(err)
@@ -26,11 +28,11 @@ func TestPeek(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(found) != min(n, 30) {
-			t.Errorf("%d of %d messages", len(found), n)
+			t.Errorf("Peek of %d messages: got %d, want %d", n, len(found), min(n, 30))
 		}
 		for _, m := range found {
 			if len(m.Key) == 0 || len(m.Value) == 0 {
-				t.Errorf("%+v", m)
+				t.Errorf("got %+v, want a key and a value", m)
 			}
 		}
 	}
@@ -40,13 +42,13 @@ func TestPeek(t *testing.T) {
 	}
 	for _, l := range lag {
 		if l.Committed != -1 {
-			t.Errorf("looking has committed: %+v", l)
+			t.Errorf("got %+v, want no committed offset", l)
 		}
 	}
 }
 
-// handedOver runs a Scan and returns what it handed over.
-func handedOver(t *testing.T, c *broker.Cluster) (found []pipeline.Message, ends map[int]int64, err error) {
+// scanAll runs a Scan and returns its messages.
+func scanAll(t *testing.T, c *broker.Cluster) (found []pipeline.Message, ends map[int]int64, err error) {
 	t.Helper()
 	ends, err = c.Scan(within(t), topic, group, func(m pipeline.Message) error {
 		found = append(found, m)
@@ -55,7 +57,7 @@ func handedOver(t *testing.T, c *broker.Cluster) (found []pipeline.Message, ends
 	return found, ends, err
 }
 
-// TestScan: every message comes once, in order, up to the ends; what is committed does not come again.
+// TestScan: Scan returns every message once, up to the ends at its start, and no committed message.
 func TestScan(t *testing.T) {
 	c := quiet(t, 2)
 	publish(t, c, rows(0, 3000)) // more than are held at once
@@ -70,51 +72,50 @@ func TestScan(t *testing.T) {
 		return nil
 	})
 	if err != nil || len(seen) != 3000 || len(counts(seen)) != 3000 {
-		t.Fatalf("%d messages with %d rows came, want the 3000 that were there: %v", len(seen), len(counts(seen)), err)
+		t.Fatalf("got %d messages of %d rows, %v; want the 3000 at the start", len(seen), len(counts(seen)), err)
 	}
 	if err := c.CommitScan(within(t), topic, group, ends); err != nil {
 		t.Fatal(err)
 	}
-	if rest, _, err := handedOver(t, c); err != nil || len(rest) != 100 {
-		t.Errorf("%d messages came then, want the 100 late ones: %v", len(rest), err)
+	if rest, _, err := scanAll(t, c); err != nil || len(rest) != 100 {
+		t.Errorf("after CommitScan: got %d messages, %v; want the 100 late messages", len(rest), err)
 	}
 	stop := errors.New("enough")
 	if _, err := c.Scan(within(t), topic, group, func(pipeline.Message) error { return stop }); !errors.Is(err, stop) {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want yield's error", err)
 	}
 }
 
-// TestScanPassesOverMarkers: they take offsets, at the end of a partition, too.
+// TestScanPassesOverMarkers: transaction markers have offsets, also at the end of a partition.
 func TestScanPassesOverMarkers(t *testing.T) {
 	c := quiet(t, 1)
 	for range 3 {
 		transact(t, c, 2, true)
 	}
-	if found, ends, err := handedOver(t, c); err != nil || len(found) != 6 || ends[0] != 9 {
-		t.Errorf("%d messages up to %v, want 6 up to 9: %v", len(found), ends, err)
+	if found, ends, err := scanAll(t, c); err != nil || len(found) != 6 || ends[0] != 9 {
+		t.Errorf("got %d messages up to %v, %v; want 6 up to 9", len(found), ends, err)
 	}
 }
 
-// TestScanPassesOverNothing: an empty answer is no proof that nothing is there, and what is not handed over must not be
-// committed.
-func TestScanPassesOverNothing(t *testing.T) {
+// TestScanRetriesEmptyFetches: an empty fetch does not prove that there are no messages, and none may be skipped.
+func TestScanRetriesEmptyFetches(t *testing.T) {
 	fake, c := cluster(t, 1, 1)
 	publish(t, c, rows(0, 60))
 	publish(t, c, rows(60, 40))
-	withhold(fake, 0, 100, 2)
-	if found, _, err := handedOver(t, c); err != nil || len(found) != 100 {
-		t.Errorf("%d messages came, want 100: %v", len(found), err)
+	emptyFetches(fake, 0, 100, 2)
+	if found, _, err := scanAll(t, c); err != nil || len(found) != 100 {
+		t.Errorf("got %d messages, %v; want 100", len(found), err)
 	}
 }
 
-// TestScanOfRecreatedTopic: an offset from another life of the topic would hide what is in it now.
+// TestScanOfRecreatedTopic: an offset of the deleted topic would hide messages of the new topic.
 func TestScanOfRecreatedTopic(t *testing.T) {
 	c := quiet(t, 1)
 	publish(t, c, rows(0, 10))
 	commitAt(t, c, 50)
-	_, _, err := handedOver(t, c)
+	_, _, err := scanAll(t, c)
 	var ahead *broker.AheadError
 	if !errors.As(err, &ahead) || ahead.Committed != 50 || ahead.End != 10 {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want an AheadError with committed offset 50 and end 10", err)
 	}
 }

@@ -33,24 +33,25 @@ func TestPublishKeepsOrderAndContent(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := p.Publish(within(t), topic, nil); err != nil {
-		t.Errorf("publishing nothing: %v", err)
+		t.Errorf("publishing no messages: got %v, want nil", err)
 	}
 	got := drained(t, c)
 	if len(got) != len(sent) {
-		t.Fatalf("%d messages came, %d were sent", len(got), len(sent))
+		t.Fatalf("got %d messages, want %d", len(got), len(sent))
 	}
 	last, home := map[string]int{}, map[string]int{}
 	for _, m := range got {
 		i, key := number(m), string(m.Key)
 		if !bytes.Equal(m.Key, sent[i].Key) || !m.Time.Equal(at) || m.Topic != topic {
-			t.Fatalf("row %d came as %+v", i, m)
+			t.Fatalf("row %d: got %+v, want key %s, time %v, topic %s", i, m, sent[i].Key, at, topic)
 		}
 		if before, ok := last[key]; ok && (i < before || m.Partition != home[key]) {
-			t.Fatalf("row %d of key %s came after %d", i, key, before)
+			t.Fatalf("key %s: got row %d in partition %d after row %d, want ascending rows in partition %d", key, i,
+				m.Partition, before, home[key])
 		}
 		last[key], home[key] = i, m.Partition
 		if i == 7 && (len(m.Headers) != 2 || m.Headers[0].Key != "reason" || string(m.Headers[0].Value) != "no-key") {
-			t.Errorf("headers came as %+v", m.Headers)
+			t.Errorf("got headers %+v, want %+v", m.Headers, sent[7].Headers)
 		}
 	}
 }
@@ -68,11 +69,11 @@ func TestPublishNulls(t *testing.T) {
 		}
 	}
 	if nulls != 4 || empties != 1 {
-		t.Errorf("%d nulls and %d empties came, want 4 and 1", nulls, empties)
+		t.Errorf("got %d messages of nulls and %d of empty bytes, want 4 and 1", nulls, empties)
 	}
 }
 
-// Another producer, with the Java client's default partitioning, puts the same keys where we put them.
+// Another producer, with the Java client's default partitioning, writes the same keys to the same partitions.
 func TestPublishAgreesWithOtherProducers(t *testing.T) {
 	c := quiet(t, 7)
 	theirs := stranger(t, c, kgo.DefaultProduceTopic(topic))
@@ -86,26 +87,26 @@ func TestPublishAgreesWithOtherProducers(t *testing.T) {
 	home := map[int]int{}
 	for _, m := range drained(t, c) {
 		if p, ok := home[number(m)]; ok && p != m.Partition {
-			t.Fatalf("key %s is in partitions %d and %d", m.Key, p, m.Partition)
+			t.Fatalf("key %s: got partitions %d and %d, want the same", m.Key, p, m.Partition)
 		}
 		home[number(m)] = m.Partition
 	}
 	if len(home) != 200 {
-		t.Fatalf("%d keys came", len(home))
+		t.Fatalf("got %d keys, want 200", len(home))
 	}
 }
 
-// A produce request that timed out may have been applied: the messages are there twice, and none is missing.
+// A produce request that timed out may have been applied: each message is there twice.
 func TestPublishTimedOutMayDouble(t *testing.T) {
 	fake, c := cluster(t, 1, 1)
 	fault := fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.RequestTimedOut, Count: 1})
 	publish(t, c, rows(0, 50))
 	if fault.Hits() != 1 {
-		t.Fatal("the fault was not hit")
+		t.Fatalf("got %d hits of the fault, want 1", fault.Hits())
 	}
 	for row, times := range counts(drained(t, c)) {
 		if times != 2 {
-			t.Errorf("row %d came %d times", row, times)
+			t.Errorf("row %d: got it %d times, want 2", row, times)
 		}
 	}
 }
@@ -138,7 +139,7 @@ func TestPublishRetries(t *testing.T) {
 			publish(t, c, rows(10, 100))
 			seen := counts(drained(t, c))
 			if len(seen) != 110 {
-				t.Errorf("%d rows came, want 110", len(seen))
+				t.Errorf("got %d rows, want 110", len(seen))
 			}
 		})
 	}
@@ -154,22 +155,23 @@ func TestPublishSplitsAndNamesTooLarge(t *testing.T) {
 	}
 	p := broker.NewProducer(c, broker.ProducerOptions{})
 	if err := p.Publish(within(t), "small", rows(0, 500)); err != nil {
-		t.Fatalf("messages that fit one by one: %v", err)
+		t.Fatalf("messages that fit one by one: got %v, want nil", err)
 	}
 	lags, err := c.Lag(within(t), "small", group)
 	if err != nil || lags[0].End != 500 {
-		t.Fatalf("%+v, %v: want 500 messages", lags, err)
+		t.Fatalf("got %+v, %v; want end 500", lags, err)
 	}
 	large := rows(0, 3)
 	large[1] = pipeline.Message{Key: []byte("the-big-one"), Value: make([]byte, 3000)}
 	err = p.Publish(within(t), "small", large)
 	var tooLarge *broker.TooLargeError
 	if !errors.As(err, &tooLarge) || tooLarge.Key != "the-big-one" || tooLarge.Size != 3011 {
-		t.Errorf("got %v", err)
+		t.Errorf("got %v, want a TooLargeError of key the-big-one, 3011 bytes", err)
 	}
 }
 
-// What is too large is written in the longest form that fits, into the partition of its key, and its neighbours once.
+// A message that is too large is written in the longest form that fits, to the partition of its key, and the other
+// messages once.
 func TestPublishShortens(t *testing.T) {
 	c := quiet(t, 1)
 	_, err := c.CreateTopics(within(t), broker.Topic{
@@ -215,7 +217,7 @@ func TestPublishShortens(t *testing.T) {
 	})
 	var tooLarge *broker.TooLargeError
 	if err := never.Publish(within(t), "small", sent[7:8]); !errors.As(err, &tooLarge) || tooLarge.Size != 3011 {
-		t.Errorf("got %v, want a TooLargeError of the original's size", err)
+		t.Errorf("got %v, want a TooLargeError of 3011 bytes, the size of the original", err)
 	}
 }
 
@@ -225,15 +227,15 @@ func TestPublishFailures(t *testing.T) {
 		err := broker.NewProducer(c, broker.ProducerOptions{}).Publish(within(t), "nowhere", rows(0, 1))
 		var missing *broker.MissingTopicError
 		if !errors.As(err, &missing) || missing.Topic != "nowhere" {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want a MissingTopicError of topic nowhere", err)
 		}
 	})
-	t.Run("refused", func(t *testing.T) {
+	t.Run("not authorized", func(t *testing.T) {
 		fake, c := cluster(t, 1, 1)
 		fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.TopicAuthorizationFailed, Count: 1})
 		err := broker.NewProducer(c, broker.ProducerOptions{}).Publish(within(t), topic, rows(0, 1))
 		if err == nil || !strings.Contains(err.Error(), "Topic Authorization Failed") {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want Topic Authorization Failed", err)
 		}
 	})
 	t.Run("broker lost", func(t *testing.T) {
@@ -243,7 +245,7 @@ func TestPublishFailures(t *testing.T) {
 		p := broker.NewProducer(c, broker.ProducerOptions{Timeout: 200 * time.Millisecond})
 		err := p.Publish(within(t), topic, rows(0, 1))
 		if !errors.Is(err, broker.ErrBrokerLost) || !strings.Contains(err.Error(), c.Brokers()) {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want ErrBrokerLost that names %s", err, c.Brokers())
 		}
 	})
 	t.Run("ctx", func(t *testing.T) {
@@ -259,7 +261,7 @@ func TestPublishFailures(t *testing.T) {
 		}()
 		err := broker.NewProducer(c, broker.ProducerOptions{}).Publish(ctx, topic, rows(0, 1))
 		if !errors.Is(err, context.Canceled) {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want %v", err, context.Canceled)
 		}
 	})
 }

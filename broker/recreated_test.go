@@ -17,7 +17,7 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// deleteTopic has a stranger delete the topic.
+// deleteTopic has another client delete the topic.
 func deleteTopic(t testing.TB, c *broker.Cluster) {
 	t.Helper()
 	gone := kmsg.NewDeleteTopicsRequestTopic()
@@ -33,8 +33,8 @@ func deleteTopic(t testing.TB, c *broker.Cluster) {
 	}
 }
 
-// recreateTopic has a stranger delete the topic and make it anew. Where the broker makes topics for those who ask for
-// them by name, consumers that look for theirs may be faster: then it is deleted again.
+// recreateTopic has another client delete and create the topic. Where auto.create.topics.enable is on, a consumer's request
+// may create it first: then it is deleted again.
 func recreateTopic(t testing.TB, c *broker.Cluster, partitions int) {
 	t.Helper()
 	made := kmsg.NewCreateTopicsRequestTopic()
@@ -42,14 +42,14 @@ func recreateTopic(t testing.TB, c *broker.Cluster, partitions int) {
 	req := kmsg.NewPtrCreateTopicsRequest()
 	req.Topics = append(req.Topics, made)
 	theirs := stranger(t, c)
-	eventually(t, "the topic to be made anew", func() bool {
+	eventually(t, "the topic to be recreated", func() bool {
 		deleteTopic(t, c)
 		res, err := req.RequestWith(within(t), theirs)
 		return err == nil && res.Topics[0].ErrorCode == 0
 	})
 }
 
-// another is a connection of its own to the same brokers, as another process has.
+// another returns a second Cluster of the same brokers, like that of another process.
 func another(t testing.TB, c *broker.Cluster) *broker.Cluster {
 	t.Helper()
 	own, err := broker.Connect(t.Context(), broker.Options{Brokers: strings.Split(c.Brokers(), ",")})
@@ -60,7 +60,8 @@ func another(t testing.TB, c *broker.Cluster) *broker.Cluster {
 	return own
 }
 
-// members runs consumers of one group side by side. The function returned stops them and returns what each ended with.
+// members runs several consumers of one group. The function that it returns stops them, if now is true, and returns the
+// result of each.
 func members(t *testing.T, c *broker.Cluster, n int, s *sink, change func(*broker.ConsumerOptions)) func(bool) []error {
 	t.Helper()
 	ctx, stop := context.WithCancel(within(t))
@@ -82,8 +83,7 @@ func members(t *testing.T, c *broker.Cluster, n int, s *sink, change func(*broke
 	}
 }
 
-// The topic is made anew under running consumers, with more rows in each partition than the old one had: none of them
-// is passed over.
+// The topic is recreated while consumers run, with more rows in each partition than before: no row is skipped.
 func TestTopicMadeAnew(t *testing.T) {
 	for _, tt := range []struct{ members, before, after int }{{1, 6, 6}, {3, 6, 6}, {3, 6, 4}, {3, 4, 6}} {
 		n := tt.members
@@ -92,7 +92,7 @@ func TestTopicMadeAnew(t *testing.T) {
 			publish(t, c, rows(0, 300))
 			s := new(sink)
 			end := members(t, c, n, s, nil)
-			settled := func(c *broker.Cluster) bool {
+			committed := func(c *broker.Cluster) bool {
 				lags, err := c.Lag(within(t), topic, group)
 				for _, l := range lags {
 					if l.Lag() > 0 || l.End == 0 {
@@ -101,9 +101,9 @@ func TestTopicMadeAnew(t *testing.T) {
 				}
 				return err == nil
 			}
-			eventually(t, "the old rows", func() bool { return settled(c) })
+			eventually(t, "the old rows", func() bool { return committed(c) })
 			recreateTopic(t, c, tt.after)
-			importer := another(t, c) // it knows nothing of the old topic
+			importer := another(t, c) // without metadata of the old topic
 			publish(t, importer, rows(1000, 900))
 			eventually(t, "the new rows", func() bool {
 				seen := counts(s.all())
@@ -114,7 +114,7 @@ func TestTopicMadeAnew(t *testing.T) {
 				}
 				return true
 			})
-			eventually(t, "the new offsets", func() bool { return settled(importer) })
+			eventually(t, "the new offsets", func() bool { return committed(importer) })
 			for _, err := range end(true) {
 				if err != nil {
 					t.Error(err)
@@ -124,15 +124,15 @@ func TestTopicMadeAnew(t *testing.T) {
 	}
 }
 
-// While a consumer has no room it asks for nothing. If the topic is made anew in that time, what it then settles is of
-// the old one, and must not be committed to the new one.
+// A consumer without room sends no fetch requests. If the topic is recreated in that time, the messages that are then
+// acknowledged are those of the old topic, and their offsets must not be committed to the new topic.
 func TestNoCommitToAnotherTopic(t *testing.T) {
 	fake, c := cluster(t, 1, 1)
 	publish(t, c, rows(0, 100))
-	full, anew := make(chan struct{}), make(chan struct{})
+	full, recreated := make(chan struct{}), make(chan struct{})
 	var mu sync.Mutex
 	var old []func()
-	release := false // settle new rows as they come
+	release := false // acknowledge new rows when they are delivered
 	var once sync.Once
 	s := new(sink)
 	s.take = func(_ context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
@@ -146,9 +146,9 @@ func TestNoCommitToAnotherTopic(t *testing.T) {
 				if old = append(old, func() { ack(m) }); len(old) == 10 {
 					close(full)
 				}
-			case number(m) == 1000: // the first of the new ones
+			case number(m) == 1000: // the first new row
 				release = true
-				once.Do(func() { close(anew) })
+				once.Do(func() { close(recreated) })
 				ack(m)
 			}
 		}
@@ -178,9 +178,9 @@ func TestNoCommitToAnotherTopic(t *testing.T) {
 		ack()
 	}
 	mu.Unlock()
-	recv(t, "the first of the new rows", anew)
+	recv(t, "the first of the new rows", recreated)
 	if n := commits.Load(); n > 0 {
-		t.Errorf("%d commits of the old topic's offsets reached the new one", n)
+		t.Errorf("got %d commits of the old topic's offsets to the new topic, want none", n)
 	}
 	eventually(t, "the new rows", func() bool { return committed(t, c)[0] == 200 })
 	for _, err := range end(true) {
@@ -191,13 +191,13 @@ func TestNoCommitToAnotherTopic(t *testing.T) {
 	seen := counts(s.all())
 	for row := 1000; row < 1200; row++ {
 		if seen[row] == 0 {
-			t.Fatalf("row %d did not come", row)
+			t.Fatalf("row %d of the new topic: got it 0 times, want at least once", row)
 		}
 	}
 }
 
-// A topic that is deleted for good ends every consumer with an error that names it, and they do not storm the
-// coordinator until then.
+// A topic that is deleted for good ends every consumer with an error that names it. Until then they join the group only a
+// few times.
 func TestTopicDeleted(t *testing.T) {
 	for _, n := range []int{1, 2} {
 		t.Run(fmt.Sprint(n, " members"), func(t *testing.T) {
@@ -217,17 +217,17 @@ func TestTopicDeleted(t *testing.T) {
 			for _, err := range end(false) {
 				var missing *broker.MissingTopicError
 				if !errors.As(err, &missing) || missing.Topic != topic {
-					t.Errorf("got %v", err)
+					t.Errorf("got %v, want a MissingTopicError of topic %s", err, topic)
 				}
 			}
 			if after := joins.Load() - before; after > 20 {
-				t.Errorf("the group was joined %d times", after)
+				t.Errorf("got %d requests to join the group, want at most 20", after)
 			}
 		})
 	}
 }
 
-// A topic that cannot be looked up from the beginning of a generation on ends Run, too.
+// A topic that is deleted before the first generation ends Run, too.
 func TestTopicDeletedWhileJoining(t *testing.T) {
 	fake, c := cluster(t, 1, 1)
 	joining := fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Err: kerr.CoordinatorNotAvailable, Count: -1})
@@ -239,7 +239,7 @@ func TestTopicDeletedWhileJoining(t *testing.T) {
 	joining.Remove()
 	for _, err := range end(false) {
 		if !errors.As(err, new(*broker.MissingTopicError)) {
-			t.Errorf("got %v", err)
+			t.Errorf("got %v, want a MissingTopicError", err)
 		}
 	}
 }

@@ -14,31 +14,35 @@ import (
 
 func TestCreateTopics(t *testing.T) {
 	fake, c := cluster(t, 1, 3)
-	made, err := c.CreateTopics(within(t), broker.Topic{Name: topic, Partitions: 9}, broker.Topic{Name: "new", Partitions: 2})
-	if err != nil || !slices.Equal(made, []string{"new"}) {
-		t.Errorf("made %v, %v", made, err)
+	created, err := c.CreateTopics(within(t),
+		broker.Topic{Name: topic, Partitions: 9}, broker.Topic{Name: "new", Partitions: 2})
+	if err != nil || !slices.Equal(created, []string{"new"}) {
+		t.Errorf("got %v, %v; want the topic new", created, err)
 	}
 	if found, err := c.Check(within(t), topic, "new"); err != nil || found[topic] != 3 || found["new"] != 2 {
-		t.Errorf("%v, %v", found, err)
+		t.Errorf("Check: got %v, %v; want 3 partitions as before, and 2", found, err)
 	}
-	if made, err := c.CreateTopics(within(t), broker.Topic{Name: "new", Partitions: 2}); err != nil || len(made) != 0 {
-		t.Errorf("the second time: %v, %v", made, err)
+	created, err = c.CreateTopics(within(t), broker.Topic{Name: "new", Partitions: 2})
+	if err != nil || len(created) != 0 {
+		t.Errorf("the second time: got %v, %v; want no topic", created, err)
 	}
-	refuse := func(cause *kerr.Error) error {
+	fail := func(cause *kerr.Error) error {
 		t.Helper()
 		fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.CreateTopics}, Err: cause, Count: 1})
-		made, err := c.CreateTopics(within(t), broker.Topic{Name: "other", Partitions: 2, Replication: 3})
-		if len(made) != 0 {
-			t.Errorf("made %v", made)
+		created, err := c.CreateTopics(within(t), broker.Topic{Name: "other", Partitions: 2, Replication: 3})
+		if len(created) != 0 {
+			t.Errorf("got %v, want no topic", created)
 		}
 		return err
 	}
 	var denied *broker.DeniedError
-	if err := refuse(kerr.TopicAuthorizationFailed); !errors.As(err, &denied) || denied.Needs != `Create on topic "other"` {
-		t.Errorf("without permission: %v", err)
+	err = fail(kerr.TopicAuthorizationFailed)
+	if !errors.As(err, &denied) || denied.Needs != `Create on topic "other"` {
+		t.Errorf("without permission: got %v, want a DeniedError that needs Create on topic other", err)
 	}
-	var refused *broker.TopicError
-	if err := refuse(kerr.InvalidReplicationFactor); !errors.As(err, &refused) || refused.Topic != "other" || refused.Replication != 3 {
-		t.Errorf("too few brokers: %v", err)
+	var failed *broker.TopicError
+	err = fail(kerr.InvalidReplicationFactor)
+	if !errors.As(err, &failed) || failed.Topic != "other" || failed.Replication != 3 {
+		t.Errorf("too few brokers: got %v, want a TopicError of topic other with 3 replicas", err)
 	}
 }

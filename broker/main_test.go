@@ -22,7 +22,7 @@ import (
 const (
 	topic = "onboarding.customers"
 	group = "purser"
-	// patience bounds every wait; nothing that works comes near it.
+	// patience bounds every wait. A passing test needs far less.
 	patience = 15 * time.Second
 )
 
@@ -66,10 +66,10 @@ func spawn(t testing.TB, role, dir string, env ...string) (*exec.Cmd, *bufio.Sca
 func expectLine(t testing.TB, lines *bufio.Scanner, prefix string) string {
 	t.Helper()
 	if !lines.Scan() {
-		t.Fatalf("the child ended before printing %q", prefix)
+		t.Fatalf("the child ended, want a line that begins with %q", prefix)
 	}
 	if !strings.HasPrefix(lines.Text(), prefix) {
-		t.Fatalf("the child printed %q, want %q…", lines.Text(), prefix)
+		t.Fatalf("the child printed %q, want a line that begins with %q", lines.Text(), prefix)
 	}
 	return strings.TrimSpace(strings.TrimPrefix(lines.Text(), prefix))
 }
@@ -91,7 +91,7 @@ func open(t testing.TB, dir string) *broker.Embedded {
 	}
 	t.Cleanup(func() {
 		if err := e.Close(); err != nil {
-			t.Errorf("closing the embedded broker: %v", err)
+			t.Errorf("closing the embedded broker: got %v, want nil", err)
 		}
 	})
 	return e
@@ -117,11 +117,11 @@ func cluster(t testing.TB, brokers, partitions int) (*kfake.Cluster, *broker.Clu
 	return fake, c
 }
 
-// elsewhere, when it is set, starts tests that inject no faults with a topic on another broker: Apache Kafka itself, by
-// the tag kafka.
+// elsewhere, if it is set, makes the topic on another broker for tests that inject no faults: on Apache Kafka, with the tag
+// kafka.
 var elsewhere func(t testing.TB, partitions int) *broker.Cluster
 
-// quiet is a cluster that nobody tampers with.
+// quiet starts a cluster for a test that injects no faults.
 func quiet(t testing.TB, partitions int) *broker.Cluster {
 	t.Helper()
 	if elsewhere != nil {
@@ -131,7 +131,7 @@ func quiet(t testing.TB, partitions int) *broker.Cluster {
 	return c
 }
 
-// durable is the same with four partitions, embedded.
+// durable starts the embedded broker, with four partitions, for a test that injects no faults.
 func durable(t testing.TB) *broker.Cluster {
 	t.Helper()
 	if elsewhere != nil {
@@ -140,7 +140,7 @@ func durable(t testing.TB) *broker.Cluster {
 	return open(t, t.TempDir()).Cluster
 }
 
-// stranger is a client of other people's, and of another make, at the same brokers.
+// stranger returns another client at the same brokers, by another library.
 func stranger(t testing.TB, c *broker.Cluster, options ...kgo.Opt) *kgo.Client {
 	t.Helper()
 	client, err := kgo.NewClient(append(options, kgo.SeedBrokers(strings.Split(c.Brokers(), ",")...))...)
@@ -193,21 +193,20 @@ func consumer(t testing.TB, c *broker.Cluster, change func(*broker.ConsumerOptio
 	return q
 }
 
-// run runs a consumer that ends by itself. To Run it is no error when its time is up, and rows that it has not got to
-// would look lost.
+// run runs a consumer that ends by itself, and fails the test when it does not: Run returns nil when its ctx ends.
 func run(t testing.TB, q *broker.Consumer, s *sink) error {
 	t.Helper()
 	ctx := within(t)
 	err := q.Run(ctx, s)
 	if ctx.Err() != nil {
-		t.Fatalf("not done after %v, with %d messages taken: %v", patience, len(s.all()), err)
+		t.Fatalf("Run: got %v and %d messages after %v, want an end before", err, len(s.all()), patience)
 	}
 	return err
 }
 
 func drain(o *broker.ConsumerOptions) { o.Drain = true }
 
-// drained runs a drain that settles everything at once and returns what it took.
+// drained runs a drain that acknowledges each message at once, and returns the messages.
 func drained(t testing.TB, c *broker.Cluster) []pipeline.Message {
 	t.Helper()
 	s := new(sink)
@@ -217,7 +216,7 @@ func drained(t testing.TB, c *broker.Cluster) []pipeline.Message {
 	return s.all()
 }
 
-// sink is a handler that remembers what it took. Without take it settles at once.
+// sink is a handler that keeps the messages. Without take it acknowledges at once.
 type sink struct {
 	take    func(ctx context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error
 	release func(ctx context.Context, partition int)
@@ -251,7 +250,7 @@ func (s *sink) all() []pipeline.Message {
 	return append([]pipeline.Message(nil), s.taken...)
 }
 
-// counts says how often each row was taken.
+// counts returns how often each row was delivered.
 func counts(messages []pipeline.Message) map[int]int {
 	seen := make(map[int]int)
 	for _, m := range messages {
@@ -274,13 +273,13 @@ func committed(t testing.TB, c *broker.Cluster) []int64 {
 	return at
 }
 
-// eventually waits for something that has no signal of its own, asking the broker again and again.
+// eventually polls the broker for a condition that has no signal.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	ctx := within(t)
 	for !ok() {
 		if ctx.Err() != nil {
-			t.Fatalf("waited in vain: %s", what)
+			t.Fatalf("after %v: still waiting for %s", patience, what)
 		}
 	}
 }
@@ -291,7 +290,7 @@ func recv[T any](t testing.TB, what string, ch <-chan T) T {
 	case v := <-ch:
 		return v
 	case <-within(t).Done():
-		t.Fatalf("waited in vain for %s", what)
+		t.Fatalf("after %v: still waiting for %s", patience, what)
 		panic("unreachable")
 	}
 }

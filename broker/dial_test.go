@@ -16,7 +16,7 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// A process without a file descriptor to spare ends at once, at the start and later: waiting frees none.
+// A process without a free file descriptor ends at once, at the start and later: waiting frees none.
 func TestOutOfFiles(t *testing.T) {
 	const topic = "rows"
 	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, topic))
@@ -61,7 +61,7 @@ func TestOutOfFiles(t *testing.T) {
 				err := work(c)
 				c.disconnect()
 				if ctx.Err() != nil {
-					t.Fatalf("with %d descriptors: not done after 30s: %v", n, err)
+					t.Fatalf("with %d descriptors: got %v after 30s, want an end before", n, err)
 				}
 				// The last connections may serve optional requests, such as leaving the group.
 				if (err != nil || n == 0) && (!errors.Is(err, syscall.EMFILE) || SetUp(err)) {
@@ -93,15 +93,15 @@ func TestUnknownHost(t *testing.T) {
 		want     bool
 	}{
 		{[]error{nowhere, nowhere}, true},
-		{[]error{nowhere, later}, false}, // it may be a matter of time for both
+		{[]error{nowhere, later}, false}, // either may exist later
 		{[]error{nowhere, syscall.ECONNREFUSED}, false},
 	} {
 		err := c.unreachable(tt.failures)
 		if got := SetUp(err); got != tt.want {
-			t.Errorf("%v: set-up %v, want %v", err, got, tt.want)
+			t.Errorf("SetUp(%v): got %v, want %v", err, got, tt.want)
 		}
 		if got := retriable(err); got == tt.want {
-			t.Errorf("%v: retriable %v, want %v", err, got, !tt.want)
+			t.Errorf("retriable(%v): got %v, want %v", err, got, !tt.want)
 		}
 	}
 }

@@ -22,15 +22,15 @@ import (
 	"github.com/purser-onboard/purser/broker"
 )
 
-// journal keeps what is logged as a warning, and tells of each.
+// journal keeps the logged warnings, and sends each to a channel.
 type journal struct {
-	told chan string
+	warnings chan string
 
 	mu    sync.Mutex
 	lines []string
 }
 
-func newJournal() *journal { return &journal{told: make(chan string, 1000)} }
+func newJournal() *journal { return &journal{warnings: make(chan string, 1000)} }
 
 func (j *journal) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(j, &slog.HandlerOptions{Level: slog.LevelWarn}))
@@ -40,7 +40,7 @@ func (j *journal) Write(line []byte) (int, error) {
 	j.mu.Lock()
 	j.lines = append(j.lines, string(line))
 	j.mu.Unlock()
-	j.told <- string(line)
+	j.warnings <- string(line)
 	return len(line), nil
 }
 
@@ -60,7 +60,7 @@ func fakeBroker(t *testing.T, o ...kfake.Opt) string {
 	return fake.ListenAddrs()[0]
 }
 
-// listener serves each connection that is made to it.
+// listener accepts connections until the test ends, and serves each.
 func listener(t *testing.T, serve func(net.Conn)) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -87,7 +87,7 @@ func listener(t *testing.T, serve func(net.Conn)) string {
 	return l.Addr().String()
 }
 
-// asKafka passes connections on to a broker and hangs up on a TLS handshake: read as the length of a request, its first
+// asKafka forwards connections to a broker and closes them on a TLS handshake: read as the length of a request, its first
 // bytes exceed Apache Kafka's socket.request.max.bytes.
 func asKafka(t *testing.T, to string) string {
 	return listener(t, func(conn net.Conn) {
@@ -111,8 +111,8 @@ func asKafka(t *testing.T, to string) string {
 	})
 }
 
-// A broker that does not take us as we are is found out at the first attempt, however long we would wait for one that
-// is away, and the error says why without a secret.
+// A wrong set-up is detected at the first attempt, however long Options.Wait is, and the error names the cause without a
+// secret.
 func TestRefusals(t *testing.T) {
 	web := httptest.NewTLSServer(nil) // for its certificate
 	defer web.Close()
@@ -162,15 +162,15 @@ func TestRefusals(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.o.Wait = time.Hour
 			_, err := broker.Connect(within(t), tt.o)
-			var refused *broker.SetUpError
-			if !errors.As(err, &refused) || refused.Cause != tt.cause {
+			var setUp *broker.SetUpError
+			if !errors.As(err, &setUp) || setUp.Cause != tt.cause {
 				t.Fatalf("got %v, want the cause %q", err, tt.cause)
 			}
 			if !broker.SetUp(err) || !strings.Contains(err.Error(), tt.says) || strings.Contains(err.Error(), "\n") {
-				t.Errorf("got %q, set-up %v; want the set-up's, and %q on one line", err, broker.SetUp(err), tt.says)
+				t.Errorf("got %q and SetUp %v, want %q in it, on one line, and true", err, broker.SetUp(err), tt.says)
 			}
 			if strings.Contains(err.Error(), "wr0ng") {
-				t.Errorf("got %q, which shows the password", err)
+				t.Errorf("got %q, want no password in it", err)
 			}
 		})
 	}
@@ -181,16 +181,16 @@ type other struct{ broker.Mechanism }
 
 func (other) Name() string { return "OTHER" }
 
-// A listener that closes each connection may be a proxy before a broker that is away, so it is waited for; when that
-// does not help it is the set-up's.
+// A listener that closes each connection may be a proxy in front of a broker that is down, so Connect retries. Afterwards
+// the error is a wrong set-up.
 func TestHangUp(t *testing.T) {
 	addr := listener(t, func(net.Conn) {})
 	logged := newJournal()
 	_, err := broker.Connect(within(t), broker.Options{
 		Brokers: []string{addr}, Wait: 300 * time.Millisecond, Logger: logged.logger(),
 	})
-	var refused *broker.SetUpError
-	if !errors.As(err, &refused) || refused.Cause != broker.CauseClosed || !broker.SetUp(err) {
+	var setUp *broker.SetUpError
+	if !errors.As(err, &setUp) || setUp.Cause != broker.CauseClosed || !broker.SetUp(err) {
 		t.Errorf("got %v, want the cause %q", err, broker.CauseClosed)
 	}
 	if lines := logged.all(); len(lines) != 1 {
@@ -198,7 +198,7 @@ func TestHangUp(t *testing.T) {
 	}
 }
 
-// A broker that is away at the start is waited for, as one that goes away later is.
+// Connect waits for a broker that is down, as later requests do.
 func TestAwayAtTheStart(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -214,7 +214,7 @@ func TestAwayAtTheStart(t *testing.T) {
 		if !errors.As(err, new(*broker.UnreachableError)) || broker.SetUp(err) ||
 			!strings.Contains(err.Error(), "no Kafka broker answered within 300ms: broker "+addr+": ") ||
 			strings.Contains(err.Error(), "\n") {
-			t.Errorf("got %v, want that no broker answered within 300ms, on one line", err)
+			t.Errorf("got %v, want an UnreachableError, no broker answered within 300ms, on one line", err)
 		}
 		if lines := logged.all(); len(lines) != 1 || !strings.Contains(lines[0], addr) {
 			t.Errorf("got %q, want one warning that names the broker", lines)
@@ -231,7 +231,7 @@ func TestAwayAtTheStart(t *testing.T) {
 			}
 			connected <- err
 		}()
-		recv(t, "the warning that it is away", logged.told)
+		recv(t, "the warning", logged.warnings)
 		_, port, _ := net.SplitHostPort(addr)
 		number, err := net.LookupPort("tcp", port)
 		if err != nil {
@@ -243,7 +243,7 @@ func TestAwayAtTheStart(t *testing.T) {
 		}
 		lines := logged.all()
 		if len(lines) != 2 || !strings.Contains(lines[1], "answers again") {
-			t.Errorf("got %q, want one warning that it is away and one that it is back", lines)
+			t.Errorf("got %q, want a warning at the beginning and a warning at the end of the outage", lines)
 		}
 	})
 	t.Run("not at all", func(t *testing.T) {
@@ -261,7 +261,7 @@ func TestAwayAtTheStart(t *testing.T) {
 			_, err := broker.Connect(ctx, broker.Options{Brokers: []string{addr}, Wait: time.Hour, Logger: logged.logger()})
 			ended <- err
 		}()
-		recv(t, "the warning", logged.told)
+		recv(t, "the warning", logged.warnings)
 		stop()
 		if err := recv(t, "the end", ended); !errors.Is(err, context.Canceled) {
 			t.Errorf("got %v, want %v", err, context.Canceled)
@@ -269,7 +269,7 @@ func TestAwayAtTheStart(t *testing.T) {
 	})
 }
 
-// advertising is a listener that the broker believes to be at another address.
+// advertising is a listener with another address, which the broker advertises.
 type advertising struct {
 	net.Listener
 	as net.Addr
@@ -277,8 +277,8 @@ type advertising struct {
 
 func (a advertising) Addr() net.Addr { return a.as }
 
-// When the brokers answer but advertise an address that cannot be reached, there is one warning with that address and
-// the broker's setting, and it is what the run ends with.
+// When the brokers answer but advertise an address that cannot be reached, the only warning and the run's error contain
+// that address and the broker's setting.
 func TestAdvertisedAddress(t *testing.T) {
 	nowhere, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -316,11 +316,11 @@ func TestAdvertisedAddress(t *testing.T) {
 			err = work(c, logged.logger())
 			for _, part := range []string{bootstrap, "cannot reach " + advertised, "advertised.listeners"} {
 				if err == nil || !strings.Contains(err.Error(), part) {
-					t.Errorf("got %v, want %q in it", err, part)
+					t.Errorf("got %v, want an error with %q", err, part)
 				}
 			}
 			if !errors.Is(err, broker.ErrBrokerLost) || broker.SetUp(err) {
-				t.Errorf("got %v, want ErrBrokerLost", err)
+				t.Errorf("got %v and SetUp %v, want ErrBrokerLost and false", err, broker.SetUp(err))
 			}
 			if lines := logged.all(); len(lines) != 1 || !strings.Contains(lines[0], advertised) {
 				t.Errorf("got %d warnings, want 1 that names %s: %q", len(lines), advertised, lines)
@@ -329,8 +329,7 @@ func TestAdvertisedAddress(t *testing.T) {
 	}
 }
 
-// What goes wrong for a moment in the middle of a run is not told; what lasts is, once when it begins and once when it
-// is over.
+// A short failure in the middle of a run is not logged. A long failure is: one warning when it begins, one when it is over.
 func TestTroublesInTheMiddle(t *testing.T) {
 	fake, _ := cluster(t, 1, 2)
 	logged := newJournal()
@@ -348,20 +347,20 @@ func TestTroublesInTheMiddle(t *testing.T) {
 	fault(2)
 	publish(t, c, rows(1, 20))
 	if lines := logged.all(); len(lines) != 0 {
-		t.Errorf("a moved leader: got the warnings %q, want none", lines)
+		t.Errorf("moved leader: got the warnings %q, want none", lines)
 	}
 	fault(12)
 	publish(t, c, rows(21, 20))
 	lines := logged.all()
 	if len(lines) != 2 || !strings.Contains(lines[0], "Not Leader") || !strings.Contains(lines[1], "answers again") {
-		t.Errorf("a leader that stays away: got %q, want one warning when it begins and one when it is over", lines)
+		t.Errorf("missing leader: got %q, want a warning when it begins and a warning when it is over", lines)
 	}
 	if seen := counts(drained(t, c)); len(seen) != 41 {
 		t.Errorf("got %d rows, want 41", len(seen))
 	}
 }
 
-// TestAnotherProtocol: a listener that speaks something else is refused at once, and none of its text is decoded.
+// TestAnotherProtocol: a listener of another protocol fails Connect at once, and none of its text is decoded.
 func TestAnotherProtocol(t *testing.T) {
 	for name, text := range map[string]string{
 		"HTTP": "HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n<html>400 Bad Request</html>",
@@ -371,8 +370,8 @@ func TestAnotherProtocol(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			addr := listener(t, func(conn net.Conn) { _, _ = io.WriteString(conn, text) })
 			_, err := broker.Connect(within(t), broker.Options{Brokers: []string{addr}, Logger: newJournal().logger()})
-			var refused *broker.SetUpError
-			if !errors.As(err, &refused) || refused.Cause != broker.CauseNoBroker {
+			var setUp *broker.SetUpError
+			if !errors.As(err, &setUp) || setUp.Cause != broker.CauseNoBroker {
 				t.Errorf("got %v, want the cause %q", err, broker.CauseNoBroker)
 			}
 		})
