@@ -22,12 +22,12 @@ import (
 	"time"
 )
 
-// Authority signs the certificates of brokers and clients.
+// Authority is a certificate authority for brokers and clients.
 type Authority struct {
-	CA string // its own certificate, a PEM file
+	CA string // a PEM file with its certificate
 
 	dir    string
-	server string // the brokers' key and certificate, a PEM file
+	server string // a PEM file with the brokers' key and certificate
 	cert   *x509.Certificate
 	key    *ecdsa.PrivateKey
 }
@@ -53,7 +53,7 @@ func newAuthority(t testing.TB, dir string) *Authority {
 	return a
 }
 
-// Client makes a certificate for a client, "CN=name" to the brokers. It returns two PEM files.
+// Client makes a key and a certificate with the subject "CN=name". It returns the paths of two PEM files.
 func (a *Authority) Client(t testing.TB, name string) (cert, key string) {
 	t.Helper()
 	client, private := template(name), newKey(t)
@@ -113,13 +113,13 @@ func write(t testing.TB, path string, raw []byte) {
 	}
 }
 
-// issuer and audience are who makes the tokens and whom they are for.
+// issuer and audience are the claims iss and aud of the tokens.
 const (
 	issuer   = "https://issuer.example"
 	audience = "kafka"
 )
 
-// Issuer signs bearer tokens, JSON Web Tokens by RS256, whose public key the brokers have from a file.
+// Issuer signs bearer tokens: JSON Web Tokens, by RS256. The brokers read its public key from a file.
 type Issuer struct {
 	url string
 	key *rsa.PrivateKey
@@ -140,7 +140,7 @@ func newIssuer(t testing.TB, dir string) *Issuer {
 	return &Issuer{url: "file:" + path, key: key}
 }
 
-// Token makes a token for a user that is good for so long.
+// Token returns a token for a user that expires after life.
 func (i *Issuer) Token(t testing.TB, user string, life time.Duration) string {
 	t.Helper()
 	now := time.Now()

@@ -1,12 +1,13 @@
 //go:build kafka
 
-// Package kafkatest runs Apache Kafka itself for tests: KRaft brokers as child processes, on random ports of loopback,
-// in a temporary directory, ended with the test. .ci/kafka-jars fetches the jars and says in variables where they are.
+// Package kafkatest runs Apache Kafka for tests: KRaft brokers as child processes, on random ports of loopback, with
+// data in a temporary directory, until the test ends. .ci/kafka-jars fetches the jars and sets variables to their
+// directories.
 //
-// Each broker has a listener for every way of talking to it: plain text, SASL (PLAIN, SCRAM, OAUTHBEARER) in plain text
-// and over TLS, TLS, and TLS that wants a client certificate. One more is for a test that wants to stand between itself
-// and the brokers (Detour). Access control is on; whoever does not log in is a
-// superuser, so that tests which are not about permissions need none.
+// Each broker has a listener for each combination of security settings: plain text, SASL (PLAIN, SCRAM, OAUTHBEARER) in
+// plain text and over TLS, TLS, and TLS with a required client certificate. One more listener is for tests with a proxy
+// in front of the brokers (Detour). Access control is on. A client that does not log in is a superuser, so that tests
+// which are not about permissions need none.
 package kafkatest
 
 import (
@@ -30,7 +31,7 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// Version is a version of Apache Kafka: the name of the variable that says where its jars are.
+// Version is a version of Apache Kafka: the name of the variable that holds the directory of its jars.
 type Version string
 
 // The versions that .ci/kafka-jars fetches.
@@ -39,43 +40,42 @@ const (
 	V39 Version = "PURSER_TEST_KAFKA_3_9"
 )
 
-// The users that log in by PLAIN and SCRAM, all with Password. Whoever they are, they may do nothing until they are
-// granted something.
+// The users that log in by PLAIN and SCRAM, both with Password. They have no permissions until Grant.
 const (
 	User     = "purser"
 	Stranger = "stranger"
 	Password = `pass=word ü`
 )
 
-// startupLimit is how long a broker may take to start on a machine with much else to do.
+// startupLimit is how long a broker may take to start on a busy machine.
 const startupLimit = 2 * time.Minute
 
 // Cluster is a running cluster.
 type Cluster struct {
 	Version   Version
-	Authority *Authority // signed the brokers' certificates, and signs clients'
-	Tokens    *Issuer    // signs what OAUTHBEARER accepts
+	Authority *Authority // signs the certificates of brokers and clients
+	Tokens    *Issuer    // signs the tokens for OAUTHBEARER
 
 	jars  string
 	dir   string
 	id    string
-	ctx   context.Context // outlives the test's, which ends before its brokers are ended in order
+	ctx   context.Context // outlives the test's context, which ends before the cleanup stops the brokers
 	nodes []*node
 }
 
-// node is one broker, which is a controller, too.
+// node is a broker, which is also a controller.
 type node struct {
 	cluster *Cluster
 	id      int
 	ports   map[string]int // by listener
-	detour  int            // the port that the listener DETOUR advertises instead of its own
+	detour  int            // the port that the listener DETOUR advertises
 	dir     string
 
 	mu      sync.Mutex
 	process *process // nil: not running
 }
 
-// listeners in the order of their ports, with the protocol each speaks.
+// listeners returns the listeners, in the order of their ports, each with its protocol.
 func listeners() [][2]string {
 	return [][2]string{
 		{"CONTROLLER", "PLAINTEXT"}, {"OPEN", "PLAINTEXT"}, {"LOGIN", "SASL_PLAINTEXT"}, {"SECURE", "SSL"},
@@ -83,16 +83,16 @@ func listeners() [][2]string {
 	}
 }
 
-// Start runs a cluster of so many brokers until the test ends. It fails the test, and never skips it, when Java or the
-// jars are missing or a broker does not start.
+// Start runs a cluster of so many brokers until the test ends, and blocks until they are up. It fails the test, and
+// never skips it, when Java or the jars are missing or a broker does not start.
 func Start(t testing.TB, version Version, brokers int) *Cluster {
 	t.Helper()
 	jars := os.Getenv(string(version))
 	if jars == "" {
-		t.Fatalf("$%s does not say where the jars of Apache Kafka are: run the tests by .ci/kafka", version)
+		t.Fatalf("$%s is empty, want the directory of Apache Kafka's jars: run the tests with .ci/kafka", version)
 	}
 	if _, err := os.Stat(jars); err != nil {
-		t.Fatalf("$%s: %v: run the tests by .ci/kafka", version, err)
+		t.Fatalf("$%s: %v: run the tests with .ci/kafka", version, err)
 	}
 	c := &Cluster{Version: version, jars: jars, dir: t.TempDir(), id: "MkU3OEVBNTcwNTJENDM2Qk"}
 	c.ctx = context.WithoutCancel(t.Context())
@@ -136,21 +136,19 @@ func newNode(t testing.TB, c *Cluster, id int) *node {
 	if err := os.Mkdir(n.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	var held []net.Listener // until all are drawn, so that they differ
-	for _, l := range listeners() {
+	var held []net.Listener // open until all ports are chosen, so that they differ
+	freePort := func() int {
 		socket, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 		if err != nil {
 			t.Fatal(err)
 		}
 		held = append(held, socket)
-		n.ports[l[0]] = socket.Addr().(*net.TCPAddr).Port
+		return socket.Addr().(*net.TCPAddr).Port
 	}
-	socket, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for _, l := range listeners() {
+		n.ports[l[0]] = freePort()
 	}
-	held = append(held, socket)
-	n.detour = socket.Addr().(*net.TCPAddr).Port
+	n.detour = freePort()
 	for _, socket := range held {
 		if err := socket.Close(); err != nil {
 			t.Fatal(err)
@@ -161,7 +159,7 @@ func newNode(t testing.TB, c *Cluster, id int) *node {
 
 func (n *node) file(name string) string { return filepath.Join(n.dir, name) }
 
-// addresses of one listener of all brokers.
+// addresses returns the addresses of a listener of all brokers.
 func (c *Cluster) addresses(listener string) []string {
 	var all []string
 	for _, n := range c.nodes {
@@ -170,23 +168,24 @@ func (c *Cluster) addresses(listener string) []string {
 	return all
 }
 
-// Addrs are the brokers in plain text and without a login: the superuser's way.
+// Addrs returns the brokers' addresses in plain text, without a login: for the superuser.
 func (c *Cluster) Addrs() []string { return c.addresses("OPEN") }
 
-// SASL are the brokers in plain text and with a login.
+// SASL returns the brokers' addresses in plain text, with a login.
 func (c *Cluster) SASL() []string { return c.addresses("LOGIN") }
 
-// TLS are the brokers over TLS, without a login.
+// TLS returns the brokers' addresses with TLS, without a login.
 func (c *Cluster) TLS() []string { return c.addresses("SECURE") }
 
-// MutualTLS are the brokers over TLS with a client certificate. The user is "CN=…", the certificate's subject.
+// MutualTLS returns the brokers' addresses with TLS and a client certificate. The user is "CN=…", the certificate's
+// subject.
 func (c *Cluster) MutualTLS() []string { return c.addresses("MUTUAL") }
 
-// SASLOverTLS are the brokers over TLS and with a login.
+// SASLOverTLS returns the brokers' addresses with TLS and a login.
 func (c *Cluster) SASLOverTLS() []string { return c.addresses("BOTH") }
 
-// Detour is where a broker, counted from 1, tells its clients to find it, and where it is: in plain text, without a
-// login, and through whatever the test has listen at the one address and forward to the other.
+// Detour returns the address that a broker, counted from 1, advertises, and the address at which it listens, in plain
+// text and without a login. The test listens on the first and forwards to the second.
 func (c *Cluster) Detour(id int) (advertised, bound string) {
 	n := c.nodes[id-1]
 	return fmt.Sprintf("127.0.0.1:%d", n.detour), fmt.Sprintf("127.0.0.1:%d", n.ports["DETOUR"])
@@ -213,14 +212,14 @@ func (c *Cluster) Grant(
 	}
 }
 
-// Admin is a superuser's client.
+// Admin returns a superuser's client.
 func (c *Cluster) Admin(t testing.TB) *kafka.Client {
 	transport := new(kafka.Transport)
 	t.Cleanup(transport.CloseIdleConnections)
 	return &kafka.Client{Addr: kafka.TCP(c.Addrs()...), Timeout: 15 * time.Second, Transport: transport}
 }
 
-// Leader returns the leader of a partition, 0 while it has none.
+// Leader returns the leader of a partition, counted from 1; 0: it has none.
 func (c *Cluster) Leader(t testing.TB, topic string, partition int) int {
 	t.Helper()
 	for _, p := range c.Partitions(t, topic) {
@@ -231,7 +230,7 @@ func (c *Cluster) Leader(t testing.TB, topic string, partition int) int {
 	return 0
 }
 
-// Partitions describes the partitions of a topic as some broker sees them now; none while the brokers disagree.
+// Partitions returns the partitions of a topic in the metadata of any broker; nil when the request fails.
 func (c *Cluster) Partitions(t testing.TB, topic string) []kafka.Partition {
 	t.Helper()
 	client := c.Admin(t)
@@ -243,13 +242,14 @@ func (c *Cluster) Partitions(t testing.TB, topic string) []kafka.Partition {
 	return res.Topics[0].Partitions
 }
 
-// Kill ends a broker, counted from 1, as a crash does.
+// Kill kills a broker, counted from 1, and blocks until it has ended.
 func (c *Cluster) Kill(id int) { c.nodes[id-1].kill(syscall.SIGKILL) }
 
-// Stop ends a broker, counted from 1, in order: it hands its partitions over first.
+// Stop shuts a broker down, counted from 1: it moves its leaderships first. It blocks until the broker has ended, and
+// kills it after 30 s.
 func (c *Cluster) Stop(id int) { c.nodes[id-1].kill(syscall.SIGTERM) }
 
-// Restart starts a broker that was ended, on the ports and the data it had, and returns when it is up.
+// Restart starts a broker that has ended, with the same ports and data, and blocks until it is up.
 func (c *Cluster) Restart(t testing.TB, id int) {
 	t.Helper()
 	if err := c.nodes[id-1].start(); err != nil {
@@ -257,8 +257,8 @@ func (c *Cluster) Restart(t testing.TB, id int) {
 	}
 }
 
-// properties is the broker's configuration. What differs from the defaults either makes it small and quick or is what
-// tests are about; auto.create.topics.enable stays on, as it is by default.
+// properties returns the broker's configuration. What differs from the defaults makes the broker small and fast, or is
+// needed by tests; auto.create.topics.enable stays on, as it is by default.
 func (n *node) properties() string {
 	c := n.cluster
 	var bound, advertised, protocols, voters []string
@@ -312,7 +312,7 @@ func (n *node) properties() string {
 		"log.cleaner.dedupe.buffer.size=4194304",
 		"file.delete.delay.ms=0",
 		"log.initial.task.delay.ms=1000",
-		// What a test leaves to retention goes at once, and not in the middle of another test five minutes later.
+		// Retention deletes at once, and not in the middle of another test five minutes later.
 		"log.retention.check.interval.ms=300",
 		"authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer",
 		"super.users=User:ANONYMOUS",
@@ -321,7 +321,7 @@ func (n *node) properties() string {
 		"ssl.truststore.type=PEM",
 		"ssl.truststore.location=" + c.Authority.CA,
 		"listener.name.mutual.ssl.client.auth=required",
-		// Half a second, and who has not logged in again is cut off (KIP-368).
+		// The broker closes connections that have not logged in again after half a second (KIP-368).
 		"listener.name.both.connections.max.reauth.ms=500",
 	}
 	for _, name := range []string{"login", "both"} {
@@ -356,7 +356,7 @@ func escape(s string) string {
 
 func (n *node) java(class string, args ...string) *exec.Cmd {
 	c := n.cluster
-	// A small heap, and no more of a compiler than a short life is worth.
+	// A small heap, and only the fast compiler, for a short life.
 	flags := []string{
 		"-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Djava.awt.headless=true",
 		"-Dfile.encoding=UTF-8", "-Dsun.jnu.encoding=UTF-8",
@@ -372,10 +372,10 @@ func (n *node) java(class string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// settings is the folder of the logging configurations, beside this source.
+// settings returns the folder of the logging configurations, relative to this source file.
 func settings() string {
 	_, self, _, _ := runtime.Caller(0)
-	return filepath.Join(filepath.Dir(filepath.Dir(self)), "testdata", "kafka")
+	return filepath.Join(filepath.Dir(self), "testdata")
 }
 
 // format prepares the data directory and, in the cluster's first metadata, the SCRAM users.
@@ -392,13 +392,13 @@ func (n *node) format() error {
 	return nil
 }
 
-// process is one life of a broker.
+// process is a run of a broker.
 type process struct {
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when it has been waited for
 }
 
-// start runs the broker and returns when it says that it is up.
+// start runs the broker and blocks until it is up.
 func (n *node) start() error {
 	cmd := n.java("kafka.Kafka", n.file("server.properties"))
 	out, err := cmd.StdoutPipe()
@@ -409,7 +409,7 @@ func (n *node) start() error {
 	p := &process{cmd: cmd, ended: make(chan struct{})}
 	started, up := make(chan error, 1), make(chan struct{})
 	go func() {
-		// The kernel ends the broker when the thread that started it ends (withParent), so that thread has to stay.
+		// The kernel kills the broker when the thread that started it ends (withParent), so the thread must not end.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer close(p.ended)
@@ -417,7 +417,7 @@ func (n *node) start() error {
 		started <- err
 		if err == nil {
 			n.watch(out, up)
-			_ = cmd.Wait() // it is killed in the end, whatever it thinks of that
+			_ = cmd.Wait() // a killed process has an error
 		}
 	}()
 	if err := <-started; err != nil {
@@ -436,7 +436,7 @@ func (n *node) start() error {
 	}
 }
 
-// watch keeps the log and closes up when the broker says that it is.
+// watch writes the broker's output to its log, and closes up when the broker logs that it has started.
 func (n *node) watch(out io.Reader, up chan struct{}) {
 	log, err := os.OpenFile(n.file("log"), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -447,7 +447,7 @@ func (n *node) watch(out io.Reader, up chan struct{}) {
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
 		if _, err := fmt.Fprintln(log, lines.Text()); err != nil {
-			return // the disk is full; the broker will say so, too
+			return // the disk is full; the broker fails, too
 		}
 		if up != nil && strings.Contains(lines.Text(), "Kafka Server started") {
 			close(up)
@@ -468,7 +468,7 @@ func (n *node) kill(signal syscall.Signal) {
 	select {
 	case <-p.ended:
 		return
-	case <-time.After(30 * time.Second): // a shutdown in order that does not end
+	case <-time.After(30 * time.Second): // the shutdown does not end
 		_ = p.cmd.Process.Kill()
 	}
 	<-p.ended

@@ -4,5 +4,5 @@ package kafkatest
 
 import "syscall"
 
-// withParent lets the kernel end a broker whose test process has ended, however that came about.
+// withParent has the kernel kill a broker when its test process has ended, even if that was killed.
 func withParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

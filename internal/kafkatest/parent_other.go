@@ -4,5 +4,5 @@ package kafkatest
 
 import "syscall"
 
-// withParent has no means here: a test process that is killed leaves its brokers behind.
+// withParent has no effect on this system: a killed test process leaves its brokers running.
 func withParent() *syscall.SysProcAttr { return nil }
