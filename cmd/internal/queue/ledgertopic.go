@@ -36,8 +36,8 @@ func (q *Queue) CheckLedgerTopic(ctx context.Context, rows, ledgers string) (par
 	var denied *broker.DeniedError
 	switch {
 	case errors.As(err, &denied):
-		q.log.Warn("cannot verify cleanup.policy=compact of the ledger topic (missing DescribeConfigs permission); with another "+
-			"policy ledgers are lost", "topic", ledgers, "error", err)
+		q.log.Warn("cannot verify cleanup.policy=compact of the ledger topic (missing DescribeConfigs permission); with "+
+			"another policy ledgers are lost", "topic", ledgers, "error", err)
 	case err != nil:
 		return 0, err
 	case strings.TrimSpace(settings["cleanup.policy"]) != "compact":

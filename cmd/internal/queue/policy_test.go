@@ -16,7 +16,7 @@ import (
 
 // TestPolicy is the table of docs/kafka.md: the exit code of each trouble, and the setting that the message names.
 func TestPolicy(t *testing.T) {
-	refused := func(cause broker.Cause) error {
+	unusable := func(cause broker.Cause) error {
 		return &broker.UnreachableError{Broker: "b:1", Err: &broker.SetUpError{Cause: cause}}
 	}
 	for _, tt := range []struct {
@@ -24,16 +24,16 @@ func TestPolicy(t *testing.T) {
 		code int
 		says string
 	}{
-		{refused(broker.CausePlainText), 2, "--kafka-tls"},
-		{refused(broker.CauseTLS), 2, "--kafka-tls"},
-		{refused(broker.CauseAuthority), 2, "--kafka-ca"},
-		{refused(broker.CauseCertificate), 2, "--kafka-cert"},
-		{refused(broker.CauseNoLogin), 2, "--kafka-sasl"},
-		{refused(broker.CauseMechanism), 2, "--kafka-sasl"},
-		{refused(broker.CauseLogin), 2, "--kafka-password-file"},
-		{refused(broker.CauseVersion), 2, "3.x or 4.x"},
-		{refused(broker.CauseClosed), 2, "the port in --brokers"},
-		{refused(broker.CauseUnknownHost), 2, "--brokers"},
+		{unusable(broker.CausePlainText), 2, "--kafka-tls"},
+		{unusable(broker.CauseTLS), 2, "--kafka-tls"},
+		{unusable(broker.CauseAuthority), 2, "--kafka-ca"},
+		{unusable(broker.CauseCertificate), 2, "--kafka-cert"},
+		{unusable(broker.CauseNoLogin), 2, "--kafka-sasl"},
+		{unusable(broker.CauseMechanism), 2, "--kafka-sasl"},
+		{unusable(broker.CauseLogin), 2, "--kafka-password-file"},
+		{unusable(broker.CauseVersion), 2, "3.x or 4.x"},
+		{unusable(broker.CauseClosed), 2, "the port in --brokers"},
+		{unusable(broker.CauseUnknownHost), 2, "--brokers"},
 		{&broker.SetUpError{Cause: broker.CauseClusters}, 2, "--brokers"},
 		{&broker.DeniedError{Needs: `Write on topic "t"`, Err: kafka.TopicAuthorizationFailed}, 2, `Write on topic "t"`},
 		{&broker.MissingTopicError{Topic: "t"}, 2, `"t"`},
