@@ -2,16 +2,13 @@ package dispatch
 
 import (
 	"context"
-	"crypto/ecdsa"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"strings"
 	"sync"
-	"testing"
 	"time"
 
 	"github.com/ethereum/go-ethereum/common"
@@ -20,13 +17,11 @@ import (
 
 	"github.com/purser-onboard/purser/client"
 	"github.com/purser-onboard/purser/pipeline"
-	"github.com/purser-onboard/purser/pipeline/onboard"
 	"github.com/purser-onboard/purser/signer"
-	"github.com/purser-onboard/purser/signer/signertest"
 	"github.com/purser-onboard/purser/siwe"
 )
 
-// memoryLedger is a Ledger without a disk: the simplest thing that keeps the interface's promises.
+// memoryLedger is the simplest Ledger that keeps the interface's promises, without a disk.
 type memoryLedger struct {
 	mu        sync.Mutex
 	records   []pipeline.Record
@@ -34,7 +29,7 @@ type memoryLedger struct {
 	nonces    map[string]string // the row and challenge that used each
 	list      []pipeline.Customer
 	fail      error // returned by Update
-	failAt    int   // the update from which on it fails, as if the process had died; 0: none
+	failAt    int   // Update fails from this call on, as if the process had died; 0: never
 	updates   []pipeline.Record
 }
 
@@ -68,14 +63,15 @@ func (l *memoryLedger) accept(row pipeline.Row) pipeline.Acceptance {
 		}
 	}
 	record := pipeline.Record{Row: row, ID: int64(len(l.records) + 1), Version: 1, Stage: pipeline.Planned}
-	verdict := pipeline.Open
+	admission := pipeline.Open
 	for _, r := range l.records {
 		if r.Account == row.Account || r.ExternalID == row.ExternalID {
-			record.Stage, record.Class, record.Reason, verdict = pipeline.Conflict, "duplicate", "contradicts "+r.Where(), pipeline.Contradicted
+			record.Stage, record.Class, record.Reason = pipeline.Conflict, "duplicate", "contradicts "+r.Where()
+			admission = pipeline.Contradicted
 		}
 	}
 	l.records = append(l.records, record)
-	return pipeline.Acceptance{Admission: verdict, Record: record}
+	return pipeline.Acceptance{Admission: admission, Record: record}
 }
 
 func (l *memoryLedger) Update(_ context.Context, next pipeline.Record) (int64, error) {
@@ -154,12 +150,12 @@ type call struct {
 
 // fault is what happens to a request instead of, or after, its execution.
 type fault struct {
-	act   bool // execute it first
-	store bool // remember the error under the key, as the answer to every repetition
-	err   error
+	execute bool // execute the request first
+	store   bool // remember the error under the key, as the answer to every repetition
+	err     error
 }
 
-// memoryPartner is the partner with its rules on creation, keys and challenges, and faults as told.
+// memoryPartner is the partner with its rules on creation, keys and challenges, and faults as reported.
 type memoryPartner struct {
 	mu        sync.Mutex
 	now       func() time.Time
@@ -174,14 +170,15 @@ type memoryPartner struct {
 	created client.Status
 	// text changes the challenge that is issued.
 	text func(string) string
-	// before looks at each call as it arrives, answered at what it is answered with.
+	// before is called with each request as it arrives, answered with each request and the error that it is answered with.
 	before   func(call)
 	answered func(call, error)
 }
 
 func newMemoryPartner(now func() time.Time) *memoryPartner {
 	return &memoryPartner{
-		now: now, created: client.StatusInitiating, challenge: map[string]string{}, stored: map[uuid.UUID]any{}, seen: map[string]int{},
+		now: now, created: client.StatusInitiating,
+		challenge: map[string]string{}, stored: map[uuid.UUID]any{}, seen: map[string]int{},
 		faults: func(string, int) *fault { return nil },
 		text:   func(s string) string { return s },
 		before: func(call) {}, answered: func(call, error) {},
@@ -196,7 +193,7 @@ func (p *memoryPartner) do(c call, execute func() (any, error)) (answer any, err
 	p.before(c)
 	p.seen[c.op]++
 	f := p.faults(c.op, p.seen[c.op])
-	if f != nil && !f.act {
+	if f != nil && !f.execute {
 		if _, known := p.stored[c.key]; f.store && !known {
 			p.stored[c.key] = f.err
 		}
@@ -348,7 +345,7 @@ func (p *memoryPartner) Customers(_ context.Context, yield func(client.Customer)
 	return nil
 }
 
-// probe is answered as it should be, unless the operation "probe" meets a fault.
+// probe succeeds unless a fault is set for the operation "probe".
 func (p *memoryPartner) probe(context.Context) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -371,124 +368,12 @@ func (p *memoryPartner) of(op string) []call {
 	return out
 }
 
-type discard struct{ published []pipeline.Message }
+// deadLetters is a Publisher that keeps what it is given.
+type deadLetters struct{ published []pipeline.Message }
 
-func (d *discard) Publish(_ context.Context, _ string, m []pipeline.Message) error {
+func (d *deadLetters) Publish(_ context.Context, _ string, m []pipeline.Message) error {
 	d.published = append(d.published, m...)
 	return nil
-}
-
-// bench is a Runner with everything around it, for one test, inside a synctest bubble.
-type bench struct {
-	t       *testing.T
-	options Options
-	runner  *Dispatcher
-	worker  onboard.Options
-	ledger  *memoryLedger
-	partner *memoryPartner
-	keys    []*ecdsa.PrivateKey
-	dead    *discard
-	halted  chan error
-	settled chan pipeline.Message
-	cancel  context.CancelFunc
-	offset  int64
-}
-
-func newBench(t *testing.T, alter func(*bench)) *bench {
-	b := newBenchFor(t, &memoryLedger{restarted: map[string]bool{}}, newMemoryPartner(time.Now), alter)
-	t.Cleanup(b.stop)
-	return b
-}
-
-// newBenchFor works with a ledger and a partner that may have a past. Stop it.
-func newBenchFor(t *testing.T, ledger *memoryLedger, partner *memoryPartner, alter func(*bench)) *bench {
-	b := &bench{
-		t: t, ledger: ledger, partner: partner,
-		dead: &discard{}, halted: make(chan error, 1), settled: make(chan pipeline.Message, 1000),
-	}
-	for i := range 20 {
-		b.keys = append(b.keys, signertest.Key(uint64(i)))
-	}
-	b.worker = onboard.Options{
-		API: b.partner, Signer: signer.Verified(signertest.NewMemory(b.keys...)), Ledger: b.ledger,
-		Keyring: pipeline.Keyring{APIHost: "partner.test", APIKeyID: "key"}, Limits: onboard.DefaultLimits(),
-		Encoding: client.EncodingHex, ListPause: time.Second, Now: time.Now,
-		Policy: func(a pipeline.Account) siwe.Policy {
-			return siwe.Policy{Domain: "partner.test", ChainID: a.Chain, Address: a.Address,
-				MaxAge: time.Hour, Skew: time.Minute, Now: time.Now}
-		},
-	}
-	b.options = Options{
-		DeadLetters: b.dead, DeadLetterTopic: "dead", Concurrency: 4,
-		Logger: slog.New(slog.DiscardHandler), OnHalt: func(err error) { b.halted <- err },
-	}
-	b.options.Probe, b.options.OutageWait = b.partner.probe, 2*time.Minute
-	if alter != nil {
-		alter(b)
-	}
-	b.worker.Probes = b.options.Probe != nil
-	var err error
-	if b.options.Worker, err = onboard.New(b.worker); err != nil {
-		t.Fatal(err)
-	}
-	if b.runner, err = New(b.options); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	b.cancel = cancel
-	b.runner.Start(ctx)
-	return b
-}
-
-func (b *bench) stop() {
-	b.runner.Close()
-	b.cancel()
-}
-
-func (b *bench) row(i int) pipeline.Row {
-	return pipeline.Row{
-		Account:    pipeline.Account{Chain: 300, Address: signertest.Address(signertest.Key(uint64(i)))},
-		ExternalID: fmt.Sprintf("customer-%d", i), ImportID: "import-1", File: "export.csv", Line: i + 2,
-	}
-}
-
-// rows are 20 rows from the first on.
-func (b *bench) rows(first int) []pipeline.Row {
-	var rows []pipeline.Row
-	for i := range 20 {
-		rows = append(rows, b.row(first+i))
-	}
-	return rows
-}
-
-func (b *bench) message(r pipeline.Row) pipeline.Message {
-	b.offset++
-	return pipeline.Message{Topic: "work", Partition: 0, Offset: b.offset, Key: []byte(r.Account.String()), Value: pipeline.AppendMessage(nil, r)}
-}
-
-func (b *bench) take(rows ...pipeline.Row) {
-	b.t.Helper()
-	var batch []pipeline.Message
-	for _, r := range rows {
-		batch = append(batch, b.message(r))
-	}
-	if err := b.runner.Take(b.t.Context(), batch, func(m pipeline.Message) { b.settled <- m }); err != nil {
-		b.t.Fatal(err)
-	}
-}
-
-// await waits until n messages are settled; a halt is an error.
-func (b *bench) await(n int) {
-	b.t.Helper()
-	for range n {
-		select {
-		case <-b.settled:
-		case err := <-b.halted:
-			b.t.Fatalf("halted: %v", err)
-		case <-time.After(24 * time.Hour):
-			b.t.Fatalf("not settled within a day: %+v", b.runner.Tally())
-		}
-	}
 }
 
 var errDropped = &client.Error{Op: "test", Kind: client.NoAnswer, Err: errors.New("connection reset")}

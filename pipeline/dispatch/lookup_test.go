@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -13,17 +14,17 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// careless is a partner that creates a customer for each key, even if the account has one already, and answers the
-// first key of each row with a stored 500 although it acted.
-type careless struct {
+// duplicatingPartner creates a customer for each key, even if the account has one already. It executes the first
+// creation of each row and answers it with a stored 500.
+type duplicatingPartner struct {
 	*memoryPartner
 	mu     sync.Mutex
 	bodies map[string]int
 	first  map[uuid.UUID]bool
-	paged  bool // the list announces more
+	paged  bool // the list is only a first page
 }
 
-func (p *careless) CreateCustomer(ctx context.Context, key uuid.UUID, body []byte) (client.Customer, error) {
+func (p *duplicatingPartner) CreateCustomer(ctx context.Context, key uuid.UUID, body []byte) (client.Customer, error) {
 	time.Sleep(20 * time.Millisecond)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -39,7 +40,7 @@ func (p *careless) CreateCustomer(ctx context.Context, key uuid.UUID, body []byt
 	return c, err
 }
 
-func (p *careless) Customers(ctx context.Context, yield func(client.Customer) error) error {
+func (p *duplicatingPartner) Customers(ctx context.Context, yield func(client.Customer) error) error {
 	time.Sleep(30 * time.Millisecond)
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -52,59 +53,58 @@ func (p *careless) Customers(ctx context.Context, yield func(client.Customer) er
 	return p.memoryPartner.Customers(ctx, yield)
 }
 
-func carelessBench(t *testing.T, change func(*careless), test func(*testing.T, *bench, *careless)) {
+func withDuplicatingPartner(t *testing.T, change func(*duplicatingPartner), test func(*testing.T, *harness, *duplicatingPartner)) {
 	t.Helper()
-	var p *careless
-	onBench(t, func(b *bench) {
-		p = &careless{memoryPartner: b.partner, bodies: map[string]int{}, first: map[uuid.UUID]bool{}}
+	var p *duplicatingPartner
+	withHarness(t, func(h *harness) {
+		p = &duplicatingPartner{memoryPartner: h.partner, bodies: map[string]int{}, first: map[uuid.UUID]bool{}}
 		if change != nil {
 			change(p)
 		}
-		b.worker.API, b.worker.ListPause, b.options.Concurrency = p, 0, 20
-	}, func(t *testing.T, b *bench) { test(t, b, p) })
+		h.workerOptions.API, h.workerOptions.ListPause, h.options.Concurrency = p, 0, 20
+	}, func(t *testing.T, h *harness) { test(t, h, p) })
 }
 
-// TestAbsentOnlyFromTheListThatWasSearched: rows that look up at the same time share one reading of the list, and each
-// searches that reading before it takes its customer for absent.
+// TestAbsentOnlyFromTheListThatWasSearched: rows that are looked up at the same time share one reading of the list.
+// Each searches that reading before it concludes that its customer is absent.
 func TestAbsentOnlyFromTheListThatWasSearched(t *testing.T) {
-	carelessBench(t, nil, func(t *testing.T, b *bench, p *careless) {
-		rows := b.rows(0)
-		b.take(rows...)
-		b.await(20)
+	withDuplicatingPartner(t, nil, func(t *testing.T, h *harness, p *duplicatingPartner) {
+		h.take(h.rows(0, 20)...)
+		h.await(20)
 		for body, n := range p.bodies {
 			if n != 1 {
 				t.Errorf("got %d executions of %s, want 1", n, body)
 			}
 		}
-		if tally := b.runner.Tally(); tally.Onboarded != 20 {
+		if tally := h.dispatcher.Tally(); tally.Onboarded != 20 {
 			t.Errorf("got %d onboarded, want 20", tally.Onboarded)
 		}
 	})
 }
 
-// TestPartialListProvesNothing: from a list that announces more, and after a later reading of it has failed, no
-// customer is absent.
+// TestPartialListProvesNothing: no customer is absent because a first page lacks it, also after a later reading has
+// failed.
 func TestPartialListProvesNothing(t *testing.T) {
-	carelessBench(t, func(p *careless) { p.paged = true }, func(t *testing.T, b *bench, p *careless) {
-		b.take(b.row(0))
-		b.await(1) // the list was read in part
+	withDuplicatingPartner(t, func(p *duplicatingPartner) { p.paged = true }, func(t *testing.T, h *harness, p *duplicatingPartner) {
+		h.take(h.row(0))
+		h.await(1) // the list was read in part
 		p.mu.Lock()
 		p.faults = onList(errDropped)
 		p.mu.Unlock()
-		b.take(b.row(1)) // and cannot be read again
+		h.take(h.row(1)) // and the next reading fails
 		time.Sleep(time.Second)
 		synctest.Wait()
-		// A row of an earlier API key id has sent nothing in this process: the first reading is current enough for it.
-		foreign := b.row(2)
-		b.ledger.mu.Lock()
-		b.ledger.records = append(b.ledger.records, pipeline.Record{
-			Row: foreign, ID: int64(len(b.ledger.records) + 1), Version: 1, Stage: pipeline.Creating,
+		// A row of an earlier API key id has sent nothing in this process, so the first reading is recent enough for it.
+		foreign := h.row(2)
+		h.ledger.mu.Lock()
+		h.ledger.records = append(h.ledger.records, pipeline.Record{
+			Row: foreign, ID: int64(len(h.ledger.records) + 1), Version: 1, Stage: pipeline.Creating,
 			CreateKey: pipeline.Key{Operation: pipeline.OpCreate, ID: uuid.New(), FirstSent: time.Now(), Outcome: pipeline.KeyOpen},
 		})
-		b.ledger.mu.Unlock()
-		b.take(foreign)
-		b.await(2)
-		if r := b.ledger.get(foreign); r.Stage != pipeline.Failed || r.CreateKey.Generation != 0 {
+		h.ledger.mu.Unlock()
+		h.take(foreign)
+		h.await(2)
+		if r := h.ledger.get(foreign); r.Stage != pipeline.Failed || r.CreateKey.Generation != 0 {
 			t.Errorf("got stage %s and generation %d, want %s and 0", r.Stage, r.CreateKey.Generation, pipeline.Failed)
 		}
 		for body, n := range p.bodies {
@@ -122,5 +122,64 @@ func onList(err error) func(string, int) *fault {
 			return &fault{err: err}
 		}
 		return nil
+	}
+}
+
+// TestFullPartner: with an empty ledger and a partner that has all customers, every row is settled and no customer is
+// created again.
+func TestFullPartner(t *testing.T) {
+	withHarness(t, nil, func(t *testing.T, h *harness) {
+		for i, s := range []client.Status{"initiating", "screening", "active", "inactive", "rejected"} {
+			c := client.Customer{ID: uuid.NewString(), ChainID: strings.ToLower(h.row(i).Account.String()),
+				ExternalID: h.row(i).ExternalID, Status: s}
+			h.partner.customers = append(h.partner.customers, c)
+		}
+		taken := client.Customer{ID: uuid.NewString(), ChainID: h.row(5).Account.String(),
+			ExternalID: "customer-of-another-row", Status: "active"}
+		h.partner.customers = append(h.partner.customers, taken)
+		h.take(h.row(0), h.row(1), h.row(2), h.row(3), h.row(4), h.row(5))
+		h.await(6)
+		tally := h.dispatcher.Tally()
+		if tally.Onboarded != 4 || tally.AlreadyOnboarded != 3 || tally.Rejected != 1 || tally.Conflict != 1 {
+			t.Errorf("got %+v, want 4 onboarded (3 already), 1 rejected, 1 in conflict", tally)
+		}
+		if n := len(h.partner.of("list")); n != 1 {
+			t.Errorf("got %d readings of the list, want 1", n)
+		}
+		if len(h.partner.customers) != 6 {
+			t.Errorf("got %d customers, want the 6 of before", len(h.partner.customers))
+		}
+		if r := h.ledger.get(h.row(5)); !strings.Contains(r.Reason, taken.ExternalID) {
+			t.Errorf("got reason %q, want %s in it", r.Reason, taken.ExternalID)
+		}
+	})
+}
+
+// TestStoredListIsNoVerdict: the list of an earlier run has a customer that is gone. It does not decide a row's end.
+func TestStoredListIsNoVerdict(t *testing.T) {
+	for name, listed := range map[string]func(h *harness) client.Customer{
+		"the externalId was another's": func(h *harness) client.Customer {
+			return client.Customer{ChainID: h.row(5).Account.String(), ExternalID: h.row(0).ExternalID}
+		},
+		"the pair had another id": func(h *harness) client.Customer {
+			return client.Customer{ChainID: h.row(0).Account.String(), ExternalID: h.row(0).ExternalID}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withHarness(t, func(h *harness) {
+				c := listed(h)
+				c.ID, c.Status = uuid.NewString(), client.StatusActive
+				h.ledger.list = []pipeline.Customer{{ID: c.ID, ChainID: c.ChainID, ExternalID: c.ExternalID, Status: string(c.Status)}}
+				h.partner.customers = []client.Customer{{ID: uuid.NewString(), ChainID: h.row(0).Account.String(),
+					ExternalID: h.row(0).ExternalID, Status: client.StatusInitiating}}
+			}, func(t *testing.T, h *harness) {
+				h.take(h.row(0))
+				h.await(1)
+				h.wantStage(h.row(0), pipeline.Onboarded, "")
+				if n := len(h.partner.of("list")); n != 1 {
+					t.Errorf("got %d readings of the list, want 1", n)
+				}
+			})
+		})
 	}
 }

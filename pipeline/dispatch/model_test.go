@@ -16,26 +16,26 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// faultKinds are what can happen to a request in the model. Those that are an answer close the key they came under.
+// faultKinds are the faults of requests in the model. The answers among them close their key.
 func faultKinds() map[string]fault {
 	return map[string]fault{
 		"none":             {},
 		"lost before":      {err: errDropped},
-		"lost after":       {act: true, err: errDropped},
-		"truncated":        {act: true, err: &client.Error{Kind: client.Malformed, Status: 201}},
+		"lost after":       {execute: true, err: errDropped},
+		"truncated":        {execute: true, err: &client.Error{Kind: client.Malformed, Status: 201}},
 		"500":              {err: status(500, client.ServerError)},
 		"500 stored":       {err: status(500, client.ServerError), store: true},
-		"500 after":        {act: true, err: status(500, client.ServerError)},
-		"500 after stored": {act: true, err: status(500, client.ServerError), store: true},
+		"500 after":        {execute: true, err: status(500, client.ServerError)},
+		"500 after stored": {execute: true, err: status(500, client.ServerError), store: true},
 		"in flight":        {err: status(409, client.Conflicting)},
 		"429":              {err: &client.Error{Kind: client.Throttled, Status: 429, RetryAfter: 3 * time.Second}},
 		"no token":         {err: &client.Error{Kind: client.NoToken, Err: errDropped}},
 	}
 }
 
-// TestModel runs random rows through random faults, crashes and clock steps, with the simplest ledger and partner there
-// are, and holds the worker to what must be true whatever happens: one customer per row, one payload per key, no new
-// creation key beside an open one, and in the end every row onboarded.
+// TestModel runs rows through random faults, crashes and clock steps, with an in-memory ledger and partner, and checks
+// what must always hold: one customer for each row, one payload for each key, no new creation key while another is
+// open, and in the end every row onboarded.
 func TestModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		plan := drawPlan(rt)
@@ -47,7 +47,7 @@ func TestModel(t *testing.T) {
 	})
 }
 
-// plan is what a run of the model meets.
+// plan is the input of one run of the model.
 type plan struct {
 	rows    int
 	faults  map[string][]string // operation to the faults of its first calls
@@ -68,10 +68,10 @@ func drawPlan(rt *rapid.T) plan {
 	return p
 }
 
-// run says what was wrong, nil if nothing was.
+// run returns the first rule that was broken, nil for none.
 func (p plan) run(t *testing.T) error {
 	kinds := faultKinds()
-	book := &memoryLedger{restarted: map[string]bool{}}
+	ledger := &memoryLedger{restarted: map[string]bool{}}
 	partner := newMemoryPartner(time.Now)
 	partner.faults = func(op string, n int) *fault {
 		if n > len(p.faults[op]) {
@@ -90,7 +90,7 @@ func (p plan) run(t *testing.T) error {
 		}
 		for key := range open[c.body] {
 			if key != c.key {
-				problem = fmt.Errorf("new creation key %s beside the open %s", c.key, key)
+				problem = fmt.Errorf("got the new creation key %s, want the open key %s", c.key, key)
 			}
 		}
 		if open[c.body] == nil {
@@ -108,17 +108,17 @@ func (p plan) run(t *testing.T) error {
 	}
 	for run := 0; ; run++ {
 		if run > 20 {
-			return fmt.Errorf("not settled after %d runs: %+v", run, book.records)
+			return fmt.Errorf("got %+v after %d runs, want all settled", ledger.records, run)
 		}
 		var offset time.Duration
 		if run < len(p.steps) {
 			offset = p.steps[run]
 		}
-		book.fail, book.failAt = nil, 0
+		ledger.fail, ledger.failAt = nil, 0
 		if run < len(p.crashes) {
-			book.failAt = len(book.updates) + p.crashes[run]
+			ledger.failAt = len(ledger.updates) + p.crashes[run]
 		}
-		if runModel(t, book, partner, p.rows, offset) {
+		if runModel(t, ledger, partner, p.rows, offset) {
 			break
 		}
 	}
@@ -126,48 +126,49 @@ func (p plan) run(t *testing.T) error {
 		return problem
 	}
 	if len(partner.customers) != p.rows {
-		return fmt.Errorf("%d customers for %d rows", len(partner.customers), p.rows)
+		return fmt.Errorf("got %d customers, want %d", len(partner.customers), p.rows)
 	}
-	for _, r := range book.records {
+	for _, r := range ledger.records {
 		if c := partner.find(r.CustomerID); r.Stage != pipeline.Onboarded || c == nil || c.Status == client.StatusInitiating {
-			return fmt.Errorf("%s is %s (%s: %s), the partner has %+v", r.Where(), r.Stage, r.Class, r.Reason, c)
+			return fmt.Errorf("%s: got %s (%s: %s) and customer %+v, want onboarded and a customer past initiating",
+				r.Where(), r.Stage, r.Class, r.Reason, c)
 		}
 	}
 	bodies := map[uuid.UUID]string{}
 	for _, c := range partner.calls {
 		if earlier, ok := bodies[c.key]; c.key != uuid.Nil && ok && earlier != c.body {
-			return fmt.Errorf("key %s with two payloads", c.key)
+			return fmt.Errorf("key %s: got payload %s, want the first one, %s", c.key, c.body, earlier)
 		}
 		bodies[c.key] = c.body
 	}
 	return nil
 }
 
-// runModel is one process's life: it takes all rows and ends when all are settled, or when it halts, as after a crash:
-// the ledger stops taking changes. It reports whether all were settled.
-func runModel(t *testing.T, book *memoryLedger, partner *memoryPartner, rows int, offset time.Duration) bool {
-	b := newBenchFor(t, book, partner, func(b *bench) {
-		b.worker.Now = func() time.Time { return time.Now().Add(offset) }
-		b.worker.CheckClock = func() error {
+// runModel is one process. It takes all rows and ends when all are settled, or with a halt: after a crash, the ledger
+// fails every update. It reports whether all rows were settled.
+func runModel(t *testing.T, ledger *memoryLedger, partner *memoryPartner, rows int, offset time.Duration) bool {
+	h := newHarnessFor(t, ledger, partner, func(h *harness) {
+		h.workerOptions.Now = func() time.Time { return time.Now().Add(offset) }
+		h.workerOptions.CheckClock = func() error {
 			if offset.Abs() > 2*time.Minute {
 				return fmt.Errorf("the clock is off by %v", offset)
 			}
 			return nil
 		}
-		b.worker.Limits.MaxAttempts = 60
+		h.workerOptions.Limits.MaxAttempts = 60
 	})
-	defer b.stop()
+	defer h.stop()
 	for i := range rows {
-		b.take(b.row(i))
+		h.take(h.row(i))
 	}
 	for range rows {
 		select {
-		case <-b.settled:
-		case err := <-b.halted:
+		case <-h.acked:
+		case err := <-h.halted:
 			t.Log(err) // shown when something else goes wrong
 			return false
 		case <-time.After(240 * time.Hour):
-			t.Fatalf("stuck: %+v", b.runner.Tally())
+			t.Fatalf("got %+v after 10 days, want all rows settled", h.dispatcher.Tally())
 		}
 	}
 	return true
