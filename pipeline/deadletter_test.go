@@ -14,7 +14,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 )
 
-// original is a message as a stranger may have written it.
+// original returns a message as any producer may have written it.
 func original(key, value []byte, headers ...Header) Message {
 	return Message{Topic: "work", Partition: 3, Offset: 17, Key: key, Value: value, Headers: headers}
 }
@@ -38,7 +38,7 @@ func TestDeadLetterIsCutToWhatFits(t *testing.T) {
 			const most = 1000
 			got, ok := TruncateDeadLetter(whole, most)
 			if !ok {
-				t.Fatal("got nothing to cut, want less")
+				t.Fatalf("got a dead letter of %d bytes left whole, want it cut to %d", len(whole.Key)+len(whole.Value), most)
 			}
 			size := len(got.Key) + len(got.Value)
 			for _, h := range originalHeaders(got) {
@@ -48,7 +48,7 @@ func TestDeadLetterIsCutToWhatFits(t *testing.T) {
 				t.Errorf("got %d bytes, want at most %d", size, most)
 			}
 			if !bytes.HasPrefix(whole.Value, got.Value) || !bytes.HasPrefix(whole.Key, got.Key) {
-				t.Error("got another key or value, want the beginning of the original's")
+				t.Errorf("got key %.20q and value %.20q, want the beginning of the original's", got.Key, got.Value)
 			}
 			for _, header := range []string{HeaderValueTruncated, HeaderKeyLength, HeaderDropped} {
 				if has := got.Header(header) != ""; has != slices.Contains(tt.want, header) {
@@ -68,11 +68,12 @@ func TestDeadLetterIsCutToWhatFits(t *testing.T) {
 		})
 	}
 	if got, ok := TruncateDeadLetter(NewDeadLetter(original([]byte("key"), []byte("value")), errors.New("junk")), 1000); ok {
-		t.Errorf("got %+v cut, want it as it was", got)
+		t.Errorf("got %+v cut, want it whole", got)
 	}
 }
 
-// What is put back comes into the partition of its row, and a stranger's headers are not taken for ours.
+// TestDeadLetterAgain: a message that is put back has its row's account as key, and headers that its producer forged
+// are not taken for ours.
 func TestDeadLetterAgain(t *testing.T) {
 	row := Row{Account: Account{Chain: 300, Address: common.HexToAddress("0x43158f45b5EbD7b1179130130DF00393928C2691")},
 		ExternalID: "c1", ImportID: "i1", File: "export.csv", Line: 2}
@@ -90,11 +91,11 @@ func TestDeadLetterAgain(t *testing.T) {
 	}
 	d.Value = []byte("junk")
 	if got := string(d.Again().Key); got != "c1" {
-		t.Errorf("got key %q of what is no row, want it as it was", got)
+		t.Errorf("got key %q of a message without a row, want c1", got)
 	}
 }
 
-// FuzzDeadLetter: whatever lies in the topic of the dead letters is read or refused, and never printed as it is.
+// FuzzDeadLetter: any message in the dead-letter topic is read, or an error, and what is printed of it is printable.
 func FuzzDeadLetter(f *testing.F) {
 	f.Add([]byte("k"), []byte("v"), "purser-topic", "work", "purser-reason", "\x1b[31mred\n", 10)
 	f.Add([]byte(nil), []byte("{}x"), "purser-topic", "wo\nrk", "purser-attempts", "9223372036854775807", 0)

@@ -18,7 +18,7 @@ func TestMessage(t *testing.T) {
 	row := Row{Account: account, ExternalID: `a"b<é>`, ImportID: "0190", File: "export.csv", Line: 17}
 	raw := string(AppendMessage(nil, row))
 	if got, err := ParseMessage([]byte(raw)); err != nil || got != row {
-		t.Errorf("round trip of %s: %+v, %v", raw, got, err)
+		t.Errorf("round trip of %s: got %+v, %v; want %+v", raw, got, err, row)
 	}
 	for name, tt := range map[string]struct{ message, class string }{
 		"not JSON":            {"hello", "syntax"},
@@ -49,12 +49,12 @@ func TestMessage(t *testing.T) {
 		_, err := ParseMessage([]byte(tt.message))
 		var m *MessageError
 		if !errors.As(err, &m) || m.Class != tt.class {
-			t.Errorf("%s: ParseMessage(%q): %v, want a *MessageError of class %q", name, tt.message, err, tt.class)
+			t.Errorf("%s: ParseMessage(%q): got %v, want a *MessageError of class %q", name, tt.message, err, tt.class)
 		}
 	}
 }
 
-// messageSeeds are messages in the spellings that have gone wrong, and some that are right.
+// messageSeeds are messages in the spellings of former bugs, and valid ones.
 func messageSeeds() []string {
 	plain := Row{Account: Account{Chain: 300, Address: common.Address{1}}, ExternalID: "e", ImportID: "i", File: "f", Line: 17}
 	named := plain
@@ -77,8 +77,7 @@ func messageSeeds() []string {
 	}
 }
 
-// FuzzMessage: the two ways to read a message agree, and neither reads anything else than package json where that one
-// does not guess.
+// FuzzMessage: both parsers of a message agree with each other, and with package json where that is strict.
 func FuzzMessage(f *testing.F) {
 	for _, seed := range messageSeeds() {
 		f.Add([]byte(seed))
@@ -86,37 +85,37 @@ func FuzzMessage(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value []byte) {
 		strict, err := readJSON(value)
 		if plain, ok := readPlain(string(value)); ok && (err != nil || plain != strict) {
-			t.Errorf("readPlain(%q) = %+v, readJSON: %+v, %v", value, plain, strict, err)
+			t.Errorf("readPlain(%q): got %+v, want the result of readJSON, %+v, %v", value, plain, strict, err)
 		}
 		var m *MessageError
 		if err != nil {
 			if !errors.As(err, &m) {
-				t.Errorf("readJSON(%q): %v, want a *MessageError", value, err)
+				t.Errorf("readJSON(%q): got %v, want a *MessageError", value, err)
 			}
 			return
 		}
 		var want wireRow
 		if err := json.Unmarshal(value, &want); err != nil || strict != want {
-			t.Errorf("readJSON(%q) = %+v, package json reads %+v, %v", value, strict, want, err)
+			t.Errorf("readJSON(%q): got %+v, want the result of package json, %+v, %v", value, strict, want, err)
 		}
 		row, err := ParseMessage(value)
 		if err != nil {
 			return
 		}
 		if !utf8.Valid(value) && !strings.Contains(strict.File, "\ufffd") {
-			t.Errorf("ParseMessage(%q) accepts bytes that are not UTF-8 outside of file", value)
+			t.Errorf("ParseMessage(%q): got %+v, want an error: not UTF-8 outside of file", value, row)
 		}
 		if again, err := ParseMessage(AppendMessage(nil, row)); err != nil || again != row {
-			t.Errorf("ParseMessage(%q) = %+v, written and read again: %+v, %v", value, row, again, err)
+			t.Errorf("ParseMessage(%q), written and read again: got %+v, %v; want %+v", value, again, err, row)
 		}
 	})
 }
 
-// TestPlainMessage: the usual message takes the short way.
+// TestPlainMessage: a message that the importer wrote is read by readPlain.
 func TestPlainMessage(t *testing.T) {
 	row := Row{Account: Account{Chain: 300, Address: common.Address{1}}, ExternalID: "e", ImportID: "i", File: "f", Line: 17}
 	if w, plain := readPlain(string(AppendMessage(nil, row))); !plain || w.Line != row.Line {
-		t.Errorf("%+v, %t", w, plain)
+		t.Errorf("got %+v, plain %t; want line %d, plain true", w, plain, row.Line)
 	}
 }
 
@@ -133,7 +132,7 @@ func BenchmarkParseMessage(b *testing.B) {
 	}
 }
 
-// TestMessageFile: a file's name is a label. It is cleaned where it is read, too, and no message is refused for it.
+// TestMessageFile: a file's name is cleaned when it is read, and never makes a message invalid.
 func TestMessageFile(t *testing.T) {
 	row := Row{Account: Account{Chain: 300, Address: common.Address{1}}, ExternalID: "e", ImportID: "i", File: "FILE", Line: 1}
 	raw := string(AppendMessage(nil, row))

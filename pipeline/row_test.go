@@ -20,11 +20,11 @@ func TestParseAddress(t *testing.T) {
 	for _, s := range eip55 {
 		got, _, err := ParseAddress(s)
 		if err != nil || got.Hex() != s {
-			t.Errorf("ParseAddress(%s) = %s, %v", s, got, err)
+			t.Errorf("ParseAddress(%s): got %s, %v; want %[1]s", s, got, err)
 		}
 		for _, folded := range []string{"0x" + strings.ToLower(s[2:]), "0x" + strings.ToUpper(s[2:])} {
 			if got, _, err := ParseAddress(folded); err != nil || got.Hex() != s {
-				t.Errorf("ParseAddress(%s) = %s, %v", folded, got, err)
+				t.Errorf("ParseAddress(%s): got %s, %v; want %s", folded, got, err, s)
 			}
 		}
 		for i := 2; i < len(s); i++ { // one letter in the other case
@@ -34,28 +34,29 @@ func TestParseAddress(t *testing.T) {
 			}
 			bad := s[:i] + string(c) + s[i+1:]
 			mixed := strings.ToLower(bad[2:]) != bad[2:] && strings.ToUpper(bad[2:]) != bad[2:]
-			if _, _, err := ParseAddress(bad); mixed && err == nil {
-				t.Errorf("ParseAddress(%s) passed with a wrong checksum", bad)
+			if got, _, err := ParseAddress(bad); mixed && err == nil {
+				t.Errorf("ParseAddress(%s): got %s, want an error: wrong checksum", bad, got)
 			}
 		}
 	}
-	for _, s := range []string{"", "0x", "0X" + goodAddress[2:], goodAddress[2:], goodAddress + "0", goodAddress[:41], "0x" + strings.Repeat("g", 40)} {
-		if _, _, err := ParseAddress(s); err == nil {
-			t.Errorf("ParseAddress(%q) passed", s)
+	for _, s := range []string{"", "0x", "0X" + goodAddress[2:], goodAddress[2:], goodAddress + "0", goodAddress[:41],
+		"0x" + strings.Repeat("g", 40)} {
+		if got, _, err := ParseAddress(s); err == nil {
+			t.Errorf("ParseAddress(%q): got %s, want an error", s, got)
 		}
 	}
 }
 
 func TestParseAccount(t *testing.T) {
-	a, err := ParseAccount("eip155:300:" + strings.ToLower(goodAddress))
-	if err != nil || a.String() != "eip155:300:"+goodAddress {
-		t.Errorf("%v, %v", a, err)
+	want := "eip155:300:" + goodAddress
+	if got, err := ParseAccount("eip155:300:" + strings.ToLower(goodAddress)); err != nil || got.String() != want {
+		t.Errorf("got %v, %v, want %s", got, err, want)
 	}
 	for _, s := range []string{"", ":", "eip155:300", goodAddress, "eip155::" + goodAddress, "eip155:0:" + goodAddress, "eip155:01:" + goodAddress,
 		"eip155:+1:" + goodAddress, "eip155:0x1:" + goodAddress, "solana:5eykt4:" + goodAddress, "EIP155:1:" + goodAddress,
 		"eip155:9223372036854775808:" + goodAddress, "eip155:1:2:" + goodAddress} {
-		if _, err := ParseAccount(s); err == nil {
-			t.Errorf("ParseAccount(%q) passed", s)
+		if got, err := ParseAccount(s); err == nil {
+			t.Errorf("ParseAccount(%q): got %v, want an error", s, got)
 		}
 	}
 }
@@ -68,11 +69,11 @@ func TestKeysAreDerived(t *testing.T) {
 	ring := Keyring{APIHost: "api.example", APIKeyID: "k"}
 	row := Row{Account: account, ExternalID: "e"}
 	again := Row{Account: account, ExternalID: "e", ImportID: "another", File: "f", Line: 3}
-	if ring.Create(row, 0) != ring.Create(again, 0) {
-		t.Error("another import of the same row arrives at another key")
+	if got, want := ring.Create(again, 0), ring.Create(row, 0); got != want {
+		t.Errorf("another import of the row: got key %s, want %s", got, want)
 	}
-	if got := ring.Create(row, 0).String(); got != "00000000-0000-0000-0000-000000000000" && ring.Create(row, 0).Version() != 5 {
-		t.Errorf("key %s is not a UUIDv5", got)
+	if got := ring.Create(row, 0); got.Version() != 5 {
+		t.Errorf("got key %s of version %d, want a UUIDv5", got, got.Version())
 	}
 	different := map[string]bool{}
 	for _, k := range []string{
@@ -83,19 +84,19 @@ func TestKeysAreDerived(t *testing.T) {
 		ring.Submit("c", [32]byte{1}, 0).String(), ring.Submit("c", [32]byte{2}, 0).String(), ring.Submit("c", [32]byte{1}, 1).String(),
 	} {
 		if different[k] {
-			t.Errorf("key %s twice", k)
+			t.Errorf("got key %s twice, want different keys", k)
 		}
 		different[k] = true
 	}
 }
 
-// TestChecksummed: the EIP-55 form is the one that go-ethereum writes.
+// TestChecksummed: the EIP-55 form is the same as that of go-ethereum.
 func TestChecksummed(t *testing.T) {
 	for n := range 1000 {
 		sum := sha256.Sum256([]byte{byte(n), byte(n >> 8)})
 		address := common.BytesToAddress(sum[:])
 		if got := checksummed(address); string(got[:]) != address.Hex() {
-			t.Fatalf("%s, want %s", got[:], address.Hex())
+			t.Fatalf("got %s, want %s", got[:], address.Hex())
 		}
 	}
 }

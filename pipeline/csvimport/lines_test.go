@@ -19,8 +19,8 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// imported imports a text and returns what came of it in the order of its lines: "3" is a published row that begins on
-// line 3, "5!" an invalid one, "2-4!" one that by its quotes spans three lines.
+// imported imports a text and returns the results in the order of its lines: "3" is a published row that begins on line
+// 3, "5!" an invalid row, "2-4!" an invalid row whose quotes span three lines.
 func imported(ctx context.Context, text string, batch int) (outcomes []string, stats ImportStats, err error) {
 	e, err := NewReader(strings.NewReader(text), "e.csv", 300, ',', "i")
 	if err != nil {
@@ -64,7 +64,7 @@ func imported(ctx context.Context, text string, batch int) (outcomes []string, s
 	return outcomes, im.Stats(), nil
 }
 
-// cleanLine is a row of the columns address, externalId and name, and the number of the line it stands on.
+// cleanLine returns a valid row of the columns address, externalId and name for line n.
 func cleanLine(n int) string { return goodAddress + ",c-" + strconv.Itoa(n) + ",Ann\n" }
 
 func cleanLines(from, to int) string {
@@ -75,8 +75,8 @@ func cleanLines(from, to int) string {
 	return b.String()
 }
 
-// TestQuotesSwallowNoRow: a quote that is missing or stray costs its own row and no other, and a record that does span
-// lines is one row.
+// TestQuotesSwallowNoRow: a missing or stray quote makes its own row invalid and no other. A record that does span
+// lines is a single row.
 func TestQuotesSwallowNoRow(t *testing.T) {
 	const header = "address,externalId,name\n"
 	stray := goodAddress + ",s,\"Ann\n"
@@ -139,7 +139,7 @@ func TestQuotesSwallowNoRow(t *testing.T) {
 	}
 }
 
-// TestReasons: an invalid record says where its quotes reach to, and names the cause.
+// TestReasons: the reason of an invalid record names the cause and the lines that its quotes span.
 func TestReasons(t *testing.T) {
 	const swallows = "a quoted field swallows line 4, which is a row of its own: is a quote missing or stray? (lines 2-5)"
 	const cr = "holds a carriage return (CR)"
@@ -161,7 +161,7 @@ func TestReasons(t *testing.T) {
 	}
 }
 
-// TestCases: the small exports that failed.
+// TestCases: small exports that former versions failed on.
 func TestCases(t *testing.T) {
 	for name, want := range map[string][]string{
 		"swallowed.csv":        {"2-4!", "3", "4"},
@@ -187,8 +187,8 @@ func TestCases(t *testing.T) {
 	}
 }
 
-// TestEveryLineIsAccountedFor: whatever an export is made of, each of its lines is of the header, blank, or of a row
-// that is published or invalid; and a line that is a good row by itself is published.
+// TestEveryLineIsAccountedFor: each line of any export belongs to the header or to a published or invalid row, or is
+// blank. A line that is a valid row by itself is published.
 func TestEveryLineIsAccountedFor(t *testing.T) {
 	pieces := []string{
 		"\n", "\n", "\n", "\r\n", "\r", ",", ",", `"`, `"`, `""`, " ", "x", "c-1", "é", "\xfc", "\ufeff", "Ann", "0x12",
@@ -203,14 +203,14 @@ func TestEveryLineIsAccountedFor(t *testing.T) {
 		text := header + body
 		outcomes, s, err := imported(t.Context(), text, rapid.IntRange(1, 5).Draw(rt, "batch"))
 		if err != nil {
-			rt.Fatalf("%q: %v", text, err)
+			rt.Fatalf("%q: got %v, want no error", text, err)
 		}
 		lines := strings.SplitAfter(text, "\n")
 		if lines[len(lines)-1] == "" {
 			lines = lines[:len(lines)-1]
 		}
 		if got := s.Header + s.Blank + s.PublishedLines + s.InvalidLines; s.Lines != int64(len(lines)) || got != s.Lines {
-			rt.Errorf("%q: %d lines read and %d accounted for, want %d: %+v", text, s.Lines, got, len(lines), s)
+			rt.Errorf("%q: got %d lines read and %d accounted for, want %d: %+v", text, s.Lines, got, len(lines), s)
 		}
 		rows := map[string]bool{}
 		for _, o := range outcomes {
@@ -218,13 +218,13 @@ func TestEveryLineIsAccountedFor(t *testing.T) {
 		}
 		for i, line := range lines {
 			if isRow(line) && !rows[strconv.Itoa(i+1)] {
-				rt.Errorf("%q: line %d is a row: got %q, want it published", text, i+1, outcomes)
+				rt.Errorf("%q: got %q, want the row of line %d published", text, outcomes, i+1)
 			}
 		}
 	})
 }
 
-// isRow reports whether package csv and the rules of rows take a line for a good row.
+// isRow reports whether a line is a valid row for package csv and the rules of rows.
 func isRow(line string) bool {
 	r := csv.NewReader(strings.NewReader(line))
 	fields, err := r.Read()
@@ -235,13 +235,13 @@ func isRow(line string) bool {
 	return err == nil
 }
 
-// TestAccountingError: an import that cannot account for a line fails, whatever else went well.
+// TestAccountingError: an import that cannot account for a line fails.
 func TestAccountingError(t *testing.T) {
 	e, err := NewReader(strings.NewReader("address,externalId,name\n"+cleanLines(2, 9)), "e.csv", 300, ',', "i")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := e.nextLine(); err != nil { // a line that is read, and that nothing becomes of
+	if _, err := e.nextLine(); err != nil { // a line that is read and not accounted for
 		t.Fatal(err)
 	}
 	im := Importer{Publisher: &published{}, Rejects: NewRejectsWriter(io.Discard)}
@@ -251,11 +251,11 @@ func TestAccountingError(t *testing.T) {
 		t.Fatalf("got %v, want an *AccountingError with 1 of 9 lines missing", err)
 	}
 	if !strings.Contains(err.Error(), "this is a bug in the importer; conclude nothing from this import") {
-		t.Errorf("got %q, want it to say that it is a bug and that nothing may be concluded", err)
+		t.Errorf("got %q, want in it that this is a bug and that nothing may be concluded", err)
 	}
 }
 
-// TestPublishedIsAcknowledged: rows count as published when the broker has them, not when they were handed to it.
+// TestPublishedIsAcknowledged: rows count as published when the broker has acknowledged them.
 func TestPublishedIsAcknowledged(t *testing.T) {
 	e, err := NewReader(strings.NewReader("address,externalId,name\n"+cleanLines(2, 9)), "e.csv", 300, ',', "i")
 	if err != nil {
@@ -269,7 +269,7 @@ func TestPublishedIsAcknowledged(t *testing.T) {
 	}
 }
 
-// TestLineCounter: the count does not depend on how the bytes come in.
+// TestLineCounter: the count does not depend on the sizes of the reads.
 func TestLineCounter(t *testing.T) {
 	for text, want := range map[string]int64{"": 0, "a": 1, "\n": 1, "a\nb": 2, "a\nb\n": 2, "\n\n": 2, "a\r\nb\r": 2} {
 		for name, r := range map[string]io.Reader{
@@ -284,7 +284,7 @@ func TestLineCounter(t *testing.T) {
 	}
 }
 
-// TestExportName: the file's name is a label, and is cleaned where it enters.
+// TestExportName: the file's name is cleaned when the reader gets it.
 func TestExportName(t *testing.T) {
 	const name, want = "export\t27 Nov 2026, 10.15\u202fAM.csv", "export\\t27 Nov 2026, 10.15\u202fAM.csv"
 	e, err := NewReader(strings.NewReader("address,externalId\n"+goodAddress+",c\n"+goodAddress+",\n"), name, 300, ',', "i")

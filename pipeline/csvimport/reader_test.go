@@ -41,8 +41,8 @@ func drain(t *testing.T, e *Reader) (rows []pipeline.Row, rejects []*Reject) {
 	}
 }
 
-// TestMessyExport reads the shipped export that holds everything a real one gets wrong, and expects of each line what
-// the list beside it says.
+// TestMessyExport reads the shipped export with all kinds of mistakes, and compares each line's result with
+// messy-expected.csv.
 func TestMessyExport(t *testing.T) {
 	f, err := os.Open("../../testdata/messy.csv")
 	if err != nil {
@@ -61,7 +61,7 @@ func TestMessyExport(t *testing.T) {
 	for _, r := range rejects {
 		got[r.Line] = "rejected " + r.Field
 		if r.Reason == "" || r.Raw == "" {
-			t.Errorf("line %d: reject without reason or record: %+v", r.Line, r)
+			t.Errorf("line %d: got %+v, want a reason and the record", r.Line, r)
 		}
 	}
 	list, err := os.ReadFile("../../testdata/messy-expected.csv")
@@ -85,12 +85,12 @@ func TestMessyExport(t *testing.T) {
 			want = ""
 		}
 		if got[line] != want {
-			t.Errorf("line %d (%s): %q, want %q", line, r[3], got[line], want)
+			t.Errorf("line %d (%s): got %q, want %q", line, r[3], got[line], want)
 		}
 		delete(got, line)
 	}
 	for line, what := range got {
-		t.Errorf("line %d is %s and not in the list", line, what)
+		t.Errorf("line %d: got %q, want nothing: it is not in the list", line, what)
 	}
 }
 
@@ -115,7 +115,7 @@ func TestHeader(t *testing.T) {
 			_, err := NewReader(strings.NewReader(tt.text), "e.csv", 300, ',', "i")
 			var header *HeaderError
 			if !errors.As(err, &header) || !strings.Contains(err.Error(), tt.problem) || !strings.HasPrefix(err.Error(), "e.csv:") {
-				t.Errorf("got %v, want a HeaderError with %q", err, tt.problem)
+				t.Errorf("got %v, want a *HeaderError of e.csv with %q", err, tt.problem)
 			}
 		})
 	}
@@ -137,10 +137,10 @@ func TestStrayQuote(t *testing.T) {
 		ids = append(ids, r.ExternalID)
 	}
 	if want := []string{"a", "b", "c"}; !slices.Equal(ids, want) {
-		t.Errorf("rows %q, want %q", ids, want)
+		t.Errorf("got rows %q, want %q", ids, want)
 	}
 	if len(rejects) != 2 || rejects[0].Line != 2 || rejects[1].Line != 5 || rejects[0].Raw != goodAddress+",\"stray" {
-		t.Errorf("rejects %+v", rejects)
+		t.Errorf("got rejects %+v, want lines 2 and 5 with their text", rejects)
 	}
 }
 
@@ -148,11 +148,11 @@ func TestOverLongLine(t *testing.T) {
 	text := "address,externalId\n" + goodAddress + "," + strings.Repeat("x", 3*maxLine) + "\n" + goodAddress + ",a\n"
 	rows, rejects := readAll(t, text, 300)
 	if len(rows) != 1 || rows[0].Line != 3 || len(rejects) != 1 || rejects[0].Line != 2 || len(rejects[0].Raw) != clipRaw {
-		t.Errorf("rows %v, rejects %d", rows, len(rejects))
+		t.Errorf("got rows %+v, %d rejects; want row 3, and reject 2 with %d bytes", rows, len(rejects), clipRaw)
 	}
 }
 
-// FuzzExport: whatever the bytes, each line that is not blank belongs to a row that is published, or to an invalid one.
+// FuzzExport: of any bytes, each line that is not blank belongs to a published or an invalid row.
 func FuzzExport(f *testing.F) {
 	messy, err := os.ReadFile("../../testdata/messy.csv")
 	if err != nil {
@@ -170,7 +170,7 @@ func FuzzExport(f *testing.F) {
 		seen := map[int]bool{}
 		for _, r := range rows {
 			if seen[r.Line] {
-				t.Fatalf("line %d twice", r.Line)
+				t.Fatalf("got line %d twice, want it once", r.Line)
 			}
 			seen[r.Line] = true
 			last = max(last, r.Line)
@@ -178,18 +178,18 @@ func FuzzExport(f *testing.F) {
 				Account: r.Account, ExternalID: r.ExternalID, ImportID: "i", File: "f.csv", Line: r.Line,
 			}))
 			if err != nil || again.ExternalID != r.ExternalID || again.Account != r.Account {
-				t.Fatalf("line %d: what was published does not parse: %v", r.Line, err)
+				t.Fatalf("line %d, published and read: got %+v, %v; want %+v", r.Line, again, err, r)
 			}
 		}
 		for _, r := range rejects {
 			if seen[r.Line] {
-				t.Fatalf("line %d twice", r.Line)
+				t.Fatalf("got line %d twice, want it once", r.Line)
 			}
 			seen[r.Line] = true
 		}
 		_, s, err := imported(t.Context(), string(text), 0)
 		if err != nil || s.Missing() != 0 {
-			t.Fatalf("%v, %+v, want every line accounted for", err, s)
+			t.Fatalf("got %v, %+v, want every line accounted for", err, s)
 		}
 	})
 }
@@ -212,12 +212,12 @@ func TestDefuse(t *testing.T) {
 		"\r=1":               `\r'=1`,
 	} {
 		if got := Defuse(in); got != want {
-			t.Errorf("Defuse(%q) = %q, want %q", in, got, want)
+			t.Errorf("Defuse(%q): got %q, want %q", in, got, want)
 		}
 	}
 }
 
-// FuzzFields: a record without quotes is taken apart as package csv does it.
+// FuzzFields: a record without quotes is split as by package csv.
 func FuzzFields(f *testing.F) {
 	f.Add("a,b,c")
 	f.Add("a,,\r")
@@ -238,7 +238,7 @@ func FuzzFields(f *testing.F) {
 		}
 		e.record = []byte(text)
 		if got, err := e.fields(); err != nil || !slices.Equal(got, want) {
-			t.Errorf("%q is %q, want %q, %v", text, got, want, err)
+			t.Errorf("%q: got %q, %v, want %q", text, got, err, want)
 		}
 	})
 }
@@ -251,20 +251,20 @@ type published struct {
 
 func (p *published) Publish(_ context.Context, _ string, messages []pipeline.Message) error {
 	if len(p.batches)+1 == p.fail {
-		return errors.New("no")
+		return errors.New("the broker is gone")
 	}
 	p.batches = append(p.batches, messages)
 	return nil
 }
 
-// TestImportKeepsTheOrder: whoever checks, rows and rejects come out in the order of the export.
+// TestImportKeepsTheOrder: rows are published and rejects reported in the order of the export.
 func TestImportKeepsTheOrder(t *testing.T) {
 	const records = 5*chunkRecords + 17
 	text, bad := []byte("address,externalId\n"), 0
 	for n := range records {
 		id := strconv.Itoa(n)
 		if n%7 == 3 {
-			id = "" // a reject
+			id = "" // invalid
 			bad++
 		}
 		text = append(text, goodAddress+","+id+"\n"...)
@@ -290,7 +290,7 @@ func TestImportKeepsTheOrder(t *testing.T) {
 				row, err := pipeline.ParseMessage(m.Value)
 				if err != nil || row.Line != line || row.ExternalID != strconv.Itoa(line-2) ||
 					string(m.Key) != row.Account.String() {
-					t.Fatalf("%+v with key %s, %v, want line %d", row, m.Key, err, line)
+					t.Fatalf("got %+v with key %s, %v, want line %d with its account as key", row, m.Key, err, line)
 				}
 				line++
 			}
@@ -298,15 +298,15 @@ func TestImportKeepsTheOrder(t *testing.T) {
 		if fail > 0 {
 			var failed *PublishError
 			if !errors.As(err, &failed) || failed.FirstLine != line && failed.FirstLine != line+1 || failed.Published != 2000 {
-				t.Errorf("%v, want one that says that from line %d on rows may be missing", err, line)
+				t.Errorf("got %v, want a *PublishError from line %d on, after 2000 rows", err, line)
 			}
 			continue
 		}
 		if err != nil || len(rejects) != bad || !slices.IsSorted(rejects) {
-			t.Errorf("%v, %d rejects, want %d in order", err, len(rejects), bad)
+			t.Errorf("got %v, rejects %v, want %d in order", err, rejects, bad)
 		}
 		if s := im.Stats(); s.Read != records || s.Published+s.Invalid != records || s.Invalid != int64(len(rejects)) {
-			t.Errorf("%+v", s)
+			t.Errorf("got %+v, want %d read, %d of them invalid, the rest published", s, records, len(rejects))
 		}
 	}
 }

@@ -7,36 +7,38 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// TestTableIsWhole walks every cell: each ends in a branch that always holds, moves only where the stages allow, and
-// names what it leaves behind.
+// TestTableIsWhole checks each cell of the table: its last branch always holds, its stages may follow each other, and
+// each bad end has a class.
 func TestTableIsWhole(t *testing.T) {
 	for _, s := range pipeline.Stages() {
 		for _, o := range Outcomes() {
 			cell := Cell(s, o)
 			if s.Terminal() && len(cell) > 0 {
-				t.Errorf("%s is terminal and yet answers %q", s, o)
+				t.Errorf("%s, %q: got %d branches, want none: the stage is terminal", s, o, len(cell))
 			}
 			for i, b := range cell {
 				d := b.Then
 				if last := i == len(cell)-1; last != (b.When == Always) {
-					t.Errorf("%s, %q: branch %d of %d holds %s", s, o, i+1, len(cell), b.When)
+					t.Errorf("%s, %q: branch %d of %d: got condition %q, want only the last to be %q", s, o, i+1, len(cell), b.When,
+						Always)
 				}
 				next := d.Stage
 				if next == "" {
 					next = s
 				}
 				if !s.CanBecome(next) {
-					t.Errorf("%s, %q: cannot become %s", s, o, next)
+					t.Errorf("%s, %q: got next stage %s, want one that may follow", s, o, next)
 				}
 				if next.Terminal() != (d.Do == DoSettle) {
-					t.Errorf("%s, %q: stage %s and act %q do not fit", s, o, next, d.Do)
+					t.Errorf("%s, %q: got stage %s with action %q, want %q for terminal stages only", s, o, next, d.Do, DoSettle)
 				}
 				needsClass := next == pipeline.Failed || next == pipeline.Conflict || next == pipeline.Refused || d.Do == DoHalt
 				if needsClass != (d.Class != "") {
-					t.Errorf("%s, %q: class %q with stage %s and act %q", s, o, d.Class, next, d.Do)
+					t.Errorf("%s, %q: got class %q with stage %s and action %q, want a class: %v",
+						s, o, d.Class, next, d.Do, needsClass)
 				}
 				if d.Do == DoRekey && o.Costs() {
-					t.Errorf("%s, %q: a new key straight after an answer, without looking the customer up", s, o)
+					t.Errorf("%s, %q: got action %q, want a look-up of the customer before a new key", s, o, d.Do)
 				}
 			}
 		}
@@ -196,7 +198,7 @@ func TestDecide(t *testing.T) {
 	for _, s := range pipeline.Stages() {
 		for _, o := range Outcomes() {
 			if len(Cell(s, o)) > 0 && !everywhere[o] && !seen[s][o] {
-				t.Errorf("no test of the cell %s, %q", s, o)
+				t.Errorf("got no test of the cell %s, %q, want one", s, o)
 			}
 		}
 	}
@@ -220,16 +222,16 @@ func TestBackoff(t *testing.T) {
 	}
 }
 
-// TestBackoffOfOneRow: while other rows pass the step, a row in trouble tries again within seconds.
+// TestBackoffOfOneRow: while the partner answers other rows, a failing row is tried again within seconds.
 func TestBackoffOfOneRow(t *testing.T) {
 	l := DefaultLimits()
 	s := Situation{Stage: pipeline.Creating, Outcome: Unknown, Now: day, Attempts: 11}
 	if got := Decide(s, l).After; got != l.RetryMax {
-		t.Errorf("nothing is answered: got a wait of %v, want %v", got, l.RetryMax)
+		t.Errorf("partner does not answer: got a wait of %v, want %v", got, l.RetryMax)
 	}
 	s.PartnerIsUp = true
 	if got := Decide(s, l).After; got != l.RetryAlone {
-		t.Errorf("others fare better: got a wait of %v, want %v", got, l.RetryAlone)
+		t.Errorf("partner answers: got a wait of %v, want %v", got, l.RetryAlone)
 	}
 }
 
@@ -263,7 +265,7 @@ func TestNext(t *testing.T) {
 		{name: "challenged, none", r: pipeline.Record{Stage: pipeline.Challenged}, want: DoFetch},
 		{name: "signing", r: pipeline.Record{Stage: pipeline.Signing}, want: DoSign},
 		{name: "submitting", r: pipeline.Record{Stage: pipeline.Submitting, SubmitKey: key(fresh, pipeline.KeyOpen)}, want: DoSubmit},
-		{name: "submitting, refused", r: pipeline.Record{Stage: pipeline.Submitting, SubmitKey: key(fresh, pipeline.KeyRefused)}, want: DoRead},
+		{name: "submitting, not accepted", r: pipeline.Record{Stage: pipeline.Submitting, SubmitKey: key(fresh, pipeline.KeyRefused)}, want: DoRead},
 		{name: "submitting, old", r: pipeline.Record{Stage: pipeline.Submitting, SubmitKey: key(old, pipeline.KeyOpen)}, want: DoRead},
 		{name: "terminal", r: pipeline.Record{Stage: pipeline.Onboarded}, want: DoSettle},
 	}

@@ -10,9 +10,10 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-var update = flag.Bool("update", false, "write docs/state-machine.md anew from the decision table")
+var update = flag.Bool("update", false, "write docs/state-machine.md from the decision table")
 
-// TestStateMachineDocument keeps the drawing equal to the code: run with -update after a change of the table.
+// TestStateMachineDocument compares docs/state-machine.md with the decision table. Run with -update after a change of
+// the table.
 func TestStateMachineDocument(t *testing.T) {
 	const path = "../../docs/state-machine.md"
 	want := stateMachineDocument()
@@ -26,7 +27,8 @@ func TestStateMachineDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	if string(got) != want {
-		t.Errorf("%s does not show the decision table; run go test ./pipeline/onboard -run StateMachine -update", path)
+		t.Errorf("%s: got %d bytes that differ from the decision table, want its %d; "+
+			"run go test ./pipeline/onboard -run StateMachine -update", path, len(got), len(want))
 	}
 }
 
@@ -36,12 +38,12 @@ func stateMachineDocument() string {
 
 Drawn from the decision table (pipeline/onboard/table.go) by a test; do not edit.
 
-An act is done for a row (a request, a signature, a look-up); its outcome meets the row's stage, and the first branch
-whose condition holds decides: the stage the row is in from then on, what is done next, and what is known under the
-idempotency key. The decision is durable before the next act begins. "wait" means: not before the backoff has passed, nor
-before the partner's Retry-After. "next" is what the stage asks for anyway:
+Each action for a row (a request, a signature, a look-up) has an outcome. In the cell of the row's stage and this
+outcome, the first branch whose condition holds decides the row's next stage, its next action, and what is known of the
+idempotency key. The decision is durable before the next action begins. "wait" means: not before the backoff has passed,
+nor before the partner's Retry-After. "next" is the action that the stage asks for anyway:
 
-| stage | next act |
+| stage | next action |
 |---|---|
 | planned | create; look up or re-key where an earlier import left a key; read where it left a customer |
 | creating | create under the same key while it is fresh and says nothing final, else look up |
@@ -101,11 +103,11 @@ before the partner's Retry-After. "next" is what the stage asks for anyway:
 				if d.Class != "" {
 					stage += " (" + string(d.Class) + ")"
 				}
-				act := string(d.Do)
+				action := string(d.Do)
 				if d.Wait {
-					act = "wait, " + act
+					action = "wait, " + action
 				}
-				fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", name, branch.When, stage, act, d.Key)
+				fmt.Fprintf(&b, "| %s | %s | %s | %s | %s |\n", name, branch.When, stage, action, d.Key)
 			}
 		}
 	}
