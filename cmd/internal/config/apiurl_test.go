@@ -49,7 +49,7 @@ func TestAPIURLHasOneForm(t *testing.T) {
 			ChallengeDomain: test.domain}
 		base, err := c.CheckPartner(secret)
 		if err != nil {
-			t.Errorf("%s: %v", test.url, err)
+			t.Errorf("%s: got %v, want %s", test.url, err, test.want)
 			continue
 		}
 		got := []string{base.String(), c.APIURL, base.Host, c.ChallengeDomain}
@@ -137,7 +137,7 @@ func TestAuthorities(t *testing.T) {
 	}
 	_, err = Partner{APIURL: "https://api.example", APICA: filepath.Join(dir, "missing")}.Authorities()
 	if err == nil || !strings.Contains(err.Error(), "--api-ca") || !strings.Contains(err.Error(), "no such file") {
-		t.Errorf("missing file: got %v", err)
+		t.Errorf("missing file: got %v, want an error of --api-ca about the file", err)
 	}
 	if pool, err := (Partner{}).Authorities(); pool != nil || err != nil {
 		t.Errorf("without --api-ca: got %v, %v; want nil", pool, err)

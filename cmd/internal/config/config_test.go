@@ -22,16 +22,16 @@ func TestSampleConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	if command != "run" || !c.Run.Drain || c.Rate != 20 || c.Ledger != "/var/lib/purser/ledger.db" || !c.Embedded() {
-		t.Errorf("%+v", c)
+		t.Errorf("got command %q, %+v; want run with --drain, rate 20, the sample's ledger and the embedded broker", command, c)
 	}
 	i, err := ParseImporter([]string{"--config", sample, "export.csv"}, streams)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if i.ChainNumber != 300 || i.Rejects != "/var/lib/purser/rejects.csv" {
-		t.Errorf("%+v", i)
+		t.Errorf("got chain %d, rejects %q; want 300, /var/lib/purser/rejects.csv", i.ChainNumber, i.Rejects)
 	}
-	// What is commented out in it is right, too.
+	// The settings that are commented out are valid, too.
 	raw, err := os.ReadFile(sample)
 	if err != nil {
 		t.Fatal(err)
@@ -46,7 +46,7 @@ func TestSampleConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(c.Brokers) != 2 || c.Report != "/var/lib/purser/report.json" {
-		t.Errorf("%+v", c)
+		t.Errorf("got %d brokers, report %q; want 2, /var/lib/purser/report.json", len(c.Brokers), c.Report)
 	}
 }
 
@@ -67,21 +67,21 @@ func TestPrecedence(t *testing.T) {
 		return c.Rate
 	}
 	if got := rate(); got != 20 {
-		t.Errorf("default: %v", got)
+		t.Errorf("default: got rate %v, want 20", got)
 	}
 	if got := rate("--config", path); got != 30 {
-		t.Errorf("file: %v", got)
+		t.Errorf("file: got rate %v, want 30", got)
 	}
 	t.Setenv("PURSER_RATE", "40")
 	if got := rate("--config", path); got != 40 {
-		t.Errorf("variable: %v", got)
+		t.Errorf("variable: got rate %v, want 40", got)
 	}
 	if got := rate("--config", path, "--rate", "50"); got != 50 {
-		t.Errorf("flag: %v", got)
+		t.Errorf("flag: got rate %v, want 50", got)
 	}
 }
 
-// TestReadmeNamesEverySetting keeps the README's table equal to the flags.
+// TestReadmeNamesEverySetting: the README names every flag and variable.
 func TestReadmeNamesEverySetting(t *testing.T) {
 	readme, err := os.ReadFile("../../../README.md")
 	if err != nil {
@@ -105,11 +105,11 @@ func TestReadmeNamesEverySetting(t *testing.T) {
 				continue
 			}
 			if !strings.Contains(string(readme), "`--"+f.Name+"`") {
-				t.Errorf("the README does not name --%s", f.Name)
+				t.Errorf("README: got no --%s, want it in backticks", f.Name)
 			}
 			for _, variable := range f.Envs {
 				if !strings.Contains(string(readme), "`"+variable+"`") {
-					t.Errorf("the README does not name $%s", variable)
+					t.Errorf("README: got no %s, want it in backticks", variable)
 				}
 			}
 		}
@@ -133,25 +133,25 @@ func TestSecret(t *testing.T) {
 
 	c := base
 	if _, err := c.CheckPartner(env); err != nil || c.Secret != "from the variable" || c.ChallengeDomain != "api.example:8443" {
-		t.Errorf("%q, %q, %v", c.Secret, c.ChallengeDomain, err)
+		t.Errorf("variable: got secret %q, domain %q, %v; want the variable's, api.example:8443", c.Secret, c.ChallengeDomain, err)
 	}
 	c = base
 	c.APISecretFile = file
 	if _, err := c.CheckPartner(env); err != nil || c.Secret != "from the file" {
-		t.Errorf("%q, %v", c.Secret, err)
+		t.Errorf("file and variable: got secret %q, %v; want the file's", c.Secret, err)
 	}
 	c.APISecretFile = filepath.Join(dir, "missing")
 	var setting *Error
 	if _, err := c.CheckPartner(env); !errors.As(err, &setting) || setting.Setting != "--api-secret-file" {
-		t.Errorf("%v", err)
+		t.Errorf("missing file: got %v, want an *Error of --api-secret-file", err)
 	}
 	c = base
 	if _, err := c.CheckPartner(both); !errors.As(err, &setting) || setting.Setting != "--api-secret-file" {
-		t.Errorf("%v", err)
+		t.Errorf("every variable set: got %v, want an *Error of --api-secret-file", err)
 	}
 	c = base
 	if _, err := c.CheckPartner(func(string) string { return "" }); !errors.As(err, &setting) || setting.Setting != "--api-secret-file" {
-		t.Errorf("%v", err)
+		t.Errorf("no secret: got %v, want an *Error of --api-secret-file", err)
 	}
 }
 
@@ -161,7 +161,7 @@ func TestIsLoopback(t *testing.T) {
 		"": false, "127.0.0.1.evil.example": false, "localhost.evil.example": false, "10.0.0.1": false, "0.0.0.0": false,
 	} {
 		if got := IsLoopback(host); got != want {
-			t.Errorf("IsLoopback(%q) = %v", host, got)
+			t.Errorf("IsLoopback(%q): got %v, want %v", host, got, want)
 		}
 	}
 }

@@ -46,8 +46,9 @@ func TestKafkaSettings(t *testing.T) {
 			var setting *Error
 			switch {
 			case tt.setting == "" && err != nil:
-				t.Errorf("refused: %v", err)
-			case tt.setting != "" && (!errors.As(err, &setting) || setting.Setting != tt.setting || !strings.Contains(err.Error(), tt.part)):
+				t.Errorf("got %v, want no error", err)
+			case tt.setting != "" && (!errors.As(err, &setting) || setting.Setting != tt.setting ||
+				!strings.Contains(err.Error(), tt.part)):
 				t.Errorf("got %v, want an error of %s with %q", err, tt.setting, tt.part)
 			}
 		})
@@ -70,10 +71,10 @@ func TestMembership(t *testing.T) {
 		{nil, Membership{defaultSessionTimeout, defaultHeartbeatInterval}},
 		{[]string{brokers, "--kafka-session-timeout=6s", "--kafka-heartbeat-interval=1s"}, Membership{6 * time.Second, time.Second}},
 		{[]string{brokers, "--kafka-session-timeout=2m"}, Membership{2 * time.Minute, 3 * time.Second}},
-		{[]string{"--kafka-session-timeout=45s"}, Membership{45 * time.Second, 3 * time.Second}}, // what it is anyway
+		{[]string{"--kafka-session-timeout=45s"}, Membership{45 * time.Second, 3 * time.Second}}, // the default, which the embedded broker allows
 	} {
 		if got, err := parse(tt.args...); got != tt.want || err != nil {
-			t.Errorf("%v: %+v, %v", tt.args, got, err)
+			t.Errorf("%v: got %+v, %v; want %+v", tt.args, got, err, tt.want)
 		}
 	}
 	for _, tt := range []struct {
@@ -108,10 +109,10 @@ func TestKafkaFiles(t *testing.T) {
 	}
 	none := func(string) string { return "" }
 	if c, err := (Queue{}).TLSConfig(); c != nil || err != nil {
-		t.Errorf("without TLS: %v, %v", c, err)
+		t.Errorf("without TLS: got %v, %v; want nil", c, err)
 	}
 	if c, err := (Queue{Kafka: Kafka{TLS: true}}).TLSConfig(); err != nil || c.RootCAs != nil || c.InsecureSkipVerify {
-		t.Errorf("the system's authorities: %+v, %v", c, err)
+		t.Errorf("TLS alone: got %+v, %v; want the system's authorities", c, err)
 	}
 	junk, locked := file("junk", "junk"), file("locked", "-----BEGIN ENCRYPTED PRIVATE KEY-----\n")
 	missing := filepath.Join(dir, "missing")
@@ -128,7 +129,7 @@ func TestKafkaFiles(t *testing.T) {
 	} {
 		var setting *Error
 		if _, err := (Queue{Kafka: tt.kafka}).TLSConfig(); !errors.As(err, &setting) || setting.Setting != tt.setting {
-			t.Errorf("%+v: %v, want an error of %s", tt.kafka, err, tt.setting)
+			t.Errorf("%+v: got %v, want an error of %s", tt.kafka, err, tt.setting)
 		}
 	}
 	secret := file("secret", "pa ss\n")
@@ -151,15 +152,15 @@ func TestKafkaFiles(t *testing.T) {
 	} {
 		got, err := (Queue{Kafka: tt.kafka}).Password(tt.getenv)
 		if got != tt.want || (err != nil) != tt.bad {
-			t.Errorf("%+v: %q, %v", tt.kafka, got, err)
+			t.Errorf("%+v: got %q, %v; want %q, an error: %v", tt.kafka, got, err, tt.want, tt.bad)
 		}
 		if err != nil && (strings.Contains(err.Error(), "hidden") || !strings.Contains(err.Error(), "--kafka-password-file")) {
-			t.Errorf("%v", err)
+			t.Errorf("got %q, want it to name --kafka-password-file and to hide the password", err)
 		}
 	}
 }
 
-// TestLibrdkafkaNames reads files as kcat and its relatives have them.
+// TestLibrdkafkaNames reads files with the names that librdkafka and kcat use.
 func TestLibrdkafkaNames(t *testing.T) {
 	parse := func(t *testing.T, text string) (Queue, *Consumer, error) {
 		path := filepath.Join(t.TempDir(), "kafka.yaml")
@@ -192,17 +193,17 @@ heartbeat.interval.ms: 2500
 			PasswordFile: "/secret", ClientID: "onboarding",
 		}
 		if err != nil || q.Kafka != want || len(q.Brokers) != 2 {
-			t.Fatalf("%+v, %v", q, err)
+			t.Fatalf("got %+v, %v; want %+v and 2 brokers", q, err, want)
 		}
 		if m := (Membership{10 * time.Second, 2500 * time.Millisecond}); c.Group != "night" || c.Membership != m {
-			t.Errorf("group %q, %+v", c.Group, c.Membership)
+			t.Errorf("got group %q, %+v; want night, %+v", c.Group, c.Membership, m)
 		}
 	})
-	t.Run("a variable goes before", func(t *testing.T) {
-		t.Setenv("KAFKA_USERNAME", "somebody")
+	t.Run("variable over file", func(t *testing.T) {
+		t.Setenv("KAFKA_USERNAME", "operator")
 		q, _, err := parse(t, "bootstrap.servers: b:1\nsecurity.protocol: sasl_plaintext\nsasl.mechanism: PLAIN\nsasl.username: purser\n")
-		if err != nil || q.Username != "somebody" || q.TLS {
-			t.Errorf("%+v, %v", q, err)
+		if err != nil || q.Username != "operator" || q.TLS {
+			t.Errorf("got %+v, %v; want username operator, no TLS", q, err)
 		}
 	})
 	for _, tt := range []struct{ name, text, want string }{
@@ -227,10 +228,10 @@ heartbeat.interval.ms: 2500
 		t.Run(tt.name, func(t *testing.T) {
 			_, _, err := parse(t, tt.text)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
-				t.Errorf("got %v, want %q", err, tt.want)
+				t.Errorf("got error %v, want %q in it", err, tt.want)
 			}
 			if err != nil && strings.Contains(err.Error(), "hunter2") {
-				t.Errorf("%v shows the secret", err)
+				t.Errorf("got %q, want it without the secret", err)
 			}
 		})
 	}

@@ -63,7 +63,7 @@ func TestFilesAreNotShown(t *testing.T) {
 		visit = func(n *kong.Node) {
 			for _, f := range n.Flags {
 				if (f.PlaceHolder == "FILE" || f.PlaceHolder == "DIR") && !private(f.Name) {
-					t.Errorf("an error shows the value of --%s, want it hidden", f.Name)
+					t.Errorf("--%s: got a setting whose errors show its value, want it hidden", f.Name)
 				}
 			}
 			for _, child := range n.Children {
@@ -78,12 +78,12 @@ func TestFilesAreNotShown(t *testing.T) {
 		{"--chain", "a\nb", "is bad"},
 	} {
 		if strings.Contains(err.Error(), err.Value) || !strings.HasPrefix(err.Error(), err.Setting+": ") {
-			t.Errorf("got %q, want it without the value", err)
+			t.Errorf("got %q, want it to begin with %s and to hide the value", err, err.Setting)
 		}
 	}
 }
 
-// PEM text is taken in place of a file, a private key from its variable only.
+// TestPEMInVariables: a setting that names a file may hold PEM text instead, a private key in its variable only.
 func TestPEMInVariables(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
@@ -126,7 +126,7 @@ func TestPEMInVariables(t *testing.T) {
 		}
 	})
 	if _, err := parse("--kafka-ca=" + certificate); err != nil {
-		t.Errorf("certificates in a flag: %v", err)
+		t.Errorf("certificates in a flag: got %v, want no error", err)
 	}
 	file := filepath.Join(t.TempDir(), "c.yaml")
 	indented := strings.ReplaceAll(strings.TrimSpace(secret), "\n", "\n  ")
@@ -183,7 +183,7 @@ func TestSecretsOfOthersAndMarks(t *testing.T) {
 			t.Errorf("mode 0644: got %v, want an error of %s with the chmod", err, setting)
 		}
 		if err := read(true); err != nil && strings.Contains(err.Error(), "chmod") {
-			t.Errorf("--insecure-permissions: got %v", err)
+			t.Errorf("--insecure-permissions: got %v, want no error about the mode", err)
 		}
 	}
 	mark := "\xef\xbb\xbfhunter2"
@@ -198,7 +198,7 @@ func TestSecretsOfOthersAndMarks(t *testing.T) {
 	})
 	for name, err := range map[string]error{"file": fromFile, "API variable": fromAPI, "Kafka variable": fromKafka} {
 		if err == nil || !strings.Contains(err.Error(), "byte order mark") || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: got %v, want the byte order mark refused", name, err)
+			t.Errorf("%s: got %v, want an error about the byte order mark that hides the secret", name, err)
 		}
 	}
 }

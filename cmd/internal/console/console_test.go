@@ -13,7 +13,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/config"
 )
 
-// TestScreen: what is logged stands above the progress line, which is drawn anew below it.
+// TestScreen: log lines stand above the progress line, which is drawn again below them.
 func TestScreen(t *testing.T) {
 	var out bytes.Buffer
 	s := NewScreen(&out)
@@ -24,7 +24,7 @@ func TestScreen(t *testing.T) {
 	fmt.Fprintln(s, "the end")
 	want := "\r12 rows" + "\r       \ra log line\n12 rows" + "\r3 rows " + "\r      \r" + "the end\n"
 	if out.String() != want {
-		t.Errorf("%q\nwant %q", out.String(), want)
+		t.Errorf("got  %q\nwant %q", out.String(), want)
 	}
 }
 
@@ -41,11 +41,11 @@ func TestCode(t *testing.T) {
 		{Coded(3, errors.New("x")), 3},
 		{fmt.Errorf("x: %w", Coded(1, &config.Error{})), 1},
 		{Coded(3, nil), 0},
-		{Coded(2, fmt.Errorf("open x: %w", syscall.EMFILE)), 1}, // not a matter of the settings that were being used
+		{Coded(2, fmt.Errorf("open x: %w", syscall.EMFILE)), 1}, // not the settings' fault
 		{errors.New("ledger: unable to open database file: too many open files"), 1},
 	} {
 		if got := Code(tt.err); got != tt.want {
-			t.Errorf("Code(%v) = %d, want %d", tt.err, got, tt.want)
+			t.Errorf("Code(%v): got %d, want %d", tt.err, got, tt.want)
 		}
 	}
 }
@@ -64,7 +64,7 @@ type stringer []byte
 
 func (s stringer) String() string { return string(s) }
 
-// TestLastGates: no text gets to standard error or output that forges a line or changes the terminal.
+// TestLastGates: text that forges a line or changes the terminal is escaped on standard output and error.
 func TestLastGates(t *testing.T) {
 	const hostile = "Åsa 🛂\x1b[2J\n\u202e\u2028\x7f\xff"
 	const want = `Åsa 🛂\x1b[2J\n\u202e\u2028\x7f\xff`
@@ -87,7 +87,7 @@ func TestLastGates(t *testing.T) {
 	if line.Msg != want || line.Text != want || line.Error != `no file Åsa 🛂\x1b[2J; \u202e\u2028\x7f\xff` ||
 		len(line.List) != 1 || line.List[0] != want || line.Rows != 7 || line.Word != want || line.Stringer != want ||
 		line.Map != "map[k:"+want+"]" || line.Level != "INFO" || len(line.Partitions) != 2 || line.Nothing != nil {
-		t.Errorf("got %+v, want %s in all", line, want)
+		t.Errorf("got %+v, want %s in all texts", line, want)
 	}
 	out.Reset()
 	Exit(&out, "consumer", errors.Join(errors.New("one\a"), errors.New(strings.Repeat("A", 100_000))))

@@ -18,7 +18,7 @@ func raise(t *testing.T, s syscall.Signal) {
 	}
 }
 
-// TestSignals: SIGHUP is a soft stop however often it comes, and another signal after it a hard one.
+// TestSignals: SIGHUP is a soft stop however often it comes. Another signal after it is a hard stop.
 func TestSignals(t *testing.T) {
 	heeded := make(chan os.Signal, 2) // the tests may run under nohup
 	signal.Notify(heeded, syscall.SIGHUP)
@@ -30,14 +30,14 @@ func TestSignals(t *testing.T) {
 	<-soft.Done()
 	want := "consumer: stopping (hangup): waiting for requests; a second signal cuts that short\n"
 	if said.String() != want {
-		t.Errorf("said %q, want %q", said.String(), want)
+		t.Errorf("got message %q, want %q", said.String(), want)
 	}
 	raise(t, syscall.SIGHUP)
 	raise(t, syscall.SIGTERM)
 	<-hard.Done()
 	for ctx, want := range map[context.Context]string{soft: "interrupted by hangup", hard: "interrupted by terminated"} {
 		if got := context.Cause(ctx); !errors.Is(got, ErrInterrupted) || got.Error() != want {
-			t.Errorf("cause %v, want %s", got, want)
+			t.Errorf("got cause %v, want %s", got, want)
 		}
 	}
 }
@@ -49,7 +49,7 @@ func TestSignalsOnce(t *testing.T) {
 	raise(t, syscall.SIGTERM)
 	<-soft.Done()
 	if want := "a second signal ends the process\n"; !strings.HasSuffix(said.String(), want) || hard.Err() != nil {
-		t.Errorf("said %q with the hard stop %v, want %q and no hard stop", said.String(), hard.Err(), want)
+		t.Errorf("got message %q and hard stop %v, want %q and none", said.String(), hard.Err(), want)
 	}
 }
 
@@ -65,13 +65,13 @@ func TestOutput(t *testing.T) {
 	out := Output(writer)
 	for range 2 {
 		if n, err := io.WriteString(out, "line\n"); n != 5 || err != nil {
-			t.Errorf("after the reader has gone: %d, %v; want 5 and no error", n, err)
+			t.Errorf("after the reader was closed: got %d, %v; want 5 and no error", n, err)
 		}
 	}
 	if err := writer.Close(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := io.WriteString(Output(writer), "line\n"); !errors.Is(err, os.ErrClosed) {
-		t.Errorf("a closed file: %v, want %v", err, os.ErrClosed)
+		t.Errorf("closed file: got %v, want %v", err, os.ErrClosed)
 	}
 }

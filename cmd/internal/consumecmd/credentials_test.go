@@ -72,7 +72,7 @@ func (c *command) read(name string) string {
 
 const anyFailure = -1 // an exit code other than 0
 
-// run runs the command, wants its exit code, and never a secret in its output.
+// run fails the test unless the command ends with the exit code, with no secret in its output.
 func (c *command) run(want int, args ...string) {
 	c.t.Helper()
 	var out, errs bytes.Buffer
@@ -89,11 +89,11 @@ func (c *command) run(want int, args ...string) {
 	got := console.Exit(&errs, "consumer", err)
 	c.out, c.errors = out.String(), errs.String()
 	if got != want && (want != anyFailure || got == console.ExitWell) {
-		c.t.Errorf("%v: exit code %d, want %d; output %q, errors %q", args[:1], got, want, c.out, c.errors)
+		c.t.Errorf("%v: got exit code %d, want %d; output %q, errors %q", args[:1], got, want, c.out, c.errors)
 	}
 	for _, secret := range []string{earlierSecret, newSecret} {
 		if strings.Contains(c.out+c.errors, secret) {
-			c.t.Errorf("%v shows the secret %q: %s%s", args[:1], secret, c.out, c.errors)
+			c.t.Errorf("%v: got output %s%s, want it without the secret %q", args[:1], c.out, c.errors, secret)
 		}
 	}
 }
@@ -102,7 +102,7 @@ func (c *command) wantOutput(parts ...string) {
 	c.t.Helper()
 	for _, part := range parts {
 		if !strings.Contains(c.out+c.errors, part) {
-			c.t.Errorf("output %q, errors %q: want %q", c.out, c.errors, part)
+			c.t.Errorf("got output %q, errors %q; want %q in them", c.out, c.errors, part)
 		}
 	}
 }
@@ -141,7 +141,7 @@ func TestRegisterKey(t *testing.T) {
 	c.creds.KeyID = id
 	c.run(console.ExitWell, "register-key", "--delete")
 	if c.out != "" {
-		t.Errorf("--delete prints %q, want nothing", c.out)
+		t.Errorf("--delete: got output %q, want none", c.out)
 	}
 	c.run(console.ExitUsage, "check")
 	c.wantOutput("FAIL  partner")
@@ -154,7 +154,7 @@ func TestRegisterKeyWithoutAnID(t *testing.T) {
 	c.run(console.ExitUsage, "register-key")
 	c.wantOutput(`has no "keyId"; it has "fingerprint"`)
 	if c.out != "" {
-		t.Errorf("printed %q, want nothing", c.out)
+		t.Errorf("got output %q, want none", c.out)
 	}
 }
 
@@ -211,7 +211,7 @@ func (p *rotatingPartner) serve(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// TestRunReadsTheSecretAgain: the client of a run goes on with the secret that is put into its file meanwhile.
+// TestRunReadsTheSecretAgain: the client of a run reads the secret again after it was replaced in its file.
 func TestRunReadsTheSecretAgain(t *testing.T) {
 	p := newRotatingPartner(t)
 	c := newCommand(t, p.URL)
@@ -312,7 +312,7 @@ func TestRotateSecret(t *testing.T) {
 				t.Errorf("--api-secret-file holds %q, want %q", got, test.file)
 			}
 			if info, err := os.Stat(c.path("secret")); err != nil || info.Mode().Perm() != 0o600 {
-				t.Errorf("--api-secret-file: %v, %v; want mode 0600", info.Mode(), err)
+				t.Errorf("--api-secret-file: got %v, %v; want mode 0600", info.Mode(), err)
 			}
 		})
 	}

@@ -13,27 +13,27 @@ import (
 	"github.com/purser-onboard/purser/signer/signertest"
 )
 
-// checked is a signer whose health a test decides.
+// checked is a signer whose Check returns err. It counts the calls.
 type checked struct {
 	signer.Backend
-	err   error
-	asked int
+	err    error
+	checks int
 }
 
 func (c *checked) Check(context.Context) (string, error) {
-	c.asked++
-	return "well", c.err
+	c.checks++
+	return "ok", c.err
 }
 
-// Rows that wait for a person are for the report (exit code 3); rows that wait for a custodian that is away are an
-// outage (exit code 1).
+// TestUnanswered: rows that wait for a person's decision are not an error here (the report makes them exit code 3).
+// Rows that wait for a custodian that cannot be reached are an outage (exit code 1).
 func TestUnanswered(t *testing.T) {
 	person := pipeline.Record{}
 	failing := pipeline.Record{Class: string(onboard.SignerFailed), Reason: "connection refused"}
 	for name, c := range map[string]struct {
 		waiting []pipeline.Record
 		health  error
-		asked   int
+		checks  int
 		exit    int
 	}{
 		"none":                      {nil, errors.New("away"), 0, 0},
@@ -43,11 +43,11 @@ func TestUnanswered(t *testing.T) {
 	} {
 		backend := &checked{Backend: signertest.NewMemory(), err: c.health}
 		err := unanswered(t.Context(), backend, c.waiting)
-		if got := console.Code(err); got != c.exit || backend.asked != c.asked {
-			t.Errorf("%s: exit code %d (%v), %d checks; want %d, %d", name, got, err, backend.asked, c.exit, c.asked)
+		if got := console.Code(err); got != c.exit || backend.checks != c.checks {
+			t.Errorf("%s: got exit code %d (%v), %d checks; want %d, %d", name, got, err, backend.checks, c.exit, c.checks)
 		}
 		if c.exit != 0 && (!strings.Contains(err.Error(), "2 rows") || !strings.Contains(err.Error(), "no route")) {
-			t.Errorf("%s: error %q, want the number of rows and the cause", name, err)
+			t.Errorf("%s: got error %q, want the number of rows and the cause", name, err)
 		}
 	}
 }
