@@ -69,14 +69,14 @@ func (p programs) kcat(b *testing.B, brokers []string, topic, messages string) u
 		"-X", "acks=all", "-X", "partitioner=murmur2_random", messages)
 }
 
-// holds fails unless the topic holds so many messages.
+// holds fails the benchmark unless the topic holds want messages.
 func holds(b *testing.B, brokers []string, topic string, want int) {
 	b.Helper()
 	c, err := broker.Connect(b.Context(), broker.Options{Brokers: brokers})
 	if err != nil {
 		b.Fatal(err)
 	}
-	lags, err := c.Lag(b.Context(), topic, "nobody")
+	lags, err := c.Lag(b.Context(), topic, "test")
 	if err := errors.Join(err, c.Close()); err != nil {
 		b.Fatal(err)
 	}
@@ -85,12 +85,12 @@ func holds(b *testing.B, brokers []string, topic string, want int) {
 		n += int(l.End - l.First)
 	}
 	if n != want {
-		b.Fatalf("topic %q holds %d messages, want %d", topic, n, want)
+		b.Fatalf("topic %q: got %d messages, want %d", topic, n, want)
 	}
 }
 
-// BenchmarkImportBesideKcat imports mixed-case addresses beside kcat, which sends the same keys and values and checks
-// nothing. They take turns, so that what else the machine does meets both.
+// BenchmarkImportBesideKcat imports mixed-case addresses, and compares that with kcat, which sends the same keys and
+// values and checks nothing. They take turns, so that other load of the machine affects both.
 func BenchmarkImportBesideKcat(b *testing.B) {
 	p := buildPrograms(b)
 	export := writeExport(b, manyRows, scattered)
@@ -140,8 +140,8 @@ func openPort(b *testing.B) (addrs []string, stop func()) {
 	return fake.ListenAddrs(), fake.Close
 }
 
-// besideKcat runs rounds of both, the first uncounted: a JVM begins slowly. x-kcat is how many times as fast as kcat the
-// importer is.
+// besideKcat runs rounds of both, the first uncounted: a JVM begins slowly. x-kcat is how many times as fast as kcat
+// the importer is.
 func besideKcat(b *testing.B, round func(name string) (ours, theirs usage)) {
 	b.Helper()
 	round("first")

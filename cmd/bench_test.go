@@ -33,15 +33,15 @@ import (
 	"github.com/purser-onboard/purser/sandbox"
 )
 
-// The commands measured whole, as the processes that operators run, each beside something to compare it with. Nothing
-// here fails for being slow; what is reported is in docs/benchmarks.md.
+// The benchmarks measure the commands as the processes that operators run, each with something to compare it with. None
+// fails for being slow. docs/benchmarks.md has the results.
 
 const (
 	manyRows = 1_000_000
 	bigRows  = 10_000_000 // with $PURSER_BIG=1
 )
 
-// programs are the commands as `make build` makes them, and who watches them.
+// programs are the commands as `make build` makes them, and the watcher that runs them.
 type programs struct {
 	watcher
 	importer, consumer string
@@ -52,7 +52,7 @@ func buildPrograms(b *testing.B) programs {
 	dir := b.TempDir()
 	build := exec.CommandContext(b.Context(), "go", "build", "-o", dir+"/", "./importer", "./consumer")
 	if out, err := build.CombinedOutput(); err != nil {
-		b.Fatalf("%v\n%s", err, out)
+		b.Fatalf("got %v, want the commands built:\n%s", err, out)
 	}
 	return programs{buildWatcher(b), filepath.Join(dir, "importer"), filepath.Join(dir, "consumer")}
 }
@@ -69,8 +69,8 @@ func benchKey(tb testing.TB, n int) *ecdsa.PrivateKey {
 	return key
 }
 
-// scattered is the address of the nth customer where nobody has to sign: as far from its neighbours as real ones are,
-// for less than a key costs.
+// scattered is the address of the nth customer of benchmarks that sign nothing. Like real addresses, neighbours are far
+// apart, and it costs less than a key.
 func scattered(n int) common.Address {
 	var address common.Address
 	x := uint64(n)
@@ -169,7 +169,7 @@ func writeKeys(tb testing.TB, keys int) (path string) {
 	return path
 }
 
-// queued is an environment in which so many customers with keys wait in the embedded broker.
+// queued imports rows with keys into the embedded broker, and returns the environment with their signer.
 func queued(b *testing.B, p programs, env []string, rows int) []string {
 	b.Helper()
 	env = append(env, "PURSER_SIGNER=insecure-file:"+writeKeys(b, rows))
@@ -197,8 +197,8 @@ func BenchmarkRate(b *testing.B) {
 				stats, verdict := server.Stats(), server.Judge(nil)
 				if stats.ByStatus[http.StatusTooManyRequests] > 0 || len(verdict.Violations) > 0 ||
 					verdict.Customers != rows {
-					b.Fatalf("%d answers 429, %d customers of %d, %+v\n%s", stats.ByStatus[http.StatusTooManyRequests],
-						verdict.Customers, rows, verdict.Violations, ran.said)
+					b.Fatalf("got %d answers 429, %d customers, violations %+v; want 0, %d, none\n%s",
+						stats.ByStatus[http.StatusTooManyRequests], verdict.Customers, verdict.Violations, rows, ran.said)
 				}
 				b.ReportMetric(100*steadyRate(server.History())/float64(rate), "%-of-rate")
 				b.ReportMetric(float64(stats.ByStatus[http.StatusTooManyRequests]), "429s")
@@ -208,7 +208,7 @@ func BenchmarkRate(b *testing.B) {
 	}
 }
 
-// steadyRate is how many requests a second arrived, the first and the last two seconds left out.
+// steadyRate returns the requests per second, without the first and the last two seconds.
 func steadyRate(history []sandbox.Entry) float64 {
 	first, last := history[0].Elapsed, history[len(history)-1].Elapsed
 	const edge = 2 * time.Second
@@ -221,10 +221,10 @@ func steadyRate(history []sandbox.Entry) float64 {
 	return float64(n) / (last - first - 2*edge).Seconds()
 }
 
-// BenchmarkRowCPU is the processor time that the consumer takes for a row, from the queue to its event, beside the
-// cryptography that is its own: two P-384 signatures of requests and the recovery of one address. What starting costs
-// is measured by a run without rows and taken off. The wallet's signature is a device's business: here a key in memory
-// makes it, and what that costs is taken off, too. The partner costs nothing, because it is another process.
+// BenchmarkRowCPU is the processor time that the consumer takes for a row, from the queue to its event, compared with
+// the consumer's own cryptography: two P-384 signatures of requests and the recovery of one address. The cost of
+// starting is measured by a run without rows and subtracted. So is the cost of the wallet's signature, which a key in
+// memory makes here and a device in production. The partner costs nothing, because it is another process.
 func BenchmarkRowCPU(b *testing.B) {
 	const rows = 10_000
 	p := buildPrograms(b)
@@ -239,8 +239,8 @@ func BenchmarkRowCPU(b *testing.B) {
 					fmt.Sprint("PURSER_CONCURRENCY=", workers))
 				env = queued(b, p, env, rows)
 				full := p.run(b, env, p.consumer, "--drain")
-				if !strings.Contains(full.said, fmt.Sprintf("%[1]d received: %[1]d onboarded\n", rows)) {
-					b.Fatal(full.said)
+				if want := fmt.Sprintf("%[1]d received: %[1]d onboarded\n", rows); !strings.Contains(full.said, want) {
+					b.Fatalf("got output %q, want %q in it", full.said, want)
 				}
 				cpu += full.cpu - p.run(b, env, p.consumer, "--drain").cpu
 				free.Close()
@@ -255,9 +255,9 @@ func BenchmarkRowCPU(b *testing.B) {
 	}
 }
 
-// bareCryptography is the processor time of a row's cryptography with the libraries that the consumer uses: its own, and
-// the wallet's signature. All processors do it at once, as they do while the consumer and its partner run: what two
-// hyperthreads share, each has less of than one that is alone.
+// bareCryptography is the processor time of a row's cryptography with the libraries that the consumer uses: its own,
+// and the wallet's signature. All processors do it at once, as they do while the consumer and its partner run:
+// hyperthreads that share a core are slower than a single thread.
 func bareCryptography(b *testing.B) (own, wallet time.Duration) {
 	b.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
@@ -271,14 +271,14 @@ func bareCryptography(b *testing.B) (own, wallet time.Duration) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	spend := func(act func() error) time.Duration {
+	spend := func(do func() error) time.Duration {
 		const rounds = 3000
 		var all errgroup.Group
 		begun := processorTime(b)
 		for range runtime.GOMAXPROCS(0) {
 			all.Go(func() error {
 				for range rounds {
-					if err := act(); err != nil {
+					if err := do(); err != nil {
 						return err
 					}
 				}
@@ -307,7 +307,7 @@ func bareCryptography(b *testing.B) (own, wallet time.Duration) {
 	return own, wallet
 }
 
-// processorTime is what this process has used.
+// processorTime returns this process's processor time.
 func processorTime(b *testing.B) time.Duration {
 	b.Helper()
 	var u syscall.Rusage
@@ -317,7 +317,7 @@ func processorTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// freePartner answers what the road of a new customer asks, and verifies nothing.
+// freePartner answers the requests for new customers and verifies nothing.
 func freePartner(b *testing.B) http.Handler {
 	mux := http.NewServeMux()
 	answer := func(w http.ResponseWriter, status int, body any) {
@@ -357,8 +357,9 @@ func freePartner(b *testing.B) http.Handler {
 	return mux
 }
 
-// BenchmarkReplay has the consumer meet an export again whose rows are all settled. "s-idle" is the same run when
-// nothing is left to take, opening the ledger above all, which reads all of it; "rows/s" and "cpu-µs/row" are without it.
+// BenchmarkReplay runs the consumer over an export whose rows are all settled. "s-idle" is a run with an empty queue,
+// which is mostly the opening of the ledger, which reads all of it; "rows/s" and "cpu-µs/row" are without
+// it.
 func BenchmarkReplay(b *testing.B) {
 	p := buildPrograms(b)
 	_, env := partnerEnv(b, sandbox.Config{}) // for its credentials; nothing is asked of it
@@ -371,8 +372,9 @@ func BenchmarkReplay(b *testing.B) {
 		for b.Loop() {
 			p.run(b, env, p.importer, export)
 			full := p.run(b, env, p.consumer, "--drain")
-			if !strings.Contains(full.said, fmt.Sprintf("%[1]d received: 0 onboarded, %[1]d skipped\n", manyRows)) {
-				b.Fatal(full.said)
+			want := fmt.Sprintf("%[1]d received: 0 onboarded, %[1]d skipped\n", manyRows)
+			if !strings.Contains(full.said, want) {
+				b.Fatalf("got output %q, want %q in it", full.said, want)
 			}
 			took, peak = took+full.took, max(peak, full.mib())
 			nothing := p.run(b, env, p.consumer, "--drain")
@@ -388,7 +390,7 @@ func BenchmarkReplay(b *testing.B) {
 	})
 }
 
-// settleAll makes the ledger as it is after a run that onboarded every row of the export.
+// settleAll writes the ledger of a run that onboarded every row of the export.
 func settleAll(b *testing.B, env []string, export string) {
 	b.Helper()
 	book, path := openBook(b, env)

@@ -34,22 +34,22 @@ func TestMain(m *testing.M) {
 	}
 	testscript.Main(m, map[string]func(){
 		"importer": func() {
-			gentle, _, stop := console.Signals(context.Background(), os.Stderr, importcmd.Stopping())
-			err := importcmd.Main(gentle, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+			soft, _, stop := console.Signals(context.Background(), os.Stderr, importcmd.Stopping())
+			err := importcmd.Main(soft, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 			stop()
 			os.Exit(console.Exit(os.Stderr, "importer", err))
 		},
 		"consumer": func() {
-			gentle, hard, stop := console.Signals(context.Background(), os.Stderr, consumecmd.Stopping())
-			err := consumecmd.Main(gentle, hard, os.Args[1:], consumecmd.Streams{
+			soft, hard, stop := console.Signals(context.Background(), os.Stderr, consumecmd.Stopping())
+			err := consumecmd.Main(soft, hard, os.Args[1:], consumecmd.Streams{
 				Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
 			})
 			stop()
 			os.Exit(console.Exit(os.Stderr, "consumer", err))
 		},
 		"sandbox": func() {
-			gentle, hard, stop := console.Signals(context.Background(), os.Stderr, sandboxcmd.Stopping())
-			err := sandboxcmd.Main(gentle, hard, os.Args[1:], os.Stdout, os.Stderr)
+			soft, hard, stop := console.Signals(context.Background(), os.Stderr, sandboxcmd.Stopping())
+			err := sandboxcmd.Main(soft, hard, os.Args[1:], os.Stdout, os.Stderr)
 			stop()
 			os.Exit(console.Exit(os.Stderr, "sandbox", err))
 		},
@@ -71,11 +71,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"partner": startPartner,
-			"exits":   exits,
-			"mode":    mode,
-
-			"keyvariable": keyVariable,
+			"partner": startPartner, "exits": exits, "mode": mode, "keyvariable": keyVariable,
 		},
 		RequireExplicitExec: true,
 	})
@@ -110,7 +106,7 @@ func startPartner(ts *testscript.TestScript, _ bool, _ []string) {
 // exits runs a command that must end with the given exit code: exits 3 importer …
 func exits(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
-		ts.Fatalf("usage: exits CODE COMMAND …")
+		ts.Fatalf("got %q, want exits CODE COMMAND …", args)
 	}
 	want, err := strconv.Atoi(args[0])
 	ts.Check(err)
@@ -123,7 +119,7 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Check(err)
 	}
 	if got != want {
-		ts.Fatalf("%s ended with %d, want %d", strings.Join(args[1:], " "), got, want)
+		ts.Fatalf("%s: got exit code %d, want %d", strings.Join(args[1:], " "), got, want)
 	}
 }
 
@@ -135,7 +131,7 @@ func mode(ts *testscript.TestScript, _ bool, args []string) {
 		info, err := os.Stat(ts.MkAbs(name))
 		ts.Check(err)
 		if got := info.Mode().Perm(); got != os.FileMode(want) {
-			ts.Fatalf("%s has mode %o, want %o", name, got, want)
+			ts.Fatalf("%s: got mode %o, want %o", name, got, want)
 		}
 	}
 }

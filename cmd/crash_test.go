@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -17,15 +16,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/sandbox"
 )
 
-// The crash suite: the real consumer, killed with SIGKILL at named points and at random moments while the partner
-// misbehaves, started again until everything is settled, and judged by the partner. Each point is the turn of one seed;
-// in the full form the kills at random come on top. $PURSER_CRASH_SEED repeats one seed; $PURSER_CRASH_SEEDS runs more
-// than the usual number.
+// The crash suite kills the real consumer with SIGKILL at named points and at random moments while the partner injects
+// faults, starts it again until every row is settled, and has the partner judge its history. Each point belongs to one
+// seed; the full form adds kills at random moments. $PURSER_CRASH_SEED repeats one seed; $PURSER_CRASH_SEEDS sets the
+// number of seeds.
 
 // crashPoints are passed around every durable write and every send.
 func crashPoints() []string {
@@ -56,8 +54,8 @@ func TestCrashes(t *testing.T) {
 	crash(t, plan)
 }
 
-// TestCrashesWithLedgerTopic keeps the ledger in a topic, too, and now and then takes the machine away with it: the next
-// run begins with an empty data directory.
+// TestCrashesWithLedgerTopic keeps the ledger in a topic, too, and sometimes loses the data directory with a crash: the
+// next run begins with an empty one.
 func TestCrashesWithLedgerTopic(t *testing.T) {
 	t.Parallel()
 	k := fakeKafka(t)
@@ -76,12 +74,12 @@ func TestCrashesWithLedgerTopic(t *testing.T) {
 	crash(t, plan)
 }
 
-// crashPlan says what is killed, and where.
+// crashPlan is what a crash suite kills, and where.
 type crashPlan struct {
 	seeds  int
-	kills  int // for each seed; what its share of the points leaves is killed at random. 0: its share alone
+	kills  int // for each seed, at random points after the seed's own; 0: at its own points only
 	points []string
-	queue  func(env []string, seed uint64) []string // where the rows queue; nil: in the embedded broker
+	queue  func(env []string, seed uint64) []string // selects the broker and topics; nil: the embedded broker
 	loses  bool                                     // the data directory is lost sometimes
 }
 
@@ -96,7 +94,7 @@ func crash(t *testing.T, plan crashPlan) {
 	if s := os.Getenv("PURSER_CRASH_SEEDS"); s != "" {
 		n, err := strconv.Atoi(s)
 		if err != nil {
-			t.Fatalf("PURSER_CRASH_SEEDS: %v", err)
+			t.Fatalf("PURSER_CRASH_SEEDS: got %v, want a number", err)
 		}
 		seeds = n
 	}
@@ -104,11 +102,11 @@ func crash(t *testing.T, plan crashPlan) {
 	if single != "" {
 		n, err := strconv.ParseUint(single, 10, 64)
 		if err != nil {
-			t.Fatalf("PURSER_CRASH_SEED: %v", err)
+			t.Fatalf("PURSER_CRASH_SEED: got %v, want a number", err)
 		}
 		first, seeds = n, 1
 	}
-	begun := time.Now()
+	start := time.Now()
 	t.Run("seeds", func(t *testing.T) {
 		for i := range seeds {
 			seed := first + uint64(i)
@@ -118,35 +116,36 @@ func crash(t *testing.T, plan crashPlan) {
 			})
 		}
 	})
-	t.Logf("%d kills in %d runs over %d seeds, %d data directories lost, %d requests, %d faults, %d halts, %d violations, %v",
+	t.Logf("%d kills in %d runs over %d seeds, %d data directories lost, %d requests, %d faults, %d halts, "+
+		"%d violations, %v",
 		totals.kills.Load(), totals.runs.Load(), seeds, totals.lost.Load(), totals.requests.Load(), totals.faults.Load(),
-		totals.halts.Load(), totals.violations.Load(), time.Since(begun).Round(time.Second))
+		totals.halts.Load(), totals.violations.Load(), time.Since(start).Round(time.Second))
 	if single != "" {
 		return
 	}
 	if want := int64(seeds * (plan.kills - 1)); totals.kills.Load() < want {
-		t.Errorf("got %d kills, want %d: the suite no longer hits what it aims at", totals.kills.Load(), want)
+		t.Errorf("got %d kills, want at least %d", totals.kills.Load(), want)
 	}
 	for _, p := range plan.points {
 		if totals.points[p] == 0 && seeds >= plan.seeds {
-			t.Errorf("no kill at %s: is the point still passed?", p)
+			t.Errorf("got no kill at %s, want one: is the point still passed?", p)
 		}
 	}
 }
 
-// buildConsumer builds the consumer that can be told where to kill itself.
+// buildConsumer builds the consumer with crash points, at one of which it can kill itself.
 func buildConsumer(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "consumer")
 	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "crashpoints", "-o", path, "./consumer")
 	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build the consumer with its crash points: %v\n%s", err, out)
+		t.Fatalf("got %v, want the consumer with its crash points built:\n%s", err, out)
 	}
 	return path
 }
 
-// crashFaults draws how the partner misbehaves under this seed. Every fault is limited, so that every row can settle. In
-// the short form there are fewer, so that they are not taken for an outage, which takes its time.
+// crashFaults draws the partner's faults for a seed. Every fault is limited, so that every row can settle. The short
+// form has fewer, so that they are not taken for an outage, which would take long.
 func crashFaults(random *rand.Rand) sandbox.Faults {
 	most := 0.05
 	if full {
@@ -182,16 +181,16 @@ func crashSeed(t *testing.T, binary string, seed uint64, plan crashPlan, totals 
 	const rate = 300
 	config := sandbox.Config{
 		Seed: seed, Faults: crashFaults(random), DeclaredRate: rate, ErrorShape: sandbox.ShapeRotate,
-		// The machine may stand still for a while with all that goes on; the longer window stays sharp.
+		// A busy machine may pause for a while; the longer window stays strict.
 		Tolerance: sandbox.Tolerance{Jitter: time.Second},
 	}
 	args := []string{
 		"--drain", "--concurrency", "4", "--rate", strconv.Itoa(rate), "--max-attempts", "40", "--progress", "none",
 		"--retry-min", "5ms", "--retry-max", "100ms", "--list-pause", "50ms", "--request-timeout", "2s", "--log-level", "warn",
 	}
-	if random.IntN(3) == 0 { // keys and challenges that run out while the consumer is down
+	if random.IntN(3) == 0 { // keys and challenges expire while the consumer is down
 		config.KeyTTL, config.ChallengeTTL = 2*time.Second, 3*time.Second
-		// A challenge that runs out on its way on a busy machine is one more signature refused, and the third is the end.
+		// A challenge that expires on a busy machine is one more signature that is not accepted; the third fails the row.
 		config.Faults.RefuseSignature = 0
 		args = append(args, "--idempotency-ttl", "2s", "--challenge-ttl", "3s")
 	}
@@ -203,7 +202,7 @@ func crashSeed(t *testing.T, binary string, seed uint64, plan crashPlan, totals 
 
 	var log strings.Builder
 	kills, settled := 0, false
-	var turns []string // the points whose turn it is with this seed
+	var turns []string // the points of this seed
 	for i, p := range plan.points {
 		if i%plan.seeds == int(seed)%plan.seeds {
 			turns = append(turns, p)
@@ -211,7 +210,7 @@ func crashSeed(t *testing.T, binary string, seed uint64, plan crashPlan, totals 
 	}
 	for run := 0; !settled; run++ {
 		if run > 60 {
-			t.Fatalf("seed %d: not settled after %d runs:\n%s", seed, run, log.String())
+			t.Fatalf("seed %d: got open rows after %d runs, want all settled:\n%s", seed, run, log.String())
 		}
 		at, after := "", time.Duration(0)
 		switch {
@@ -242,9 +241,9 @@ func crashSeed(t *testing.T, binary string, seed uint64, plan crashPlan, totals 
 				turns = turns[min(1, len(turns)):]
 			}
 		case code == 0, code == 3:
-			// A member that was killed may hold partitions until its session runs out; they were not this drain's.
+			// A killed member may hold partitions until its session ends: this drain did not get them.
 			settled = plan.queue == nil || allSettled(rowsOf(t, env))
-		default: // halted, by a redirect for instance: rows stay where they are
+		default: // halted, by a redirect for instance
 			totals.halts.Add(1)
 		}
 	}
@@ -257,7 +256,7 @@ func crashSeed(t *testing.T, binary string, seed uint64, plan crashPlan, totals 
 	}
 	totals.violations.Add(int64(len(verdict.Violations)))
 	for _, v := range verdict.Violations {
-		t.Errorf("seed %d: %s %s %v: %s", seed, v.Rule, v.Subject, v.Seqs, v.Detail)
+		t.Errorf("seed %d: got violation %s of %s by requests %v, want none: %s", seed, v.Rule, v.Subject, v.Seqs, v.Detail)
 		for _, e := range server.History() {
 			if slices.Contains(v.Seqs, e.Seq) {
 				t.Logf("%+v", e)
@@ -265,11 +264,11 @@ func crashSeed(t *testing.T, binary string, seed uint64, plan crashPlan, totals 
 		}
 	}
 	if len(expected) != 30 || !verdict.Complete {
-		t.Errorf("seed %d: %d rows judged, history complete: %v", seed, len(expected), verdict.Complete)
+		t.Errorf("seed %d: got %d rows, history complete: %v; want 30, true", seed, len(expected), verdict.Complete)
 	}
 	for _, row := range expected {
 		if row.Stage != string(pipeline.Onboarded) && row.Stage != string(pipeline.Refused) {
-			t.Errorf("seed %d: %s ended as %s", seed, row.ChainID, row.Stage)
+			t.Errorf("seed %d: %s: got stage %s, want onboarded or refused", seed, row.ChainID, row.Stage)
 			for _, e := range server.History() {
 				if e.Subject == row.ChainID || strings.Contains(e.Path, customerID(server, row.ChainID)) {
 					t.Logf("%+v", e)
@@ -289,7 +288,7 @@ func crashSeed(t *testing.T, binary string, seed uint64, plan crashPlan, totals 
 	}
 }
 
-// allSettled reports whether every row of the export has come to its end.
+// allSettled reports whether every row of the export is settled.
 func allSettled(rows []sandbox.Expected) bool {
 	return len(rows) == 30 && !slices.ContainsFunc(rows, func(r sandbox.Expected) bool {
 		return !pipeline.Stage(r.Stage).Terminal()
@@ -324,36 +323,11 @@ func crashRun(
 	return false, 0, ""
 }
 
-// rowsOf reads what the consumer says became of its rows.
-func rowsOf(t *testing.T, env []string) []sandbox.Expected {
-	t.Helper()
-	dir := ""
-	for _, v := range env {
-		if value, ok := strings.CutPrefix(v, "PURSER_DATA_DIR="); ok {
-			dir = value
-		}
-	}
-	book, err := ledger.OpenReadOnly(context.WithoutCancel(t.Context()), filepath.Join(dir, "ledger.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer book.Close()
-	var rows []sandbox.Expected
-	err = book.Each(t.Context(), func(r pipeline.Record) error {
-		rows = append(rows, sandbox.Expected{ChainID: r.Account.String(), ExternalID: r.ExternalID, Stage: string(r.Stage)})
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return rows
-}
-
 func customerID(server *sandbox.Server, chainID string) string {
 	for _, c := range server.Customers() {
 		if c.ChainID == chainID {
 			return c.ID
 		}
 	}
-	return "nobody"
+	return "no customer"
 }

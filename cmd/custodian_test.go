@@ -38,8 +38,8 @@ func sampleKeys(t *testing.T) []*ecdsa.PrivateKey {
 	return keys
 }
 
-// TestCustodian takes the whole road with a custodian at which a person approves: the first run leaves the rows waiting,
-// the second one is killed while some are approved, the third settles them. The custodian is never asked twice.
+// TestCustodian onboards the sample export with a custodian at which a person approves: the first run leaves the rows
+// waiting, the second is killed while some are approved, the third settles them. Each transaction is requested once.
 func TestCustodian(t *testing.T) {
 	t.Parallel()
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -69,16 +69,16 @@ func TestCustodian(t *testing.T) {
 	server, env := partnerEnv(t, sandbox.Config{HistoryLog: answered, DeclaredRate: 500})
 	env = append(env, "PURSER_SIGNER=fireblocks://vault?api-key=api-key&private-key-file="+file+"&base-url="+api.URL,
 		"PURSER_RETRY_MIN=10ms", "PURSER_RETRY_MAX=50ms")
-	mustRun(t, env, "importer", "../testdata/customers.csv")
+	mustRun(t, env, "importer", customers)
 
 	first, out := command(t, env, "consumer", "--drain", "--signer-wait", "500ms")
 	err = first.Run()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 3 || strings.Count(out.String(), "for the custodian's transaction") != 30 {
-		t.Fatalf("ended with %v:\n%s", err, out)
+		t.Fatalf("got %v, want exit code 3 and 30 waiting rows:\n%s", err, out)
 	}
 	if n := len(vault.Transactions()); n != 30 {
-		t.Fatalf("%d transactions, want 30", n)
+		t.Fatalf("got %d transactions, want 30", n)
 	}
 	for _, tx := range vault.Transactions()[:15] {
 		if err := vault.Approve(tx.ExternalID); err != nil {
@@ -95,10 +95,10 @@ func TestCustodian(t *testing.T) {
 	judged(t, server, env)
 	for _, tx := range vault.Transactions() {
 		if tx.Posts != 1 {
-			t.Errorf("transaction %s was asked for %d times", tx.ExternalID, tx.Posts)
+			t.Errorf("transaction %s: got %d requests, want 1", tx.ExternalID, tx.Posts)
 		}
 	}
 	if n := len(vault.Transactions()); n != 30 {
-		t.Errorf("%d transactions, want 30", n)
+		t.Errorf("got %d transactions, want 30", n)
 	}
 }

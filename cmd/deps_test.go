@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// TestImporterAndBrokerStaySmall: neither needs to know the partner or the signers.
+// TestImporterAndBrokerStaySmall: neither depends on the packages for the partner or the signers.
 func TestImporterAndBrokerStaySmall(t *testing.T) {
 	t.Parallel()
 	const module = "github.com/purser-onboard/purser/"

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestDocumentsNameTests: each test that a document names in backticks is in the tree.
+// TestDocumentsNameTests: each test that a document names in backticks exists.
 func TestDocumentsNameTests(t *testing.T) {
 	declared := map[string]bool{}
 	function := regexp.MustCompile(`(?m)^func ((?:Test|Fuzz|Benchmark)\w*)\(`)

@@ -19,13 +19,13 @@ import (
 	"github.com/purser-onboard/purser/sandbox"
 )
 
-// TestFleet has three consumers share a topic while they come, go, die, are cut off and are paused.
+// TestFleet has three consumers share a topic while they join, leave, die, are cut off and are paused.
 func TestFleet(t *testing.T) {
 	t.Parallel()
 	testFleet(t, fakeKafka(t), usualScale())
 }
 
-// TestSessionTimeout: what the brokers do not allow is a setting that is named.
+// TestSessionTimeout: a session timeout that the brokers do not allow is an error of its setting.
 func TestSessionTimeout(t *testing.T) {
 	k := fakeKafka(t)
 	_, env := partnerEnv(t, sandbox.Config{})
@@ -34,32 +34,34 @@ func TestSessionTimeout(t *testing.T) {
 	exitsWith(t, env, 2, []string{`--kafka-session-timeout "50ms"`, "group.min.session.timeout.ms"}, "consumer", "--drain")
 }
 
-// fakeKafka is kfake, which advertises the road.
+// fakeKafka starts kfake, which advertises the address of a network in front of it.
 func fakeKafka(t *testing.T) kafkaAt {
 	t.Helper()
-	var way *road
-	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond), kfake.ListenFn(func(network, _ string) (net.Listener, error) {
+	var front *network
+	listen := func(network, _ string) (net.Listener, error) {
 		ln, err := new(net.ListenConfig).Listen(t.Context(), network, "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
-		way = newRoad(t, "127.0.0.1:0", ln.Addr().String())
-		return elsewhere{ln, way.Addr()}, nil
-	}))
+		front = newNetwork(t, "127.0.0.1:0", ln.Addr().String())
+		return listenerAt{ln, front.Addr()}, nil
+	}
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.GroupMinSessionTimeout(100*time.Millisecond),
+		kfake.ListenFn(listen))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(fake.Close)
-	return kafkaAt{fake.ListenAddrs(), way}
+	return kafkaAt{fake.ListenAddrs(), front}
 }
 
-// elsewhere is a listener that says it is at another address.
-type elsewhere struct {
+// listenerAt is a listener that reports another address.
+type listenerAt struct {
 	net.Listener
 	addr net.Addr
 }
 
-func (e elsewhere) Addr() net.Addr { return e.addr }
+func (l listenerAt) Addr() net.Addr { return l.addr }
 
 // testFleet runs the scenarios, each with a topic, a group and a partner of its own.
 func testFleet(t *testing.T, k kafkaAt, scale fleetScale) {
@@ -85,7 +87,7 @@ func testFleet(t *testing.T, k kafkaAt, scale fleetScale) {
 	}
 }
 
-// joinAndLeave: the work is handed over again and again while rows flow.
+// joinAndLeave: partitions move repeatedly while rows are processed.
 func joinAndLeave(f *fleet, a, b, c *member) {
 	f.start(a)
 	f.awaitWork()
@@ -102,7 +104,7 @@ func joinAndLeave(f *fleet, a, b, c *member) {
 	f.awaitShared(a, b, c)
 }
 
-// killInTheMiddle: a consumer dies while the partner works on a request of its.
+// killInTheMiddle: a consumer dies while the partner works on one of its requests.
 func killInTheMiddle(f *fleet, a, b, c *member) {
 	f.start(a, b, c)
 	f.awaitShared(a, b, c)
@@ -112,20 +114,20 @@ func killInTheMiddle(f *fleet, a, b, c *member) {
 	f.awaitShared(a, c)
 }
 
-// cutOff: a consumer reaches the partner, but no longer the brokers.
+// cutOff: a consumer still reaches the partner, but not the brokers.
 func cutOff(f *fleet, a, b, c *member) {
 	f.start(a, b, c)
 	f.awaitShared(a, b, c)
 	f.awaitWork()
 	f.awaitCreation(b)
-	f.kafka.road.cut(b.clientID)
+	f.kafka.network.cut(b.clientID)
 	f.awaitShared(a, c)
 	f.awaitGoingOn(b)
-	f.kafka.road.heal(b.clientID)
+	f.kafka.network.heal(b.clientID)
 	f.awaitShared(a, b, c)
 }
 
-// pauseAndGoOn: a consumer stands still until others have its partitions, and then goes on as if nothing had been.
+// pauseAndGoOn: a consumer is stopped until others have its partitions, and then continued.
 func pauseAndGoOn(f *fleet, a, b, c *member) {
 	f.start(a, b, c)
 	f.awaitShared(a, b, c)
@@ -138,19 +140,20 @@ func pauseAndGoOn(f *fleet, a, b, c *member) {
 	f.awaitShared(a, b, c)
 }
 
-// wakeUpCutOff: the same, and when it goes on nobody can tell it that its partitions are gone. It has to know.
+// wakeUpCutOff: the same, and the brokers cannot reach the continued consumer. It must give up its partitions by
+// itself.
 func wakeUpCutOff(f *fleet, a, b, c *member) {
 	f.start(a, b, c)
 	f.awaitShared(a, b, c)
 	f.awaitWork()
 	f.awaitCreation(b)
 	b.pause()
-	f.kafka.road.cut(b.clientID)
+	f.kafka.network.cut(b.clientID)
 	f.awaitShared(a, c)
 	f.awaitGoingOn(b)
 	b.signal(syscall.SIGCONT)
 	f.awaitWork()
-	f.kafka.road.heal(b.clientID)
+	f.kafka.network.heal(b.clientID)
 	f.awaitShared(a, b, c)
 }
 
@@ -165,7 +168,7 @@ func (f *fleet) verify() {
 	t.Logf("%d requests, at most %d in a second, the longest silence %v",
 		len(f.sightings), len(f.busiest(time.Second)), f.silence().Round(time.Millisecond))
 	f.oneOwner()
-	// Everything is committed: whoever comes finds nothing. Coming once more publishes what a killed one has left.
+	// Everything is committed, so that a next run receives nothing. It publishes the events that a killed one left.
 	for _, m := range f.members {
 		exitsWith(t, m.env, 0, []string{"rows      0 received"}, "consumer", "--drain")
 	}
@@ -191,16 +194,16 @@ func (f *fleet) judge() {
 	maps.DeleteFunc(ledgers, func(_ string, n int) bool { return n == 1 })
 	for _, row := range rows {
 		if row.Stage != string(pipeline.Onboarded) {
-			t.Errorf("%s is %s in every ledger that knows it", row.ChainID, row.Stage)
+			t.Errorf("%s: got stage %s in every ledger, want onboarded in one", row.ChainID, row.Stage)
 		}
 	}
 	verdict := f.server.Judge(slices.Collect(maps.Values(rows)))
 	if len(rows) != f.rows || verdict.Customers != f.rows || !verdict.Complete {
-		t.Errorf("%d rows and %d customers, want %d; history complete: %v",
-			len(rows), verdict.Customers, f.rows, verdict.Complete)
+		t.Errorf("got %d rows, %d customers, history complete: %v; want %d of both, true",
+			len(rows), verdict.Customers, verdict.Complete, f.rows)
 	}
 	for _, v := range verdict.Violations {
-		t.Errorf("%s %s: %s", v.Rule, v.Subject, v.Detail)
+		t.Errorf("got violation %s of %s, want none: %s", v.Rule, v.Subject, v.Detail)
 		if v.Rule == sandbox.RateKept {
 			t.Logf("the busiest second:%s", f.crowd())
 		}
@@ -208,7 +211,7 @@ func (f *fleet) judge() {
 	t.Logf("%d rows are in more than one ledger", len(ledgers))
 }
 
-// busiest returns the requests of the stretch of time so long in which most of them came.
+// busiest returns the requests of the window of time with the most of them.
 func (f *fleet) busiest(window time.Duration) []sighting {
 	var most []sighting
 	from := 0
@@ -223,8 +226,8 @@ func (f *fleet) busiest(window time.Duration) []sighting {
 	return most
 }
 
-// crowd says who sent how much in each tenth of the busiest second, and who claimed what since the second before. Many
-// requests of everybody's in one tenth, after none, are this machine's doing.
+// crowd returns how many requests each consumer sent in each tenth of the busiest second, and the claims of partitions
+// around it. Many requests of all consumers in one tenth, after none, are caused by this machine's scheduler.
 func (f *fleet) crowd() string {
 	var b strings.Builder
 	busiest := f.busiest(time.Second)
@@ -255,9 +258,9 @@ func (f *fleet) silence() time.Duration {
 	return longest
 }
 
-// oneOwner fails the test if a consumer sent something for a row whose partition another had claimed. A process that is
-// stopped between its last look at the clock and the sending cannot help sending: one request is forgiven for each
-// pause, which is all that a share of the rate has there at a time.
+// oneOwner fails the test if a consumer sent a request for a row whose partition another had claimed. A process that is
+// stopped after its last check of the clock and before the send does send when it continues: one request is allowed for
+// each pause.
 func (f *fleet) oneOwner() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -281,14 +284,15 @@ func (f *fleet) oneOwner() {
 	}
 	for m, what := range stale {
 		if len(what) <= m.pauses {
-			f.t.Logf("%s was stopped on the doorstep: %v", m.name, what)
+			f.t.Logf("%s was stopped just before a send: %v", m.name, what)
 			continue
 		}
-		f.t.Errorf("%s sent %d requests for rows that were no longer its own:\n%s", m.name, len(what), strings.Join(what, "\n"))
+		f.t.Errorf("%s: got %d requests for rows of other consumers, want at most %d:\n%s", m.name, len(what), m.pauses,
+			strings.Join(what, "\n"))
 	}
 }
 
-// published fails the test unless the results say of every row that it was onboarded.
+// published fails the test unless the results topic has an onboarded event of every row.
 func (f *fleet) published() {
 	t := f.t
 	cluster, err := broker.Connect(t.Context(), broker.Options{Brokers: f.kafka.addrs})
@@ -296,7 +300,7 @@ func (f *fleet) published() {
 		t.Fatal(err)
 	}
 	defer cluster.Close()
-	messages, err := cluster.Peek(t.Context(), f.name+".results", "nobody", 4*f.rows)
+	messages, err := cluster.Peek(t.Context(), f.name+".results", "test", 4*f.rows)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,11 +311,11 @@ func (f *fleet) published() {
 			t.Fatal(err)
 		}
 		if e.Stage != pipeline.Onboarded {
-			t.Errorf("the results say that %s is %s", e.ChainID, e.Stage)
+			t.Errorf("results: got %s %s, want onboarded", e.ChainID, e.Stage)
 		}
 		onboarded[e.ChainID] = true
 	}
 	if len(onboarded) != f.rows {
-		t.Errorf("the results say of %d rows that they were onboarded, want %d", len(onboarded), f.rows)
+		t.Errorf("results: got %d rows, want %d", len(onboarded), f.rows)
 	}
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/purser-onboard/purser/sandbox"
 )
 
-// TestOnApacheKafka sends the sample export down the whole road, with Apache Kafka in its middle.
+// TestOnApacheKafka onboards the sample export by way of Apache Kafka.
 func TestOnApacheKafka(t *testing.T) {
 	t.Run("4", func(t *testing.T) {
 		k := kafkatest.Start(t, kafkatest.V4, 1)
@@ -43,14 +43,14 @@ func TestOnApacheKafka(t *testing.T) {
 	})
 }
 
-// realKafka is a cluster of one broker, by way of a road.
+// realKafka is a cluster of one broker with a network in front of it.
 func realKafka(t *testing.T, k *kafkatest.Cluster) kafkaAt {
 	t.Helper()
 	advertised, bound := k.Detour(1)
-	return kafkaAt{[]string{advertised}, newRoad(t, advertised, bound)}
+	return kafkaAt{[]string{advertised}, newNetwork(t, advertised, bound)}
 }
 
-// testCreateTopics: a topic that is not there is a clear error, or is made.
+// testCreateTopics: a missing topic is a clear error, or is created.
 func testCreateTopics(t *testing.T, k *kafkatest.Cluster) {
 	server, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
 	env = onKafka(env, k.Addrs(), "create")
@@ -60,12 +60,12 @@ func testCreateTopics(t *testing.T, k *kafkatest.Cluster) {
 	exitsWith(t, env, 2, []string{"2 copies"}, "importer", "--create-topics", "--create-replication", "2", customers)
 	exitsWith(t, env, 0, []string{"created a topic"}, "importer", "--create-topics", "--create-partitions", "6", customers)
 	if n := len(k.Partitions(t, "create")); n != 6 {
-		t.Errorf("it has %d partitions, want 6", n)
+		t.Errorf("got %d partitions, want 6", n)
 	}
 	exitsWith(t, env, 2, []string{`topic "create.dead" does not exist`}, "consumer", "--drain")
 	exitsWith(t, env, 0, []string{"30 messages for group create"}, "consumer", "check", "--create-topics")
 	if n := len(k.Partitions(t, "create.dead")); n != 1 {
-		t.Errorf("the dead letters have %d partitions, want 1", n)
+		t.Errorf("dead letters: got %d partitions, want 1", n)
 	}
 	mustRun(t, env, "consumer", "--drain")
 	judged(t, server, env)
@@ -74,8 +74,8 @@ func testCreateTopics(t *testing.T, k *kafkatest.Cluster) {
 	judged(t, server, env)
 }
 
-// testSecure runs over TLS with a login, configured as users of librdkafka are used to, with no more permissions than
-// it needs; then it meets what can be wrong.
+// testSecure runs over TLS with a login, by librdkafka's names of the settings, and with no more permissions than
+// needed; then with wrong ones.
 func testSecure(t *testing.T, k *kafkatest.Cluster) {
 	server, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
 	mustRun(t, onKafka(env, k.Addrs(), "secure"), "importer", "--create-topics", "--create-partitions", "3", customers)
@@ -145,9 +145,9 @@ func testTwoConsumers(t *testing.T, k *kafkatest.Cluster) {
 	<-answered.done
 	two, outTwo := command(t, second, "consumer", "--drain", "--concurrency", "1")
 	if err := errors.Join(two.Start(), one.Wait(), two.Wait()); err != nil {
-		t.Fatalf("%v\none:\n%s\ntwo:\n%s", err, outOne, outTwo)
+		t.Fatalf("got %v, want exit code 0 of both\none:\n%s\ntwo:\n%s", err, outOne, outTwo)
 	}
-	mustRun(t, env, "consumer", "--drain") // whatever one of them left to the other
+	mustRun(t, env, "consumer", "--drain") // rows that one of them left to the other
 	rows := map[string]sandbox.Expected{}
 	for _, e := range [][]string{env, second} {
 		for _, row := range rowsOf(t, e) {
@@ -162,11 +162,12 @@ func testTwoConsumers(t *testing.T, k *kafkatest.Cluster) {
 	}
 	verdict := server.Judge(all)
 	if len(all) != 30 || verdict.Customers != 30 || len(verdict.Violations) > 0 || !verdict.Complete {
-		t.Errorf("%d rows, %+v\none:\n%s\ntwo:\n%s", len(all), verdict, outOne, outTwo)
+		t.Errorf("got %d rows, %+v; want 30 rows and customers without violations\none:\n%s\ntwo:\n%s",
+			len(all), verdict, outOne, outTwo)
 	}
 }
 
-// testInterruption takes away the broker that leads a partition while rows are under way.
+// testInterruption interrupts the broker that leads a partition while rows are in progress.
 func testInterruption(t *testing.T, k *kafkatest.Cluster, name string, interrupt func(leader int)) {
 	answered := newAfterLines(15)
 	server, env := partnerEnv(t, sandbox.Config{
@@ -184,11 +185,11 @@ func testInterruption(t *testing.T, k *kafkatest.Cluster, name string, interrupt
 	began := time.Now()
 	interrupt(leader)
 	if err := cmd.Wait(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("got %v, want exit code 0:\n%s", err, out)
 	}
-	// A session lasts 45 s: nobody has waited for who the consumer was before.
+	// A session lasts 45 s: the consumer did not wait for the session of a stale member to end.
 	if took := time.Since(began); took > 40*time.Second {
-		t.Errorf("it took %v:\n%s", took, out)
+		t.Errorf("got the end after %v, want at most 40s:\n%s", took, out)
 	}
 	t.Logf("the consumer was done %v after broker %d was killed", time.Since(began).Round(time.Millisecond), leader)
 	judged(t, server, env)

@@ -18,13 +18,13 @@ import (
 	"github.com/purser-onboard/purser/sandbox"
 )
 
-// onLedgerTopic has commands keep their ledgers in a topic, all under the same key.
+// onLedgerTopic adds a ledger topic to the environment. All environments have the same key.
 func onLedgerTopic(t testing.TB, env []string, topic string) []string {
 	t.Helper()
 	return append(slices.Clone(env), "PURSER_LEDGER_TOPIC="+topic, "PURSER_LEDGER_TOPIC_KEY_FILE="+keyFile(t, 1))
 }
 
-// keyFile writes a key file: the first key signs, a second one is accepted.
+// keyFile writes a key file. Its first key signs; the others are accepted, too.
 func keyFile(t testing.TB, keys ...byte) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "message.key")
@@ -42,7 +42,7 @@ func keyText(keys ...byte) (text []byte) {
 	return text
 }
 
-// authenticator is what a command with that key file has.
+// authenticator returns the keys that a command with such a key file uses.
 func authenticator(t testing.TB, purpose messageauth.Purpose, topic string, keys ...byte) *messageauth.Keys {
 	t.Helper()
 	k, err := messageauth.New(keyText(keys...), purpose, topic)
@@ -58,7 +58,7 @@ func TestFleetLedger(t *testing.T) {
 	testFleetLedger(t, fakeKafka(t), usualScale())
 }
 
-// testFleetLedger: a consumer dies and never comes back, or is paused; then one comes that has never seen a row.
+// testFleetLedger: a consumer dies for good, or is paused. Then a consumer with an empty data directory joins.
 func testFleetLedger(t *testing.T, k kafkaAt, scale fleetScale) {
 	for _, s := range []struct {
 		name  string
@@ -78,7 +78,7 @@ func testFleetLedger(t *testing.T, k kafkaAt, scale fleetScale) {
 				}
 			}
 			f.inherit()
-			f.published() // also what the one that was killed had settled and not published
+			f.published() // also the rows that the killed consumer had settled and not published
 			f.oneOwner()
 			if t.Failed() {
 				f.show()
@@ -87,8 +87,8 @@ func testFleetLedger(t *testing.T, k kafkaAt, scale fleetScale) {
 	}
 }
 
-// inherit has a consumer come with an empty data directory. By what it restores it knows all rows, skips all of them
-// when they are imported once more, and asks the partner nothing.
+// inherit starts a consumer with an empty data directory. It restores all rows, skips all of them when they are
+// imported again, and sends the partner no request.
 func (f *fleet) inherit() {
 	t := f.t
 	f.addMember("d", "authorization,@path,@authority,@method")
@@ -103,27 +103,30 @@ func (f *fleet) inherit() {
 	}, "consumer", "--drain")
 	f.mu.Lock()
 	if n := len(f.sightings); n != sent {
-		t.Errorf("it sent %d requests although it knows all rows", n-sent)
+		t.Errorf("got %d requests, want none: it knows all rows", n-sent)
 	}
 	f.mu.Unlock()
 	rows := rowsOf(t, d.env)
 	verdict := f.server.Judge(rows)
 	if len(rows) != f.rows || verdict.Customers != f.rows || !verdict.Complete || len(verdict.Violations) > 0 {
-		t.Errorf("%d rows in its ledger, %d customers: %+v", len(rows), verdict.Customers, verdict.Violations)
+		t.Errorf("got %d rows, %d customers, violations %+v; want %d, %[4]d, none",
+			len(rows), verdict.Customers, verdict.Violations, f.rows)
 	}
-	if slices.ContainsFunc(rows, func(r sandbox.Expected) bool { return r.Stage != string(pipeline.Onboarded) }) {
-		t.Error("its ledger has rows that are not onboarded")
+	for _, r := range rows {
+		if r.Stage != string(pipeline.Onboarded) {
+			t.Errorf("%s: got stage %s, want onboarded", r.ChainID, r.Stage)
+		}
 	}
 	exitsWith(t, d.env, 0, []string{"ledger topic " + f.name + ".ledger", fmt.Sprintf("onboarded         %d", f.rows)},
 		"consumer", "status", "--fleet")
 	cmd, out := command(t, d.env, "consumer", "failures", "--fleet")
 	if err := cmd.Run(); err != nil || strings.Count(out.String(), "\n") != 1 {
-		t.Errorf("the fleet's failures: %v\n%s", err, out)
+		t.Errorf("failures --fleet: got %v, want the header alone:\n%s", err, out)
 	}
 	t.Logf("%d rows, %d requests", f.rows, verdict.Requests)
 }
 
-// TestLedgerTopicThatDoesNotFit: what cannot work is said at the start, and which setting is to blame.
+// TestLedgerTopicThatDoesNotFit: a ledger topic that cannot work is an error at the start that names the setting.
 func TestLedgerTopicThatDoesNotFit(t *testing.T) {
 	k := fakeKafka(t)
 	_, env := partnerEnv(t, sandbox.Config{})
@@ -149,12 +152,12 @@ func TestLedgerTopicThatDoesNotFit(t *testing.T) {
 		[]string{`--ledger-topic "few"`, "has 4 partitions", "of the rows has 6"}, "consumer", "--drain")
 	exitsWith(t, onLedgerTopic(t, env, "deleted"), 2,
 		[]string{`--ledger-topic "deleted"`, "cleanup.policy=delete"}, "consumer", "check")
-	// Made by us it fits, whatever else would be made by default.
+	// A topic that the consumer creates fits.
 	exitsWith(t, onLedgerTopic(t, env, "made"), 0, []string{"created a topic"},
 		"consumer", "--drain", "--create-topics", "--create-partitions", "3")
 	exitsWith(t, onLedgerTopic(t, env, "made"), 0, nil, "consumer", "check")
 
-	// Rows that another producer has put into partitions of its own choice would not move with their ledger.
+	// A row in a partition of another producer's choice would not move with its ledger.
 	row := pipeline.Row{Account: accountOf(t), ExternalID: "cust-1", ImportID: "i1", File: "export.csv", Line: 2}
 	astray := pipeline.Message{Key: []byte("cust-1"), Value: pipeline.AppendMessage(nil, row)}
 	if err := broker.NewProducer(cluster, broker.ProducerOptions{}).Publish(t.Context(), "fit", []pipeline.Message{astray}); err != nil {
@@ -163,7 +166,7 @@ func TestLedgerTopicThatDoesNotFit(t *testing.T) {
 	exitsWith(t, onLedgerTopic(t, env, "made"), 3,
 		[]string{"1 dead-lettered", "wrong partition: want "}, "consumer", "--drain")
 	exitsWith(t, onLedgerTopic(t, env, "made"), 0, []string{"1 put back"}, "consumer", "redrive")
-	// Keyed by its account it is a row like others; it fails because the signer has no key of it.
+	// Keyed by its account it is processed; it fails because the signer has no key of it.
 	exitsWith(t, onLedgerTopic(t, env, "made"), 3, []string{"1 failed"}, "consumer", "--drain")
 }
 
@@ -176,7 +179,7 @@ func accountOf(t *testing.T) pipeline.Account {
 	return a
 }
 
-// TestLedgerOfAnotherEnvironment: a topic of ledgers belongs to one API and key, as a ledger does.
+// TestLedgerOfAnotherEnvironment: a ledger topic belongs to one API and key, as a ledger does.
 func TestLedgerOfAnotherEnvironment(t *testing.T) {
 	k := fakeKafka(t)
 	settings := onLedgerTopic(t, []string{"PURSER_CREATE_TOPICS=true"}, "env.ledger")
@@ -189,7 +192,8 @@ func TestLedgerOfAnotherEnvironment(t *testing.T) {
 	exitsWith(t, other, 2, []string{"ledger topic env.ledger/", "use another topic for another environment"}, "consumer", "--drain")
 }
 
-// TestLedgerTopicAfterARotation: records under an earlier id of the API key are accepted by a ledger that knows that id.
+// TestLedgerTopicAfterARotation: records under an earlier id of the API key are accepted by a ledger that knows that
+// id.
 func TestLedgerTopicAfterARotation(t *testing.T) {
 	k := fakeKafka(t)
 	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
@@ -204,7 +208,7 @@ func TestLedgerTopicAfterARotation(t *testing.T) {
 	exitsWith(t, env, 0, []string{"onboarded         30"}, "consumer", "status", "--fleet")
 }
 
-// forgedRecords are ledger records by which every row of the sample export would be onboarded.
+// forgedRecords returns ledger records that state that every row of the sample export is onboarded.
 func forgedRecords(t *testing.T, env []string) (forged []pipeline.Message) {
 	t.Helper()
 	base, err := url.Parse(setting(env, "OFFBLOCKS_API_URL"))
@@ -225,8 +229,9 @@ func forgedRecords(t *testing.T, env []string) (forged []pipeline.Message) {
 	return forged
 }
 
-// TestForgedLedgerRecord: records that say that rows are onboarded, from somebody with Write on the ledger topic and
-// without its key, are ignored and counted, and the rows are onboarded. The control: with the key they are believed.
+// TestForgedLedgerRecord: forged records by which rows are onboarded, from a producer with Write on the ledger topic
+// and without its key, are ignored and counted, and the rows are onboarded. As a control, forged records with the key
+// work.
 func TestForgedLedgerRecord(t *testing.T) {
 	k := fakeKafka(t)
 	for name, tt := range map[string]struct {
@@ -266,17 +271,13 @@ func TestForgedLedgerRecord(t *testing.T) {
 			if name == "the fleet's key" {
 				return
 			}
-			verdict := server.Judge(rowsOf(t, env))
-			if verdict.Customers != 30 || !verdict.Complete || len(verdict.Violations) > 0 {
-				t.Errorf("got %d customers, complete %v, violations %+v; want 30", verdict.Customers, verdict.Complete,
-					verdict.Violations)
-			}
+			judgeRows(t, server, rowsOf(t, env), 30)
 			exitsWith(t, env, 0, []string{"onboarded         30", "unauthenticated"}, "consumer", "status", "--fleet")
 		})
 	}
 }
 
-// publish writes messages as somebody who may write to the topic.
+// publish writes messages as any producer with Write on the topic.
 func publish(t *testing.T, k kafkaAt, topic string, messages []pipeline.Message) {
 	t.Helper()
 	cluster, err := broker.Connect(t.Context(), broker.Options{Brokers: k.addrs})
@@ -289,8 +290,8 @@ func publish(t *testing.T, k kafkaAt, topic string, messages []pipeline.Message)
 	}
 }
 
-// TestLedgerTopicKeyRotation: the new key is accepted, then signs, then the old one goes. After the second step all
-// records carry the new key, so that an empty consumer knows all rows without the old one.
+// TestLedgerTopicKeyRotation: the new key is accepted, then signs, then the old key is removed. After the second step
+// all records carry the new key, so that a consumer with an empty ledger knows all rows without the old key.
 func TestLedgerTopicKeyRotation(t *testing.T) {
 	k := fakeKafka(t)
 	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
@@ -310,8 +311,8 @@ func TestLedgerTopicKeyRotation(t *testing.T) {
 	exitsWith(t, with(3), 0, []string{"no record of the ledger topic is authentic"}, "consumer", "status", "--fleet")
 }
 
-// TestLedgerTopicKeyIsRequired: a ledger topic without a key, and a key without a ledger topic, are usage errors; so is
-// a key file that is no key, or that others may read. check names each such file and goes on.
+// TestLedgerTopicKeyIsRequired: a ledger topic without a key, and a key without a ledger topic, are usage errors; so
+// are a key file without a key and a key file that others may read. check names each such file and goes on.
 func TestLedgerTopicKeyIsRequired(t *testing.T) {
 	k := fakeKafka(t)
 	_, env := partnerEnv(t, sandbox.Config{})

@@ -22,8 +22,7 @@ import (
 	"github.com/purser-onboard/purser/sandbox"
 )
 
-// The partner's list, as long as a bank's: the stand-in keeps its customers in memory, so this one makes them up as it
-// sends them.
+// A list as long as a bank's. The sandbox keeps its customers in memory, so serveList makes them up as it sends them.
 const (
 	listed      = 200_000
 	listedBig   = 1_000_000 // with $PURSER_BIG=1
@@ -31,8 +30,8 @@ const (
 	listMemory  = 64 << 10  // KiB that the consumer may take
 )
 
-// listRow is the nth customer of the list. Neighbours are far apart, as real addresses are, and the list comes in the
-// order of creation, which is no order of anything that is indexed.
+// listRow is the nth customer of the list. Neighbours are far apart, as real addresses are, and the list is in
+// the order of creation, which is not the order of any index.
 func listRow(n int) pipeline.Row {
 	var number [8]byte
 	binary.BigEndian.PutUint64(number[:], uint64(n))
@@ -96,33 +95,25 @@ func TestLongList(t *testing.T) {
 	want := fmt.Sprintf("partner   %d customers\nledger    %[2]d rows, %[2]d of them with the partner, %[2]d statuses changed\n",
 		customers, listedKnown)
 	if !strings.Contains(ran.said, want) {
-		t.Errorf("it says\n%swant\n%s", ran.said, want)
+		t.Errorf("got output\n%swant\n%s", ran.said, want)
 	}
 	t.Logf("%d customers in %v with at most %.1f MiB", customers, ran.took.Round(time.Millisecond), ran.mib())
 	if ran.peak > listMemory {
-		t.Errorf("the consumer took %.1f MiB, it may take %d", ran.mib(), listMemory>>10)
+		t.Errorf("got a peak of %.1f MiB, want at most %d", ran.mib(), listMemory>>10)
 	}
 }
 
-// openBook opens the ledger that a consumer in this environment would use, and says where it is.
+// openBook opens the ledger of a consumer in this environment, and returns its path.
 func openBook(t testing.TB, env []string) (*ledger.Ledger, string) {
 	t.Helper()
-	value := func(name string) (found string) {
-		for _, v := range env { // the last one counts
-			if rest, ok := strings.CutPrefix(v, name+"="); ok {
-				found = rest
-			}
-		}
-		return found
-	}
-	api, err := url.Parse(value("OFFBLOCKS_API_URL"))
+	api, err := url.Parse(setting(env, "OFFBLOCKS_API_URL"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	path := filepath.Join(dataOf(env), "ledger.db")
 	book, err := ledger.Open(t.Context(), ledger.Options{
 		Path: path, Now: time.Now,
-		Environment: ledger.Environment{APIHost: api.Host, APIKeyID: value("OFFBLOCKS_API_KEY")},
+		Environment: ledger.Environment{APIHost: api.Host, APIKeyID: setting(env, "OFFBLOCKS_API_KEY")},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -130,7 +121,7 @@ func openBook(t testing.TB, env []string) (*ledger.Ledger, string) {
 	return book, path
 }
 
-// knowRows makes a ledger with some of the customers as its rows.
+// knowRows writes a ledger that has some of the customers as rows.
 func knowRows(t *testing.T, env []string, customers int) {
 	t.Helper()
 	book, _ := openBook(t, env)

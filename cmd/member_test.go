@@ -28,17 +28,17 @@ import (
 const (
 	fleetPartitions = 6
 	fleetRate       = 60
-	// fleetPatience bounds every wait; nothing that works comes near it.
+	// fleetPatience bounds every wait. A passing test stays far below it.
 	fleetPatience = 45 * time.Second
 )
 
-// kafkaAt is where a fleet finds Kafka: by its addresses, to which the road leads.
+// kafkaAt is a Kafka cluster: its advertised addresses, and the network in front of them.
 type kafkaAt struct {
-	addrs []string
-	road  *road
+	addrs   []string
+	network *network
 }
 
-// fleetScale is how large a fleet's story is, and how long it takes at least.
+// fleetScale is the size of a fleet's test, and the times that bound how long it takes.
 type fleetScale struct {
 	rows               int
 	latency            time.Duration // of the partner
@@ -46,7 +46,7 @@ type fleetScale struct {
 	faults             sandbox.Faults
 }
 
-// fullScale is what the brokers of a default installation allow.
+// fullScale has the shortest session that brokers allow by default.
 func fullScale() fleetScale {
 	return fleetScale{rows: 280, latency: 30 * time.Millisecond, session: 6 * time.Second, heartbeat: time.Second}
 }
@@ -60,7 +60,7 @@ func usualScale() fleetScale {
 	return s
 }
 
-// fleet is a few consumers with a data directory each, a queue they share, and a partner that sees what they do.
+// fleet is a few consumers with a data directory each, the queue that they share, and a partner that records requests.
 type fleet struct {
 	fleetScale
 	t         *testing.T
@@ -80,14 +80,14 @@ type fleet struct {
 	onboarded map[string]bool   // by customer id
 }
 
-// claim is what a consumer's log says of a new generation of the group: from then on these partitions are its own.
+// claim is the assignment of partitions to a consumer, from its log.
 type claim struct {
 	at         time.Time
 	member     *member
 	partitions []int
 }
 
-// sighting is a request as the partner sees it come.
+// sighting is a request as the partner receives it.
 type sighting struct {
 	at      time.Time
 	member  *member // nil: it is not signed
@@ -95,7 +95,7 @@ type sighting struct {
 	creates bool
 }
 
-// newFleet starts the partner and fills the queue. Its consumers have these settings besides.
+// newFleet starts the partner and fills the queue. settings are added to its consumers' environment.
 func newFleet(t *testing.T, k kafkaAt, scale fleetScale, name string, settings ...string) *fleet {
 	t.Helper()
 	f := &fleet{
@@ -110,7 +110,7 @@ func newFleet(t *testing.T, k kafkaAt, scale fleetScale, name string, settings .
 	for i := range partitions {
 		partitions[i] = i
 	}
-	for _, account := range accounts { // Java's partitioner, as another client has it
+	for _, account := range accounts { // as Java's default partitioner does
 		p := kafka.Murmur2Balancer{}.Balance(kafka.Message{Key: []byte(account)}, partitions...)
 		f.partition[strings.ToLower(account)] = p
 	}
@@ -127,14 +127,14 @@ func newFleet(t *testing.T, k kafkaAt, scale fleetScale, name string, settings .
 	return f
 }
 
-// fleetTolerance is what may come beyond the rate though nobody does wrong: of each consumer's bucket, 1 and what its
-// share gives in 20 ms, and what this machine's scheduler bunches in a fifth of a second. That is less than a consumer
-// adds whose share, a third, has gone to the others.
+// fleetTolerance is how far correct consumers may exceed the rate: by the bucket of each, which is 1 and its share of
+// 20 ms, and by the requests that this machine's scheduler delays by up to 200 ms. A consumer that keeps a share, a
+// third, which has moved to the others exceeds it by more.
 func fleetTolerance() sandbox.Tolerance {
 	return sandbox.Tolerance{Burst: 3 + fleetRate/50 + 1, Jitter: 200 * time.Millisecond}
 }
 
-// makeExport makes accounts, an export of them, and a file of their keys for the signer.
+// makeExport generates accounts, and writes an export of them and a file of their keys for the signer.
 func makeExport(t *testing.T, n int) (export, keys string, accounts []string) {
 	t.Helper()
 	rows, pairs := [][]string{{"address", "externalId"}}, [][]string{{"address", "privateKey"}}
@@ -165,15 +165,15 @@ func makeExport(t *testing.T, n int) (export, keys string, accounts []string) {
 // member is one consumer of the fleet, which may be started again.
 type member struct {
 	name     string
-	clientID string // by which the brokers, and the road, know it
+	clientID string // by which the brokers and the network know it
 	fleet    *fleet
-	order    string // of what its request signatures cover, by which the partner knows it from the others
+	order    string // of the signed components, which identifies it to watch
 	env      []string
 
 	cmd    *exec.Cmd // nil: not running
 	pauses int
 	log    bytes.Buffer
-	cut    []byte // the last line of the log, as far as it has come
+	cut    []byte // the last line of the log, incomplete
 }
 
 // addMember makes a consumer with a data directory of its own.
@@ -204,11 +204,11 @@ func (f *fleet) start(members ...*member) {
 
 func (m *member) signal(s syscall.Signal) {
 	if err := m.cmd.Process.Signal(s); err != nil {
-		m.fleet.t.Errorf("signal %v to %s: %v", s, m.name, err)
+		m.fleet.t.Errorf("signal %v to %s: got %v, want it delivered", s, m.name, err)
 	}
 }
 
-// pause stops the process where it stands, until SIGCONT.
+// pause stops the process until SIGCONT.
 func (m *member) pause() {
 	m.pauses++
 	m.signal(syscall.SIGSTOP)
@@ -226,15 +226,15 @@ func (m *member) end(s syscall.Signal) int {
 	return code
 }
 
-// leave stops a consumer as an operator does.
+// leave stops a consumer with SIGTERM.
 func (m *member) leave() {
 	code := m.end(syscall.SIGTERM)
 	if code != 1 || !bytes.Contains(m.log.Bytes(), []byte("interrupted by terminated")) {
-		m.fleet.t.Errorf("%s ended with %d and not by SIGTERM", m.name, code)
+		m.fleet.t.Errorf("%s: got exit code %d, want 1 and \"interrupted by terminated\"", m.name, code)
 	}
 }
 
-// Write takes a consumer's output and notes what it claims.
+// Write takes a consumer's output and notes its assignments.
 func (m *member) Write(p []byte) (int, error) {
 	f := m.fleet
 	f.mu.Lock()
@@ -280,7 +280,7 @@ func (f *fleet) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// watch notes which consumer a request comes from before the partner takes it up.
+// watch notes which consumer a request comes from before the partner handles it.
 func (f *fleet) watch(partner http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s := sighting{at: time.Now(), member: f.signer(r.Header.Get("Signature-Input"))}
@@ -297,7 +297,7 @@ func (f *fleet) watch(partner http.Handler) http.Handler {
 	})
 }
 
-// signer is the consumer whose requests cover these components in this order; nil: none of them does.
+// signer returns the consumer whose requests cover these components in this order, nil if none does.
 func (f *fleet) signer(input string) *member {
 	_, covered, _ := strings.Cut(input, "(")
 	covered = strings.ReplaceAll(strings.ReplaceAll(covered, `"`, ""), " ", ",")
@@ -311,19 +311,19 @@ func (f *fleet) signer(input string) *member {
 	return nil
 }
 
-// wake tells who waits that something has changed. The lock is held.
+// wake wakes the waiting calls of await after a change. The lock is held.
 func (f *fleet) wake() {
 	close(f.changed)
 	f.changed = make(chan struct{})
 }
 
-// await waits until it is so. It is asked with the lock held, after every change.
-func (f *fleet) await(what string, so func() bool) {
+// await waits until holds returns true. It is called with the lock held, after every change.
+func (f *fleet) await(what string, holds func() bool) {
 	f.t.Helper()
 	limit := time.After(fleetPatience)
 	for {
 		f.mu.Lock()
-		done, changed := so(), f.changed
+		done, changed := holds(), f.changed
 		f.mu.Unlock()
 		if done {
 			return
@@ -332,12 +332,12 @@ func (f *fleet) await(what string, so func() bool) {
 		case <-changed:
 		case <-limit:
 			f.show()
-			f.t.Fatalf("waited in vain: %s", what)
+			f.t.Fatalf("got no change for %v, want %s", fleetPatience, what)
 		}
 	}
 }
 
-// awaitWork waits until a tenth of all requests have come on top of those before.
+// awaitWork waits until a further tenth of all requests has arrived.
 func (f *fleet) awaitWork() {
 	f.t.Helper()
 	f.mu.Lock()
@@ -346,8 +346,7 @@ func (f *fleet) awaitWork() {
 	f.await("requests", func() bool { return len(f.sightings) >= n })
 }
 
-// awaitCreation waits until a consumer is in the middle of a row: the partner has the request to create the customer and
-// takes its time to answer.
+// awaitCreation waits until the partner has received a creation by a consumer, which it answers after its latency.
 func (f *fleet) awaitCreation(by *member) {
 	f.t.Helper()
 	f.mu.Lock()
@@ -358,10 +357,10 @@ func (f *fleet) awaitCreation(by *member) {
 	})
 }
 
-// awaitShared waits until these consumers, and no others, hold all partitions, each some.
+// awaitShared waits until these consumers together have all partitions, each of them at least one.
 func (f *fleet) awaitShared(among ...*member) {
 	f.t.Helper()
-	f.await("the partitions are shared", func() bool {
+	f.await("the partitions shared", func() bool {
 		var all []int
 		for _, m := range among {
 			held := f.held(m)
@@ -375,7 +374,7 @@ func (f *fleet) awaitShared(among ...*member) {
 	})
 }
 
-// held is what a consumer claimed last. The lock is held.
+// held returns the latest assignment of a consumer. The lock is held.
 func (f *fleet) held(by *member) []int {
 	for _, c := range slices.Backward(f.claims) {
 		if c.member == by {
@@ -385,13 +384,13 @@ func (f *fleet) held(by *member) []int {
 	return nil
 }
 
-// awaitGoingOn waits until somebody else has begun a row of a partition that a consumer held.
+// awaitGoingOn waits until another consumer has sent a request for a row of a partition that the consumer had.
 func (f *fleet) awaitGoingOn(without *member) {
 	f.t.Helper()
 	f.mu.Lock()
 	lost, seen := f.held(without), len(f.sightings)
 	f.mu.Unlock()
-	f.await("the others go on with the partitions of "+without.name, func() bool {
+	f.await("requests of others for the partitions of "+without.name, func() bool {
 		return slices.ContainsFunc(f.sightings[seen:], func(s sighting) bool {
 			p, ok := f.partitionOf(s)
 			return ok && s.member != without && slices.Contains(lost, p)
@@ -399,24 +398,24 @@ func (f *fleet) awaitGoingOn(without *member) {
 	})
 }
 
-// partitionOf says to which partition's row a request belongs. The lock is held.
+// partitionOf returns the partition of a request's row. The lock is held.
 func (f *fleet) partitionOf(s sighting) (int, bool) {
 	p, ok := f.partition[f.accounts[s.subject]]
 	return p, ok
 }
 
-// awaitCommitted waits until all rows are settled and the group has it in writing. That they are onboarded is less: what
-// a consumer did before it was cut off, its heirs do again.
+// awaitCommitted waits until all rows are onboarded and their offsets are committed. The second takes longer: rows of a
+// consumer that was cut off are settled again by the next owners.
 func (f *fleet) awaitCommitted() {
 	f.t.Helper()
-	f.await("everybody is onboarded", func() bool { return len(f.onboarded) == f.rows })
+	f.await("all customers onboarded", func() bool { return len(f.onboarded) == f.rows })
 	cluster, err := broker.Connect(f.t.Context(), broker.Options{Brokers: f.kafka.addrs})
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	defer cluster.Close()
 	limit := time.After(fleetPatience)
-	again := time.NewTicker(50 * time.Millisecond) // the brokers have to be asked: they do not tell
+	again := time.NewTicker(50 * time.Millisecond) // brokers do not notify, so they are polled
 	defer again.Stop()
 	for {
 		lags, err := cluster.Lag(f.t.Context(), f.name, f.name)
@@ -427,7 +426,7 @@ func (f *fleet) awaitCommitted() {
 		case <-again.C:
 		case <-limit:
 			f.show()
-			f.t.Fatalf("not everything is committed: %+v, %v", lags, err)
+			f.t.Fatalf("got lags %+v, %v; want all offsets committed", lags, err)
 		}
 	}
 }
@@ -437,6 +436,6 @@ func (f *fleet) show() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, m := range f.members {
-		f.t.Logf("%s said:\n%s", m.name, &m.log)
+		f.t.Logf("output of %s:\n%s", m.name, &m.log)
 	}
 }

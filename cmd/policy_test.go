@@ -9,8 +9,8 @@ import (
 	"github.com/purser-onboard/purser/sandbox"
 )
 
-// TestHostilePartner: a partner that asks for more than a sign-in gets no signature. When it asks every customer, the
-// run halts after five rows, and names the setting that permits it, if one does.
+// TestHostilePartner: a challenge that asks for more than a sign-in is not signed. When all challenges do, the run
+// halts after five rows and names the setting that permits it, if there is one.
 func TestHostilePartner(t *testing.T) {
 	for fault, says := range map[string]string{
 		"challenge-statement":  "--challenge-statement",
@@ -67,7 +67,7 @@ func TestUsedNonce(t *testing.T) {
 	}
 }
 
-// TestPartnerThatDeviates: each setting that a refusal names has the partner's own challenges signed.
+// TestPartnerThatDeviates: with the setting that a refusal names, the partner's challenges are signed.
 func TestPartnerThatDeviates(t *testing.T) {
 	statement := filepath.Join(t.TempDir(), "statement")
 	if err := os.WriteFile(statement, []byte("Prove that this wallet is yours.\n"), 0o600); err != nil {
@@ -107,7 +107,7 @@ func TestPartnerThatDeviates(t *testing.T) {
 			t.Parallel()
 			_, env := partnerEnv(t, withFaults(t, fault+"=1"))
 			mustRun(t, env, "importer", customers)
-			// The sandbox refuses the signature, but it was made.
+			// The sandbox does not accept the signature, but it was made.
 			if r := drainTo(t, env, []int{2, 3}, setting); r.Signatures == 0 || r.Rows.Refused != 0 {
 				t.Errorf("got %d signatures, %d rows refused, want some and none", r.Signatures, r.Rows.Refused)
 			}
@@ -115,7 +115,7 @@ func TestPartnerThatDeviates(t *testing.T) {
 	}
 }
 
-// noneSubmitted wants no signature to have reached the partner.
+// noneSubmitted fails the test if a signature has reached the partner.
 func noneSubmitted(t *testing.T, server *sandbox.Server) {
 	t.Helper()
 	for _, e := range server.History() {
@@ -135,12 +135,12 @@ func TestAnyStatement(t *testing.T) {
 	mustRun(t, env, "importer", customers)
 	cmd, out := command(t, env, "consumer", "check", "--challenge-statement", "any")
 	if err := cmd.Run(); err != nil {
-		t.Fatalf("check: %v\n%s", err, out)
+		t.Fatalf("check: got %v, want exit code 0:\n%s", err, out)
 	}
 	if !strings.Contains(out.String(), "warn  challenge --challenge-statement any") {
-		t.Errorf("got no warning about any from check:\n%s", out)
+		t.Errorf("check: got this output, want a warning about --challenge-statement any:\n%s", out)
 	}
-	// The sandbox refuses what it would never have issued; that it was signed is enough.
+	// The sandbox does not accept a signature of a challenge that it did not issue, but it was made.
 	if r := drainTo(t, env, []int{2, 3}, "--challenge-statement", "any"); r.Signatures == 0 || r.Rows.Refused != 0 {
 		t.Errorf("got %d signatures and %d rows refused, want some and none", r.Signatures, r.Rows.Refused)
 	}

@@ -3,7 +3,6 @@ package cmd
 import (
 	"bytes"
 	"database/sql"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -18,20 +17,19 @@ import (
 	_ "github.com/mattn/go-sqlite3" // to write into a ledger what an older program could have
 	"github.com/twmb/franz-go/pkg/kgo"
 
-	"github.com/purser-onboard/purser/broker"
 	"github.com/purser-onboard/purser/messageauth"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/sandbox"
 )
 
-// hostile clears the screen, shows a link, rings, overwrites its line, forges another, turns the text behind it around,
-// hides characters, is not UTF-8, and is long.
+// hostile clears the screen, shows a link, rings the bell, overwrites its line, forges another line, reverses the text
+// after it, hides characters, is not UTF-8, and is long.
 var hostile = hostileName + "\x00" + strings.Repeat("A", 100_000)
 
-// hostileName is as much of it as the name of a file can be.
+// hostileName is the part of hostile that can be the name of a file.
 const hostileName = "\x1b[2J\x1b]8;;http:evil\x1b\\x\x1b]8;;\a\rOVER\nFORGED\u202e\u2066\u2028\u200b\x7f\u0085\u009b\xff"
 
-// shownLine is the most that a line of output takes.
+// shownLine is the longest line of output, in bytes.
 const shownLine = 9 << 10
 
 // hostileRun is a data directory and the partner of one test.
@@ -50,7 +48,7 @@ func newHostileRun(t *testing.T, config sandbox.Config, front func(http.Handler)
 	return hostileRun{append(env, "PURSER_LOG_LEVEL=debug", "PURSER_MAX_ATTEMPTS=1"), t.TempDir()}
 }
 
-// run runs a command with either form of the log, and searches what it writes.
+// run runs a command with each form of the log, and searches its output.
 func (h hostileRun) run(t *testing.T, name string, args ...string) {
 	t.Helper()
 	for _, form := range []string{"json", "text"} {
@@ -67,7 +65,7 @@ func (h hostileRun) run(t *testing.T, name string, args ...string) {
 	}
 }
 
-// drain runs the consumer and searches the report, too, and then what the ledger and the dead letters tell.
+// drain runs the consumer and searches its report, and then the output of the commands that show rows and dead letters.
 func (h hostileRun) drain(t *testing.T) {
 	t.Helper()
 	report := filepath.Join(h.dir, "report.json")
@@ -90,7 +88,7 @@ func searchFile(t *testing.T, path string) {
 func search(t *testing.T, what, text string) {
 	t.Helper()
 	if !utf8.ValidString(text) {
-		t.Errorf("%s: got bytes that are not UTF-8", what)
+		t.Errorf("%s: got %.300q, want valid UTF-8", what, text)
 	}
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
@@ -99,7 +97,7 @@ func search(t *testing.T, what, text string) {
 			t.Errorf("%s: got %q, want no raw %q", what, line[max(at-100, 0):min(at+40, len(line))], []rune(line[at:])[0])
 		}
 		if strings.HasPrefix(strings.TrimLeft(line, " "), "FORGED") {
-			t.Errorf("%s: got a forged line %q", what, begin)
+			t.Errorf("%s: got the forged line %q, want it escaped", what, begin)
 		}
 		if len(line) > shownLine {
 			t.Errorf("%s: got a line of %d bytes, want at most %d: %q…", what, len(line), shownLine, begin)
@@ -107,7 +105,7 @@ func search(t *testing.T, what, text string) {
 	}
 }
 
-// asJSON is hostile as a JSON string that has every character as it is, where JSON permits it.
+// asJSON returns a text as a JSON string with every character unescaped that JSON allows unescaped.
 func asJSON(text string) string {
 	var b strings.Builder
 	b.WriteByte('"')
@@ -125,38 +123,15 @@ func asJSON(text string) string {
 	return b.String() + `"`
 }
 
-// hostileRows are rows of the sample export in messages whose labels are hostile.
+// hostileRows returns messages of the first n rows of the sample export, with hostile as the file's name.
 func hostileRows(t *testing.T, n int) (messages []pipeline.Message) {
 	t.Helper()
-	export, err := os.ReadFile(customers)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, line := range strings.Split(string(export), "\n")[1 : n+1] {
-		cells := strings.Split(line, ",")
-		account, err := pipeline.ParseAccount("eip155:300:" + cells[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		value, err := json.Marshal(map[string]any{"v": 1, "chainId": account.String(), "externalId": cells[1],
-			"importId": "theirs", "file": "FILE", "line": 1})
-		if err != nil {
-			t.Fatal(err)
-		}
-		value = bytes.Replace(value, []byte(`"FILE"`), []byte(asJSON(hostile)), 1)
-		messages = append(messages, pipeline.Message{Key: []byte(account.String()), Value: value})
+	for _, row := range exportRows(t)[:n] {
+		row.File, row.Line = "FILE", 1
+		value := bytes.Replace(pipeline.AppendMessage(nil, row), []byte(`"FILE"`), []byte(asJSON(hostile)), 1)
+		messages = append(messages, pipeline.Message{Key: []byte(row.Account.String()), Value: value})
 	}
 	return messages
-}
-
-func (h hostileRun) publish(t *testing.T, topic string, messages []pipeline.Message) {
-	t.Helper()
-	onBroker(t, h.env, func(b *broker.Embedded) {
-		producer := broker.NewProducer(b.Cluster, broker.ProducerOptions{})
-		if err := producer.Publish(t.Context(), topic, messages); err != nil {
-			t.Fatal(err)
-		}
-	})
 }
 
 // TestHostileTopics: hostile text in messages and headers of the work topic and of the dead letters.
@@ -178,7 +153,7 @@ func TestHostileTopics(t *testing.T) {
 	} {
 		messages = append(messages, pipeline.Message{Key: []byte(hostile), Value: []byte(value), Headers: theirs})
 	}
-	h.publish(t, "onboarding.customers", messages)
+	publishEmbedded(t, h.env, "onboarding.customers", messages)
 	dead := func(topic string) pipeline.Message {
 		headers := []pipeline.Header{{Key: pipeline.HeaderTopic, Value: []byte(topic)}}
 		for _, name := range []string{pipeline.HeaderClass, pipeline.HeaderReason, pipeline.HeaderPartition,
@@ -187,7 +162,7 @@ func TestHostileTopics(t *testing.T) {
 		}
 		return pipeline.Message{Key: []byte(hostile), Value: []byte(hostile), Headers: headers}
 	}
-	h.publish(t, "onboarding.deadletter", []pipeline.Message{dead("onboarding.customers"), dead(hostile),
+	publishEmbedded(t, h.env, "onboarding.deadletter", []pipeline.Message{dead("onboarding.customers"), dead(hostile),
 		dead("x\u202e\x7f"), {Value: []byte(hostile)}})
 	h.drain(t)
 	exitsWith(t, h.env, 3, []string{`onboarding.customers/\x1b[2J\x1b]8;;`, `\a\rOVER\nFORGED\u202e\u2066\u2028`},
@@ -215,7 +190,7 @@ func TestHostileRecords(t *testing.T) {
 	} {
 		record := &kgo.Record{Topic: "hostile.ledger", Key: []byte(hostile), Value: []byte(value),
 			Headers: []kgo.RecordHeader{{Key: hostile, Value: []byte(hostile)}}}
-		forged := *record // nothing but the headers of its code is looked at
+		forged := *record // only the headers of its authentication code are read
 		forged.Headers = append(slices.Clone(record.Headers),
 			kgo.RecordHeader{Key: messageauth.HeaderKeyID, Value: []byte(hostile[:16])},
 			kgo.RecordHeader{Key: messageauth.HeaderMAC, Value: []byte(hostile)})
@@ -233,7 +208,7 @@ func TestHostileRecords(t *testing.T) {
 	h.run(t, "consumer", "failures", "--fleet")
 }
 
-// TestHostileAnswers: hostile text in what the partner answers.
+// TestHostileAnswers: hostile text in the partner's responses.
 func TestHostileAnswers(t *testing.T) {
 	t.Parallel()
 	answer := func(status int, contentType, body string) func(http.ResponseWriter, *http.Request) {
@@ -263,7 +238,7 @@ func TestHostileAnswers(t *testing.T) {
 		"other": answer(201, "application/json", `{"id":"`+id+`","chainId":`+asJSON(hostile)+`,"status":"initiating"}`),
 		"other externalId": answer(201, "application/json",
 			`{"id":"`+id+`","externalId":`+asJSON(hostile)+`,"status":"initiating"}`),
-		"told":    answer(201, "application/json", `{"error":`+asJSON(hostile)+`}`),
+		"error":   answer(201, "application/json", `{"error":`+asJSON(hostile)+`}`),
 		"unnamed": answer(201, "application/json", `{`+asJSON(hostile)+`:1}`),
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -278,7 +253,7 @@ func TestHostileAnswers(t *testing.T) {
 				})
 			})
 			h.env = append(h.env, "PURSER_OUTAGE_WAIT=0s")
-			h.publish(t, "onboarding.customers", hostileRows(t, 6))
+			publishEmbedded(t, h.env, "onboarding.customers", hostileRows(t, 6))
 			h.drain(t)
 		})
 		t.Run("every "+name, func(t *testing.T) {
@@ -301,7 +276,7 @@ func TestHostileAnswers(t *testing.T) {
 		t.Parallel()
 		for _, statement := range []string{hostileName, "I agree\u202e\x7f", strings.ReplaceAll(hostileName, "\n", "")} {
 			h := newHostileRun(t, sandbox.Config{Statement: statement}, nil)
-			h.publish(t, "onboarding.customers", hostileRows(t, 6))
+			publishEmbedded(t, h.env, "onboarding.customers", hostileRows(t, 6))
 			h.drain(t)
 		}
 	})
@@ -374,7 +349,7 @@ func TestHostileLedger(t *testing.T) {
 			partner.ServeHTTP(w, r)
 		})
 	})
-	h.publish(t, "onboarding.customers", hostileRows(t, 4))
+	publishEmbedded(t, h.env, "onboarding.customers", hostileRows(t, 4))
 	h.drain(t)
 	book, err := sql.Open("sqlite3", filepath.Join(dataOf(h.env), "ledger.db"))
 	if err != nil {

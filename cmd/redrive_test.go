@@ -1,10 +1,8 @@
 package cmd
 
 import (
-	"errors"
-	"os/exec"
 	"path/filepath"
-	"strings"
+	"slices"
 	"testing"
 
 	"github.com/purser-onboard/purser/broker"
@@ -12,7 +10,7 @@ import (
 	"github.com/purser-onboard/purser/sandbox"
 )
 
-// onBroker opens the embedded broker of a data directory between two commands.
+// onBroker runs do with the embedded broker of a data directory, between two commands.
 func onBroker(t *testing.T, env []string, do func(*broker.Embedded)) {
 	t.Helper()
 	b, err := broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{
@@ -26,56 +24,40 @@ func onBroker(t *testing.T, env []string, do func(*broker.Embedded)) {
 	do(b)
 }
 
-// ends runs the consumer and fails unless it ends with that code and says all of that.
-func ends(t *testing.T, env []string, code int, says []string, args ...string) {
+// publishEmbedded writes messages to a topic of the embedded broker as any producer could.
+func publishEmbedded(t *testing.T, env []string, topic string, messages []pipeline.Message) {
 	t.Helper()
-	cmd, out := command(t, env, "consumer", args...)
-	err := cmd.Run()
-	got := 0
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		got = exit.ExitCode()
-	} else if err != nil {
-		t.Fatal(err)
-	}
-	if got != code {
-		t.Errorf("consumer %v ended with %d, want %d:\n%s", args, got, code, out)
-	}
-	for _, s := range says {
-		if !strings.Contains(out.String(), s) {
-			t.Errorf("consumer %v does not say %q:\n%s", args, s, out)
+	onBroker(t, env, func(b *broker.Embedded) {
+		producer := broker.NewProducer(b.Cluster, broker.ProducerOptions{})
+		if err := producer.Publish(t.Context(), topic, messages); err != nil {
+			t.Fatal(err)
 		}
-	}
+	})
 }
 
-// TestRedrive: what cannot be read as a row becomes a dead letter with its bytes and headers, and is put back once.
+// TestRedrive: a message that is not a row becomes a dead letter with its bytes and headers, and is put back once.
 func TestRedrive(t *testing.T) {
 	_, env := partnerEnv(t, sandbox.Config{})
 	bad := []pipeline.Message{
 		{Key: []byte("k1"), Value: []byte(`{"v":2}`), Headers: []pipeline.Header{{Key: "trace", Value: []byte("t-1")}}},
 		{Key: []byte("k2"), Value: []byte(`not json`)},
 	}
+	publishEmbedded(t, env, "onboarding.customers", bad)
+	exitsWith(t, env, 3, []string{"2 received", "2 dead-lettered"}, "consumer", "--drain")
+	exitsWith(t, env, 0, []string{"1 would be put back", "version: message version 2 is unknown"},
+		"consumer", "redrive", "--dry-run", "--reason", "version")
+	exitsWith(t, env, 0, []string{"0 would be put back"}, "consumer", "redrive", "--dry-run", "--since", "2099-01-01")
+	exitsWith(t, env, 2, []string{"--since"}, "consumer", "redrive", "--since", "yesterday")
+	exitsWith(t, env, 0, []string{"2 dead letters looked at, 2 put back"}, "consumer", "redrive")
+	exitsWith(t, env, 0, []string{"0 dead letters looked at"}, "consumer", "redrive")
+	exitsWith(t, env, 3, []string{"2 received", "2 dead-lettered"}, "consumer", "--drain")
 	onBroker(t, env, func(b *broker.Embedded) {
-		producer := broker.NewProducer(b.Cluster, broker.ProducerOptions{})
-		if err := producer.Publish(t.Context(), "onboarding.customers", bad); err != nil {
-			t.Fatal(err)
-		}
-	})
-	ends(t, env, 3, []string{"2 received", "2 dead-lettered"}, "--drain")
-	ends(t, env, 0, []string{"1 would be put back", "version: message version 2 is unknown"},
-		"redrive", "--dry-run", "--reason", "version")
-	ends(t, env, 0, []string{"0 would be put back"}, "redrive", "--dry-run", "--since", "2099-01-01")
-	ends(t, env, 2, []string{"--since"}, "redrive", "--since", "yesterday")
-	ends(t, env, 0, []string{"2 dead letters looked at, 2 put back"}, "redrive")
-	ends(t, env, 0, []string{"0 dead letters looked at"}, "redrive")
-	ends(t, env, 3, []string{"2 received", "2 dead-lettered"}, "--drain")
-	onBroker(t, env, func(b *broker.Embedded) {
-		dead, err := b.Peek(t.Context(), "onboarding.deadletter", "nobody", 100)
+		dead, err := b.Peek(t.Context(), "onboarding.deadletter", "test", 100)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if len(dead) != 4 {
-			t.Fatalf("%d dead letters, want 4", len(dead))
+			t.Fatalf("got %d dead letters, want 4", len(dead))
 		}
 		for _, m := range dead[2:] {
 			headers := map[string]string{}
@@ -83,11 +65,28 @@ func TestRedrive(t *testing.T) {
 				headers[h.Key] = string(h.Value)
 			}
 			if headers[pipeline.HeaderAttempts] != "2" || headers[pipeline.HeaderTopic] != "onboarding.customers" {
-				t.Errorf("%v", headers)
+				t.Errorf("got headers %v, want 2 attempts and the topic onboarding.customers", headers)
 			}
 			if string(m.Key) == "k1" && (headers["trace"] != "t-1" || string(m.Value) != `{"v":2}`) {
-				t.Errorf("%s %v", m.Value, headers)
+				t.Errorf("got value %s, headers %v; want {\"v\":2} and trace t-1", m.Value, headers)
 			}
 		}
 	})
+}
+
+// TestRedriveWritesToTheWorkTopicOnly: redrive does not write to the topic that a dead letter's headers name.
+func TestRedriveWritesToTheWorkTopicOnly(t *testing.T) {
+	k := fakeKafka(t)
+	_, env := partnerEnv(t, sandbox.Config{})
+	env = append(onKafka(env, k.addrs, "work"), "PURSER_CREATE_TOPICS=true")
+	mustRun(t, env, "consumer", "check")
+	other := append(onKafka(slices.Clone(env), k.addrs, "payments"), "PURSER_CREATE_TOPICS=true")
+	mustRun(t, other, "consumer", "check")
+	forged := pipeline.Message{
+		Key: []byte("k"), Value: []byte(`{"pay":"me"}`),
+		Headers: []pipeline.Header{{Key: pipeline.HeaderTopic, Value: []byte("payments")}},
+	}
+	publish(t, k, "work.dead", []pipeline.Message{forged})
+	exitsWith(t, env, 3, []string{"1 dead letters looked at, 0 put back", "names the topic", "payments"}, "consumer", "redrive")
+	exitsWith(t, other, 0, []string{"rows      0 received"}, "consumer", "--drain")
 }

@@ -18,7 +18,7 @@ var signatureText = regexp.MustCompile(`0x[0-9a-f]{130}`)
 
 const challengeText = "wants you to sign in with your Ethereum account"
 
-// signaturesIn finds the customers' signatures in the files of a data directory, and how many challenges there are.
+// signaturesIn returns the customers' signatures in the files of a data directory, and the number of challenges.
 func signaturesIn(t *testing.T, env []string) (signatures []string, challenges int) {
 	t.Helper()
 	err := filepath.WalkDir(dataOf(env), func(path string, entry fs.DirEntry, err error) error {
@@ -37,8 +37,8 @@ func signaturesIn(t *testing.T, env []string) (signatures []string, challenges i
 	return slices.Compact(signatures), challenges
 }
 
-// TestRetainNone: with --retain none nothing of what was signed is in the data directory when a run has ended, and a
-// replay costs nothing all the same.
+// TestRetainNone: with --retain none the data directory has no challenge and no signature after a run, and a replay
+// sends no request all the same.
 func TestRetainNone(t *testing.T) {
 	t.Parallel()
 	server, env := partnerEnv(t, withFaults(t, ""))
@@ -57,7 +57,7 @@ func TestRetainNone(t *testing.T) {
 	exitsWith(t, env, 2, []string{"--retain"}, "consumer", "--drain", "--retain", "sometimes")
 }
 
-// TestRetainNoneAfterAll: the first run with the setting drops what earlier runs have kept.
+// TestRetainNoneAfterAll: the first run with --retain none drops the challenges and signatures of earlier runs.
 func TestRetainNoneAfterAll(t *testing.T) {
 	t.Parallel()
 	server, env := partnerEnv(t, withFaults(t, ""))
@@ -79,8 +79,8 @@ func TestRetainNoneAfterAll(t *testing.T) {
 	judged(t, server, env)
 }
 
-// TestRetainNoneInTheLedgerTopic: the latest records of the ledger topic, which compaction leaves, hold nothing of what
-// was signed.
+// TestRetainNoneInTheLedgerTopic: the latest records of the ledger topic, which compaction keeps, have no challenge and
+// no signature.
 func TestRetainNoneInTheLedgerTopic(t *testing.T) {
 	t.Parallel()
 	k := fakeKafka(t)
@@ -109,7 +109,7 @@ func TestRetainNoneInTheLedgerTopic(t *testing.T) {
 		t.Fatal(err)
 	}
 	if len(latest) != 30 || signed < 30 {
-		t.Errorf("got records of %d rows, %d with a signature, want 30 rows and the signatures under way", len(latest), signed)
+		t.Errorf("got records of %d rows, %d with a signature, want 30 rows and at least 30 signatures", len(latest), signed)
 	}
 	for key, value := range latest {
 		if signatureText.Match(value) || strings.Contains(string(value), challengeText) {

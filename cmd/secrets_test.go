@@ -25,7 +25,7 @@ import (
 	"github.com/purser-onboard/purser/sandbox"
 )
 
-// secretText is a text that must not get out, and the pieces of it by which it is found.
+// secretText is a text that must not be shown, and the pieces of it that are searched for.
 type secretText struct {
 	name, text string
 	pieces     []string
@@ -111,7 +111,7 @@ func TestSecretsNeverLeave(t *testing.T) {
 		grammar any
 	}{{"consumer", &config.ConsumerCommands{}}, {"importer", &config.Importer{}}, {"sandbox", &config.SandboxCommands{}}} {
 		commands := knobs(t, program.grammar)
-		// The consumer's run first: it goes furthest.
+		// The consumer's run first: it reads the most settings.
 		names := slices.SortedFunc(maps.Keys(commands), func(a, b string) int {
 			return strings.Compare(strings.TrimPrefix(a, "run"), strings.TrimPrefix(b, "run"))
 		})
@@ -166,7 +166,7 @@ func TestSecretsNeverLeave(t *testing.T) {
 	}
 }
 
-// leakTest gives one text to one setting of one command.
+// leakTest gives a secret text to a setting of a command.
 type leakTest struct {
 	program, command string
 	set              knob
@@ -235,7 +235,7 @@ func (l leakTest) run(t *testing.T) {
 	}
 }
 
-// try runs the command with more arguments and searches what it leaves.
+// try runs the command with more arguments and searches its output and files.
 func (l leakTest) try(t *testing.T, more []string) {
 	t.Helper()
 	dir := filepath.Join(l.dir, "work")
@@ -304,7 +304,7 @@ func (l leakTest) search(t *testing.T, where, text string) {
 	t.Helper()
 	for _, piece := range l.secret.pieces {
 		if at := strings.Index(text, piece); at >= 0 {
-			t.Errorf("%s holds a piece of the secret: got %q, want none", where, text[max(at-150, 0):min(at+60, len(text))])
+			t.Errorf("%s: got %q, want no piece of the secret", where, text[max(at-150, 0):min(at+60, len(text))])
 			return
 		}
 	}

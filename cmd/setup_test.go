@@ -5,15 +5,12 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
-	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -22,46 +19,7 @@ import (
 	"github.com/purser-onboard/purser/sandbox"
 )
 
-// report is what a consumer's --report says.
-type report struct {
-	Rows struct {
-		Received, Skipped, Onboarded, AlreadyOnboarded, Refused, Failed, Conflict int
-	}
-	Requests   struct{ Sent int }
-	Signatures int
-	Reason     string
-	Exit       int
-}
-
-// drain runs a consumer to its end, which must have this exit code, and returns its report.
-func drain(t *testing.T, env []string, code int, args ...string) report {
-	t.Helper()
-	return drainTo(t, env, []int{code}, args...)
-}
-
-// drainTo is drain where several exit codes are right.
-func drainTo(t *testing.T, env []string, codes []int, args ...string) report {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "report.json")
-	cmd, out := command(t, env, "consumer", append([]string{"--drain", "--report", path}, args...)...)
-	if err := ignoreExit(cmd.Run()); err != nil {
-		t.Fatal(err)
-	}
-	if got := cmd.ProcessState.ExitCode(); !slices.Contains(codes, got) {
-		t.Errorf("consumer %v: got exit code %d, want one of %v:\n%s", args, got, codes, out)
-	}
-	raw, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var r report
-	if err := json.Unmarshal(raw, &r); err != nil {
-		t.Fatal(err)
-	}
-	return r
-}
-
-// newKey writes a signing key that no partner knows.
+// newKey writes a signing key that is registered with no partner.
 func newKey(t *testing.T) (path string, key *ecdsa.PrivateKey) {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
@@ -77,15 +35,6 @@ func newKey(t *testing.T) (path string, key *ecdsa.PrivateKey) {
 		t.Fatal(err)
 	}
 	return path, key
-}
-
-func withFaults(t *testing.T, text string) sandbox.Config {
-	t.Helper()
-	faults, err := sandbox.ParseFaults(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return sandbox.Config{Faults: faults, DeclaredRate: 500}
 }
 
 // TestDefaultsOnboard: default settings onboard every row with a partner that verifies as the vendor does, or as the
@@ -117,8 +66,9 @@ func TestDefaultsOnboard(t *testing.T) {
 	}
 }
 
-// TestWrongSetUp: each wrong setting ends with exit code 2 and its name, soon, and spends few rows or none. With the
-// right setting the rows that were left are onboarded, and those that were spent when they are imported again.
+// TestWrongSetUp: a run with a wrong setting ends soon, with exit code 2 and the setting's name, after few rows have
+// failed or none. With the right setting the other rows are onboarded, and the failed ones when they are imported
+// again.
 func TestWrongSetUp(t *testing.T) {
 	wrongKey, _ := newKey(t)
 	secret := filepath.Join(t.TempDir(), "secret")
@@ -129,7 +79,7 @@ func TestWrongSetUp(t *testing.T) {
 		faults   string
 		args     []string
 		says     string
-		spent    int // rows that ended
+		spent    int // rows that failed or were refused
 		requests int // at most
 	}{
 		"signing key": {args: []string{"--signing-key", wrongKey}, says: "--signing-key", requests: 6},
@@ -158,10 +108,10 @@ func TestWrongSetUp(t *testing.T) {
 				t.Errorf("got %d requests, want at most %d", r.Requests.Sent, tt.requests)
 			}
 			if !strings.Contains(r.Reason, tt.says) || strings.Contains(r.Reason, "not the secret") {
-				t.Errorf("got reason %q, want it to name %s", r.Reason, tt.says)
+				t.Errorf("got reason %q, want %s in it and no secret", r.Reason, tt.says)
 			}
 			server.SetFaults(sandbox.Faults{})
-			// Messages of rows that were spent may come once more, and are skipped.
+			// Messages of rows that have failed may be redelivered, and are skipped.
 			again := drainTo(t, env, []int{0, 3})
 			mustRun(t, env, "importer", customers)
 			rest := drain(t, env, 0)
@@ -175,7 +125,7 @@ func TestWrongSetUp(t *testing.T) {
 	}
 }
 
-// TestStrangeAnswers: answers that are not as documented, but that tell enough, are understood.
+// TestStrangeAnswers: responses that deviate from the documentation, but are sufficient, are understood.
 func TestStrangeAnswers(t *testing.T) {
 	for name, faults := range map[string]string{
 		"statuses in capitals":         "status-case=1",
@@ -197,7 +147,7 @@ func TestStrangeAnswers(t *testing.T) {
 	}
 }
 
-// TestCheckFindsTheSetting: check prints the flag that the partner accepts, and it works.
+// TestCheckFindsTheSetting: check prints the flag with which the partner accepts requests.
 func TestCheckFindsTheSetting(t *testing.T) {
 	for name, tt := range map[string]struct {
 		config sandbox.Config
@@ -245,8 +195,8 @@ func TestCheckFindsTheSetting(t *testing.T) {
 	})
 }
 
-// TestKeyRotatedInTheMiddle: a signing key that is replaced during a run halts it; the rows that were left go on with the
-// new key.
+// TestKeyRotatedInTheMiddle: a signing key that is replaced during a run halts it. The next run, with the new key,
+// onboards the other rows.
 func TestKeyRotatedInTheMiddle(t *testing.T) {
 	path, key := newKey(t)
 	var answered atomic.Int64
@@ -262,19 +212,11 @@ func TestKeyRotatedInTheMiddle(t *testing.T) {
 			partner.ServeHTTP(w, r)
 		})
 	})
-	for _, v := range env {
-		if id, ok := strings.CutPrefix(v, "OFFBLOCKS_API_KEY="); ok {
-			apiKey = id
-		}
-		if file, ok := strings.CutPrefix(v, "OFFBLOCKS_API_SECRET_FILE="); ok {
-			raw, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			secret = string(raw)
-		}
+	raw, err := os.ReadFile(setting(env, "OFFBLOCKS_API_SECRET_FILE"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	running = server
+	running, apiKey, secret = server, setting(env, "OFFBLOCKS_API_KEY"), string(raw)
 	close(known)
 	mustRun(t, env, "importer", customers)
 	r := drain(t, env, 2)
@@ -300,12 +242,12 @@ func TestUnknownAuthority(t *testing.T) {
 	}
 	env = append(env, "OFFBLOCKS_API_URL="+secure.URL+"/v1")
 	mustRun(t, env, "importer", customers)
-	begun := time.Now()
+	start := time.Now()
 	r := drain(t, env, 2)
 	if r.Rows.Failed != 0 || !strings.Contains(r.Reason, "--api-ca") || !strings.Contains(r.Reason, "certificate") {
 		t.Errorf("got %+v, want no row spent, and --api-ca named", r)
 	}
-	if took := time.Since(begun); took > time.Minute {
+	if took := time.Since(start); took > time.Minute {
 		t.Errorf("got a halt after %v, want it at the first occurrence", took)
 	}
 	if r := drain(t, env, 0, "--api-ca", authority); r.Rows.Onboarded != 30 {
@@ -313,7 +255,7 @@ func TestUnknownAuthority(t *testing.T) {
 	}
 }
 
-// TestEncodingChanged: rows whose signature was recorded in one encoding go on in another.
+// TestEncodingChanged: rows with a recorded signature are onboarded after a change of the encoding.
 func TestEncodingChanged(t *testing.T) {
 	config := withFaults(t, "unstored-5xx=1,on=sign")
 	config.Encoding = sandbox.EncodingRaw
@@ -328,7 +270,7 @@ func TestEncodingChanged(t *testing.T) {
 	}
 	<-refused.done
 	if err := errors.Join(cmd.Process.Kill(), ignoreExit(cmd.Wait())); err != nil {
-		t.Fatalf("%v:\n%s", err, out)
+		t.Fatalf("got %v, want the consumer killed:\n%s", err, out)
 	}
 	server.SetFaults(sandbox.Faults{})
 	if r := drain(t, env, 0, "--signature-encoding", "raw"); r.Rows.Onboarded != 30 || r.Rows.Failed != 0 {
@@ -336,10 +278,12 @@ func TestEncodingChanged(t *testing.T) {
 	}
 }
 
-// ignoreExit is nil for a process that was killed or ended with an exit code.
-func ignoreExit(err error) error {
-	if errors.As(err, new(*exec.ExitError)) {
-		return nil
-	}
-	return err
+// TestPartnerIsTheVendors: by default the sandbox of all tests verifies as the vendor's library does, for which no
+// signature that covers @target-uri is valid.
+func TestPartnerIsTheVendors(t *testing.T) {
+	_, env := partnerEnv(t, sandbox.Config{})
+	exitsWith(t, env, 0, nil, "consumer", "check")
+	env = append(env, "OFFBLOCKS_SIGNATURE_COMPONENTS=@method,@target-uri,"+
+		"authorization,content-type,content-digest,idempotency-key")
+	exitsWith(t, env, 2, []string{"invalid required signature"}, "consumer", "check")
 }

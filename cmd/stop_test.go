@@ -13,8 +13,8 @@ import (
 	"github.com/purser-onboard/purser/sandbox"
 )
 
-// stopGrace is how long a stop may take beyond the request in flight. In the short form the tests of other packages
-// have the machine, too.
+// stopGrace is how long a stop may take beyond the request in flight. It is longer in the short form, which shares the
+// machine with the tests of other packages.
 func stopGrace() time.Duration {
 	if full {
 		return time.Second
@@ -22,8 +22,8 @@ func stopGrace() time.Duration {
 	return 5 * time.Second
 }
 
-// passing are faults after which rows wait for another attempt, and a read of the partner's list, while others go on.
-// The preflight meets none of them.
+// passing returns faults after which rows wait for another attempt or for the partner's list while other rows go on.
+// The preflight has none of them.
 func passing() sandbox.Faults {
 	return sandbox.Faults{
 		DropBefore: 0.05, Stored5xx: 0.05, Unstored5xx: 0.05, Limit: 1,
@@ -70,22 +70,22 @@ func TestStopsUnderLoad(t *testing.T) {
 		select {
 		case <-moment.done:
 		case err := <-ended:
-			t.Fatalf("stop %d: it ended by itself: %v\n%s", i, err, out)
+			t.Fatalf("stop %d: got the end of the run (%v), want it stopped before:\n%s", i, err, out)
 		}
 		select { // the stop may come at any point of a request
 		case <-time.After(time.Duration(random.Int64N(int64(latency)))):
 		case err := <-ended:
-			t.Fatalf("stop %d: it ended by itself: %v\n%s", i, err, out)
+			t.Fatalf("stop %d: got the end of the run (%v), want it stopped before:\n%s", i, err, out)
 		}
 		sent := time.Now()
 		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 			t.Fatal(err)
 		}
-		_ = ignoreExit(<-ended) // its exit code is looked at below
+		_ = ignoreExit(<-ended) // its exit code is checked below
 		took := time.Since(sent)
 		longest = max(longest, took)
 		if took > latency+stopGrace() {
-			t.Errorf("stop %d: it took %v, want at most %v:\n%s", i, took, latency+stopGrace(), out)
+			t.Errorf("stop %d: got its end after %v, want at most %v:\n%s", i, took, latency+stopGrace(), out)
 		}
 		switch code := cmd.ProcessState.ExitCode(); {
 		case code == 1 && strings.Contains(out.String(), "interrupted by terminated"):
@@ -96,12 +96,12 @@ func TestStopsUnderLoad(t *testing.T) {
 	}
 	t.Logf("%d stops, %d of them with rows left, the longest took %v", stops, interrupted, longest.Round(time.Millisecond))
 	if interrupted < stops*3/4 {
-		t.Errorf("got %d interrupted runs of %d: the moments are no longer under load", interrupted, stops)
+		t.Errorf("got %d interrupted runs, want at least %d: the other stops came after the load", interrupted, stops*3/4)
 	}
 	last, out := command(t, env, "consumer", "--drain", "--concurrency", "64")
 	if err := last.Run(); err != nil {
 		failures, why := command(t, env, "consumer", "failures")
-		t.Errorf("the last run ended with %v, want 0 (failures: %v)\n%s%s", err, failures.Run(), why, out)
+		t.Errorf("last run: got %v, want exit code 0 (failures: %v)\n%s%s", err, failures.Run(), why, out)
 	}
 	expected := rowsOf(t, env)
 	lost := slices.DeleteFunc(slices.Clone(expected), func(r sandbox.Expected) bool { return r.Stage == "onboarded" })
@@ -113,13 +113,13 @@ func TestStopsUnderLoad(t *testing.T) {
 	}
 }
 
-// TestHandOver has a second consumer come and go while the first works. It has its partitions, and the first has them
-// back, no later than the request in flight and the grace after the group can know.
+// TestHandOver has a second consumer join and leave while the first works. It gets its partitions, and the first gets
+// them back, within a heartbeat, the request in flight and the grace.
 func TestHandOver(t *testing.T) {
 	t.Parallel()
 	scale := fleetScale{
 		rows: 110, latency: 200 * time.Millisecond, heartbeat: 100 * time.Millisecond, faults: passing(),
-		session: 20 * time.Second, // a release that waits for nothing would take as long as it allows
+		session: 20 * time.Second, // a release that waits in vain would take this long
 	}
 	turns := 2
 	if full {
@@ -146,7 +146,7 @@ func TestHandOver(t *testing.T) {
 		f.mu.Unlock()
 		came = max(came, took)
 		if took > limit {
-			t.Errorf("turn %d: the hand-over took %v, want at most %v", turn, took, limit)
+			t.Errorf("turn %d: got a hand-over of %v, want at most %v", turn, took, limit)
 		}
 
 		f.awaitCreation(b)
@@ -155,12 +155,12 @@ func TestHandOver(t *testing.T) {
 		took = time.Since(sent)
 		left = max(left, took)
 		if took > f.latency+stopGrace() {
-			t.Errorf("turn %d: the stop took %v, want at most %v", turn, took, f.latency+stopGrace())
+			t.Errorf("turn %d: got a stop of %v, want at most %v", turn, took, f.latency+stopGrace())
 		}
 		sent = time.Now()
 		f.awaitShared(a)
 		if took := time.Since(sent); took > limit {
-			t.Errorf("turn %d: the way back took %v, want at most %v", turn, took, limit)
+			t.Errorf("turn %d: got the hand-over back after %v, want at most %v", turn, took, limit)
 		}
 	}
 	t.Logf("%d hand-overs, the longest took %v, the longest stop %v", turns, came.Round(time.Millisecond),

@@ -8,7 +8,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/config"
 )
 
-// TestVersion: --version names what a report of a fault needs.
+// TestVersion: --version prints the version and the Go version.
 func TestVersion(t *testing.T) {
 	t.Parallel()
 	for _, name := range []string{"importer", "consumer", "sandbox"} {

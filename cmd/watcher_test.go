@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// watcherSource is a program that runs another one and says, in a last line, how much memory that took at most and how
-// much processor time. Linux counts what fork and exec share as the child's own, so this process, which other tests have
-// made large, would see its own peak.
+// watcherSource is a program that runs another program and prints, in a last line, its peak of memory and its processor
+// time. Linux counts memory that fork and exec share as the child's own, so this process, which other tests have made
+// large, would see its own peak.
 const watcherSource = `package main
 
 import (
@@ -39,10 +39,10 @@ func main() {
 }
 `
 
-// watcher runs programs and knows what they take.
+// watcher runs programs and measures their resources.
 type watcher struct{ path string }
 
-// usage is what a program took.
+// usage is the output and resources of a program.
 type usage struct {
 	said string // on its standard output and standard error
 	peak int    // KiB of resident memory
@@ -59,22 +59,22 @@ func buildWatcher(t testing.TB) watcher {
 		t.Fatal(err)
 	}
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", path, source).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("got %v, want the watcher built:\n%s", err, out)
 	}
 	return watcher{path}
 }
 
-// run runs a program to its good end.
+// run runs a program and fails the test unless it ends with 0.
 func (w watcher) run(t testing.TB, env []string, args ...string) usage {
 	t.Helper()
 	cmd, out := command(t, env, w.path, args...)
 	if err := cmd.Run(); err != nil {
-		t.Fatalf("%s: %v\n%s", strings.Join(args, " "), err, out)
+		t.Fatalf("%s: got %v, want exit code 0:\n%s", strings.Join(args, " "), err, out)
 	}
 	said, last, _ := strings.Cut(out.String(), "usage ")
 	u := usage{said: said}
 	if _, err := fmt.Sscan(last, &u.peak, &u.cpu, &u.took); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+		t.Fatalf("got %v, want a last line of usage:\n%s", err, out)
 	}
 	return u
 }

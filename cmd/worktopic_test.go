@@ -19,18 +19,8 @@ import (
 	"github.com/purser-onboard/purser/sandbox"
 )
 
-// setting is a variable of an environment.
-func setting(env []string, name string) (value string) {
-	for _, v := range env {
-		if text, ok := strings.CutPrefix(v, name+"="); ok {
-			value = text
-		}
-	}
-	return value
-}
-
-// TestStrangersMessages: what another producer puts on the topics costs its messages dead letters and its records a
-// warning. The rows around them are onboarded, and the one that was in a wrong partition when it is put back.
+// TestStrangersMessages: messages of another producer become dead letters, and its ledger records are ignored with a
+// warning. The other rows are onboarded, and so is the row in a wrong partition when it is put back.
 func TestStrangersMessages(t *testing.T) {
 	k := fakeKafka(t)
 	server, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
@@ -38,24 +28,19 @@ func TestStrangersMessages(t *testing.T) {
 	const partitions = 4
 	mustRun(t, env, "consumer", "check", "--create-partitions", fmt.Sprint(partitions))
 
-	// All rows but the last come by the importer.
+	// The importer publishes all rows but the last.
 	export, err := os.ReadFile(customers)
 	if err != nil {
 		t.Fatal(err)
 	}
-	lines := strings.Split(strings.TrimSpace(string(export)), "\n")
-	rows, last := len(lines)-1, strings.Split(lines[len(lines)-1], ",")
+	lines := strings.SplitAfter(strings.TrimSpace(string(export)), "\n")
+	rows := len(lines) - 1
 	shorter := filepath.Join(t.TempDir(), "export.csv")
-	if err := os.WriteFile(shorter, []byte(strings.Join(lines[:rows], "\n")+"\n"), 0o600); err != nil {
+	if err := os.WriteFile(shorter, []byte(strings.Join(lines[:rows], "")), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	account, err := pipeline.ParseAccount("eip155:300:" + strings.ToLower(last[0]))
-	if err != nil {
-		t.Fatal(err)
-	}
-	astray := pipeline.AppendMessage(nil, pipeline.Row{
-		Account: account, ExternalID: last[1], ImportID: "theirs", File: "export.csv", Line: 2,
-	})
+	last := exportRows(t)[rows-1]
+	account, astray := last.Account, pipeline.AppendMessage(nil, last)
 
 	cluster, err := broker.Connect(t.Context(), broker.Options{Brokers: k.addrs})
 	if err != nil {
@@ -73,7 +58,7 @@ func TestStrangersMessages(t *testing.T) {
 	put := func(topic string, partition int, key string, value []byte) {
 		t.Helper()
 		record := &kgo.Record{Topic: topic, Partition: int32(partition), Key: []byte(key), Value: value}
-		if topic == "strange.ledger" { // by somebody who has the key, or they would not be looked at
+		if topic == "strange.ledger" { // signed, or they would not be read
 			signed := []pipeline.Message{{Key: record.Key, Value: record.Value}}
 			fleetKey.Sign(signed)
 			for _, h := range signed[0].Headers {
@@ -94,7 +79,7 @@ func TestStrangersMessages(t *testing.T) {
 	record := func(change map[string]any) []byte {
 		members := map[string]any{
 			"v": 2, "apiHost": base.Host, "apiKeyId": setting(env, "OFFBLOCKS_API_KEY"), "chainId": account.String(),
-			"externalId": last[1], "version": 1, "stage": "onboarded", "claims": true, "importId": "theirs", "file": "",
+			"externalId": last.ExternalID, "version": 1, "stage": "onboarded", "claims": true, "importId": "theirs", "file": "",
 			"line": 0, "acceptedAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z",
 		}
 		for name, value := range change {
@@ -135,7 +120,7 @@ func TestStrangersMessages(t *testing.T) {
 			t.Errorf("got %s truncated %v, want the large one alone", d.Where, d.Truncated)
 		}
 	}
-	// A stranger's dead letters send nothing where no rows are, and keep nothing from being put back.
+	// Another producer's dead letters write to no other topic, and do not keep others from being put back.
 	for _, topic := range []string{"strange.ledger", "strange.dead", "strange.nowhere", "no topic\x00"} {
 		message := &kgo.Record{Topic: "strange.dead", Value: []byte("{}x"),
 			Headers: []kgo.RecordHeader{{Key: pipeline.HeaderTopic, Value: []byte(topic)}}}
@@ -146,14 +131,10 @@ func TestStrangersMessages(t *testing.T) {
 	exitsWith(t, env, 3, []string{"7 dead letters looked at, 2 put back", "is truncated", "5 messages of strange.dead"},
 		"consumer", "redrive")
 	exitsWith(t, env, 3, []string{"2 received: 1 onboarded", "1 dead-lettered"}, "consumer", "--drain")
-	verdict := server.Judge(rowsOf(t, env))
-	if verdict.Customers != rows || !verdict.Complete || len(verdict.Violations) > 0 {
-		t.Errorf("got %d customers, complete %v, violations %+v; want %d", verdict.Customers, verdict.Complete,
-			verdict.Violations, rows)
-	}
+	judgeRows(t, server, rowsOf(t, env), rows)
 }
 
-// deadLetters reads all of them.
+// deadLetters reads all messages of a dead-letter topic.
 func deadLetters(t *testing.T, c *broker.Cluster, topic string) (all []pipeline.DeadLetter) {
 	t.Helper()
 	_, err := c.Scan(context.WithoutCancel(t.Context()), topic, "test", func(m pipeline.Message) error {
@@ -167,27 +148,16 @@ func deadLetters(t *testing.T, c *broker.Cluster, topic string) (all []pipeline.
 	return all
 }
 
-// TestWriterOfTheWorkTopic is what docs/threat-model.md says of Write on that topic without --message-key-file: a message
-// binds a wallet that the signer holds to an externalId of its writer's, and the true row ends in conflict.
+// TestWriterOfTheWorkTopic shows the threat of Write on that topic without --message-key-file, as in
+// docs/threat-model.md: a forged message binds a wallet that the signer holds to another externalId, and the true row
+// ends in conflict.
 func TestWriterOfTheWorkTopic(t *testing.T) {
 	t.Parallel()
 	server, env := partnerEnv(t, withFaults(t, ""))
-	export, err := os.ReadFile(customers)
-	if err != nil {
-		t.Fatal(err)
-	}
-	address, _, _ := strings.Cut(strings.Split(string(export), "\n")[1], ",")
-	account, err := pipeline.ParseAccount("eip155:300:" + strings.ToLower(address))
-	if err != nil {
-		t.Fatal(err)
-	}
-	forged := pipeline.Row{Account: account, ExternalID: "theirs", ImportID: "theirs", File: "export.csv", Line: 2}
-	onBroker(t, env, func(b *broker.Embedded) {
-		message := pipeline.Message{Key: []byte(account.String()), Value: pipeline.AppendMessage(nil, forged)}
-		producer := broker.NewProducer(b.Cluster, broker.ProducerOptions{})
-		if err := producer.Publish(t.Context(), "onboarding.customers", []pipeline.Message{message}); err != nil {
-			t.Fatal(err)
-		}
+	forged := exportRows(t)[0]
+	forged.ExternalID = "theirs"
+	publishEmbedded(t, env, "onboarding.customers", []pipeline.Message{
+		{Key: []byte(forged.Account.String()), Value: pipeline.AppendMessage(nil, forged)},
 	})
 	if r := drain(t, env, 0); r.Rows.Onboarded != 1 {
 		t.Fatalf("got %d onboarded, want the forged row", r.Rows.Onboarded)
