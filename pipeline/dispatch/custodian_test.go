@@ -345,7 +345,7 @@ func TestFailingPollsEnd(t *testing.T) {
 		}, func(t *testing.T, h *harness, v *decidedCustodian) {
 			start := time.Now()
 			if halt := h.awaitHalt("signer"); halt.SetUp() {
-				t.Errorf("got halt %v of the set-up, want one of the signer", halt)
+				t.Errorf("got halt %v of the set-up, want one of the signer", &halt)
 			}
 			if took := time.Since(start); took < 29*time.Minute || took > 35*time.Minute {
 				t.Errorf("got a halt after %v, want 29m to 35m", took)

@@ -155,7 +155,7 @@ type fault struct {
 	err     error
 }
 
-// memoryPartner is the partner with its rules on creation, keys and challenges, and faults as reported.
+// memoryPartner is the partner with its rules on creation, keys and challenges, and the faults that a test sets.
 type memoryPartner struct {
 	mu        sync.Mutex
 	now       func() time.Time

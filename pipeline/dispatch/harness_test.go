@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/uuid"
 
 	"github.com/purser-onboard/purser/client"
@@ -152,14 +154,14 @@ func (h *harness) wantStage(row pipeline.Row, stage pipeline.Stage, class string
 }
 
 // awaitHalt waits for the halt and fails the test unless it has the class.
-func (h *harness) awaitHalt(class onboard.Class) *onboard.HaltError {
+func (h *harness) awaitHalt(class onboard.Class) onboard.HaltError {
 	h.t.Helper()
 	err := <-h.halted
 	var halt *onboard.HaltError
 	if !errors.As(err, &halt) || halt.Class != class {
 		h.t.Fatalf("got halt %v, want one of class %q", err, class)
 	}
-	return halt
+	return *halt
 }
 
 // checkKeys fails the test if a key was sent with two payloads.
@@ -179,13 +181,16 @@ func (h *harness) checkKeys(t *testing.T) {
 
 // onlyFor answers every call of one operation with err.
 func onlyFor(op string, err error) func(*harness) {
-	return func(h *harness) {
-		h.partner.faults = func(called string, _ int) *fault {
-			if called == op {
-				return &fault{err: err}
-			}
-			return nil
+	return func(h *harness) { h.partner.faults = always(op, err) }
+}
+
+// always gives every call of one operation the fault err.
+func always(op string, err error) func(string, int) *fault {
+	return func(called string, _ int) *fault {
+		if called == op {
+			return &fault{err: err}
 		}
+		return nil
 	}
 }
 
@@ -196,5 +201,47 @@ func scripted(script map[string][]*fault) func(string, int) *fault {
 			return faults[n-1]
 		}
 		return nil
+	}
+}
+
+// scriptedSigner fails the calls for which sign or has returns an error. It signs and finds keys otherwise.
+type scriptedSigner struct {
+	signer.Backend
+	mu   sync.Mutex
+	sign func(n int) error // for the n-th signature; nil: none fails
+	has  func(n int) error // for the n-th question for a key; nil: none fails
+	n, h int
+	slow time.Duration // how long each signature takes, also when several are made at once
+}
+
+func (m *scriptedSigner) SignMessage(ctx context.Context, a common.Address, message []byte) (signer.Signature, error) {
+	time.Sleep(m.slow)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.n++
+	if m.sign != nil {
+		if err := m.sign(m.n); err != nil {
+			return signer.Signature{}, err
+		}
+	}
+	return m.Backend.SignMessage(ctx, a, message)
+}
+
+func (m *scriptedSigner) HasKey(ctx context.Context, a common.Address) (bool, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.h++
+	if m.has != nil {
+		if err := m.has(m.h); err != nil {
+			return false, err
+		}
+	}
+	return m.Backend.HasKey(ctx, a)
+}
+
+func withSigner(m *scriptedSigner) func(*harness) {
+	return func(h *harness) {
+		m.Backend = signertest.NewMemory(h.keys...)
+		h.workerOptions.Signer = signer.Verified(m)
 	}
 }

@@ -89,7 +89,7 @@ func TestPartialListProvesNothing(t *testing.T) {
 		h.take(h.row(0))
 		h.await(1) // the list was read in part
 		p.mu.Lock()
-		p.faults = onList(errDropped)
+		p.faults = always("list", errDropped)
 		p.mu.Unlock()
 		h.take(h.row(1)) // and the next reading fails
 		time.Sleep(time.Second)
@@ -113,16 +113,6 @@ func TestPartialListProvesNothing(t *testing.T) {
 			}
 		}
 	})
-}
-
-// onList makes every reading of the list fail.
-func onList(err error) func(string, int) *fault {
-	return func(op string, _ int) *fault {
-		if op == "list" {
-			return &fault{err: err}
-		}
-		return nil
-	}
 }
 
 // TestFullPartner: with an empty ledger and a partner that has all customers, every row is settled and no customer is

@@ -1,61 +1,14 @@
 package dispatch
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"testing"
 	"time"
 
-	"github.com/ethereum/go-ethereum/common"
-
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/signer"
-	"github.com/purser-onboard/purser/signer/signertest"
 )
-
-// scriptedSigner fails the calls for which sign or has returns an error. It signs and finds keys otherwise.
-type scriptedSigner struct {
-	signer.Backend
-	mu   sync.Mutex
-	sign func(n int) error // for the n-th signature; nil: none fails
-	has  func(n int) error // for the n-th question for a key; nil: none fails
-	n, h int
-	slow time.Duration // how long each signature takes, also when several are made at once
-}
-
-func (m *scriptedSigner) SignMessage(ctx context.Context, a common.Address, message []byte) (signer.Signature, error) {
-	time.Sleep(m.slow)
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.n++
-	if m.sign != nil {
-		if err := m.sign(m.n); err != nil {
-			return signer.Signature{}, err
-		}
-	}
-	return m.Backend.SignMessage(ctx, a, message)
-}
-
-func (m *scriptedSigner) HasKey(ctx context.Context, a common.Address) (bool, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.h++
-	if m.has != nil {
-		if err := m.has(m.h); err != nil {
-			return false, err
-		}
-	}
-	return m.Backend.HasKey(ctx, a)
-}
-
-func withSigner(m *scriptedSigner) func(*harness) {
-	return func(h *harness) {
-		m.Backend = signertest.NewMemory(h.keys...)
-		h.workerOptions.Signer = signer.Verified(m)
-	}
-}
 
 // throttled is the error of a backend that asks to be called again later.
 type throttled struct{ after time.Duration }
