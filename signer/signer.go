@@ -32,11 +32,11 @@ type Backend interface {
 	// Check asks the backend for its health without signing anything: the answer is one line for the operator
 	// ("keystore /keys: 1000 accounts"). An error says what to mend.
 	Check(ctx context.Context) (string, error)
-	// HasKey reports whether the backend holds a usable key of account, without signing. False always comes with an
-	// error that says why. It wraps ErrNoKey when the backend has no such key, or has it and cannot use it (a damaged
-	// file, a key object that names no account); the text then holds that cause, as SignMessage's would. ErrDeclined,
-	// ErrMismatch and ErrUnusable mean what they mean there; any other error means that the backend could not be asked.
-	HasKey(ctx context.Context, account common.Address) (bool, error)
+	// HasKey returns nil when the backend holds a usable key of account, without signing. Otherwise the error says why
+	// not. It wraps ErrNoKey when the backend has no such key, or has it and cannot use it (a damaged file, a key object
+	// that names no account); the text then holds that cause, as SignMessage's would. ErrDeclined, ErrMismatch and
+	// ErrUnusable mean what they mean there; any other error means that the backend could not be asked.
+	HasKey(ctx context.Context, account common.Address) error
 	// Close releases sessions and key material, after waiting for what the backend itself still has under way. No call
 	// may be made after it; closing twice is fine.
 	Close() error

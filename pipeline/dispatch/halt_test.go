@@ -81,7 +81,7 @@ func TestHalts(t *testing.T) {
 // broken is a signer that has every key and returns err for every signature.
 type broken struct{ err error }
 
-func (b broken) HasKey(context.Context, common.Address) (bool, error) { return true, nil }
+func (b broken) HasKey(context.Context, common.Address) error { return nil }
 
 func (b broken) SignMessage(context.Context, common.Address, []byte) (signer.Signature, error) {
 	return signer.Signature{}, b.err

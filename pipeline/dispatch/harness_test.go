@@ -227,13 +227,13 @@ func (m *scriptedSigner) SignMessage(ctx context.Context, a common.Address, mess
 	return m.Backend.SignMessage(ctx, a, message)
 }
 
-func (m *scriptedSigner) HasKey(ctx context.Context, a common.Address) (bool, error) {
+func (m *scriptedSigner) HasKey(ctx context.Context, a common.Address) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.h++
 	if m.has != nil {
 		if err := m.has(m.h); err != nil {
-			return false, err
+			return err
 		}
 	}
 	return m.Backend.HasKey(ctx, a)

@@ -16,7 +16,7 @@ import (
 func (w *Worker) create(ctx context.Context, t *Task) (result, error) {
 	if t.Stage == pipeline.Planned && t.CreateKey.IsZero() {
 		// Without a key for it, the customer would be created at the partner and never onboarded.
-		if _, err := w.Signer.HasKey(ctx, t.Account.Address); err != nil {
+		if err := w.Signer.HasKey(ctx, t.Account.Address); err != nil {
 			return signResult(err), nil
 		}
 		w.breaker.prove(stepKey)

@@ -25,6 +25,6 @@ type API interface {
 // Signer is what the worker needs of the signer; signer.Backend has it.
 type Signer interface {
 	signer.Signer
-	// HasKey reports whether there is a key of the account, without signing; false comes with an error that says why.
-	HasKey(ctx context.Context, account common.Address) (bool, error)
+	// HasKey returns nil when there is a key of the account, without signing; otherwise the error says why not.
+	HasKey(ctx context.Context, account common.Address) error
 }

@@ -179,12 +179,12 @@ func (k *KMS) sign(
 // HasKey implements signer.Backend. It reads the public key the alias leads to, once an account, so an alias of the
 // wrong key is found before the run; that is an error wrapping ErrMismatch, and a disabled key one wrapping ErrDeclined
 // if KMS says so.
-func (k *KMS) HasKey(ctx context.Context, account common.Address) (bool, error) {
+func (k *KMS) HasKey(ctx context.Context, account common.Address) error {
 	if err := ctx.Err(); err != nil {
-		return false, err
+		return err
 	}
 	_, _, err := k.key(ctx, account)
-	return err == nil, err
+	return err
 }
 
 // Check implements signer.Backend: it asks who we are (STS; where that cannot be reached, KMS alone must do), lists the

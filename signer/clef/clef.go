@@ -124,12 +124,12 @@ func (c *Clef) explain(err error) error {
 
 // HasKey implements signer.Backend. The list of accounts is remembered, and read again for an account that is not in
 // it, at most every ten seconds. That Clef has the account's password too is not known before it signs.
-func (c *Clef) HasKey(ctx context.Context, account common.Address) (bool, error) {
+func (c *Clef) HasKey(ctx context.Context, account common.Address) error {
 	_, ok, err := c.accounts.Find(ctx, account)
 	if err == nil && !ok {
 		err = fmt.Errorf("%w: %v: clef %s does not list it", signer.ErrNoKey, account, c.rpc.Name())
 	}
-	return ok, err
+	return err
 }
 
 // Check implements signer.Backend: it asks for the version and the accounts. A Clef without accounts is an error.

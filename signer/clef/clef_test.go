@@ -139,7 +139,7 @@ func TestListingDenied(t *testing.T) {
 		return nil, &remotetest.Error{Code: -32000, Message: requestDenied}
 	}
 	c := open(t, "clef+"+server.HTTP(t), signer.Environment{})
-	if _, err := c.HasKey(t.Context(), signertest.Address(signertest.Key(0))); !errors.Is(err, signer.ErrUnusable) ||
+	if err := c.HasKey(t.Context(), signertest.Address(signertest.Key(0))); !errors.Is(err, signer.ErrUnusable) ||
 		errors.Is(err, signer.ErrDeclined) || !strings.Contains(err.Error(), "ApproveListing") {
 		t.Errorf("HasKey: error %v", err)
 	}
@@ -156,9 +156,12 @@ func TestListIsRemembered(t *testing.T) {
 	server := newClef(signertest.Key(0))
 	c := open(t, "clef+"+server.HTTP(t), signer.Environment{Now: func() time.Time { return clock }})
 	for i := range 100 {
-		has, err := c.HasKey(t.Context(), signertest.Address(signertest.Key(uint64(i))))
-		if has != (i == 0) || !has && !errors.Is(err, signer.ErrNoKey) {
-			t.Fatalf("HasKey of key %d = %v, %v", i, has, err)
+		var want error
+		if i > 0 {
+			want = signer.ErrNoKey
+		}
+		if err := c.HasKey(t.Context(), signertest.Address(signertest.Key(uint64(i)))); !errors.Is(err, want) {
+			t.Fatalf("HasKey of key %d = %v, want %v", i, err, want)
 		}
 	}
 	if n := server.Calls("account_list"); n != 1 {

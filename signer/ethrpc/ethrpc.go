@@ -120,12 +120,12 @@ func (n *Node) explain(err error) error {
 
 // HasKey implements signer.Backend. The list of accounts is remembered, and read again for an account that is not in
 // it, at most every ten seconds.
-func (n *Node) HasKey(ctx context.Context, account common.Address) (bool, error) {
+func (n *Node) HasKey(ctx context.Context, account common.Address) error {
 	_, ok, err := n.accounts.Find(ctx, account)
 	if err == nil && !ok {
 		err = fmt.Errorf("%w: %v: node %s does not list it", signer.ErrNoKey, account, n.rpc.Name())
 	}
-	return ok, err
+	return err
 }
 
 // Check implements signer.Backend: it reads the list of accounts, and the node's own name if it gives one. A node

@@ -179,12 +179,12 @@ func wait(ctx context.Context, d time.Duration) error {
 }
 
 // HasKey implements signer.Backend. With a vault map it looks there and asks nobody.
-func (v *Vault) HasKey(ctx context.Context, account common.Address) (bool, error) {
+func (v *Vault) HasKey(ctx context.Context, account common.Address) error {
 	if err := ctx.Err(); err != nil {
-		return false, err
+		return err
 	}
 	_, err := v.locate(ctx, account)
-	return err == nil, err
+	return err
 }
 
 // Check implements signer.Backend: it asks Fireblocks for the address of the vault map's first line, which shows

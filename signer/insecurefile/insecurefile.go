@@ -216,19 +216,19 @@ func (f *File) Check(ctx context.Context) (string, error) {
 }
 
 // HasKey implements signer.Backend.
-func (f *File) HasKey(ctx context.Context, account common.Address) (bool, error) {
+func (f *File) HasKey(ctx context.Context, account common.Address) error {
 	if err := ctx.Err(); err != nil {
-		return false, err
+		return err
 	}
 	f.mu.RLock()
 	defer f.mu.RUnlock()
 	if f.closed {
-		return false, f.errClosed()
+		return f.errClosed()
 	}
 	if f.keys[account] == nil {
-		return false, f.noKey(account)
+		return f.noKey(account)
 	}
-	return true, nil
+	return nil
 }
 
 func (f *File) noKey(account common.Address) error {

@@ -26,9 +26,8 @@ func Example() {
 	account := common.HexToAddress("0xE66c9b8E74D0ece13e824f4987Aa568Bc3963C3f") // the first of testdata/customers.csv
 	sig, err := backend.SignMessage(ctx, account, []byte("hello"))
 	fmt.Println(len(sig), err)
-	has, err := backend.HasKey(ctx, common.HexToAddress("0x01"))
-	fmt.Println(has, err)
+	fmt.Println(backend.HasKey(ctx, common.HexToAddress("0x01")))
 	// Output:
 	// 65 <nil>
-	// false signer has no key of this account: 0x0000000000000000000000000000000000000001: keystore ../../testdata/keystore has no file of it
+	// signer has no key of this account: 0x0000000000000000000000000000000000000001: keystore ../../testdata/keystore has no file of it
 }

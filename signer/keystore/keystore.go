@@ -248,23 +248,23 @@ func (k *Keystore) distrust() {
 	k.index = &index{}
 }
 
-// HasKey implements signer.Backend: it reports whether a sound file says that it holds account's key. Nothing is
+// HasKey implements signer.Backend: it returns nil when a sound file says that it holds account's key. Nothing is
 // decrypted.
-func (k *Keystore) HasKey(ctx context.Context, account common.Address) (bool, error) {
+func (k *Keystore) HasKey(ctx context.Context, account common.Address) error {
 	if err := ctx.Err(); err != nil {
-		return false, err
+		return err
 	}
 	k.mu.RLock()
 	closed, unlocked := k.closed, k.keys[account] != nil
 	k.mu.RUnlock()
 	if closed {
-		return false, errClosed
+		return errClosed
 	}
 	if unlocked {
-		return true, nil
+		return nil
 	}
 	_, err := k.locate(ctx, account)
-	return err == nil, err
+	return err
 }
 
 // Check implements signer.Backend: it reads the directory again, fails if a key file in it is damaged or there is none,

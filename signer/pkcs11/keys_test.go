@@ -66,8 +66,12 @@ func TestWhoseKeyItIs(t *testing.T) {
 			d := withKeys(t)
 			d.slots[7].objects = c.objects
 			token := newBench(t, d).open()
-			if has, err := token.HasKey(t.Context(), a); has != c.has || !has && !errors.Is(err, signer.ErrNoKey) {
-				t.Errorf("HasKey = %v, %v; want %v", has, err, c.has)
+			var want error
+			if !c.has {
+				want = signer.ErrNoKey
+			}
+			if err := token.HasKey(t.Context(), a); !errors.Is(err, want) {
+				t.Errorf("HasKey = %v, want %v", err, want)
 			}
 			err := sign(t, token, key)
 			if c.has && err != nil || !c.has && !errors.Is(err, signer.ErrNoKey) {
@@ -115,8 +119,7 @@ func TestReasonNamesTheUnreadableKey(t *testing.T) {
 			d := withKeys(t)
 			d.slots[7].objects = c.objects
 			token := newBench(t, d).open()
-			_, hasErr := token.HasKey(t.Context(), a)
-			for call, err := range map[string]error{"HasKey": hasErr, "SignMessage": sign(t, token, key)} {
+			for call, err := range map[string]error{"HasKey": token.HasKey(t.Context(), a), "SignMessage": sign(t, token, key)} {
 				part, isPart := strings.CutSuffix(c.want, "…")
 				if !errors.Is(err, signer.ErrNoKey) || isPart && !strings.Contains(err.Error(), part) ||
 					!isPart && !strings.HasSuffix(err.Error(), c.want) {
@@ -161,10 +164,10 @@ func TestObjectAndIDChooseKeys(t *testing.T) {
 		}
 		has := 0
 		for _, a := range []common.Address{a0, a1, a2} {
-			if ok, err := token.HasKey(t.Context(), a); err != nil && !errors.Is(err, signer.ErrNoKey) {
-				t.Error(err)
-			} else if ok {
+			if err := token.HasKey(t.Context(), a); err == nil {
 				has++
+			} else if !errors.Is(err, signer.ErrNoKey) {
+				t.Errorf("HasKey(%v) = %v, want nil or ErrNoKey", a, err)
 			}
 		}
 		if has != len(want) {
@@ -217,8 +220,8 @@ func TestMissingKeys(t *testing.T) {
 		a := addressOf(1)
 		d.change(func() { d.slots[7].objects = append(d.slots[7].objects, private(signertest.Key(1), a[:], a.Hex())) })
 		time.Sleep(30 * time.Second)
-		if has, err := token.HasKey(t.Context(), a); err != nil || !has {
-			t.Errorf("HasKey of the new key = %v, %v", has, err)
+		if err := token.HasKey(t.Context(), a); err != nil {
+			t.Errorf("HasKey of the new key = %v, want nil", err)
 		}
 		if err := sign(t, token, signertest.Key(1)); err != nil {
 			t.Error(err)

@@ -189,19 +189,19 @@ const mostDoubts = 3
 
 // HasKey implements signer.Backend. It knows from the list of keys; for one that is not in it the token is asked again,
 // at most every 30 seconds.
-func (t *Token) HasKey(ctx context.Context, account common.Address) (bool, error) {
+func (t *Token) HasKey(ctx context.Context, account common.Address) error {
 	c, err := t.connection(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	_, list, err := c.key(ctx, account)
 	if err != nil {
-		return false, err
+		return err
 	}
 	if _, has := list.handles[account]; !has {
-		return false, c.noKey(account, list)
+		return c.noKey(account, list)
 	}
-	return true, nil
+	return nil
 }
 
 // Check implements signer.Backend: it asks the token for its description, lists the keys anew, and fails if there are

@@ -96,16 +96,16 @@ func (m *Memory) Check(ctx context.Context) (string, error) {
 }
 
 // HasKey implements signer.Backend.
-func (m *Memory) HasKey(ctx context.Context, account common.Address) (bool, error) {
+func (m *Memory) HasKey(ctx context.Context, account common.Address) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	switch {
 	case ctx.Err() != nil:
-		return false, ctx.Err()
+		return ctx.Err()
 	case m.keys[account] == nil:
-		return false, noKey(account)
+		return noKey(account)
 	}
-	return true, nil
+	return nil
 }
 
 func noKey(account common.Address) error { return fmt.Errorf("%w: %v", signer.ErrNoKey, account) }

@@ -133,12 +133,12 @@ func (w *Web3Signer) SignMessage(
 
 // HasKey implements signer.Backend. The list of keys is remembered, and read again for an account that is not in it, at
 // most every ten seconds.
-func (w *Web3Signer) HasKey(ctx context.Context, account common.Address) (bool, error) {
+func (w *Web3Signer) HasKey(ctx context.Context, account common.Address) error {
 	_, ok, err := w.keys.Find(ctx, account)
 	if err == nil && !ok {
 		err = w.noKey(account)
 	}
-	return ok, err
+	return err
 }
 
 func (w *Web3Signer) noKey(account common.Address) error {

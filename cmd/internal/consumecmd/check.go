@@ -240,7 +240,7 @@ func checkKeys(ctx context.Context, list *checklist, backend signer.Backend, fir
 			continue // it goes to the dead letters
 		}
 		rows++
-		_, err = backend.HasKey(ctx, row.Account.Address)
+		err = backend.HasKey(ctx, row.Account.Address)
 		switch {
 		case err == nil:
 			keys++
