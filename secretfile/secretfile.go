@@ -15,6 +15,8 @@ import (
 	"os"
 	"runtime"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Read returns the content of a file of at most limit bytes. A file with any permission for group or others is a
@@ -65,16 +67,32 @@ func CheckMode(path string, info fs.FileInfo, insecure bool) error {
 	return &ModeError{Path: path, Mode: mode.Perm()}
 }
 
-// ModeError is a file that other users of the machine may read or write.
+// CheckDirectory refuses a directory of keys that group or others may write to, because they could add and replace
+// files, unless insecure is set; the error is a *ModeError. A directory on a read-only file system is accepted whatever
+// its mode: Kubernetes mounts secrets that way, with mode 1777.
+func CheckDirectory(path string, info fs.FileInfo, insecure bool) error {
+	mode := info.Mode()
+	if insecure || !mode.IsDir() || mode.Perm()&0o022 == 0 || runtime.GOOS == "windows" ||
+		errors.Is(unix.Access(path, unix.W_OK), unix.EROFS) {
+		return nil
+	}
+	return &ModeError{Path: path, Mode: mode}
+}
+
+// ModeError is a file that other users of the machine may use, or a directory that they may write to.
 type ModeError struct {
 	Path string
-	Mode fs.FileMode
+	Mode fs.FileMode // a directory has fs.ModeDir set
 }
 
 func (e *ModeError) Error() string {
+	problem, permissions := "used", "600"
+	if e.Mode.IsDir() {
+		problem, permissions = "written to", "go-w"
+	}
 	quoted := "'" + strings.ReplaceAll(e.Path, "'", `'\''`) + "'" // for the shell
-	return fmt.Sprintf("can be used by other users of this machine (mode %04o): run chmod 600 %s, "+
-		"or set --insecure-permissions", e.Mode, quoted)
+	return fmt.Sprintf("can be %s by other users of this machine (mode %04o): run chmod %s %s, "+
+		"or set --insecure-permissions", problem, e.Mode.Perm(), permissions, quoted)
 }
 
 // Line returns the secret in content, which must be a single line, without the line end that editors and echo add.

@@ -76,6 +76,9 @@ func look(ctx context.Context, dir string, insecure bool, before *index, now fun
 	if err != nil {
 		return nil, err
 	}
+	if err := secretfile.CheckDirectory(dir, info, insecure); err != nil {
+		return nil, err
+	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		return nil, err

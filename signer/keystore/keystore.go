@@ -66,8 +66,8 @@ type Keystore struct {
 // Open opens the directory that uri names (see Shape); it is a signer.Opener. It reads the password file and every key
 // file, but decrypts none. One newline at the password's end is dropped; a file is tried with the password as it is,
 // then, if that is another text, in Unicode's form NFKC, in which ethers and other programs use it. Files that other
-// users of the machine may use are refused unless env.InsecurePermissions is set; then Check says that everybody may
-// read the password file.
+// users of the machine may use, and a directory that they may write to, are refused unless env.InsecurePermissions is
+// set; then Check says that everybody may read the password file.
 func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backend, error) {
 	u, err := signer.ParseURI(uri, Shape, "password-file")
 	if err != nil {
@@ -230,6 +230,10 @@ func (k *Keystore) look(ctx context.Context, missed *index) (*index, error) {
 	x, err := look(ctx, k.dir, k.insecure, before, k.now)
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
+	}
+	var mode *secretfile.ModeError
+	if errors.As(err, &mode) { // its text names the directory
+		return nil, fmt.Errorf("%w: keystore directory %w", signer.ErrUnusable, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: keystore directory %s: %w", signer.ErrUnusable, k.dir, reason(err))

@@ -186,6 +186,42 @@ func TestKeyFilesOfOthers(t *testing.T) {
 	}
 }
 
+// A directory that others may write to is refused at opening, and when it is read again.
+func TestWritableDirectory(t *testing.T) {
+	s := newStore(t, signertest.Key(0))
+	k := s.open()
+	uri := "keystore://" + s.dir + "?password-file=" + s.pass
+	for mode, refused := range map[os.FileMode]bool{
+		0o700: false, 0o500: false, 0o755: false, 0o770: true, 0o702: true, 0o777: true, 0o777 | os.ModeSticky: true,
+	} {
+		if err := os.Chmod(s.dir, mode); err != nil {
+			t.Fatal(err)
+		}
+		backend, openErr := Open(t.Context(), uri, signer.Environment{})
+		if openErr == nil {
+			_ = backend.Close()
+		}
+		_, checkErr := k.Check(t.Context())
+		for call, err := range map[string]error{"Open": openErr, "Check": checkErr} {
+			want := fmt.Sprintf("keystore directory can be written to by other users of this machine (mode %04o): "+
+				"run chmod go-w '%s', or set --insecure-permissions", mode.Perm(), s.dir)
+			switch {
+			case !refused && err != nil:
+				t.Errorf("%s with mode %v: got error %v, want none", call, mode, err)
+			case refused && (!errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), want)):
+				t.Errorf("%s with mode %v: got error %v, want ErrUnusable with %q", call, mode, err, want)
+			}
+		}
+	}
+	if err := os.Chmod(s.dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	s.insecure = true
+	if _, err := s.open().Check(t.Context()); err != nil {
+		t.Errorf("Check with mode 0777 and InsecurePermissions: got error %v, want none", err)
+	}
+}
+
 func TestWrongPasswordNamesTheFiles(t *testing.T) {
 	key := signertest.Key(0)
 	s := newStore(t)
