@@ -127,11 +127,13 @@ func checkMark(content []byte) error {
 	return nil
 }
 
-// unreadable wraps an error of the file system without its path.
-func unreadable(err error) error {
+func unreadable(err error) error { return fmt.Errorf("cannot be read: %w", Reason(err)) }
+
+// Reason returns what a *fs.PathError in err wraps, without operation and path, or else err.
+func Reason(err error) error {
 	var operation *fs.PathError
 	if errors.As(err, &operation) {
-		err = operation.Err
+		return operation.Err
 	}
-	return fmt.Errorf("cannot be read: %w", err)
+	return err
 }

@@ -1,7 +1,6 @@
 package awskms
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -169,11 +168,11 @@ func (a *aliases) add(prefix, name string) {
 	if !ours {
 		return
 	}
-	account, ok := parseAddress(spelling)
-	if !ok {
+	if !common.IsHexAddress(spelling) {
 		a.odd++
 		return
 	}
+	account := common.HexToAddress(spelling)
 	if a.names[account] != "" {
 		a.twice++
 		return
@@ -182,16 +181,4 @@ func (a *aliases) add(prefix, name string) {
 		a.first = account
 	}
 	a.names[account] = name
-}
-
-// parseAddress reads 40 hex digits of any case, with 0x or without.
-func parseAddress(s string) (common.Address, bool) {
-	if len(s) > 2 && (s[:2] == "0x" || s[:2] == "0X") {
-		s = s[2:]
-	}
-	b, err := hex.DecodeString(s)
-	if err != nil || len(b) != common.AddressLength {
-		return common.Address{}, false
-	}
-	return common.Address(bytes.Clone(b)), true
 }

@@ -1,11 +1,11 @@
 package awskms
 
 import (
-	"net"
 	"net/url"
 	"strings"
 
 	"github.com/purser-onboard/purser/signer"
+	"github.com/purser-onboard/purser/signer/remote"
 )
 
 const (
@@ -60,24 +60,14 @@ func parse(uri string) (settings, error) {
 	case endpoint.User != nil, endpoint.RawQuery != "", endpoint.Fragment != "", strings.Trim(endpoint.Path, "/") != "":
 		return fail("has an endpoint with more than scheme, host and port")
 	}
-	s.loopback = isLoopback(endpoint.Hostname())
+	s.loopback = remote.IsLoopback(endpoint.Hostname())
 	if endpoint.Scheme != "https" && (endpoint.Scheme != "http" || !s.loopback) {
 		return fail("has an endpoint that is neither https nor on a loopback address")
 	}
 	return s, nil
 }
 
-// only reports whether s has no other characters than a-z, 0-9 and those of more.
+// only reports whether s consists of a-z, 0-9 and the characters of more.
 func only(s, more string) bool {
-	for _, c := range s {
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && !strings.ContainsRune(more, c) {
-			return false
-		}
-	}
-	return true
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyz0123456789"+more) == ""
 }

@@ -7,13 +7,12 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net"
 	"net/url"
 	"strings"
 
 	"github.com/purser-onboard/purser/secretfile"
 	"github.com/purser-onboard/purser/signer"
+	"github.com/purser-onboard/purser/signer/remote"
 )
 
 const (
@@ -82,16 +81,11 @@ func parse(uri string) (settings, error) {
 		return fail("has a base-url with more than scheme, host and port")
 	case base.Path != "" && base.Path != "/" && base.Path != "/v1" && base.Path != "/v1/": // the vendor writes it with /v1
 		return fail("has a base-url with another path than /v1")
-	case base.Scheme != "https" && (base.Scheme != "http" || !isLoopback(base.Hostname())):
+	case base.Scheme != "https" && (base.Scheme != "http" || !remote.IsLoopback(base.Hostname())):
 		return fail("has a base-url that is neither https nor on a loopback address")
 	}
 	s.base = base.Scheme + "://" + base.Host
 	return s, nil
-}
-
-func isLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 // plainKey: it becomes a header's value.
@@ -100,15 +94,9 @@ func plainKey(s string) bool { return only(s, "-") && len(s) <= 128 }
 // plainAsset: it becomes a part of a path.
 func plainAsset(s string) bool { return only(s, "_-.") && len(s) <= 64 && strings.Trim(s, ".") != "" }
 
-// only reports whether s has no other characters than ASCII letters, digits and those of more.
+// only reports whether s is not empty and consists of ASCII letters, digits and the characters of more.
 func only(s, more string) bool {
-	for _, c := range s {
-		lower := c | 0x20
-		if (lower < 'a' || lower > 'z') && (c < '0' || c > '9') && !strings.ContainsRune(more, c) {
-			return false
-		}
-	}
-	return s != ""
+	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"+more) == ""
 }
 
 // readKey reads the RSA key that Fireblocks knows us by, as PKCS#8 ("PRIVATE KEY") or PKCS#1 ("RSA PRIVATE KEY"). No
@@ -155,13 +143,4 @@ func readAPIKey(path string) (string, error) {
 		return "", errors.New("does not hold one API key (letters, digits and -)")
 	}
 	return key, nil
-}
-
-// reason drops operation and path, which the message has already.
-func reason(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
 }

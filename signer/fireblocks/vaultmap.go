@@ -11,6 +11,7 @@ import (
 
 	"github.com/ethereum/go-ethereum/common"
 
+	"github.com/purser-onboard/purser/secretfile"
 	"github.com/purser-onboard/purser/signer"
 )
 
@@ -28,7 +29,7 @@ func (e *LineError) Error() string { return fmt.Sprintf("%s:%d: %s", e.Path, e.L
 func readMap(path, asset string) (refs map[common.Address]ref, first ref, err error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, first, fmt.Errorf("%w: vault map %s: %w", signer.ErrUnusable, path, reason(err))
+		return nil, first, fmt.Errorf("%w: vault map %s: %w", signer.ErrUnusable, path, secretfile.Reason(err))
 	}
 	defer f.Close()
 	return parseMap(path, f, asset)
@@ -55,7 +56,7 @@ func parseMap(path string, r io.Reader, asset string) (refs map[common.Address]r
 		case errors.As(err, &bad):
 			return nil, first, &LineError{path, bad.Line, bad.Err.Error()}
 		case err != nil:
-			return nil, first, fmt.Errorf("%w: vault map %s: %w", signer.ErrUnusable, path, reason(err))
+			return nil, first, fmt.Errorf("%w: vault map %s: %w", signer.ErrUnusable, path, secretfile.Reason(err))
 		}
 		line, _ := in.FieldPos(0)
 		if n == 0 {
@@ -88,9 +89,9 @@ func parseMap(path string, r io.Reader, asset string) (refs map[common.Address]r
 
 func parseRow(record []string, columns map[string]int, asset string) (found ref, problem string) {
 	field := func(name string) string { return strings.TrimSpace(record[columns[name]]) }
-	address, ok := parseAddress(field("address"))
-	if !ok {
-		return found, "the address is not 0x and 40 hex digits, or its checksum (EIP-55) is wrong"
+	address, err := signer.ParseAddress(field("address"))
+	if err != nil {
+		return found, "the address " + err.Error()
 	}
 	found = ref{address: address, account: field("vaultaccountid"), asset: asset}
 	if _, has := columns["assetid"]; has && field("assetid") != "" {
@@ -105,25 +106,5 @@ func parseRow(record []string, columns map[string]int, asset string) (found ref,
 	return found, ""
 }
 
-// parseAddress reads an address; one of mixed case must carry its checksum (EIP-55).
-func parseAddress(s string) (common.Address, bool) {
-	if !strings.HasPrefix(s, "0x") || !common.IsHexAddress(s) {
-		return common.Address{}, false
-	}
-	address := common.HexToAddress(s)
-	digits := s[2:]
-	if digits != strings.ToLower(digits) && digits != strings.ToUpper(digits) && address.Hex() != s {
-		return common.Address{}, false
-	}
-	return address, true
-}
-
 // plainAccount: ids of vault accounts are numbers, and become a part of a path.
-func plainAccount(s string) bool {
-	for _, c := range s {
-		if c < '0' || c > '9' {
-			return false
-		}
-	}
-	return s != "" && len(s) <= 20
-}
+func plainAccount(s string) bool { return s != "" && len(s) <= 20 && strings.Trim(s, "0123456789") == "" }

@@ -150,8 +150,8 @@ func (v *Vault) addresses(ctx context.Context, account, asset string) ([]common.
 			return nil, err
 		}
 		for _, a := range page.Addresses {
-			address, ok := parseAddress(a.Address)
-			if !ok {
+			address, err := signer.ParseAddress(a.Address)
+			if err != nil {
 				return nil, fmt.Errorf("%w: vault account %s has an address of %s that is none of Ethereum's",
 					signer.ErrUnusable, account, asset)
 			}

@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"strings"
 	"sync"
@@ -55,18 +54,18 @@ func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backe
 	}
 	info, err := os.Stat(u.Path)
 	if err != nil {
-		return nil, fmt.Errorf("%w: key file %s: %w", signer.ErrUnusable, u.Path, reason(err))
+		return nil, fmt.Errorf("%w: key file %s: %w", signer.ErrUnusable, u.Path, secretfile.Reason(err))
 	}
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%w: key file %s is not a regular file", signer.ErrUnusable, u.Path)
 	}
 	f, err := os.Open(u.Path)
 	if err != nil {
-		return nil, fmt.Errorf("%w: key file %s: %w", signer.ErrUnusable, u.Path, reason(err))
+		return nil, fmt.Errorf("%w: key file %s: %w", signer.ErrUnusable, u.Path, secretfile.Reason(err))
 	}
 	defer f.Close()
 	if info, err = f.Stat(); err != nil { // of what was opened, whatever the name meant before
-		return nil, fmt.Errorf("%w: key file %s: %w", signer.ErrUnusable, u.Path, reason(err))
+		return nil, fmt.Errorf("%w: key file %s: %w", signer.ErrUnusable, u.Path, secretfile.Reason(err))
 	}
 	if err := secretfile.CheckMode(u.Path, info, env.InsecurePermissions); err != nil {
 		return nil, fmt.Errorf("%w: key file %w", signer.ErrUnusable, err)
@@ -111,7 +110,7 @@ func parse(path string, r io.Reader) (_ map[common.Address]*ecdsa.PrivateKey, er
 			return nil, &LineError{path, bad.Line, bad.Err.Error()}
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%w: key file %s: %w", signer.ErrUnusable, path, reason(err))
+			return nil, fmt.Errorf("%w: key file %s: %w", signer.ErrUnusable, path, secretfile.Reason(err))
 		}
 		line, _ := in.FieldPos(0)
 		if n == 0 {
@@ -123,9 +122,9 @@ func parse(path string, r io.Reader) (_ map[common.Address]*ecdsa.PrivateKey, er
 		if len(record) != 2 {
 			return nil, &LineError{path, line, fmt.Sprintf("has %d fields, want address,privateKey", len(record))}
 		}
-		address, problem := parseAddress(record[0])
-		if problem != "" {
-			return nil, &LineError{path, line, problem}
+		address, err := signer.ParseAddress(record[0])
+		if err != nil {
+			return nil, &LineError{path, line, "address " + err.Error()}
 		}
 		key, problem := parseKey(record[1])
 		if problem != "" {
@@ -141,19 +140,6 @@ func parse(path string, r io.Reader) (_ map[common.Address]*ecdsa.PrivateKey, er
 	}
 }
 
-func parseAddress(s string) (common.Address, string) {
-	b, err := hex.DecodeString(strings.TrimPrefix(s, "0x"))
-	if err != nil || len(b) != common.AddressLength || !strings.HasPrefix(s, "0x") {
-		return common.Address{}, "address is not 0x and 40 hex digits"
-	}
-	address := common.Address(b)
-	digits := s[2:]
-	if mixed := digits != strings.ToLower(digits) && digits != strings.ToUpper(digits); mixed && address.Hex() != s {
-		return common.Address{}, "address fails its EIP-55 checksum"
-	}
-	return address, ""
-}
-
 func parseKey(s string) (*ecdsa.PrivateKey, string) {
 	b, err := hex.DecodeString(strings.TrimPrefix(s, "0x"))
 	defer clear(b)
@@ -165,15 +151,6 @@ func parseKey(s string) (*ecdsa.PrivateKey, string) {
 		return nil, "privateKey is zero or not below the group order"
 	}
 	return key, ""
-}
-
-// reason drops operation and path, which the message has already.
-func reason(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
 }
 
 // SignMessage implements signer.Signer; v is 0 or 1.

@@ -203,22 +203,13 @@ func readFile(path string, insecure bool) ([]byte, error) {
 	// Asked by name first: opening a pipe would wait for a writer.
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("cannot be read: %w", reason(err))
+		return nil, fmt.Errorf("cannot be read: %w", secretfile.Reason(err))
 	}
 	if !info.Mode().IsRegular() {
 		return nil, errNotRegular
 	}
 	data, _, err := secretfile.Read(path, maxKeyFile, insecure)
 	return data, err
-}
-
-// reason drops operation and path, which the message has already.
-func reason(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
 }
 
 // addressInName reads the account from names as go-ethereum and others make them: UTC--<time>--<address>,

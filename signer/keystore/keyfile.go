@@ -164,14 +164,12 @@ func hexField(name, value string, length int) ([]byte, error) {
 	return b, nil
 }
 
-// parseAddress reads 40 hex digits of any case, with or without 0x: files of all three kinds are about.
+// parseAddress reads 40 hex digits of any case, with or without 0x: programs write all of these.
 func parseAddress(s string) (common.Address, bool) {
-	digits := strings.TrimPrefix(s, "0x")
-	b, err := hex.DecodeString(digits)
-	if err != nil || len(b) != common.AddressLength {
+	if !common.IsHexAddress(s) || strings.HasPrefix(s, "0X") {
 		return common.Address{}, false
 	}
-	return common.Address(b), true
+	return common.HexToAddress(s), true
 }
 
 // decrypt gives the key. It takes what the file's cost says, 1.5 s for the standard one, and cannot be interrupted.

@@ -221,7 +221,7 @@ func (k *Keystore) look(ctx context.Context, missed *index) (*index, error) {
 		}
 		info, err := os.Stat(k.dir)
 		if err != nil {
-			return nil, fmt.Errorf("%w: keystore directory %s: %w", signer.ErrUnusable, k.dir, reason(err))
+			return nil, fmt.Errorf("%w: keystore directory %s: %w", signer.ErrUnusable, k.dir, secretfile.Reason(err))
 		}
 		if before.settled && info.ModTime().Equal(before.modified) {
 			return before, nil
@@ -236,7 +236,7 @@ func (k *Keystore) look(ctx context.Context, missed *index) (*index, error) {
 		return nil, fmt.Errorf("%w: keystore directory %w", signer.ErrUnusable, err)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: keystore directory %s: %w", signer.ErrUnusable, k.dir, reason(err))
+		return nil, fmt.Errorf("%w: keystore directory %s: %w", signer.ErrUnusable, k.dir, secretfile.Reason(err))
 	}
 	k.mu.Lock()
 	k.index = x

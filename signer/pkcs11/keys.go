@@ -297,17 +297,13 @@ func addressInID(id []byte) (common.Address, bool) {
 	return common.Address(id), true
 }
 
-// addressInLabel reads 40 hex digits of any case, with or without 0x; YubiHSM 2 has no room for the latter.
+// addressInLabel reads 40 hex digits of any case, with or without 0x: a label of YubiHSM 2 is too short for the prefix.
 func addressInLabel(label []byte) (common.Address, bool) {
 	text := strings.TrimRight(string(label), " \x00")
-	if len(text) > 2 && (text[:2] == "0x" || text[:2] == "0X") {
-		text = text[2:]
-	}
-	b, err := hex.DecodeString(text)
-	if err != nil || len(b) != common.AddressLength {
+	if !common.IsHexAddress(text) {
 		return common.Address{}, false
 	}
-	return common.Address(b), true
+	return common.HexToAddress(text), true
 }
 
 // addressOfPoint reads CKA_EC_POINT: a point (SEC 1, section 2.3.3), uncompressed or compressed, within an OCTET STRING

@@ -9,6 +9,7 @@ import (
 
 	p11 "github.com/miekg/pkcs11"
 
+	"github.com/purser-onboard/purser/secretfile"
 	"github.com/purser-onboard/purser/signer"
 )
 
@@ -61,7 +62,7 @@ func (m *Modules) module(path string) (*module, error) {
 	defer m.mu.Unlock()
 	info, err := os.Stat(path)
 	if err != nil {
-		return nil, fmt.Errorf("%w: PKCS #11 module %s: %w", signer.ErrUnusable, path, reason(err))
+		return nil, fmt.Errorf("%w: PKCS #11 module %s: %w", signer.ErrUnusable, path, secretfile.Reason(err))
 	}
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%w: PKCS #11 module %s is not a file", signer.ErrUnusable, path)

@@ -1,9 +1,7 @@
 package pkcs11
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"path/filepath"
 	"strings"
@@ -97,13 +95,4 @@ func readPIN(path string, insecure bool) (pin []byte, exposed bool, err error) {
 		return nil, false, err
 	}
 	return line, exposed, nil
-}
-
-// reason drops operation and path, which the message has already.
-func reason(err error) error {
-	var p *fs.PathError
-	if errors.As(err, &p) {
-		return p.Err
-	}
-	return err
 }

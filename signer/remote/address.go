@@ -49,14 +49,16 @@ func (a address) url(path string) string {
 	return scheme + a.host + strings.TrimSuffix(a.path, "/") + "/" + path
 }
 
-// exposed: whoever stands between reads what is signed, and may ask for signatures of his own.
+// exposed reports whether the connection is in clear text between machines: others on the network can read what is
+// signed and ask for signatures.
 func (a address) exposed() bool {
-	if a.socket != "" || a.secure {
-		return false
-	}
-	host := (&url.URL{Host: a.host}).Hostname()
+	return a.socket == "" && !a.secure && !IsLoopback((&url.URL{Host: a.host}).Hostname())
+}
+
+// IsLoopback reports whether host, a name or an IP address without brackets, is this machine.
+func IsLoopback(host string) bool {
 	ip := net.ParseIP(host)
-	return !strings.EqualFold(host, "localhost") && (ip == nil || !ip.IsLoopback())
+	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 // parseAddress takes apart kind+http://…, kind+https://… and, if sockets are allowed, kind+unix:///…. Every error is a

@@ -39,12 +39,10 @@ func ParseSignature(text string) (signer.Signature, error) {
 func AddressSet(list []string) (map[common.Address]struct{}, error) {
 	set := make(map[common.Address]struct{}, len(list))
 	for i, text := range list {
-		digits, ok := strings.CutPrefix(text, "0x")
-		b, err := hex.DecodeString(digits)
-		if !ok || err != nil || len(b) != common.AddressLength {
+		if !strings.HasPrefix(text, "0x") || !common.IsHexAddress(text) {
 			return nil, fmt.Errorf("entry %d of the list of accounts is not 0x and 40 hex digits", i+1)
 		}
-		set[common.Address(b)] = struct{}{}
+		set[common.HexToAddress(text)] = struct{}{}
 	}
 	return set, nil
 }
