@@ -8,7 +8,6 @@
 package fireblockstest
 
 import (
-	"context"
 	"crypto/ecdsa"
 	"crypto/rsa"
 	"encoding/hex"
@@ -29,8 +28,7 @@ type Config struct {
 	APIKey    string         // the API user's id
 	PublicKey *rsa.PublicKey // what it signs tokens with
 	Now       func() time.Time
-	// AutoApprove approves every transaction when it is made. Otherwise each waits for Approve, Reject, Expire or
-	// Settle.
+	// AutoApprove approves every transaction when it is made. Otherwise each waits for Approve, Reject or Settle.
 	AutoApprove bool
 	// Reads is how often an approved transaction is still read as PENDING_SIGNATURE before it is COMPLETED.
 	Reads int
@@ -76,7 +74,6 @@ type Server struct {
 	faults       []Fault
 	calls        map[string]int
 	denied       []string
-	changed      chan struct{} // closed and replaced when a transaction changes
 }
 
 type wallet struct {
@@ -86,17 +83,17 @@ type wallet struct {
 
 // Fault is an answer that is given instead of the right one, once the token was found good.
 type Fault struct {
-	Method     string `json:"method"` // empty: any
-	Path       string `json:"path"`   // the path's beginning, "/v1/transactions"
-	Times      int    `json:"times"`  // how often; 0: always
-	Acted      bool   `json:"acted"`  // what was asked for is done all the same, and only the answer replaced
-	Drop       bool   `json:"drop"`   // the connection is cut instead of an answer
-	Status     int    `json:"status"`
-	Code       int    `json:"code"`
-	Message    string `json:"message"`
-	RetryAfter string `json:"retryAfter"`
-	Location   string `json:"location"`
-	Body       string `json:"body"` // instead of code and message
+	Method     string // empty: any
+	Path       string // the path's beginning, "/v1/transactions"
+	Times      int    // how often; 0: always
+	Acted      bool   // what was asked for is done all the same, and only the answer replaced
+	Drop       bool   // the connection is cut instead of an answer
+	Status     int
+	Code       int
+	Message    string
+	RetryAfter string
+	Location   string
+	Body       string // instead of code and message
 }
 
 // New makes a server without vault accounts, with the transactions of config.File if there is one.
@@ -106,7 +103,7 @@ func New(config Config) (*Server, error) {
 	}
 	s := &Server{
 		config: config, mux: http.NewServeMux(), byExternalID: map[string]*Transaction{},
-		nonces: map[string]time.Time{}, calls: map[string]int{}, changed: make(chan struct{}),
+		nonces: map[string]time.Time{}, calls: map[string]int{},
 	}
 	s.route("POST /v1/transactions", s.create)
 	s.route("GET /v1/transactions/{id}", s.readByID)
@@ -124,13 +121,6 @@ func (s *Server) AddVault(account, asset string, key *ecdsa.PrivateKey) {
 	s.wallets = append(s.wallets, wallet{account, asset, key})
 }
 
-// SetAutoApprove changes what becomes of transactions that are made from now on.
-func (s *Server) SetAutoApprove(on bool) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.config.AutoApprove = on
-}
-
 // Approve lets a waiting transaction be signed.
 func (s *Server) Approve(externalID string) error {
 	return s.decide(externalID, func(t *Transaction) { t.Approved, t.Status = true, "PENDING_SIGNATURE" })
@@ -140,9 +130,6 @@ func (s *Server) Approve(externalID string) error {
 func (s *Server) Reject(externalID string) error {
 	return s.Settle(externalID, "REJECTED", "REJECTED_BY_USER")
 }
-
-// Expire is what happens when nobody decides.
-func (s *Server) Expire(externalID string) error { return s.Settle(externalID, "TIMEOUT", "") }
 
 // Settle ends a transaction that is not signed yet with a status of Fireblocks' ("BLOCKED", "FAILED"), or moves it to
 // one on the way.
@@ -168,32 +155,11 @@ func (s *Server) decide(externalID string, change func(t *Transaction)) error {
 func (s *Server) Transactions() []Transaction {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.copies()
-}
-
-func (s *Server) copies() []Transaction {
 	all := make([]Transaction, len(s.transactions))
 	for i, t := range s.transactions {
 		all[i] = *t
 	}
 	return all
-}
-
-// Await blocks until enough says so of the transactions, or ctx ends; it looks whenever one of them has changed.
-func (s *Server) Await(ctx context.Context, enough func([]Transaction) bool) error {
-	for {
-		s.mu.Lock()
-		all, changed := s.copies(), s.changed
-		s.mu.Unlock()
-		if enough(all) {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
 }
 
 // Fail adds a fault; of several that fit a request, the one that was added first is taken.

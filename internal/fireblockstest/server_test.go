@@ -5,7 +5,6 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"maps"
 	"net/http"
@@ -174,83 +173,35 @@ func TestCreate(t *testing.T) {
 	}
 }
 
-func TestControl(t *testing.T) {
+func TestDecisions(t *testing.T) {
 	s := setUp(t)
-	if status, _ := s.post(t, good); status != 200 {
-		t.Fatal(status)
+	if status, answer := s.post(t, good); status != 200 {
+		t.Fatalf("create: got %d %s, want 200", status, answer)
 	}
-	do := func(method, path, body string) (int, string) {
-		w := httptest.NewRecorder()
-		s.Control().ServeHTTP(w, httptest.NewRequest(method, path, strings.NewReader(body)))
-		return w.Code, w.Body.String()
-	}
-	if status, text := do("POST", "/transactions/row-1/approve", ""); status != http.StatusNoContent {
-		t.Errorf("approve: %d %s", status, text)
+	if err := s.Approve("row-1"); err != nil {
+		t.Errorf("approve: got error %v, want none", err)
 	}
 	target := "/v1/transactions/external_tx_id/row-1"
 	if status, answer := s.send(t, "GET", target, "", s.claims(target, ""), nil); status != 200 ||
 		!strings.Contains(answer, `"status":"COMPLETED"`) {
-		t.Errorf("%d %s", status, answer)
+		t.Errorf("read: got %d %s, want 200 and COMPLETED", status, answer)
 	}
-	if status, text := do("POST", "/transactions/row-1/reject", ""); status != 400 || !strings.Contains(text, "COMPLETED already") {
-		t.Errorf("reject: %d %s", status, text)
+	if err := s.Reject("row-1"); err == nil || !strings.Contains(err.Error(), "COMPLETED already") {
+		t.Errorf("reject when completed: got error %v, want COMPLETED already", err)
 	}
-	if status, text := do("POST", "/transactions/row-9/expire", ""); status != 400 || !strings.Contains(text, "no transaction") {
-		t.Errorf("expire: %d %s", status, text)
+	if err := s.Approve("row-9"); err == nil || !strings.Contains(err.Error(), "no transaction") {
+		t.Errorf("approve of an unknown id: got error %v, want no transaction", err)
 	}
-	status, text := do("GET", "/transactions", "")
-	var all []Transaction
-	if err := json.Unmarshal([]byte(text), &all); err != nil || status != 200 || len(all) != 1 || string(all[0].Message) != "hello" {
-		t.Errorf("%d %s %v", status, text, err)
+	s.Fail(Fault{Method: "POST", Status: 503, Times: 1})
+	for _, want := range []int{503, 200} {
+		if status, answer := s.post(t, strings.Replace(good, "row-1", "row-2", 1)); status != want {
+			t.Errorf("create with one fault: got %d %s, want %d", status, answer, want)
+		}
 	}
-	if status, text := do("POST", "/faults", `{"method":"POST","status":503,"times":1}`); status != http.StatusNoContent {
-		t.Errorf("faults: %d %s", status, text)
+	if err := s.Settle("row-2", "BLOCKED", "BLOCKED_BY_POLICY"); err != nil {
+		t.Errorf("settle: got error %v, want none", err)
 	}
-	if status, _ := s.post(t, strings.Replace(good, "row-1", "row-2", 1)); status != 503 {
-		t.Errorf("the fault was not taken: %d", status)
-	}
-	if status, _ := do("DELETE", "/faults", ""); status != http.StatusNoContent {
-		t.Error(status)
-	}
-	if status, _ := do("PUT", "/auto-approve", "true"); status != http.StatusNoContent {
-		t.Error(status)
-	}
-	if status, _ := do("PUT", "/auto-approve", "perhaps"); status != 400 {
-		t.Error(status)
-	}
-	if status, _ := s.post(t, strings.Replace(good, "row-1", "row-2", 1)); status != 200 || !s.Transactions()[1].Approved {
-		t.Errorf("%d %+v", status, s.Transactions())
-	}
-	if status, text := do("POST", "/transactions/row-2/settle", `{"status":"BLOCKED","subStatus":"BLOCKED_BY_POLICY"}`); status != 204 {
-		t.Errorf("settle: %d %s", status, text)
-	}
-	if status, text := do("GET", "/denied", ""); status != 200 || strings.TrimSpace(text) != "[]" {
-		t.Errorf("denied: %d %s", status, text)
-	}
-	if status, text := do("GET", "/healthz", ""); status != 200 || text != "ok\n" {
-		t.Errorf("healthz: %d %s", status, text)
-	}
-}
-
-// Await sees a change that comes while it waits.
-func TestAwait(t *testing.T) {
-	s := setUp(t)
-	waiting, done := make(chan struct{}), make(chan error)
-	go func() {
-		first := true
-		done <- s.Await(t.Context(), func(all []Transaction) bool {
-			if first {
-				first = false
-				close(waiting)
-			}
-			return len(all) == 1
-		})
-	}()
-	<-waiting
-	if status, _ := s.post(t, good); status != 200 {
-		t.Error(status)
-	}
-	if err := <-done; err != nil {
-		t.Error(err)
+	if denied := s.Denied(); len(denied) > 0 {
+		t.Errorf("denied: got %q, want none", denied)
 	}
 }
