@@ -7,8 +7,8 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 )
 
-// Prefix gives the bytes that are hashed for message: EIP-191's "\x19Ethereum Signed Message:\n", the length of message
-// in bytes as decimal text, and message. Backends that add no prefix of their own are sent these bytes.
+// Prefix returns the bytes that are hashed: EIP-191's "\x19Ethereum Signed Message:\n", the length of message in bytes
+// as decimal text, and message. Backends that add no prefix of their own are sent these bytes.
 func Prefix(message []byte) []byte {
 	b := make([]byte, 0, len(message)+32)
 	b = append(b, "\x19Ethereum Signed Message:\n"...)
@@ -16,8 +16,9 @@ func Prefix(message []byte) []byte {
 	return append(b, message...)
 }
 
-// MessageHash is the digest a personal message is signed by: keccak256 over Prefix(message). It is go-ethereum's
-// accounts.TextHash without that package, which would bring transactions, KZG commitments and pairing curves along.
+// MessageHash returns the digest that is signed for a personal message: keccak256 over Prefix(message). It is
+// go-ethereum's accounts.TextHash without that package, which would add transactions, KZG commitments and pairing
+// curves to the program.
 func MessageHash(message []byte) common.Hash {
 	return crypto.Keccak256Hash(Prefix(message))
 }

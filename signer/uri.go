@@ -26,16 +26,16 @@ func Scheme(uri string) string {
 	return strings.ToLower(scheme)
 }
 
-// URI is a signer URI that names a file or a directory, taken apart and with its percent-escapes undone.
+// URI is a signer URI that names a file or a directory, parsed and with its percent-escapes decoded.
 type URI struct {
 	Scheme string
 	Path   string            // absolute after scheme:///path, relative to the working directory after scheme:path
 	Params map[string]string // none of them empty
 }
 
-// ParseURI takes apart a URI of the form scheme:path?name=value&…, for the backends that live in files; those that live
-// on a host have net/url. shape is the URI as it should look, for the error; parameters are the names that are allowed,
-// each at most once, none of them required. A plus sign is a plus sign. Every error is a *URIError.
+// ParseURI parses a URI of the form scheme:path?name=value&…, for backends that use files; those with a host use
+// net/url. shape is the URI as it should look, for the error. parameters are the names that are allowed, each at most
+// once; none is required. A plus sign stands for itself. Every error is a *URIError.
 func ParseURI(uri, shape string, parameters ...string) (URI, error) {
 	scheme := Scheme(uri)
 	fail := func(format string, a ...any) (URI, error) {
@@ -73,7 +73,7 @@ func ParseURI(uri, shape string, parameters ...string) (URI, error) {
 		}
 		if !slices.Contains(parameters, name) {
 			if len(name) > 24 {
-				return fail("has an unknown parameter, its %d. one", i+1)
+				return fail("has an unknown parameter (number %d)", i+1)
 			}
 			return fail("has the unknown parameter %q", name)
 		}
@@ -92,8 +92,7 @@ func ParseURI(uri, shape string, parameters ...string) (URI, error) {
 	return u, nil
 }
 
-// URIError is a signer URI that does not fit its backend. It quotes no path and no value, because people put passwords
-// into URIs, and says how the URI should look.
+// URIError is a malformed signer URI. Its text quotes no path and no value, because people put passwords into URIs.
 type URIError struct {
 	Scheme  string // empty when the URI has none
 	Problem string // "has no password-file"
@@ -102,7 +101,7 @@ type URIError struct {
 
 func (e *URIError) Error() string {
 	subject := "signer URI"
-	if e.Scheme != "" && len(e.Scheme) <= 24 { // a longer one is no scheme of ours, and perhaps a key
+	if e.Scheme != "" && len(e.Scheme) <= 24 { // a longer one is not a known scheme, and may be a key
 		subject = "signer URI " + e.Scheme + ":…"
 	}
 	return fmt.Sprintf("%s %s (want %s)", subject, e.Problem, e.Shape)

@@ -41,7 +41,7 @@ func TestParseURI(t *testing.T) {
 	}
 }
 
-func TestParseURIRefuses(t *testing.T) {
+func TestParseURIErrors(t *testing.T) {
 	for uri, problem := range map[string]string{
 		"":                                              "has no scheme",
 		"/s3cret":                                       "has no scheme",
@@ -56,7 +56,7 @@ func TestParseURIRefuses(t *testing.T) {
 		"keystore:k?s3cret":                             "parameter 1 is not name=value",
 		"keystore:k?password-file=a&":                   "parameter 2 is not name=value",
 		"keystore:k?password=s3cret":                    `unknown parameter "password"`,
-		"keystore:k?s3cret0123456789012345678=x":        "unknown parameter, its 1. one",
+		"keystore:k?s3cret0123456789012345678=x":        "unknown parameter (number 1)",
 		"keystore:k?password-file=":                     `empty parameter "password-file"`,
 		"keystore:k?password-file=s3cret%":              `malformed percent-escape in parameter "password-file"`,
 		"keystore:k?password-file=a&password-file=b":    `parameter "password-file" twice`,

@@ -13,7 +13,7 @@ import (
 // Verified wraps a backend so that every signature it lets through is canonical and proven: s in the lower half of the
 // group order (EIP-2), v 27 or 28, and recovering to the account that was asked for, over the EIP-191 hash of the
 // message that was asked for. Anything else is a *MismatchError, which wraps ErrMismatch. The other methods are b's
-// own. What is made of a Custodian is one too, and Poll's signatures pass through the same check.
+// own. If b is a Custodian, so is the result, and Poll's signatures pass the same check.
 //
 // The backend's v is a hint, not a claim: r and s alone decide whether the account's key made the signature, and many
 // devices know no v at all. The hint is tried first and the other value after it, so an honest backend costs one
@@ -28,7 +28,7 @@ func Verified(b Backend) Backend {
 	return v
 }
 
-// verifiedCustodian lets a Custodian through as one.
+// verifiedCustodian is verified for a Custodian.
 type verifiedCustodian struct {
 	*verified
 	custodian Custodian
@@ -116,7 +116,7 @@ func (v *verified) rangeProblem(name string, value []byte) string {
 // MismatchError is a signature that is not one of Account over the message. It wraps ErrMismatch.
 type MismatchError struct {
 	Account   common.Address
-	Recovered common.Address // whose signature it seems to be, going by the backend's v; zero when Problem says more
+	Recovered common.Address // the signature's account, if the backend's v is right; zero when Problem is set
 	Problem   string         // what is wrong with the signature itself; empty when it is sound but another's
 }
 

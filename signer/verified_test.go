@@ -24,7 +24,7 @@ func mirror(sig *signer.Signature) {
 	s.Sub(crypto.S256().Params().N, s).FillBytes(sig[32:64])
 }
 
-func TestVerifiedMendsForm(t *testing.T) {
+func TestVerifiedNormalises(t *testing.T) {
 	key := signertest.Key(7)
 	account := signertest.Address(key)
 	for name, alter := range map[string]func(*signer.Signature){

@@ -1,5 +1,5 @@
-// Package insecurefile signs with private keys that lie unencrypted in a CSV file. It is for tests and trials: it opens
-// only while the partner API is on a loopback address, so that no key in such a file can ever speak to a real partner.
+// Package insecurefile signs with unencrypted private keys in a CSV file. It is for tests and trials: it opens only
+// while the partner API is on a loopback address, so that no such key ever signs for the real partner.
 package insecurefile
 
 import (
@@ -33,10 +33,10 @@ type File struct {
 	keys   map[common.Address]*ecdsa.PrivateKey
 }
 
-// Open reads the file that uri names (see Shape); it is a signer.Opener. Without env.Loopback it refuses before it
-// looks at the file. The file must belong to its owner alone (0600) and begin with the header address,privateKey; a
-// private key is 64 hex digits, with or without 0x, and must be that of the address beside it. A bad line is a
-// *LineError.
+// Open reads the file that uri names (see Shape); it is a signer.Opener. Without env.Loopback it fails before it reads
+// the file. The file must have no permission for group or others, unless env.InsecurePermissions is set, and begin with
+// the header address,privateKey; a private key is 64 hex digits, with or without 0x, and must be that of the address in
+// its line. The error for a bad line is a *LineError.
 func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backend, error) {
 	u, err := signer.ParseURI(uri, Shape)
 	if err != nil {
@@ -64,7 +64,7 @@ func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backe
 		return nil, fmt.Errorf("%w: key file %s: %w", signer.ErrUnusable, u.Path, secretfile.Reason(err))
 	}
 	defer f.Close()
-	if info, err = f.Stat(); err != nil { // of what was opened, whatever the name meant before
+	if info, err = f.Stat(); err != nil { // of the opened file: the name may have got another one
 		return nil, fmt.Errorf("%w: key file %s: %w", signer.ErrUnusable, u.Path, secretfile.Reason(err))
 	}
 	if err := secretfile.CheckMode(u.Path, info, env.InsecurePermissions); err != nil {
@@ -209,7 +209,7 @@ func (f *File) HasKey(ctx context.Context, account common.Address) error {
 }
 
 func (f *File) noKey(account common.Address) error {
-	return fmt.Errorf("%w: %v: %s has no line of it", signer.ErrNoKey, account, f.path)
+	return fmt.Errorf("%w: %v: %s has no line for it", signer.ErrNoKey, account, f.path)
 }
 
 // Close implements signer.Backend: it overwrites the keys in memory.

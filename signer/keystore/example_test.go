@@ -29,5 +29,5 @@ func Example() {
 	fmt.Println(backend.HasKey(ctx, common.HexToAddress("0x01")))
 	// Output:
 	// 65 <nil>
-	// signer has no key of this account: 0x0000000000000000000000000000000000000001: keystore ../../testdata/keystore has no file of it
+	// signer has no key of this account: 0x0000000000000000000000000000000000000001: keystore ../../testdata/keystore has no file for it
 }

@@ -17,25 +17,25 @@ import (
 	"github.com/purser-onboard/purser/secretfile"
 )
 
-// maxPath bounds what is shown of a path: Linux takes no longer ones.
+// maxPath bounds how much of a path is shown; Linux has no longer ones.
 const maxPath = 4 << 10
 
-// maxKeyFile: a version 3 file has about 500 bytes.
+// maxKeyFile bounds a key file; a version 3 file has about 500 bytes.
 const maxKeyFile = 64 << 10
 
-// settling is how long after a change of a directory another one may leave its modification time as it is: file
-// systems keep times in steps of up to two seconds.
+// settling is how long after a change of a directory the next change may not show in the modification time: file
+// systems store it in steps of up to two seconds.
 const settling = 2 * time.Second
 
-// FileError is a file of the keystore that is of no use.
+// FileError is a key file that cannot be used.
 type FileError struct {
 	Path string
-	Err  error // reads on after the file's name: "has no crypto section"
+	Err  error // follows the file's name: "has no crypto section"
 }
 
 func (e *FileError) Error() string { return fmt.Sprintf("key file %s %v", shown(e.Path), e.Err) }
 
-// shown is a path as it may stand in one line: quoted if it has characters to escape.
+// shown returns a path for one line of text: quoted if it has characters to escape.
 func shown(path string) string {
 	if printable.Is(path) && !strings.ContainsAny(path, `"\`) {
 		return path
@@ -43,33 +43,33 @@ func shown(path string) string {
 	return printable.Quote(path, maxPath)
 }
 
-// Unwrap gives Err.
+// Unwrap returns Err.
 func (e *FileError) Unwrap() error { return e.Err }
 
-// finding is what one file of the directory turned out to be.
+// finding is what is known of one file in the directory.
 type finding struct {
 	address common.Address
 	named   bool  // address is known, from the file or from its name
-	problem error // why a key file is of no use; nil when it is sound
+	problem error // why a key file cannot be used; nil when it is sound
 	other   bool  // not a key file at all
 	stray   bool  // … although its name or its content has the form of one: worth a warning
 }
 
-// index is one look at the directory. It is never changed once made.
+// index is the directory's content at one time. It is immutable.
 type index struct {
 	files    map[common.Address]string // base name of the first sound file of each account
 	findings map[string]finding        // by base name
 	broken   []string                  // base names, in the order of the directory
 	first    string                    // the first sound file
-	twice    int                       // sound files of an account that another file stands for
+	twice    int                       // sound files of an account that has another file
 	other    int                       // files that are no key files
 	strays   []string                  // base names of those that look like one
 	modified time.Time                 // of the directory, taken before it was read
-	settled  bool                      // a change since then shows in the modification time
+	stable   bool                      // a change since then shows in the modification time
 }
 
-// look reads dir. Files that were found sound before are not opened again: a key file's name never gets another
-// content but by a new password, and unlocking reads the file anyway.
+// look reads dir. Files that were sound before are not opened again: a key file changes only when it gets a new
+// password, and unlocking reads it anyway.
 func look(ctx context.Context, dir string, insecure bool, before *index, now func() time.Time) (*index, error) {
 	begun := now()
 	info, err := os.Stat(dir)
@@ -87,7 +87,7 @@ func look(ctx context.Context, dir string, insecure bool, before *index, now fun
 		files:    make(map[common.Address]string, len(entries)),
 		findings: make(map[string]finding, len(entries)),
 		modified: info.ModTime(),
-		settled:  begun.Sub(info.ModTime()) > settling,
+		stable:   begun.Sub(info.ModTime()) > settling,
 	}
 	for _, entry := range entries {
 		if err := ctx.Err(); err != nil {
@@ -132,7 +132,7 @@ func (x *index) add(name string, f finding) {
 	}
 }
 
-// brokenFile gives the damaged file that, going by its name or its address field, would hold account's key.
+// brokenFile returns the damaged file that has account in its name or its address field, and what is wrong with it.
 func (x *index) brokenFile(account common.Address) (string, error) {
 	for _, name := range x.broken {
 		if f := x.findings[name]; f.named && f.address == account {
@@ -142,7 +142,7 @@ func (x *index) brokenFile(account common.Address) (string, error) {
 	return "", nil
 }
 
-// nameless gives the first damaged key file that does not say whose it is, and how many there are.
+// nameless returns the first damaged key file of unknown account, and how many there are.
 func (x *index) nameless() (first string, count int) {
 	for _, name := range x.broken {
 		if !x.findings[name].named {
@@ -154,7 +154,7 @@ func (x *index) nameless() (first string, count int) {
 	return first, count
 }
 
-// exposed gives the first key file that other users of the machine may use, and how many there are.
+// exposed returns the first key file that other users of the machine may use, and how many there are.
 func (x *index) exposed() (first *secretfile.ModeError, count int) {
 	for _, name := range x.broken {
 		var mode *secretfile.ModeError
@@ -185,7 +185,7 @@ func examine(path string, insecure bool) finding {
 	case key.hasAddress:
 		f.address, f.named = key.address, true
 	case !named:
-		f.problem = errors.New("says neither in itself nor in its name whose key it holds")
+		f.problem = errors.New("names no account, neither in its address field nor in its file name")
 	}
 	if f.problem == nil {
 		info, err := os.Stat(path)
@@ -200,7 +200,7 @@ func examine(path string, insecure bool) finding {
 var errNotRegular = errors.New("is not a regular file")
 
 func readFile(path string, insecure bool) ([]byte, error) {
-	// Asked by name first: opening a pipe would wait for a writer.
+	// Stat comes first: opening a pipe would wait for a writer.
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot be read: %w", secretfile.Reason(err))
@@ -222,8 +222,8 @@ func addressInName(name string) (common.Address, bool) {
 	return parseAddress(stem)
 }
 
-// looksLikeKeyFile tells a damaged key file from a file that never was one: it has go-ethereum's name or the member
-// that holds the key.
+// looksLikeKeyFile reports whether a file that does not parse is a damaged key file: it has go-ethereum's name or the
+// member that holds the key.
 func looksLikeKeyFile(name string, data []byte) bool {
 	return strings.HasPrefix(name, "UTC--") || bytes.Contains(bytes.ToLower(data), []byte(`"crypto"`))
 }

@@ -22,8 +22,8 @@ import (
 )
 
 // The format is version 3 of the Web3 Secret Storage Definition. It is read here and not by go-ethereum's
-// accounts/keystore because that panics on a file whose kdfparams lack a field, believes any cost a file demands, and
-// brings transactions, KZG commitments and a file watcher into the program.
+// accounts/keystore because that panics on a file whose kdfparams lack a field, accepts any cost that a file asks for,
+// and adds transactions, KZG commitments and a file watcher to the program.
 
 const (
 	derivedLength = 32 // bytes 0–15 encrypt, bytes 16–31 authenticate
@@ -34,12 +34,12 @@ const (
 	maxPBKDF2Count  = 10_000_000
 )
 
-// errPassword: the authentication code does not match; the password is another, or a byte of the file was changed.
+// errPassword: the authentication code does not match, because the password is wrong or the file was changed.
 var errPassword = errors.New("the password does not open it")
 
-// keyFile is a key file that is sound as far as can be seen without the password.
+// keyFile is a parsed key file. Whether it opens is not known without the password.
 type keyFile struct {
-	address    common.Address // whose key it says to be
+	address    common.Address // the account that it names
 	hasAddress bool           // the field is optional
 	derive     func(password []byte) ([]byte, error)
 	iv         []byte
@@ -172,7 +172,8 @@ func parseAddress(s string) (common.Address, bool) {
 	return common.HexToAddress(s), true
 }
 
-// decrypt gives the key. It takes what the file's cost says, 1.5 s for the standard one, and cannot be interrupted.
+// decrypt returns the key. It blocks for as long as the file's cost requires, 1.5 s at the standard cost, and cannot be
+// interrupted.
 func (k *keyFile) decrypt(password []byte) (*ecdsa.PrivateKey, error) {
 	derived, err := k.derive(password)
 	if err != nil {

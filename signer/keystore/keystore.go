@@ -1,9 +1,9 @@
-// Package keystore signs with go-ethereum key files: a directory of version 3 files ("UTC--…"), all under one password.
+// Package keystore signs with go-ethereum key files, a directory of version 3 files ("UTC--…"), all under one password.
 //
-// The directory is read once, when it is opened; which account a file belongs to stands in its address field or else in
-// its name. A key is decrypted when it is first needed, because the standard cost is over a second and 256 MiB a key,
-// and then stays in memory until Close. The same key is never decrypted by two callers at once. A key that was added
-// later is found when it is first asked for.
+// The directory is read once, when it is opened; a file's account is in its address field or else in its name. A key is
+// decrypted when it is first needed, because the standard cost is over a second and 256 MiB a key, and then stays in
+// memory until Close. The same key is never decrypted by two callers at once. A key that was added later is found when
+// it is first requested.
 package keystore
 
 import (
@@ -29,16 +29,16 @@ import (
 // Shape is how the URI looks. A relative directory is keystore:directory?…; both paths have percent-escapes undone.
 const Shape = "keystore:///directory?password-file=/file"
 
-// mostAtOnce bounds how many keys are decrypted side by side: at the standard cost of 256 MiB each, 1 GiB.
+// mostAtOnce bounds how many keys are decrypted at the same time: at the standard cost of 256 MiB each, 1 GiB.
 const mostAtOnce = 4
 
 var errClosed = fmt.Errorf("%w: the keystore is closed", signer.ErrUnusable)
 
 // Keystore is an opened directory of key files; it implements signer.Backend.
 //
-// Its errors: ErrNoKey when no sound file holds the account's key (naming the damaged file, if one would),
-// ErrUnusable when the directory is gone or the password does not open a file, ErrMismatch when a file holds another
-// key than it says.
+// Its errors: ErrNoKey when no sound file holds the account's key (naming the damaged file, if one would), ErrUnusable
+// when the directory is gone or the password does not open a file, ErrMismatch when a file holds another key than that
+// of its account.
 type Keystore struct {
 	dir          string
 	insecure     bool // files that other users may use are allowed
@@ -49,12 +49,12 @@ type Keystore struct {
 	decrypt      func(f *keyFile, password []byte) (*ecdsa.PrivateKey, error)
 
 	passwords [][]byte      // the password's forms; unchanged until every unlocking has ended
-	form      atomic.Int32  // the form that has opened a file last: it is tried first
+	form      atomic.Int32  // the form that last opened a file: it is tried first
 	slots     chan struct{} // one taken by each decryption under way
 	closing   chan struct{}
 	unlocking sync.WaitGroup
 	looking   sync.Mutex // held while the directory is read
-	warned    []string   // the strays that were told of; guarded by looking
+	warned    []string   // the strays in the last warning; guarded by looking
 
 	mu     sync.RWMutex // guards what follows
 	closed bool
@@ -132,12 +132,12 @@ func (k *Keystore) SignMessage(ctx context.Context, account common.Address, mess
 	}
 	sig, signed, err = k.sign(account, hash)
 	if err == nil && !signed {
-		return signer.Signature{}, errClosed // keys only go when the keystore does
+		return signer.Signature{}, errClosed // only Close removes keys
 	}
 	return sig, err
 }
 
-// sign signs if the key is in memory. The lock is held all the while, so that Close cannot wipe the key in between.
+// sign signs if the key is in memory. It holds the lock meanwhile, so that Close cannot wipe the key.
 func (k *Keystore) sign(account common.Address, hash common.Hash) (sig signer.Signature, signed bool, err error) {
 	k.mu.RLock()
 	defer k.mu.RUnlock()
@@ -156,7 +156,7 @@ func (k *Keystore) sign(account common.Address, hash common.Hash) (sig signer.Si
 	return sig, true, nil
 }
 
-// locate gives the base name of account's key file, looking at the directory again if it has changed.
+// locate returns the base name of account's key file, reading the directory again if it has changed.
 func (k *Keystore) locate(ctx context.Context, account common.Address) (string, error) {
 	k.mu.RLock()
 	x := k.index
@@ -172,18 +172,18 @@ func (k *Keystore) locate(ctx context.Context, account common.Address) (string, 
 		return name, nil
 	}
 	if name, problem := x.brokenFile(account); problem != nil {
-		return "", fmt.Errorf("%w: %v: %w", refusal(problem), account, &FileError{filepath.Join(k.dir, name), problem})
+		return "", fmt.Errorf("%w: %v: %w", sentinel(problem), account, &FileError{filepath.Join(k.dir, name), problem})
 	}
-	err = fmt.Errorf("%w: %v: keystore %s has no file of it", signer.ErrNoKey, account, k.dir)
+	err = fmt.Errorf("%w: %v: keystore %s has no file for it", signer.ErrNoKey, account, k.dir)
 	if name, count := x.nameless(); count > 0 {
-		err = fmt.Errorf("%w; damaged files that may be anybody's: %d, the first: %w", err, count,
+		err = fmt.Errorf("%w; damaged files of unknown account: %d, the first: %w", err, count,
 			&FileError{filepath.Join(k.dir, name), x.findings[name].problem})
 	}
 	return "", err
 }
 
-// tell warns of the files that are not key files and look like one, when there are others than the last time.
-func (k *Keystore) tell(x *index) {
+// warnStrays warns of the files that look like key files and are not, unless they are those of the last warning.
+func (k *Keystore) warnStrays(x *index) {
 	if slices.Equal(x.strays, k.warned) {
 		return
 	}
@@ -198,8 +198,9 @@ func (k *Keystore) tell(x *index) {
 	k.warn(text)
 }
 
-// refusal is what a row learns of a file that cannot be used: a mode is a fault of the set-up, damage one of the file.
-func refusal(problem error) error {
+// sentinel returns the sentinel for a file that cannot be used: a wrong mode is a fault of the set-up, damage one of
+// the file.
+func sentinel(problem error) error {
 	var mode *secretfile.ModeError
 	if errors.As(problem, &mode) {
 		return signer.ErrUnusable
@@ -207,8 +208,9 @@ func refusal(problem error) error {
 	return signer.ErrNoKey
 }
 
-// look brings the index up to date: what is newer than missed is good enough, and an unchanged directory is not read
-// again, so that a thousand rows without a key cost a thousand stats. A nil missed asks for a reading in any case.
+// look returns an up-to-date index. It always reads the directory if missed is nil. Otherwise it returns the index that
+// replaced missed, if there is one, and does not read a directory that has not changed: a thousand rows without a key
+// cost a thousand stats.
 func (k *Keystore) look(ctx context.Context, missed *index) (*index, error) {
 	k.looking.Lock()
 	defer k.looking.Unlock()
@@ -223,7 +225,7 @@ func (k *Keystore) look(ctx context.Context, missed *index) (*index, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%w: keystore directory %s: %w", signer.ErrUnusable, k.dir, secretfile.Reason(err))
 		}
-		if before.settled && info.ModTime().Equal(before.modified) {
+		if before.stable && info.ModTime().Equal(before.modified) {
 			return before, nil
 		}
 	}
@@ -241,11 +243,11 @@ func (k *Keystore) look(ctx context.Context, missed *index) (*index, error) {
 	k.mu.Lock()
 	k.index = x
 	k.mu.Unlock()
-	k.tell(x)
+	k.warnStrays(x)
 	return x, nil
 }
 
-// distrust makes the next look read every file anew: one of them is not what it was.
+// distrust makes the next look read every file again, because one of them has changed.
 func (k *Keystore) distrust() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -271,8 +273,8 @@ func (k *Keystore) HasKey(ctx context.Context, account common.Address) error {
 	return err
 }
 
-// Check implements signer.Backend: it reads the directory again, fails if a key file in it is damaged or there is none,
-// and decrypts the first one to see whether the password is right.
+// Check implements signer.Backend: it reads the directory again, fails if a key file is damaged or there is none, and
+// decrypts the first one to verify the password.
 func (k *Keystore) Check(ctx context.Context) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err

@@ -78,10 +78,10 @@ func (k *Keystore) load(account common.Address, name string) (*ecdsa.PrivateKey,
 		k.distrust()
 		return nil, fmt.Errorf("%w: %v: key file %s is gone", signer.ErrNoKey, account, shown(path))
 	}
-	if errors.Is(refusal(err), signer.ErrUnusable) {
+	if errors.Is(sentinel(err), signer.ErrUnusable) {
 		return nil, fmt.Errorf("%w: %w", signer.ErrUnusable, &FileError{path, err})
 	}
-	if err != nil { // not a missing key: it may well be readable the next time
+	if err != nil { // not ErrNoKey: it may be readable the next time
 		return nil, fmt.Errorf("unlock %v: %w", account, &FileError{path, err})
 	}
 	file, err := parseKeyFile(data)
@@ -124,7 +124,7 @@ func (k *Keystore) tryPasswords(file *keyFile) (key *ecdsa.PrivateKey, err error
 	return key, err
 }
 
-// forms gives the texts that programs make of a typed password: go-ethereum takes it as it is, ethers in NFKC (Unicode
+// forms returns the password in the forms that programs use: go-ethereum as it was typed, ethers in NFKC (Unicode
 // Standard Annex #15).
 func forms(password []byte) [][]byte {
 	if normal := norm.NFKC.Bytes(password); !bytes.Equal(normal, password) {

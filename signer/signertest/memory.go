@@ -13,8 +13,8 @@ import (
 	"github.com/purser-onboard/purser/signer"
 )
 
-// Key gives the i-th of an endless row of test keys, the same each time: the key's bytes are the Keccak-256 of
-// "purser signertest key" and i. Nothing of value may ever be held by them.
+// Key returns test key i, the same each time: its bytes are the Keccak-256 of "purser signertest key" and i. It must
+// never hold anything of value.
 func Key(i uint64) *ecdsa.PrivateKey {
 	seed := binary.BigEndian.AppendUint64([]byte("purser signertest key"), i)
 	key, err := crypto.ToECDSA(crypto.Keccak256(seed))
@@ -27,9 +27,10 @@ func Key(i uint64) *ecdsa.PrivateKey {
 // Address is the account of key.
 func Address(key *ecdsa.PrivateKey) common.Address { return crypto.PubkeyToAddress(key.PublicKey) }
 
-// Memory is a backend for other packages' tests: keys in memory, and a hook to behave badly. Its v is 0 or 1.
+// Memory is a backend for other packages' tests: keys in memory, and a hook to falsify signatures. Its v is 0 or 1.
 type Memory struct {
-	// Alter may change a signature before it is returned, or refuse it; nil leaves it alone. Set before the first call.
+	// Alter may change a signature before it is returned, or fail instead; nil changes nothing. Set it before the first
+	// call.
 	Alter func(account common.Address, sig *signer.Signature) error
 
 	mu   sync.Mutex
@@ -46,7 +47,7 @@ func NewMemory(keys ...*ecdsa.PrivateKey) *Memory {
 	return m
 }
 
-// Add gives the open backend one more key.
+// Add adds a key to the open backend.
 func (m *Memory) Add(key *ecdsa.PrivateKey) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

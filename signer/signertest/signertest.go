@@ -1,9 +1,8 @@
-// Package signertest holds the suite that every signer backend passes, and a backend in memory for the tests of those
-// who use a signer.
+// Package signertest holds the suite that every signer backend passes, and a backend in memory for the tests of
+// packages that use a signer.
 //
-// The suite asks only what signer.Backend promises. It does not assume that the same message gives the same signature
-// twice, which v a backend uses, or that its s is low: all of it looks at signatures through signer.Verified, as the
-// product does.
+// The suite checks only what signer.Backend promises. It does not assume that the same message gives the same signature
+// twice, a certain v or a low s: it sees signatures through signer.Verified, as the product does.
 package signertest
 
 import (
@@ -26,14 +25,14 @@ import (
 
 const (
 	held       = 4                // keys that Run gives the backend
-	goroutines = 16               //
+	goroutines = 16               // that sign at the same time
 	each       = 4                // signatures each of them makes
-	prompt     = 10 * time.Second // what a call may take whose context has ended; only a failure waits for it
+	prompt     = 10 * time.Second // the longest a call may take after its context has ended; only a failure waits for it
 )
 
-// Run tests the backend that open gives. open must make a fresh backend that holds exactly keys (import them, write
-// them to files, hand them to an emulator) and is called once; the suite closes what it returns, and open cleans up
-// behind it with t.Cleanup. About 80 signatures are made.
+// Run tests the backend that open returns. open is called once and must make a backend that holds exactly keys (import
+// them, write them to files, give them to an emulator). The suite closes the backend; open removes the rest by
+// t.Cleanup. About 80 signatures are made.
 func Run(t *testing.T, open func(t *testing.T, keys []*ecdsa.PrivateKey) signer.Backend) {
 	t.Helper()
 	keys := make([]*ecdsa.PrivateKey, held)
@@ -46,12 +45,12 @@ func Run(t *testing.T, open func(t *testing.T, keys []*ecdsa.PrivateKey) signer.
 	})
 }
 
-// RunKeys is Run for a backend that cannot be given keys because it makes its own: keys, two at least, are some or all
-// of those it has, and none of them is Key(4), which it must not have.
+// RunKeys is Run for a backend that generates its keys itself. keys are at least two of its keys; it must not have
+// Key(4).
 func RunKeys(t *testing.T, keys []*ecdsa.PrivateKey, open func(t *testing.T) signer.Backend) {
 	t.Helper()
 	if len(keys) < 2 {
-		t.Fatalf("%d keys, want two at least", len(keys))
+		t.Fatalf("%d keys, want at least 2", len(keys))
 	}
 	s := &suite{stranger: Address(Key(held)), keys: keys}
 	for _, key := range keys {
@@ -85,7 +84,7 @@ type suite struct {
 	backend  signer.Backend
 }
 
-// sign signs message and proves the signature by the public key, apart from the recovery that Verified does.
+// sign signs message and verifies the signature with the public key, independently of Verified.
 func (s *suite) sign(ctx context.Context, i int, message []byte) error {
 	sig, err := s.backend.SignMessage(ctx, s.accounts[i], message)
 	if err != nil {
@@ -94,7 +93,7 @@ func (s *suite) sign(ctx context.Context, i int, message []byte) error {
 	if sig[64] != 27 && sig[64] != 28 {
 		return fmt.Errorf("account %d: v is %d", i, sig[64])
 	}
-	// VerifySignature refuses a high s.
+	// VerifySignature fails for a high s.
 	public := crypto.FromECDSAPub(&s.keys[i].PublicKey)
 	if !crypto.VerifySignature(public, signer.MessageHash(message).Bytes(), sig[:64]) {
 		return fmt.Errorf("account %d: the signature does not verify", i)
@@ -153,7 +152,7 @@ func (s *suite) everyKey(t *testing.T) {
 	}
 }
 
-// oddMessages are texts that a backend might take for something else, or change on the way.
+// oddMessages signs texts that a backend might misread or change.
 func (s *suite) oddMessages(t *testing.T) {
 	for name, message := range map[string]string{
 		"empty":                   "",
@@ -226,8 +225,8 @@ func (s *suite) concurrent(t *testing.T) {
 	all.Wait()
 }
 
-// cancelled: a call whose context has ended returns at once, with the context's error or, from the two calls that may
-// know the answer anyway, with that.
+// cancelled checks that a call whose context has ended returns at once: with the context's error or, for HasKey and
+// Check, with a result.
 func (s *suite) cancelled(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
