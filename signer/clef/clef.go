@@ -1,10 +1,10 @@
 // Package clef signs with Clef, go-ethereum's signer in a process of its own, over its HTTP server or its IPC socket.
 //
 // Clef adds the prefix of EIP-191 itself and asks its rules, or a person at its console, about every request. For an
-// unattended run its rules must approve ApproveListing and ApproveSignData. It decrypts the key file anew for every
-// signature; what that costs is the file's scrypt parameters.
+// unattended run its rules must approve ApproveListing and ApproveSignData. It decrypts the key file for every
+// signature, at the cost of the file's scrypt parameters.
 //
-// Every error of Clef has the code -32000 and is known by its text only. These are of signer/core and accounts in
+// Every error of Clef has the code -32000; only the texts differ. They are those of signer/core and accounts in
 // go-ethereum v1.17.3, the last version that has Clef.
 package clef
 
@@ -25,21 +25,21 @@ const Shape = "clef+http://host:8550, clef+https://host?ca-file=/file or clef+un
 const (
 	unknownAccount = "unknown account" // accounts.ErrUnknownAccount
 	requestDenied  = "request denied"  // core.ErrRequestDenied
-	internalError  = "internal error"  // the password is not stored and nobody could be asked for it
+	internalError  = "internal error"  // the password is not stored, and there was no console to ask for it
 )
 
 // Clef is an opened Clef; it implements signer.Backend.
 //
-// Its errors: ErrNoKey when Clef knows no such account; ErrDeclined when its rules or a person refuse a signature;
-// ErrUnusable when they refuse to list the accounts, when Clef refuses the connection's host name, when what answers is
-// no Clef, and, at opening and checking, when nothing answers. Everything else is transient.
+// Its errors: ErrNoKey when Clef knows no such account; ErrDeclined when its rules or a person decline a signature;
+// ErrUnusable when they decline to list the accounts, when Clef does not accept the host name, when the server is not
+// Clef, and, at opening and checking, when it cannot be reached. Everything else is transient.
 type Clef struct {
 	rpc      *remote.RPC
 	accounts *remote.Accounts[struct{}]
 }
 
 // Open opens the Clef that uri names (see Shape); it is a signer.Opener. It asks for the version of its API, which
-// needs nobody's approval.
+// needs no approval.
 func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backend, error) {
 	rpc, err := remote.OpenRPC(uri, "clef", Shape, true, env.InsecurePermissions)
 	if err != nil {
@@ -71,7 +71,7 @@ func (c *Clef) list(ctx context.Context) (map[common.Address]struct{}, error) {
 	var addresses []string
 	err := c.rpc.Call(ctx, remote.MostList, &addresses, "account_list")
 	if answered := (*remote.RPCError)(nil); errors.As(err, &answered) && answered.Message == requestDenied {
-		return nil, fmt.Errorf("%w: clef refuses to list its accounts, its rules must approve ApproveListing: %w",
+		return nil, fmt.Errorf("%w: clef declined to list its accounts: its rules must approve ApproveListing: %w",
 			signer.ErrUnusable, err)
 	}
 	if err != nil {
@@ -84,8 +84,8 @@ func (c *Clef) list(ctx context.Context) (map[common.Address]struct{}, error) {
 	return accounts, nil
 }
 
-// SignMessage implements signer.Signer; v is 27 or 28. Where a person has to approve, he has as long as Clef's server
-// waits: 30 s over HTTP, and a minute of ours over the socket.
+// SignMessage implements signer.Signer; v is 27 or 28. A person who has to approve has as long as Clef's server waits,
+// 30 s over HTTP, or our time limit, a minute over the socket.
 func (c *Clef) SignMessage(ctx context.Context, account common.Address, message []byte) (signer.Signature, error) {
 	if err := ctx.Err(); err != nil {
 		return signer.Signature{}, err
@@ -103,7 +103,7 @@ func (c *Clef) SignMessage(ctx context.Context, account common.Address, message 
 	return sig, nil
 }
 
-// explain gives an error that Clef answered its meaning.
+// explain wraps an error that Clef answered with in the sentinel that it stands for.
 func (c *Clef) explain(err error) error {
 	var answered *remote.RPCError
 	if !errors.As(err, &answered) {
@@ -115,7 +115,7 @@ func (c *Clef) explain(err error) error {
 	case answered.Message == requestDenied:
 		return fmt.Errorf("%w: %w", signer.ErrDeclined, err)
 	case answered.Code == remote.MethodNotFound:
-		return fmt.Errorf("%w: this is no clef: %w", signer.ErrUnusable, err)
+		return fmt.Errorf("%w: the server is not clef: %w", signer.ErrUnusable, err)
 	case answered.Message == internalError:
 		return fmt.Errorf("%w (has clef this account's password? clef setpw stores it)", err)
 	}
@@ -123,7 +123,7 @@ func (c *Clef) explain(err error) error {
 }
 
 // HasKey implements signer.Backend. The list of accounts is remembered, and read again for an account that is not in
-// it, at most every ten seconds. That Clef has the account's password too is not known before it signs.
+// it, at most every ten seconds. Whether Clef also has the account's password is not known before it signs.
 func (c *Clef) HasKey(ctx context.Context, account common.Address) error {
 	_, ok, err := c.accounts.Find(ctx, account)
 	if err == nil && !ok {
@@ -148,5 +148,5 @@ func (c *Clef) Check(ctx context.Context) (string, error) {
 	return fmt.Sprintf("clef %s (API %q): %d accounts%s", c.rpc.Name(), version, n, c.rpc.Caveats()), nil
 }
 
-// Close implements signer.Backend: it lets the connections go.
+// Close implements signer.Backend: it closes the idle connections.
 func (c *Clef) Close() error { return c.rpc.Close() }

@@ -96,7 +96,7 @@ func TestErrors(t *testing.T) {
 		"wrong password":     {-32000, "could not decrypt key with given password", nil, "decrypt"},
 		"timed out there":    {-32002, "request timed out", nil, "timed out"},
 		"not quite the text": {-32000, "unknown account manager", nil, "manager"},
-		"not a Clef":         {-32601, "the method account_signData does not exist", signer.ErrUnusable, "no clef"},
+		"not a Clef":         {-32601, "the method account_signData does not exist", signer.ErrUnusable, "not clef"},
 	}
 	sentinels := []error{signer.ErrNoKey, signer.ErrDeclined, signer.ErrUnusable, signer.ErrMismatch}
 	for name, test := range tests {
@@ -224,7 +224,7 @@ func TestOpenRefuses(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, test := range map[string]struct{ uri, want string }{
-		"no Clef":       {"clef+" + other.HTTP(t), "no clef"},
+		"no Clef":       {"clef+" + other.HTTP(t), "not clef"},
 		"no JSON-RPC":   {"clef+" + page.HTTP(t), "JSON-RPC"},
 		"host refused":  {"clef+" + hosts.HTTP(t), "invalid host specified"},
 		"no socket":     {"clef+unix:" + file + "x", "no such file"},

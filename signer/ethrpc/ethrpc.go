@@ -1,10 +1,10 @@
-// Package ethrpc signs with any Ethereum node, or what passes for one, that has the JSON-RPC methods eth_sign and
+// Package ethrpc signs with an Ethereum node, or another server, that has the JSON-RPC methods eth_sign and
 // eth_accounts.
 //
 // eth_sign takes the address and the message and gives "an EIP-191 signature over the provided data" (Ethereum's
-// execution-apis): the node adds the prefix. anvil, go-ethereum and Web3Signer's JSON-RPC do. A node that does not
-// gives signatures that signer.Verified finds out as a mismatch; nothing can be told before it signs. Nodes like these
-// have no authentication of their own: their addresses belong on loopback or behind TLS with client certificates.
+// execution-apis): the node adds the prefix. anvil, go-ethereum and Web3Signer's JSON-RPC do. If a node does not,
+// signer.Verified reports a mismatch; this is not known before it signs. Nodes like these have no authentication of
+// their own: their addresses belong on loopback or behind TLS with client certificates.
 package ethrpc
 
 import (
@@ -22,8 +22,8 @@ import (
 // Shape is how the URI looks. eth-rpc+https takes ca-file, cert-file and key-file, each a PEM file.
 const Shape = "eth-rpc+http://host:8545/path or eth-rpc+https://host/path?ca-file=/file"
 
-// Codes and texts of the nodes. No standard has any for these cases, so that the list of accounts decides where none
-// of them is recognised.
+// Codes and texts of the nodes. No standard defines them, so the list of accounts decides where none of them is
+// recognised.
 const (
 	userRejected = 4001             // EIP-1193
 	denied       = "request denied" // go-ethereum with Clef behind it
@@ -33,8 +33,8 @@ const (
 // Node is an opened node; it implements signer.Backend.
 //
 // Its errors: ErrNoKey when the node answers with an error and does not list the account; ErrDeclined when a person or
-// a rule behind it refuses; ErrUnusable when it has no eth_sign, when the account is locked, when it refuses us, and,
-// at opening and checking, when nothing answers. Everything else is transient.
+// a rule declines; ErrUnusable when it has no eth_sign, when the account is locked, when it does not accept our
+// requests, and, at opening and checking, when it cannot be reached. Everything else is transient.
 type Node struct {
 	rpc      *remote.RPC
 	accounts *remote.Accounts[struct{}]
@@ -59,8 +59,8 @@ func (n *Node) list(ctx context.Context) (map[common.Address]struct{}, error) {
 	var addresses []string
 	if err := n.rpc.Call(ctx, remote.MostList, &addresses, "eth_accounts"); err != nil {
 		explained := n.explain(err)
-		if errors.Is(explained, signer.ErrDeclined) { // of no row in particular
-			return nil, fmt.Errorf("%w: the node refuses to list its accounts: %w", signer.ErrUnusable, err)
+		if errors.Is(explained, signer.ErrDeclined) { // not about one row
+			return nil, fmt.Errorf("%w: the node declined to list its accounts: %w", signer.ErrUnusable, err)
 		}
 		return nil, explained
 	}
@@ -79,7 +79,7 @@ func (n *Node) SignMessage(ctx context.Context, account common.Address, message 
 	var text string
 	err := n.rpc.Call(ctx, remote.MostSignature, &text, "eth_sign", account.Hex(), remote.Data(message))
 	if err != nil {
-		return signer.Signature{}, fmt.Errorf("sign for %v: %w", account, n.because(ctx, account, err))
+		return signer.Signature{}, fmt.Errorf("sign for %v: %w", account, n.explainSigning(ctx, account, err))
 	}
 	sig, err := remote.ParseSignature(text)
 	if err != nil {
@@ -88,8 +88,8 @@ func (n *Node) SignMessage(ctx context.Context, account common.Address, message 
 	return sig, nil
 }
 
-// because is explain for the signature of an account that the node may not have.
-func (n *Node) because(ctx context.Context, account common.Address, err error) error {
+// explainSigning is explain for a signature by an account that the node may not have.
+func (n *Node) explainSigning(ctx context.Context, account common.Address, err error) error {
 	var answered *remote.RPCError
 	explained := n.explain(err)
 	if !errors.As(err, &answered) || errors.Is(explained, signer.ErrUnusable) || errors.Is(explained, signer.ErrDeclined) {
@@ -101,7 +101,7 @@ func (n *Node) because(ctx context.Context, account common.Address, err error) e
 	return explained
 }
 
-// explain gives an error that the node answered its meaning, as far as it is the same for every account.
+// explain wraps an error that the node answered with in the sentinel that it stands for, whatever the account.
 func (n *Node) explain(err error) error {
 	var answered *remote.RPCError
 	if !errors.As(err, &answered) {
@@ -136,7 +136,7 @@ func (n *Node) Check(ctx context.Context) (string, error) {
 		return "", remote.Unusable(ctx, err)
 	}
 	if count == 0 {
-		return "", fmt.Errorf("%w: node %s has no account: it signs for nobody", signer.ErrUnusable, n.rpc.Name())
+		return "", fmt.Errorf("%w: node %s has no account", signer.ErrUnusable, n.rpc.Name())
 	}
 	line := "node " + n.rpc.Name()
 	var version string
@@ -146,5 +146,5 @@ func (n *Node) Check(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%s: %d accounts%s", line, count, n.rpc.Caveats()), nil
 }
 
-// Close implements signer.Backend: it lets the connections go.
+// Close implements signer.Backend: it closes the idle connections.
 func (n *Node) Close() error { return n.rpc.Close() }

@@ -187,7 +187,7 @@ func TestOpenRefuses(t *testing.T) {
 	}}
 	for name, test := range map[string]struct{ uri, want string }{
 		"no accounts method": {"eth-rpc+" + silent.HTTP(t), "does not sign"},
-		"list refused":       {"eth-rpc+" + denying.HTTP(t), "refuses to list"},
+		"list refused":       {"eth-rpc+" + denying.HTTP(t), "declined to list"},
 		"odd list":           {"eth-rpc+" + odd.HTTP(t), "entry 1"},
 		"unauthorized":       {"eth-rpc+" + guarded.HTTP(t), "401"},
 		"nothing there":      {"eth-rpc+http://127.0.0.1:1/secret", "connection refused"},

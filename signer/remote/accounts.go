@@ -9,12 +9,12 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 )
 
-// apart is the least time between two readings of a list for the sake of a missing account: thousands of rows without a
-// key must not cost thousands of lists, and a key that was just added may wait that long.
+// apart is the least time between two reads of the list because of missing accounts: thousands of rows without a key
+// must not read it thousands of times. A key that was just added may be missing that long.
 const apart = 10 * time.Second
 
-// Accounts remembers the accounts that a signer said it has, each with what is needed to ask for it, and reads the list
-// again when one is missing. It may be used by many goroutines; one of them reads at a time, for all who wait.
+// Accounts caches a signer's list of accounts, each with what is needed to sign with it, and reads the list again when
+// an account is missing. It may be used by many goroutines; those that wait share one read.
 type Accounts[T any] struct {
 	load func(context.Context) (map[common.Address]T, error)
 	now  func() time.Time
@@ -23,11 +23,11 @@ type Accounts[T any] struct {
 	mu    sync.Mutex // guards what follows
 	known map[common.Address]T
 	asked time.Time // when known was asked for
-	tries int       // readings that ended, well or badly, but for those whose caller left
+	tries int       // reads that ended, also with an error, unless the caller's context had ended
 	err   error     // how the last of them ended
 }
 
-// NewAccounts makes an Accounts that has read nothing yet. load gives a new map each time. A nil now is time.Now.
+// NewAccounts returns an Accounts that has read nothing yet. load returns a new map each time. A nil now is time.Now.
 func NewAccounts[T any](
 	load func(context.Context) (map[common.Address]T, error), now func() time.Time,
 ) *Accounts[T] {
@@ -37,8 +37,8 @@ func NewAccounts[T any](
 	return &Accounts[T]{load: load, now: now, turn: make(chan struct{}, 1)}
 }
 
-// Find gives what is known of account, and whether the signer has it. For an account that is not in the list, the list
-// is read again if it is older than ten seconds.
+// Find returns what is needed to sign with account, and whether the signer has it. For an account that is not in the
+// list, the list is read again if it is older than ten seconds.
 func (a *Accounts[T]) Find(ctx context.Context, account common.Address) (T, bool, error) {
 	if err := ctx.Err(); err != nil {
 		var none T
@@ -75,14 +75,14 @@ func (a *Accounts[T]) Read(ctx context.Context) (int, error) {
 	return len(a.known), nil
 }
 
-// Forget drops one account from the list: the signer said that it does not have it any more.
+// Forget removes an account that the signer no longer has from the list.
 func (a *Accounts[T]) Forget(account common.Address) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	delete(a.known, account)
 }
 
-// read reads the list, unless somebody else has since the caller saw seen tries; then his outcome is the caller's too.
+// read reads the list, unless another caller has done so since tries was seen; then it returns that caller's error.
 func (a *Accounts[T]) read(ctx context.Context, seen int) error {
 	select {
 	case a.turn <- struct{}{}:
@@ -101,7 +101,7 @@ func (a *Accounts[T]) read(ctx context.Context, seen int) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if err != nil && ctx.Err() != nil {
-		return err // says nothing to the others
+		return err // concerns this caller only
 	}
 	a.tries, a.err = a.tries+1, err
 	if err == nil {

@@ -16,7 +16,7 @@ const (
 	keyFile  = "key-file"  // its PEM key
 )
 
-// address is a remote signer's URI taken apart.
+// address is a remote signer's parsed URI.
 type address struct {
 	scheme string // as in the URI: "clef+http"
 	socket string // path of a Unix socket; empty for HTTP
@@ -26,7 +26,7 @@ type address struct {
 	params map[string]string
 }
 
-// name is what messages call the address.
+// name returns the address for messages.
 func (a address) name() string {
 	switch {
 	case a.socket != "":
@@ -37,7 +37,8 @@ func (a address) name() string {
 	return "http://" + a.host
 }
 
-// url is that of path below our own, which begins with no slash; of our own if path is empty.
+// url returns the URL of path, which begins with no slash, below the address's own path, or of the address if path is
+// empty.
 func (a address) url(path string) string {
 	scheme := "http://"
 	if a.secure {
@@ -61,7 +62,7 @@ func IsLoopback(host string) bool {
 	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
-// parseAddress takes apart kind+http://…, kind+https://… and, if sockets are allowed, kind+unix:///…. Every error is a
+// parseAddress parses kind+http://…, kind+https://… and, if sockets are allowed, kind+unix:///…. Every error is a
 // *signer.URIError.
 func parseAddress(uri, kind, shape string, sockets bool) (address, error) {
 	a := address{scheme: signer.Scheme(uri)}
@@ -77,7 +78,7 @@ func parseAddress(uri, kind, shape string, sockets bool) (address, error) {
 	case kind + "+http":
 	case kind + "+unix":
 		if !sockets {
-			return fail("names a socket, where only HTTP is spoken")
+			return fail("names a socket, but only HTTP is supported")
 		}
 		u, err := signer.ParseURI(uri, shape)
 		a.socket = u.Path

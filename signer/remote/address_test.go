@@ -98,7 +98,7 @@ func TestParseAddressRefuses(t *testing.T) {
 		}
 	}
 	if _, err := parseAddress("some+unix:x", "some", shape, false); err == nil {
-		t.Error("a socket is taken where only HTTP is spoken")
+		t.Error("a socket is taken where only HTTP is supported")
 	}
 }
 

@@ -1,18 +1,18 @@
-// Package remote is what the backends share whose keys are held by another process: the URI that says where it is, one
-// bounded exchange with it over HTTP, TLS or a local socket, JSON-RPC 2.0 on top of that, and the list of accounts it
-// said it has.
+// Package remote is shared by the backends whose keys are held by another process: the URI of that process, a bounded
+// exchange with it over HTTP, TLS or a Unix socket, JSON-RPC 2.0 on top of that, and a cache of its list of accounts.
 //
-// Nothing here decides what an answer means for a row; the backends do. What is decided here holds for all of them:
+// The backends decide what an answer means for a row. These rules hold for all of them:
 //
 //   - An exchange takes at most a minute, and reads no more than its caller allows.
-//   - No redirect is followed and no proxy asked. Who signs is who the URI names.
-//   - A connection that the other side closed while it was idle is replaced without a word: asking for the same
+//   - Redirects are not followed and proxies not used: only the host in the URI signs.
+//   - A connection that was closed while it was idle is replaced, and the request sent again: requesting the same
 //     signature twice does no harm.
-//   - What is refused for who we are (401, 403, a redirect, a certificate) wraps signer.ErrUnusable, because asking
-//     again gives the same. What cannot be reached is transient, until it is opened or checked: see Unusable.
-//   - Messages name scheme, host and port, or the socket's path; never the path or query of a URL, where people put
-//     keys.
+//   - Errors about our identity or the address (401, 403, a redirect, a certificate) wrap signer.ErrUnusable,
+//     because asking again gives the same. That the signer cannot be reached is a transient error, except at
+//     opening and checking: see Unusable.
+//   - Error texts name scheme, host and port, or the socket's path; never the path or query of a URL, where people
+//     put keys.
 //
-// It is written out here rather than taken from go-ethereum's rpc package, which reads answers of any length, and
-// brings WebSockets, metrics and tracing along.
+// go-ethereum's rpc package is not used, because it reads answers of any length and adds WebSockets, metrics and
+// tracing to the program.
 package remote

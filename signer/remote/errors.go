@@ -10,11 +10,10 @@ import (
 	"github.com/purser-onboard/purser/signer"
 )
 
-// mostDetail is how much is kept of what the other side says in its own words.
+// mostDetail is how many bytes are kept of the signer's own text.
 const mostDetail = 400
 
-// StatusError is an HTTP answer other than 200. It wraps signer.ErrUnusable if it says that we may not ask, or should
-// ask elsewhere.
+// StatusError is an HTTP answer other than 200. It wraps signer.ErrUnusable for 401, 403 and redirects.
 type StatusError struct {
 	Endpoint string // "https://host:port"
 	Status   int
@@ -32,7 +31,7 @@ func (e *StatusError) Error() string {
 	return text
 }
 
-// Unwrap gives signer.ErrUnusable, or nil.
+// Unwrap returns signer.ErrUnusable, or nil.
 func (e *StatusError) Unwrap() error {
 	switch {
 	case e.Status >= 300 && e.Status < 400, e.Status == http.StatusUnauthorized, e.Status == http.StatusForbidden:
@@ -56,8 +55,8 @@ func (e *RPCError) Error() string {
 	return fmt.Sprintf("%s answers %s with error %d: %s", e.Endpoint, e.Method, e.Code, e.Message)
 }
 
-// Unusable turns the error of a call that opens or checks a backend into one that says so: a signer that cannot be
-// reached now need not be gone during a run, but nobody can begin with it. If ctx has ended, that is the reason.
+// Unusable wraps the error of a call that opens or checks a backend in signer.ErrUnusable: during a run, a signer that
+// cannot be reached is a transient error, but a run cannot begin without it. When ctx has ended, it returns err itself.
 func Unusable(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() != nil || errors.Is(err, signer.ErrUnusable) {
 		return err
@@ -65,7 +64,7 @@ func Unusable(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %w", signer.ErrUnusable, err)
 }
 
-// explain says whose error it was, and why. inner is ctx with our own time limit.
+// explain adds the signer's name and the cause to err. inner is ctx with our own time limit.
 func explain(ctx, inner context.Context, name string, err error) error {
 	var status *StatusError
 	switch {
@@ -73,18 +72,18 @@ func explain(ctx, inner context.Context, name string, err error) error {
 		return nil
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", name, ctx.Err())
-	case inner.Err() != nil: // ours, and not to be taken for the end of ctx
+	case inner.Err() != nil: // our own time limit, not the end of ctx
 		return fmt.Errorf("%s: no answer within %v", name, patience)
 	case errors.As(err, &status):
 		return err
-	case refusedByTLS(err):
+	case isCertificateError(err):
 		return fmt.Errorf("%w: %s: %w", signer.ErrUnusable, name, err)
 	}
 	return fmt.Errorf("%s: %w", name, err)
 }
 
-// refusedByTLS: their certificate does not satisfy us, or ours not them (RFC 8446, section 6.2).
-func refusedByTLS(err error) bool {
+// isCertificateError reports whether one side did not accept the other's certificate (RFC 8446, section 6.2).
+func isCertificateError(err error) bool {
 	var theirs *tls.CertificateVerificationError
 	if errors.As(err, &theirs) {
 		return true

@@ -25,9 +25,10 @@ const (
 	patience = time.Minute
 	// dialing bounds the connection, and again the TLS handshake.
 	dialing = 10 * time.Second
-	// idle is shorter than what the servers allow (Web3Signer 30 s, go-ethereum 120 s), so that it is mostly us who close.
+	// idle is shorter than what the servers allow (Web3Signer 30 s, go-ethereum 120 s), so that it is mostly our side that
+	// closes.
 	idle = 20 * time.Second
-	// most connections that are kept for the next exchange.
+	// mostIdle bounds the connections that are kept for the next exchange.
 	mostIdle = 64
 	// mostFile bounds a file of certificates.
 	mostFile = 1 << 20
@@ -42,10 +43,10 @@ type HTTP struct {
 	closed    atomic.Bool
 }
 
-// OpenHTTP makes ready to speak with the signer at a URI kind+http://host:port/path or kind+https://…, of which shape
-// is the description for a *signer.URIError. With https, ca-file names the certificates to trust instead of the
-// system's, cert-file and key-file our own certificate; all are PEM, and read now; a
-// key-file that other users of the machine may use is refused unless insecure is set. Nothing is sent yet.
+// OpenHTTP returns an HTTP for the signer at a URI kind+http://host:port/path or kind+https://…; shape describes the
+// URI in a *signer.URIError. With https, ca-file names the certificates to trust instead of the system's, cert-file and
+// key-file our own certificate; all are PEM and are read now. A key-file that other users of the machine may use is an
+// error unless insecure is set. Nothing is sent yet.
 func OpenHTTP(uri, kind, shape string, insecure bool) (*HTTP, error) {
 	at, err := parseAddress(uri, kind, shape, false)
 	if err != nil {
@@ -59,7 +60,7 @@ func openHTTP(at address, insecure bool) (*HTTP, error) {
 	h.transport = &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: dialing}).DialContext,
 		TLSHandshakeTimeout: dialing,
-		DisableCompression:  true, // a signature does not shrink, and a bomb does not grow
+		DisableCompression:  true, // signatures do not compress, and no answer can expand
 		MaxIdleConnsPerHost: mostIdle,
 		IdleConnTimeout:     idle,
 	}
@@ -113,10 +114,10 @@ func tlsConfig(params map[string]string, insecure bool) (config *tls.Config, exp
 	return config, exposed, nil
 }
 
-// Name is what messages call the signer: "https://host:port".
+// Name returns the signer's address for messages: "https://host:port".
 func (h *HTTP) Name() string { return h.at.name() }
 
-// Caveats is what an operator should know of the connection, each part beginning with "; ", or empty.
+// Caveats returns what the operator should know of the connection, each part beginning with "; ", or nothing.
 func (h *HTTP) Caveats() string {
 	var s string
 	if h.at.exposed() {
@@ -154,9 +155,9 @@ func (h *HTTP) exchange(
 	if contentType != "" {
 		request.Header.Set("Content-Type", contentType)
 	}
-	request.Header.Set("User-Agent", "purser") // Clef shows it to whoever is asked
-	// An empty value is not sent, and tells the transport that it may repeat the request on a new connection when it
-	// finds a kept one closed.
+	request.Header.Set("User-Agent", "purser") // Clef shows it to the person who approves
+	// Without values the header is not sent, but allows the transport to repeat the request on a new connection when a
+	// kept one turns out to be closed.
 	request.Header["X-Idempotency-Key"] = nil
 	response, err := h.client.Do(request)
 	if err != nil {
@@ -168,7 +169,7 @@ func (h *HTTP) exchange(
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(response.Body, mostDetail)) // said if there is any
+		text, _ := io.ReadAll(io.LimitReader(response.Body, mostDetail)) // shown as far as it was read
 		return nil, &StatusError{Endpoint: h.Name(), Status: response.StatusCode,
 			Detail: printable.Line(strings.TrimSpace(string(text)), mostDetail)}
 	}
@@ -182,7 +183,7 @@ func (h *HTTP) exchange(
 	return answer, nil
 }
 
-// Close lets the kept connections go. Closing twice is fine.
+// Close closes the idle connections. It may be called twice.
 func (h *HTTP) Close() error {
 	h.closed.Store(true)
 	h.transport.CloseIdleConnections()

@@ -23,7 +23,7 @@ type RPC struct {
 	closed atomic.Bool
 }
 
-// OpenRPC makes ready to call the signer at a URI as OpenHTTP takes it or, if sockets are allowed, kind+unix:///path.
+// OpenRPC returns an RPC for the signer at a URI that OpenHTTP accepts or, if sockets are allowed, kind+unix:///path.
 // Nothing is sent yet.
 func OpenRPC(uri, kind, shape string, sockets, insecure bool) (*RPC, error) {
 	at, err := parseAddress(uri, kind, shape, sockets)
@@ -40,10 +40,10 @@ func OpenRPC(uri, kind, shape string, sockets, insecure bool) (*RPC, error) {
 	return &RPC{at: at, http: h}, nil
 }
 
-// Name is what messages call the signer: "http://host:port" or "unix:/path".
+// Name returns the signer's address for messages: "http://host:port" or "unix:/path".
 func (r *RPC) Name() string { return r.at.name() }
 
-// Caveats is as HTTP's.
+// Caveats is HTTP.Caveats; a socket has none.
 func (r *RPC) Caveats() string {
 	if r.http == nil {
 		return ""
@@ -108,7 +108,7 @@ type rpcAnswer struct {
 	} `json:"error"`
 }
 
-// read gives the result in answer. One that is not plainly the answer to this very call is no answer.
+// read returns the result in answer. Anything but one well-formed response to this call is an error.
 func (r *RPC) read(answer []byte, id uint64, method string) (json.RawMessage, error) {
 	malformed := func(problem string) (json.RawMessage, error) {
 		return nil, fmt.Errorf("%s: %s: %w: %s", r.Name(), method, errMalformed, problem)
@@ -141,7 +141,7 @@ func (r *RPC) read(answer []byte, id uint64, method string) (json.RawMessage, er
 
 var errMalformed = errors.New("the answer is not a JSON-RPC 2.0 response")
 
-// Close lets the kept connections go. Closing twice is fine.
+// Close closes the idle connections. It may be called twice.
 func (r *RPC) Close() error {
 	r.closed.Store(true)
 	if r.http != nil {

@@ -13,7 +13,8 @@ import (
 )
 
 // socket speaks JSON over a Unix socket as go-ethereum's IPC does: a value for each request and one for each answer, on
-// a stream without frames. A connection carries one exchange at a time, so that answers need not be told apart.
+// a stream without frames. A connection carries one exchange at a time, so that each answer belongs to the last
+// request.
 type socket struct {
 	dial func(ctx context.Context) (net.Conn, error)
 
@@ -25,7 +26,7 @@ type socket struct {
 // line is one connection.
 type line struct {
 	net.Conn
-	bound *io.LimitedReader // what the current answer may still have
+	bound *io.LimitedReader // what may still be read of the current answer
 	in    *json.Decoder     // reads from bound
 	used  bool              // has carried an exchange before
 }
@@ -55,7 +56,7 @@ func (s *socket) exchange(ctx context.Context, request []byte, limit int64) ([]b
 	}
 }
 
-// take gives a kept connection or makes one.
+// take returns a kept connection or makes one.
 func (s *socket) take(ctx context.Context) (*line, error) {
 	s.mu.Lock()
 	if n := len(s.free); n > 0 {
@@ -76,7 +77,7 @@ func (s *socket) take(ctx context.Context) (*line, error) {
 
 func (s *socket) put(l *line) {
 	l.used = true
-	// Whatever came after the answer was not asked for, and would be taken for the next one.
+	// Anything after the answer was not requested, and would be taken for the next answer.
 	if rest, _ := io.ReadAll(l.in.Buffered()); strings.TrimSpace(string(rest)) != "" {
 		_ = l.Close()
 		return
@@ -94,7 +95,7 @@ func (l *line) exchange(ctx context.Context, request []byte, limit int64) (answe
 	stop := context.AfterFunc(ctx, func() { _ = l.SetDeadline(time.Unix(1, 0)) })
 	defer func() {
 		if !stop() && err == nil {
-			err = ctx.Err() // the deadline may come yet: this connection is spent
+			err = ctx.Err() // the deadline may still be set: the connection cannot be used again
 		}
 	}()
 	if _, err := l.Write(request); err != nil {
@@ -116,7 +117,7 @@ func (l *line) because(err error, stale bool) error {
 		return fmt.Errorf("%w: %w", errStale, err)
 	}
 	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("the connection was closed instead of an answer: %w", io.ErrUnexpectedEOF)
+		return fmt.Errorf("the connection was closed without an answer: %w", io.ErrUnexpectedEOF)
 	}
 	return err
 }

@@ -51,7 +51,7 @@ func TestSocketAnswers(t *testing.T) {
 		"too long, spaces": {[]string{"         {}"}, 6, ``, "more than 6 bytes"},
 		"no JSON":          {[]string{`hello`}, 100, ``, "invalid character"},
 		"broken off":       {[]string{`{"a":`}, 100, ``, "unexpected EOF"},
-		"nothing":          {[]string{``}, 100, ``, "closed instead of an answer"},
+		"nothing":          {[]string{``}, 100, ``, "closed without an answer"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := pipes(replies(test.answers...))

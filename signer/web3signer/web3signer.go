@@ -2,11 +2,11 @@
 //
 // Web3Signer knows keys by their public key, not by their address, and signs the Keccak-256 of the bytes it is sent as
 // they are. So its list of public keys is read once and turned into addresses, and what it is sent is the message with
-// the prefix of EIP-191 in front. It has no authentication but TLS with client certificates, and refuses every request
-// whose Host is not on its allow-list (--http-host-allowlist).
+// the prefix of EIP-191 in front. It has no authentication but TLS with client certificates, and answers 403 to every
+// request whose Host is not on its allow-list (--http-host-allowlist).
 //
-// Its JSON-RPC interface, which adds the prefix itself, is the business of package ethrpc; it needs an Ethereum node
-// behind it, this one does not.
+// Its JSON-RPC interface, which adds the prefix itself, is supported by package ethrpc; unlike this interface it needs
+// an Ethereum node behind it.
 package web3signer
 
 import (
@@ -39,9 +39,9 @@ const (
 
 // Web3Signer is an opened Web3Signer; it implements signer.Backend.
 //
-// Its errors: ErrNoKey when it does not list the account's public key, or answers 404 to it; ErrUnusable when it
-// refuses our certificate or our name for it (403), and, at opening and checking, when it cannot be reached or answers
-// with anything but 200. Everything else is transient, 400 and 500 among it.
+// Its errors: ErrNoKey when it does not list the account's public key, or answers 404 to it; ErrUnusable when it does
+// not accept our certificate or the host name (403), and, at opening and checking, when it cannot be reached or answers
+// with anything but 200. Everything else is transient, also 400 and 500.
 type Web3Signer struct {
 	http *remote.HTTP
 	keys *remote.Accounts[string] // the public key of each account, as Web3Signer writes it
@@ -145,8 +145,8 @@ func (w *Web3Signer) noKey(account common.Address) error {
 	return fmt.Errorf("%w: %v: web3signer %s does not list its public key", signer.ErrNoKey, account, w.http.Name())
 }
 
-// Check implements signer.Backend: it asks whether Web3Signer is up and well, and for its keys. One without keys is an
-// error, and so is one that failed to load some.
+// Check implements signer.Backend: it asks whether Web3Signer is up and healthy, and for its keys. No keys, or keys
+// that could not be loaded, are an error.
 func (w *Web3Signer) Check(ctx context.Context) (string, error) {
 	if _, err := w.http.Do(ctx, http.MethodGet, upPath, "", nil, remote.MostSignature); err != nil {
 		return "", remote.Unusable(ctx, err)
@@ -164,7 +164,7 @@ func (w *Web3Signer) Check(ctx context.Context) (string, error) {
 	return fmt.Sprintf("web3signer %s: %d keys%s", w.http.Name(), n, w.http.Caveats()), nil
 }
 
-// health asks for what /upcheck does not tell: keys that could not be loaded, say. Not every gateway lets it through.
+// health asks for what /upcheck does not report, such as keys that could not be loaded. A gateway may block it.
 func (w *Web3Signer) health(ctx context.Context) error {
 	_, err := w.http.Do(ctx, http.MethodGet, healthPath, "", nil, remote.MostSignature)
 	if status := (*remote.StatusError)(nil); errors.As(err, &status) && status.Status == http.StatusNotFound {
@@ -173,5 +173,5 @@ func (w *Web3Signer) health(ctx context.Context) error {
 	return err
 }
 
-// Close implements signer.Backend: it lets the connections go.
+// Close implements signer.Backend: it closes the idle connections.
 func (w *Web3Signer) Close() error { return w.http.Close() }
