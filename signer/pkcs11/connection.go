@@ -12,15 +12,14 @@ import (
 	"github.com/purser-onboard/purser/signer"
 )
 
-// mostVague: after so many failures in a row, none of which says what is wrong, the token is taken for gone although it
-// answers when it is asked.
+// mostVague is how many vague errors in a row make a token count as gone although it is healthy.
 const mostVague = 10
 
-// errStaleKey: the token is well, but knows no such key handle.
+// errStaleKey: the token is healthy, but does not know the key handle.
 var errStaleKey = errors.New("the token no longer knows the key by its handle")
 
-// connection is a token we are logged in to, from a login to the loss of it. Each of its sessions belongs to one
-// goroutine; the anchor's lists the keys, and keeps the login when all others have ended.
+// connection is a token from a login until that is lost. Each session belongs to one goroutine. The anchor session
+// lists the keys, and keeps the login when all others have ended.
 type connection struct {
 	where   location
 	module  *module
@@ -34,7 +33,7 @@ type connection struct {
 	granted int            // sessions, not counting the anchor
 
 	tasks  chan task
-	wanted chan struct{} // a list of keys is
+	wanted chan struct{} // a list of keys is requested
 	ended  chan struct{} // closed when reason is set
 
 	mu       sync.Mutex // guards what follows
@@ -46,13 +45,13 @@ type connection struct {
 	relisted chan struct{} // closed at the next attempt's end, and replaced
 }
 
-// task is done by the next session that is free. Nobody may be waiting any more when it is.
+// task is done by the next free session. Its caller may have stopped waiting by then.
 type task struct {
 	do   func(s *session) error
 	done chan error // has room for the answer
 }
 
-// start gives the sessions to their goroutines.
+// start starts the goroutines of the sessions.
 func (c *connection) start(anchor *session, sessions []*session) {
 	c.granted = len(sessions)
 	for _, s := range sessions {
@@ -71,7 +70,7 @@ func (c *connection) end(reason error) {
 	}
 }
 
-// away is the error of calls that find the connection ended.
+// away returns the error of calls on an ended connection.
 func (c *connection) away() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -81,7 +80,8 @@ func (c *connection) away() error {
 	return &AwayError{Token: c.info.Label, Since: c.endedAt, Err: c.reason}
 }
 
-// ask has a free session do something. The caller gets away when ctx ends, the session not before the device answers.
+// ask runs do in a free session and returns its error, or ctx's as soon as ctx ends; do goes on until the device
+// answers.
 func (c *connection) ask(ctx context.Context, do func(s *session) error) error {
 	k := task{do: do, done: make(chan error, 1)}
 	select {
@@ -104,16 +104,17 @@ func (c *connection) serve(s *session) {
 	for {
 		select {
 		case <-c.ended:
-			_ = s.close() // refused when the epoch is over, and the session with it
+			_ = s.close() // an error when the epoch has ended, and the session with it
 			return
 		case k := <-c.tasks:
-			k.done <- c.settle(s, k.do(s))
+			k.done <- c.interpret(s, k.do(s))
 		}
 	}
 }
 
-// settle finds out what an error means, and ends the connection if it is over.
-func (c *connection) settle(s *session, err error) error {
+// interpret returns the error for the caller of a task that failed with err, and ends the connection if the token is
+// gone.
+func (c *connection) interpret(s *session, err error) error {
 	if err == nil {
 		c.mu.Lock()
 		c.vague = 0
@@ -132,7 +133,7 @@ func (c *connection) settle(s *session, err error) error {
 	if means == stale {
 		return errStaleKey
 	}
-	// An operation may have been left open in the session.
+	// An operation may still be active in the session.
 	_ = s.close()
 	if opening := s.open(); opening != nil {
 		c.end(opening)
@@ -140,9 +141,9 @@ func (c *connection) settle(s *session, err error) error {
 	}
 	switch means {
 	case unlicensed:
-		return fmt.Errorf("%w: PKCS #11 token %q wants the PIN for every signature with this key "+
+		return fmt.Errorf("%w: PKCS #11 token %q requires the PIN for every signature with this key "+
 			"(CKA_ALWAYS_AUTHENTICATE), which Purser does not give", signer.ErrDeclined, c.info.Label)
-	case refused:
+	case badPIN:
 		return fmt.Errorf("%w: PKCS #11 token %q: %w", signer.ErrUnusable, c.info.Label, err)
 	case declined:
 		return fmt.Errorf("%w: PKCS #11 token %q: %w", signer.ErrDeclined, c.info.Label, err)
@@ -161,8 +162,8 @@ func (c *connection) settle(s *session, err error) error {
 	return fmt.Errorf("PKCS #11 token %q: %w", c.info.Label, err)
 }
 
-// keepList lists the keys with the anchor session when somebody wants it. When the connection ends, it logs out, unless
-// another backend may be logged in to the same token: a login belongs to the process.
+// keepList lists the keys with the anchor session on request. When the connection ends, it logs out, unless another
+// backend may use the same token: a login belongs to the process.
 func (c *connection) keepList(anchor *session) {
 	for {
 		select {
@@ -177,7 +178,7 @@ func (c *connection) keepList(anchor *session) {
 			begun := c.now()
 			list, err := anchor.listKeys(c.where)
 			if err != nil {
-				c.end(err) // a search that fails is begun anew with the session; nothing less helps
+				c.end(err) // a failed search is only ended with its session
 			}
 			c.publish(list, err, begun)
 		}
@@ -203,7 +204,7 @@ func (c *connection) keys() *keyList {
 	return c.list
 }
 
-// refresh gives a list of keys that is not the one that was seen; callers at the same time share it.
+// refresh returns a newer list of keys than seen; concurrent callers share it.
 func (c *connection) refresh(ctx context.Context, seen *keyList) (*keyList, error) {
 	c.mu.Lock()
 	list, done := c.list, c.relisted
@@ -213,7 +214,7 @@ func (c *connection) refresh(ctx context.Context, seen *keyList) (*keyList, erro
 	}
 	select {
 	case c.wanted <- struct{}{}:
-	default: // somebody wants it already
+	default: // it is already requested
 	}
 	select {
 	case <-done:
@@ -231,8 +232,8 @@ func (c *connection) refresh(ctx context.Context, seen *keyList) (*keyList, erro
 	return list, nil
 }
 
-// key looks account up. A key that is missing may have been made since the list was; the token is asked again, but not
-// for every row of a file whose keys are elsewhere.
+// key looks account up. A missing key may be newer than the list, which is therefore read again, but not for every row
+// of a file without keys.
 func (c *connection) key(ctx context.Context, account [20]byte) (p11.ObjectHandle, *keyList, error) {
 	list := c.keys()
 	handle, ok := list.handles[account]

@@ -10,7 +10,7 @@ import (
 )
 
 // keep is the goroutine that owns the login: it connects, connects again when the token was lost, and cleans up at
-// Close. It tells opened how the first attempt went.
+// Close. It sends the error of the first attempt, or nil, to opened.
 func (t *Token) keep(opened chan<- error) {
 	defer close(t.done)
 	defer func() { clear(t.pin) }()
@@ -41,7 +41,7 @@ func (t *Token) keep(opened chan<- error) {
 			c.anchor.Wait()
 			return
 		case <-c.ended:
-			// Close may overtake; the sessions are given back all the same.
+			// Also when Close was called meanwhile, the sessions are closed first.
 			c.anchor.Wait()
 			c = t.reconnect(c)
 		}
@@ -49,7 +49,7 @@ func (t *Token) keep(opened chan<- error) {
 	<-t.closing
 }
 
-// reconnect looks for the token until it is found again, given up, or not wanted any more; nil in the latter cases.
+// reconnect looks for the token until it is found. It returns nil when the token was away too long, or at Close.
 func (t *Token) reconnect(lost *connection) *connection {
 	epoch, wait := lost.epoch, t.timing.firstWait
 	for {
@@ -88,7 +88,7 @@ func (t *Token) halt(err error) {
 	t.halted = err
 }
 
-// connection gives the connection there is. It does not wait for one: whoever wants a signature comes again.
+// connection returns the current connection. It does not wait for a lost one: the row is tried again later.
 func (t *Token) connection(ctx context.Context) (*connection, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err

@@ -15,23 +15,23 @@ import (
 // findAtOnce is how many handles are fetched by one call.
 const findAtOnce = 1000
 
-// keyList is one look at the token's keys. It is never changed once made.
+// keyList is the list of the token's keys at one time. It is immutable.
 type keyList struct {
 	handles   map[common.Address]p11.ObjectHandle
 	anonymous []anonymous               // secp256k1 keys whose account is unknown or doubtful
 	unfit     map[common.Address]string // why a key of that CKA_ID or CKA_LABEL is not one of secp256k1
-	twice     int                       // keys of an account that another one stands for
+	twice     int                       // keys of an account that has another key
 	at        time.Time                 // when it was made
 	took      time.Duration
 }
 
-// found is a private key as its attributes show it.
+// found is a private key and its attributes.
 type found struct {
 	handle    p11.ObjectHandle
 	id, label []byte
 }
 
-// anonymous is a private key whose public key does not say whose it is.
+// anonymous is a private key whose account its public key does not show.
 type anonymous struct {
 	key     found
 	problem string         // why: "its public key object has no readable CKA_EC_POINT"
@@ -48,10 +48,10 @@ const mostOfAttribute = 64
 
 // listKeys asks the token for its secp256k1 private keys.
 //
-// Whose key it is says CKA_ID, being the 20 bytes of the address, and CKA_LABEL, being the address in hex. Where both
-// say the same, that is believed. Otherwise the public key is looked for, the object of the same CKA_ID or else of the
-// same CKA_LABEL, and its address counts, because other programs give keys an ID of 20 bytes as well: the SHA-1 of the
-// public key. Without one, the ID or else the label is believed; a wrong one costs its row a mismatch.
+// A key's account is in CKA_ID, as the 20 bytes of the address, and in CKA_LABEL, as hex. If both are equal, that is
+// the account. Otherwise it is the address of the public key object with the same CKA_ID or else the same CKA_LABEL,
+// because other programs also set IDs of 20 bytes: the SHA-1 of the public key. Without such an object, the ID or else
+// the label is used; if it is wrong, the row fails with a mismatch.
 func (s *session) listKeys(where location) (*keyList, error) {
 	if err := s.health(); err != nil {
 		return nil, err
@@ -84,7 +84,7 @@ func (s *session) listKeys(where location) (*keyList, error) {
 				if address, ok = addressInID(key.id); !ok {
 					address, ok = addressInLabel(key.label)
 				}
-				// A public key that is there and unreadable might have named another account than CKA_ID does.
+				// A public key that cannot be read might belong to another account than CKA_ID names.
 				if !ok || problem != noPublicKey {
 					list.anonymous = append(list.anonymous, anonymous{key, problem, address})
 				}
@@ -95,7 +95,7 @@ func (s *session) listKeys(where location) (*keyList, error) {
 			list.add(address, key.handle)
 		}
 	}
-	// A token that went away in the middle gives a list that is too short, and no error.
+	// A token that went away meanwhile returns a list that is too short, and no error.
 	if err := s.health(); err != nil {
 		return nil, err
 	}
@@ -110,7 +110,7 @@ func (l *keyList) add(address common.Address, handle p11.ObjectHandle) {
 	l.handles[address] = handle
 }
 
-// privateKeys gives the keys of secp256k1, and notes which accounts' keys are of no use.
+// privateKeys returns the keys of secp256k1, and records in unfit the accounts whose keys are of another curve.
 func (s *session) privateKeys(where location, unfit map[common.Address]string) ([]found, error) {
 	template := []*p11.Attribute{
 		p11.NewAttribute(p11.CKA_CLASS, p11.CKO_PRIVATE_KEY),
@@ -153,7 +153,8 @@ func (s *session) privateKeys(where location, unfit map[common.Address]string) (
 	return keys, nil
 }
 
-// publicKeys gives the addresses of the token's public keys by what they have in common with their private ones.
+// publicKeys returns the addresses of the token's public keys by the CKA_ID and CKA_LABEL that they share with their
+// private keys.
 func (s *session) publicKeys() (publicKeys, error) {
 	publics := publicKeys{byID: map[string]publicKey{}, byLabel: map[string]publicKey{}}
 	handles, err := s.find([]*p11.Attribute{
@@ -206,7 +207,7 @@ func keep(in map[string]publicKey, name []byte, public publicKey) {
 
 const noPublicKey = "it has no public key object"
 
-// of gives the account that the public key of key names, or why there is none.
+// of returns the account of key's public key, or why there is none.
 func (p publicKeys) of(key found) (common.Address, string) {
 	problem := noPublicKey
 	for _, c := range []struct {
@@ -248,7 +249,7 @@ func (s *session) find(template []*p11.Attribute) (handles []p11.ObjectHandle, e
 	}
 }
 
-// attributes reads attributes of an object; one that it does not have, or does not show, is empty.
+// attributes reads attributes of an object; a missing or secret attribute is empty.
 func (s *session) attributes(object p11.ObjectHandle, types ...uint) ([][]byte, error) {
 	values := make([][]byte, len(types))
 	read := func(types []uint, values [][]byte) error {
@@ -270,7 +271,7 @@ func (s *session) attributes(object p11.ObjectHandle, types ...uint) ([][]byte, 
 	if !withheld(err) {
 		return values, err
 	}
-	for i, t := range types { // one by one, to have the others
+	for i, t := range types { // one by one, to get the others
 		if err := read([]uint{t}, values[i:i+1]); err != nil && !withheld(err) {
 			return nil, err
 		}
@@ -307,7 +308,7 @@ func addressInLabel(label []byte) (common.Address, bool) {
 }
 
 // addressOfPoint reads CKA_EC_POINT: a point (SEC 1, section 2.3.3), uncompressed or compressed, within an OCTET STRING
-// as PKCS #11 2.40 wants it or bare as some devices give it.
+// as in PKCS #11 2.40, or bare as some devices return it.
 func addressOfPoint(point []byte) (common.Address, bool) {
 	if n := len(point); (n == 67 || n == 35) && point[0] == 0x04 && int(point[1]) == n-2 {
 		point = point[2:]

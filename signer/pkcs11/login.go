@@ -10,8 +10,8 @@ import (
 	"github.com/purser-onboard/purser/signer"
 )
 
-// mostUnclear is how often a login may fail in a way that says nothing of the PIN, before we stop: a device might count
-// them after all.
+// mostUnclear is how many logins in a row may fail with an error that says nothing about the PIN: a device might count
+// them as wrong PINs.
 const mostUnclear = 3
 
 // connect looks for the token in the module's current epoch, logs in, lists the keys and opens the sessions. An error
@@ -67,7 +67,7 @@ func (t *Token) connect(epoch uint64) (c *connection, err error) {
 	return c, nil
 }
 
-// findToken gives the one token that the URI describes.
+// findToken returns the one token that the URI describes.
 func (t *Token) findToken(epoch uint64) (slot uint, info p11.TokenInfo, err error) {
 	type candidate struct {
 		slot uint
@@ -81,7 +81,7 @@ func (t *Token) findToken(epoch uint64) (slot uint, info p11.TokenInfo, err erro
 		}
 		for _, slot := range slots {
 			info, err := lib.GetTokenInfo(slot)
-			if err != nil { // one that is just leaving, or another's that is broken
+			if err != nil { // it is being removed, or it is another program's and broken
 				continue
 			}
 			if info.Flags&p11.CKF_TOKEN_INITIALIZED == 0 {
@@ -109,7 +109,7 @@ func (t *Token) findToken(epoch uint64) (slot uint, info p11.TokenInfo, err erro
 	case len(fitting) == 1:
 		return fitting[0].slot, fitting[0].info, nil
 	case len(fitting) > 1:
-		return 0, info, fmt.Errorf("the signer URI fits %d tokens of module %s: %s (a serial= in the URI chooses one)",
+		return 0, info, fmt.Errorf("the signer URI fits %d tokens of module %s: %s (add serial= to the URI to choose one)",
 			len(fitting), t.module.path, names(fitting))
 	case len(others) > 0:
 		return 0, info, fmt.Errorf("the token is not there: module %s has only %s", t.module.path, names(others))
@@ -123,43 +123,43 @@ func (w *location) fits(slot uint, info p11.TokenInfo) bool {
 		same(w.serial, info.SerialNumber) && (w.slot == nil || *w.slot == slot)
 }
 
-// login gives the PIN, once. What the token refuses is not tried again by anybody in this process: devices lock after a
-// few tries, some for good.
+// login returns the PIN to the token, once. A PIN that the token does not accept is not tried again in this process:
+// devices lock after a few tries, some for good.
 func (t *Token) login(anchor *session, info p11.TokenInfo) error {
-	// What an HSM calls itself, apart from its slot, which may change.
+	// The token's identity, without its slot, which may change.
 	name := strings.Join([]string{info.Label, info.ManufacturerID, info.Model, info.SerialNumber}, "\x00")
 	t.module.logins.Lock()
 	defer t.module.logins.Unlock()
-	if err := t.module.refusals[name]; err != nil {
+	if err := t.module.lockedOut[name]; err != nil {
 		return err
 	}
-	refuse := func(format string, a ...any) error {
+	fail := func(format string, a ...any) error {
 		err := fmt.Errorf("%w: PKCS #11 token %q (serial %q) %w",
 			signer.ErrUnusable, info.Label, info.SerialNumber, fmt.Errorf(format, a...))
-		t.module.refusals[name] = err
+		t.module.lockedOut[name] = err
 		return err
 	}
 	switch {
 	case info.Flags&p11.CKF_USER_PIN_LOCKED != 0:
-		return refuse("has its PIN locked: its security officer must set it anew")
+		return fail("has its PIN locked: its security officer must set it again")
 	case info.Flags&p11.CKF_USER_PIN_FINAL_TRY != 0:
-		return refuse("says that one more wrong PIN locks it, and Purser does not take that risk: log in once by hand " +
+		return fail("says that one more wrong PIN locks it, and Purser does not take that risk: log in once by hand " +
 			"(pkcs11-tool --login --test), which resets its counter")
 	}
 	err := anchor.do("C_Login", func(lib cryptoki) error {
 		return lib.Login(anchor.handle, p11.CKU_USER, string(t.pin))
 	})
 	switch {
-	case err == nil, returned(err) == p11.CKR_USER_ALREADY_LOGGED_IN: // the latter by another backend on this token
-	case judge(err) == refused, returned(err) == p11.CKR_ARGUMENTS_BAD:
-		return refuse("refuses the PIN (%w); it was tried once and will not be tried again: look at where the PIN comes "+
-			"from before the next run, because devices lock after a few wrong ones", err)
+	case err == nil, returned(err) == p11.CKR_USER_ALREADY_LOGGED_IN: // another backend on this token has logged in
+	case judge(err) == badPIN, returned(err) == p11.CKR_ARGUMENTS_BAD:
+		return fail("does not accept the PIN (%w); it was tried once and is not tried again: check the source of the PIN "+
+			"before the next run, because devices lock after a few wrong PINs", err)
 	case judge(err) == gone:
 		return err
 	default:
 		t.unclear++
 		if t.unclear >= mostUnclear {
-			return refuse("fails to log in, and says nothing of the PIN: %w", err)
+			return fail("fails to log in, for a reason other than the PIN: %w", err)
 		}
 		return err
 	}
@@ -170,7 +170,7 @@ func (t *Token) login(anchor *session, info p11.TokenInfo) error {
 	return nil
 }
 
-// fit asks whether the token has the mechanism at all; many devices answer nothing useful, which is no reason to stop.
+// fit checks that the token has the mechanism. Many devices answer with some error, which is ignored.
 func (t *Token) fit(s *session) error {
 	err := s.do("C_GetMechanismInfo", func(lib cryptoki) error {
 		_, err := lib.GetMechanismInfo(s.slot, []*p11.Mechanism{p11.NewMechanism(p11.CKM_ECDSA, nil)})

@@ -107,7 +107,7 @@ func TestLoginRefusedOnReturn(t *testing.T) {
 		d.change(func() { d.slots[7].absent = false })
 		time.Sleep(time.Hour)
 		if err := sign(t, token, signertest.Key(0)); !errors.Is(err, signer.ErrUnusable) ||
-			!strings.Contains(err.Error(), "refuses the PIN") {
+			!strings.Contains(err.Error(), "does not accept the PIN") {
 			t.Errorf("error %v", err)
 		}
 		if n := d.count("C_Login"); n != 2 {

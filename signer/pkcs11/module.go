@@ -13,8 +13,8 @@ import (
 	"github.com/purser-onboard/purser/signer"
 )
 
-// cryptoki is as much of PKCS #11 as Purser calls; *p11.Ctx has it, and so has the tests' device. All calls block for
-// as long as the device likes. No two may be under way on one session.
+// cryptoki is the part of PKCS #11 that Purser calls; *p11.Ctx implements it, and the device of the tests. All calls
+// may block without limit. Two calls on one session must not run at the same time.
 type cryptoki interface {
 	Initialize(options ...p11.InitializeOption) error
 	Finalize() error
@@ -35,9 +35,9 @@ type cryptoki interface {
 	Sign(session p11.SessionHandle, data []byte) ([]byte, error)
 }
 
-// module is one library in the process. All of its state is the process's: it is initialised once, whoever wanted it,
-// and finalising it ends the sessions of everybody. So every call goes through gate, and an epoch is what lies between
-// an initialisation and the next; handles live in one epoch.
+// module is one library in the process. All of its state is the process's: it is initialised once for all users, and
+// finalising it ends the sessions of all. Therefore every call holds gate. An epoch lies between an initialisation and
+// the next; handles are valid in one epoch.
 type module struct {
 	path string
 	file os.FileInfo
@@ -48,15 +48,15 @@ type module struct {
 	initialised bool
 	epoch       uint64
 
-	logins   sync.Mutex       // held during a login
-	refusals map[string]error // by token: it refused its PIN, and is not asked again in this process
+	logins    sync.Mutex       // held during a login
+	lockedOut map[string]error // by token: its PIN was not accepted, and is not tried again in this process
 }
 
-// errRestarted: the handles are of an earlier epoch.
+// errRestarted: the handle is of an earlier epoch.
 var errRestarted = errors.New("the module was restarted meanwhile")
 
-// module gives the library at path, loading it if it is not loaded yet. It is never unloaded: vendors' libraries leave
-// threads and exit handlers behind, and the process dies when these run into nothing.
+// module returns the library at path, and loads it if necessary. It is never unloaded: vendors' libraries leave threads
+// and exit handlers behind, which would crash the process.
 func (m *Modules) module(path string) (*module, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -78,10 +78,10 @@ func (m *Modules) module(path string) (*module, error) {
 	}
 	lib := load(path)
 	if lib == nil {
-		return nil, fmt.Errorf("%w: %s cannot be loaded as a PKCS #11 module: it is no shared library for this machine, "+
+		return nil, fmt.Errorf("%w: %s cannot be loaded as a PKCS #11 module: it is not a shared library for this machine, "+
 			"lacks a library it needs (ldd shows which), or has no C_GetFunctionList", signer.ErrUnusable, path)
 	}
-	loaded := &module{path: path, file: info, lib: lib, refusals: map[string]error{}}
+	loaded := &module{path: path, file: info, lib: lib, lockedOut: map[string]error{}}
 	m.loaded = append(m.loaded, loaded)
 	return loaded, nil
 }
@@ -89,12 +89,12 @@ func (m *Modules) module(path string) (*module, error) {
 func loadLibrary(path string) cryptoki {
 	lib := p11.New(path)
 	if lib == nil {
-		return nil // and not an interface with nothing in it
+		return nil // not an interface that holds a nil pointer
 	}
 	return lib
 }
 
-// acquire makes the library ready for one more user and gives the epoch.
+// acquire adds a user, initialises the library if necessary, and returns the epoch.
 func (m *module) acquire() (uint64, error) {
 	m.gate.Lock()
 	defer m.gate.Unlock()
@@ -106,7 +106,7 @@ func (m *module) acquire() (uint64, error) {
 }
 
 // restart finalises and initialises the library, unless that has happened since the epoch that the caller saw. The
-// sessions of all users end. It waits for every call that is under way.
+// sessions of all users end. It waits for all running calls.
 func (m *module) restart(seen uint64) (uint64, error) {
 	m.gate.Lock()
 	defer m.gate.Unlock()
@@ -114,7 +114,7 @@ func (m *module) restart(seen uint64) (uint64, error) {
 		return m.epoch, nil
 	}
 	if m.initialised {
-		// What Finalize has to say about a device that is gone is of no interest; Initialize tells whether it worked.
+		// The error of Finalize does not matter: the device may be gone. Initialize shows whether it worked.
 		_ = m.lib.Finalize()
 		m.initialised = false
 		err := m.lib.Initialize()
@@ -137,7 +137,7 @@ func (m *module) initialise() error {
 	}
 	err := m.lib.Initialize()
 	if returned(err) == p11.CKR_CRYPTOKI_ALREADY_INITIALIZED {
-		// Whoever that is would finalise the library under our feet, and it would crash.
+		// The other user might finalise the library during our calls, which would crash it.
 		return fmt.Errorf("PKCS #11 module %s is in use by something else in this process (all tokens must be opened "+
 			"through one Modules)", m.path)
 	}
@@ -149,8 +149,8 @@ func (m *module) initialise() error {
 	return nil
 }
 
-// release takes a user away; behind the last one the library is finalised, which ends every session and login there
-// still is (PKCS #11 2.40, section 5.4).
+// release removes a user. With the last one it finalises the library, which ends all sessions and logins (PKCS #11
+// 2.40, section 5.4).
 func (m *module) release() error {
 	m.gate.Lock()
 	defer m.gate.Unlock()
@@ -162,7 +162,7 @@ func (m *module) release() error {
 	return call("C_Finalize", m.lib.Finalize())
 }
 
-// within runs f, which makes calls, while the library is up and in the given epoch.
+// within runs f, which makes calls, if the library is initialised and in the given epoch.
 func (m *module) within(epoch uint64, f func(lib cryptoki) error) error {
 	m.gate.RLock()
 	defer m.gate.RUnlock()
@@ -172,7 +172,7 @@ func (m *module) within(epoch uint64, f func(lib cryptoki) error) error {
 	return f(m.lib)
 }
 
-// alone reports whether the module has one user only.
+// alone reports whether the module has only one user.
 func (m *module) alone() bool {
 	m.gate.RLock()
 	defer m.gate.RUnlock()
@@ -182,9 +182,9 @@ func (m *module) alone() bool {
 // timing is how long things may take; tests make them shorter.
 type timing struct {
 	patience  time.Duration // how long a token may be away before the signer is unusable
-	firstWait time.Duration // before the second attempt to find it again; doubled each time
+	firstWait time.Duration // before the second attempt to find a token; doubled each time
 	mostWait  time.Duration // up to this
-	relist    time.Duration // between two looks at the list of keys for the sake of missing ones
+	relist    time.Duration // the least time between two reads of the list of keys because of missing ones
 	closing   time.Duration // how long Close waits for calls that do not return
 }
 

@@ -10,20 +10,21 @@ import (
 	"github.com/purser-onboard/purser/signer"
 )
 
-// pinVariable is where the PIN is looked for when the URI has no pin-source.
+// pinVariable is the variable that holds the PIN when the URI has no pin-source.
 const pinVariable = "PURSER_PKCS11_PIN"
 
-// mostPIN: tokens say at most 255 (CK_TOKEN_INFO.ulMaxPinLen); AWS CloudHSM's is a user's name and password.
+// mostPIN bounds a PIN. Tokens allow at most 255 bytes (CK_TOKEN_INFO.ulMaxPinLen); AWS CloudHSM's is a user's name and
+// password.
 const mostPIN = 1 << 10
 
-// pinSource is where the PIN is: in a file or in a variable, neither meaning pinVariable.
+// pinSource is where the PIN is: in a file, in a variable, or, if both are empty, in pinVariable.
 type pinSource struct {
 	file     string
 	variable string
 }
 
-// parsePINSource takes file:/path, file:///path, /path, and env:NAME. RFC 7512, section 2.4, leaves to the reader which
-// URIs it knows; others know |command as well, but nothing that Purser runs is said in a URI.
+// parsePINSource accepts file:/path, file:///path, /path, and env:NAME. RFC 7512, section 2.4, lets the reader choose;
+// other programs also accept |command, but Purser runs no program that a URI names.
 func parsePINSource(value string) (pinSource, string) {
 	const want = "has a pin-source that is neither file: and an absolute path nor env: and a variable's name"
 	if name, ok := strings.CutPrefix(value, "env:"); ok {
@@ -48,8 +49,8 @@ func parsePINSource(value string) (pinSource, string) {
 	return pinSource{file: filepath.Clean(path)}, ""
 }
 
-// read gives the PIN, without the newline that editors leave at its end. exposed says that everybody on the machine may
-// read the file; Check tells the operator. No error holds any of the PIN.
+// read returns the PIN without the newline at its end. exposed reports whether everybody on the machine may read the
+// file, which Check reports. No error contains a part of the PIN.
 func (s pinSource) read(getenv func(string) string, insecure bool) (pin []byte, exposed bool, err error) {
 	if s.file != "" {
 		pin, exposed, err = readPIN(s.file, insecure)
@@ -66,13 +67,13 @@ func (s pinSource) read(getenv func(string) string, insecure bool) (pin []byte, 
 		pin = []byte(getenv(name))
 	}
 	shown := "variable " + name
-	if name != strings.ToUpper(name) { // perhaps a PIN that was taken for a name
+	if name != strings.ToUpper(name) { // it may be a PIN instead of a name
 		shown = "variable that pin-source names"
 	}
 	if s.variable == "" {
 		shown += " (there is no pin-source)"
 	}
-	// A PIN that is surely none must not cost one of the few tries a device grants.
+	// A text that cannot be a PIN must not cost one of the few tries that a device allows.
 	if len(pin) > mostPIN {
 		err = fmt.Errorf("has more than %d bytes", mostPIN)
 	} else {

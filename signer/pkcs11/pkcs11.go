@@ -1,15 +1,15 @@
 // Package pkcs11 signs with keys in a hardware security module, by way of PKCS #11 (version 2.40): any device whose
 // module knows secp256k1 keys and the mechanism CKM_ECDSA.
 //
-// The token is logged in to once, with a PIN that comes from a file or a variable and is never given twice when it was
-// refused. The keys are listed once, because searching takes a device time in proportion to what it holds, and found by
-// address from then on. A few sessions sign side by side, each owned by one goroutine; another one, the anchor, signs
-// nothing and so keeps the login. When the token goes away, one goroutine looks for it, with growing pauses, and
-// finalises and initialises the module each time, which is what devices need to notice; callers get an *AwayError at
-// once meanwhile, and signer.ErrUnusable after five minutes.
+// The token is logged in to once, with a PIN from a file or a variable; a PIN that the token did not accept is never
+// tried again. The keys are listed once, because a search takes a device time in proportion to what it holds, and then
+// found by address. A few sessions sign at the same time, each owned by one goroutine; one more, the anchor, does not
+// sign and keeps the login. When the token goes away, one goroutine looks for it, with growing pauses, and finalises
+// and initialises the module each time, because devices need that to find it. Meanwhile callers get an *AwayError at
+// once, and signer.ErrUnusable after five minutes.
 //
-// Calls into a module block for as long as the device likes. A caller gets away when its context ends; the session it
-// used stays its goroutine's until the call returns.
+// Calls into a module may block without limit. A caller returns when its context ends; the session it used stays with
+// its goroutine until the call returns.
 package pkcs11
 
 import (
@@ -27,9 +27,9 @@ import (
 
 var errClosed = fmt.Errorf("%w: the PKCS #11 token is closed", signer.ErrUnusable)
 
-// Modules holds the PKCS #11 libraries that a process has loaded, and what their tokens refused. Libraries keep their
-// state once a process: two parties that initialise, log in and finalise one behind each other's back make it crash.
-// Therefore a process has one Modules, through which it opens all of its tokens. The zero value is ready.
+// Modules holds the PKCS #11 libraries that a process has loaded, and the tokens that did not accept their PIN. The
+// state of a library is the process's: it crashes when two users initialise, log in and finalise it independently.
+// Therefore a process has one Modules, through which it opens all of its tokens. The zero value is ready to use.
 type Modules struct {
 	mu     sync.Mutex
 	loaded []*module
@@ -40,8 +40,8 @@ type Modules struct {
 // Token is an opened token; it implements signer.Backend.
 //
 // Its errors: ErrNoKey when the token has no key of the account, ErrDeclined when it does not let the key sign,
-// ErrUnusable when it refuses the PIN, cannot make such signatures or has been away for five minutes, *AwayError while
-// it is away, *CallError for what may pass.
+// ErrUnusable when it does not accept the PIN, cannot make such signatures or has been away for five minutes,
+// *AwayError while it is away, *CallError for transient errors.
 type Token struct {
 	where   location
 	module  *module
@@ -59,17 +59,17 @@ type Token struct {
 	mu     sync.Mutex // guards what follows
 	conn   *connection
 	halted error // wraps ErrUnusable: the keeper has given up
-	last   error // of the keeper's attempts to find the token again
+	last   error // of the keeper's attempts to find the token
 }
 
 // Open opens the token that uri describes (see Shape); it is a signer.Opener. It loads and initialises the module, logs
-// in, and lists the keys, which takes devices from milliseconds to minutes.
+// in, and lists the keys. It blocks for milliseconds to minutes, depending on the device.
 //
-// Before the question mark stands what RFC 7512 (section 2.3) has to choose a token (token, manufacturer, model,
-// serial, slot-id) and, of its keys, those of one label (object) or one CKA_ID (id); what is left out may be anything,
-// but one token only must fit. Behind it: module-path, absolute; pin-source, file:/path or env:NAME, without which the
-// variable PURSER_PKCS11_PIN is read; and sessions, how many signatures are made side by side, 1 to 64, 4 if not said.
-// A pin-value is refused. The PIN is one line; its newline is dropped.
+// The path of the URI has the attributes of RFC 7512 (section 2.3) that choose a token (token, manufacturer, model,
+// serial, slot-id) and, of its keys, those of one label (object) or one CKA_ID (id). Attributes that are left out match
+// anything, but exactly one token must match. The query has module-path, absolute; pin-source, file:/path or env:NAME,
+// by default env:PURSER_PKCS11_PIN; and sessions, how many signatures are made at the same time, 1 to 64, by default 4.
+// A pin-value is an error. The PIN is one line; its newline is dropped.
 func (m *Modules) Open(ctx context.Context, uri string, env signer.Environment) (signer.Backend, error) {
 	where, err := parseURI(uri)
 	if err != nil {
@@ -114,7 +114,7 @@ func (m *Modules) Open(ctx context.Context, uri string, env signer.Environment) 
 	}
 }
 
-// SignMessage implements signer.Signer. The signature's v is no claim: PKCS #11 knows none.
+// SignMessage implements signer.Signer. The signature's v has no meaning, because PKCS #11 has none.
 func (t *Token) SignMessage(ctx context.Context, account common.Address, message []byte) (signer.Signature, error) {
 	digest := signer.MessageHash(message)
 	for again := false; ; again = true {
@@ -135,7 +135,7 @@ func (t *Token) SignMessage(ctx context.Context, account common.Address, message
 			return err
 		})
 		if errors.Is(err, errStaleKey) && !again {
-			// The key was deleted, or the handles were dealt anew.
+			// The key was deleted, or the handles have changed.
 			if _, err := c.refresh(ctx, list); err != nil {
 				return signer.Signature{}, err
 			}
@@ -163,7 +163,8 @@ func (c *connection) noKey(account common.Address, list *keyList) error {
 		"that address (listed %s)%s", signer.ErrNoKey, account, c.info.Label, list.at.Format(time.TimeOnly), list.doubts())
 }
 
-// doubts describes the keys whose account is unknown: a missing key may be among them. It is empty when there are none.
+// doubts returns a description of the keys whose account is unknown, among which a missing key may be; nothing if there
+// are none.
 func (l *keyList) doubts() string {
 	var text strings.Builder
 	for i, a := range l.anonymous {
@@ -187,7 +188,7 @@ func (l *keyList) doubts() string {
 // mostDoubts is how many keys of unknown account are described in one line.
 const mostDoubts = 3
 
-// HasKey implements signer.Backend. It knows from the list of keys; for one that is not in it the token is asked again,
+// HasKey implements signer.Backend. It looks in the list of keys, and reads the list again for a key that is not in it,
 // at most every 30 seconds.
 func (t *Token) HasKey(ctx context.Context, account common.Address) error {
 	c, err := t.connection(ctx)
@@ -204,7 +205,7 @@ func (t *Token) HasKey(ctx context.Context, account common.Address) error {
 	return nil
 }
 
-// Check implements signer.Backend: it asks the token for its description, lists the keys anew, and fails if there are
+// Check implements signer.Backend: it asks the token for its description, lists the keys again, and fails if there are
 // none.
 func (t *Token) Check(ctx context.Context) (string, error) {
 	c, err := t.connection(ctx)
@@ -251,9 +252,9 @@ func (t *Token) Check(ctx context.Context) (string, error) {
 	return line.String(), nil
 }
 
-// Close implements signer.Backend. It waits for the calls under way, logs out, closes the sessions and, behind the last
-// token of a module, finalises it. A device that does not answer is left to the end of the process after ten seconds,
-// with an error.
+// Close implements signer.Backend. It waits for running calls, logs out, closes the sessions and, with the last token
+// of a module, finalises the module. If a device does not answer within ten seconds, Close returns an error, and the
+// sessions end with the process.
 func (t *Token) Close() error {
 	t.close()
 	timer := time.NewTimer(t.timing.closing)
@@ -262,7 +263,7 @@ func (t *Token) Close() error {
 	case <-t.done:
 		return t.closeErr
 	case <-timer.C:
-		return errors.New("the PKCS #11 module does not return from a call; its sessions end with the process")
+		return errors.New("the PKCS #11 module does not return from a call: its sessions end with the process")
 	}
 }
 

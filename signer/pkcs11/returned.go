@@ -11,7 +11,7 @@ import (
 	"github.com/purser-onboard/purser/signer"
 )
 
-// CallError is a PKCS #11 function that returned something else than CKR_OK.
+// CallError is a PKCS #11 function that did not return CKR_OK.
 type CallError struct {
 	Function string // "C_Sign"
 	Code     uint   // CK_RV
@@ -26,14 +26,14 @@ func (e *CallError) Error() string {
 	return e.Function + ": " + name
 }
 
-// AwayError is a token that was there and is not at present: the device was pulled or restarted, the network is down.
-// It is looked for in the background, and the next call may find it back. Once it has been away too long the error
-// wraps signer.ErrUnusable.
+// AwayError is an opened token that cannot be reached: the device was removed or restarted, or the network is down. A
+// goroutine looks for it, and the next call may succeed. When it has been away for five minutes, the error wraps
+// signer.ErrUnusable.
 type AwayError struct {
 	Token string    // its label
-	Since time.Time // when it was noticed
-	Err   error     // what was noticed last
-	Given bool      // given up
+	Since time.Time // when that was noticed
+	Err   error     // the last error
+	Given bool      // no longer looked for
 }
 
 func (e *AwayError) Error() string {
@@ -41,10 +41,10 @@ func (e *AwayError) Error() string {
 		return fmt.Sprintf("%v: PKCS #11 token %q has been away since %s: %v",
 			signer.ErrUnusable, e.Token, e.Since.Format(time.RFC3339), e.Err)
 	}
-	return fmt.Sprintf("PKCS #11 token %q is away and being looked for: %v", e.Token, e.Err)
+	return fmt.Sprintf("PKCS #11 token %q is away, trying to find it again: %v", e.Token, e.Err)
 }
 
-// Unwrap gives Err, and signer.ErrUnusable when the token was given up.
+// Unwrap returns Err, and signer.ErrUnusable if Given.
 func (e *AwayError) Unwrap() []error {
 	if e.Given {
 		return []error{signer.ErrUnusable, e.Err}
@@ -52,7 +52,7 @@ func (e *AwayError) Unwrap() []error {
 	return []error{e.Err}
 }
 
-// call names the function that err came from.
+// call adds the name of the function that returned err.
 func call(function string, err error) error {
 	var code p11.Error
 	if errors.As(err, &code) {
@@ -61,7 +61,7 @@ func call(function string, err error) error {
 	return err
 }
 
-// returned gives the CK_RV in err, CKR_OK when there is none.
+// returned returns the CK_RV in err, CKR_OK when there is none.
 func returned(err error) uint {
 	var called *CallError
 	if errors.As(err, &called) {
@@ -74,21 +74,21 @@ func returned(err error) uint {
 	return p11.CKR_OK
 }
 
-// verdict is what a return value tells about the token.
-type verdict int
+// meaning is what a return value says about the token.
+type meaning int
 
 const (
-	vague      verdict = iota // it may be well: ask it
-	gone                      // the token or the session is
-	stale                     // the handle of the key is not, or no longer, one
-	unlicensed                // nobody is logged in, or the key wants its own login
-	refused                   // the PIN
-	declined                  // this key may not sign, or a person said no
-	unfit                     // the device cannot do what we need
+	vague      meaning = iota // nothing: check its health
+	gone                      // the token or the session is gone
+	stale                     // the handle of the key is not valid, or no longer
+	unlicensed                // the user is not logged in, or the key requires a login of its own
+	badPIN                    // the PIN is not accepted
+	declined                  // this key may not sign, or a person declined
+	unfit                     // the device cannot make such signatures
 )
 
-// judge sorts return values. What is not listed is vague, vendors' own codes among them.
-func judge(err error) verdict {
+// judge returns the meaning of a return value. Unlisted ones, such as vendors' own, are vague.
+func judge(err error) meaning {
 	if errors.Is(err, errRestarted) {
 		return gone
 	}
@@ -103,7 +103,7 @@ func judge(err error) verdict {
 	case p11.CKR_PIN_INCORRECT, p11.CKR_PIN_LOCKED, p11.CKR_PIN_INVALID, p11.CKR_PIN_LEN_RANGE, p11.CKR_PIN_EXPIRED,
 		p11.CKR_PIN_TOO_WEAK, p11.CKR_NEW_PIN_MODE, p11.CKR_USER_PIN_NOT_INITIALIZED, p11.CKR_USER_TYPE_INVALID,
 		p11.CKR_USER_ANOTHER_ALREADY_LOGGED_IN, p11.CKR_USER_TOO_MANY_TYPES:
-		return refused
+		return badPIN
 	case p11.CKR_FUNCTION_REJECTED, p11.CKR_ACTION_PROHIBITED, p11.CKR_KEY_FUNCTION_NOT_PERMITTED,
 		p11.CKR_KEY_TYPE_INCONSISTENT, p11.CKR_KEY_SIZE_RANGE:
 		return declined

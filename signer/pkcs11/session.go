@@ -6,8 +6,8 @@ import (
 	p11 "github.com/miekg/pkcs11"
 )
 
-// session is a session of the device. It belongs to one goroutine at a time: used by two, the library crashes and takes
-// the process with it.
+// session is a session of the device. It belongs to one goroutine at a time: if two use it, the library may crash the
+// process.
 type session struct {
 	module *module
 	epoch  uint64
@@ -16,8 +16,8 @@ type session struct {
 	handle p11.SessionHandle
 }
 
-// openSession tries a read-only session first, which is all that signing needs and all that a write-protected token
-// gives; AWS CloudHSM has read-write sessions only.
+// openSession tries a read-only session first, which suffices for signing and is all that a write-protected token
+// allows; AWS CloudHSM has read-write sessions only.
 func openSession(m *module, epoch uint64, slot uint) (*session, error) {
 	s := &session{module: m, epoch: epoch, slot: slot, flags: p11.CKF_SERIAL_SESSION}
 	err := s.open()
@@ -26,7 +26,7 @@ func openSession(m *module, epoch uint64, slot uint) (*session, error) {
 	}
 	s.flags |= p11.CKF_RW_SESSION
 	if s.open() != nil {
-		return s, err // the first one says more
+		return s, err // the first error says more
 	}
 	return s, nil
 }
@@ -42,7 +42,7 @@ func (s *session) close() error {
 	return s.do("C_CloseSession", func(lib cryptoki) error { return lib.CloseSession(s.handle) })
 }
 
-// do makes one call, or several that must have one name in errors.
+// do runs f, whose calls are named function in errors.
 func (s *session) do(function string, f func(lib cryptoki) error) error {
 	return call(function, s.module.within(s.epoch, f))
 }
@@ -56,9 +56,9 @@ func (s *session) tokenInfo() (info p11.TokenInfo, err error) {
 	return info, err
 }
 
-// health asks whether the token is there and the user logged in. It must be asked before and after the keys are listed:
-// nobody logged in means that the search finds nothing, and SoftHSM finds nothing without a word when its directory is
-// gone, while its sessions still look well.
+// health checks that the token is there and the user logged in. It must be called before and after the keys are listed:
+// without a login the search finds nothing, and without its directory SoftHSM finds nothing either, while its sessions
+// seem healthy.
 func (s *session) health() error {
 	var info p11.SessionInfo
 	err := s.do("C_GetSessionInfo", func(lib cryptoki) (err error) {
@@ -75,7 +75,7 @@ func (s *session) health() error {
 	return err
 }
 
-// sign gives what CKM_ECDSA makes of digest: r || s for a right device.
+// sign returns CKM_ECDSA's signature of digest, which should be r || s.
 func (s *session) sign(key p11.ObjectHandle, digest [32]byte) (sig []byte, err error) {
 	err = s.do("C_SignInit", func(lib cryptoki) error {
 		return lib.SignInit(s.handle, []*p11.Mechanism{p11.NewMechanism(p11.CKM_ECDSA, nil)}, key)

@@ -10,7 +10,7 @@ import (
 	"github.com/purser-onboard/purser/signer"
 )
 
-// Shape is how the URI looks (RFC 7512, and the parameter sessions). Open says what else may stand in it.
+// Shape is how the URI looks (RFC 7512, and the parameter sessions). Modules.Open lists all attributes.
 const Shape = "pkcs11:token=label;object=label?module-path=/module.so&pin-source=file:/pin"
 
 const (
@@ -18,7 +18,7 @@ const (
 	mostSessions  = 64
 )
 
-// location is a signer URI taken apart. An empty text means that the URI does not say.
+// location is a parsed signer URI. An attribute that the URI does not have is empty.
 type location struct {
 	token, manufacturer, model, serial string
 	slot                               *uint
@@ -29,7 +29,7 @@ type location struct {
 	sessions                           int
 }
 
-// named is the label in quotes and with a space before it, if the URI gives one.
+// named returns the label in quotes, after a space, if the URI has one.
 func (w *location) named() string {
 	if w.token == "" {
 		return ""
@@ -37,12 +37,11 @@ func (w *location) named() string {
 	return fmt.Sprintf(" %q", w.token)
 }
 
-// parseURI reads the URI by hand. The one library there is for Go (go-pkcs11uri) takes any attribute it does not know
-// without a word and cannot be asked which there were, so that a misspelled serial= would choose another token; it
-// knows a PIN by value; its errors quote values; and its release is a commit of 2023. Our tests hold what is accepted
-// here against it.
+// parseURI parses the URI without Go's one library for it, go-pkcs11uri, which ignores unknown attributes, so that a
+// misspelled serial= would choose another token; accepts a PIN in the URI; quotes values in its errors; and was last
+// released in 2023. Our tests compare the results with it.
 //
-// Every error is a *signer.URIError, which quotes no value: what is misplaced in a URI may be a PIN.
+// Every error is a *signer.URIError, which quotes no value, because a misplaced value may be a PIN.
 func parseURI(uri string) (location, error) {
 	where := location{sessions: usualSessions}
 	scheme := signer.Scheme(uri)
@@ -50,7 +49,7 @@ func parseURI(uri string) (location, error) {
 		return location{}, &signer.URIError{Scheme: scheme, Problem: fmt.Sprintf(format, a...), Shape: Shape}
 	}
 	if scheme != "pkcs11" {
-		return fail("is not of the scheme pkcs11")
+		return fail("does not have the scheme pkcs11")
 	}
 	path, query, hasQuery := strings.Cut(uri[len(scheme)+1:], "?")
 	if strings.HasPrefix(path, "//") {
@@ -61,11 +60,11 @@ func parseURI(uri string) (location, error) {
 		for i, pair := range strings.Split(part, separator) {
 			name, value, ok := strings.Cut(pair, "=")
 			if !ok {
-				return fmt.Sprintf("has an attribute that is not name=value, the %d. of its part", i+1)
+				return fmt.Sprintf("has an attribute that is not name=value (number %d of its part)", i+1)
 			}
 			shown := fmt.Sprintf("%q", name)
 			if len(name) > 24 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz-") != "" {
-				shown = fmt.Sprintf("that is the %d. of its part", i+1)
+				shown = fmt.Sprintf("number %d of its part", i+1)
 			}
 			if strings.EqualFold(name, "pin-value") {
 				return "has a pin-value: a PIN in a URI shows in process lists and logs; " +
@@ -113,7 +112,7 @@ func parseURI(uri string) (location, error) {
 
 const unknown = "unknown"
 
-// setPath takes the attributes of RFC 7512, section 2.3, that choose a token and its keys.
+// setPath sets the attributes of RFC 7512, section 2.3, that choose a token and its keys.
 func (w *location) setPath(name, value string) (problem string) {
 	switch name {
 	case "token":
@@ -145,11 +144,11 @@ func (w *location) setPath(name, value string) (problem string) {
 	return ""
 }
 
-// setQuery takes the attributes of RFC 7512, section 2.4, and ours.
+// setQuery sets the attributes of RFC 7512, section 2.4, and ours.
 func (w *location) setQuery(name, value string) (problem string) {
 	switch name {
 	case "module-path":
-		// A bare name would be looked for along LD_LIBRARY_PATH, and what is found is given the PIN.
+		// A bare name would be searched in LD_LIBRARY_PATH, and the library that is found there would get the PIN.
 		if !filepath.IsAbs(value) {
 			return "has a module-path that is not absolute"
 		}
@@ -169,7 +168,7 @@ func (w *location) setQuery(name, value string) (problem string) {
 	return ""
 }
 
-// wellFormed: what may stand in a URI at all (RFC 3986, section 2); the separators are gone by now.
+// wellFormed reports whether value has only characters that a URI may have (RFC 3986, section 2), without separators.
 func wellFormed(value string) bool {
 	for i := 0; i < len(value); i++ {
 		if c := value[i]; c <= ' ' || c >= 0x7f || strings.IndexByte("\"<>\\^`{}#", c) >= 0 {
