@@ -1,12 +1,12 @@
-// Package awskms signs with keys in AWS KMS: asymmetric keys of the spec ECC_SECG_P256K1, which nobody can take out of
-// it. It uses AWS's own SDK and its standard chain of credentials: environment, shared configuration and profiles, SSO,
-// web identity (EKS), container and instance roles.
+// Package awskms signs with keys in AWS KMS: asymmetric keys of the spec ECC_SECG_P256K1, which cannot be exported. It
+// uses AWS's SDK and its standard chain of credentials: environment, shared configuration and profiles, SSO, web
+// identity (EKS), container and instance roles.
 //
 // An account's key is found by its alias, alias/purser/0x<40 lower-case hex digits>. Aliases are case-sensitive, so
-// that spelling is asked for first, which costs one request a key and needs no list; only when there is no such alias
-// are the aliases listed, once, and searched for another spelling of the address. Whatever key an alias leads to, its
-// public key must be the account's before it is used for the first time. From then on the key itself is used, by its
-// ARN, and not the alias, which may be pointed elsewhere in the meantime.
+// this spelling is looked up first, with one request for each key and no list. Only if there is no such alias are the
+// aliases listed, once, and searched for another spelling of the address. Before a key is used for the first time, its
+// public key must be the account's. From then on the key is used by its ARN and not by the alias, which may be changed
+// meanwhile.
 package awskms
 
 import (
@@ -31,27 +31,27 @@ import (
 
 // Shape is how the URI looks. All parameters are optional. Without a region, the environment or a profile must name
 // one. alias-prefix is alias/purser/ unless it is given. An endpoint (a VPC endpoint, an emulator) is https, or http on
-// a loopback address; one on loopback is asked for the caller's identity too.
+// a loopback address; one on loopback also serves STS.
 const Shape = "awskms:///?region=eu-west-1&alias-prefix=alias/purser/&endpoint=https://host"
 
 const (
-	tries     = 3                // that the SDK makes for one call
+	tries     = 3                // of the SDK for one call
 	mostPause = 2 * time.Second  // between two of them
 	patience  = 15 * time.Second // for one of them
-	// stsPatience: who has no way to STS shall not wait long to hear so.
+	// stsPatience is short, because STS may be out of reach.
 	stsPatience = 5 * time.Second
-	// unknownV stands for the v that KMS does not know; signer.Verified finds it.
+	// unknownV stands for the v, which KMS does not return; signer.Verified finds it.
 	unknownV = 0xff
 )
 
 // KMS is the KMS of one account and region; it implements signer.Backend.
 //
-// Its errors: ErrNoKey when no alias names the account or its key is gone; ErrMismatch when the alias leads to the key
-// of another account, or to none that makes Ethereum signatures; ErrDeclined when the key is disabled, waits for its
-// deletion or for its material (DisabledException, KMSInvalidStateException); ErrUnusable when AWS refuses the
-// credentials or what they may do, and for a redirect. Throttling, KeyUnavailableException (which AWS says to try
-// again) and faults of the service and of the network are transient; the SDK has then tried three times, within ctx.
-// What AWS answered is an *Error.
+// Its errors: ErrNoKey when no alias names the account or its key is gone; ErrMismatch when the alias names the key of
+// another account, or a key that does not make Ethereum signatures; ErrDeclined when the key is disabled, pending
+// deletion or without its material (DisabledException, KMSInvalidStateException); ErrUnusable when AWS does not accept
+// the credentials or they lack a permission, and for a redirect. Throttling, KeyUnavailableException and faults of the
+// service and the network are transient; the SDK has then tried three times, within ctx. An answer other than success
+// is an *Error.
 type KMS struct {
 	prefix string
 	region string
@@ -69,7 +69,7 @@ type KMS struct {
 }
 
 // Open prepares the use of the KMS that uri names (see Shape); it is a signer.Opener. It fails when the chain of
-// credentials has none to give, which may ask a metadata service; of KMS it asks nothing yet.
+// credentials, which may query a metadata service, has none. It sends no request to KMS.
 func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backend, error) {
 	return open(ctx, uri, env, retry.NewExponentialJitterBackoff(mostPause))
 }
@@ -145,7 +145,7 @@ func (k *KMS) SignMessage(ctx context.Context, account common.Address, message [
 		sig, err := k.sign(ctx, account, arn, hash)
 		if errors.Is(err, signer.ErrNoKey) {
 			k.forget(account)
-			if first && remembered { // the alias may lead to another key by now
+			if first && remembered { // the alias may name another key by now
 				continue
 			}
 		}
@@ -160,7 +160,7 @@ func (k *KMS) sign(
 		KeyId:            aws.String(arn),
 		Message:          hash[:],
 		MessageType:      types.MessageTypeDigest,
-		SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha256, // names the curve's width; nothing is hashed again
+		SigningAlgorithm: types.SigningAlgorithmSpecEcdsaSha256, // for the curve's width; KMS does not hash a digest again
 	})
 	if err != nil {
 		return signer.Signature{}, explain(ctx, "Sign", account, err)
@@ -176,9 +176,9 @@ func (k *KMS) sign(
 	return sig, nil
 }
 
-// HasKey implements signer.Backend. It reads the public key the alias leads to, once an account, so an alias of the
-// wrong key is found before the run; that is an error wrapping ErrMismatch, and a disabled key one wrapping ErrDeclined
-// if KMS says so.
+// HasKey implements signer.Backend. It reads the public key behind the alias, once for each account, so an alias of the
+// wrong key is found before it is used: the error then wraps ErrMismatch, and for a disabled key ErrDeclined, if KMS
+// reports that.
 func (k *KMS) HasKey(ctx context.Context, account common.Address) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -187,8 +187,8 @@ func (k *KMS) HasKey(ctx context.Context, account common.Address) error {
 	return err
 }
 
-// Check implements signer.Backend: it asks who we are (STS; where that cannot be reached, KMS alone must do), lists the
-// aliases, and reads the public key behind the first one.
+// Check implements signer.Backend: it reads the caller's identity from STS, if that can be reached, lists the aliases,
+// and reads the public key behind the first one.
 func (k *KMS) Check(ctx context.Context) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
@@ -213,7 +213,7 @@ func (k *KMS) Check(ctx context.Context) (string, error) {
 	line := fmt.Sprintf("AWS KMS %s, %s: %d accounts %s0x…, the first one's key is its own",
 		k.region, caller, len(list.names), k.prefix)
 	if list.odd > 0 {
-		line += fmt.Sprintf("; aliases under the prefix that are no address: %d", list.odd)
+		line += fmt.Sprintf("; aliases under the prefix that are not an address: %d", list.odd)
 	}
 	if list.twice > 0 {
 		line += fmt.Sprintf("; aliases that repeat an account: %d", list.twice)
@@ -221,7 +221,7 @@ func (k *KMS) Check(ctx context.Context) (string, error) {
 	return line, nil
 }
 
-// caller says whose credentials these are, or that nobody would tell.
+// caller returns the ARN that the credentials belong to, or a text that STS is out of reach.
 func (k *KMS) caller(ctx context.Context) (string, error) {
 	short, cancel := context.WithTimeout(ctx, stsPatience)
 	defer cancel()
@@ -236,7 +236,7 @@ func (k *KMS) caller(ctx context.Context) (string, error) {
 	return "caller unknown (STS is out of reach)", nil
 }
 
-// Close implements signer.Backend: it lets idle connections go.
+// Close implements signer.Backend: it closes the idle connections.
 func (k *KMS) Close() error {
 	k.idle.CloseIdleConnections()
 	return nil

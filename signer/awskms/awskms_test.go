@@ -133,7 +133,7 @@ func TestCheck(t *testing.T) {
 	s.SetAlias("alias/purser/"+signertest.Address(signertest.Key(1)).Hex(), s.ids[1])
 	line, err := s.kms.Check(t.Context())
 	want := "AWS KMS eu-west-1, arn:aws:sts::111122223333:assumed-role/purser/night: 2 accounts alias/purser/0x…, " +
-		"the first one's key is its own; aliases under the prefix that are no address: 1; aliases that repeat an account: 1"
+		"the first one's key is its own; aliases under the prefix that are not an address: 1; aliases that repeat an account: 1"
 	if err != nil || line != want {
 		t.Errorf("Check = %q, %v\nwant    %q", line, err, want)
 	}

@@ -19,8 +19,8 @@ const (
 
 var errDER = errors.New("malformed DER")
 
-// element takes the first element of b, which must have tag, apart: lengths are definite and as short as can be
-// (X.690, section 10.1). Nothing here is longer than 64 KiB.
+// element splits off the first element of b, which must have tag: lengths are definite and as short as possible (X.690,
+// section 10.1). Nothing here is longer than 64 KiB.
 func element(b []byte, tag byte) (content, rest []byte, err error) {
 	if len(b) < 2 {
 		return nil, nil, fmt.Errorf("%w: cut short", errDER)
@@ -50,7 +50,7 @@ func element(b []byte, tag byte) (content, rest []byte, err error) {
 }
 
 // parseSignature reads ECDSA-Sig-Value ::= SEQUENCE { r INTEGER, s INTEGER } (RFC 3279, section 2.2.3). That both are
-// below the group's order is signer.Verified's to see.
+// below the group's order is checked by signer.Verified.
 func parseSignature(der []byte) (r, s [32]byte, err error) {
 	fail := func(err error) ([32]byte, [32]byte, error) {
 		return [32]byte{}, [32]byte{}, fmt.Errorf("signature: %w", err)
@@ -74,7 +74,7 @@ func parseSignature(der []byte) (r, s [32]byte, err error) {
 	return r, s, nil
 }
 
-// natural reads an INTEGER from 1 to 2^256-1, which is written as short as can be (X.690, section 8.3.2).
+// natural reads an INTEGER from 1 to 2^256-1, written as short as possible (X.690, section 8.3.2).
 func natural(b []byte) (n [32]byte, rest []byte, err error) {
 	digits, rest, err := element(b, tagInteger)
 	switch {
@@ -99,9 +99,9 @@ func natural(b []byte) (n [32]byte, rest []byte, err error) {
 	return n, rest, nil
 }
 
-// parsePublicKey gives the address that belongs to a SubjectPublicKeyInfo (RFC 5280, section 4.1.2.7; RFC 5480,
-// section 2) of a secp256k1 key in uncompressed form, which x509.ParsePKIXPublicKey refuses because Go does not have
-// the curve.
+// parsePublicKey returns the address that belongs to a SubjectPublicKeyInfo (RFC 5280, section 4.1.2.7; RFC 5480,
+// section 2) of a secp256k1 key in uncompressed form, which x509.ParsePKIXPublicKey does not parse because Go does not
+// have the curve.
 func parsePublicKey(spki []byte) (common.Address, error) {
 	fail := func(err error) (common.Address, error) { return common.Address{}, fmt.Errorf("public key: %w", err) }
 	info, rest, err := element(spki, tagSequence)

@@ -16,16 +16,15 @@ import (
 	"github.com/purser-onboard/purser/signer"
 )
 
-// mostWords is how many bytes are kept of what AWS says in its own words.
+// mostWords is how many bytes are kept of AWS's own text.
 const mostWords = 300
 
-// Error is an answer of AWS that is no success. It wraps the signer's sentinel that its Code stands for, if there is
-// one.
+// Error is an answer of AWS other than success. It wraps the signer's sentinel for its Code, if there is one.
 type Error struct {
 	Op        string         // "Sign"
-	Account   common.Address // zero where it was about none
+	Account   common.Address // zero if it is about none
 	Code      string         // "DisabledException"
-	Message   string         // AWS's words, one line
+	Message   string         // AWS's text, one line
 	RequestID string         // for AWS's support; may be empty
 	Status    int            // of HTTP
 
@@ -50,16 +49,16 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Unwrap gives the sentinel.
+// Unwrap returns the sentinel.
 func (e *Error) Unwrap() error { return e.kind }
 
-// Throttled reports whether AWS only found us too fast. It never says for how long, so after is zero.
+// Throttled reports whether AWS throttles us. AWS does not say for how long, so after is zero.
 func (e *Error) Throttled() (after time.Duration, yes bool) {
 	_, yes = retry.DefaultThrottleErrorCodes[e.Code]
 	return 0, yes
 }
 
-// kindOf sorts the codes of KMS, of STS and of the signature in front of both. What is not here is transient.
+// kindOf returns the sentinel for a code of KMS, STS or their authentication; nil: transient.
 func kindOf(code string) error {
 	switch code {
 	case "NotFoundException":
@@ -78,8 +77,8 @@ func kindOf(code string) error {
 	return nil
 }
 
-// explain turns an error of the SDK into one of ours. What the SDK says of its own accord names endpoint and operation,
-// no credentials.
+// explain turns an error of the SDK into an *Error, or adds op to it. The SDK's own text names endpoint and operation,
+// but no credentials.
 func explain(ctx context.Context, op string, account common.Address, err error) error {
 	if ctx.Err() != nil {
 		return fmt.Errorf("KMS %s: %w", op, ctx.Err())
@@ -103,7 +102,7 @@ func explain(ctx context.Context, op string, account common.Address, err error) 
 	return e
 }
 
-// unusable is what keeps a backend from being opened.
+// unusable wraps an error of opening a backend.
 func unusable(ctx context.Context, what string, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()

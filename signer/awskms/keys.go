@@ -17,14 +17,14 @@ import (
 )
 
 const (
-	// apart is the least time between two lists of the aliases for the sake of a missing key: a thousand rows without
-	// one must not cost a thousand lists.
+	// apart is the least time between two reads of the aliases because of a missing key: a thousand rows without a key
+	// must not cost a thousand reads.
 	apart = time.Minute
-	// page is as many aliases as ListAliases gives at once (API_ListAliases).
+	// page is the most aliases in one answer (API_ListAliases).
 	page = 100
 )
 
-// key gives the ARN of account's key, and whether it was proven to be the account's by an earlier call.
+// key returns the ARN of account's key, and whether it was proven to be the account's by an earlier call.
 func (k *KMS) key(ctx context.Context, account common.Address) (arn string, remembered bool, err error) {
 	k.mu.Lock()
 	arn, remembered = k.proven[account]
@@ -41,9 +41,9 @@ func (k *KMS) key(ctx context.Context, account common.Address) (arn string, reme
 	name := before.name(account)
 	if name == "" || name == usual {
 		list, err := k.list(ctx, before, false)
-		var refused *Error
-		if errors.As(err, &refused) && refused.Code == "AccessDeniedException" {
-			// Who may not list has spelled his aliases as they should be.
+		var e *Error
+		if errors.As(err, &e) && e.Code == "AccessDeniedException" {
+			// Without the permission to list, only the usual spelling is supported.
 			return "", false, fmt.Errorf("%w (alias %s in %s; the aliases may not be listed for other spellings)",
 				absent, usual, k.region)
 		}
@@ -60,8 +60,8 @@ func (k *KMS) key(ctx context.Context, account common.Address) (arn string, reme
 	return arn, false, err
 }
 
-// prove looks at the key an alias leads to, and remembers it if it is account's. ErrNoKey: there is no such alias, or
-// its key is gone; AWS's words in the error say which.
+// prove verifies that the key behind an alias is account's, and remembers its ARN. ErrNoKey: there is no such alias, or
+// its key is gone; AWS's text in the error says which.
 func (k *KMS) prove(ctx context.Context, account common.Address, alias string) (arn string, err error) {
 	out, err := k.kms.GetPublicKey(ctx, &kms.GetPublicKeyInput{KeyId: aws.String(alias)})
 	if err != nil {
@@ -76,7 +76,7 @@ func (k *KMS) prove(ctx context.Context, account common.Address, alias string) (
 		return "", fmt.Errorf("%w: %v: %s: %w", signer.ErrMismatch, account, alias, err)
 	}
 	if holds != account {
-		return "", fmt.Errorf("%w: %v: %s leads to the key of %v", signer.ErrMismatch, account, alias, holds)
+		return "", fmt.Errorf("%w: %v: %s names the key of %v", signer.ErrMismatch, account, alias, holds)
 	}
 	arn = aws.ToString(out.KeyId)
 	if arn == "" {
@@ -94,17 +94,17 @@ func (k *KMS) forget(account common.Address) {
 	delete(k.proven, account)
 }
 
-// aliases is a list of aliases as it once was.
+// aliases is the list of aliases at one time.
 type aliases struct {
 	at    time.Time
 	names map[common.Address]string
 	first common.Address // the first in the list
-	total int            // aliases of the account, others than ours among them
-	odd   int            // under our prefix, but no address
+	total int            // all aliases, not only those under our prefix
+	odd   int            // under our prefix, but not an address
 	twice int            // that repeat an account
 }
 
-// name gives the alias that spells account in whatever way, or nothing. A nil list has none.
+// name returns the alias that names account in any spelling, or nothing. A nil list has none.
 func (a *aliases) name(account common.Address) string {
 	if a == nil {
 		return ""
@@ -112,8 +112,8 @@ func (a *aliases) name(account common.Address) string {
 	return a.names[account]
 }
 
-// list reads the aliases. Unless it must, it gives the list that another call has read since missed (nil: none had been
-// read), or missed itself if it is young.
+// list reads the aliases. Unless must is set, it returns the list that another call has read since missed (nil: none
+// had been read), or missed itself if it is recent.
 func (k *KMS) list(ctx context.Context, missed *aliases, must bool) (*aliases, error) {
 	select {
 	case k.listing <- struct{}{}:
@@ -156,7 +156,7 @@ func (k *KMS) read(ctx context.Context) (*aliases, error) {
 		}
 		marker := aws.ToString(out.NextMarker)
 		if marker == "" || marker == aws.ToString(in.Marker) {
-			return nil, errors.New("KMS ListAliases says there is more, and not where")
+			return nil, errors.New("KMS ListAliases announces another page without a new marker")
 		}
 		in.Marker = out.NextMarker
 	}

@@ -99,7 +99,7 @@ func TestWrongKeys(t *testing.T) {
 	}{
 		"another's": {
 			func(s *stand) string { return s.AddKey(signertest.Key(1)) },
-			"leads to the key of " + signertest.Address(signertest.Key(1)).Hex(),
+			"names the key of " + signertest.Address(signertest.Key(1)).Hex(),
 		},
 		"another curve": {func(s *stand) string { return s.AddKey(nist) }, "ECC_NIST_P256"},
 		"another usage": {func(s *stand) string { return s.AddAgreementKey(signertest.Key(0)) }, "KEY_AGREEMENT"},

@@ -19,7 +19,7 @@ const (
 
 var errBody = fmt.Errorf("the answer has more than %d bytes", mostBody)
 
-// newBuildable is the SDK's own client, for configuration and credentials: what reads AWS_CA_BUNDLE accepts no other.
+// newBuildable returns the SDK's own client, for configuration and credentials: AWS_CA_BUNDLE works with no other.
 func newBuildable() *awshttp.BuildableClient {
 	return awshttp.NewBuildableClient().WithTimeout(patience).WithTransportOptions(func(t *http.Transport) {
 		t.MaxIdleConnsPerHost, t.MaxIdleConns = mostIdle, mostIdle
@@ -27,8 +27,8 @@ func newBuildable() *awshttp.BuildableClient {
 	})
 }
 
-// bounded makes of the SDK's client one that reads no endless answers and follows no redirects. The SDK's own follows
-// 307 and 308, with the signed request.
+// bounded returns a client with the SDK client's transport that bounds answers and follows no redirects. The SDK's
+// client follows 307 and 308 with the signed request.
 func bounded(configured aws.HTTPClient) *http.Client {
 	buildable, ok := configured.(*awshttp.BuildableClient)
 	if !ok {
@@ -58,7 +58,7 @@ func (t *boundedTransport) CloseIdleConnections() {
 	}
 }
 
-// boundedBody fails, rather than ends, after its bound: what was cut short must not be taken for the whole.
+// boundedBody fails after its bound instead of ending, so that a cut answer is not taken for the whole.
 type boundedBody struct {
 	io.ReadCloser
 	left int64

@@ -15,7 +15,7 @@ const (
 	mostAlias = 256
 )
 
-// settings are a URI taken apart.
+// settings is a parsed URI.
 type settings struct {
 	region   string // empty: from the environment or a profile
 	prefix   string
@@ -56,7 +56,7 @@ func parse(uri string) (settings, error) {
 	endpoint, err := url.Parse(s.endpoint)
 	switch {
 	case err != nil || endpoint.Hostname() == "":
-		return fail("has an endpoint that is no URL")
+		return fail("has an endpoint that is not a URL")
 	case endpoint.User != nil, endpoint.RawQuery != "", endpoint.Fragment != "", strings.Trim(endpoint.Path, "/") != "":
 		return fail("has an endpoint with more than scheme, host and port")
 	}

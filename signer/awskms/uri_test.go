@@ -62,7 +62,7 @@ func TestURI(t *testing.T) {
 		"awskms:///?endpoint=ftp://127.0.0.1":         "neither https",
 		"awskms:///?endpoint=https://u:p@example.com": "more than scheme",
 		"awskms:///?endpoint=https://example.com/x":   "more than scheme",
-		"awskms:///?endpoint=nonsense":                "no URL",
+		"awskms:///?endpoint=nonsense":                "not a URL",
 	} {
 		_, err := parse(in)
 		var bad *signer.URIError

@@ -11,32 +11,32 @@ import (
 )
 
 const (
-	// mostWords is how many bytes are kept of what Fireblocks says in its own words.
+	// mostWords is how many bytes are kept of Fireblocks' own text.
 	mostWords = 300
-	// mostRetryAfter bounds what a Retry-After may make us wait.
+	// mostRetryAfter bounds the wait that a Retry-After asks for.
 	mostRetryAfter = 5 * time.Minute
-	// tellingSkew: a clock that is further off than this may be why a token was refused.
+	// tellingSkew is how far off a clock must be to be named as a possible cause of a 401.
 	tellingSkew = 5 * time.Second
 )
 
-// Codes that Fireblocks gives beside the status of HTTP.
+// Codes that Fireblocks answers with in addition to the HTTP status.
 const (
 	codeRepeatedID     = 1438 // the externalTxId was used before
 	codeNoVaultAccount = 1004
 )
 
-// Error is an answer of Fireblocks that is no success. It wraps signer.ErrUnusable where Fireblocks refuses us rather
-// than what we ask (401, 403), and for a redirect, which is not followed.
+// Error is an answer of Fireblocks other than success. It wraps signer.ErrUnusable when Fireblocks does not accept our
+// credentials (401, 403), and for a redirect, which is not followed.
 type Error struct {
 	Method, Path string        // "POST", "/v1/transactions"; no query
 	Status       int           // of HTTP
 	Code         int           // Fireblocks' own, 1438; 0 where it gives none
-	Message      string        // Fireblocks' words, one line
+	Message      string        // Fireblocks' text, one line
 	RequestID    string        // for Fireblocks' support; may be empty
-	RetryAfter   time.Duration // when it wants to be asked again; 0 where it does not say; at most five minutes
-	Skew         time.Duration // how far our clock is ahead of Fireblocks', to the second; 0 where it does not say
+	RetryAfter   time.Duration // how long to wait; 0 if unknown; at most five minutes
+	Skew         time.Duration // how far our clock is ahead of Fireblocks', to the second; 0 if unknown
 
-	spoken bool // the body is JSON with a message or a code, as Fireblocks' own are and those of proxies hardly
+	own bool // the body is JSON with a message or a code: the answer is Fireblocks' and not a proxy's
 }
 
 func (e *Error) Error() string {
@@ -67,7 +67,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Unwrap gives signer.ErrUnusable, or nil.
+// Unwrap returns signer.ErrUnusable, or nil.
 func (e *Error) Unwrap() error {
 	switch {
 	case e.Status == http.StatusUnauthorized, e.Status == http.StatusForbidden, e.Status >= 300 && e.Status < 400:
@@ -76,18 +76,18 @@ func (e *Error) Unwrap() error {
 	return nil
 }
 
-// Throttled reports whether Fireblocks only finds us too fast, or is busy and says for how long; after is zero where
-// it does not say.
+// Throttled reports whether Fireblocks throttles us, or is busy and says for how long; after is zero if it does not
+// say.
 func (e *Error) Throttled() (after time.Duration, yes bool) {
 	yes = e.Status == http.StatusTooManyRequests || e.Status == http.StatusServiceUnavailable && e.RetryAfter > 0
 	return e.RetryAfter, yes
 }
 
-// refused: Fireblocks, and not something in front of it, says that what we ask cannot be.
-func (e *Error) refused() bool {
+// final reports whether Fireblocks, and not a proxy, answers that the request is not possible.
+func (e *Error) final() bool {
 	switch e.Status {
 	case http.StatusBadRequest, http.StatusNotFound, http.StatusUnprocessableEntity:
-		return e.spoken
+		return e.own
 	}
 	return false
 }

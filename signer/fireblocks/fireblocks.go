@@ -1,13 +1,13 @@
-// Package fireblocks asks Fireblocks for signatures: keys in vault accounts, signed by MPC after whatever approval the
-// workspace's policy wants, which may be a person's and take hours. It implements signer.Custodian.
+// Package fireblocks signs with keys in Fireblocks vault accounts. Fireblocks signs by MPC after the approval that the
+// workspace's policy requires, which may be a person's and take hours. The package implements signer.Custodian.
 //
-// A signature is a transaction of the operation TYPED_MESSAGE, known by an externalTxId of ours. Fireblocks takes one
-// transaction for such an id and refuses every later one for ever (400, code 1438). That makes asking safe: Request may
-// be repeated, and whenever it is not known what became of it, the transaction is read by that id instead of made
-// again. Nothing here remembers a transaction; another process, after a restart, polls as well as the one that asked.
+// A signature is a transaction of the operation TYPED_MESSAGE, identified by an externalTxId that we choose. Fireblocks
+// accepts one transaction for such an id and answers every later one with 400, code 1438. Therefore Request may be
+// repeated, and when its outcome is unknown, the transaction is read by that id. The package stores no transactions;
+// another process can poll after a restart.
 //
-// Which vault account holds which address comes from a file (vault-map), or else is asked of Fireblocks, with a request
-// for every vault account, when the backend is opened.
+// The vault account of each address comes from a file (vault-map), or else from Fireblocks, with a request for every
+// vault account, when the backend is opened.
 package fireblocks
 
 import (
@@ -29,25 +29,25 @@ import (
 )
 
 // Shape is how the URI looks. The API key (the API user's id, a UUID, no secret) may also be read from a file, by
-// api-key-file. Without a vault-map, Fireblocks is asked for the addresses. Further parameters: asset (ETH unless
+// api-key-file. Without a vault-map, the addresses are read from Fireblocks. Further parameters: asset (ETH unless
 // given; ETH_TEST5 and the like in a testnet workspace) and base-url (https://api.fireblocks.io unless given).
 const Shape = "fireblocks://vault?api-key=UUID&private-key-file=/file.pem&vault-map=/file.csv"
 
 const (
 	// patience bounds one request.
 	patience = 30 * time.Second
-	// firstPause and mostPause lie between two polls of SignMessage; a pause is half as long again as the one before it.
+	// firstPause is between the first two polls of SignMessage; each pause is half as long again as the one before it, up
+	// to mostPause.
 	firstPause = time.Second
 	mostPause  = 15 * time.Second
 )
 
 // Vault is a Fireblocks workspace as one API user sees it; it implements signer.Custodian.
 //
-// Its errors: ErrNoKey when no vault account holds the address; ErrDeclined when Fireblocks refuses the request for
-// what it says, or the transaction was rejected, blocked by the policy, cancelled, or failed; ErrMismatch when the
-// transaction of our id turns out to be for something else than our message; ErrUnusable when Fireblocks refuses us
-// (401, 403) or redirects. Throttling (429) and what is none of these is transient. What Fireblocks answered is an
-// *Error.
+// Its errors: ErrNoKey when no vault account holds the address; ErrDeclined when Fireblocks does not accept what is
+// requested, or the transaction was declined by a person, blocked by the policy, cancelled, or failed; ErrMismatch when
+// the transaction of our id is not for our message; ErrUnusable when Fireblocks does not accept our credentials (401,
+// 403) or redirects. Throttling (429) and all other errors are transient. An answer other than success is an *Error.
 type Vault struct {
 	set     settings
 	key     *rsa.PrivateKey
@@ -56,25 +56,25 @@ type Vault struct {
 	rand    io.Reader // for nonces; many goroutines read from it
 	client  *http.Client
 
-	fixed   bool          // the addresses are the vault map's
-	first   ref           // of the vault map, which Check looks at
-	listing chan struct{} // holds one token while Fireblocks is asked for addresses
+	fixed   bool          // the addresses come from the vault map
+	first   ref           // of the vault map, which Check confirms
+	listing chan struct{} // holds one token while addresses are read from Fireblocks
 
 	mu     sync.RWMutex // guards what follows
 	refs   map[common.Address]ref
-	listed time.Time       // when Fireblocks was last asked for addresses
+	listed time.Time       // when addresses were last read from Fireblocks
 	seen   map[string]bool // vault accounts whose addresses are known
 }
 
-// ref says where an address's key is.
+// ref is the place of an address's key.
 type ref struct {
 	address common.Address
 	account string // of the vault, "12"
 	asset   string // "ETH"
 }
 
-// Open reads the key and the vault map that uri names (see Shape); it is a signer.Opener. Without a vault map it asks
-// Fireblocks for the addresses of all vault accounts, which takes a request each.
+// Open reads the key and the vault map that uri names (see Shape); it is a signer.Opener. Without a vault map it reads
+// the addresses of all vault accounts from Fireblocks, with a request for each.
 func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backend, error) {
 	return open(ctx, uri, env)
 }
@@ -114,9 +114,9 @@ func open(ctx context.Context, uri string, env signer.Environment) (*Vault, erro
 	return v, nil
 }
 
-// SignMessage implements signer.Signer: it asks under an id made of account and message, and polls until the signature
-// is there, Fireblocks has declined, or ctx ends. Called again for the same message, by whomever, it finds the same
-// transaction: what was declined stays declined.
+// SignMessage implements signer.Signer: it requests the signature under an id derived from account and message, and
+// polls until the signature is there, Fireblocks has declined, or ctx ends. A second call for the same message, also by
+// another process, finds the same transaction: what was declined stays declined.
 func (v *Vault) SignMessage(ctx context.Context, account common.Address, message []byte) (signer.Signature, error) {
 	if err := ctx.Err(); err != nil {
 		return signer.Signature{}, err
@@ -149,7 +149,7 @@ func (v *Vault) SignMessage(ctx context.Context, account common.Address, message
 	}
 }
 
-// insist repeats a call for as long as Fireblocks only finds us too fast.
+// insist repeats a call for as long as Fireblocks throttles it.
 func (v *Vault) insist(ctx context.Context, call func() error) error {
 	for pause := firstPause; ; pause = min(pause*3/2, mostPause) {
 		err := call()
@@ -178,7 +178,7 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// HasKey implements signer.Backend. With a vault map it looks there and asks nobody.
+// HasKey implements signer.Backend. With a vault map it sends no request.
 func (v *Vault) HasKey(ctx context.Context, account common.Address) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -187,8 +187,8 @@ func (v *Vault) HasKey(ctx context.Context, account common.Address) error {
 	return err
 }
 
-// Check implements signer.Backend: it asks Fireblocks for the address of the vault map's first line, which shows
-// whether it knows us and whether that line is right; without a vault map, for all addresses that are new.
+// Check implements signer.Backend: it reads the address of the vault map's first line from Fireblocks, which verifies
+// our credentials and that line; without a vault map, all new addresses.
 func (v *Vault) Check(ctx context.Context) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", err
@@ -216,7 +216,7 @@ func (v *Vault) Check(ctx context.Context) (string, error) {
 	return line, nil
 }
 
-// Close implements signer.Backend: it lets idle connections go. Nothing is under way but for its callers.
+// Close implements signer.Backend: it closes the idle connections.
 func (v *Vault) Close() error {
 	v.client.CloseIdleConnections()
 	return nil

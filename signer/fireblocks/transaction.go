@@ -20,9 +20,9 @@ import (
 const (
 	operation   = "TYPED_MESSAGE"
 	messageType = "EIP191"
-	// mostID is the longest id that signer.Custodian knows.
+	// mostID is the longest id that signer.Custodian allows.
 	mostID = 64
-	// unknownV stands for a v that is neither 0 nor 1; signer.Verified finds it.
+	// unknownV stands for a v that is neither 0 nor 1; signer.Verified finds the right one.
 	unknownV = 0xff
 )
 
@@ -31,7 +31,7 @@ type creation struct {
 	Operation       string     `json:"operation"`
 	AssetID         string     `json:"assetId"`
 	Source          source     `json:"source"`
-	Note            string     `json:"note"` // shown to who approves
+	Note            string     `json:"note"` // shown to the person who approves
 	ExternalTxID    string     `json:"externalTxId"`
 	ExtraParameters parameters `json:"extraParameters"`
 }
@@ -52,7 +52,7 @@ type rawMessage struct {
 	Type    string `json:"type"`
 }
 
-// transaction is what is read of a transaction.
+// transaction is the part of a transaction that we read.
 type transaction struct {
 	ID              string          `json:"id"`
 	ExternalTxID    string          `json:"externalTxId"`
@@ -73,8 +73,8 @@ type signedMessage struct {
 	} `json:"signature"`
 }
 
-// ended: the statuses from which no signature comes any more. COMPLETED is the other end; whatever is not known is
-// taken for a status on the way there.
+// ended reports whether the status is final without a signature. COMPLETED is final with one; unknown statuses count as
+// pending.
 func (t *transaction) ended() bool {
 	switch t.Status {
 	case "FAILED", "REJECTED", "CANCELLED", "BLOCKED", "TIMEOUT":
@@ -83,7 +83,7 @@ func (t *transaction) ended() bool {
 	return false
 }
 
-// signed reports whether the transaction shows a signature: one that was completed a moment ago may not yet.
+// signed reports whether the transaction has a signature; it may lack one for a moment after completion.
 func (t *transaction) signed() bool {
 	return slices.ContainsFunc(t.SignedMessages, func(m signedMessage) bool {
 		return m.Signature.R != "" || m.Signature.S != "" || m.Signature.FullSig != ""
@@ -133,16 +133,16 @@ func (v *Vault) Request(ctx context.Context, externalID string, account common.A
 	if answered && e.Status == http.StatusTooManyRequests {
 		return err
 	}
-	// Whatever else was answered, or not: only the transaction itself says whether there is one.
+	// Whatever the error: only reading the transaction shows whether it exists.
 	found, lookErr := v.read(ctx, externalID)
 	switch {
 	case lookErr == nil:
 		return found.belongs(externalID, account, message)
 	case !errors.Is(lookErr, signer.ErrUnknownRequest):
-		return fmt.Errorf("%w (and whether it was taken is not known: %w)", err, lookErr)
+		return fmt.Errorf("%w (and whether the request was accepted is not known: %w)", err, lookErr)
 	case answered && e.Code == codeNoVaultAccount:
 		return fmt.Errorf("%w: %v: %w", signer.ErrNoKey, account, err)
-	case answered && e.refused() && e.Code != codeRepeatedID:
+	case answered && e.final() && e.Code != codeRepeatedID:
 		return fmt.Errorf("%w: %w", signer.ErrDeclined, err)
 	}
 	return err
@@ -200,13 +200,12 @@ func (v *Vault) Cancel(ctx context.Context, externalID string) error {
 	return err
 }
 
-// read reads the transaction of our id. ErrUnknownRequest: Fireblocks, and not something in front of it, says that
-// there is none.
+// read reads the transaction of our id. ErrUnknownRequest: Fireblocks, and not a proxy, answers that there is none.
 func (v *Vault) read(ctx context.Context, externalID string) (*transaction, error) {
 	var t transaction
 	err := v.call(ctx, http.MethodGet, "/v1/transactions/external_tx_id/"+url.PathEscape(externalID), nil, &t)
 	var e *Error
-	if errors.As(err, &e) && e.Status == http.StatusNotFound && e.spoken {
+	if errors.As(err, &e) && e.Status == http.StatusNotFound && e.own {
 		return nil, fmt.Errorf("%w: %w", signer.ErrUnknownRequest, err)
 	}
 	if err != nil {
@@ -218,8 +217,8 @@ func (v *Vault) read(ctx context.Context, externalID string) (*transaction, erro
 	return &t, nil
 }
 
-// belongs sees to it that the transaction is for our message: an id that somebody else has used for something else
-// must not count as ours. What Fireblocks leaves out is not held against it; the signature says it all in the end.
+// belongs verifies that the transaction is for our message, because another program may have used the id. What
+// Fireblocks leaves out is not checked; the signature is verified in the end.
 func (t *transaction) belongs(externalID string, account common.Address, message []byte) error {
 	problem := ""
 	switch {
@@ -247,7 +246,7 @@ func isHexOf(text string, b []byte) bool {
 	return strings.EqualFold(strings.TrimPrefix(text, "0x"), hex.EncodeToString(b))
 }
 
-// signature takes the signature out of a completed transaction. Whose it is, signer.Verified finds out.
+// signature returns the signature of a completed transaction. signer.Verified checks whose it is.
 func (t *transaction) signature(account common.Address, message []byte) (sig signer.Signature, err error) {
 	fail := func(format string, a ...any) (signer.Signature, error) {
 		return signer.Signature{}, fmt.Errorf("%w: %v: Fireblocks transaction %s %s",
@@ -259,7 +258,7 @@ func (t *transaction) signature(account common.Address, message []byte) (sig sig
 	signed := t.SignedMessages[0]
 	hash := signer.MessageHash(message)
 	if signed.Content != "" && !isHexOf(signed.Content, hash[:]) && !isHexOf(signed.Content, message) {
-		return fail("signs something else than the message")
+		return fail("does not sign the message")
 	}
 	r, rErr := hex.DecodeString(strings.TrimPrefix(signed.Signature.R, "0x"))
 	s, sErr := hex.DecodeString(strings.TrimPrefix(signed.Signature.S, "0x"))

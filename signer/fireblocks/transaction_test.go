@@ -99,7 +99,7 @@ func TestBadSignatures(t *testing.T) {
 	}{
 		"none":              {func(tx *transaction) { tx.SignedMessages = nil }, "has 0 signatures"},
 		"two":               {func(tx *transaction) { tx.SignedMessages = append(tx.SignedMessages, tx.SignedMessages...) }, "has 2"},
-		"of something else": {func(tx *transaction) { tx.SignedMessages[0].Content = strings.Repeat("00", 32) }, "something else"},
+		"of something else": {func(tx *transaction) { tx.SignedMessages[0].Content = strings.Repeat("00", 32) }, "does not sign the message"},
 		"short r":           {func(tx *transaction) { tx.SignedMessages[0].Signature.R = "c8ab" }, "64 hex digits"},
 		"s is no hex":       {func(tx *transaction) { tx.SignedMessages[0].Signature.S = strings.Repeat("xy", 32) }, "64 hex digits"},
 		"another fullSig":   {func(tx *transaction) { tx.SignedMessages[0].Signature.FullSig = strings.Repeat("00", 64) }, "fullSig"},

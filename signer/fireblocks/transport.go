@@ -25,7 +25,7 @@ import (
 )
 
 const (
-	// lifetime of a token: less than the 30 s that Fireblocks allows, more than a request is on its way.
+	// lifetime of a token: less than the 30 s that Fireblocks allows, more than a request takes to arrive.
 	lifetime = 25 * time.Second
 	// mostBody bounds an answer; a page of vault accounts has the most.
 	mostBody = 4 << 20
@@ -33,8 +33,8 @@ const (
 )
 
 // call sends one request and reads its JSON answer into out. An answer other than 2xx is an *Error. It blocks until
-// there is an answer, for half a minute at most, or until ctx ends; then the error wraps ctx's. After any error but an
-// *Error the request may have been acted on, and after some of these.
+// there is an answer, for half a minute at most, or until ctx ends; then the error wraps ctx's. After any error other
+// than an *Error, and after some of these, the request may have been acted on.
 func (v *Vault) call(ctx context.Context, method, target string, in, out any) error {
 	path, _, _ := strings.Cut(target, "?")
 	var body []byte
@@ -47,20 +47,20 @@ func (v *Vault) call(ctx context.Context, method, target string, in, out any) er
 	inner, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	answer, err := v.exchange(inner, method, path, target, body)
-	var refused *Error
+	var e *Error
 	switch {
 	case err == nil:
-	case errors.As(err, &refused):
+	case errors.As(err, &e):
 		return err
 	case ctx.Err() != nil:
 		return fmt.Errorf("fireblocks %s %s: %w", method, path, ctx.Err())
-	case inner.Err() != nil: // ours, and not to be taken for the end of ctx
+	case inner.Err() != nil: // our own time limit, not the end of ctx
 		return fmt.Errorf("fireblocks %s %s: no answer within %v", method, path, patience)
 	default:
 		return fmt.Errorf("fireblocks %s %s: %w", method, path, err)
 	}
 	if err := json.Unmarshal(answer, out); err != nil {
-		return fmt.Errorf("fireblocks %s %s: the answer is not what it should be: %w", method, path, err)
+		return fmt.Errorf("fireblocks %s %s: the answer is malformed: %w", method, path, err)
 	}
 	return nil
 }
@@ -98,7 +98,7 @@ func (v *Vault) exchange(ctx context.Context, method, path, target string, body 
 	defer response.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(response.Body, mostBody+1))
 	if response.StatusCode < 200 || response.StatusCode > 299 {
-		return nil, v.refusal(method, path, response, answer)
+		return nil, v.answerError(method, path, response, answer)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the answer broke off: %w", err)
@@ -109,7 +109,7 @@ func (v *Vault) exchange(ctx context.Context, method, path, target string, body 
 	return answer, nil
 }
 
-func (v *Vault) refusal(method, path string, response *http.Response, body []byte) *Error {
+func (v *Vault) answerError(method, path string, response *http.Response, body []byte) *Error {
 	now := v.now()
 	e := &Error{
 		Method: method, Path: path, Status: response.StatusCode,
@@ -129,12 +129,11 @@ func (v *Vault) refusal(method, path string, response *http.Response, body []byt
 	}
 	e.Message = printable.Line(said.Message, mostWords)
 	_ = json.Unmarshal(bytes.Trim(said.Code, `"`), &e.Code) // a number, or it stays 0
-	e.spoken = e.Message != "" || e.Code != 0
+	e.own = e.Message != "" || e.Code != 0
 	return e
 }
 
-// token is the proof of who asks for what (Fireblocks' "JWT structure"): one for each request, because its nonce is
-// taken once.
+// token returns the token that authenticates one request (Fireblocks' "JWT structure"); its nonce is accepted once.
 func (v *Vault) token(uri string, body []byte) (string, error) {
 	nonce, err := uuid.NewRandomFromReader(v.rand)
 	if err != nil {
@@ -151,12 +150,12 @@ func (v *Vault) token(uri string, body []byte) (string, error) {
 	})
 	signed, err := token.SignedString(v.key)
 	if err != nil {
-		return "", errors.New("the token cannot be signed") // the library's words are about the key
+		return "", errors.New("the token cannot be signed") // the library's text is about the key
 	}
 	return signed, nil
 }
 
-// newClient follows no redirects: they would carry the token elsewhere.
+// newClient returns a client that follows no redirects, which would send the token to another host.
 func newClient() *http.Client {
 	dialer := net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 	return &http.Client{
@@ -175,15 +174,14 @@ func newClient() *http.Client {
 	}
 }
 
-// errNotResent stands for the error that made net/http want to send the request again.
+// errNotResent replaces the error after which net/http would send the request again.
 var errNotResent = errors.New("the connection was lost after the request was sent")
 
 type onceKey struct{}
 
-// once keeps net/http from sending a request twice, as its Transport does on its own when a kept connection turns out
-// to be dead: the second one would come with a nonce that has been taken, and be refused for that (401), which would
-// stop the run. HTTP/1 asks for the proxy before each try, HTTP/2 reports GotConn; a try before anything was written
-// stays allowed.
+// once keeps net/http's Transport from sending a request twice, as it does when a kept connection turns out to be dead:
+// the answer to a nonce that was used before is 401, which would stop the run. HTTP/1 asks for the proxy before each
+// attempt, HTTP/2 reports GotConn; another attempt is allowed if nothing was written.
 func once(ctx context.Context) (context.Context, context.CancelCauseFunc) {
 	ctx, stop := context.WithCancelCause(ctx)
 	wrote := new(atomic.Bool)
@@ -198,8 +196,8 @@ func once(ctx context.Context) (context.Context, context.CancelCauseFunc) {
 	return context.WithValue(ctx, onceKey{}, wrote), stop
 }
 
-// proxyOnce takes the proxy from the environment, because banks reach the internet that way; https goes through it by
-// CONNECT, so it learns the host and no more.
+// proxyOnce returns the proxy from the environment, through which banks reach the internet. https uses CONNECT, so the
+// proxy sees only the host.
 func proxyOnce(r *http.Request) (*url.URL, error) {
 	if wrote, ok := r.Context().Value(onceKey{}).(*atomic.Bool); ok && wrote.Load() {
 		return nil, errNotResent

@@ -23,12 +23,12 @@ const (
 	leastBits    = 2048
 )
 
-// settings are a URI taken apart.
+// settings is a parsed URI.
 type settings struct {
 	apiKey     string
 	apiKeyFile string // instead of apiKey
 	keyFile    string
-	mapFile    string // empty: Fireblocks is asked
+	mapFile    string // empty: addresses are read from Fireblocks
 	asset      string
 	base       string // without /v1
 }
@@ -42,7 +42,7 @@ func parse(uri string) (settings, error) {
 	}
 	rest, ok := strings.CutPrefix(uri[len(scheme)+1:], "//")
 	if !ok || rest == "" || rest[0] == '/' {
-		return fail("names no host, which is always vault")
+		return fail("does not have the host vault")
 	}
 	u, err := signer.ParseURI(scheme+":"+rest, Shape,
 		"api-key", "api-key-file", "private-key-file", "vault-map", "asset", "base-url")
@@ -57,7 +57,7 @@ func parse(uri string) (settings, error) {
 	case u.Path != "vault" && u.Path != "vault/":
 		return fail("names another host than vault, or a path")
 	case (s.apiKey == "") == (s.apiKeyFile == ""):
-		return fail("has not one of api-key and api-key-file")
+		return fail("must have either api-key or api-key-file")
 	case s.apiKey != "" && !plainKey(s.apiKey):
 		return fail("has an api-key of other characters than letters, digits and -")
 	case s.keyFile == "":
@@ -76,7 +76,7 @@ func parse(uri string) (settings, error) {
 	base, err := url.Parse(s.base)
 	switch {
 	case err != nil || base.Hostname() == "":
-		return fail("has a base-url that is no URL")
+		return fail("has a base-url that is not a URL")
 	case base.User != nil, base.RawQuery != "", base.Fragment != "":
 		return fail("has a base-url with more than scheme, host and port")
 	case base.Path != "" && base.Path != "/" && base.Path != "/v1" && base.Path != "/v1/": // the vendor writes it with /v1
@@ -88,10 +88,10 @@ func parse(uri string) (settings, error) {
 	return s, nil
 }
 
-// plainKey: it becomes a header's value.
+// plainKey reports whether s is an API key, which becomes a header's value.
 func plainKey(s string) bool { return only(s, "-") && len(s) <= 128 }
 
-// plainAsset: it becomes a part of a path.
+// plainAsset reports whether s is an asset id, which becomes a part of a path.
 func plainAsset(s string) bool { return only(s, "_-.") && len(s) <= 64 && strings.Trim(s, ".") != "" }
 
 // only reports whether s is not empty and consists of ASCII letters, digits and the characters of more.
@@ -99,8 +99,8 @@ func only(s, more string) bool {
 	return s != "" && strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"+more) == ""
 }
 
-// readKey reads the RSA key that Fireblocks knows us by, as PKCS#8 ("PRIVATE KEY") or PKCS#1 ("RSA PRIVATE KEY"). No
-// error quotes the file, nor what a parser says of it.
+// readKey reads our RSA key, as PKCS#8 ("PRIVATE KEY") or PKCS#1 ("RSA PRIVATE KEY"). No error quotes the file or the
+// parser.
 func readKey(path string, insecure bool) (key *rsa.PrivateKey, exposed bool, err error) {
 	text, exposed, err := secretfile.Read(path, mostFile, insecure)
 	if err != nil {

@@ -25,7 +25,7 @@ type LineError struct {
 func (e *LineError) Error() string { return fmt.Sprintf("%s:%d: %s", e.Path, e.Line, e.Problem) }
 
 // readMap reads a vault map: CSV with a header that names the columns address and vaultAccountId, in any order, and
-// perhaps assetId, whose default is asset. Further columns are passed over, so that a list with names may be used.
+// optionally assetId, whose default is asset. Other columns are ignored.
 func readMap(path, asset string) (refs map[common.Address]ref, first ref, err error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -38,7 +38,7 @@ func readMap(path, asset string) (refs map[common.Address]ref, first ref, err er
 func parseMap(path string, r io.Reader, asset string) (refs map[common.Address]ref, first ref, err error) {
 	buffered := bufio.NewReader(r)
 	if mark, err := buffered.Peek(3); err == nil && string(mark) == "\uFEFF" { // as spreadsheets write it
-		_, _ = buffered.Discard(len(mark)) // it was there a moment ago
+		_, _ = buffered.Discard(len(mark)) // it was just read
 	}
 	in := csv.NewReader(buffered)
 	in.ReuseRecord = true
@@ -75,7 +75,7 @@ func parseMap(path string, r io.Reader, asset string) (refs map[common.Address]r
 		}
 		found, problem := parseRow(record, columns, asset)
 		if problem == "" && lines[found.address] > 0 {
-			problem = fmt.Sprintf("the address stands in line %d already", lines[found.address])
+			problem = fmt.Sprintf("the address is in line %d already", lines[found.address])
 		}
 		if problem != "" {
 			return nil, first, &LineError{path, line, problem}
@@ -106,5 +106,7 @@ func parseRow(record []string, columns map[string]int, asset string) (found ref,
 	return found, ""
 }
 
-// plainAccount: ids of vault accounts are numbers, and become a part of a path.
-func plainAccount(s string) bool { return s != "" && len(s) <= 20 && strings.Trim(s, "0123456789") == "" }
+// plainAccount reports whether s is the id of a vault account: a number, which becomes a part of a path.
+func plainAccount(s string) bool {
+	return s != "" && len(s) <= 20 && strings.Trim(s, "0123456789") == ""
+}

@@ -16,15 +16,15 @@ import (
 )
 
 const (
-	// apart is the least time between two searches for the sake of a missing address.
+	// apart is the least time between two reads of the addresses because of a missing one.
 	apart = 5 * time.Minute
-	// accountsPage is as many vault accounts as are given at once (GET /v1/vault/accounts_paged).
+	// accountsPage is the most vault accounts in one answer (GET /v1/vault/accounts_paged).
 	accountsPage = 500
-	// addressesPage: on account-based chains a wallet has one address, so there is hardly a second page.
+	// addressesPage is the page size for addresses; on account-based chains a wallet has one address.
 	addressesPage = 100
 )
 
-// locate says which vault account holds account's key.
+// locate returns the vault account that holds account's key.
 func (v *Vault) locate(ctx context.Context, account common.Address) (ref, error) {
 	if found, ok := v.lookUp(account); ok {
 		return found, nil
@@ -49,8 +49,8 @@ func (v *Vault) lookUp(account common.Address) (ref, bool) {
 	return found, ok
 }
 
-// list asks Fireblocks for its vault accounts, and for the addresses of those that were not seen before. Unless it
-// must, it does nothing soon after the last time. What was found before an error is kept.
+// list reads the vault accounts from Fireblocks, and the addresses of new ones. Unless must is set, it does nothing for
+// some time after the last read. What was found before an error is kept.
 func (v *Vault) list(ctx context.Context, must bool) error {
 	select {
 	case v.listing <- struct{}{}:
@@ -109,7 +109,7 @@ type paging struct {
 	After string `json:"after"`
 }
 
-// learn asks for the addresses of a vault account unless they are known.
+// learn reads the addresses of a vault account unless they are known.
 func (v *Vault) learn(ctx context.Context, account string) error {
 	v.mu.RLock()
 	seen := v.seen[account]
@@ -126,7 +126,7 @@ func (v *Vault) learn(ctx context.Context, account string) error {
 	for _, address := range found {
 		v.refs[address] = ref{address: address, account: account, asset: v.set.asset}
 	}
-	v.seen[account] = len(found) > 0 // who has none yet may get one
+	v.seen[account] = len(found) > 0 // an account without an address may get one
 	return nil
 }
 
@@ -152,7 +152,7 @@ func (v *Vault) addresses(ctx context.Context, account, asset string) ([]common.
 		for _, a := range page.Addresses {
 			address, err := signer.ParseAddress(a.Address)
 			if err != nil {
-				return nil, fmt.Errorf("%w: vault account %s has an address of %s that is none of Ethereum's",
+				return nil, fmt.Errorf("%w: vault account %s has an address of %s that is not an Ethereum address",
 					signer.ErrUnusable, account, asset)
 			}
 			found = append(found, address)
@@ -164,7 +164,7 @@ func (v *Vault) addresses(ctx context.Context, account, asset string) ([]common.
 	}
 }
 
-// confirm asks whether a line of the vault map is right.
+// confirm verifies a line of the vault map with Fireblocks.
 func (v *Vault) confirm(ctx context.Context, line ref) error {
 	found, err := v.addresses(ctx, line.account, line.asset)
 	var e *Error
