@@ -28,20 +28,20 @@ type signOutput struct {
 	SigningAlgorithm string
 }
 
-func (s *Server) sign(in signInput) (out signOutput, refused *refusal) {
-	k, refused := s.find(in.KeyID)
-	if refused != nil {
-		return out, refused
+func (s *Server) sign(in signInput) (out signOutput, failed *failure) {
+	k, failed := s.find(in.KeyID)
+	if failed != nil {
+		return out, failed
 	}
-	if refused := k.usable("SIGN_VERIFY"); refused != nil {
-		return out, refused
+	if failed := k.usable("SIGN_VERIFY"); failed != nil {
+		return out, failed
 	}
 	if len(in.Message) == 0 || len(in.Message) > mostMessage {
-		return out, refuse("ValidationException", "Message has %d bytes, want 1 to %d", len(in.Message), mostMessage)
+		return out, fail("ValidationException", "Message has %d bytes, want 1 to %d", len(in.Message), mostMessage)
 	}
 	// Both curves here are of 256 bits and go with one algorithm.
 	if in.SigningAlgorithm != "ECDSA_SHA_256" {
-		return out, refuse("InvalidKeyUsageException",
+		return out, fail("InvalidKeyUsageException",
 			"Algorithm %s is incompatible with key spec %s", in.SigningAlgorithm, k.spec)
 	}
 	digest := in.Message
@@ -51,23 +51,23 @@ func (s *Server) sign(in signInput) (out signOutput, refused *refusal) {
 		digest = sum[:]
 	case "DIGEST":
 		if len(digest) != sha256.Size {
-			return out, refuse("ValidationException", "Digest is invalid length for algorithm ECDSA_SHA_256.")
+			return out, fail("ValidationException", "Digest is invalid length for algorithm ECDSA_SHA_256.")
 		}
 	default:
-		return out, refuse("ValidationException", "MessageType %q", in.MessageType)
+		return out, fail("ValidationException", "MessageType %q", in.MessageType)
 	}
 	raw, err := crypto.Sign(digest, k.private)
 	if err != nil {
-		return out, refuse("KMSInternalException", "%v", err)
+		return out, fail("KMSInternalException", "%v", err)
 	}
 	var pair struct{ R, S *big.Int }
 	pair.R, pair.S = new(big.Int).SetBytes(raw[:32]), new(big.Int).SetBytes(raw[32:64])
-	if s.signed++; s.signed%2 == 0 { // an HSM does not care for the lower half; half of all s are in the upper one
+	if s.signed++; s.signed%2 == 0 { // half of an HSM's s are high
 		pair.S.Sub(crypto.S256().Params().N, pair.S)
 	}
 	der, err := asn1.Marshal(pair)
 	if err != nil {
-		return out, refuse("KMSInternalException", "%v", err)
+		return out, fail("KMSInternalException", "%v", err)
 	}
 	return signOutput{KeyID: k.arn, Signature: der, SigningAlgorithm: in.SigningAlgorithm}, nil
 }
@@ -85,13 +85,13 @@ type publicKeyOutput struct {
 	SigningAlgorithms     []string `json:",omitempty"`
 }
 
-func (s *Server) publicKey(in publicKeyInput) (out publicKeyOutput, refused *refusal) {
-	k, refused := s.find(in.KeyID)
-	if refused != nil {
-		return out, refused
+func (s *Server) publicKey(in publicKeyInput) (out publicKeyOutput, failed *failure) {
+	k, failed := s.find(in.KeyID)
+	if failed != nil {
+		return out, failed
 	}
-	if refused := k.usable(k.usage); refused != nil {
-		return out, refused
+	if failed := k.usable(k.usage); failed != nil {
+		return out, failed
 	}
 	out = publicKeyOutput{KeyID: k.arn, CustomerMasterKeySpec: k.spec, KeySpec: k.spec, KeyUsage: k.usage}
 	if k.usage == "SIGN_VERIFY" {
@@ -109,7 +109,7 @@ func (s *Server) publicKey(in publicKeyInput) (out publicKeyOutput, refused *ref
 	info.Key = asn1.BitString{Bytes: point, BitLength: 8 * len(point)}
 	der, err := asn1.Marshal(info)
 	if err != nil {
-		return out, refuse("KMSInternalException", "%v", err)
+		return out, fail("KMSInternalException", "%v", err)
 	}
 	out.PublicKey = der
 	return out, nil
@@ -132,19 +132,19 @@ type aliasEntry struct {
 	TargetKeyID string `json:"TargetKeyId,omitempty"`
 }
 
-// list gives a page of the aliases by name. A marker says what the page before ended with, but no client may know.
-func (s *Server) list(in listInput) (out listOutput, refused *refusal) {
+// list returns a page of the aliases, sorted by name. The marker is opaque to clients.
+func (s *Server) list(in listInput) (out listOutput, failed *failure) {
 	from := 0
 	if in.Marker != "" {
 		number, ok := strings.CutPrefix(in.Marker, "marker-")
 		n, err := strconv.Atoi(number)
 		if !ok || err != nil || n > len(s.aliases) {
-			return out, refuse("InvalidMarkerException", "Could not deserialize marker")
+			return out, fail("InvalidMarkerException", "Could not deserialize marker")
 		}
 		from = n
 	}
 	if in.Limit < 0 || in.Limit > 100 {
-		return out, refuse("ValidationException", "Limit %d, want 1 to 100", in.Limit)
+		return out, fail("ValidationException", "Limit %d, want 1 to 100", in.Limit)
 	}
 	size := s.config.PageSize
 	if in.Limit > 0 {
@@ -162,19 +162,19 @@ func (s *Server) list(in listInput) (out listOutput, refused *refusal) {
 }
 
 // find takes a key's id, its ARN, an alias's name or its ARN, the last two case-sensitively.
-func (s *Server) find(name string) (*key, *refusal) {
+func (s *Server) find(name string) (*key, *failure) {
 	prefix := "arn:aws:kms:" + s.config.Region + ":" + accountID + ":"
 	id := strings.TrimPrefix(strings.TrimPrefix(name, prefix), "key/")
 	if strings.HasPrefix(id, "alias/") {
 		i := s.position(id)
 		if i == len(s.aliases) || s.aliases[i].name != id {
-			return nil, refuse("NotFoundException", "Alias %s is not found.", s.aliasArn(id))
+			return nil, fail("NotFoundException", "Alias %s is not found.", s.aliasArn(id))
 		}
 		id = s.aliases[i].keyID
 	}
 	k := s.keys[id]
 	if k == nil {
-		return nil, refuse("NotFoundException", "Key '%skey/%s' does not exist", prefix, id)
+		return nil, fail("NotFoundException", "Key '%skey/%s' does not exist", prefix, id)
 	}
 	return k, nil
 }
@@ -187,16 +187,16 @@ func (s *Server) position(name string) int {
 	return sort.Search(len(s.aliases), func(i int) bool { return s.aliases[i].name >= name })
 }
 
-func (k *key) usable(usage string) *refusal {
+func (k *key) usable(usage string) *failure {
 	switch {
 	case k.state == Disabled:
-		return refuse("DisabledException", "%s is disabled.", k.arn)
+		return fail("DisabledException", "%s is disabled.", k.arn)
 	case k.state == PendingDeletion:
-		return refuse("KMSInvalidStateException", "%s is pending deletion.", k.arn)
+		return fail("KMSInvalidStateException", "%s is pending deletion.", k.arn)
 	case k.state == Unavailable:
-		return &refusal{code: "KeyUnavailableException", message: k.arn + " is unavailable.", status: 500}
+		return &failure{code: "KeyUnavailableException", message: k.arn + " is unavailable.", status: 500}
 	case k.usage != usage:
-		return refuse("InvalidKeyUsageException", "%s key usage is %s which is not valid for Sign.", k.arn, k.usage)
+		return fail("InvalidKeyUsageException", "%s key usage is %s which is not valid for Sign.", k.arn, k.usage)
 	}
 	return nil
 }

@@ -1,7 +1,7 @@
 // Package awskmstest is a stand-in for AWS KMS, and for the one call of STS that Purser makes, for tests. It checks
 // what AWS checks, and shares no code with the client: the SigV4 signature, recomputed from the request, with its
 // scope, date and signed headers; the target header and the JSON protocol; key specs, usages, algorithms, digests and
-// key states. It pages its lists, and is slow, forgetful or forbidding when told to be.
+// key states. It pages its lists, and answers with faults on request.
 package awskmstest
 
 import (
@@ -18,12 +18,12 @@ import (
 // The account that all keys belong to.
 const accountID = "111122223333"
 
-// Config says who may call.
+// Config configures a Server.
 type Config struct {
 	Region          string // "eu-west-1"
 	AccessKeyID     string
 	SecretAccessKey string
-	SessionToken    string           // empty: none is wanted
+	SessionToken    string           // empty: none is required
 	Now             func() time.Time // the server's clock; required
 	PageSize        int              // most aliases of one page; 0: 100, AWS's own bound
 }
@@ -62,7 +62,7 @@ type key struct {
 
 type alias struct{ name, keyID string }
 
-// Fault is an answer that is given instead of the right one, after the signature was found good.
+// Fault is an answer that replaces the right one, after the request's signature was verified.
 type Fault struct {
 	Op     string // "Sign"; empty: any
 	Times  int    // how often; 0: always
@@ -80,7 +80,7 @@ func New(config Config) *Server {
 	return &Server{config: config, keys: map[string]*key{}, counts: map[string]int{}}
 }
 
-// AddKey makes a key of the spec ECC_SECG_P256K1 with the given material, and gives its id.
+// AddKey adds private, of secp256k1 or P-256, as a key with the usage SIGN_VERIFY, and returns its id.
 func (s *Server) AddKey(private *ecdsa.PrivateKey) string {
 	spec := "ECC_SECG_P256K1"
 	if private.Curve != crypto.S256() {
@@ -89,7 +89,7 @@ func (s *Server) AddKey(private *ecdsa.PrivateKey) string {
 	return s.add(private, spec, "SIGN_VERIFY")
 }
 
-// AddAgreementKey makes a key that has the right spec, and the usage KEY_AGREEMENT.
+// AddAgreementKey adds a key of the spec ECC_SECG_P256K1 with the usage KEY_AGREEMENT, and returns its id.
 func (s *Server) AddAgreementKey(private *ecdsa.PrivateKey) string {
 	return s.add(private, "ECC_SECG_P256K1", "KEY_AGREEMENT")
 }
@@ -106,7 +106,7 @@ func (s *Server) add(private *ecdsa.PrivateKey, spec, usage string) string {
 	return id
 }
 
-// SetState puts a key into another state. An unknown id does nothing.
+// SetState sets a key's state. An unknown id does nothing.
 func (s *Server) SetState(keyID string, state State) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,14 +115,14 @@ func (s *Server) SetState(keyID string, state State) {
 	}
 }
 
-// DeleteKey takes a key away for good; aliases that led to it lead nowhere.
+// DeleteKey deletes a key, but not its aliases.
 func (s *Server) DeleteKey(keyID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	delete(s.keys, keyID)
 }
 
-// SetAlias makes name ("alias/purser/0x…") lead to a key.
+// SetAlias points the alias name ("alias/purser/0x…") to a key.
 func (s *Server) SetAlias(name, keyID string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,7 +136,7 @@ func (s *Server) SetAlias(name, keyID string) {
 	s.aliases[i] = alias{name, keyID}
 }
 
-// DeleteAlias takes an alias away.
+// DeleteAlias deletes an alias.
 func (s *Server) DeleteAlias(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -145,7 +145,7 @@ func (s *Server) DeleteAlias(name string) {
 	}
 }
 
-// Fail adds a fault; of several that fit a call, the one that was added first is taken.
+// Fail adds a fault; of several that match a call, the first one added is used.
 func (s *Server) Fail(f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,14 +155,14 @@ func (s *Server) Fail(f Fault) {
 	s.faults = append(s.faults, f)
 }
 
-// Mend takes all faults away.
-func (s *Server) Mend() {
+// ClearFaults removes all faults.
+func (s *Server) ClearFaults() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = nil
 }
 
-// Calls counts the calls of an operation whose signature was good, whatever was answered.
+// Calls returns the number of calls of an operation with a valid signature, whatever the answer.
 func (s *Server) Calls(op string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -173,30 +173,30 @@ func (s *Server) Calls(op string) int {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 	if err != nil {
-		return // whoever breaks off is not answered
+		return // the client has left
 	}
 	action := queryAction(r, body)
 	s.mu.Lock() // requests are answered one after the other
-	op, result, refused := s.answer(r, action, body)
+	op, result, failed := s.answer(r, action, body)
 	s.mu.Unlock()
 	if action != "" {
-		answerXML(w, op, refused)
+		answerXML(w, op, failed)
 		return
 	}
-	answerJSON(w, result, refused)
+	answerJSON(w, result, failed)
 }
 
-func (s *Server) answer(r *http.Request, action string, body []byte) (op string, result any, refused *refusal) {
+func (s *Server) answer(r *http.Request, action string, body []byte) (op string, result any, failed *failure) {
 	service := "kms"
 	if action != "" {
 		service = "sts"
 	}
-	if refused := s.authenticate(r, service, body); refused != nil {
-		return "", nil, refused
+	if failed := s.authenticate(r, service, body); failed != nil {
+		return "", nil, failed
 	}
 	if op = action; op == "" {
-		if op, refused = target(r); refused != nil {
-			return "", nil, refused
+		if op, failed = target(r); failed != nil {
+			return "", nil, failed
 		}
 	}
 	s.counts[op]++
@@ -206,18 +206,18 @@ func (s *Server) answer(r *http.Request, action string, body []byte) (op string,
 			continue
 		}
 		f.Times--
-		return op, nil, &refusal{f.Code, "as the test wished", f.Status, f.Header, f.Body}
+		return op, nil, &failure{f.Code, "as the test wished", f.Status, f.Header, f.Body}
 	}
 	switch op {
 	case "Sign":
-		result, refused = handle(body, s.sign)
+		result, failed = handle(body, s.sign)
 	case "GetPublicKey":
-		result, refused = handle(body, s.publicKey)
+		result, failed = handle(body, s.publicKey)
 	case "ListAliases":
-		result, refused = handle(body, s.list)
+		result, failed = handle(body, s.list)
 	case "GetCallerIdentity":
 	default:
-		refused = refuse("UnknownOperationException", "no operation %s", op)
+		failed = fail("UnknownOperationException", "no operation %s", op)
 	}
-	return op, result, refused
+	return op, result, failed
 }

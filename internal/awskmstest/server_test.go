@@ -46,7 +46,7 @@ func exchange(s *Server, r *http.Request) (status int, body string) {
 	return w.Code, w.Body.String()
 }
 
-// Whatever is changed in a signed request, it is refused as AWS would.
+// TestSignatureIsChecked changes one part of a signed request each; the error must be AWS's.
 func TestSignatureIsChecked(t *testing.T) {
 	s, id := newServer()
 	body := `{"KeyId":"` + id + `"}`
@@ -96,7 +96,7 @@ func replace(from, to string) func(r *http.Request) {
 	}
 }
 
-func TestRefusals(t *testing.T) {
+func TestErrors(t *testing.T) {
 	s, id := newServer()
 	digest := base64.StdEncoding.EncodeToString(make([]byte, 32))
 	for name, c := range map[string]struct{ op, body, want string }{

@@ -17,48 +17,48 @@ const mostSkew = 5 * time.Minute
 
 // authenticate recomputes the signature of a request from what arrived (AWS Signature Version 4, "Create a signed AWS
 // API request").
-func (s *Server) authenticate(r *http.Request, service string, body []byte) *refusal {
+func (s *Server) authenticate(r *http.Request, service string, body []byte) *failure {
 	header := r.Header.Get("Authorization")
 	if header == "" {
-		return refuse("MissingAuthenticationTokenException", "Missing Authentication Token")
+		return fail("MissingAuthenticationTokenException", "Missing Authentication Token")
 	}
 	parameters, ok := strings.CutPrefix(header, "AWS4-HMAC-SHA256 ")
 	if !ok {
-		return refuse("IncompleteSignatureException", "the algorithm is none of ours")
+		return fail("IncompleteSignatureException", "the algorithm is none of ours")
 	}
 	fields := map[string]string{}
 	for part := range strings.SplitSeq(parameters, ",") {
 		name, value, ok := strings.Cut(strings.TrimSpace(part), "=")
 		if !ok || value == "" || fields[name] != "" {
-			return refuse("IncompleteSignatureException", "malformed part %q", part)
+			return fail("IncompleteSignatureException", "malformed part %q", part)
 		}
 		fields[name] = value
 	}
 	signedNames := strings.Split(fields["SignedHeaders"], ";")
 	scope := strings.Split(fields["Credential"], "/")
 	if len(fields) != 3 || fields["Signature"] == "" || len(scope) != 5 {
-		return refuse("IncompleteSignatureException", "want Credential, SignedHeaders and Signature")
+		return fail("IncompleteSignatureException", "want Credential, SignedHeaders and Signature")
 	}
 	date := r.Header.Get("X-Amz-Date")
 	at, err := time.Parse("20060102T150405Z", date)
 	if err != nil {
-		return refuse("IncompleteSignatureException", "X-Amz-Date %q", date)
+		return fail("IncompleteSignatureException", "X-Amz-Date %q", date)
 	}
 	if scope[1] != date[:8] || scope[2] != s.config.Region || scope[3] != service || scope[4] != "aws4_request" {
-		return refuse("InvalidSignatureException",
+		return fail("InvalidSignatureException",
 			"Credential should be scoped to %s/%s, is %v", s.config.Region, service, scope[1:])
 	}
 	if skew := s.config.Now().Sub(at); skew > mostSkew || skew < -mostSkew {
-		return refuse("InvalidSignatureException", "Signature expired or not yet current: %s", date)
+		return fail("InvalidSignatureException", "Signature expired or not yet current: %s", date)
 	}
 	if scope[0] != s.config.AccessKeyID {
-		return refuse("UnrecognizedClientException", "The security token included in the request is invalid.")
+		return fail("UnrecognizedClientException", "The security token included in the request is invalid.")
 	}
 	if problem := unsigned(r, signedNames); problem != "" {
-		return refuse("InvalidSignatureException", "%s", problem)
+		return fail("InvalidSignatureException", "%s", problem)
 	}
 	if r.Header.Get("X-Amz-Security-Token") != s.config.SessionToken {
-		return refuse("ExpiredTokenException", "The security token included in the request is expired")
+		return fail("ExpiredTokenException", "The security token included in the request is expired")
 	}
 	digest := sha256.Sum256(body)
 	canonical := strings.Join([]string{
@@ -72,7 +72,7 @@ func (s *Server) authenticate(r *http.Request, service string, body []byte) *ref
 		signingKey = mac(signingKey, part)
 	}
 	if want := hex.EncodeToString(mac(signingKey, text)); !hmac.Equal([]byte(want), []byte(fields["Signature"])) {
-		return refuse("InvalidSignatureException",
+		return fail("InvalidSignatureException",
 			"The request signature we calculated does not match the signature you provided.")
 	}
 	return nil

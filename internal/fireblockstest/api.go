@@ -14,8 +14,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 )
 
-// Codes beside the status of HTTP. 1438 and 1004 are Fireblocks' own; for the others any will do, because no client may
-// go by them.
+// Codes in addition to the HTTP status. 1438 and 1004 are Fireblocks' own; the others are arbitrary.
 const (
 	codeRepeatedID   = 1438
 	codeNoAccount    = 1004
@@ -24,30 +23,30 @@ const (
 	codeCannotCancel = 1408
 )
 
-// refusal is an answer that is no success.
-type refusal struct {
+// failure is an answer other than success.
+type failure struct {
 	status, code int
 	message      string
 }
 
-func refuse(status, code int, format string, a ...any) *refusal {
-	return &refusal{status, code, fmt.Sprintf(format, a...)}
+func fail(status, code int, format string, a ...any) *failure {
+	return &failure{status, code, fmt.Sprintf(format, a...)}
 }
 
-// route lets a handler in behind the token's check and the faults. Handlers run under the lock.
-func (s *Server) route(pattern string, handle func(r *http.Request, body []byte) (any, *refusal)) {
+// route registers a handler that runs after the token's check and the faults, under the lock.
+func (s *Server) route(pattern string, handle func(r *http.Request, body []byte) (any, *failure)) {
 	s.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, 1<<20))
 		if err != nil {
-			return // whoever breaks off is not answered
+			return // the client has left
 		}
-		answer, refused, fault := s.answer(r, body, handle)
+		answer, failed, fault := s.answer(r, body, handle)
 		if fault != nil {
 			fault.write(w)
 			return
 		}
-		if refused != nil {
-			writeJSON(w, refused.status, map[string]any{"message": refused.message, "code": refused.code})
+		if failed != nil {
+			writeJSON(w, failed.status, map[string]any{"message": failed.message, "code": failed.code})
 			return
 		}
 		writeJSON(w, http.StatusOK, answer)
@@ -55,12 +54,12 @@ func (s *Server) route(pattern string, handle func(r *http.Request, body []byte)
 }
 
 func (s *Server) answer(
-	r *http.Request, body []byte, handle func(*http.Request, []byte) (any, *refusal),
-) (answer any, refused *refusal, fault *Fault) {
+	r *http.Request, body []byte, handle func(*http.Request, []byte) (any, *failure),
+) (answer any, failed *failure, fault *Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if refused := s.authenticate(r, body); refused != nil {
-		return nil, refused, nil
+	if failed := s.authenticate(r, body); failed != nil {
+		return nil, failed, nil
 	}
 	s.calls[r.Method+" "+r.URL.Path]++
 	for i := range s.faults {
@@ -73,8 +72,8 @@ func (s *Server) answer(
 			return nil, nil, &taken
 		}
 	}
-	answer, refused = handle(r, body)
-	return answer, refused, nil
+	answer, failed = handle(r, body)
+	return answer, failed, nil
 }
 
 func (f *Fault) write(w http.ResponseWriter) {
@@ -99,7 +98,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("X-Request-ID", "req-1")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // whoever went away is not answered
+	_ = json.NewEncoder(w).Encode(v) // the client may have left
 }
 
 // ServeHTTP implements http.Handler.
@@ -124,35 +123,35 @@ type creation struct {
 	} `json:"extraParameters"`
 }
 
-func (s *Server) create(r *http.Request, body []byte) (any, *refusal) {
+func (s *Server) create(r *http.Request, body []byte) (any, *failure) {
 	var c creation
 	d := json.NewDecoder(bytes.NewReader(body))
-	d.DisallowUnknownFields() // Fireblocks would pass over them, and a test shall not
+	d.DisallowUnknownFields() // although Fireblocks ignores them
 	if err := d.Decode(&c); err != nil || !strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
-		return nil, refuse(http.StatusBadRequest, codeInvalid, "the body is not a transaction in JSON: %v", err)
+		return nil, fail(http.StatusBadRequest, codeInvalid, "the body is not a transaction in JSON: %v", err)
 	}
 	if c.ExternalTxID == "" || len(c.ExternalTxID) > 255 {
-		return nil, refuse(http.StatusBadRequest, codeInvalid, "externalTxId is missing or too long")
+		return nil, fail(http.StatusBadRequest, codeInvalid, "externalTxId is missing or too long")
 	}
 	if t := s.byExternalID[c.ExternalTxID]; t != nil {
 		t.Posts++
-		return nil, refuse(http.StatusBadRequest, codeRepeatedID,
+		return nil, fail(http.StatusBadRequest, codeRepeatedID,
 			"The external tx id that was provided in the request, already exists")
 	}
 	messages := c.ExtraParameters.RawMessageData.Messages
 	switch {
 	case c.Operation != "TYPED_MESSAGE" || c.Source.Type != "VAULT_ACCOUNT":
-		return nil, refuse(http.StatusBadRequest, codeInvalid, "operation %q from %q", c.Operation, c.Source.Type)
+		return nil, fail(http.StatusBadRequest, codeInvalid, "operation %q from %q", c.Operation, c.Source.Type)
 	case len(messages) != 1 || messages[0].Type != "EIP191":
-		return nil, refuse(http.StatusBadRequest, codeInvalid, "want one message of the type EIP191")
+		return nil, fail(http.StatusBadRequest, codeInvalid, "want one message of the type EIP191")
 	}
 	message, err := hex.DecodeString(messages[0].Content)
 	if err != nil {
-		return nil, refuse(http.StatusBadRequest, codeInvalid, "the content is not hexadecimal")
+		return nil, fail(http.StatusBadRequest, codeInvalid, "the content is not hexadecimal")
 	}
 	w := s.wallet(c.Source.ID, c.AssetID)
 	if w == nil {
-		return nil, refuse(http.StatusNotFound, codeNoAccount,
+		return nil, fail(http.StatusNotFound, codeNoAccount,
 			"Vault account %s with %s was not found", c.Source.ID, c.AssetID)
 	}
 	n := len(s.transactions) + 1
@@ -164,16 +163,16 @@ func (s *Server) create(r *http.Request, body []byte) (any, *refusal) {
 	s.transactions = append(s.transactions, t)
 	s.byExternalID[t.ExternalID] = t
 	if err := s.store(); err != nil {
-		return nil, refuse(http.StatusInternalServerError, codeInvalid, "%v", err)
+		return nil, fail(http.StatusInternalServerError, codeInvalid, "%v", err)
 	}
 	return map[string]string{"id": t.ID, "status": t.Status}, nil
 }
 
-func (s *Server) readByExternalID(r *http.Request, _ []byte) (any, *refusal) {
+func (s *Server) readByExternalID(r *http.Request, _ []byte) (any, *failure) {
 	return s.read(s.byExternalID[r.PathValue("id")])
 }
 
-func (s *Server) readByID(r *http.Request, _ []byte) (any, *refusal) {
+func (s *Server) readByID(r *http.Request, _ []byte) (any, *failure) {
 	return s.read(s.byID(r.PathValue("id")))
 }
 
@@ -186,33 +185,33 @@ func (s *Server) byID(id string) *Transaction {
 	return nil
 }
 
-func (s *Server) read(t *Transaction) (any, *refusal) {
+func (s *Server) read(t *Transaction) (any, *failure) {
 	if t == nil {
-		return nil, refuse(http.StatusNotFound, codeNotFound, "The transaction was not found")
+		return nil, fail(http.StatusNotFound, codeNotFound, "The transaction was not found")
 	}
 	if err := s.advance(t); err != nil {
-		return nil, refuse(http.StatusInternalServerError, codeInvalid, "%v", err)
+		return nil, fail(http.StatusInternalServerError, codeInvalid, "%v", err)
 	}
 	return s.shown(t), nil
 }
 
-func (s *Server) cancel(r *http.Request, _ []byte) (any, *refusal) {
+func (s *Server) cancel(r *http.Request, _ []byte) (any, *failure) {
 	t := s.byID(r.PathValue("id"))
 	if t == nil {
-		return nil, refuse(http.StatusNotFound, codeNotFound, "The transaction was not found")
+		return nil, fail(http.StatusNotFound, codeNotFound, "The transaction was not found")
 	}
 	t.CancelSent = true
 	if t.final() {
-		return nil, refuse(http.StatusBadRequest, codeCannotCancel, "The transaction is %s and cannot be cancelled", t.Status)
+		return nil, fail(http.StatusBadRequest, codeCannotCancel, "The transaction is %s and cannot be cancelled", t.Status)
 	}
 	t.Status, t.SubStatus, t.Approved = "CANCELLED", "CANCELLED_BY_USER_REQUEST", false
 	if err := s.store(); err != nil {
-		return nil, refuse(http.StatusInternalServerError, codeInvalid, "%v", err)
+		return nil, fail(http.StatusInternalServerError, codeInvalid, "%v", err)
 	}
 	return map[string]bool{"success": true}, nil
 }
 
-func (s *Server) accounts(r *http.Request, _ []byte) (any, *refusal) {
+func (s *Server) accounts(r *http.Request, _ []byte) (any, *failure) {
 	asset := r.URL.Query().Get("assetId")
 	var names []string
 	for _, w := range s.wallets {
@@ -220,9 +219,9 @@ func (s *Server) accounts(r *http.Request, _ []byte) (any, *refusal) {
 			names = append(names, w.account)
 		}
 	}
-	names, after, refused := s.page(r, names, 500)
-	if refused != nil {
-		return nil, refused
+	names, after, failed := s.page(r, names, 500)
+	if failed != nil {
+		return nil, failed
 	}
 	accounts := []any{}
 	for _, name := range names {
@@ -231,7 +230,7 @@ func (s *Server) accounts(r *http.Request, _ []byte) (any, *refusal) {
 	return map[string]any{"accounts": accounts, "paging": after}, nil
 }
 
-func (s *Server) addresses(r *http.Request, _ []byte) (any, *refusal) {
+func (s *Server) addresses(r *http.Request, _ []byte) (any, *failure) {
 	account, asset := r.PathValue("account"), r.PathValue("asset")
 	var found []string
 	for _, w := range s.wallets {
@@ -240,11 +239,11 @@ func (s *Server) addresses(r *http.Request, _ []byte) (any, *refusal) {
 		}
 	}
 	if found == nil {
-		return nil, refuse(http.StatusNotFound, codeNoAccount, "Vault account %s with %s was not found", account, asset)
+		return nil, fail(http.StatusNotFound, codeNoAccount, "Vault account %s with %s was not found", account, asset)
 	}
-	found, after, refused := s.page(r, found, 1000)
-	if refused != nil {
-		return nil, refused
+	found, after, failed := s.page(r, found, 1000)
+	if failed != nil {
+		return nil, failed
 	}
 	addresses := []any{}
 	for i, address := range found {
@@ -253,14 +252,14 @@ func (s *Server) addresses(r *http.Request, _ []byte) (any, *refusal) {
 	return map[string]any{"addresses": addresses, "paging": after}, nil
 }
 
-// page cuts a page out of all. Where the next one begins is nobody's business but ours.
-func (s *Server) page(r *http.Request, all []string, most int) ([]string, map[string]string, *refusal) {
+// page returns a page of all, and an opaque cursor for the next one.
+func (s *Server) page(r *http.Request, all []string, most int) ([]string, map[string]string, *failure) {
 	query := r.URL.Query()
 	size := most
 	if text := query.Get("limit"); text != "" {
 		n, err := strconv.Atoi(text)
 		if err != nil || n < 1 || n > most {
-			return nil, nil, refuse(http.StatusBadRequest, codeInvalid, "limit %s, want 1 to %d", text, most)
+			return nil, nil, fail(http.StatusBadRequest, codeInvalid, "limit %s, want 1 to %d", text, most)
 		}
 		size = n
 	}
@@ -272,7 +271,7 @@ func (s *Server) page(r *http.Request, all []string, most int) ([]string, map[st
 		number, ok := strings.CutPrefix(text, "page at ")
 		n, err := strconv.Atoi(number)
 		if !ok || err != nil || n < 0 || n > len(all) {
-			return nil, nil, refuse(http.StatusBadRequest, codeInvalid, "after %q is none of ours", text)
+			return nil, nil, fail(http.StatusBadRequest, codeInvalid, "after %q is none of ours", text)
 		}
 		from = n
 	}

@@ -4,7 +4,7 @@
 // transaction; that its externalTxId was never used before. Whether a transaction is approved is decided by the test,
 // or at once (AutoApprove).
 //
-// It remembers transactions in a file if it is given one, so that it may be restarted like the client.
+// It can store transactions in a file, and so be restarted like the client.
 package fireblockstest
 
 import (
@@ -23,10 +23,10 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 )
 
-// Config says who may call, and how transactions go.
+// Config configures a Server.
 type Config struct {
 	APIKey    string         // the API user's id
-	PublicKey *rsa.PublicKey // what it signs tokens with
+	PublicKey *rsa.PublicKey // verifies its tokens
 	Now       func() time.Time
 	// AutoApprove approves every transaction when it is made. Otherwise each waits for Approve, Reject or Settle.
 	AutoApprove bool
@@ -41,7 +41,7 @@ type Config struct {
 	PageSize int
 }
 
-// Transaction is one that was made.
+// Transaction is a stored transaction.
 type Transaction struct {
 	ID         string         `json:"id"`
 	ExternalID string         `json:"externalTxId"`
@@ -54,11 +54,11 @@ type Transaction struct {
 	SubStatus  string         `json:"subStatus"`
 	Approved   bool           `json:"approved"`
 	CreatedAt  time.Time      `json:"createdAt"`
-	Posts      int            `json:"posts"`      // how often its externalTxId was sent; all but the first were refused
+	Posts      int            `json:"posts"`      // how often its externalTxId was sent; all but the first got an error
 	Reads      int            `json:"reads"`      // since it was approved
 	Unsigned   int            `json:"unsigned"`   // how often it is still read without its signature
 	Signature  []byte         `json:"signature"`  // r, s, and v of 0 or 1; nil until it is completed
-	CancelSent bool           `json:"cancelSent"` // somebody asked for it to be cancelled
+	CancelSent bool           `json:"cancelSent"` // a client has requested its cancellation
 }
 
 // Server is the stand-in: an http.Handler for /v1. It may be used by many goroutines.
@@ -81,12 +81,12 @@ type wallet struct {
 	key            *ecdsa.PrivateKey
 }
 
-// Fault is an answer that is given instead of the right one, once the token was found good.
+// Fault is an answer that replaces the right one, after the token was verified.
 type Fault struct {
 	Method     string // empty: any
 	Path       string // the path's beginning, "/v1/transactions"
 	Times      int    // how often; 0: always
-	Acted      bool   // what was asked for is done all the same, and only the answer replaced
+	Acted      bool   // the request is carried out, and only the answer replaced
 	Drop       bool   // the connection is cut instead of an answer
 	Status     int
 	Code       int
@@ -96,7 +96,7 @@ type Fault struct {
 	Body       string // instead of code and message
 }
 
-// New makes a server without vault accounts, with the transactions of config.File if there is one.
+// New returns a server without vault accounts, with the transactions of config.File if it exists.
 func New(config Config) (*Server, error) {
 	if config.Now == nil || config.PublicKey == nil || config.APIKey == "" {
 		return nil, errors.New("fireblockstest: Now, PublicKey and APIKey are required")
@@ -114,7 +114,7 @@ func New(config Config) (*Server, error) {
 	return s, s.load()
 }
 
-// AddVault gives a vault account a wallet with key.
+// AddVault adds a wallet with key to a vault account.
 func (s *Server) AddVault(account, asset string, key *ecdsa.PrivateKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -126,14 +126,13 @@ func (s *Server) Approve(externalID string) error {
 	return s.decide(externalID, func(t *Transaction) { t.Approved, t.Status = true, "PENDING_SIGNATURE" })
 }
 
-// Reject is a person's no.
+// Reject ends a transaction as if a person had declined it.
 func (s *Server) Reject(externalID string) error {
-	return s.Settle(externalID, "REJECTED", "REJECTED_BY_USER")
+	return s.SetStatus(externalID, "REJECTED", "REJECTED_BY_USER")
 }
 
-// Settle ends a transaction that is not signed yet with a status of Fireblocks' ("BLOCKED", "FAILED"), or moves it to
-// one on the way.
-func (s *Server) Settle(externalID, status, subStatus string) error {
+// SetStatus sets the status of a transaction that is not signed yet, to a final one ("BLOCKED") or a pending one.
+func (s *Server) SetStatus(externalID, status, subStatus string) error {
 	return s.decide(externalID, func(t *Transaction) { t.Status, t.SubStatus, t.Approved = status, subStatus, false })
 }
 
@@ -151,7 +150,7 @@ func (s *Server) decide(externalID string, change func(t *Transaction)) error {
 	return s.store()
 }
 
-// Transactions gives copies of all, in the order in which they were made.
+// Transactions returns copies of all transactions, in the order of their creation.
 func (s *Server) Transactions() []Transaction {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -162,7 +161,7 @@ func (s *Server) Transactions() []Transaction {
 	return all
 }
 
-// Fail adds a fault; of several that fit a request, the one that was added first is taken.
+// Fail adds a fault; of several that match a request, the first one added is used.
 func (s *Server) Fail(f Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,21 +171,21 @@ func (s *Server) Fail(f Fault) {
 	s.faults = append(s.faults, f)
 }
 
-// Mend takes all faults away.
-func (s *Server) Mend() {
+// ClearFaults removes all faults.
+func (s *Server) ClearFaults() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.faults = nil
 }
 
-// Calls counts the requests with a good token by method and path, "POST /v1/transactions".
+// Calls returns the number of requests with a valid token by method and path, "POST /v1/transactions".
 func (s *Server) Calls(methodAndPath string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.calls[methodAndPath]
 }
 
-// Denied says why requests were turned away for their token; an honest client with the right key has none.
+// Denied returns the reasons of the requests that were answered 401 for their token.
 func (s *Server) Denied() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -93,7 +93,7 @@ func TestTokens(t *testing.T) {
 	}
 	used := s.claims(target, "")
 	if status, _ := s.send(t, "GET", target, "", used, nil); status != 200 {
-		t.Fatal("the second token was refused")
+		t.Fatal("the second token was not accepted")
 	}
 	for name, c := range map[string]struct {
 		change map[string]any // nil takes the claim away
@@ -198,7 +198,7 @@ func TestDecisions(t *testing.T) {
 			t.Errorf("create with one fault: got %d %s, want %d", status, answer, want)
 		}
 	}
-	if err := s.Settle("row-2", "BLOCKED", "BLOCKED_BY_POLICY"); err != nil {
+	if err := s.SetStatus("row-2", "BLOCKED", "BLOCKED_BY_POLICY"); err != nil {
 		t.Errorf("settle: got error %v, want none", err)
 	}
 	if denied := s.Denied(); len(denied) > 0 {

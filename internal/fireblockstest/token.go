@@ -20,7 +20,7 @@ const (
 	ahead = 5 * time.Second
 )
 
-// claims of a token. Pointers tell what is missing from what is zero.
+// claims of a token. Pointers distinguish a missing claim from zero.
 type claims struct {
 	URI      string `json:"uri"`
 	Nonce    any    `json:"nonce"` // "Unique number or string"
@@ -30,12 +30,12 @@ type claims struct {
 	BodyHash string `json:"bodyHash"`
 }
 
-// authenticate checks a request's token as Fireblocks says it does; the codes are those of its table of API errors.
-func (s *Server) authenticate(r *http.Request, body []byte) *refusal {
-	deny := func(code int, format string, a ...any) *refusal {
+// authenticate checks a request's token as Fireblocks documents it; the codes are those of its table of API errors.
+func (s *Server) authenticate(r *http.Request, body []byte) *failure {
+	deny := func(code int, format string, a ...any) *failure {
 		why := fmt.Sprintf(format, a...)
 		s.denied = append(s.denied, fmt.Sprintf("%s %s: %d %s", r.Method, r.URL.Path, code, why))
-		return &refusal{status: http.StatusUnauthorized, code: code, message: "Unauthorized: " + why}
+		return &failure{status: http.StatusUnauthorized, code: code, message: "Unauthorized: " + why}
 	}
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok {
@@ -78,7 +78,7 @@ func (s *Server) authenticate(r *http.Request, body []byte) *refusal {
 }
 
 // checkTime, and that the nonce is new.
-func (s *Server) checkTime(c claims, deny func(int, string, ...any) *refusal) *refusal {
+func (s *Server) checkTime(c claims, deny func(int, string, ...any) *failure) *failure {
 	if c.IssuedAt == nil || c.Expires == nil {
 		return deny(-7, "iat or exp is missing")
 	}

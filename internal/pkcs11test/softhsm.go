@@ -1,4 +1,4 @@
-// Package pkcs11test makes SoftHSM2 tokens for tests: a real PKCS #11 module whose "hardware" is a directory.
+// Package pkcs11test makes SoftHSM2 tokens for tests: a PKCS #11 module that stores keys in a directory.
 //
 // A test that asks for a token fails where SoftHSM2 is not installed (Debian: apt-get install softhsm2); it never
 // skips. SoftHSM2 reads its configuration's name from the environment whenever it is initialised, so a process has one
@@ -29,19 +29,19 @@ const (
 // Token is a SoftHSM2 token in a directory of its own.
 type Token struct {
 	Label   string
-	PIN     string // to look for in logs, where it must not be
+	PIN     string // must not be in any log
 	PINFile string // holds PIN and a newline
 	Module  string // the library's path
 	Config  string // the file that SOFTHSM2_CONF names
 
 	t      testing.TB
-	tokens string // the directory that is the hardware
+	tokens string // the directory that SoftHSM2 stores the token in
 	lib    *pkcs11.Ctx
 }
 
-// New makes a token that holds keys, each with the address as CKA_ID and as CKA_LABEL, and no public keys. For the
-// length of the test it sets SOFTHSM2_CONF in the environment of this process, which processes that it starts inherit
-// (or see Env), and removes everything at the test's end.
+// New makes a token that holds keys, each with the address as CKA_ID and as CKA_LABEL, and no public keys. Until the
+// test ends it sets SOFTHSM2_CONF in the environment of this process, which processes that it starts inherit (or see
+// Env), and removes everything at the test's end.
 func New(t testing.TB, keys ...*ecdsa.PrivateKey) *Token {
 	t.Helper()
 	dir := directory(t)
@@ -129,8 +129,8 @@ func (k *Token) Import(keys ...*ecdsa.PrivateKey) {
 	})
 }
 
-// Generate has the token make n keys itself, as an HSM does whose keys never leave it. Their CKA_ID is a number and
-// their CKA_LABEL a word; whose they are, their public keys say.
+// Generate generates n keys on the token, as for an HSM whose keys never leave it. Their CKA_ID is a number and their
+// CKA_LABEL a word, so only their public keys show their accounts.
 func (k *Token) Generate(n int) []common.Address {
 	k.t.Helper()
 	var addresses []common.Address
@@ -161,7 +161,7 @@ func (k *Token) Generate(n int) []common.Address {
 	return addresses
 }
 
-// Remove takes the token away, as if its device were pulled out, whoever is using it; Restore puts it back.
+// Remove removes the token, as if its device were pulled out, also while it is used; Restore undoes it.
 func (k *Token) Remove() {
 	k.t.Helper()
 	k.move(k.tokens, k.tokens+".removed")
@@ -173,8 +173,7 @@ func (k *Token) Restore() {
 	k.move(k.tokens+".removed", k.tokens)
 }
 
-// move leaves the directory where it is and moves what is in it: without the directory, SoftHSM2 cannot even be
-// initialised, which devices without a token can.
+// move moves the content of the directory and not the directory, without which SoftHSM2 cannot be initialised.
 func (k *Token) move(from, to string) {
 	k.t.Helper()
 	if err := os.MkdirAll(to, 0o700); err != nil {
@@ -227,7 +226,7 @@ func (k *Token) initialise() error {
 	return k.lib.InitPIN(session, k.PIN)
 }
 
-// session runs f in a logged-in read-write session, next to whatever else this process does with the token.
+// session runs f in a logged-in read-write session, in addition to the sessions of the process.
 func (k *Token) session(f func(session pkcs11.SessionHandle) error) {
 	k.t.Helper()
 	if err := k.within(f); err != nil {

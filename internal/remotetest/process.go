@@ -1,5 +1,5 @@
-// Package remotetest has the other side of a remote signer for tests: the real program as a process, or a JSON-RPC
-// server that answers what the test says.
+// Package remotetest runs servers for tests of remote signers: the real program as a process, or a JSON-RPC server
+// whose answers the test defines.
 package remotetest
 
 import (
@@ -13,13 +13,13 @@ import (
 	"time"
 )
 
-// starting is how long a program may take until it says that it is ready; only a failure waits for it.
+// starting is how long a program may take until it is ready; only a failure waits that long.
 const starting = time.Minute
 
-// Start starts command and blocks until ready, which is given its output line by line (both streams, mixed), has said
-// so for each of the wanted values by returning it; they are returned in that order, by the index that ready gives
-// them. A program that ends, or says nothing of the kind within a minute, fails the test. It is killed and waited for
-// when the test ends; the test's log then has its output if the test failed.
+// Start starts command and passes its output, both streams mixed, to ready line by line. It blocks until ready has
+// found all wanted values, and returns them by the index that ready gave each. The test fails if the program ends
+// before that, or takes longer than a minute. When the test ends, the program is killed and waited for, and its output
+// logged if the test failed.
 func Start(
 	t testing.TB, command *exec.Cmd, wanted int, ready func(line string) (index int, value string, ok bool),
 ) []string {

@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// Error is an error to be answered to a call.
+// Error is the error in the answer to a call.
 type Error struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
@@ -78,7 +78,7 @@ func (s *Server) Socket(t testing.TB) (path string, stop func()) {
 	return path, s.Listen(t, path)
 }
 
-// Listen is Socket for a path that the caller names.
+// Listen is Socket at the given path.
 func (s *Server) Listen(t testing.TB, path string) (stop func()) {
 	t.Helper()
 	listener, err := new(net.ListenConfig).Listen(t.Context(), "unix", path)
@@ -165,7 +165,7 @@ func (s *Server) answer(body []byte) []byte {
 	return text
 }
 
-// Bytes undoes 0x and hex digits.
+// Bytes decodes 0x and hex digits.
 func Bytes(text string) ([]byte, *Error) {
 	digits, ok := strings.CutPrefix(text, "0x")
 	b, err := hex.DecodeString(digits)

@@ -1,6 +1,6 @@
-// Package web3signertest stands in for Consensys Web3Signer in its eth1 mode, for tests. It answers what Web3Signer's
-// OpenAPI description (eth1/web3signer.yaml) and its handlers say, and refuses what they refuse: a Host that is not
-// allowed, another method, another content type, a body of another form, a public key that it does not have.
+// Package web3signertest stands in for Consensys Web3Signer in its eth1 mode, for tests. It answers as Web3Signer's
+// OpenAPI description (eth1/web3signer.yaml) and its handlers do, also with errors for a Host that is not allowed,
+// another method, another content type, a malformed body, and an unknown public key.
 package web3signertest
 
 import (
@@ -34,7 +34,7 @@ type Server struct {
 	counts map[string]int
 }
 
-// New makes a Web3Signer that has loaded keys. It allows the Hosts that Web3Signer allows by default, localhost and
+// New returns a Server that has loaded keys. It allows the Hosts that Web3Signer allows by default, localhost and
 // 127.0.0.1, on any port.
 func New(keys []*ecdsa.PrivateKey) *Server {
 	s := &Server{
@@ -53,7 +53,7 @@ func New(keys []*ecdsa.PrivateKey) *Server {
 	return s
 }
 
-// Identifier is how Web3Signer calls key: 0x and the 128 hex digits of the uncompressed public key without its first
+// Identifier is Web3Signer's name for key: 0x and the 128 hex digits of the uncompressed public key without its first
 // byte, 04.
 func Identifier(key *ecdsa.PrivateKey) string {
 	return "0x" + hex.EncodeToString(crypto.FromECDSAPub(&key.PublicKey)[1:])
@@ -66,7 +66,7 @@ func (s *Server) Add(key *ecdsa.PrivateKey) {
 	s.keys[Identifier(key)] = key
 }
 
-// Remove takes a key away.
+// Remove removes a key.
 func (s *Server) Remove(key *ecdsa.PrivateKey) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,14 +80,14 @@ func (s *Server) AllowHosts(hosts ...string) {
 	s.hosts = hosts
 }
 
-// Fail answers the next times requests with status instead of what they ask for.
+// Fail answers the next times requests with status.
 func (s *Server) Fail(status, times int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.status, s.times = status, times
 }
 
-// Unhealthy says which health checks are down ("keys-check/unexpected", say); none of them means that all is well.
+// Unhealthy sets the health checks that are down, such as "keys-check/unexpected".
 func (s *Server) Unhealthy(ids ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -223,7 +223,7 @@ func object(w http.ResponseWriter, status int, value any) {
 	_ = json.NewEncoder(w).Encode(value) // the client may have left
 }
 
-// fail is Vert.x Web's answer to a request that a handler gave up.
+// fail answers as Vert.x Web does when a handler fails.
 func fail(w http.ResponseWriter, status int) {
 	if status == http.StatusNotFound {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")

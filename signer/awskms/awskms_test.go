@@ -141,7 +141,7 @@ func TestCheck(t *testing.T) {
 	if line, err := s.kms.Check(t.Context()); err != nil || !strings.Contains(line, "STS is out of reach") {
 		t.Errorf("without STS: %q, %v", line, err)
 	}
-	s.Mend()
+	s.ClearFaults()
 	s.Fail(awskmstest.Fault{Op: "GetCallerIdentity", Status: 403, Code: "InvalidClientTokenId"})
 	if line, err := s.kms.Check(t.Context()); !errors.Is(err, signer.ErrUnusable) {
 		t.Errorf("with credentials that STS refuses: %q, %v", line, err)

@@ -61,7 +61,7 @@ func TestDecidedAgainst(t *testing.T) {
 		if err := c.Request(ctx, id, account, hello); err != nil {
 			t.Fatal(err)
 		}
-		if err := s.Settle(id, status, "BECAUSE"); err != nil {
+		if err := s.SetStatus(id, status, "BECAUSE"); err != nil {
 			t.Fatal(err)
 		}
 		_, err := c.Poll(ctx, id, account, hello)
@@ -79,7 +79,7 @@ func TestDecidedAgainst(t *testing.T) {
 	if err := c.Request(ctx, "row-9", account, hello); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.Settle("row-9", "PENDING_SOMETHING_NEW", ""); err != nil {
+	if err := s.SetStatus("row-9", "PENDING_SOMETHING_NEW", ""); err != nil {
 		t.Fatal(err)
 	}
 	_, err := c.Poll(ctx, "row-9", account, hello)
@@ -118,7 +118,7 @@ func TestCancel(t *testing.T) {
 	if err := c.Request(ctx, "row-3", account, hello); err != nil {
 		t.Fatal(err)
 	}
-	s.Mend()
+	s.ClearFaults()
 	s.Fail(fireblockstest.Fault{Method: "POST", Path: "/v1/transactions/", Status: 500})
 	transient(t, c.Cancel(ctx, "row-3"))
 }

@@ -73,7 +73,7 @@ func TestThrottled(t *testing.T) {
 	s := setUp(t, fireblockstest.Config{})
 	v := s.open(t)
 	for header, want := range map[string]time.Duration{"": 0, "7": 7 * time.Second, "999999": 5 * time.Minute, "soon": 0} {
-		s.Mend()
+		s.ClearFaults()
 		s.Fail(fireblockstest.Fault{Status: 429, RetryAfter: header, Message: "slow down"})
 		for _, err := range []error{
 			v.Request(t.Context(), "row-1", s.account(), hello),
