@@ -74,7 +74,7 @@ func TestParseURIErrors(t *testing.T) {
 			t.Errorf("ParseURI(%q): error %q, want %q and the shape", uri, text, problem)
 		}
 		if strings.Contains(text, "s3cret") {
-			t.Errorf("ParseURI(%q): error %q repeats what may be a secret", uri, text)
+			t.Errorf("ParseURI(%q): got error %q, want no value of the URI in it", uri, text)
 		}
 	}
 }
@@ -88,12 +88,12 @@ func FuzzParseURI(f *testing.F) {
 		if err != nil {
 			var typed *signer.URIError
 			if !errors.As(err, &typed) {
-				t.Fatalf("error %v is no URIError", err)
+				t.Fatalf("got error %v, want a *URIError", err)
 			}
 			return
 		}
 		if u.Scheme != signer.Scheme(uri) || u.Path == "" || strings.ContainsRune(u.Path, 0) || len(u.Params) > 1 {
-			t.Fatalf("ParseURI(%q) = %+v", uri, u)
+			t.Fatalf("ParseURI(%q) = %+v; want its scheme, a path, and at most one parameter", uri, u)
 		}
 	})
 }

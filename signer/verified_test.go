@@ -95,13 +95,13 @@ func TestVerifiedRefuses(t *testing.T) {
 				t.Fatalf("error %v, want a MismatchError", err)
 			}
 			if mismatch.Account != account || mismatch.Recovered == account {
-				t.Errorf("the error speaks of %v and %v", mismatch.Account, mismatch.Recovered)
+				t.Errorf("the error names account %v and %v, want %v and another", mismatch.Account, mismatch.Recovered, account)
 			}
 			if !strings.Contains(err.Error(), c.problem) {
-				t.Errorf("error %q does not say %q", err, c.problem)
+				t.Errorf("got error %q, want one with %q", err, c.problem)
 			}
 			if sig != (signer.Signature{}) {
-				t.Error("a signature came with the error")
+				t.Errorf("got signature %x with the error, want none", sig)
 			}
 		})
 	}

@@ -51,7 +51,7 @@ func TestSignatureIsChecked(t *testing.T) {
 	s, id := newServer()
 	body := `{"KeyId":"` + id + `"}`
 	if status, answer := exchange(s, request(t, "GetPublicKey", body, clock)); status != 200 {
-		t.Fatalf("%d %s", status, answer)
+		t.Fatalf("GetPublicKey: got %d %s, want 200", status, answer)
 	}
 	for name, c := range map[string]struct {
 		change func(r *http.Request)
@@ -82,7 +82,7 @@ func TestSignatureIsChecked(t *testing.T) {
 	}
 	for name, at := range map[string]time.Time{"old": clock.Add(-6 * time.Minute), "of the future": clock.Add(6 * time.Minute)} {
 		if status, answer := exchange(s, request(t, "GetPublicKey", body, at)); status != 400 || !strings.Contains(answer, "InvalidSignature") {
-			t.Errorf("a request that is %s: %d %s", name, status, answer)
+			t.Errorf("a request that is %s: got %d %s, want 400 and InvalidSignature", name, status, answer)
 		}
 	}
 	if n := s.Calls("GetPublicKey"); n != 1 {

@@ -89,11 +89,11 @@ func TestTokens(t *testing.T) {
 	}
 	const target = "/v1/vault/accounts_paged?limit=1"
 	if status, answer := s.send(t, "GET", target, "", s.claims(target, ""), nil); status != 200 {
-		t.Fatalf("%d %s", status, answer)
+		t.Fatalf("first use of the token: got %d %s, want 200", status, answer)
 	}
 	used := s.claims(target, "")
-	if status, _ := s.send(t, "GET", target, "", used, nil); status != 200 {
-		t.Fatal("the second token was not accepted")
+	if status, answer := s.send(t, "GET", target, "", used, nil); status != 200 {
+		t.Fatalf("second token: got %d %s, want 200", status, answer)
 	}
 	for name, c := range map[string]struct {
 		change map[string]any // nil takes the claim away
@@ -138,19 +138,19 @@ func TestTokens(t *testing.T) {
 	r := httptest.NewRequest(http.MethodGet, target, nil)
 	w := httptest.NewRecorder()
 	if s.ServeHTTP(w, r); w.Code != 401 {
-		t.Errorf("without a token: %d", w.Code)
+		t.Errorf("without a token: got %d, want 401", w.Code)
 	}
 }
 
 func TestCreate(t *testing.T) {
 	s := setUp(t)
 	if status, answer := s.post(t, good); status != 200 || !strings.Contains(answer, `"status":"SUBMITTED"`) {
-		t.Fatalf("%d %s", status, answer)
+		t.Fatalf("create: got %d %s, want 200 and SUBMITTED", status, answer)
 	}
 	for range 2 { // for ever, whatever else is in it
 		status, answer := s.post(t, strings.Replace(good, "68656c6c6f", "00", 1))
 		if status != 400 || !strings.Contains(answer, "1438") {
-			t.Errorf("repeated: %d %s", status, answer)
+			t.Errorf("the same id again: got %d %s, want 400 and code 1438", status, answer)
 		}
 	}
 	for name, change := range map[string][2]string{
@@ -165,11 +165,11 @@ func TestCreate(t *testing.T) {
 	} {
 		body := strings.Replace(strings.Replace(good, "row-1", "row-2", 1), change[0], change[1], 1)
 		if status, answer := s.post(t, body); status < 400 || status > 404 {
-			t.Errorf("%s: %d %s", name, status, answer)
+			t.Errorf("%s: got %d %s, want 400 to 404", name, status, answer)
 		}
 	}
 	if all := s.Transactions(); len(all) != 1 || all[0].Posts != 3 {
-		t.Errorf("%+v", all)
+		t.Errorf("got transactions %+v, want one that was posted 3 times", all)
 	}
 }
 

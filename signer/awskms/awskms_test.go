@@ -99,7 +99,7 @@ func (s *stand) sign(t *testing.T, account common.Address) error {
 	t.Helper()
 	_, err := signer.Verified(s.kms).SignMessage(t.Context(), account, []byte("hello"))
 	if err != nil && (strings.Contains(err.Error(), secretKey) || strings.Contains(err.Error(), session)) {
-		t.Errorf("a secret is in the error %q", err)
+		t.Errorf("got error %q, want none of the secrets in it", err)
 	}
 	return err
 }
@@ -139,15 +139,15 @@ func TestCheck(t *testing.T) {
 	}
 	s.Fail(awskmstest.Fault{Op: "GetCallerIdentity", Status: 503, Code: "ServiceUnavailable"})
 	if line, err := s.kms.Check(t.Context()); err != nil || !strings.Contains(line, "STS is out of reach") {
-		t.Errorf("without STS: %q, %v", line, err)
+		t.Errorf("Check without STS = %q, %v; want a line that STS is out of reach", line, err)
 	}
 	s.ClearFaults()
 	s.Fail(awskmstest.Fault{Op: "GetCallerIdentity", Status: 403, Code: "InvalidClientTokenId"})
 	if line, err := s.kms.Check(t.Context()); !errors.Is(err, signer.ErrUnusable) {
-		t.Errorf("with credentials that STS refuses: %q, %v", line, err)
+		t.Errorf("Check with credentials that STS does not accept = %q, %v; want ErrUnusable", line, err)
 	}
 	if n := s.Calls("Sign"); n != 0 {
-		t.Errorf("Check signed %d times", n)
+		t.Errorf("Check made %d signatures, want 0", n)
 	}
 }
 
@@ -155,11 +155,11 @@ func TestCheckFindsFaults(t *testing.T) {
 	s := setUp(t)
 	s.SetAlias("alias/elsewhere/0x"+strings.Repeat("00", 20), s.AddKey(signertest.Key(0)))
 	if line, err := s.kms.Check(t.Context()); !errors.Is(err, signer.ErrUnusable) {
-		t.Errorf("with no alias of ours: %q, %v", line, err)
+		t.Errorf("Check without an alias under the prefix = %q, %v; want ErrUnusable", line, err)
 	}
 	s.SetAlias(alias(signertest.Address(signertest.Key(1))), s.AddKey(signertest.Key(2)))
 	if line, err := s.kms.Check(t.Context()); !errors.Is(err, signer.ErrMismatch) {
-		t.Errorf("with an alias of another's key: %q, %v", line, err)
+		t.Errorf("Check with an alias of another key = %q, %v; want ErrMismatch", line, err)
 	}
 }
 

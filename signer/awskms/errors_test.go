@@ -40,7 +40,7 @@ func TestStates(t *testing.T) {
 				}
 				s.SetState(s.ids[0], awskmstest.Enabled)
 				if err := s.sign(t, account); err != nil {
-					t.Errorf("after it was enabled: %v", err)
+					t.Errorf("after it was enabled: got error %v, want none", err)
 				}
 			})
 		}
@@ -50,7 +50,7 @@ func TestStates(t *testing.T) {
 func transient(t *testing.T, err error) {
 	t.Helper()
 	if err == nil {
-		t.Error("no error")
+		t.Error("got no error, want one")
 	}
 	for _, sentinel := range []error{signer.ErrNoKey, signer.ErrDeclined, signer.ErrMismatch, signer.ErrUnusable} {
 		if errors.Is(err, sentinel) {
@@ -93,10 +93,10 @@ func TestCodes(t *testing.T) {
 			}
 			var e *Error
 			if !errors.As(err, &e) || e.Code != c.code || e.Op != "Sign" || e.Account != account || e.RequestID != "req-kms" {
-				t.Fatalf("error %#v", err)
+				t.Fatalf("got error %#v, want an *Error of Sign with code %s, account %v and request req-kms", err, c.code, account)
 			}
 			if _, throttled := e.Throttled(); throttled != c.throttled {
-				t.Errorf("throttled: %v", throttled)
+				t.Errorf("throttled: got %v, want %v", throttled, c.throttled)
 			}
 			if n := s.Calls("Sign"); n != c.calls {
 				t.Errorf("%d calls, want %d", n, c.calls)
@@ -110,7 +110,7 @@ func TestThrottledOnce(t *testing.T) {
 	s := setUp(t, signertest.Key(0))
 	s.Fail(awskmstest.Fault{Times: 2, Code: "ThrottlingException"})
 	if err := s.sign(t, signertest.Address(signertest.Key(0))); err != nil {
-		t.Error(err)
+		t.Errorf("got error %v, want none", err)
 	}
 }
 
@@ -153,7 +153,7 @@ func TestCredentials(t *testing.T) {
 				t.Errorf("Check: %v, want ErrUnusable", err)
 			}
 			if n := s.Calls("Sign"); n != 0 {
-				t.Errorf("%d signatures", n)
+				t.Errorf("got %d signatures, want 0", n)
 			}
 		})
 	}
@@ -185,7 +185,7 @@ func TestStrangeAnswers(t *testing.T) {
 				t.Errorf("error %v, want %v", err, c.want)
 			}
 			if err != nil && (len(err.Error()) > 1000 || strings.ContainsAny(err.Error(), "\r\n")) {
-				t.Errorf("the error is long or has several lines: %q", err)
+				t.Errorf("got error %q, want one line of at most 1000 bytes", err)
 			}
 		})
 	}

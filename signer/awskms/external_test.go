@@ -188,7 +188,7 @@ func TestLocalStack(t *testing.T) {
 		}
 		k.known = nil
 		if err := sign(t.Context(), account); err != nil {
-			t.Error(err)
+			t.Errorf("got error %v, want none", err)
 		}
 		if _, err := k.kms.DisableKey(t.Context(), &kms.DisableKeyInput{KeyId: aws.String(id)}); err != nil {
 			t.Fatal(err)
@@ -214,7 +214,7 @@ func TestLocalStack(t *testing.T) {
 	t.Run("Check", func(t *testing.T) {
 		line, err := k.Check(t.Context()) // LocalStack runs without STS here
 		if err != nil || !strings.Contains(line, "STS is out of reach") || !strings.Contains(line, "accounts") {
-			t.Errorf("Check = %q, %v", line, err)
+			t.Errorf("Check = %q, %v; want a line with the accounts and that STS is out of reach", line, err)
 		}
 	})
 }

@@ -33,7 +33,7 @@ func TestOtherSpellings(t *testing.T) {
 			}
 			s.SetAlias(alias, id)
 			if err := s.sign(t, account); err != nil {
-				t.Error(err)
+				t.Errorf("got error %v, want none", err)
 			}
 			if n := s.Calls("ListAliases"); n != 7 {
 				t.Errorf("%d pages of the list, want 7", n)
@@ -62,7 +62,7 @@ func TestMissingKeys(t *testing.T) {
 	}
 	s.now = s.now.Add(apart)
 	if err := s.sign(t, signertest.Address(late)); err != nil {
-		t.Error(err)
+		t.Errorf("got error %v, want none", err)
 	}
 	if n := s.Calls("ListAliases"); n != 2 {
 		t.Errorf("%d lists, want 2", n)
@@ -71,7 +71,7 @@ func TestMissingKeys(t *testing.T) {
 	later := signertest.Key(101)
 	s.SetAlias(alias(signertest.Address(later)), s.AddKey(later))
 	if err := s.sign(t, signertest.Address(later)); err != nil {
-		t.Error(err)
+		t.Errorf("got error %v, want none", err)
 	}
 }
 
@@ -117,7 +117,7 @@ func TestWrongKeys(t *testing.T) {
 				t.Errorf("HasKey = %v, want ErrMismatch", err)
 			}
 			if n := s.Calls("Sign"); n != 0 {
-				t.Errorf("%d signatures by a key that is not the account's", n)
+				t.Errorf("got %d signatures by a key that is not the account's, want 0", n)
 			}
 		})
 	}
@@ -133,16 +133,16 @@ func TestAliasMoves(t *testing.T) {
 	}
 	s.SetAlias(alias(account), s.AddKey(signertest.Key(1)))
 	if err := s.sign(t, account); err != nil {
-		t.Errorf("with the alias elsewhere: %v", err)
+		t.Errorf("with the alias elsewhere: got error %v, want none", err)
 	}
 	s.SetAlias(alias(account), s.AddKey(key)) // imported again
 	s.DeleteKey(s.ids[0])
 	if err := s.sign(t, account); err != nil {
-		t.Errorf("with another key of the same material: %v", err)
+		t.Errorf("with another key of the same material: got error %v, want none", err)
 	}
 	s.DeleteAlias(alias(account))
 	if err := s.sign(t, account); err != nil {
-		t.Errorf("without the alias: %v", err)
+		t.Errorf("without the alias: got error %v, want none", err)
 	}
 	if err := s.open(t).HasKey(t.Context(), account); !errors.Is(err, signer.ErrNoKey) {
 		t.Errorf("HasKey without the alias = %v, want ErrNoKey", err)

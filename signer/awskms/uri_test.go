@@ -30,7 +30,7 @@ func TestRegion(t *testing.T) {
 		t.Fatal(err)
 	}
 	if k, ok := backend.(*KMS); !ok || k.region != "ap-southeast-2" {
-		t.Errorf("backend %+v", backend)
+		t.Errorf("got backend %+v, want one in ap-southeast-2", backend)
 	}
 }
 
@@ -70,7 +70,7 @@ func TestURI(t *testing.T) {
 			t.Errorf("parse(%q): %v, want a URIError with %q", in, err, want)
 		}
 		if strings.Contains(fmt.Sprint(err), "u:p") {
-			t.Errorf("the error quotes the URI: %v", err)
+			t.Errorf("got error %v, want one without the URI's password", err)
 		}
 	}
 }

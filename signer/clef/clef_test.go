@@ -127,7 +127,7 @@ func TestOddSignatures(t *testing.T) {
 		c := open(t, "clef+"+server.HTTP(t), signer.Environment{})
 		sig, err := c.SignMessage(t.Context(), signertest.Address(signertest.Key(0)), []byte("x"))
 		if err == nil || sig != (signer.Signature{}) {
-			t.Errorf("%v is taken for a signature", answer)
+			t.Errorf("answer %v: got signature %x, error %v; want an error", answer, sig, err)
 		}
 	}
 }
@@ -141,13 +141,13 @@ func TestListingDenied(t *testing.T) {
 	c := open(t, "clef+"+server.HTTP(t), signer.Environment{})
 	if err := c.HasKey(t.Context(), signertest.Address(signertest.Key(0))); !errors.Is(err, signer.ErrUnusable) ||
 		errors.Is(err, signer.ErrDeclined) || !strings.Contains(err.Error(), "ApproveListing") {
-		t.Errorf("HasKey: error %v", err)
+		t.Errorf("HasKey: got error %v, want ErrUnusable with ApproveListing", err)
 	}
 	if _, err := c.Check(t.Context()); !errors.Is(err, signer.ErrUnusable) {
-		t.Errorf("Check: error %v", err)
+		t.Errorf("Check: got error %v, want ErrUnusable", err)
 	}
 	if _, err := c.SignMessage(t.Context(), signertest.Address(signertest.Key(0)), []byte("x")); err != nil {
-		t.Errorf("signing needs no list: %v", err)
+		t.Errorf("signing needs no list: got error %v, want none", err)
 	}
 }
 
@@ -179,7 +179,7 @@ func TestCheck(t *testing.T) {
 	}
 	empty := open(t, "clef+"+newClef().HTTP(t), signer.Environment{})
 	if _, err := empty.Check(t.Context()); !errors.Is(err, signer.ErrUnusable) {
-		t.Errorf("error %v for a Clef without accounts", err)
+		t.Errorf("a Clef without accounts: got error %v, want ErrUnusable", err)
 	}
 }
 
@@ -204,7 +204,7 @@ func TestRestart(t *testing.T) {
 	}
 	newClef(signertest.Key(0)).Listen(t, path)
 	if _, err := c.SignMessage(t.Context(), account, []byte("x")); err != nil {
-		t.Errorf("after it came back: %v", err)
+		t.Errorf("after it came back: got error %v, want none", err)
 	}
 }
 

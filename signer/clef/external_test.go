@@ -148,7 +148,7 @@ func TestRealClef(t *testing.T) {
 			c := open(t, uri, signer.Environment{})
 			line, err := c.Check(t.Context())
 			if err != nil || !strings.Contains(line, `(API "6.1.0"): 5 accounts`) {
-				t.Errorf("Check = %q, %v", line, err)
+				t.Errorf("Check = %q, %v; want API 6.1.0 and 5 accounts", line, err)
 			}
 			account := signertest.Address(keys[0])
 			if _, err := c.SignMessage(t.Context(), account, []byte("please refuse this")); !errors.Is(err, signer.ErrDeclined) {

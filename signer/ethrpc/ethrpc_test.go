@@ -169,7 +169,7 @@ func TestCheck(t *testing.T) {
 	}
 	empty := open(t, "eth-rpc+"+newNode().HTTP(t), signer.Environment{})
 	if _, err := empty.Check(t.Context()); !errors.Is(err, signer.ErrUnusable) {
-		t.Errorf("error %v for a node without accounts", err)
+		t.Errorf("a node without accounts: got error %v, want ErrUnusable", err)
 	}
 }
 

@@ -74,7 +74,7 @@ func TestAnvil(t *testing.T) {
 	node := open(t, "eth-rpc+"+url, signer.Environment{})
 	line, err := node.Check(t.Context())
 	if err != nil || !strings.HasPrefix(line, "node "+url+` ("anvil/v`) || !strings.HasSuffix(line, ": 4 accounts") {
-		t.Errorf("Check = %q, %v", line, err)
+		t.Errorf("Check = %q, %v; want anvil's version and 4 accounts", line, err)
 	}
 	if err := command.Process.Kill(); err != nil {
 		t.Fatal(err)

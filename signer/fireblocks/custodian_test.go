@@ -28,7 +28,7 @@ func TestApproval(t *testing.T) {
 	all := s.Transactions()
 	if len(all) != 1 || all[0].Posts != 4 || all[0].Status != "PENDING_AUTHORIZATION" || string(all[0].Message) != "hello" ||
 		all[0].Account != "1" || all[0].Note != "Sign-in of "+account.Hex()+", asked for by Purser" {
-		t.Fatalf("transactions %+v", all)
+		t.Fatalf("got transactions %+v, want one of account 1 with our note", all)
 	}
 	if err := s.Approve("row-1"); err != nil {
 		t.Fatal(err)
@@ -42,13 +42,13 @@ func TestApproval(t *testing.T) {
 	}
 	sig, err := polls.Poll(ctx, "row-1", account, hello)
 	if err != nil || sig[64] < 27 {
-		t.Fatalf("%x, %v", sig, err)
+		t.Fatalf("Poll = %x, %v; want a signature with v of 27 or 28", sig, err)
 	}
 	if again, err := asks.Poll(ctx, "row-1", account, hello); err != nil || again != sig {
-		t.Errorf("another signature the second time: %x, %v", again, err)
+		t.Errorf("second Poll = %x, %v; want the same signature, %x", again, err, sig)
 	}
 	if err := asks.Cancel(ctx, "row-1"); err != nil {
-		t.Errorf("Cancel of what is decided: %v", err)
+		t.Errorf("Cancel of what is decided: got error %v, want none", err)
 	}
 }
 
@@ -66,13 +66,13 @@ func TestDecidedAgainst(t *testing.T) {
 		}
 		_, err := c.Poll(ctx, id, account, hello)
 		if !errors.Is(err, signer.ErrDeclined) || !strings.Contains(err.Error(), status+", BECAUSE") {
-			t.Errorf("%s: error %v", status, err)
+			t.Errorf("%s: got error %v, want ErrDeclined with status and sub-status", status, err)
 		}
 		if err := c.Request(ctx, id, account, hello); err != nil {
-			t.Errorf("Request of what is decided: %v", err)
+			t.Errorf("Request of what is decided: got error %v, want none", err)
 		}
 		if err := c.Cancel(ctx, id); err != nil {
-			t.Errorf("Cancel of what is decided: %v", err)
+			t.Errorf("Cancel of what is decided: got error %v, want none", err)
 		}
 	}
 	// A status that was not there when this was written leads on.
@@ -100,10 +100,10 @@ func TestCancel(t *testing.T) {
 		}
 	}
 	if all := s.Transactions(); all[0].Status != "CANCELLED" || !all[0].CancelSent {
-		t.Errorf("%+v", all)
+		t.Errorf("got transactions %+v, want the first CANCELLED on request", all)
 	}
 	if n := s.Calls("POST /v1/transactions/" + s.Transactions()[0].ID + "/cancel"); n != 1 {
-		t.Errorf("cancelled %d times", n)
+		t.Errorf("got %d requests to cancel, want 1", n)
 	}
 	_, err := c.Poll(ctx, "row-1", account, hello)
 	want(t, err, signer.ErrDeclined)
@@ -113,7 +113,7 @@ func TestCancel(t *testing.T) {
 	}
 	s.Fail(fireblockstest.Fault{Method: "POST", Path: "/v1/transactions/", Acted: true, Status: 500})
 	if err := c.Cancel(ctx, "row-2"); err != nil {
-		t.Errorf("Cancel whose answer was lost: %v", err)
+		t.Errorf("Cancel whose answer was lost: got error %v, want none", err)
 	}
 	if err := c.Request(ctx, "row-3", account, hello); err != nil {
 		t.Fatal(err)
@@ -166,10 +166,10 @@ func TestOutcomeUnknown(t *testing.T) {
 				}
 			}
 			if _, err := v.Poll(t.Context(), "row-1", s.account(), hello); err != nil {
-				t.Error(err)
+				t.Errorf("got error %v, want none", err)
 			}
 			if n := len(s.Transactions()); n != 1 {
-				t.Errorf("%d transactions", n)
+				t.Errorf("got %d transactions, want 1", n)
 			}
 		})
 	}
@@ -199,7 +199,7 @@ func TestBadID(t *testing.T) {
 		want(t, v.Request(t.Context(), id, s.account(), hello), signer.ErrDeclined)
 	}
 	if n := len(s.Transactions()); n != 0 {
-		t.Errorf("%d transactions", n)
+		t.Errorf("got %d transactions, want 0", n)
 	}
 }
 
@@ -221,9 +221,9 @@ func TestRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := v.Poll(t.Context(), "row-1", s.account(), hello); err != nil {
-		t.Error(err)
+		t.Errorf("got error %v, want none", err)
 	}
 	if all := again.Transactions(); len(all) != 1 || all[0].Posts != 2 {
-		t.Errorf("%+v", all)
+		t.Errorf("got transactions %+v, want one that was posted twice", all)
 	}
 }

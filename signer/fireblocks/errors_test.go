@@ -23,7 +23,7 @@ func want(t *testing.T, err, sentinel error) {
 func transient(t *testing.T, err error) {
 	t.Helper()
 	if err == nil {
-		t.Error("no error")
+		t.Error("got no error, want one")
 	}
 	for _, sentinel := range []error{
 		signer.ErrNoKey, signer.ErrDeclined, signer.ErrMismatch, signer.ErrUnusable, signer.ErrPending, signer.ErrUnknownRequest,
@@ -60,10 +60,10 @@ func TestRefusals(t *testing.T) {
 			}
 			var e *Error
 			if !errors.As(err, &e) || e.Status != c.fault.Status || e.Code != c.fault.Code || e.Method != http.MethodPost {
-				t.Errorf("error %#v", err)
+				t.Errorf("got error %#v, want an *Error of POST with status %d and code %d", err, c.fault.Status, c.fault.Code)
 			}
 			if n := s.Calls("POST /elsewhere") + s.Calls("GET /elsewhere"); n != 0 {
-				t.Error("the redirect was followed")
+				t.Errorf("the redirect was followed %d times, want never", n)
 			}
 		})
 	}
@@ -83,10 +83,10 @@ func TestThrottled(t *testing.T) {
 			transient(t, err)
 			var e *Error
 			if !errors.As(err, &e) {
-				t.Fatalf("error %v", err)
+				t.Fatalf("got error %v, want an *Error", err)
 			}
 			if after, yes := e.Throttled(); !yes || after != want {
-				t.Errorf("Retry-After %q: %v, %v", header, after, yes)
+				t.Errorf("Retry-After %q: got throttled %v, after %v; want true, %v", header, yes, after, want)
 			}
 		}
 	}
@@ -107,11 +107,11 @@ func TestWrongVaultAccount(t *testing.T) {
 		t.Errorf("error %v, want ErrMismatch that names the signer", err)
 	}
 	if line, err := v.Check(t.Context()); !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), "does not hold") {
-		t.Errorf("Check = %q, %v", line, err)
+		t.Errorf("Check = %q, %v; want ErrUnusable with \"does not hold\"", line, err)
 	}
 	s.uri = head + "&vault-map=" + writeFile(t, "missing.csv", "address,vaultAccountId\n"+other.Hex()+",77\n")
 	if line, err := s.open(t).Check(t.Context()); !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), "account 77") {
-		t.Errorf("Check = %q, %v", line, err)
+		t.Errorf("Check = %q, %v; want ErrUnusable with account 77", line, err)
 	}
 	want(t, s.open(t).Request(t.Context(), "row-1", other, hello), signer.ErrNoKey)
 }

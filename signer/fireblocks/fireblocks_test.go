@@ -122,7 +122,7 @@ func TestConformance(t *testing.T) {
 		s := setUp(t, fireblockstest.Config{AutoApprove: true}, keys...)
 		t.Cleanup(func() {
 			if denied := s.Denied(); len(denied) > 0 {
-				t.Errorf("tokens were refused: %v", denied)
+				t.Errorf("got tokens that were not accepted: %v, want none", denied)
 			}
 		})
 		return s.open(t)
@@ -156,11 +156,11 @@ func TestCheck(t *testing.T) {
 	}
 	s.insecure = true
 	if line, err := s.open(t).Check(t.Context()); err != nil || !strings.Contains(line, "everybody on this machine can read") {
-		t.Errorf("Check = %q, %v", line, err)
+		t.Errorf("Check = %q, %v; want a warning that everybody can read the key", line, err)
 	}
 	s.uri, _, _ = strings.Cut(s.uri, "&vault-map=")
 	if line, err := s.open(t).Check(t.Context()); err != nil || !strings.Contains(line, "2 addresses found in its vault accounts") {
-		t.Errorf("Check = %q, %v", line, err)
+		t.Errorf("Check = %q, %v; want 2 addresses found", line, err)
 	}
 	s.Fail(fireblockstest.Fault{Status: 401, Code: -8, Message: "Insufficient permissions"})
 	_, err = v.Check(t.Context())
@@ -168,7 +168,7 @@ func TestCheck(t *testing.T) {
 	_, err = open(t.Context(), s.uri, signer.Environment{InsecurePermissions: true})
 	want(t, err, signer.ErrUnusable)
 	if n := len(s.Transactions()); n != 0 {
-		t.Errorf("Check made %d transactions", n)
+		t.Errorf("Check made %d transactions, want 0", n)
 	}
 }
 
@@ -213,7 +213,7 @@ func TestSignMessageWaits(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		id := s.Transactions()[0].ExternalID
 		if n := s.Calls("GET /v1/transactions/external_tx_id/" + id); n < 30 || n > 60 {
-			t.Errorf("polled %d times in ten minutes", n)
+			t.Errorf("got %d polls in ten minutes, want 30 to 60", n)
 		}
 		s.Fail(fireblockstest.Fault{Method: "GET", Status: 429, RetryAfter: "120", Times: 1})
 		time.Sleep(mostPause)
@@ -221,7 +221,7 @@ func TestSignMessageWaits(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := <-done; err != nil {
-			t.Error(err)
+			t.Errorf("got error %v, want none", err)
 		}
 		if took := time.Since(begun); took < 12*time.Minute || took > 13*time.Minute {
 			t.Errorf("took %v, want the two minutes that were asked for", took)
@@ -238,7 +238,7 @@ func TestSignMessageGivesUp(t *testing.T) {
 		_, err := v.SignMessage(ctx, s.account(), hello)
 		want(t, err, context.DeadlineExceeded)
 		if all := s.Transactions(); len(all) != 1 || all[0].Posts != 1 {
-			t.Errorf("%+v", all)
+			t.Errorf("got transactions %+v, want one that was posted once", all)
 		}
 		// Whoever asks later finds the same transaction, and its end.
 		if err := s.Reject(s.Transactions()[0].ExternalID); err != nil {

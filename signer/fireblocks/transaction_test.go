@@ -49,14 +49,14 @@ func documentedTransaction(t testing.TB) *transaction {
 func TestDocumentedTransaction(t *testing.T) {
 	tx := documentedTransaction(t)
 	if err := tx.belongs("row-1", account, documentedMessage); err != nil {
-		t.Error(err)
+		t.Errorf("got error %v, want none", err)
 	}
 	if hash := signer.MessageHash(documentedMessage); !isHexOf(tx.SignedMessages[0].Content, hash[:]) {
-		t.Errorf("the hash is %v", hash)
+		t.Errorf("got hash %v, want the documented one, %s", hash, tx.SignedMessages[0].Content)
 	}
 	sig, err := tx.signature(account, documentedMessage)
 	if err != nil || hex.EncodeToString(sig[:]) != tx.SignedMessages[0].Signature.FullSig+"00" {
-		t.Errorf("%x, %v", sig, err)
+		t.Errorf("signature = %x, %v; want the documented fullSig and v of 0", sig, err)
 	}
 }
 
@@ -76,7 +76,7 @@ func TestTransactionOfAnother(t *testing.T) {
 	tx := documentedTransaction(t)
 	tx.ExtraParameters = nil
 	if err := tx.belongs("row-1", account, documentedMessage); err != nil {
-		t.Errorf("what is not shown is held against it: %v", err)
+		t.Errorf("what is not shown is held against it: got error %v, want none", err)
 	}
 }
 
@@ -124,7 +124,7 @@ func TestBadSignatures(t *testing.T) {
 		change(tx)
 		sig, err := tx.signature(account, documentedMessage)
 		if err != nil || sig[0] != 0xc8 || sig[63] != 0x8a {
-			t.Errorf("with %s: %x, %v", name, sig, err)
+			t.Errorf("with %s: signature = %x, %v; want the documented r and s", name, sig, err)
 		}
 	}
 }
@@ -143,7 +143,7 @@ func FuzzTransaction(f *testing.F) {
 			_, err = tx.signature(account, documentedMessage)
 		}
 		if err != nil && (strings.ContainsAny(err.Error(), "\r\n") || len(err.Error()) > 1000) {
-			t.Errorf("%q", err)
+			t.Errorf("got error %q, want one line of at most 1000 bytes", err)
 		}
 	})
 }

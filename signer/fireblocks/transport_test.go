@@ -43,6 +43,6 @@ func TestTooMuch(t *testing.T) {
 	_, err := s.open(t).Poll(t.Context(), "row-1", s.account(), hello)
 	transient(t, err)
 	if len(err.Error()) > 1000 {
-		t.Errorf("an error of %d bytes", len(err.Error()))
+		t.Errorf("got an error of %d bytes, want at most 1000", len(err.Error()))
 	}
 }

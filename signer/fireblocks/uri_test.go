@@ -69,7 +69,7 @@ func TestURI(t *testing.T) {
 			t.Errorf("parse(%q): %v, want a URIError with %q", in, err, want)
 		}
 		if strings.Contains(fmt.Sprint(err), "u:p") {
-			t.Errorf("the error quotes the URI: %v", err)
+			t.Errorf("got error %v, want one without the URI's password", err)
 		}
 	}
 }
@@ -115,7 +115,7 @@ func TestKeyFiles(t *testing.T) {
 			v, err := open(t.Context(), uri, signer.Environment{})
 			if c.want == "" {
 				if err != nil || !v.key.Equal(rsaKey()) {
-					t.Errorf("error %v", err)
+					t.Errorf("got error %v, or another key than the file's; want none", err)
 				}
 				return
 			}
@@ -127,7 +127,7 @@ func TestKeyFiles(t *testing.T) {
 	for name, path := range map[string]string{"missing": filepath.Join(t.TempDir(), "none"), "a directory": t.TempDir()} {
 		_, err := open(t.Context(), "fireblocks://vault?api-key=a&vault-map=/m&private-key-file="+path, signer.Environment{})
 		if !errors.Is(err, signer.ErrUnusable) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got error %v, want ErrUnusable", name, err)
 		}
 	}
 }
@@ -137,12 +137,12 @@ func TestAPIKeyFile(t *testing.T) {
 		writeFile(t, "m.csv", "address,vaultAccountId\n0x0000000000000000000000000000000000000001,1\n") + "&api-key-file="
 	v, err := open(t.Context(), head+writeFile(t, "id", apiKey+"\r\n"), signer.Environment{})
 	if err != nil || v.set.apiKey != apiKey {
-		t.Errorf("%v", err)
+		t.Errorf("got API key %q, error %v; want %q", v.set.apiKey, err, apiKey)
 	}
 	for name, content := range map[string]string{"empty": "", "two lines": "a\nb", "more": "key: a"} {
 		path := writeFile(t, "id", content)
 		if _, err := open(t.Context(), head+path, signer.Environment{}); !errors.Is(err, signer.ErrUnusable) {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got error %v, want ErrUnusable", name, err)
 		}
 	}
 }
@@ -153,7 +153,7 @@ func TestVaultMap(t *testing.T) {
 		"\"Doe, J.\",7," + a.Hex() + ",\r\nRoe,12," + strings.ToLower(b.Hex()) + ",ETH_TEST5\r\n"
 	refs, first, err := parseMap("m.csv", strings.NewReader(text), "ETH")
 	if err != nil || len(refs) != 2 || first != (ref{a, "7", "ETH"}) || refs[b] != (ref{b, "12", "ETH_TEST5"}) {
-		t.Errorf("%+v, %+v, %v", refs, first, err)
+		t.Errorf("got %+v, first %+v, error %v; want accounts 7 (ETH) and 12 (ETH_TEST5), the first being 7", refs, first, err)
 	}
 	wrong := strings.Replace(a.Hex(), "d", "D", 1)
 	for name, c := range map[string]struct{ text, want string }{
@@ -178,7 +178,7 @@ func TestVaultMap(t *testing.T) {
 	_, err = open(t.Context(), "fireblocks://vault?api-key=a&vault-map="+filepath.Join(t.TempDir(), "none")+
 		"&private-key-file="+keyFile(t), signer.Environment{})
 	if !errors.Is(err, signer.ErrUnusable) || !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("without the file: %v", err)
+		t.Errorf("without the file: got error %v, want ErrUnusable and ErrNotExist", err)
 	}
 }
 
@@ -191,11 +191,11 @@ func FuzzVaultMap(f *testing.F) {
 			return
 		}
 		if refs[first.address] != first {
-			t.Errorf("the first line %+v is not among the addresses", first)
+			t.Errorf("got first line %+v, want it among the addresses, %+v", first, refs)
 		}
 		for address, r := range refs {
 			if r.address != address || !plainAccount(r.account) || !plainAsset(r.asset) {
-				t.Errorf("%v: %+v", address, r)
+				t.Errorf("%v: got %+v, want the same address and a plain account and asset", address, r)
 			}
 		}
 	})

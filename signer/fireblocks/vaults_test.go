@@ -44,6 +44,6 @@ func TestSearchFindsNewVaults(t *testing.T) {
 	clock = clock.Add(apart)
 	has(20, true)
 	if n := s.Calls("GET /v1/vault/accounts/10/ETH/addresses_paginated"); n != 1 {
-		t.Errorf("a vault account that was known was asked for again: %d times", n)
+		t.Errorf("got %d requests for a known vault account, want 1", n)
 	}
 }

@@ -71,10 +71,10 @@ func TestOnlyForItsOwner(t *testing.T) {
 			_ = backend.Close()
 		}
 		if (err == nil) != good {
-			t.Errorf("mode %04o: error %v", mode, err)
+			t.Errorf("mode %04o: got error %v, want success %v", mode, err, good)
 		}
 		if err != nil && (!errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), "chmod 600")) {
-			t.Errorf("mode %04o: error %q does not say what to do", mode, err)
+			t.Errorf("mode %04o: got error %q, want ErrUnusable with the chmod", mode, err)
 		}
 	}
 }
@@ -116,7 +116,7 @@ func TestAccepts(t *testing.T) {
 	} {
 		keys, err := parse("k.csv", strings.NewReader(content))
 		if err != nil || len(keys) != 2 || keys[signertest.Address(a)] == nil || keys[signertest.Address(b)] == nil {
-			t.Errorf("%s: %d keys, error %v", name, len(keys), err)
+			t.Errorf("%s: got %d keys, error %v; want both accounts' keys", name, len(keys), err)
 		}
 	}
 }
@@ -126,7 +126,7 @@ func TestLineErrors(t *testing.T) {
 	hexA := signertest.Address(a).Hex()
 	swapped := strings.Replace(hexA, "b", "B", 1) // a change of case in a checksummed address
 	if swapped == hexA {
-		t.Fatal("choose another letter")
+		t.Fatalf("got %q again, want another spelling: choose another letter", hexA)
 	}
 	for name, c := range map[string]struct{ content, want string }{
 		"empty":             {"", "k.csv:1: the file is empty"},
@@ -155,7 +155,7 @@ func TestLineErrors(t *testing.T) {
 		}
 		for _, key := range []*ecdsa.PrivateKey{a, b} {
 			if strings.Contains(err.Error(), digits(key)[2:60]) {
-				t.Errorf("%s: the error holds a key", name)
+				t.Errorf("%s: got an error that holds a key, want none of it", name)
 			}
 		}
 	}
@@ -174,7 +174,7 @@ func TestCloseWipes(t *testing.T) {
 	}
 	for _, word := range held.D.Bits() {
 		if word != 0 {
-			t.Fatal("Close left the key in memory")
+			t.Fatal("got a key in memory after Close, want zeros")
 		}
 	}
 	_, err = backend.SignMessage(t.Context(), signertest.Address(key), nil)
@@ -201,11 +201,11 @@ func FuzzParse(f *testing.F) {
 		keys, err := parse("k.csv", strings.NewReader(content))
 		var bad *LineError
 		if err != nil && (!errors.As(err, &bad) || bad.Line < 1) {
-			t.Fatalf("error %v names no line", err)
+			t.Fatalf("got error %v, want a *LineError with a line", err)
 		}
 		for address, key := range keys {
 			if crypto.PubkeyToAddress(key.PublicKey) != address {
-				t.Fatalf("%v has another's key", address)
+				t.Fatalf("%v: got the key of %v, want the address's own", address, crypto.PubkeyToAddress(key.PublicKey))
 			}
 		}
 	})

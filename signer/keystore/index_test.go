@@ -41,7 +41,7 @@ func TestKeyFilesOfOthers(t *testing.T) {
 	}
 	s.insecure = true
 	if _, err := s.open().SignMessage(t.Context(), signertest.Address(signertest.Key(0)), nil); err != nil {
-		t.Errorf("with InsecurePermissions: %v", err)
+		t.Errorf("with InsecurePermissions: got error %v, want none", err)
 	}
 }
 
@@ -130,7 +130,7 @@ func TestWhatIsAKeyFile(t *testing.T) {
 		hasErr := k.HasKey(t.Context(), account)
 		switch {
 		case c.signs == "" && err != nil:
-			t.Errorf("%s: %v", c.name, err)
+			t.Errorf("%s: SignMessage: got error %v, want none", c.name, err)
 		case c.signs != "" && (!errors.Is(err, signer.ErrNoKey) || !strings.Contains(err.Error(), c.signs)):
 			t.Errorf("%s: error %v, want ErrNoKey and %q", c.name, err, c.signs)
 		case fmt.Sprint(hasErr) != fmt.Sprint(err):
@@ -167,7 +167,7 @@ func TestStrayFilesAreWarnings(t *testing.T) {
 		t.Errorf("warnings %q\nwant     %q", s.warnings, want)
 	}
 	if _, err := k.SignMessage(t.Context(), signertest.Address(key), nil); err != nil {
-		t.Error(err)
+		t.Errorf("got error %v, want none", err)
 	}
 	s.write(filepath.Join(s.dir, "\x1b[2J.json"), "[]")
 	s.warnings = nil
@@ -198,7 +198,7 @@ func TestDirectoryChanges(t *testing.T) {
 	missing(second, true)
 	missing(second, true)
 	if k.index != before {
-		t.Error("an unchanged directory was read again")
+		t.Error("got a new index of an unchanged directory, want the one before")
 	}
 	s.add("second", second) // a real change: the directory's time moves on from the fixed hour
 	missing(second, false)

@@ -88,7 +88,7 @@ func TestEncryptRoundTrip(t *testing.T) {
 	}
 	again, err := Encrypt(key, []byte("secret"), 4, 2, rand.NewChaCha8([32]byte{7}))
 	if err != nil || string(again) != string(data) {
-		t.Errorf("the same randomness gave another file, error %v", err)
+		t.Errorf("Encrypt with the same randomness = %q, %v; want %q", again, err, data)
 	}
 	file, err := parseKeyFile(data)
 	if err != nil {
@@ -96,18 +96,18 @@ func TestEncryptRoundTrip(t *testing.T) {
 	}
 	got, err := file.decrypt([]byte("secret"))
 	if err != nil || !got.Equal(key) || file.address != signertest.Address(key) {
-		t.Errorf("round trip: error %v, address %v", err, file.address)
+		t.Errorf("round trip: got error %v, address %v; want the same key and %v", err, file.address, signertest.Address(key))
 	}
 	if _, err := file.decrypt([]byte("Secret")); !errors.Is(err, errPassword) {
 		t.Errorf("error %v, want errPassword", err)
 	}
 	for _, cost := range [][2]int{{3, 1}, {0, 1}, {1, 1}, {2, 0}, {-2, 1}, {1 << 30, 1}} {
 		if _, err := Encrypt(key, nil, cost[0], cost[1], rand.NewChaCha8([32]byte{})); err == nil {
-			t.Errorf("Encrypt accepts n=%d p=%d", cost[0], cost[1])
+			t.Errorf("Encrypt with n=%d p=%d: got no error, want one", cost[0], cost[1])
 		}
 	}
 	if _, err := Encrypt(key, nil, 2, 1, strings.NewReader("too little")); err == nil {
-		t.Error("Encrypt accepts a source of randomness that runs dry")
+		t.Error("Encrypt with too little randomness: got no error, want one")
 	}
 }
 
@@ -143,7 +143,7 @@ func TestParseKeyFileRefuses(t *testing.T) {
 	} {
 		bad := strings.Replace(good, c.old, c.with, 1)
 		if bad == good {
-			t.Fatalf("%s is not in the file", c.old)
+			t.Fatalf("got a file without %s, want one with it to replace", c.old)
 		}
 		_, err := parseKeyFile([]byte(bad))
 		if c.want == "" && err == nil {
@@ -164,12 +164,12 @@ func FuzzKeyFile(f *testing.F) {
 		file, err := parseKeyFile(data)
 		if err != nil {
 			if strings.TrimSpace(err.Error()) == "" {
-				t.Fatal("an empty error")
+				t.Fatal("got an empty error, want a text")
 			}
 			return
 		}
 		if len(file.ciphertext) != 32 || len(file.iv) != 16 || len(file.mac) != 32 || file.derive == nil {
-			t.Fatalf("accepted %q as %+v", data, file)
+			t.Fatalf("parseKeyFile(%q) = %+v; want an error, or all fields of their lengths", data, file)
 		}
 	})
 }

@@ -118,10 +118,10 @@ func TestOpenRefuses(t *testing.T) {
 		}
 		var u *signer.URIError
 		if !errors.Is(err, signer.ErrUnusable) && !errors.As(err, &u) {
-			t.Errorf("Open(%q): error %v is neither ErrUnusable nor a URIError", c.uri, err)
+			t.Errorf("Open(%q): got error %v, want ErrUnusable or a *URIError", c.uri, err)
 		}
 		if strings.Contains(err.Error(), testPassword) {
-			t.Errorf("Open(%q): the error holds the password", c.uri)
+			t.Errorf("Open(%q): got an error that holds the password, want none of it", c.uri)
 		}
 	}
 }

@@ -36,7 +36,7 @@ func TestPasswordEndings(t *testing.T) {
 			_ = backend.Close()
 		}
 		if (err == nil) != good {
-			t.Errorf("password file %q: error %v", content, err)
+			t.Errorf("password file %q: got error %v, want success %v", content, err, good)
 		}
 		if err != nil && !errors.Is(err, signer.ErrUnusable) {
 			t.Errorf("password file %q: error %v, want ErrUnusable", content, err)
@@ -136,7 +136,7 @@ func TestOneDecryptionPerKey(t *testing.T) {
 		var all sync.WaitGroup
 		sign := func() {
 			if _, err := k.SignMessage(t.Context(), signertest.Address(key), []byte("hello")); err != nil {
-				t.Error(err)
+				t.Errorf("got error %v, want none", err)
 			}
 		}
 		for range 16 {
@@ -166,7 +166,7 @@ func TestFewDecryptionsAtOnce(t *testing.T) {
 		for _, key := range keys {
 			all.Go(func() {
 				if _, err := k.SignMessage(t.Context(), signertest.Address(key), nil); err != nil {
-					t.Error(err)
+					t.Errorf("got error %v, want none", err)
 				}
 			})
 		}
@@ -228,16 +228,16 @@ func TestGivingUpAndClosing(t *testing.T) {
 		synctest.Wait()
 		select {
 		case <-closed:
-			t.Error("Close did not wait for the decryption under way")
+			t.Error("Close returned during a decryption, want it to wait")
 		default:
 		}
 		close(g.open)
 		<-closed
 		if made == nil || made.D.Sign() != 0 && len(bytes.Trim(made.D.Bytes(), "\x00")) != 0 {
-			t.Error("Close left the key in memory")
+			t.Error("got a key in memory after Close, want zeros")
 		}
 		if len(bytes.Trim(slices.Concat(k.passwords...), "\x00")) != 0 || len(k.keys) != 0 {
-			t.Error("Close left the password in memory")
+			t.Error("got the password or keys in memory after Close, want zeros and none")
 		}
 		if err := k.HasKey(t.Context(), signertest.Address(keys[0])); !errors.Is(err, signer.ErrUnusable) {
 			t.Errorf("after Close: error %v, want ErrUnusable", err)

@@ -134,7 +134,7 @@ func (d *device) call(function string, handle p11.SessionHandle, f func(s *devic
 	if handle != 0 {
 		if s = d.sessions[handle]; s != nil {
 			if s.busy {
-				d.t.Errorf("%s on a session that another goroutine is using", function)
+				d.t.Errorf("got %s on a session that another goroutine is using, want one user at a time", function)
 			}
 			s.busy = true
 		}
@@ -176,7 +176,7 @@ func (d *device) Initialize(...p11.InitializeOption) error {
 func (d *device) Finalize() error {
 	return d.call("C_Finalize", 0, func(*deviceSession) error {
 		if d.active > 0 {
-			d.t.Errorf("C_Finalize during %d calls", d.active)
+			d.t.Errorf("got C_Finalize during %d calls, want it after them", d.active)
 		}
 		d.up = false
 		clear(d.sessions)

@@ -38,7 +38,7 @@ func open(t testing.TB, uri string, modules *Modules) *Token {
 	}
 	t.Cleanup(func() {
 		if err := backend.Close(); err != nil {
-			t.Errorf("Close: %v", err)
+			t.Errorf("Close: got error %v, want none", err)
 		}
 	})
 	return backend.(*Token)
@@ -57,7 +57,7 @@ func TestSoftHSMThousandKeys(t *testing.T) {
 	token := open(t, pkcs11test.New(t, all...).URI(), new(Modules))
 	line, err := token.Check(t.Context())
 	if err != nil || !strings.Contains(line, `"purser test"`) || !strings.Contains(line, "1000 keys, sessions: 4") {
-		t.Errorf("Check: %q, %v", line, err)
+		t.Errorf("Check = %q, %v; want the token, 1000 keys and 4 sessions", line, err)
 	}
 	t.Log(line)
 
@@ -72,12 +72,12 @@ func TestSoftHSMThousandKeys(t *testing.T) {
 			for i := g; i < n; i += 16 {
 				account := signertest.Address(all[i])
 				if _, err := verified.SignMessage(t.Context(), account, message); err != nil {
-					t.Errorf("key %d: %v", i, err)
+					t.Errorf("key %d: got error %v, want none", i, err)
 					return
 				}
 				raw, err := token.SignMessage(t.Context(), account, message)
 				if err != nil {
-					t.Errorf("key %d: %v", i, err)
+					t.Errorf("key %d: got error %v, want none", i, err)
 					return
 				}
 				if common.Hash(raw[32:64]).Big().Cmp(half) > 0 {
@@ -103,7 +103,7 @@ func TestSoftHSMThousandKeys(t *testing.T) {
 		t.Fatal(err)
 	}
 	if one == two {
-		t.Error("two signatures of one message are the same: does the rest of the product see any that differ?")
+		t.Error("got equal signatures of one message, want different ones, as devices make them")
 	}
 }
 
@@ -140,7 +140,7 @@ func TestSoftHSMGeneratedKeys(t *testing.T) {
 	token := open(t, hsm.URI(), new(Modules))
 	for _, account := range accounts {
 		if _, err := signer.Verified(token).SignMessage(t.Context(), account, []byte("hello")); err != nil {
-			t.Error(err)
+			t.Errorf("got error %v, want none", err)
 		}
 	}
 }
@@ -152,7 +152,7 @@ func toolOf(t *testing.T, hsm *pkcs11test.Token) func(arguments ...string) {
 			"--module", hsm.Module, "--token-label", hsm.Label, "--login", "--pin", hsm.PIN,
 		}, arguments...)...)
 		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("pkcs11-tool: %v\n%s", err, out)
+			t.Fatalf("pkcs11-tool: got error %v, want none\n%s", err, out)
 		}
 	}
 }
@@ -199,10 +199,10 @@ func TestSoftHSMWrongPIN(t *testing.T) {
 	for range 3 {
 		_, err := modules.Open(t.Context(), hsm.URI(), signer.Environment{})
 		if !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), "CKR_PIN_INCORRECT") {
-			t.Fatalf("error %v", err)
+			t.Fatalf("got error %v, want ErrUnusable with CKR_PIN_INCORRECT", err)
 		}
 		if strings.Contains(err.Error(), wrong) {
-			t.Errorf("error %q holds the PIN", err)
+			t.Errorf("got error %q, want none of the PIN in it", err)
 		}
 	}
 	if n := counted.logins; n != 1 {
@@ -212,7 +212,7 @@ func TestSoftHSMWrongPIN(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := sign(t, open(t, hsm.URI(), new(Modules)), signertest.Key(0)); err != nil {
-		t.Errorf("as by the next process, with the right PIN: %v", err)
+		t.Errorf("as by the next process, with the right PIN: got error %v, want none", err)
 	}
 }
 
@@ -248,7 +248,7 @@ func TestSoftHSMMissingKey(t *testing.T) {
 	hsm.Import(signertest.Key(3))
 	later.Store(int64(time.Minute))
 	if err := sign(t, token, signertest.Key(3)); err != nil {
-		t.Errorf("a key imported later: %v", err)
+		t.Errorf("a key imported later: got error %v, want none", err)
 	}
 }
 
@@ -272,7 +272,7 @@ func TestSoftHSMRemovedAndBack(t *testing.T) {
 					case errors.As(err, &gone) && !gone.Given:
 						notice(away)
 					case ctx.Err() == nil:
-						t.Errorf("round %d: %v", round, err)
+						t.Errorf("round %d: got error %v, want none or the context's", round, err)
 						cancel()
 					}
 				}
@@ -371,7 +371,7 @@ func TestSoftHSMTwoProcesses(t *testing.T) {
 		group.Go(func() {
 			out, err := child(t.Context()).CombinedOutput()
 			if err != nil || !bytes.Contains(out, []byte("signed 200")) {
-				t.Errorf("child: %v\n%s", err, out)
+				t.Errorf("child: got error %v, want 200 signatures\n%s", err, out)
 			}
 		})
 	}
@@ -389,7 +389,7 @@ func TestSoftHSMTwoProcesses(t *testing.T) {
 	for lines := bufio.NewScanner(out); lines.Scan() && !strings.Contains(lines.Text(), "signed 50"); {
 	}
 	if err := doomed.Process.Kill(); err != nil {
-		t.Error(err)
+		t.Errorf("got error %v, want none", err)
 	}
 	_ = doomed.Wait()
 	work()

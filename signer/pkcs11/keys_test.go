@@ -75,7 +75,7 @@ func TestWhoseKeyItIs(t *testing.T) {
 			}
 			err := sign(t, token, key)
 			if c.has && err != nil || !c.has && !errors.Is(err, signer.ErrNoKey) {
-				t.Errorf("SignMessage: %v", err)
+				t.Errorf("SignMessage: got error %v, want success %v or ErrNoKey", err, c.has)
 			}
 		})
 	}
@@ -136,12 +136,12 @@ func TestBarePointThatLooksLikeDER(t *testing.T) {
 		key := signertest.Key(i)
 		if point := crypto.FromECDSAPub(&key.PublicKey); point[1] == 63 {
 			if a, ok := addressOfPoint(point); !ok || a != signertest.Address(key) {
-				t.Errorf("key %d: %v, %v", i, a, ok)
+				t.Errorf("key %d: got %v, %v; want %v", i, a, ok, signertest.Address(key))
 			}
 			return
 		}
 	}
-	t.Fatal("no such key among 2,000")
+	t.Fatal("got no such key among 2,000, want one")
 }
 
 func TestObjectAndIDChooseKeys(t *testing.T) {
@@ -174,7 +174,7 @@ func TestObjectAndIDChooseKeys(t *testing.T) {
 			t.Errorf("%q: %d keys, want %d", attributes, has, len(want))
 		}
 		if err := token.Close(); err != nil {
-			t.Error(err)
+			t.Errorf("got error %v, want none", err)
 		}
 	}
 }
@@ -206,7 +206,7 @@ func TestMissingKeys(t *testing.T) {
 		err := sign(t, token, signertest.Key(1))
 		if !errors.Is(err, signer.ErrNoKey) || errors.Is(err, signer.ErrUnusable) ||
 			!strings.Contains(err.Error(), addressOf(1).Hex()) {
-			t.Errorf("error %v", err)
+			t.Errorf("got error %v, want ErrNoKey with the account", err)
 		}
 		time.Sleep(30 * time.Second)
 		for i := range 100 {
@@ -224,7 +224,7 @@ func TestMissingKeys(t *testing.T) {
 			t.Errorf("HasKey of the new key = %v, want nil", err)
 		}
 		if err := sign(t, token, signertest.Key(1)); err != nil {
-			t.Error(err)
+			t.Errorf("got error %v, want none", err)
 		}
 	})
 }
@@ -239,16 +239,16 @@ func TestStaleHandles(t *testing.T) {
 		objects[0], objects[1] = object{}, object{}
 	})
 	if err := sign(t, token, signertest.Key(0)); err != nil {
-		t.Errorf("a key with a new handle: %v", err)
+		t.Errorf("a key with a new handle: got error %v, want none", err)
 	}
 	if err := sign(t, token, signertest.Key(1)); !errors.Is(err, signer.ErrNoKey) {
-		t.Errorf("a deleted key: %v", err)
+		t.Errorf("a deleted key: got error %v, want ErrNoKey", err)
 	}
 	if err := sign(t, token, signertest.Key(2)); err != nil {
-		t.Error(err)
+		t.Errorf("got error %v, want none", err)
 	}
 	if n := d.count("C_Initialize"); n != 1 {
-		t.Errorf("the module was initialised %d times", n)
+		t.Errorf("the module was initialised %d times, want once", n)
 	}
 }
 

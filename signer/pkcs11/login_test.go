@@ -48,17 +48,17 @@ func TestPINIsNeverTriedTwice(t *testing.T) {
 					t.Fatalf("error %v, want ErrUnusable", err)
 				}
 				if strings.Contains(err.Error(), devicePIN) {
-					t.Errorf("error %q holds the PIN", err)
+					t.Errorf("got error %q, want none of the PIN in it", err)
 				}
 				if !strings.Contains(err.Error(), "C_Login: CKR_") {
-					t.Errorf("error %q does not say what the token said", err)
+					t.Errorf("got error %q, want the token's C_Login: CKR_…", err)
 				}
 			}
 			if n := d.count("C_Login"); n != 1 {
 				t.Errorf("%d logins, want 1", n)
 			}
 			if d.up {
-				t.Error("the module was left initialised")
+				t.Error("got an initialised module, want it finalised")
 			}
 		})
 	}
@@ -91,7 +91,7 @@ func TestLoginIsVerified(t *testing.T) {
 	}
 	_, err := newBench(t, d).try("token=purser", "")
 	if !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), "not the logged-in user's") {
-		t.Errorf("error %v", err)
+		t.Errorf("got error %v, want ErrUnusable with the session's state", err)
 	}
 }
 
@@ -108,7 +108,7 @@ func TestLoginRefusedOnReturn(t *testing.T) {
 		time.Sleep(time.Hour)
 		if err := sign(t, token, signertest.Key(0)); !errors.Is(err, signer.ErrUnusable) ||
 			!strings.Contains(err.Error(), "does not accept the PIN") {
-			t.Errorf("error %v", err)
+			t.Errorf("got error %v, want ErrUnusable because of the PIN", err)
 		}
 		if n := d.count("C_Login"); n != 2 {
 			t.Errorf("%d logins, want 2: the good one and the refused one", n)

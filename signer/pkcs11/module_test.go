@@ -53,13 +53,13 @@ func TestSeveralBackendsOnOneModule(t *testing.T) {
 			t.Fatal(err)
 		}
 		if n := d.count("C_Initialize"); n != 1 {
-			t.Errorf("the module was initialised %d times", n)
+			t.Errorf("the module was initialised %d times, want once", n)
 		}
 		if err := one.Close(); err != nil {
-			t.Error(err)
+			t.Errorf("got error %v, want none", err)
 		}
 		if err := sign(t, two, signertest.Key(0)); err != nil {
-			t.Errorf("after the other backend's end: %v", err)
+			t.Errorf("after the other backend's end: got error %v, want none", err)
 		}
 
 		// One token is pulled; finding it again restarts the module for both.
@@ -75,20 +75,20 @@ func TestSeveralBackendsOnOneModule(t *testing.T) {
 			"the other token's":  sign(t, three, signertest.Key(5)),
 		} {
 			if err != nil {
-				t.Errorf("%s backend: %v", name, err)
+				t.Errorf("%s backend: got error %v, want none", name, err)
 			}
 		}
 		for _, token := range []*Token{two, three, two} {
 			if err := token.Close(); err != nil {
-				t.Error(err)
+				t.Errorf("got error %v, want none", err)
 			}
 		}
 		if d.up || len(d.sessions) > 0 {
-			t.Errorf("initialised %v, %d sessions after the last Close", d.up, len(d.sessions))
+			t.Errorf("after the last Close: got initialised %v and %d sessions, want false and 0", d.up, len(d.sessions))
 		}
 		// Behind the last Close, the library may be used again.
 		if err := sign(t, b.open(), signertest.Key(0)); err != nil {
-			t.Error(err)
+			t.Errorf("got error %v, want none", err)
 		}
 	})
 }
@@ -100,10 +100,10 @@ func TestModuleInUseByOthers(t *testing.T) {
 	}
 	_, err := newBench(t, d).try("token=purser", "")
 	if !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), "in use by something else") {
-		t.Errorf("error %v", err)
+		t.Errorf("got error %v, want ErrUnusable because of another user", err)
 	}
 	if d.count("C_Finalize") > 0 {
-		t.Error("another's module was finalised")
+		t.Errorf("C_Finalize of another user's module: got %d calls, want 0", d.count("C_Finalize"))
 	}
 }
 
@@ -117,7 +117,7 @@ func TestInitializeFails(t *testing.T) {
 	}
 	_, err := newBench(t, d).try("token=purser", "")
 	if !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), "C_Initialize: CKR_GENERAL_ERROR") {
-		t.Errorf("error %v", err)
+		t.Errorf("got error %v, want ErrUnusable with CKR_GENERAL_ERROR of C_Initialize", err)
 	}
 }
 
@@ -148,16 +148,16 @@ func TestChoiceOfToken(t *testing.T) {
 			}
 		case uint64:
 			if err != nil {
-				t.Errorf("%q: %v", attributes, err)
+				t.Errorf("%q: got error %v, want none", attributes, err)
 				continue
 			}
 			if err := sign(t, token, signertest.Key(want)); err != nil {
-				t.Errorf("%q: %v", attributes, err)
+				t.Errorf("%q: got error %v, want none", attributes, err)
 			}
 		}
 		if token != nil {
 			if err := token.Close(); err != nil {
-				t.Error(err)
+				t.Errorf("got error %v, want none", err)
 			}
 		}
 	}
@@ -174,22 +174,22 @@ func TestSessionsGranted(t *testing.T) {
 		token, err := newBench(t, d).try("token=purser", c.asked)
 		if c.granted == 0 {
 			if !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), "only one session") {
-				t.Errorf("%+v: error %v", c, err)
+				t.Errorf("%+v: got error %v, want ErrUnusable because of only one session", c, err)
 			}
 			continue
 		}
 		if err != nil {
-			t.Errorf("%+v: %v", c, err)
+			t.Errorf("%+v: got error %v, want none", c, err)
 			continue
 		}
 		if err := sign(t, token, signertest.Key(0)); err != nil {
-			t.Error(err)
+			t.Errorf("got error %v, want none", err)
 		}
 		if token.conn.granted != c.granted || len(d.sessions) != c.granted+1 {
-			t.Errorf("%+v: %d sessions and %d in all", c, token.conn.granted, len(d.sessions))
+			t.Errorf("%+v: got %d sessions and %d in all, want %d and one more", c, token.conn.granted, len(d.sessions), c.granted)
 		}
 		if err := token.Close(); err != nil {
-			t.Error(err)
+			t.Errorf("got error %v, want none", err)
 		}
 	}
 }
@@ -203,7 +203,7 @@ func TestKindOfSession(t *testing.T) {
 		d := withKeys(t, keys(1)...)
 		set(d)
 		if err := sign(t, newBench(t, d).open(), signertest.Key(0)); err != nil {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got error %v, want none", name, err)
 		}
 	}
 }
@@ -250,11 +250,11 @@ func TestPINSources(t *testing.T) {
 		backend, err := b.modules.Open(t.Context(), "pkcs11:?module-path="+b.path+source, env)
 		if want == "" {
 			if err != nil {
-				t.Errorf("%s: %v", source, err)
+				t.Errorf("%s: got error %v, want none", source, err)
 				continue
 			}
 			if err := backend.Close(); err != nil {
-				t.Error(err)
+				t.Errorf("got error %v, want none", err)
 			}
 			continue
 		}
@@ -264,10 +264,10 @@ func TestPINSources(t *testing.T) {
 		}
 		said := strings.ToLower(err.Error()) // a few nines may be in the name of the temporary directory
 		if strings.Contains(said, devicePIN) || strings.Contains(said, strings.Repeat("9", 20)) {
-			t.Errorf("error %q holds the PIN", err)
+			t.Errorf("got error %q, want none of the PIN in it", err)
 		}
 		if d.count("C_Login") > 0 {
-			t.Errorf("%s cost a login", source)
+			t.Errorf("%s: got %d logins, want 0", source, d.count("C_Login"))
 		}
 	}
 }

@@ -41,35 +41,35 @@ func TestTokenGoesAwayAndComesBack(t *testing.T) {
 					err := sign(t, token, signertest.Key(uint64(i%3)))
 					var away *AwayError
 					if !errors.As(err, &away) || errors.Is(err, signer.ErrUnusable) || errors.Is(err, signer.ErrNoKey) {
-						t.Fatalf("call %d while it is away: %v", i, err)
+						t.Fatalf("call %d while it is away: got error %v, want an *AwayError and no sentinel", i, err)
 					}
 					if away.Token != "purser" {
-						t.Errorf("the error names token %q", away.Token)
+						t.Errorf("the error names token %q, want purser", away.Token)
 					}
 					time.Sleep(10 * time.Second)
 				}
 				if err := token.HasKey(t.Context(), addressOf(0)); err == nil {
-					t.Error("HasKey answers while the token is away")
+					t.Error("HasKey while the token is away: got no error, want one")
 				}
 				if _, err := token.Check(t.Context()); err == nil {
-					t.Error("Check is content while the token is away")
+					t.Error("Check while the token is away: got no error, want one")
 				}
 				d.change(func() { d.slots[7].absent = false })
 				time.Sleep(15 * time.Second) // the longest pause between two attempts
 				synctest.Wait()
 				for i := range 3 {
 					if err := sign(t, token, signertest.Key(uint64(i))); err != nil {
-						t.Errorf("after it is back: %v", err)
+						t.Errorf("after it is back: got error %v, want none", err)
 					}
 				}
 				if n := d.count("C_Login"); n != 2 {
 					t.Errorf("%d logins, want 2", n)
 				}
 				if n := d.count("C_Initialize"); n > 16 {
-					t.Errorf("the module was initialised %d times in 95 s", n)
+					t.Errorf("the module was initialised %d times in 95 s, want at most 16", n)
 				}
 				if err := token.Close(); err != nil || d.up || len(d.sessions) > 0 {
-					t.Errorf("Close: %v; initialised %v, %d sessions", err, d.up, len(d.sessions))
+					t.Errorf("Close: got error %v, initialised %v, %d sessions; want none, false, 0", err, d.up, len(d.sessions))
 				}
 			})
 		})
@@ -103,12 +103,12 @@ func TestTokenAwayForGood(t *testing.T) {
 			if errors.Is(err, signer.ErrUnusable) {
 				var away *AwayError
 				if !errors.As(err, &away) || !away.Given || !strings.Contains(err.Error(), "has been away since") {
-					t.Errorf("error %v", err)
+					t.Errorf("got error %v, want an *AwayError that is Given", err)
 				}
 				break
 			}
 			if time.Since(begun) > time.Hour {
-				t.Fatalf("still %v after an hour", err)
+				t.Fatalf("got error %v after an hour, want ErrUnusable", err)
 			}
 			time.Sleep(time.Second)
 		}
@@ -120,13 +120,13 @@ func TestTokenAwayForGood(t *testing.T) {
 		d.change(func() { d.slots[7].absent = false })
 		time.Sleep(time.Hour)
 		if n := d.count("C_Initialize"); n != attempts {
-			t.Errorf("%d more attempts after it was given up", n-attempts)
+			t.Errorf("got %d more attempts after the token was given up, want 0", n-attempts)
 		}
 		if err := sign(t, token, signertest.Key(0)); !errors.Is(err, signer.ErrUnusable) {
 			t.Errorf("error %v, want it to stay ErrUnusable", err)
 		}
 		if err := token.Close(); err != nil {
-			t.Error(err)
+			t.Errorf("got error %v, want none", err)
 		}
 	})
 }
@@ -159,14 +159,14 @@ func TestStuckCall(t *testing.T) {
 			t.Errorf("Close of a stuck token: %v after %v, want an error after 10s", err, time.Since(begun))
 		}
 		if !d.up {
-			t.Error("the module was finalised during a call")
+			t.Error("the module was finalised during a call, want it initialised")
 		}
 		close(stuck)
 		if err := token.Close(); err != nil || d.up || len(d.sessions) > 0 {
-			t.Errorf("Close: %v; initialised %v, %d sessions", err, d.up, len(d.sessions))
+			t.Errorf("Close: got error %v, initialised %v, %d sessions; want none, false, 0", err, d.up, len(d.sessions))
 		}
 		if _, err := token.SignMessage(t.Context(), addressOf(0), nil); !errors.Is(err, signer.ErrUnusable) {
-			t.Errorf("signing after Close: %v", err)
+			t.Errorf("signing after Close: got error %v, want ErrUnusable", err)
 		}
 	})
 }
@@ -229,7 +229,7 @@ func TestOpenOfStuckDevice(t *testing.T) {
 		close(stuck)
 		synctest.Wait()
 		if d.up || len(d.sessions) > 0 {
-			t.Error("what the abandoned Open opened is still open")
+			t.Errorf("after the abandoned Open: got initialised %v and %d sessions, want false and 0", d.up, len(d.sessions))
 		}
 	})
 }
@@ -275,16 +275,16 @@ func TestOneOwnerPerSession(t *testing.T) {
 					signed.Add(1)
 				case errors.Is(err, signer.ErrNoKey), errors.Is(err, signer.ErrMismatch), errors.Is(err, signer.ErrUnusable),
 					errors.Is(err, signer.ErrDeclined):
-					t.Error(err)
+					t.Errorf("got error %v, want none", err)
 				}
 			}
 		})
 	}
 	all.Wait()
 	if signed.Load() == 0 {
-		t.Error("nothing was signed")
+		t.Error("got 0 signatures, want some")
 	}
 	if err := token.Close(); err != nil || d.up {
-		t.Errorf("Close: %v", err)
+		t.Errorf("Close: got error %v, initialised %v; want none, false", err, d.up)
 	}
 }

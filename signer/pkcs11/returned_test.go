@@ -39,21 +39,21 @@ func TestErrorsOfSigning(t *testing.T) {
 			err := sign(t, token, signertest.Key(0))
 			for _, sentinel := range []error{signer.ErrDeclined, signer.ErrUnusable, signer.ErrNoKey, signer.ErrMismatch} {
 				if errors.Is(err, sentinel) != errors.Is(c.want, sentinel) {
-					t.Errorf("%v from %s: error %v", c.code, function, err)
+					t.Errorf("%v from %s: got error %v, want %v", c.code, function, err, c.want)
 				}
 			}
 			if err == nil {
-				t.Errorf("%v from %s: no error", c.code, function)
+				t.Errorf("%v from %s: got no error, want one", c.code, function)
 			}
 			// An operation that was left open does no harm to those after it.
 			for range 8 {
 				if err := sign(t, token, signertest.Key(0)); err != nil {
-					t.Errorf("after %v from %s: %v", c.code, function, err)
+					t.Errorf("after %v from %s: got error %v, want none", c.code, function, err)
 				}
 			}
 		}
 		if n := d.count("C_Initialize"); n != 1 {
-			t.Errorf("%v: the module was initialised %d times", c.code, n)
+			t.Errorf("%v: the module was initialised %d times, want once", c.code, n)
 		}
 	}
 }

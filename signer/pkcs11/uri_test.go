@@ -35,7 +35,7 @@ func TestParseURI(t *testing.T) {
 			continue
 		}
 		if err != nil {
-			t.Errorf("parseURI(%q): %v", uri, err)
+			t.Errorf("parseURI(%q): got error %v, want none", uri, err)
 			continue
 		}
 		if (got.slot == nil) != (want.slot == nil) || got.slot != nil && *got.slot != *want.slot {
@@ -108,7 +108,7 @@ func TestParseURIRefuses(t *testing.T) {
 		if text := err.Error(); !strings.Contains(text, problem) || !strings.Contains(text, Shape) {
 			t.Errorf("parseURI(%q): error %q, want %q and the shape", uri, text, problem)
 		} else if strings.Contains(text, "s3c") {
-			t.Errorf("parseURI(%q): error %q repeats what may be a secret", uri, text)
+			t.Errorf("parseURI(%q): got error %q, want no value of the URI in it", uri, text)
 		}
 	}
 }
@@ -123,30 +123,30 @@ func FuzzParseURI(f *testing.F) {
 		if err != nil {
 			var typed *signer.URIError
 			if !errors.As(err, &typed) {
-				t.Fatalf("error %v is no URIError", err)
+				t.Fatalf("got error %v, want a *URIError", err)
 			}
 			return
 		}
 		if !filepath.IsAbs(where.module) || where.sessions < 1 || where.pin.file != "" && where.pin.variable != "" {
-			t.Fatalf("parseURI(%q) = %+v", uri, where)
+			t.Fatalf("parseURI(%q) = %+v; want an absolute module, sessions, and one source of the PIN", uri, where)
 		}
 		theirs := pkcs11uri.New()
 		if err := theirs.Parse("pkcs11:" + uri[len("pkcs11:"):]); err != nil {
-			t.Fatalf("parseURI(%q) is content, the other parser says %v", uri, err)
+			t.Fatalf("parseURI(%q) is content, the other parser says: got error %v, want none", uri, err)
 		}
 		for name, ours := range map[string]string{
 			"token": where.token, "manufacturer": where.manufacturer, "model": where.model, "serial": where.serial,
 			"object": where.object, "id": where.id,
 		} {
 			if value, _ := theirs.GetPathAttribute(name, false); value != ours {
-				t.Errorf("%q: %s %q, the other parser says %q", uri, name, ours, value)
+				t.Errorf("%q: got %s %q, want the other parser's %q", uri, name, ours, value)
 			}
 		}
 		if value, _ := theirs.GetQueryAttribute("module-path", false); filepath.Clean(value) != where.module {
-			t.Errorf("%q: module-path %q, the other parser says %q", uri, where.module, value)
+			t.Errorf("%q: got module-path %q, want the other parser's %q", uri, where.module, value)
 		}
 		if _, ok := theirs.GetQueryAttribute("pin-value", false); ok {
-			t.Errorf("%q has a pin-value", uri)
+			t.Errorf("%q: got no error, want one for its pin-value", uri)
 		}
 	})
 }

@@ -44,7 +44,7 @@ func TestAccountsReadsAgainForWhatIsMissing(t *testing.T) {
 		a.Forget(account(1))
 		find(1, true, 3)
 		if n, err := a.Read(t.Context()); n != 2 || err != nil || reads != 4 {
-			t.Errorf("Read = %d, %v after %d reads", n, err, reads)
+			t.Errorf("Read = %d, %v after %d reads; want 2, none, 4", n, err, reads)
 		}
 	})
 }
@@ -84,7 +84,7 @@ func TestAccountsReadsOnce(t *testing.T) {
 				for range 20 {
 					all.Go(func() {
 						if _, ok, err := a.Find(t.Context(), account(1)); !errors.Is(err, outcome) || ok != (outcome == nil) {
-							t.Errorf("%v, %v", ok, err)
+							t.Errorf("Find = %v, %v; want error %v", ok, err, outcome)
 						}
 					})
 				}
@@ -114,19 +114,19 @@ func TestAccountsWhoseReaderLeaves(t *testing.T) {
 		var all sync.WaitGroup
 		all.Go(func() {
 			if _, _, err := a.Find(ctx, account(1)); !errors.Is(err, context.Canceled) {
-				t.Errorf("the one who left: error %v", err)
+				t.Errorf("the caller that left: got error %v, want Canceled", err)
 			}
 		})
 		synctest.Wait()
 		all.Go(func() {
 			if _, ok, err := a.Find(t.Context(), account(1)); !ok || err != nil {
-				t.Errorf("the one who stayed: %v, %v", ok, err)
+				t.Errorf("the caller that stayed: got %v, %v; want true", ok, err)
 			}
 		})
 		impatient, leave := context.WithCancel(t.Context())
 		all.Go(func() {
 			if _, _, err := a.Find(impatient, account(1)); !errors.Is(err, context.Canceled) {
-				t.Errorf("the one who waited: error %v", err)
+				t.Errorf("the caller that waited: got error %v, want Canceled", err)
 			}
 		})
 		synctest.Wait()
@@ -138,7 +138,7 @@ func TestAccountsWhoseReaderLeaves(t *testing.T) {
 			t.Errorf("%d reads, want 2", reads)
 		}
 		if _, _, err := a.Find(ctx, account(1)); !errors.Is(err, context.Canceled) {
-			t.Errorf("error %v for a context that has ended", err)
+			t.Errorf("Find with an ended context: got error %v, want Canceled", err)
 		}
 	})
 }

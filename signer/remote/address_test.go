@@ -42,7 +42,7 @@ func TestParseAddress(t *testing.T) {
 	for uri, test := range tests {
 		got, err := parseAddress(uri, "some", shape, true)
 		if err != nil {
-			t.Errorf("%s: %v", uri, err)
+			t.Errorf("%s: got error %v, want none", uri, err)
 			continue
 		}
 		if got.scheme != test.want.scheme || got.socket != test.want.socket || got.secure != test.want.secure ||
@@ -94,11 +94,11 @@ func TestParseAddressRefuses(t *testing.T) {
 		if !errors.As(err, &bad) || bad.Shape != shape || !strings.Contains(err.Error(), problem) {
 			t.Errorf("%q: error %v, want %q", uri, err, problem)
 		} else if strings.Contains(err.Error(), "s3cret") {
-			t.Errorf("%q: the error quotes it: %v", uri, err)
+			t.Errorf("%q: got error %v, want no value of the URI in it", uri, err)
 		}
 	}
 	if _, err := parseAddress("some+unix:x", "some", shape, false); err == nil {
-		t.Error("a socket is taken where only HTTP is supported")
+		t.Error("a socket where only HTTP is supported: got no error, want one")
 	}
 }
 
@@ -110,10 +110,10 @@ func FuzzParseAddress(f *testing.F) {
 		a, err := parseAddress(uri, "some", shape, true)
 		var bad *signer.URIError
 		if err != nil && !errors.As(err, &bad) {
-			t.Fatalf("error %v is no URIError", err)
+			t.Fatalf("got error %v, want a *URIError", err)
 		}
 		if err == nil && (a.host == "") == (a.socket == "") {
-			t.Fatalf("%q is neither one nor the other: %+v", uri, a)
+			t.Fatalf("%q: got %+v, want either a host or a socket", uri, a)
 		}
 	})
 }

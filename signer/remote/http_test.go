@@ -44,12 +44,12 @@ func TestDoSends(t *testing.T) {
 			switch name {
 			case "Content-Type", "Content-Length", "User-Agent":
 			default:
-				t.Errorf("header %s was not asked for", name)
+				t.Errorf("got header %s, want only the expected ones", name)
 			}
 		}
 	})
 	if _, err := h.Do(t.Context(), http.MethodPost, "a/b", "text/x", []byte("body"), 0); err != nil {
-		t.Error(err)
+		t.Errorf("got error %v, want none", err)
 	}
 }
 
@@ -58,10 +58,10 @@ func TestDoBoundsTheAnswer(t *testing.T) {
 		_, _ = io.WriteString(w, "0123456789")
 	})
 	if answer, err := get(t, h, 10); err != nil || string(answer) != "0123456789" {
-		t.Errorf("%q, %v", answer, err)
+		t.Errorf("an answer within the limit: got %q, %v; want all 10 bytes", answer, err)
 	}
 	if answer, err := get(t, h, 9); err == nil || len(answer) != 0 || !strings.Contains(err.Error(), "more than 9 bytes") {
-		t.Errorf("%q, %v", answer, err)
+		t.Errorf("an answer beyond the limit: got %q, %v; want an error for more than 9 bytes", answer, err)
 	}
 }
 
@@ -75,7 +75,7 @@ func TestDoFollowsNoRedirect(t *testing.T) {
 	})
 	_, err := get(t, h, 10)
 	if !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), "not followed") || followed.Load() {
-		t.Errorf("error %v, followed: %v", err, followed.Load())
+		t.Errorf("got error %v, followed %v; want ErrUnusable, false", err, followed.Load())
 	}
 }
 
@@ -87,13 +87,13 @@ func TestStatusError(t *testing.T) {
 	_, err := get(t, h, 10)
 	var status *StatusError
 	if !errors.As(err, &status) || status.Status != 500 || errors.Is(err, signer.ErrUnusable) {
-		t.Fatalf("error %v", err)
+		t.Fatalf("got error %v, want a *StatusError with 500, and not ErrUnusable", err)
 	}
 	if !strings.HasPrefix(status.Detail, `a\r\nlong\x00\x1b[31m \u202e story and more`) || len(status.Detail) > mostDetail+10 {
-		t.Errorf("detail %q", status.Detail)
+		t.Errorf("got detail %q, want an escaped line that is cut", status.Detail)
 	}
 	if strings.Contains(err.Error(), "s3cret") {
-		t.Errorf("the path is told: %v", err)
+		t.Errorf("got error %v, want one without the path", err)
 	}
 }
 
@@ -136,7 +136,7 @@ func TestNoAnswer(t *testing.T) {
 		_, err = get(t, h, 10)
 		if err == nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, signer.ErrUnusable) ||
 			err.Error() != "http://h: no answer within 1m0s" {
-			t.Errorf("error %v", err)
+			t.Errorf("got error %v, want \"http://h: no answer within 1m0s\"", err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		go cancel()
@@ -179,10 +179,10 @@ func TestCloseHTTP(t *testing.T) {
 	h := openTest(t, func(http.ResponseWriter, *http.Request) {})
 	for range 2 {
 		if err := h.Close(); err != nil {
-			t.Error(err)
+			t.Errorf("got error %v, want none", err)
 		}
 	}
 	if _, err := get(t, h, 0); !errors.Is(err, signer.ErrUnusable) {
-		t.Errorf("after Close: error %v", err)
+		t.Errorf("after Close: got error %v, want ErrUnusable", err)
 	}
 }

@@ -45,7 +45,7 @@ func TestRead(t *testing.T) {
 		}
 		var answered *RPCError
 		if errors.As(err, &answered) == errors.Is(err, errMalformed) && err != nil {
-			t.Errorf("%s: error %v is neither one that was answered nor a malformed answer", name, err)
+			t.Errorf("%s: got error %v, want an *RPCError or a malformed answer", name, err)
 		}
 	}
 }
@@ -60,7 +60,7 @@ func FuzzRead(f *testing.F) {
 			t.Fatalf("%q, %v", got, err)
 		}
 		if err != nil && strings.ContainsAny(err.Error(), "\n\r\x1b") {
-			t.Fatalf("error %q is not one line", err)
+			t.Fatalf("got error %q, want one line", err)
 		}
 	})
 }
@@ -70,11 +70,11 @@ func TestCall(t *testing.T) {
 	handler := func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
-			t.Error(err)
+			t.Errorf("got error %v, want none", err)
 		}
 		seen = string(body)
 		if r.URL.Path != "/s3cret" || r.Header.Get("Content-Type") != "application/json" {
-			t.Errorf("%s %v", r.URL, r.Header)
+			t.Errorf("got request %s with header %v, want /s3cret and application/json", r.URL, r.Header)
 		}
 		_, _ = io.WriteString(w, `{"jsonrpc":"2.0","id":`+seen[strings.Index(seen, `"id":`)+5:strings.Index(seen, `,"method"`)]+`,"result":"x"}`)
 	}
@@ -92,19 +92,19 @@ func TestCall(t *testing.T) {
 	}
 	var number int
 	if err := r.Call(t.Context(), 100, &number, "m"); err == nil || !strings.Contains(err.Error(), "not of its form") {
-		t.Errorf("error %v for a result of another type", err)
+		t.Errorf("a result of another type: got error %v, want \"not of its form\"", err)
 	}
 }
 
 func TestParseSignature(t *testing.T) {
 	digits := strings.Repeat("0a", 64) + "1c"
 	if sig, err := ParseSignature("0x" + digits); err != nil || sig[0] != 10 || sig[64] != 28 {
-		t.Errorf("%x, %v", sig, err)
+		t.Errorf("ParseSignature = %x, %v; want 10 first and 28 last", sig, err)
 	}
 	for _, text := range []string{"", "0x", digits, "0x" + digits[2:], "0x" + digits + "00", "0X" + digits,
 		"0x" + digits[1:] + "g", "0x" + digits + "\n"} {
 		if sig, err := ParseSignature(text); err == nil || sig != [65]byte{} || strings.Contains(err.Error(), "0a0a") {
-			t.Errorf("%q: %x, %v", text, sig, err)
+			t.Errorf("ParseSignature(%q) = %x, %v; want an error without the digits", text, sig, err)
 		}
 	}
 }
@@ -113,11 +113,11 @@ func TestAddressSet(t *testing.T) {
 	const a = "0x00000000000000000000000000000000000000aB"
 	set, err := AddressSet([]string{a, strings.ToLower(a)})
 	if _, ok := set[common.HexToAddress(a)]; err != nil || !ok || len(set) != 1 {
-		t.Errorf("%v, %v", set, err)
+		t.Errorf("AddressSet = %v, %v; want only %s", set, err, a)
 	}
 	for _, bad := range []string{"", a[2:], a[:41], a + "0", "0x" + strings.Repeat("g", 40)} {
 		if _, err := AddressSet([]string{a, bad}); err == nil || !strings.Contains(err.Error(), "entry 2") {
-			t.Errorf("%q: error %v", bad, err)
+			t.Errorf("AddressSet with %q: got error %v, want one about entry 2", bad, err)
 		}
 	}
 }

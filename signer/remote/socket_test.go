@@ -76,7 +76,7 @@ func TestSocketSurplus(t *testing.T) {
 	for range 3 {
 		answer, err := s.exchange(t.Context(), []byte("{}"), 100)
 		if err != nil || string(answer) != `{"a":1}` {
-			t.Errorf("%q, %v", answer, err)
+			t.Errorf("got answer %q, %v; want {\"a\":1}", answer, err)
 		}
 	}
 	if dialed != 3 {
@@ -95,7 +95,7 @@ func TestSocketEndsWithContext(t *testing.T) {
 		var result string
 		err := r.Call(t.Context(), 100, &result, "m")
 		if err == nil || err.Error() != "unix:s: no answer within 1m0s" || errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("error %v", err)
+			t.Errorf("got error %v, want \"unix:s: no answer within 1m0s\"", err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		go cancel()
@@ -103,7 +103,7 @@ func TestSocketEndsWithContext(t *testing.T) {
 			t.Errorf("error %v, want context.Canceled", err)
 		}
 		if n := len(r.socket.free); n != 0 {
-			t.Errorf("%d spent connections were kept", n)
+			t.Errorf("got %d kept connections, want 0", n)
 		}
 	})
 }
@@ -131,7 +131,7 @@ func TestSocketKeepsNoMoreThanItMay(t *testing.T) {
 	}
 	s.put(late)
 	if len(s.free) != 0 {
-		t.Error("a connection was kept after the close")
+		t.Errorf("got %d kept connections after the close, want 0", len(s.free))
 	}
 }
 
@@ -142,11 +142,11 @@ func TestCloseSocket(t *testing.T) {
 	}
 	for range 2 {
 		if err := r.Close(); err != nil {
-			t.Error(err)
+			t.Errorf("got error %v, want none", err)
 		}
 	}
 	var result string
 	if err := r.Call(t.Context(), 100, &result, "m"); !errors.Is(err, signer.ErrUnusable) {
-		t.Errorf("after Close: error %v", err)
+		t.Errorf("after Close: got error %v, want ErrUnusable", err)
 	}
 }

@@ -60,7 +60,7 @@ func RunKeys(t *testing.T, keys []*ecdsa.PrivateKey, open func(t *testing.T) sig
 	}
 	backend := open(t)
 	if backend == nil {
-		t.Fatal("open returned no backend")
+		t.Fatal("open: got no backend, want one")
 	}
 	t.Cleanup(func() { _ = backend.Close() })
 	s.backend = signer.Verified(backend)
@@ -147,7 +147,7 @@ func (s *suite) everyKey(t *testing.T) {
 	for i := range s.accounts {
 		message := fmt.Sprintf("example.com wants you to sign in with your Ethereum account:\n%v\n", s.accounts[i])
 		if err := s.sign(t.Context(), i, []byte(message)); err != nil {
-			t.Error(err)
+			t.Errorf("got error %v, want none", err)
 		}
 	}
 }
@@ -171,7 +171,7 @@ func (s *suite) oddMessages(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := s.sign(t.Context(), 0, []byte(message)); err != nil {
-				t.Error(err)
+				t.Errorf("got error %v, want none", err)
 			}
 		})
 	}
@@ -187,7 +187,7 @@ func (s *suite) unknownAccount(t *testing.T) {
 			t.Errorf("a missing key is the row's failure, not the run's: %v", err)
 		}
 		if sig != (signer.Signature{}) {
-			t.Error("a signature came with the error")
+			t.Errorf("got signature %x with the error, want none", sig)
 		}
 		s.clean(t, "the error", err.Error())
 	}
@@ -196,7 +196,7 @@ func (s *suite) unknownAccount(t *testing.T) {
 func (s *suite) again(t *testing.T) {
 	for range 2 {
 		if err := s.sign(t.Context(), 1, []byte("the same message")); err != nil {
-			t.Error(err)
+			t.Errorf("got error %v, want none", err)
 		}
 	}
 }
@@ -209,7 +209,7 @@ func (s *suite) concurrent(t *testing.T) {
 			<-start
 			for n := range each {
 				if err := s.sign(t.Context(), (g+n)%len(s.keys), fmt.Appendf(nil, "message %d of goroutine %d", n, g)); err != nil {
-					t.Error(err)
+					t.Errorf("got error %v, want none", err)
 					return
 				}
 			}

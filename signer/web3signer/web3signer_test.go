@@ -57,10 +57,10 @@ func TestBehindPath(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := backend.SignMessage(t.Context(), signertest.Address(keys(1)[0]), []byte("x")); err != nil {
-			t.Error(err)
+			t.Errorf("got error %v, want none", err)
 		}
 		if err := backend.Close(); err != nil {
-			t.Error(err)
+			t.Errorf("got error %v, want none", err)
 		}
 	}
 }
@@ -86,7 +86,7 @@ func TestKeyAddedLater(t *testing.T) {
 	server.Add(late)
 	clock = clock.Add(11 * time.Second)
 	if _, err := backend.SignMessage(t.Context(), account, []byte("x")); err != nil {
-		t.Errorf("the key that was added is not found: %v", err)
+		t.Errorf("the key that was added is not found: got error %v, want none", err)
 	}
 	if n := server.Listed(); n != 2 {
 		t.Errorf("the keys were listed %d times, want 2", n)
@@ -122,10 +122,10 @@ func TestTrouble(t *testing.T) {
 			server.Fail(test.status, 1)
 			_, err := backend.SignMessage(t.Context(), account, []byte("x"))
 			if err == nil || errors.Is(err, signer.ErrUnusable) != test.unusable || errors.Is(err, signer.ErrNoKey) {
-				t.Errorf("error %v, unusable should be %v", err, test.unusable)
+				t.Errorf("got error %v, want one that is not ErrNoKey, ErrUnusable %v", err, test.unusable)
 			}
 			if _, err := backend.SignMessage(t.Context(), account, []byte("x")); err != nil {
-				t.Errorf("after the trouble: %v", err)
+				t.Errorf("after the trouble: got error %v, want none", err)
 			}
 			server.Fail(test.status, 1)
 			if _, err := backend.Check(t.Context()); !errors.Is(err, signer.ErrUnusable) {
@@ -140,24 +140,24 @@ func TestCheck(t *testing.T) {
 	backend := open(t, server, signer.Environment{})
 	line, err := backend.Check(t.Context())
 	if err != nil || !strings.HasPrefix(line, "web3signer http://127.0.0.1:") || !strings.HasSuffix(line, ": 3 keys") {
-		t.Errorf("Check = %q, %v", line, err)
+		t.Errorf("Check = %q, %v; want the address and 3 keys", line, err)
 	}
 	server.Unhealthy("keys-check/unexpected")
 	if _, err := backend.Check(t.Context()); !errors.Is(err, signer.ErrUnusable) ||
 		!strings.Contains(err.Error(), "keys-check/unexpected") {
-		t.Errorf("error %v does not name the health check", err)
+		t.Errorf("got error %v, want ErrUnusable with the health check", err)
 	}
 	server.Unhealthy()
 	for _, key := range keys(3) {
 		server.Remove(key)
 	}
 	if _, err := backend.Check(t.Context()); !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), "no key") {
-		t.Errorf("error %v for a Web3Signer without keys", err)
+		t.Errorf("without keys: got error %v, want ErrUnusable with \"no key\"", err)
 	}
 	server.AllowHosts("signer.example")
 	if _, err := backend.Check(t.Context()); !errors.Is(err, signer.ErrUnusable) ||
 		!strings.Contains(err.Error(), "Host not authorized") {
-		t.Errorf("error %v for a Host that is not allowed", err)
+		t.Errorf("a Host that is not allowed: got error %v, want ErrUnusable with \"Host not authorized\"", err)
 	}
 }
 
@@ -172,7 +172,7 @@ func TestCheckWithoutHealth(t *testing.T) {
 		server.ServeHTTP(w, r)
 	}), signer.Environment{})
 	if _, err := backend.Check(t.Context()); err != nil {
-		t.Error(err)
+		t.Errorf("got error %v, want none", err)
 	}
 }
 
@@ -223,7 +223,7 @@ func TestClientCertificate(t *testing.T) {
 	}
 	defer backend.Close()
 	if _, err := backend.SignMessage(t.Context(), signertest.Address(keys(1)[0]), []byte("x")); err != nil {
-		t.Error(err)
+		t.Errorf("got error %v, want none", err)
 	}
 	for name, query := range map[string]string{
 		"no trust in the server":  "",
@@ -289,11 +289,11 @@ func FuzzParseKeys(f *testing.F) {
 		got, err := parseKeys(answer)
 		for _, text := range got {
 			if strings.Trim(text, "0123456789abcdefABCDEFx") != "" {
-				t.Errorf("%q goes into a path", text)
+				t.Errorf("got %q in a path, want hex digits only", text)
 			}
 		}
 		if err != nil && got != nil {
-			t.Error("keys and an error")
+			t.Errorf("got keys %v and error %v, want one of them", got, err)
 		}
 	})
 }
