@@ -11,7 +11,7 @@ import (
 	"github.com/purser-onboard/purser/signer/signertest"
 )
 
-// A device that has the key but signs something else is found out before its signature can be sent.
+// Verified reports a mismatch when a device has the key but its signature is wrong.
 func ExampleVerified() {
 	ctx := context.Background()
 	key := signertest.Key(0)

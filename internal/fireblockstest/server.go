@@ -28,7 +28,7 @@ type Config struct {
 	APIKey    string         // the API user's id
 	PublicKey *rsa.PublicKey // verifies its tokens
 	Now       func() time.Time
-	// AutoApprove approves every transaction when it is made. Otherwise each waits for Approve, Reject or Settle.
+	// AutoApprove approves every transaction when it is made. Otherwise each waits for Approve, Reject or SetStatus.
 	AutoApprove bool
 	// Reads is how often an approved transaction is still read as PENDING_SIGNATURE before it is COMPLETED.
 	Reads int

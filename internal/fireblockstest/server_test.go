@@ -199,7 +199,7 @@ func TestDecisions(t *testing.T) {
 		}
 	}
 	if err := s.SetStatus("row-2", "BLOCKED", "BLOCKED_BY_POLICY"); err != nil {
-		t.Errorf("settle: got error %v, want none", err)
+		t.Errorf("set status: got error %v, want none", err)
 	}
 	if denied := s.Denied(); len(denied) > 0 {
 		t.Errorf("denied: got %q, want none", denied)

@@ -105,7 +105,7 @@ func TestCodes(t *testing.T) {
 	}
 }
 
-// One throttled try is nobody's business.
+// One throttled try is repeated by the SDK.
 func TestThrottledOnce(t *testing.T) {
 	s := setUp(t, signertest.Key(0))
 	s.Fail(awskmstest.Fault{Times: 2, Code: "ThrottlingException"})
@@ -114,7 +114,7 @@ func TestThrottledOnce(t *testing.T) {
 	}
 }
 
-// Between tries the SDK waits, and hears when nobody waits for it any more.
+// The SDK stops waiting between tries when the context ends.
 func TestContextEndsBetweenTries(t *testing.T) {
 	s := setUp(t, signertest.Key(0))
 	s.Fail(awskmstest.Fault{Op: "Sign", Code: "ThrottlingException"})

@@ -91,7 +91,7 @@ func TestErrors(t *testing.T) {
 		hint    string
 	}{
 		"no such account":    {-32000, "unknown account", signer.ErrNoKey, ""},
-		"refused":            {-32000, "request denied", signer.ErrDeclined, ""},
+		"declined":           {-32000, "request denied", signer.ErrDeclined, ""},
 		"no password":        {-32000, "internal error", nil, "clef setpw"},
 		"wrong password":     {-32000, "could not decrypt key with given password", nil, "decrypt"},
 		"timed out there":    {-32002, "request timed out", nil, "timed out"},
@@ -183,8 +183,8 @@ func TestCheck(t *testing.T) {
 	}
 }
 
-// A Clef that is started anew in mid-run costs transient errors and nothing else; at opening and checking, one that is
-// not there cannot be used.
+// A Clef that is restarted during a run causes only transient errors; at opening and checking, a Clef that is not there
+// cannot be used.
 func TestRestart(t *testing.T) {
 	account := signertest.Address(signertest.Key(0))
 	path, stop := newClef(signertest.Key(0)).Socket(t)
@@ -226,7 +226,7 @@ func TestOpenRefuses(t *testing.T) {
 	for name, test := range map[string]struct{ uri, want string }{
 		"no Clef":       {"clef+" + other.HTTP(t), "not clef"},
 		"no JSON-RPC":   {"clef+" + page.HTTP(t), "JSON-RPC"},
-		"host refused":  {"clef+" + hosts.HTTP(t), "invalid host specified"},
+		"host unknown":  {"clef+" + hosts.HTTP(t), "invalid host specified"},
 		"no socket":     {"clef+unix:" + file + "x", "no such file"},
 		"not a socket":  {"clef+unix:" + file, "connection refused"},
 		"nothing there": {"clef+http://127.0.0.1:1", "connection refused"},

@@ -33,7 +33,7 @@ const rules = `
 function ApproveListing() { return "Approve" }
 function ApproveSignData(r) {
 	if (r.content_type != "text/plain") { return "Reject" }
-	return r.messages[0].value.indexOf("refuse this") >= 0 ? "Reject" : "Approve"
+	return r.messages[0].value.indexOf("decline this") >= 0 ? "Reject" : "Approve"
 }
 function OnSignerStartup() {}
 `
@@ -151,8 +151,8 @@ func TestRealClef(t *testing.T) {
 				t.Errorf("Check = %q, %v; want API 6.1.0 and 5 accounts", line, err)
 			}
 			account := signertest.Address(keys[0])
-			if _, err := c.SignMessage(t.Context(), account, []byte("please refuse this")); !errors.Is(err, signer.ErrDeclined) {
-				t.Errorf("what the rules reject: error %v, want ErrDeclined", err)
+			if _, err := c.SignMessage(t.Context(), account, []byte("please decline this")); !errors.Is(err, signer.ErrDeclined) {
+				t.Errorf("what the rules decline: got error %v, want ErrDeclined", err)
 			}
 			_, err = c.SignMessage(t.Context(), signertest.Address(locked), []byte("x"))
 			if err == nil || !strings.Contains(err.Error(), "clef setpw") || errors.Is(err, signer.ErrUnusable) {

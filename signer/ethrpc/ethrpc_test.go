@@ -85,8 +85,8 @@ func TestErrors(t *testing.T) {
 		"go-ethereum, locked":          {held, -32000, "authentication needed: password or unlock", signer.ErrUnusable},
 		"no eth_sign":                  {held, -32601, "the method eth_sign does not exist/is not available", signer.ErrUnusable},
 		"no eth_sign, no account":      {absent, -32601, "Method not found", signer.ErrUnusable},
-		"a person refused":             {held, 4001, "User rejected the request.", signer.ErrDeclined},
-		"Clef behind it refused":       {held, -32000, "request denied", signer.ErrDeclined},
+		"a person declined":            {held, 4001, "User rejected the request.", signer.ErrDeclined},
+		"Clef behind it declined":      {held, -32000, "request denied", signer.ErrDeclined},
 		"something of its own":         {held, -32603, "Internal error", nil},
 		"busy":                         {held, -32005, "limit exceeded", nil},
 		"an account that it does have": {held, -32602, "No Signer available", nil},
@@ -132,7 +132,7 @@ func TestListIsRemembered(t *testing.T) {
 	}
 }
 
-// A node that signs the bare data gives signatures of nobody, and the wrapper sees it.
+// The signatures of a node that adds no prefix are mismatches.
 func TestNodeWithoutPrefix(t *testing.T) {
 	key := signertest.Key(0)
 	server := newNode(key)
@@ -187,7 +187,7 @@ func TestOpenRefuses(t *testing.T) {
 	}}
 	for name, test := range map[string]struct{ uri, want string }{
 		"no accounts method": {"eth-rpc+" + silent.HTTP(t), "does not sign"},
-		"list refused":       {"eth-rpc+" + denying.HTTP(t), "declined to list"},
+		"list declined":      {"eth-rpc+" + denying.HTTP(t), "declined to list"},
 		"odd list":           {"eth-rpc+" + odd.HTTP(t), "entry 1"},
 		"unauthorized":       {"eth-rpc+" + guarded.HTTP(t), "401"},
 		"nothing there":      {"eth-rpc+http://127.0.0.1:1/secret", "connection refused"},

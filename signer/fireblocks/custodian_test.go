@@ -18,7 +18,7 @@ func TestApproval(t *testing.T) {
 	if err := asks.Request(ctx, "row-1", account, hello); err != nil {
 		t.Fatal(err)
 	}
-	for range 3 { // asked again, by anybody, it is the same one
+	for range 3 { // requested again, it is the same transaction
 		if err := polls.Request(ctx, "row-1", account, hello); err != nil {
 			t.Fatal(err)
 		}
@@ -141,15 +141,15 @@ func TestOutcomeUnknown(t *testing.T) {
 		fault fireblockstest.Fault
 		taken bool // and found to be, by the same call
 	}{
-		"cut after it was taken":    {fireblockstest.Fault{Method: "POST", Path: path, Times: 1, Acted: true, Drop: true}, true},
-		"502 after it was taken":    {fireblockstest.Fault{Method: "POST", Path: path, Times: 1, Acted: true, Status: 502, Body: "Bad Gateway"}, true},
-		"half an answer":            {fireblockstest.Fault{Method: "POST", Path: path, Times: 1, Acted: true, Status: 200, Body: `{"id":"0`}, true},
-		"an answer of nothing":      {fireblockstest.Fault{Method: "POST", Path: path, Times: 1, Acted: true, Status: 200, Body: `{}`}, true},
-		"refused after it was made": {fireblockstest.Fault{Method: "POST", Path: path, Times: 1, Acted: true, Status: 400, Code: 1, Message: "no"}, true},
-		"cut before":                {fireblockstest.Fault{Method: "POST", Path: path, Times: 1, Drop: true}, false},
-		"502 before":                {fireblockstest.Fault{Method: "POST", Path: path, Times: 1, Status: 502, Body: "Bad Gateway"}, false},
-		"a repeated id of none":     {fireblockstest.Fault{Method: "POST", Path: path, Times: 1, Status: 400, Code: 1438, Message: "exists"}, false},
-		"a proxy's 400":             {fireblockstest.Fault{Method: "POST", Path: path, Times: 1, Status: 400, Body: "<html>"}, false},
+		"cut after it was taken":  {fireblockstest.Fault{Method: "POST", Path: path, Times: 1, Acted: true, Drop: true}, true},
+		"502 after it was taken":  {fireblockstest.Fault{Method: "POST", Path: path, Times: 1, Acted: true, Status: 502, Body: "Bad Gateway"}, true},
+		"half an answer":          {fireblockstest.Fault{Method: "POST", Path: path, Times: 1, Acted: true, Status: 200, Body: `{"id":"0`}, true},
+		"an answer of nothing":    {fireblockstest.Fault{Method: "POST", Path: path, Times: 1, Acted: true, Status: 200, Body: `{}`}, true},
+		"a 400 after it was made": {fireblockstest.Fault{Method: "POST", Path: path, Times: 1, Acted: true, Status: 400, Code: 1, Message: "no"}, true},
+		"cut before":              {fireblockstest.Fault{Method: "POST", Path: path, Times: 1, Drop: true}, false},
+		"502 before":              {fireblockstest.Fault{Method: "POST", Path: path, Times: 1, Status: 502, Body: "Bad Gateway"}, false},
+		"a repeated id of none":   {fireblockstest.Fault{Method: "POST", Path: path, Times: 1, Status: 400, Code: 1438, Message: "exists"}, false},
+		"a proxy's 400":           {fireblockstest.Fault{Method: "POST", Path: path, Times: 1, Status: 400, Body: "<html>"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := setUp(t, fireblockstest.Config{AutoApprove: true})

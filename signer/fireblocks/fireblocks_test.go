@@ -240,7 +240,7 @@ func TestSignMessageGivesUp(t *testing.T) {
 		if all := s.Transactions(); len(all) != 1 || all[0].Posts != 1 {
 			t.Errorf("got transactions %+v, want one that was posted once", all)
 		}
-		// Whoever asks later finds the same transaction, and its end.
+		// A later call finds the same transaction, and its final status.
 		if err := s.Reject(s.Transactions()[0].ExternalID); err != nil {
 			t.Fatal(err)
 		}

@@ -45,7 +45,7 @@ func documentedTransaction(t testing.TB) *transaction {
 }
 
 // The content is the hash that we would have had signed. The signature is only of the right form: as printed, it does
-// not verify with the public key beside it.
+// not verify with its public key.
 func TestDocumentedTransaction(t *testing.T) {
 	tx := documentedTransaction(t)
 	if err := tx.belongs("row-1", account, documentedMessage); err != nil {

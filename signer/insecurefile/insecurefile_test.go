@@ -56,7 +56,7 @@ func TestOnlyOnLoopback(t *testing.T) {
 	for _, path := range []string{write(t, header+line(signertest.Key(0)), 0o600), "/not/even/there"} {
 		_, err := Open(t.Context(), "insecure-file:"+path, signer.Environment{})
 		if !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), "loopback") {
-			t.Errorf("error %v, want a refusal for want of loopback", err)
+			t.Errorf("got error %v, want ErrUnusable without loopback", err)
 		}
 	}
 }

@@ -45,12 +45,12 @@ func TestKeyFilesOfOthers(t *testing.T) {
 	}
 }
 
-// A directory that others may write to is refused at opening, and when it is read again.
+// A directory that others may write to is an error at opening, and when it is read again.
 func TestWritableDirectory(t *testing.T) {
 	s := newStore(t, signertest.Key(0))
 	k := s.open()
 	uri := "keystore://" + s.dir + "?password-file=" + s.pass
-	for mode, refused := range map[os.FileMode]bool{
+	for mode, bad := range map[os.FileMode]bool{
 		0o700: false, 0o500: false, 0o755: false, 0o770: true, 0o702: true, 0o777: true, 0o777 | os.ModeSticky: true,
 	} {
 		if err := os.Chmod(s.dir, mode); err != nil {
@@ -65,9 +65,9 @@ func TestWritableDirectory(t *testing.T) {
 			want := fmt.Sprintf("keystore directory can be written to by other users of this machine (mode %04o): "+
 				"run chmod go-w '%s', or set --insecure-permissions", mode.Perm(), s.dir)
 			switch {
-			case !refused && err != nil:
+			case !bad && err != nil:
 				t.Errorf("%s with mode %v: got error %v, want none", call, mode, err)
-			case refused && (!errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), want)):
+			case bad && (!errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), want)):
 				t.Errorf("%s with mode %v: got error %v, want ErrUnusable with %q", call, mode, err, want)
 			}
 		}
@@ -145,8 +145,8 @@ func short(file string) string {
 	return before + `"ciphertext":"` + rest[2:]
 }
 
-// A JSON file that is not a key file is told of when it is found, fails neither Check nor a row, and is not told of
-// again for as long as it is the only one.
+// A JSON file that is not a key file causes a warning when it is found, fails neither Check nor a row, and causes no
+// warning again for as long as it is the only one.
 func TestStrayFilesAreWarnings(t *testing.T) {
 	key := signertest.Key(0)
 	s := newStore(t, key)

@@ -155,7 +155,7 @@ func TestParseKeyFileRefuses(t *testing.T) {
 	}
 }
 
-// FuzzKeyFile: whatever a key file holds, it is refused or decrypted, without panic and within its cost.
+// FuzzKeyFile: a key file of any content gives an error or is decrypted, without a panic and within the bounds of cost.
 func FuzzKeyFile(f *testing.F) {
 	f.Add([]byte(vectors[2].file))
 	f.Add([]byte(`{"crypto":{"kdf":"scrypt","kdfparams":{}},"version":3}`))

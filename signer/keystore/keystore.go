@@ -66,7 +66,7 @@ type Keystore struct {
 // Open opens the directory that uri names (see Shape); it is a signer.Opener. It reads the password file and every key
 // file, but decrypts none. One newline at the password's end is dropped; a file is tried with the password as it is,
 // then, if that is another text, in Unicode's form NFKC, in which ethers and other programs use it. Files that other
-// users of the machine may use, and a directory that they may write to, are refused unless env.InsecurePermissions is
+// users of the machine may use, and a directory that they may write to, are an error unless env.InsecurePermissions is
 // set; then Check says that everybody may read the password file.
 func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backend, error) {
 	u, err := signer.ParseURI(uri, Shape, "password-file")

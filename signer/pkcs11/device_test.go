@@ -287,7 +287,7 @@ func (d *device) Logout(handle p11.SessionHandle) error {
 	})
 }
 
-// handle numbers objects anew in each epoch.
+// handle numbers objects differently in each epoch.
 func (d *device) handle(index int) p11.ObjectHandle { return p11.ObjectHandle(1000*d.epoch + index) }
 
 func (d *device) object(s *deviceSession, handle p11.ObjectHandle) *object {

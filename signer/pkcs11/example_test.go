@@ -9,7 +9,7 @@ import (
 )
 
 // A process has one Modules; its Open takes the place of a backend's in the table of schemes. A PIN that stands in the
-// URI is refused before anything is loaded, and not repeated.
+// URI is an error before a module is loaded, and is not repeated.
 func ExampleModules_Open() {
 	var modules pkcs11.Modules
 	openers := map[string]signer.Opener{"pkcs11": modules.Open}

@@ -252,7 +252,7 @@ func TestSoftHSMMissingKey(t *testing.T) {
 	}
 }
 
-// The token is pulled out while eight goroutines sign, and put back; and again. No row may be told that it has no key.
+// The token is removed and restored repeatedly while eight goroutines sign. No call may return ErrNoKey.
 func TestSoftHSMRemovedAndBack(t *testing.T) {
 	all := keys(20)
 	hsm := pkcs11test.New(t, all...)

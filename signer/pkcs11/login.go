@@ -143,7 +143,7 @@ func (t *Token) login(anchor *session, info p11.TokenInfo) error {
 	case info.Flags&p11.CKF_USER_PIN_LOCKED != 0:
 		return fail("has its PIN locked: its security officer must set it again")
 	case info.Flags&p11.CKF_USER_PIN_FINAL_TRY != 0:
-		return fail("says that one more wrong PIN locks it, and Purser does not take that risk: log in once by hand " +
+		return fail("reports that one more wrong PIN locks it, so Purser does not log in: log in once yourself " +
 			"(pkcs11-tool --login --test), which resets its counter")
 	}
 	err := anchor.do("C_Login", func(lib cryptoki) error {

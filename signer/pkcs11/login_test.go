@@ -111,7 +111,7 @@ func TestLoginRefusedOnReturn(t *testing.T) {
 			t.Errorf("got error %v, want ErrUnusable because of the PIN", err)
 		}
 		if n := d.count("C_Login"); n != 2 {
-			t.Errorf("%d logins, want 2: the good one and the refused one", n)
+			t.Errorf("got %d logins, want 2: a successful one and a failed one", n)
 		}
 	})
 }

@@ -35,7 +35,8 @@ func TestBadModulePath(t *testing.T) {
 	}
 }
 
-// Two tokens of one module, and two backends on one token: one initialisation, and nobody's end is another's.
+// Two tokens of one module, and two backends on one token: the module is initialised once, and closing one leaves the
+// others open.
 func TestSeveralBackendsOnOneModule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := withKeys(t, keys(2)...)

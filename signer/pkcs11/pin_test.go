@@ -10,8 +10,8 @@ import (
 	"github.com/purser-onboard/purser/signer"
 )
 
-// A PIN that is surely none costs no try: it is refused before the module, which is not there, is loaded.
-func TestPINIsRefusedBeforeTheDeviceIsAsked(t *testing.T) {
+// A text that cannot be a PIN costs no try: it is an error before the module, which does not exist, is loaded.
+func TestBadPINIsFoundBeforeLogin(t *testing.T) {
 	const uri = "pkcs11:?module-path=/no/such/module.so"
 	path := filepath.Join(t.TempDir(), "pin")
 	for name, c := range map[string]struct {

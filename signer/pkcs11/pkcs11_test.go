@@ -131,7 +131,7 @@ func TestTokenAwayForGood(t *testing.T) {
 	})
 }
 
-// A call that the device does not answer holds its session and nobody else; Close does not wait for it for ever.
+// A call that the device does not answer blocks its session only; Close does not wait for it without limit.
 func TestStuckCall(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := withKeys(t, keys(1)...)
@@ -171,8 +171,7 @@ func TestStuckCall(t *testing.T) {
 	})
 }
 
-// A token that is gone while calls to it are stuck: the keeper can do nothing but wait for them, and the verdict comes
-// all the same.
+// A token that is gone while calls to it are stuck: the keeper must wait for them, and ErrUnusable comes all the same.
 func TestStuckDeviceIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := withKeys(t, keys(1)...)

@@ -58,7 +58,7 @@ func TestErrorsOfSigning(t *testing.T) {
 	}
 }
 
-// Errors that say nothing, one after the other, from a token that seems well: the module is started anew.
+// After several vague errors in a row from a token that seems healthy, the module is restarted.
 func TestVagueErrorsInARow(t *testing.T) {
 	d := withKeys(t, keys(1)...)
 	b := newBench(t, d)
