@@ -107,7 +107,7 @@ type Client struct {
 	base      string // without a trailing slash
 	transport http.RoundTripper
 	logger    *slog.Logger
-	tokens    tokens
+	tokens    *tokens
 	rand      sync.Mutex // readers need not be safe for many goroutines
 
 	sent, throttled, resent atomic.Int64
@@ -156,8 +156,8 @@ func New(config Config) (*Client, error) {
 	}
 	c := &Client{
 		config: config, base: base, clock: config.Clock, transport: guardedTransport(config), logger: config.Logger,
+		tokens: newTokens(config.APIKey, config.APISecret),
 	}
-	c.tokens.replaceSecret(config.APISecret)
 	if c.logger == nil {
 		c.logger = slog.New(slog.DiscardHandler)
 	}
@@ -215,7 +215,7 @@ func (c *Client) CreateCustomer(ctx context.Context, key uuid.UUID, body []byte)
 	if err != nil {
 		return Customer{}, c.malformed(k.op, a, err)
 	}
-	return customer, nil
+	return c.shown(customer), nil
 }
 
 // Customer sends GET /customers/{id}. The answer must have that id and a status.
@@ -232,7 +232,7 @@ func (c *Client) Customer(ctx context.Context, id string) (Customer, error) {
 	if err != nil {
 		return Customer{}, c.malformed(k.op, a, err)
 	}
-	return customer, nil
+	return c.shown(customer), nil
 }
 
 // Challenge sends GET /customers/{id}/challenge and returns the challenge in base64 as it was received; DecodeChallenge

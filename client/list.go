@@ -32,9 +32,13 @@ func (c *Client) Customers(ctx context.Context, yield func(Customer) error) erro
 	var all extent
 	path := "/customers"
 	all.visit(path)
+	each := func(customer Customer) error { return yield(c.shown(customer)) }
 	for path != "" {
 		var err error
-		if path, err = c.customers(ctx, path, &all, yield); err != nil {
+		if path, err = c.customers(ctx, path, &all, each); err != nil {
+			if partial := (*PartialListError)(nil); errors.As(err, &partial) {
+				partial.Announced = c.redact(partial.Announced)
+			}
 			return err
 		}
 	}

@@ -67,6 +67,12 @@ func refusesSignature(k call, e *Error) bool {
 
 // malformed is for a 2xx answer that cannot be used: broken off, or whole and not understood.
 func (c *Client) malformed(op string, a answer, err error) *Error {
+	if shape := (*ShapeError)(nil); errors.As(err, &shape) {
+		shape.Want = c.redact(shape.Want)
+		for i, name := range shape.Have { // before it is quoted in the error's text
+			shape.Have[i] = c.redact(name)
+		}
+	}
 	e := &Error{Op: op, Kind: Unrecognized, Status: a.status, RequestID: c.requestID(a.header), Err: c.clean(err)}
 	if a.broken != nil || errors.Is(err, ErrUnproven) {
 		e.Kind = Malformed

@@ -22,28 +22,24 @@ const (
 func (c *Client) words(body []byte) (code, message string) {
 	code, message, ok := jsonWords(body)
 	if !ok {
-		message = prose(c.strike(string(body)))
+		message = prose(c.redact(string(body)))
 	}
 	return c.line(code, mostCode), c.line(message, mostMessage)
 }
 
 // line makes s one printable line without secrets, of at most so many bytes.
 func (c *Client) line(s string, most int) string {
-	// Struck out before the line is cut, so that no part of a secret is left at the end.
-	return printable.Line(c.strike(s), most)
+	// Redacted before the line is cut, so that no part of a secret is left at the end.
+	return printable.Line(c.redact(s), most)
 }
 
-// bearer is what looks like a JSON Web Token, or is introduced as a bearer token.
-var bearer = regexp.MustCompile(`(?i:bearer)[^!-~]+[-A-Za-z0-9._~+/=]{8,}|\beyJ[-A-Za-z0-9_]{8,}(?:\.[-A-Za-z0-9_]*)*`)
+// redact takes out the credentials and the tokens that the client has used.
+func (c *Client) redact(s string) string { return c.tokens.redactor().redact(s) }
 
-// strike takes out the credentials and the token, should the partner (or a proxy's debug page) repeat them.
-func (c *Client) strike(s string) string {
-	for _, secret := range append(c.tokens.known(), c.config.APIKey) {
-		if len(secret) >= 4 { // a shorter one is no secret, and would tear up every message
-			s = strings.ReplaceAll(s, secret, redacted)
-		}
-	}
-	return bearer.ReplaceAllLiteralString(s, redacted)
+// shown is a customer whose status, which may be any word of the partner's, holds no secret.
+func (c *Client) shown(customer Customer) Customer {
+	customer.Status = Status(c.redact(string(customer.Status)))
+	return customer
 }
 
 // cleaned is an error whose text is fit to be shown.
@@ -73,9 +69,12 @@ func jsonWords(body []byte) (code, message string, ok bool) {
 	}
 	code, message = find(value, 0)
 	if message == "" && code == "" {
+		// Encoded again, because a secret could be hidden in escapes that JSON does not require.
 		var compact bytes.Buffer
-		_ = json.Compact(&compact, body) // it is valid
-		message = compact.String()
+		encoder := json.NewEncoder(&compact)
+		encoder.SetEscapeHTML(false)
+		_ = encoder.Encode(value) // what was decoded can be encoded
+		message = strings.TrimSuffix(compact.String(), "\n")
 	}
 	return code, message, true
 }

@@ -25,8 +25,6 @@ const (
 	shortLifetime = time.Minute
 	// A token is replaced this long before its end, or a tenth of its lifetime if that is shorter.
 	tokenMargin = time.Minute
-
-	redacted = "[redacted]"
 )
 
 // Token is a bearer token. However it is printed, only "[redacted]" comes out.
@@ -55,12 +53,18 @@ func (t Token) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 type tokens struct {
 	mu       sync.Mutex
 	token    Token
-	until    time.Time // when it is to be replaced
+	previous Token     // a request may still be in flight with it
+	until    time.Time // when token is to be replaced
 	failures uint64    // fetches that failed
 	failure  error     // of the latest
 
 	accepted bool     // a token was issued
-	secrets  []string // API secrets that this client has used; the last one is in force
+	secrets  []string // credentials that this client has used; the last is the API secret in force
+	redact   *redactor
+}
+
+func newTokens(apiKey, secret string) *tokens {
+	return &tokens{secrets: []string{apiKey, secret}, redact: newRedactor(apiKey, secret)}
 }
 
 // valid returns the token if it need not be replaced yet.
@@ -82,7 +86,8 @@ func (t *tokens) refuse(token Token) {
 func (t *tokens) set(token Token, until time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.token, t.until, t.accepted = token, until, true
+	t.previous, t.token, t.until, t.accepted = t.token, token, until, true
+	t.rebuild()
 }
 
 // secret returns the API secret in force, and whether a token was ever issued.
@@ -96,10 +101,11 @@ func (t *tokens) secret() (secret string, accepted bool) {
 func (t *tokens) replaceSecret(secret string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if secret == "" || len(t.secrets) > 0 && t.secrets[len(t.secrets)-1] == secret {
+	if secret == "" || t.secrets[len(t.secrets)-1] == secret {
 		return false
 	}
 	t.secrets = append(t.secrets, secret)
+	t.rebuild()
 	return true
 }
 
@@ -108,13 +114,19 @@ func (t *tokens) hide(secret string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.secrets = append([]string{secret}, t.secrets...)
+	t.rebuild()
 }
 
-// known returns all that must not be shown.
-func (t *tokens) known() []string {
+// rebuild makes the redactor of all secrets in use. The caller holds t.mu.
+func (t *tokens) rebuild() {
+	t.redact = newRedactor(append(slices.Clone(t.secrets), t.previous.reveal(), t.token.reveal())...)
+}
+
+// redactor returns what takes the credentials and tokens out of texts.
+func (t *tokens) redactor() *redactor {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return append(slices.Clone(t.secrets), t.token.reveal())
+	return t.redact
 }
 
 func (t *tokens) fail(err error) {
