@@ -67,11 +67,11 @@ type answer struct {
 // reply is a response whose body is still to be read.
 type reply struct {
 	*http.Response
-	sent   time.Time     // by the local clock
-	took   time.Duration // from then until the header was there
-	period uint64        // of the pace, when the attempt left
-	abort  context.CancelCauseFunc
-	finish func() error // closes; says why the attempt was ended early, if this package did it
+	sent     time.Time     // by the local clock
+	took     time.Duration // from then until the header was there
+	closings uint64        // of the pace, when the attempt left
+	abort    context.CancelCauseFunc
+	finish   func() error // closes; says why the attempt was ended early, if this package did it
 }
 
 // do sends the call and reads its 2xx answer whole; everything else is an error.
@@ -97,14 +97,14 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 // refuses the request's signature (the clock may have been wrong, which that very answer corrects).
 func (c *Client) open(ctx context.Context, k call) (*reply, error) {
 	for again := k.once; ; again = true {
-		token, period, err := c.slot(ctx)
+		token, closings, err := c.place(ctx)
 		if err != nil {
 			return nil, noToken(ctx, k.op, err)
 		}
 		if again && !k.once {
 			c.resent.Add(1)
 		}
-		r, err := c.send(ctx, k, token, period)
+		r, err := c.send(ctx, k, token, closings)
 		switch {
 		case err != nil:
 			return nil, err
@@ -136,7 +136,7 @@ func (c *Client) confirmed(ctx context.Context, k call, failure *Error) *Error {
 }
 
 // send makes one attempt. It does not wait for a place: that was taken before.
-func (c *Client) send(ctx context.Context, k call, token Token, period uint64) (*reply, error) {
+func (c *Client) send(ctx context.Context, k call, token Token, closings uint64) (*reply, error) {
 	timeout := c.config.Timeout
 	if k.stream {
 		timeout = c.config.ListTimeout
@@ -186,7 +186,7 @@ func (c *Client) send(ctx context.Context, k call, token Token, period uint64) (
 	if skew, first := c.clock.see(response.Header, sent, sent.Add(took)); first {
 		c.logger.WarnContext(ctx, "this machine's clock differs from the partner's", "ahead", skew)
 	}
-	return &reply{Response: response, sent: sent, took: took, period: period, abort: stop, finish: func() error {
+	return &reply{Response: response, sent: sent, took: took, closings: closings, abort: stop, finish: func() error {
 		ended := end()
 		response.Body.Close()
 		return ended

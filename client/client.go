@@ -59,9 +59,9 @@ type Config struct {
 	// issued before, it is called for up to 30 s, once a second. Nil: APISecret stays.
 	Secret func() (string, error)
 
-	Sign   RequestSigner // signs every attempt but those for a token; required
-	Pace   *RateLimiter  // lets every attempt wait for its place, those for a token too; required
-	Digest string        // algorithm of Content-Digest, "sha-256" (the default) or "sha-512"
+	Sign        RequestSigner // signs every attempt but those for a token; required
+	RateLimiter *RateLimiter  // every attempt waits for it, those for a token too; required
+	Digest      string        // algorithm of Content-Digest, "sha-256" (the default) or "sha-512"
 
 	// Transport replaces the one this package makes. An *http.Transport is cloned, to keep it from repeating requests;
 	// another RoundTripper must neither repeat requests nor follow redirects. Nil: TLS 1.2 or better, HTTP/2 where the
@@ -128,8 +128,8 @@ func New(config Config) (*Client, error) {
 		return nil, errors.New("client: the API secret is missing")
 	case config.Sign == nil:
 		return nil, errors.New("client: no request signer")
-	case config.Pace == nil:
-		return nil, errors.New("client: no pace")
+	case config.RateLimiter == nil:
+		return nil, errors.New("client: no rate limiter")
 	case config.Timeout < 0, config.ListTimeout < 0, config.MaxBody < 0, config.Concurrency < 0:
 		return nil, errors.New("client: timeouts, body size and concurrency cannot be negative")
 	}

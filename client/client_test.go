@@ -89,7 +89,7 @@ func (p *partner) requests() ([]*http.Request, []string) {
 
 func testConfig(base string) Config {
 	return Config{BaseURL: base, APIKey: testKey, APISecret: testSecret, Sign: &countingSigner{},
-		Pace: NewRateLimiter(math.Inf(1))}
+		RateLimiter: NewRateLimiter(math.Inf(1))}
 }
 
 func newClient(t testing.TB, config Config) *Client {
@@ -267,7 +267,7 @@ func TestNewRefuses(t *testing.T) {
 		"API key":             func(c *Config) { c.APIKey = "" },
 		"API secret":          func(c *Config) { c.APISecret = "" },
 		"signer":              func(c *Config) { c.Sign = nil },
-		"pace":                func(c *Config) { c.Pace = nil },
+		"rate limiter":        func(c *Config) { c.RateLimiter = nil },
 		"digest":              func(c *Config) { c.Digest = "md5" },
 		"negative":            func(c *Config) { c.Timeout = -1 },
 	} {

@@ -190,7 +190,7 @@ func TestSecretThatStaysRefused(t *testing.T) {
 				p.secret.Store(&second)
 				begun := time.Now()
 				if stop {
-					time.AfterFunc(5*time.Second, config.Pace.Stop)
+					time.AfterFunc(5*time.Second, config.RateLimiter.Stop)
 				}
 				err := c.Authenticate(t.Context())
 				took := time.Since(begun)

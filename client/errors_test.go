@@ -68,7 +68,7 @@ func TestStatuses(t *testing.T) {
 			if *e != want {
 				t.Errorf("got  %#v\nwant %#v", *e, want)
 			}
-			closed := config.Pace.State().Closed > 0
+			closed := config.RateLimiter.State().Closed > 0
 			if throttled := tt.kind == Throttled; closed != throttled || c.Stats().Throttled == 1 != throttled {
 				t.Errorf("gate closed: %v, %+v", closed, c.Stats())
 			}
@@ -246,7 +246,7 @@ func FuzzErrorBody(f *testing.F) {
 		f.Add([]byte(seed))
 	}
 	config := testConfig("https://api.example/v1")
-	config.Pace = NewRateLimiter(math.Inf(1))
+	config.RateLimiter = NewRateLimiter(math.Inf(1))
 	c := newClient(f, config)
 	f.Fuzz(func(t *testing.T, body []byte) {
 		code, message := c.words(body)

@@ -38,11 +38,11 @@ func Example() {
 	defer server.Close()
 
 	c, err := client.New(client.Config{
-		BaseURL:   server.URL + "/v1",
-		APIKey:    "7f6c0b6e-4b0e-4d7e-9f58-6a1f8f1d2f10",
-		APISecret: "secret",
-		Sign:      unsigned{},
-		Pace:      client.NewRateLimiter(100), // attempts a second, shared by all workers
+		BaseURL:     server.URL + "/v1",
+		APIKey:      "7f6c0b6e-4b0e-4d7e-9f58-6a1f8f1d2f10",
+		APISecret:   "secret",
+		Sign:        unsigned{},
+		RateLimiter: client.NewRateLimiter(100), // attempts a second, shared by all workers
 	})
 	if err != nil {
 		fmt.Println(err)

@@ -202,7 +202,7 @@ func TestCustomersFollowLinks(t *testing.T) {
 func TestPagesKeepTheRate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		config := testConfig("https://api.example/v1")
-		config.Pace = NewRateLimiter(1)
+		config.RateLimiter = NewRateLimiter(1)
 		config.Transport = roundTripper(func(r *http.Request) *canned {
 			switch r.URL.RequestURI() {
 			case "/v1/auth/token":

@@ -11,228 +11,226 @@ import (
 )
 
 const (
-	// MaxRetryAfter is the longest that the gate stays closed, whatever the partner asks for.
+	// MaxRetryAfter is the longest time that the gate stays closed, whatever the partner asks for.
 	MaxRetryAfter = 5 * time.Minute
 
-	firstPause   = time.Second     // of a gate closed without a Retry-After; doubles while that goes on
-	calm         = 3 * time.Second // without throttling, before the pace rises a step
-	calmStep     = 0.1             // of the configured rate
-	throttleStep = 0.5             // of the pace in force
-	burstTime    = 20 * time.Millisecond
+	firstPause    = time.Second           // of the gate without a Retry-After; doubles with each further closing
+	throttleStep  = 0.5                   // of the rate in force
+	recoverAfter  = 3 * time.Second       // without throttling, before the rate rises by a step
+	recoverStep   = 0.1                   // of the configured rate
+	burstDuration = 20 * time.Millisecond // of the rate, on top of one attempt
+	slotDistance  = 0.9                   // of a slot: the shortest time between two attempts
 )
 
-// RateLimiter lets the attempts of all workers through, one bucket and one gate for all of them.
+// RateLimiter limits the attempts of all workers together, with one bucket and one gate.
 //
-// In any stretch of time of length T, at most rate·T + burst pass, where burst is 1 plus what the rate gives in 20 ms:
-// 1 up to 49/s, 5 at 200/s, 21 at 1,000/s. That much makes up for timers that fire late. The bucket starts empty, so
-// that restarting often gives no more than running does, and it is emptied when the gate opens.
+// In any stretch of time of length T, at most rate·T + burst attempts pass, where burst is 1 plus what the rate gives
+// in 20 ms: 1 up to 49/s, 5 at 200/s, 21 at 1,000/s. The burst makes up for timers that fire late. The bucket starts
+// empty, so that frequent restarts do not raise the rate, and is emptied when the gate opens.
 //
-// One of several that share a rate (SetShare) passes on a grid of the wall clock instead, as long as its pace is so low
-// that a bucket would hold one: once in each period of its pace, at a phase that differs from the others'. Buckets of
-// their own would let all of them pass at the same moment, which for many of them is far beyond the rate.
+// A limiter that shares a rate with others (SetShare) divides the wall clock's time into slots, one for each attempt,
+// and starts them at another phase than the others do. It does so while its rate is so low that a bucket would hold one
+// attempt: the buckets of many limiters would let all of them pass at the same moment, far beyond the rate.
 //
-// Throttling closes the gate and halves the pace, once for all the answers to what was sent before the gate closed,
-// down to a floor of 1/s or, if that is more, 1% of the rate. After 3 s without throttling the pace rises by a tenth
-// of the rate, and so on every 3 s until the rate is reached.
+// Throttling closes the gate and halves the rate, down to a floor of 1/s or, if that is more, 1% of the configured
+// rate. All throttled responses to attempts that passed before the gate closed count as one. After 3 s without
+// throttling the rate rises by a tenth of the configured rate, and so on every 3 s until that is reached.
 //
-// Only the head of the line looks at the clock; the others queue behind it in order. A changed rate or a closed gate
-// therefore counts at once, for those who wait already as well.
+// Only the first caller in the queue waits for the clock; the others wait behind it, in order. So a changed rate or a
+// closed gate applies at once to callers that are waiting. All methods may be called by many goroutines.
 type RateLimiter struct {
-	line chan struct{} // holds one value while there is a head
+	queue chan struct{} // holds a value while there is a first caller
 
-	mu      sync.Mutex
-	bucket  *rate.Limiter
-	limit   float64       // configured, per second
-	share   float64       // of limit in force, above 0 and at most 1
-	grid    bool          // pass on a grid of the wall clock
-	phase   float64       // of the grid, in periods: at least 0 and below 1
-	slot    int64         // of the grid, the latest one that was used
-	passed  time.Time     // when somebody passed last
-	changed chan struct{} // closed and replaced when the head must look again
+	mu         sync.Mutex
+	bucket     *rate.Limiter
+	configured float64       // attempts a second
+	fraction   float64       // of the configured rate that is in force, above 0 and at most 1
+	slotted    bool          // SetShare was called, and SetRate not since
+	phase      float64       // of the slots, in slots: at least 0 and below 1
+	slot       int64         // number of the latest slot that was used
+	passed     time.Time     // when the latest attempt passed in a slot
+	changed    chan struct{} // closed and replaced when the first caller must look again
 
-	open   time.Time // when the gate opens, or opened last
-	drain  bool      // the gate was closed: empty the bucket before letting anyone through
-	period uint64    // grows each time that the gate closes and the pace is lowered
-	blind  int       // such closings in a row without a Retry-After
-	since  time.Time // since when it has been calm, or will be
+	opens       time.Time // when the gate opens, or opened last
+	closings    uint64    // how often the gate was closed and the rate lowered
+	unstated    int       // such closings in a row without a Retry-After
+	emptyBucket bool      // the gate was closed: empty the bucket before the next attempt passes
+	recovered   time.Time // when the rate was raised last or, if later, when the gate opens
 
 	leased   bool
-	until    time.Time // if leased: nobody passes from then on
+	until    time.Time // if leased: no attempt passes from then on
 	recalled bool      // until Admit
 	stopped  bool
 }
 
-// ErrStopped is returned by Wait, and by every call of a Client, after Stop or Recall: nothing was sent.
-var ErrStopped = errors.New("stopped before it was sent")
-
-// Stop lets nobody through any more: whoever waits, and whoever comes, gets ErrStopped. Attempts that have left are not
-// touched. It may be called more than once.
-func (p *RateLimiter) Stop() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.stopped = true
-	p.wake()
+// NewRateLimiter returns a limiter of so many attempts a second; see SetRate for special values.
+func NewRateLimiter(perSecond float64) *RateLimiter {
+	l := &RateLimiter{queue: make(chan struct{}, 1), fraction: 1, changed: make(chan struct{}),
+		bucket: rate.NewLimiter(0, 0)}
+	l.configure(l.now(), perSecond) // the bucket fills from now on
+	return l
 }
 
-// Recall turns whoever waits, and whoever comes, away with ErrStopped until Admit: what they are about to send is no
-// longer theirs to send. Attempts that have left are not touched.
-func (p *RateLimiter) Recall() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.recalled = true
-	p.wake()
+// ErrStopped is returned by Wait, and by every call of a Client, after Stop or Recall: nothing was sent.
+var ErrStopped = errors.New("stopped before the request was sent")
+
+// Stop makes all calls of Wait return ErrStopped, those that are waiting too. Attempts that have passed are not
+// touched. It may be called more than once.
+func (l *RateLimiter) Stop() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.stopped = true
+	l.notify()
+}
+
+// Recall makes all calls of Wait return ErrStopped until Admit, those that are waiting too: another consumer may send
+// their requests by now. Attempts that have passed are not touched.
+func (l *RateLimiter) Recall() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.recalled = true
+	l.notify()
 }
 
 // Admit undoes Recall.
-func (p *RateLimiter) Admit() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.recalled = false
+func (l *RateLimiter) Admit() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.recalled = false
 }
 
-func (p *RateLimiter) turnsAway() bool {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.stopped || p.recalled
+func (l *RateLimiter) stoppedOrRecalled() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.stopped || l.recalled
 }
 
-// NewRateLimiter makes a pace of so many attempts a second; see SetRate for special values.
-func NewRateLimiter(perSecond float64) *RateLimiter {
-	p := &RateLimiter{line: make(chan struct{}, 1), share: 1, changed: make(chan struct{}), bucket: rate.NewLimiter(0, 0)}
-	p.setRate(p.now(), perSecond) // from now on it fills
-	return p
+// Until lets no attempt pass from that moment on, by the monotonic or the wall clock, whichever reaches it first. A
+// call with a later moment extends it; without a call there is no end.
+func (l *RateLimiter) Until(moment time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.leased, l.until = true, moment
+	l.notify()
 }
 
-// SetRate changes the configured rate, in attempts a second; a share of the pace lost to throttling stays lost until
-// calm returns it. 0 or less (or NaN) lets nobody through until the next SetRate; +Inf leaves only the gate.
-func (p *RateLimiter) SetRate(perSecond float64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.grid = false
-	p.setRate(p.now(), perSecond)
-	p.wake()
+// SetRate changes the configured rate, in attempts a second. A rate that was lowered by throttling stays lowered by the
+// same factor until it has recovered. With 0 or less (or NaN) no attempt passes until the next SetRate; with +Inf only
+// the gate holds attempts up.
+func (l *RateLimiter) SetRate(perSecond float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.slotted = false
+	l.configure(l.now(), perSecond)
+	l.notify()
 }
 
-// Until lets nobody through from that moment on, by the monotonic or the wall clock, whichever says so first, until it
-// is called again with a later one. Without a call there is no such moment.
-func (p *RateLimiter) Until(moment time.Time) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.leased, p.until = true, moment
-	p.wake()
+// SetShare is SetRate for one of several limiters that share a rate. phase, at least 0 and below 1, says when in each
+// slot an attempt passes; the phases of all limiters should lie evenly between 0 and 1. If the machines' clocks differ,
+// attempts are spread less evenly, and nothing else changes.
+func (l *RateLimiter) SetShare(perSecond, phase float64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.slotted, l.phase = true, phase
+	l.configure(l.now(), perSecond)
+	l.notify()
 }
 
-func (p *RateLimiter) setRate(now time.Time, perSecond float64) {
+func (l *RateLimiter) configure(now time.Time, perSecond float64) {
 	if !(perSecond > 0) {
 		perSecond = 0
 	}
-	p.limit = perSecond
-	p.apply(now)
+	l.configured = perSecond
+	l.apply(now)
 }
 
-// SetShare is SetRate for one of several whose rates add up to one. phase, at least 0 and below 1, says when in each
-// period of its pace it passes; those of the others should lie evenly between 0 and 1, too. Clocks that differ cost
-// evenness and nothing else.
-func (p *RateLimiter) SetShare(perSecond, phase float64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.grid, p.phase = true, phase
-	p.setRate(p.now(), perSecond)
-	p.wake()
+// inForce is the rate after throttling, in attempts a second.
+func (l *RateLimiter) inForce() float64 {
+	if math.IsInf(l.configured, 1) {
+		return l.configured
+	}
+	return max(l.configured*l.fraction, min(l.configured, max(1, l.configured/100)))
 }
 
-// apply gives the bucket the pace in force.
-func (p *RateLimiter) apply(now time.Time) {
-	pace := p.rateNow()
-	if math.IsInf(pace, 1) {
-		p.bucket.SetLimitAt(now, rate.Inf)
+// apply sets the bucket and the slots to the rate in force.
+func (l *RateLimiter) apply(now time.Time) {
+	perSecond := l.inForce()
+	if math.IsInf(perSecond, 1) {
+		l.bucket.SetLimitAt(now, rate.Inf)
 		return
 	}
-	p.bucket.SetBurstAt(now, 1+int(pace*burstTime.Seconds()))
-	p.bucket.SetLimitAt(now, rate.Limit(pace))
-	if pace > 0 {
-		p.slot, _ = p.slotAt(now) // with another pace it is another grid: its next slot is the first
+	l.bucket.SetBurstAt(now, 1+int(perSecond*burstDuration.Seconds()))
+	l.bucket.SetLimitAt(now, rate.Limit(perSecond))
+	if perSecond > 0 {
+		l.slot, _ = l.slotAt(now) // slots are numbered by the rate: the next attempt passes in the next slot
 	}
 }
 
-// slotAt numbers the slot of the grid in which a moment lies, and says how long it lasts from then on.
-func (p *RateLimiter) slotAt(now time.Time) (slot int64, left time.Duration) {
-	at := float64(now.UnixMicro())/1e6*p.rateNow() - p.phase // in periods
+// slotAt returns the number of the slot in which a moment lies, and how long the slot lasts from then on.
+func (l *RateLimiter) slotAt(now time.Time) (slot int64, left time.Duration) {
+	at := float64(now.UnixMicro())/1e6*l.inForce() - l.phase
 	slot = int64(math.Floor(at))
-	return slot, time.Duration((float64(slot+1) - at) / p.rateNow() * float64(time.Second))
+	return slot, time.Duration((float64(slot+1) - at) / l.inForce() * float64(time.Second))
 }
 
-// onGrid reports whether the grid decides.
-func (p *RateLimiter) onGrid() bool { return p.grid && p.rateNow()*burstTime.Seconds() < 1 }
+// usesSlots reports whether slots decide, and not the bucket.
+func (l *RateLimiter) usesSlots() bool { return l.slotted && l.inForce()*burstDuration.Seconds() < 1 }
 
-// tryGrid takes the present slot of the grid, or says how long it will be until the next. Two that follow each other
-// keep nine tenths of a period between them, though the first was late or the grid has changed.
-func (p *RateLimiter) tryGrid(now time.Time) (wait time.Duration) {
-	slot, left := p.slotAt(now)
-	if slot < p.slot { // the clock was set back
-		p.slot = slot
+// takeSlot takes the present slot, or returns how long to wait for the next. Two attempts are at least nine tenths of a
+// slot apart, even if the first was late in its slot or the slots have changed.
+func (l *RateLimiter) takeSlot(now time.Time) (wait time.Duration) {
+	slot, left := l.slotAt(now)
+	if slot < l.slot { // the clock was set back
+		l.slot = slot
 	}
-	apart := time.Duration(float64(time.Second) / p.rateNow() * 0.9)
-	switch since := now.Sub(p.passed); {
-	case slot == p.slot:
+	apart := time.Duration(float64(time.Second) / l.inForce() * slotDistance)
+	switch since := now.Sub(l.passed); {
+	case slot == l.slot:
 		return left + time.Microsecond
 	case since >= 0 && since < apart:
 		return apart - since
 	}
-	p.slot, p.passed = slot, now
+	l.slot, l.passed = slot, now
 	return 0
 }
 
-func (p *RateLimiter) rateNow() float64 {
-	if math.IsInf(p.limit, 1) {
-		return p.limit
-	}
-	return max(p.limit*p.share, min(p.limit, max(1, p.limit/100)))
-}
-
-func (p *RateLimiter) empty(now time.Time) {
-	if tokens := int(p.bucket.TokensAt(now)); tokens > 0 {
-		p.bucket.AllowN(now, tokens)
-	}
-}
-
 // Wait blocks until the gate is open and it is this caller's turn. The error is ctx's, or ErrStopped.
-func (p *RateLimiter) Wait(ctx context.Context) error {
-	if err := p.enter(ctx); err != nil {
+func (l *RateLimiter) Wait(ctx context.Context) error {
+	if err := l.join(ctx); err != nil {
 		return err
 	}
-	defer p.leave()
-	_, err := p.take(ctx)
+	defer l.leave()
+	_, err := l.take(ctx)
 	return err
 }
 
-// enter waits to be the head of the line; leave must follow.
-func (p *RateLimiter) enter(ctx context.Context) error {
+// join waits to be the first in the queue; leave must follow.
+func (l *RateLimiter) join(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	select {
-	case p.line <- struct{}{}:
+	case l.queue <- struct{}{}:
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
 
-func (p *RateLimiter) leave() { <-p.line }
+func (l *RateLimiter) leave() { <-l.queue }
 
-// take waits, as the head of the line, for a place, and returns the period in which it was given.
-func (p *RateLimiter) take(ctx context.Context) (uint64, error) {
+// take waits, as the first in the queue, until an attempt may pass, and returns the number of closings until then.
+func (l *RateLimiter) take(ctx context.Context) (closings uint64, err error) {
 	for {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		if p.turnsAway() {
+		if l.stoppedOrRecalled() {
 			return 0, ErrStopped
 		}
-		wait, period, changed := p.try(p.now())
+		wait, closings, changed := l.try(l.now())
 		if wait == 0 {
-			return period, nil
+			return closings, nil
 		}
 		if err := sleep(ctx, wait, changed); err != nil {
 			return 0, err
@@ -240,132 +238,134 @@ func (p *RateLimiter) take(ctx context.Context) (uint64, error) {
 	}
 }
 
-// try takes a place, or says how long it will be until there is one and what would change that.
-func (p *RateLimiter) try(now time.Time) (time.Duration, uint64, <-chan struct{}) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if now.Before(p.open) {
-		return p.open.Sub(now), p.period, p.changed
+// try lets an attempt pass, or returns how long to wait before trying again unless changed is closed earlier.
+func (l *RateLimiter) try(now time.Time) (wait time.Duration, closings uint64, changed <-chan struct{}) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Before(l.opens) {
+		return l.opens.Sub(now), l.closings, l.changed
 	}
-	if p.limit == 0 || p.leased && (!now.Before(p.until) || !now.Round(0).Before(p.until.Round(0))) {
-		return math.MaxInt64, p.period, p.changed
+	if l.configured == 0 || l.leased && (!now.Before(l.until) || !now.Round(0).Before(l.until.Round(0))) {
+		return math.MaxInt64, l.closings, l.changed
 	}
-	p.recover(now)
-	if p.drain {
-		p.drain = false
-		p.empty(now)
-		if p.rateNow() > 0 && !math.IsInf(p.rateNow(), 1) {
-			p.slot, _ = p.slotAt(now)
+	l.recover(now)
+	if l.emptyBucket {
+		l.emptyBucket = false
+		if tokens := int(l.bucket.TokensAt(now)); tokens > 0 {
+			l.bucket.AllowN(now, tokens)
+		}
+		if l.inForce() > 0 && !math.IsInf(l.inForce(), 1) {
+			l.slot, _ = l.slotAt(now)
 		}
 	}
-	if p.onGrid() {
-		return p.tryGrid(now), p.period, p.changed
+	if l.usesSlots() {
+		return l.takeSlot(now), l.closings, l.changed
 	}
-	if p.bucket.AllowN(now, 1) {
-		return 0, p.period, p.changed
+	if l.bucket.AllowN(now, 1) {
+		return 0, l.closings, l.changed
 	}
-	missing := 1 - p.bucket.TokensAt(now)
-	seconds := missing / p.rateNow()
-	// At least a microsecond, lest rounding make the head spin.
-	return time.Duration(min(seconds*float64(time.Second), float64(time.Hour))) + time.Microsecond, p.period, p.changed
+	seconds := (1 - l.bucket.TokensAt(now)) / l.inForce()
+	// At least a microsecond: rounded to 0, the wait would become a busy loop.
+	wait = time.Duration(min(seconds*float64(time.Second), float64(time.Hour))) + time.Microsecond
+	return wait, l.closings, l.changed
 }
 
-// recover returns the steps that a calm time has earned.
-func (p *RateLimiter) recover(now time.Time) {
-	if p.share == 1 && p.blind == 0 {
+// recover raises the rate by a step for each stretch of recoverAfter without throttling.
+func (l *RateLimiter) recover(now time.Time) {
+	if l.fraction == 1 && l.unstated == 0 {
 		return
 	}
-	steps := int(now.Sub(p.since) / calm)
+	steps := int(now.Sub(l.recovered) / recoverAfter)
 	if steps < 1 {
 		return
 	}
-	p.blind = 0
-	p.since = p.since.Add(time.Duration(steps) * calm)
-	p.share += calmStep * float64(steps)
-	if p.share > 1-calmStep/2 { // sums of tenths are not exact
-		p.share = 1
+	l.unstated = 0
+	l.recovered = l.recovered.Add(time.Duration(steps) * recoverAfter)
+	l.fraction += recoverStep * float64(steps)
+	if l.fraction > 1-recoverStep/2 { // sums of tenths are not exact
+		l.fraction = 1
 	}
-	p.apply(now)
+	l.apply(now)
 }
 
 // Throttled closes the gate for retryAfter, at most 5 minutes; when that is 0, for 1 s, 2 s, 4 s and so on. A gate that
-// is closed for longer already stays so. The pace is lowered unless the gate was closed anyway.
-func (p *RateLimiter) Throttled(retryAfter time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.throttle(p.now(), p.period, retryAfter)
+// is closed for longer already stays so. The rate is lowered unless the gate was closed already.
+func (l *RateLimiter) Throttled(retryAfter time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.throttle(l.now(), l.closings, retryAfter)
 }
 
-// throttledIn is Throttled for the answer to an attempt that left in that period.
-func (p *RateLimiter) throttledIn(period uint64, retryAfter time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.throttle(p.now(), period, retryAfter)
+// throttledAt is Throttled for the response to an attempt that passed after so many closings.
+func (l *RateLimiter) throttledAt(closings uint64, retryAfter time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.throttle(l.now(), closings, retryAfter)
 }
 
-func (p *RateLimiter) throttle(now time.Time, period uint64, pause time.Duration) {
-	news := period == p.period && !now.Before(p.open)
-	if news {
-		p.recover(now)
-		p.period++
-		p.share *= throttleStep
-		if p.limit > 0 && !math.IsInf(p.limit, 1) {
-			p.share = p.rateNow() / p.limit // not below the floor, or the way back would begin under it
+func (l *RateLimiter) throttle(now time.Time, closings uint64, pause time.Duration) {
+	first := closings == l.closings && !now.Before(l.opens) // of the responses that count as one
+	if first {
+		l.recover(now)
+		l.closings++
+		l.fraction *= throttleStep
+		if l.configured > 0 && !math.IsInf(l.configured, 1) {
+			l.fraction = l.inForce() / l.configured // not below the floor, or it would have to recover from less
 		}
-		p.apply(now)
+		l.apply(now)
 	}
 	if pause <= 0 {
-		if !news {
-			return // another answer to what closed the gate
+		if !first {
+			return
 		}
-		pause = min(firstPause<<min(p.blind, 10), MaxRetryAfter)
-		p.blind++
+		pause = min(firstPause<<min(l.unstated, 10), MaxRetryAfter)
+		l.unstated++
 	}
-	if until := now.Add(min(pause, MaxRetryAfter)); until.After(p.open) {
-		p.open = until
-		p.since = until
-		p.drain = true
+	if until := now.Add(min(pause, MaxRetryAfter)); until.After(l.opens) {
+		l.opens, l.recovered = until, until
+		l.emptyBucket = true
 	}
-	p.wake()
+	l.notify()
 }
 
-// now is the clock of the timers that sleep uses: another one could not be waited for. In a test both are synctest's.
-func (p *RateLimiter) now() time.Time {
+// now is the clock of sleep's timers: no other clock can be waited for. In a test both are synctest's.
+func (l *RateLimiter) now() time.Time {
 	return time.Now() //nolint:forbidigo // see above
 }
 
-func (p *RateLimiter) wake() {
-	close(p.changed)
-	p.changed = make(chan struct{})
+// notify makes the first caller in the queue look again. The caller holds l.mu.
+func (l *RateLimiter) notify() {
+	close(l.changed)
+	l.changed = make(chan struct{})
 }
 
-// RateLimiterState is a Pace at one moment.
+// RateLimiterState is a RateLimiter at one moment.
 type RateLimiterState struct {
-	Rate   float64       // configured, attempts a second
-	Pace   float64       // in force, at most Rate
-	Closed time.Duration // how long the gate stays closed; 0: it is open
+	Rate    float64       // configured, attempts a second
+	InForce float64       // after throttling, at most Rate
+	Closed  time.Duration // how long the gate stays closed; 0: it is open
 }
 
-// State says how fast attempts go now.
-func (p *RateLimiter) State() RateLimiterState {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	now := p.now()
-	if !now.Before(p.open) {
-		p.recover(now)
+// State returns the rates and the gate as they are now.
+func (l *RateLimiter) State() RateLimiterState {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	if !now.Before(l.opens) {
+		l.recover(now)
 	}
-	return RateLimiterState{Rate: p.limit, Pace: p.rateNow(), Closed: max(0, p.open.Sub(now))}
+	return RateLimiterState{Rate: l.configured, InForce: l.inForce(), Closed: max(0, l.opens.Sub(now))}
 }
 
-// rest waits, as the head of the line, for a time and not for a place. The error is ctx's, or ErrStopped.
-func (p *RateLimiter) rest(ctx context.Context, d time.Duration) error {
-	for end := p.now().Add(d); ; {
-		p.mu.Lock()
-		changed := p.changed
-		p.mu.Unlock()
-		wait := end.Sub(p.now())
+// rest waits for d, as the first in the queue, without letting an attempt pass. The error is ctx's, or ErrStopped.
+func (l *RateLimiter) rest(ctx context.Context, d time.Duration) error {
+	for end := l.now().Add(d); ; {
+		l.mu.Lock()
+		changed := l.changed
+		l.mu.Unlock()
+		wait := end.Sub(l.now())
 		switch {
-		case p.turnsAway():
+		case l.stoppedOrRecalled():
 			return ErrStopped
 		case wait <= 0:
 			return nil
@@ -376,6 +376,7 @@ func (p *RateLimiter) rest(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// sleep waits for d, or until changed is closed. The error is ctx's.
 func sleep(ctx context.Context, d time.Duration, changed <-chan struct{}) error {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -18,8 +18,8 @@ const (
 // bearer matches a JSON Web Token, and what follows the word "bearer".
 var bearer = regexp.MustCompile(`(?i:bearer)[^!-~]+[-A-Za-z0-9._~+/=]{8,}|\beyJ[-A-Za-z0-9_]{8,}(?:\.[-A-Za-z0-9_]*)*`)
 
-// redactor finds secrets in texts of the partner (or a proxy's debug page): whole, as any 16 consecutive bytes, and both
-// also quoted for a URL, escaped for JSON, or in base64. It does not change after newRedactor.
+// redactor finds secrets in texts of the partner (or a proxy's debug page): whole, or any 16 consecutive bytes of them,
+// in clear, quoted for a URL, escaped for JSON, or in base64. It does not change after newRedactor.
 type redactor struct {
 	short []string            // forms of secrets that are shorter than shortestRun
 	runs  map[string]struct{} // all parts of length shortestRun of the longer forms

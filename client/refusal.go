@@ -31,7 +31,7 @@ func (c *Client) refusal(k call, r *reply) *Error {
 	switch e.Kind {
 	case Throttled:
 		c.throttled.Add(1)
-		c.config.Pace.throttledIn(r.period, retryAfter)
+		c.config.RateLimiter.throttledAt(r.closings, retryAfter)
 	case Redirected:
 		if target, err := url.Parse(a.header.Get("Location")); err == nil && target.String() != "" {
 			e.Message = c.line("to "+target.Scheme+"://"+target.Host+target.Path, mostMessage)

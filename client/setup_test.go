@@ -193,7 +193,7 @@ func TestUnknownHost(t *testing.T) {
 			}
 			return new(net.Dialer).DialContext(ctx, network, address)
 		}}
-	config.Pace = NewRateLimiter(math.Inf(1))
+	config.RateLimiter = NewRateLimiter(math.Inf(1))
 	c := newClient(t, config)
 	kind := func() Kind {
 		_, err := c.Check(t.Context())

@@ -142,13 +142,13 @@ func (t *tokens) failed() (uint64, error) {
 	return t.failures, t.failure
 }
 
-// slot waits for a place in the rate and returns it with a token that is valid at that moment.
-func (c *Client) slot(ctx context.Context) (Token, uint64, error) {
+// place waits for a place in the rate and returns it with a token that is valid at that moment.
+func (c *Client) place(ctx context.Context) (Token, uint64, error) {
 	before, _ := c.tokens.failed()
-	if err := c.config.Pace.enter(ctx); err != nil {
+	if err := c.config.RateLimiter.join(ctx); err != nil {
 		return Token{}, 0, err
 	}
-	defer c.config.Pace.leave()
+	defer c.config.RateLimiter.leave()
 	for fetched := false; ; fetched = true {
 		if _, ok := c.tokens.valid(c.config.Now()); !ok {
 			// Somebody ahead in the line asked while this one waited: the answer goes for all who did.
@@ -156,16 +156,16 @@ func (c *Client) slot(ctx context.Context) (Token, uint64, error) {
 				return Token{}, 0, err
 			}
 		}
-		period, err := c.config.Pace.take(ctx)
+		closings, err := c.config.RateLimiter.take(ctx)
 		if err != nil {
 			return Token{}, 0, err
 		}
 		token, ok := c.tokens.valid(c.config.Now())
 		if ok || fetched && token.secret != "" {
 			// A token whose whole life is shorter than the wait for a place is used all the same.
-			return token, period, nil
+			return token, closings, nil
 		}
-		if err := c.fetch(ctx, period); err != nil {
+		if err := c.fetch(ctx, closings); err != nil {
 			if ctx.Err() == nil {
 				c.tokens.fail(err)
 			}
@@ -177,14 +177,14 @@ func (c *Client) slot(ctx context.Context) (Token, uint64, error) {
 // Authenticate makes sure that there is a token: it fetches one unless the latest is still valid. An error is the
 // *Error of POST /auth/token, or ctx's.
 func (c *Client) Authenticate(ctx context.Context) error {
-	_, _, err := c.slot(ctx)
+	_, _, err := c.place(ctx)
 	return err
 }
 
 // fetch asks for a token; the place in the rate is the caller's. When the API secret is refused, it may have been
 // replaced: if Config.Secret reads another one, the token is asked for with that, once.
-func (c *Client) fetch(ctx context.Context, period uint64) error {
-	err := c.fetchOnce(ctx, period)
+func (c *Client) fetch(ctx context.Context, closings uint64) error {
+	err := c.fetchOnce(ctx, closings)
 	var refused *Error
 	if c.config.Secret == nil || !errors.As(err, &refused) {
 		return err
@@ -200,10 +200,10 @@ func (c *Client) fetch(ctx context.Context, period uint64) error {
 		return err
 	}
 	c.logger.InfoContext(ctx, "the API secret was replaced; fetching a token with the new one")
-	if period, err = c.config.Pace.take(ctx); err != nil {
+	if closings, err = c.config.RateLimiter.take(ctx); err != nil {
 		return err
 	}
-	return c.fetchOnce(ctx, period)
+	return c.fetchOnce(ctx, closings)
 }
 
 // A client whose secret was accepted before waits this long for the new one: who replaces a secret at the partner has
@@ -230,14 +230,14 @@ func (c *Client) readSecret(ctx context.Context) (replaced bool, err error) {
 			}
 			return false, nil
 		}
-		if err := c.config.Pace.rest(ctx, secretInterval); err != nil {
+		if err := c.config.RateLimiter.rest(ctx, secretInterval); err != nil {
 			return false, err
 		}
 	}
 }
 
 // fetchOnce asks for a token with the secret in force.
-func (c *Client) fetchOnce(ctx context.Context, period uint64) error {
+func (c *Client) fetchOnce(ctx context.Context, closings uint64) error {
 	key, err := c.newID()
 	if err != nil {
 		return &Error{Op: opToken, Kind: Unsendable, Err: err}
@@ -247,7 +247,7 @@ func (c *Client) fetchOnce(ctx context.Context, period uint64) error {
 	k := call{op: opToken, method: http.MethodPost, path: "/auth/token", key: key, token: true,
 		body: tokenBody(c.config.APIKey, secret)}
 	sent := c.config.Now()
-	r, err := c.send(ctx, k, Token{}, period)
+	r, err := c.send(ctx, k, Token{}, closings)
 	if err != nil {
 		return err
 	}

@@ -86,7 +86,7 @@ func (i *issuer) answer(r *http.Request) *canned {
 func bubbleClient(t *testing.T, rate float64, transport roundTripper) *Client {
 	config := testConfig("https://api.example/v1")
 	config.Transport = transport
-	config.Pace = NewRateLimiter(rate)
+	config.RateLimiter = NewRateLimiter(rate)
 	return newClient(t, config)
 }
 
@@ -218,7 +218,7 @@ func TestRateIsHeldWhileTokensAreSlow(t *testing.T) {
 			})
 		}
 		all.Wait()
-		inWindows(t, at, 50, 2)
+		wantRate(t, at, 50, 2)
 	})
 }
 
@@ -312,7 +312,7 @@ func TestTokenFailures(t *testing.T) {
 				if asked.Load() != 1 {
 					t.Errorf("asked %d times, want once for all who waited", asked.Load())
 				}
-				if s := c.config.Pace.State(); s.Closed != tt.closed {
+				if s := c.config.RateLimiter.State(); s.Closed != tt.closed {
 					t.Errorf("gate closed for %v, want %v", s.Closed, tt.closed)
 				}
 				// It is not remembered for those who come later.

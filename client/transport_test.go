@@ -316,7 +316,7 @@ func TestTimeoutsAreSilence(t *testing.T) {
 		p := newPartner(t, answer)
 		config := testConfig(p.URL + "/v1")
 		c := newClient(t, config)
-		if _, _, err := c.slot(t.Context()); err != nil { // the token, with time enough
+		if _, _, err := c.place(t.Context()); err != nil { // the token, with time enough
 			t.Fatal(err)
 		}
 		c.config.Timeout = 50 * time.Millisecond

@@ -77,7 +77,7 @@ func newPartner(c *config.Consumer, base *url.URL, key *ecdsa.PrivateKey, log *s
 	p.client, err = client.New(client.Config{
 		BaseURL: c.APIURL, APIKey: c.APIKey, APISecret: c.Secret, Secret: c.SecretReader(), RootCAs: authorities,
 		Sign: sign, Digest: c.ContentDigest,
-		Timeout: c.RequestTimeout, Now: time.Now, Pace: p.limiter, Clock: p.clock,
+		Timeout: c.RequestTimeout, Now: time.Now, RateLimiter: p.limiter, Clock: p.clock,
 		Concurrency: c.Concurrency,
 		UserAgent:   "purser/" + config.Version, Logger: log,
 	})
