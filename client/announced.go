@@ -9,11 +9,11 @@ import (
 	"strings"
 )
 
-// outOf is "1 of 4", "1/4", "1-2 of 319", "items 0-1/319".
+// outOf matches "1 of 4", "1/4", "1-2 of 319", "items 0-1/319".
 var outOf = regexp.MustCompile(`(?i)^(?:[a-z]+ )?\d+(\s*(?:-|–|to)\s*\d+)?\s*(?:/|of|out of)\s*(\d+)(?: [a-z]+)?$`)
 
-// fieldName is the name by which a field of the answer is noted: after "x", after a vendor's name. It is empty for a
-// field that has nothing to do with pages.
+// fieldName returns the name under which a header field is noted, without a leading "x" or vendor's name. It is empty
+// for a field that says nothing about pages.
 func fieldName(name string, custom bool) string {
 	switch name {
 	case "total", "wptotal", "count", "totalcount", "totalitems", "totalrecords", "totalresults", "totalelements",
@@ -46,7 +46,7 @@ func fieldName(name string, custom bool) string {
 	return ""
 }
 
-// plain makes "total_count", "totalCount" and "X-Total-Count" comparable.
+// plain returns the form in which names are compared: "total_count", "totalCount" and "Total-Count" are one.
 func plain(name string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -59,6 +59,7 @@ func plain(name string) string {
 	}, name)
 }
 
+// isPageTotal reports whether a number of this name counts pages.
 func isPageTotal(name string) bool {
 	switch name {
 	case "pages", "totalpages", "totalpage", "pagestotal", "pagetotal", "pagecount", "pagescount", "numpages",
@@ -68,6 +69,7 @@ func isPageTotal(name string) bool {
 	return false
 }
 
+// isTotal reports whether a number of this name counts customers.
 func isTotal(name string) bool {
 	if strings.Contains(name, "page") { // "totalPerPage"
 		return false
@@ -76,7 +78,7 @@ func isTotal(name string) bool {
 	return counts || strings.Contains(name, "total") || name == "numfound" || name == "hits"
 }
 
-// isPageNumber: the number of the page that was read.
+// isPageNumber reports whether a number of this name numbers the page that was read.
 func isPageNumber(name string) bool {
 	switch name {
 	case "page", "pagenumber", "pageno", "pagenum", "pageindex", "currentpage", "curpage", "number":
@@ -85,7 +87,7 @@ func isPageNumber(name string) bool {
 	return false
 }
 
-// isLimit: no page holds more customers.
+// isLimit reports whether a number of this name bounds the customers of a page.
 func isLimit(name string) bool {
 	switch name {
 	case "limit", "pagelimit", "pagesize", "perpage", "size", "itemsperpage", "resultsperpage", "recordsperpage",
@@ -96,7 +98,7 @@ func isLimit(name string) bool {
 	return false
 }
 
-// relation is the link relation that a member is named after: "last_page_url" is "last". It is empty for any other.
+// relation returns the link relation that a member is named after ("last" for "last_page_url"), or "".
 func relation(name string) string {
 	for _, suffix := range [...]string{"url", "uri", "href", "link", "page"} {
 		name = strings.TrimSuffix(name, suffix)
@@ -110,7 +112,7 @@ func relation(name string) string {
 	return ""
 }
 
-// ofOther: the field names or leads to a page that is not ahead.
+// ofOther reports whether a field of this name is about a page that does not follow.
 func ofOther(name string) bool {
 	for _, word := range [...]string{"prev", "first", "current", "self", "start", "from", "to", "offset", "order",
 		"sort"} {
@@ -121,14 +123,14 @@ func ofOther(name string) bool {
 	return false
 }
 
-// ofRate: what is limited is the number of requests.
+// ofRate reports whether a member is about limits on the number of requests.
 func ofRate(by string) bool {
 	by = plain(by)
 	return strings.Contains(by, "ratelimit") || strings.Contains(by, "quota")
 }
 
-// ofPages reports whether a member with this path describes the list, not one of its other members. A word that says
-// that there is no other page counts from there only.
+// ofPages reports whether a member with this path describes the list. A member elsewhere is not believed when it says
+// that there is no further page.
 func ofPages(by string) bool {
 	path := strings.Split(by, ".")
 	for _, object := range path[:len(path)-1] {
@@ -145,7 +147,7 @@ func ofPages(by string) bool {
 	return true
 }
 
-// saysEnd: true means that this is the last page.
+// saysEnd reports whether true under this name means that the page is the last.
 func saysEnd(name string) bool {
 	switch name {
 	case "last", "islast", "lastpage", "islastpage", "done", "isdone", "complete", "iscomplete", "completed", "finished",
@@ -155,7 +157,7 @@ func saysEnd(name string) bool {
 	return false
 }
 
-// saysMore: a value means that there is another page.
+// saysMore reports whether a value under this name means that there is another page.
 func saysMore(name string) bool {
 	switch name {
 	case "continue", "lastevaluatedkey", "lastkey", "pagetoken", "after", "marker", "bookmark", "scrollid", "resumetoken",
@@ -181,12 +183,13 @@ func saysMore(name string) bool {
 	return true
 }
 
-// ofNext: without a value there is no other page. A cursor without one may be that of the request.
+// ofNext reports whether the absence of a value under this name means that there is no other page. A cursor without a
+// value does not: it may be the request's.
 func ofNext(name string) bool {
 	return strings.Contains(name, "next") || strings.Contains(name, "more") || strings.Contains(name, "truncated")
 }
 
-// isMark: among the names for which saysMore, one that some APIs give with the last page, too ("endCursor").
+// isMark reports whether saysMore holds for the name, but some APIs send it with the last page, too ("endCursor").
 func isMark(name string) bool {
 	if ofNext(name) {
 		return false
@@ -198,7 +201,7 @@ func isMark(name string) bool {
 	return strings.Contains(name, "cursor")
 }
 
-// denies reports whether a value says no, and not just nothing.
+// denies reports whether a value is an explicit false.
 func denies(value json.Token) bool {
 	text, _ := value.(string)
 	return value == false || strings.EqualFold(text, "false")
@@ -216,7 +219,7 @@ func number(value json.Token) (float64, bool) {
 	return 0, false
 }
 
-// holds reports whether a scalar is anything but the usual ways to say nothing or no. Zero is among them: no page after
+// holds reports whether a scalar is more than null, false, "" or zero. Zero counts as nothing, because no page after
 // the first begins there.
 func holds(value json.Token) bool {
 	switch v := value.(type) {

@@ -13,7 +13,7 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// wireCustomer is a customer as tolerantly read as is safe: what identifies it must be right, the rest may be odd.
+// wireCustomer is a customer as it is received. What identifies the customer is checked strictly, the rest is not.
 type wireCustomer struct {
 	ID         string    `json:"id"`
 	ChainID    string    `json:"chainId"`
@@ -29,7 +29,7 @@ func (w wireCustomer) customer() Customer {
 		CreatedAt: time.Time(w.CreatedAt), UpdatedAt: time.Time(w.UpdatedAt), Challenge: w.Challenge}
 }
 
-// looseTime is zero where the partner's time is not RFC 3339: nothing depends on it.
+// looseTime is zero if the partner's time is not RFC 3339. No decision depends on it.
 type looseTime time.Time
 
 func (t *looseTime) UnmarshalJSON(text []byte) error {
@@ -50,13 +50,13 @@ func decodeOne(body []byte, into any) error {
 		return fmt.Errorf("the answer is cut off: %w", io.ErrUnexpectedEOF)
 	}
 	if err != nil {
-		return fmt.Errorf("the answer is not the JSON it should be: %w", err)
+		return fmt.Errorf("the answer is not the expected JSON: %w", err)
 	}
 	return nil
 }
 
-// decodeShaped reads exactly one JSON value. Where a member has another type than into expects, or the whole is not an
-// object (want is named then), it fails as misshapen does.
+// decodeShaped reads exactly one JSON value. If a member has another type than into expects, or the value is not an
+// object (then the error names want), it fails as misshapen does.
 func decodeShaped(endpoint, want string, body []byte, into any) error {
 	err := decodeOne(body, into)
 	if e := (*json.UnmarshalTypeError)(nil); errors.As(err, &e) {
@@ -65,40 +65,40 @@ func decodeShaped(endpoint, want string, body []byte, into any) error {
 	return err
 }
 
-// misshapen is the error for a whole JSON value in which want is missing or unusable. It is a *ShapeError unless the
-// value is no object or array, or tells of an error.
+// misshapen returns the error for a complete JSON value in which want is missing or unusable. It is a *shapeError
+// unless the value is neither object nor array, or has a member "error" or "errors".
 func misshapen(endpoint, want string, body []byte) error {
 	body = bytes.TrimSpace(body)
 	if body[0] != '{' && body[0] != '[' {
-		return fmt.Errorf("the answer has no %q: it is no object", want)
+		return fmt.Errorf("the answer has no %q: it is not an object", want)
 	}
-	var told struct {
+	var wire struct {
 		Error  json.RawMessage `json:"error"`
 		Errors json.RawMessage `json:"errors"`
 	}
-	if err := json.Unmarshal(body, &told); err == nil {
-		for _, words := range []json.RawMessage{told.Error, told.Errors} {
-			if err := toldError(words); err != nil {
+	if err := json.Unmarshal(body, &wire); err == nil {
+		for _, words := range []json.RawMessage{wire.Error, wire.Errors} {
+			if err := reportedError(words); err != nil {
 				return err
 			}
 		}
 	}
-	return &ShapeError{Endpoint: endpoint, Want: want, Have: memberNames(body)}
+	return &shapeError{Endpoint: endpoint, Want: want, Have: memberNames(body)}
 }
 
-// errTold is a 2xx that says that something went wrong.
-var errTold = errors.New("the answer tells of an error")
+// errReported is a 2xx answer that reports an error.
+var errReported = errors.New("the answer reports an error")
 
-// toldError makes an error of the member "error" of a 2xx answer; nil when it tells of none.
-func toldError(member json.RawMessage) error {
+// reportedError returns the error in the member "error" of a 2xx answer, nil when the member is empty.
+func reportedError(member json.RawMessage) error {
 	if empty(member) {
 		return nil
 	}
 	code, message, _ := jsonWords(member)
-	return fmt.Errorf("%w: %s", errTold, printable.Line(joined(code, ": ", message), mostMessage))
+	return fmt.Errorf("%w: %s", errReported, printable.Line(joined(code, ": ", message), mostMessage))
 }
 
-// empty reports whether a member says nothing.
+// empty reports whether a member is null, false, 0, or an empty text or container.
 func empty(member json.RawMessage) bool {
 	switch string(bytes.TrimSpace(member)) {
 	case "", "null", "false", "0", `""`, "[]", "{}":
@@ -107,7 +107,7 @@ func empty(member json.RawMessage) bool {
 	return false
 }
 
-// created reads the answer to a creation and compares it with what was sent.
+// created reads the answer to a creation and compares it with the body that was sent.
 func created(sent []byte, a answer) (Customer, error) {
 	const endpoint = "POST /customers"
 	var got, want wireCustomer
@@ -115,22 +115,22 @@ func created(sent []byte, a answer) (Customer, error) {
 		return Customer{}, err
 	}
 	if err := json.Unmarshal(sent, &want); err != nil {
-		return Customer{}, fmt.Errorf("the body sent was no JSON object: %w", err)
+		return Customer{}, fmt.Errorf("the body sent is not a JSON object: %w", err)
 	}
 	switch {
 	case !isUUID(got.ID):
 		return Customer{}, misshapen(endpoint, "id", a.body)
 	case got.ChainID != "" && !strings.EqualFold(got.ChainID, want.ChainID):
-		return Customer{}, fmt.Errorf("the customer created has chainId %s, sent was %q",
+		return Customer{}, fmt.Errorf("the created customer has chainId %s, want %q",
 			printable.Quote(got.ChainID, mostCode), want.ChainID)
 	case got.ExternalID != "" && got.ExternalID != want.ExternalID:
-		return Customer{}, fmt.Errorf("the customer created has externalId %s, sent was %s",
+		return Customer{}, fmt.Errorf("the created customer has externalId %s, want %s",
 			printable.Quote(got.ExternalID, mostCode), printable.Quote(want.ExternalID, mostCode))
 	}
 	return got.customer(), nil
 }
 
-// found reads the answer to a single read.
+// found reads the answer to a read of one customer.
 func found(id string, a answer) (Customer, error) {
 	const endpoint = "GET /customers/{id}"
 	var got wireCustomer
@@ -142,15 +142,15 @@ func found(id string, a answer) (Customer, error) {
 	case !isUUID(got.ID):
 		return Customer{}, misshapen(endpoint, "id", a.body)
 	case !strings.EqualFold(got.ID, id):
-		return Customer{}, fmt.Errorf("the customer read has id %q, asked was %q", got.ID, id)
+		return Customer{}, fmt.Errorf("the answer has the customer %q, want %q", got.ID, id)
 	case customer.Status == "":
 		return Customer{}, misshapen(endpoint, "status", a.body)
 	}
 	return customer, nil
 }
 
-// challengeIn finds the challenge in the answer, whose shape is not published. Whether an object's member is base64 is
-// not asked here: a challenge that is none must be refused, not asked for again.
+// challengeIn finds the challenge in the answer, whose shape is not published. It does not check that a member is
+// base64: a challenge that is not must be refused by the policy, not fetched again.
 func challengeIn(a answer) (string, error) {
 	const endpoint = "GET /customers/{id}/challenge"
 	body := bytes.TrimSpace(a.body)
@@ -175,7 +175,7 @@ func challengeIn(a answer) (string, error) {
 			return "", err
 		}
 		if challenge == "" {
-			return "", errors.New("the answer is an empty text")
+			return "", errors.New("the answer is an empty string")
 		}
 		return challenge, nil
 	}
@@ -185,12 +185,12 @@ func challengeIn(a answer) (string, error) {
 	return string(body), nil
 }
 
-// ErrUnproven is a 2xx answer to a submission that is not the documented one: the signature may have been accepted or
-// not. Reading the customer tells.
+// ErrUnproven is a 2xx answer to a submission that is not the documented 204. The signature may have been accepted or
+// not; the customer's status says which.
 var ErrUnproven = errors.New("no proof that the signature was accepted")
 
-// submitted is nil for the documented answer only, 204 without a body. What another one says, even that the customer is
-// past initiating, is only a hint.
+// submitted returns nil for the documented answer, 204 without a body, and an error for any other, whatever it says
+// about the customer.
 func submitted(id string, a answer) error {
 	if a.status == http.StatusNoContent && len(a.body) == 0 && !a.bodied {
 		return nil

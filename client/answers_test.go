@@ -33,20 +33,20 @@ func TestCreateAnswers(t *testing.T) {
 		"future status":  {201, `{"id":"` + testID + `","status":"on-hold"}`, ""},
 		"empty":          {201, ``, "empty"},
 		"204":            {204, ``, "empty"},
-		"garbage":        {201, `<html>hello</html>`, "not the JSON"},
+		"garbage":        {201, `<html>hello</html>`, "not the expected JSON"},
 		"cut JSON":       {201, `{"id":"` + testID, "cut off"},
 		"cut connection": {201, truncated, "unexpected EOF"},
-		"two values":     {201, `{"id":"` + testID + `"}{}`, "not the JSON"},
+		"two values":     {201, `{"id":"` + testID + `"}{}`, "not the expected JSON"},
 		"null":           {201, `null`, `no "id"`},
 		"number":         {201, `7`, `no "id"`},
 		"array":          {201, `[]`, `no "id"`},
 		"no id":          {201, `{"status":"initiating"}`, `no "id"`},
 		"id no UUID":     {201, `{"id":"../../x"}`, `no usable "id"`},
 		"id a number":    {201, `{"id":7}`, `no usable "id"`},
-		"error":          {201, `{"error":"upstream"}`, "tells of an error: upstream"},
+		"error":          {201, `{"error":"upstream"}`, "reports an error: upstream"},
 		"another account": {201, `{"id":"` + testID + `","chainId":"eip155:1:0x00"}`,
-			`has chainId "eip155:1:0x00", sent was "` + testChain},
-		"another external": {201, `{"id":"` + testID + `","externalId":"x"}`, `has externalId "x", sent was "` + testExtern},
+			`has chainId "eip155:1:0x00", want "` + testChain},
+		"another external": {201, `{"id":"` + testID + `","externalId":"x"}`, `has externalId "x", want "` + testExtern},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c, _ := dial(t, func(w http.ResponseWriter, r *http.Request) {
@@ -60,7 +60,7 @@ func TestCreateAnswers(t *testing.T) {
 			got, err := c.CreateCustomer(t.Context(), testIdem, CreateBody(testChain, testExtern))
 			if tt.problem == "" {
 				if err != nil || got.ID != testID {
-					t.Errorf("%+v, %v", got, err)
+					t.Errorf("got %+v, %v; want the customer %s, no error", got, err, testID)
 				}
 				return
 			}
@@ -90,13 +90,14 @@ func TestCustomerAnswers(t *testing.T) {
 		got, err := c.Customer(t.Context(), testID)
 		if tt.ok {
 			if err != nil || got.Status != StatusActive {
-				t.Errorf("%s: %+v, %v", name, got, err)
+				t.Errorf("%s: got %+v, %v; want status %s, no error", name, got, err, StatusActive)
 			}
 		} else if e := asError(t, err); e.Kind != unusable(e) {
-			t.Errorf("%s: %v", name, e)
+			t.Errorf("%s: got %v, want kind %s", name, e, unusable(e))
 		}
-		if name == "as documented" && !got.CreatedAt.Equal(time.Date(2024, 1, 17, 18, 21, 53, 0, time.UTC)) {
-			t.Errorf("createdAt: %v", got.CreatedAt)
+		created := time.Date(2024, 1, 17, 18, 21, 53, 0, time.UTC)
+		if name == "as documented" && !got.CreatedAt.Equal(created) {
+			t.Errorf("createdAt: got %v, want %v", got.CreatedAt, created)
 		}
 	}
 }
@@ -121,20 +122,20 @@ func TestChallengeAnswers(t *testing.T) {
 		c, _ := dial(t, reply200(body))
 		got, err := c.Challenge(t.Context(), testID)
 		if want != "" && (err != nil || got != want) {
-			t.Errorf("%s: %q, %v", body, got, err)
+			t.Errorf("%s: got %q, %v; want %q, no error", body, got, err, want)
 		}
 		if want == "" && asError(t, err).Kind != unusable(err) {
-			t.Errorf("%s: %v", body, err)
+			t.Errorf("%s: got %v, want kind %s", body, err, unusable(err))
 		}
 	}
 }
 
-// Only the documented answer proves anything.
+// TestSubmitAnswers: only the documented answer proves that the signature was accepted.
 func TestSubmitAnswers(t *testing.T) {
 	for _, tt := range []struct {
 		status int
 		body   string
-		have   string // what the error tells; empty: accepted
+		have   string // what the error says about the body; empty: accepted
 	}{
 		{204, ``, ""},
 		{200, ``, "no body"},
@@ -174,7 +175,7 @@ func TestSubmitAnswers(t *testing.T) {
 	}
 }
 
-// answerOf is what the client's reader of the endpoint makes of a 2xx body.
+// answerOf returns the error of the endpoint's reader for a 2xx body.
 func answerOf(endpoint, body string) error {
 	a := answer{status: http.StatusOK, body: []byte(body)}
 	var err error
@@ -215,45 +216,46 @@ func TestShapes(t *testing.T) {
 		{challenge, `{"challenge":""}`, "challenge", []string{"challenge"}},
 		{challenge, ` ["aGk="] `, "challenge", nil},
 	} {
-		want := ShapeError{Endpoint: tt.endpoint, Want: tt.want, Have: tt.have}
-		var got *ShapeError
+		want := shapeError{Endpoint: tt.endpoint, Want: tt.want, Have: tt.have}
+		var got *shapeError
 		if err := answerOf(tt.endpoint, tt.body); !errors.As(err, &got) {
 			t.Errorf("%s %s: got %v, want %v", tt.endpoint, tt.body, err, &want)
 		} else if got.Endpoint != want.Endpoint || got.Want != want.Want || !slices.Equal(got.Have, want.Have) {
 			t.Errorf("%s %s: got %+v, want %+v", tt.endpoint, tt.body, *got, want)
 		}
-		// Cut anywhere, it is a broken answer. (A bare value may be a challenge.)
+		// Truncated anywhere, it has no shapeError.
 		body := strings.TrimSpace(tt.body)
 		for i := range len(body) {
 			if err := answerOf(tt.endpoint, body[:i]); err == nil || errors.As(err, &got) {
-				t.Errorf("%s %s: got %v, want an error but no ShapeError", tt.endpoint, body[:i], err)
+				t.Errorf("%s %s: got %v, want an error but no shapeError", tt.endpoint, body[:i], err)
 			}
 		}
 	}
 	for _, body := range []string{``, ` `, `null`, `7`, `true`, `""`, `"text"`, `<html>log in</html>`,
-		`{"error":"upstream"`, `{"error":"upstream"}`, `{"errors":[{"code":"x"}],"data":null}`, `{"id":"` + testID + `"}{}`, `upstream error`} {
+		`{"error":"upstream"`, `{"error":"upstream"}`, `{"errors":[{"code":"x"}],"data":null}`,
+		`{"id":"` + testID + `"}{}`, `upstream error`} {
 		for _, endpoint := range []string{create, read, challenge} {
 			err := answerOf(endpoint, body)
 			if endpoint == challenge && body == `"text"` {
-				continue // which may be one
+				continue // may be a challenge
 			}
-			if got := (*ShapeError)(nil); err == nil || errors.As(err, &got) {
-				t.Errorf("%s %q: got %v, want an error but no ShapeError", endpoint, body, err)
+			if got := (*shapeError)(nil); err == nil || errors.As(err, &got) {
+				t.Errorf("%s %q: got %v, want an error but no shapeError", endpoint, body, err)
 			}
 		}
 	}
 }
 
-// What surrounds the reader keeps the type, and shows no values.
+// TestShapeErrorsReachTheCaller: the client's error wraps the shapeError and shows no values.
 func TestShapeErrorsReachTheCaller(t *testing.T) {
 	c, _ := dial(t, reply200(`{"customer":{"id":"`+testID+`"},"apiSecret":"`+testSecret+`"}`))
 	_, err := c.Customer(t.Context(), testID)
 	want := `the answer to GET /customers/{id} has no "id"; it has "apiSecret", "customer", "customer.id"`
-	if got := (*ShapeError)(nil); !errors.As(err, &got) || got.Error() != want {
+	if got := (*shapeError)(nil); !errors.As(err, &got) || got.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}
 	if text := err.Error(); strings.Contains(text, testID) || strings.Contains(text, testSecret) {
-		t.Errorf("a value is shown: %s", text)
+		t.Errorf("got %q, want it without values", text)
 	}
 }
 
@@ -312,7 +314,7 @@ func TestParseStatus(t *testing.T) {
 	}
 }
 
-// Wherever a customer comes from, its status is one of ours or unknown.
+// TestStatusesAreReadWithoutCase: every reader of a customer goes through ParseStatus.
 func TestStatusesAreReadWithoutCase(t *testing.T) {
 	body := `{"id":"` + testID + `","status":"Initiating"}`
 	a := answer{status: http.StatusOK, body: []byte(body)}
@@ -329,7 +331,7 @@ func TestStatusesAreReadWithoutCase(t *testing.T) {
 		}
 		return nil
 	}); err != nil {
-		t.Error(err)
+		t.Errorf("listed: got %v, want no error", err)
 	}
 }
 
@@ -369,7 +371,7 @@ func FuzzCreateBody(f *testing.F) {
 			t.Fatal(err)
 		}
 		if got.ChainID != chain || got.ExternalID != external {
-			t.Errorf("%q %q became %q %q", chain, external, got.ChainID, got.ExternalID)
+			t.Errorf("got %q %q, want %q %q", got.ChainID, got.ExternalID, chain, external)
 		}
 	})
 }
@@ -381,17 +383,17 @@ func TestDecodeChallenge(t *testing.T) {
 		for n := range 4 {
 			want := text + strings.Repeat(".", n)
 			if got, err := DecodeChallenge(encoding.EncodeToString([]byte(want))); err != nil || got != want {
-				t.Errorf("%s: %q, %v", name, got, err)
+				t.Errorf("%s: got %q, %v; want %q, no error", name, got, err, want)
 			}
 		}
 	}
 	wrapped := base64.StdEncoding.EncodeToString([]byte(text))
 	if got, err := DecodeChallenge("\n" + wrapped[:8] + "\r\n" + wrapped[8:] + "\n"); err != nil || got != text {
-		t.Errorf("wrapped: %q, %v", got, err)
+		t.Errorf("wrapped: got %q, %v; want %q, no error", got, err, text)
 	}
-	longest := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", MaxChallenge)))
-	if got, err := DecodeChallenge(longest); err != nil || len(got) != MaxChallenge {
-		t.Errorf("the longest: %d bytes, %v", len(got), err)
+	longest := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", maxChallenge)))
+	if got, err := DecodeChallenge(longest); err != nil || len(got) != maxChallenge {
+		t.Errorf("the longest: got %d bytes, %v; want %d, no error", len(got), err, maxChallenge)
 	}
 	for b64, problem := range map[string]string{
 		"":       "empty",
@@ -402,11 +404,11 @@ func TestDecodeChallenge(t *testing.T) {
 		"-_+/":   "not base64",
 		"a":      "not base64",
 		"/////w": "not UTF-8",
-		base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", MaxChallenge+1))): "longer than 8192",
+		base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", maxChallenge+1))): "longer than 8192",
 		strings.Repeat("x", 1<<20): "longer than 8192",
 	} {
 		if got, err := DecodeChallenge(b64); err == nil || !strings.Contains(err.Error(), problem) {
-			t.Errorf("%.20q: %q, %v, want %q", b64, fmt.Sprintf("%.20s", got), err, problem)
+			t.Errorf("%.20q: got %q, %v; want an error with %q", b64, fmt.Sprintf("%.20s", got), err, problem)
 		}
 	}
 }

@@ -14,24 +14,24 @@ import (
 	"github.com/purser-onboard/purser/httpsig"
 )
 
-// errTimeout is the cause of an attempt's own end. It is not context.DeadlineExceeded, so that nobody takes it for the
-// end of the caller's context.
+// errTimeout ends an attempt that took too long. It is not context.DeadlineExceeded, which would look like the end of
+// the caller's context.
 var errTimeout = errors.New("no complete answer in time")
 
-// call is one request as the caller means it; attempts are made from it.
+// call is a request; attempts are made from it.
 type call struct {
 	op     string // "GET /customers/{id}"
 	method string
 	path   string // below the base URL
 	key    uuid.UUID
 	body   []byte
-	token  bool // this is the request for a token: neither authorized nor signed
-	stream bool // the body is read as it comes, under ListTimeout
+	token  bool // a request for a token: neither authorized nor signed
+	stream bool // the body is read as it arrives, under ListTimeout
 
-	sign RequestSigner // in place of Config.Sign; nil: that one
-	once bool          // not to be sent a second time
+	sign RequestSigner // nil: Config.Sign
+	once bool          // never sent a second time
 
-	latency *time.Duration // is told how long the last attempt waited for its answer; may be nil
+	latency *time.Duration // set to the time from the last attempt to its answer; may be nil
 }
 
 func (k call) check() error {
@@ -44,7 +44,7 @@ func (k call) check() error {
 	return nil
 }
 
-// checkID keeps anything that is not a UUID out of the path.
+// checkID returns an error unless id is a UUID and so may be part of a path.
 func checkID(op, id string) error {
 	if !isUUID(id) {
 		return &Error{Op: op, Kind: Unsendable, Message: "the customer id is not a UUID"}
@@ -55,12 +55,12 @@ func checkID(op, id string) error {
 // isUUID accepts the 36-character form only.
 func isUUID(s string) bool { return len(s) == 36 && uuid.Validate(s) == nil }
 
-// answer is a response whose body was read, as far as it went.
+// answer is a response whose body was read, completely or up to a failure.
 type answer struct {
 	status int
 	header http.Header
 	body   []byte
-	broken error // why the body is not whole; nil when it is
+	broken error // why the body is incomplete; nil: it is complete
 	bodied bool  // the header announces a body, which net/http does not read from a 204
 }
 
@@ -68,13 +68,13 @@ type answer struct {
 type reply struct {
 	*http.Response
 	sent     time.Time     // by the local clock
-	took     time.Duration // from then until the header was there
-	closings uint64        // of the pace, when the attempt left
+	took     time.Duration // from then until the header was received
+	closings uint64        // of the rate limiter, when the attempt passed it
 	abort    context.CancelCauseFunc
-	finish   func() error // closes; says why the attempt was ended early, if this package did it
+	finish   func() error // closes the response; the error says why this package ended the attempt early
 }
 
-// do sends the call and reads its 2xx answer whole; everything else is an error.
+// do sends the call and reads its 2xx answer completely; everything else is an error.
 func (c *Client) do(ctx context.Context, k call) (answer, error) {
 	r, err := c.open(ctx, k)
 	if err != nil {
@@ -93,8 +93,8 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 // open sends the call and returns its 2xx answer unread; everything else is an error, also a 206 (RFC 9110, section
 // 15.3.7) unless the call streams: it answers a Range, which was not asked for.
 //
-// It is sent a second time, with a new token, after a 401 (the token may have ended early), and when the partner
-// refuses the request's signature (the clock may have been wrong, which that very answer corrects).
+// It is sent a second time, with a new token, after a 401 (the token may have expired early), and after an answer about
+// the request's signature (the clock may have been wrong, and that answer corrects it).
 func (c *Client) open(ctx context.Context, k call) (*reply, error) {
 	for again := k.once; ; again = true {
 		token, closings, err := c.place(ctx)
@@ -108,26 +108,27 @@ func (c *Client) open(ctx context.Context, k call) (*reply, error) {
 		switch {
 		case err != nil:
 			return nil, err
-		case r.StatusCode == http.StatusPartialContent && !k.stream: // RFC 9110 §15.3.7: to a Range, which was not asked for
+		case r.StatusCode == http.StatusPartialContent && !k.stream:
 			return nil, c.malformed(k.op, c.read(r), errPart)
 		case r.StatusCode >= 200 && r.StatusCode < 300:
 			return r, nil
 		}
-		failure := c.refusal(k, r)
+		failure := c.failed(k, r)
 		if again || failure.Kind != Unauthorized && failure.Kind != RequestSignature {
 			return nil, c.confirmed(ctx, k, failure)
 		}
-		c.tokens.refuse(token)
+		c.tokens.expire(token)
 		if failure.Kind == RequestSignature {
 			c.clock.restart(r.Header, r.sent, r.sent.Add(r.took))
-			c.logger.WarnContext(ctx, "the partner refused the signature of a request; measured its clock again and trying "+
-				"once more", "op", k.op, "answer", failure)
+			c.logger.WarnContext(ctx, "the partner did not accept the signature of a request; measured its clock "+
+				"again and sending the request once more", "op", k.op, "answer", failure)
 		}
 	}
 }
 
-// confirmed asks, when the signature of a request that changes something seems to be refused for good, whether a
-// request signed alike is accepted. Then the words were about something else, and the failure is what its status says.
+// confirmed checks a failure that seems to be about the signature of a request that changes something: it sends a GET
+// with the same kind of signature. If that is accepted, the failure is about something else, and is what its status
+// says.
 func (c *Client) confirmed(ctx context.Context, k call, failure *Error) *Error {
 	if failure.Kind == RequestSignature && k.key != uuid.Nil && c.probe(ctx, call{once: true}) == nil {
 		failure.Kind = kindOf(failure.Status, false)
@@ -135,8 +136,8 @@ func (c *Client) confirmed(ctx context.Context, k call, failure *Error) *Error {
 	return failure
 }
 
-// send makes one attempt. It does not wait for a place: that was taken before.
-func (c *Client) send(ctx context.Context, k call, token Token, closings uint64) (*reply, error) {
+// send makes one attempt. It does not wait for the rate limiter: the caller has.
+func (c *Client) send(ctx context.Context, k call, token bearerToken, closings uint64) (*reply, error) {
 	timeout := c.config.Timeout
 	if k.stream {
 		timeout = c.config.ListTimeout
@@ -144,7 +145,7 @@ func (c *Client) send(ctx context.Context, k call, token Token, closings uint64)
 	begun := c.config.Now()
 	timed, cancel := context.WithTimeoutCause(ctx, timeout, errTimeout)
 	watched, stop := watch(timed)
-	// end frees the attempt's context and says why it had ended before, if this package ended it.
+	// end frees the attempt's context and returns why this package ended it before, or nil.
 	end := func() error {
 		cause := context.Cause(watched)
 		stop(nil)
@@ -163,7 +164,7 @@ func (c *Client) send(ctx context.Context, k call, token Token, closings uint64)
 		return nil, &Error{Op: k.op, Kind: Unsendable, Err: err}
 	}
 	c.sent.Add(1)
-	header := time.AfterFunc(c.config.Timeout, func() { stop(errTimeout) }) // which a list, too, has to keep
+	header := time.AfterFunc(c.config.Timeout, func() { stop(errTimeout) }) // for a list, too
 	sent := c.config.Now()
 	response, err := c.transport.RoundTrip(request) //nolint:bodyclose // reply.finish does
 	took := c.config.Now().Sub(sent)
@@ -193,12 +194,13 @@ func (c *Client) send(ctx context.Context, k call, token Token, closings uint64)
 	}}, nil
 }
 
-// request builds and signs one attempt: the same call gives the same body, digest and key, and a new signature.
-func (c *Client) request(ctx context.Context, k call, token Token) (*http.Request, error) {
+// request builds and signs one attempt. All attempts of a call have the same body, digest and idempotency key, and each
+// has a signature of its own.
+func (c *Client) request(ctx context.Context, k call, token bearerToken) (*http.Request, error) {
 	var body io.Reader
 	if k.body != nil {
-		// Wrapped, so that http.NewRequest sets no GetBody; in io.NopCloser and nothing else, so that net/http still sees
-		// that it is in memory, and header and body leave in one write.
+		// Wrapped, so that http.NewRequest sets no GetBody. In io.NopCloser, because net/http recognises it: it knows then
+		// that the body is in memory and sends header and body in one write.
 		body = io.NopCloser(bytes.NewReader(k.body))
 	}
 	r, err := http.NewRequestWithContext(ctx, k.method, c.base+k.path, body)
@@ -233,7 +235,8 @@ func (c *Client) request(ctx context.Context, k call, token Token) (*http.Reques
 	return r, nil
 }
 
-// read takes in the body up to MaxBody and closes it. Reading to the end is what lets the connection be used again.
+// read reads the body up to MaxBody and closes it. A connection can be used again only after a body was read to its
+// end.
 func (c *Client) read(r *reply) answer {
 	a := answer{status: r.StatusCode, header: r.Header}
 	length := r.Header.Get("Content-Length")

@@ -49,7 +49,7 @@ func BenchmarkCreateCustomer(b *testing.B) {
 			b.RunParallel(func(pb *testing.PB) {
 				for pb.Next() {
 					if _, err := c.CreateCustomer(b.Context(), testIdem, body); err != nil {
-						b.Error(err)
+						b.Errorf("CreateCustomer: got %v, want no error", err)
 						return
 					}
 				}

@@ -9,26 +9,26 @@ import (
 	"unicode/utf8"
 )
 
-// SignatureEncoding says what is base64-encoded in a submitted signature.
+// SignatureEncoding is the form of a wallet signature inside of its base64.
 type SignatureEncoding string
 
 const (
-	// EncodingHex encodes the hex text, "0x…": the vendor's guide reads so. The zero value means this too.
+	// EncodingHex encodes the hex text, "0x…", as the vendor's guide has it. The zero value means the same.
 	EncodingHex SignatureEncoding = "hex"
 	// EncodingRaw encodes the 65 bytes.
 	EncodingRaw SignatureEncoding = "raw"
 )
 
-// CreateBody is the body of POST /customers. The same arguments give the same bytes in every version of this program:
-// a stored idempotency key is only good with the bytes it was used with. So it is written by hand and does not follow
-// encoding/json, whose choice of escapes has changed before.
+// CreateBody returns the body of POST /customers. The same arguments give the same bytes in every version of this
+// program, because an idempotency key can only be used with the same bytes again. So it does not use encoding/json,
+// whose choice of escapes has changed before.
 func CreateBody(chainID, externalID string) []byte {
 	return twoMembers(`{"chainId":`, chainID, `,"externalId":`, externalID)
 }
 
-// SubmitBody is the body of POST /customers/{id}/challenge/sign, with bytes as lasting as CreateBody's. ownerID is the
-// CAIP-10 account, signatureHex the wallet signature as 0x and 130 hex digits. It is nil, which SubmitSignature refuses
-// to send, when the encoding is EncodingRaw and signatureHex is not hex.
+// SubmitBody returns the body of POST /customers/{id}/challenge/sign, like CreateBody's the same bytes in every
+// version. ownerID is the CAIP-10 account, signatureHex the wallet signature as 0x and 130 hex digits. It returns
+// nil, which SubmitSignature does not send, when the encoding is EncodingRaw and signatureHex is not hex.
 func SubmitBody(ownerID, signatureHex string, encoding SignatureEncoding) []byte {
 	signature := []byte(signatureHex)
 	if encoding == EncodingRaw {
@@ -53,8 +53,8 @@ func twoMembers(first, a, second, b string) []byte {
 	return append(body, '}')
 }
 
-// appendString appends s as a JSON string (RFC 8259 §7), escaping what must be and nothing else. Invalid UTF-8, which
-// no checked row has, becomes U+FFFD.
+// appendString appends s as a JSON string (RFC 8259 §7) and escapes only what must be escaped. Invalid UTF-8, which no
+// valid row has, becomes U+FFFD.
 func appendString(b []byte, s string) []byte {
 	const digits = "0123456789abcdef"
 	b = append(b, '"')
@@ -78,16 +78,15 @@ func appendString(b []byte, s string) []byte {
 	return append(b, '"')
 }
 
-// MaxChallenge is the greatest length of a challenge's text, in bytes.
-const MaxChallenge = 8 << 10
+// maxChallenge is the greatest length of a challenge's text, in bytes.
+const maxChallenge = 8 << 10
 
 // DecodeChallenge returns the text of a challenge in base64 (RFC 4648 §4 or §5, padded or not; line breaks inside are
-// skipped). It is an error when it is empty, longer than MaxChallenge, or not UTF-8. Nothing is said about what the
-// text means.
+// skipped). It fails when the text is empty, longer than 8 KiB, or not UTF-8, and does not check what it means.
 func DecodeChallenge(b64 string) (string, error) {
 	b64 = strings.Trim(b64, " \t\r\n")
-	if base64.StdEncoding.DecodedLen(len(b64)) > 2*MaxChallenge {
-		return "", fmt.Errorf("challenge is longer than %d bytes", MaxChallenge)
+	if base64.StdEncoding.DecodedLen(len(b64)) > 2*maxChallenge {
+		return "", fmt.Errorf("challenge is longer than %d bytes", maxChallenge)
 	}
 	encoding := base64.RawStdEncoding
 	if strings.ContainsAny(b64, "-_") {
@@ -102,8 +101,8 @@ func DecodeChallenge(b64 string) (string, error) {
 		return "", fmt.Errorf("challenge is not base64: %w", err)
 	case len(text) == 0:
 		return "", errors.New("challenge is empty")
-	case len(text) > MaxChallenge:
-		return "", fmt.Errorf("challenge is longer than %d bytes", MaxChallenge)
+	case len(text) > maxChallenge:
+		return "", fmt.Errorf("challenge is longer than %d bytes", maxChallenge)
 	case !utf8.Valid(text):
 		return "", errors.New("challenge is not UTF-8 text")
 	}

@@ -8,16 +8,17 @@ import (
 	"time"
 )
 
-// CheckResult is what Check learned.
+// CheckResult is what Check found out.
 type CheckResult struct {
-	Latency   time.Duration // of the signed request, without the wait for its place
+	Latency   time.Duration // of the signed request, without the wait for the rate limiter
 	ClockSkew time.Duration // as in Stats
 	Advice    string        // what the operator should do; empty when all is well
 }
 
-// Check is rule 10's preflight: it fetches a token if there is none, and a signed GET of a random customer id must be
-// answered 404. Nothing is changed at the partner. The result holds what was learned even if there is an error; its
-// Advice may ask for the clock to be set when there is none.
+// Check is the partner probe with which a run starts (docs/rules.md, "A wrong set-up halts the run"): it fetches a
+// token if there is none, and sends a signed GET of a random customer id, which must be answered 404. It changes
+// nothing at the partner. The result is valid even if there is an error; without an error its Advice may be to set
+// the clock.
 func (c *Client) Check(ctx context.Context) (CheckResult, error) {
 	var result CheckResult
 	err := c.probe(ctx, call{latency: &result.Latency})
@@ -26,7 +27,7 @@ func (c *Client) Check(ctx context.Context) (CheckResult, error) {
 	}
 	result.ClockSkew, _ = c.clock.Skew()
 	if result.ClockSkew != 0 {
-		note := fmt.Sprintf("this machine's clock differs from the partner's by %v; let the clock be set by NTP",
+		note := fmt.Sprintf("this machine's clock differs from the partner's by %v; set the clock by NTP",
 			result.ClockSkew.Abs().Round(time.Second))
 		if result.Advice != "" {
 			note = result.Advice + "; " + note
@@ -36,8 +37,8 @@ func (c *Client) Check(ctx context.Context) (CheckResult, error) {
 	return result, err
 }
 
-// CheckSigned sends Check's request once, signed by another signer than Config.Sign. It is nil when the partner accepts
-// that signature.
+// CheckSigned sends Check's request once, signed by sign instead of Config.Sign. It returns nil when the partner
+// accepts that signature.
 func (c *Client) CheckSigned(ctx context.Context, sign RequestSigner) error {
 	return c.probe(ctx, call{sign: sign, once: true})
 }
@@ -55,7 +56,7 @@ func (c *Client) probe(ctx context.Context, k call) error {
 	case err == nil:
 		c.read(r)
 		return &Error{Op: k.op, Kind: Unexpected, Status: r.StatusCode, RequestID: c.requestID(r.Header),
-			Message: "a customer id made up for this check was answered as if it existed (want 404)"}
+			Message: "the answer to a random customer id says that the customer exists, want 404"}
 	case errors.As(err, &failure) && failure.Kind == NotFound:
 		return nil
 	}

@@ -15,13 +15,13 @@ import (
 func TestCheck(t *testing.T) {
 	for name, tt := range map[string]struct {
 		answer *canned
-		kind   Kind // empty: all is well
+		kind   Kind // empty: no error
 		advice string
 	}{
 		"as it should be": {response(404, `{"code":"not_found"}`), "", ""},
 		"refused":         {response(401, `{"message":"token"}`), Unauthorized, "--signing-key"},
 		"forbidden":       {response(403, ""), Forbidden, "ask the partner"},
-		"found":           {response(200, `{"id":"x"}`), Unexpected, "other than the API"},
+		"found":           {response(200, `{"id":"x"}`), Unexpected, "may not be the API"},
 		"redirected":      {response(307, "", "Location", "https://b.example/v2/x?y=z"), Redirected, "redirects"},
 		"broken":          {response(500, ""), ServerError, ""},
 		"throttled":       {response(429, "", "Retry-After", "1"), Throttled, ""},
@@ -37,25 +37,25 @@ func TestCheck(t *testing.T) {
 					}
 					id, ok := strings.CutPrefix(r.URL.Path, "/v1/customers/")
 					if !ok || uuid.Validate(id) != nil || r.Method != http.MethodGet || r.Header.Get("Signature") == "" {
-						t.Errorf("%s %s %v", r.Method, r.URL, r.Header)
+						t.Errorf("got %s %s %v, want a signed GET of a random id", r.Method, r.URL, r.Header)
 					}
 					asked[id] = true
 					return tt.answer
 				})
 				result, err := c.Check(t.Context())
 				if tt.kind == "" {
-					if err != nil || result != (CheckResult{Latency: 30 * time.Millisecond}) {
-						t.Errorf("%+v, %v", result, err)
+					if want := (CheckResult{Latency: 30 * time.Millisecond}); err != nil || result != want {
+						t.Errorf("got %+v, %v; want %+v, no error", result, err, want)
 					}
 					_, _ = c.Check(t.Context())
 					if len(asked) != 2 {
-						t.Error("the id is not random")
+						t.Errorf("two checks: got the ids %v, want two", asked)
 					}
 					return
 				}
 				if e := asError(t, err); e.Kind != tt.kind || !strings.Contains(result.Advice, tt.advice) ||
 					tt.advice == "" != (result.Advice == "") {
-					t.Errorf("%v; advice: %q", err, result.Advice)
+					t.Errorf("got %v, advice %q; want kind %s, advice with %q", err, result.Advice, tt.kind, tt.advice)
 				}
 			})
 		})
@@ -64,7 +64,7 @@ func TestCheck(t *testing.T) {
 		c := bubbleClient(t, 10, func(*http.Request) *canned { return response(404, "no such page") })
 		result, err := c.Check(t.Context())
 		if e := asError(t, err); e.Kind != NoToken || !strings.Contains(result.Advice, "/v1") {
-			t.Errorf("a wrong base URL: %v; advice: %q", err, result.Advice)
+			t.Errorf("a wrong base URL: got %v, advice %q; want kind %s, advice with /v1", err, result.Advice, NoToken)
 		}
 	})
 }
@@ -102,19 +102,19 @@ func TestClockSkew(t *testing.T) {
 			c := newClient(t, config)
 			result, err := c.Check(context.WithoutCancel(t.Context()))
 			if err != nil {
-				t.Error(err)
+				t.Errorf("%+v: got %v, want no error", tt, err)
 			}
 			s := c.Stats()
 			if tt.noted {
 				if off := s.ClockSkew - tt.ahead; off.Abs() > time.Second || result.ClockSkew != s.ClockSkew ||
 					!s.FirstSeen.Equal(begin) || !strings.Contains(result.Advice, "NTP") {
-					t.Errorf("%+v: %+v, %+v", tt, s, result)
+					t.Errorf("%+v: got %+v, %+v; want about that skew since %v, and advice", tt, s, result, begin)
 				}
 			} else if s.ClockSkew != 0 || !s.FirstSeen.IsZero() || result.Advice != "" {
-				t.Errorf("%+v: %+v, %+v", tt, s, result)
+				t.Errorf("%+v: got %+v, %+v; want no skew", tt, s, result)
 			}
 			if n := strings.Count(log.String(), "clock differs"); n == 1 != tt.noted || n > 1 {
-				t.Errorf("%+v: logged %d times", tt, n)
+				t.Errorf("%+v: got %d warnings, want one: %v", tt, n, tt.noted)
 			}
 		})
 	}

@@ -41,7 +41,7 @@ func (s *countingSigner) Sign(r *http.Request) error {
 	return nil
 }
 
-// partner is a server that hands out tokens "token-1", "token-2", … and lets the test answer the rest.
+// partner is a server that issues tokens "token-1", "token-2", … and lets the test answer the rest.
 type partner struct {
 	*httptest.Server
 	mu     sync.Mutex
@@ -61,7 +61,7 @@ func (p *partner) handler(t testing.TB, answer http.HandlerFunc) http.HandlerFun
 	return func(w http.ResponseWriter, r *http.Request) {
 		body, err := io.ReadAll(r.Body)
 		if err != nil {
-			t.Errorf("body of %s %s: %v", r.Method, r.URL, err)
+			t.Errorf("body of %s %s: got %v, want no error", r.Method, r.URL, err)
 		}
 		p.mu.Lock()
 		p.seen = append(p.seen, r)
@@ -102,7 +102,7 @@ func newClient(t testing.TB, config Config) *Client {
 	return c
 }
 
-// dial makes a partner that answers so, and its client.
+// dial returns a partner with this answer, and its client.
 func dial(t testing.TB, answer http.HandlerFunc) (*Client, *partner) {
 	p := newPartner(t, answer)
 	return newClient(t, testConfig(p.URL+"/v1")), p
@@ -114,6 +114,13 @@ func replying(status int, body string) http.HandlerFunc {
 	return func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
 		_, _ = io.WriteString(w, body)
+	}
+}
+
+func wantKind(t *testing.T, err error, want Kind) {
+	t.Helper()
+	if e := asError(t, err); e.Kind != want {
+		t.Errorf("got %v, want kind %s", e, want)
 	}
 }
 
@@ -147,18 +154,18 @@ func TestRequestsAsTheyLeave(t *testing.T) {
 	submit := SubmitBody(testChain, "0xabcd", EncodingHex)
 	p := newPartner(t, func(w http.ResponseWriter, r *http.Request) {
 		if _, err := verifier.Verify(r); err != nil {
-			t.Errorf("%s %s: %v", r.Method, r.URL, err)
+			t.Errorf("signature of %s %s: got %v, want it to verify", r.Method, r.URL, err)
 		}
 		switch r.Method + " " + r.URL.Path {
 		case "POST /v1/customers":
 			if err := httpsig.VerifyContentDigest(r.Header, create); err != nil {
-				t.Error(err)
+				t.Errorf("Content-Digest of %s: got %v, want it to verify", r.URL, err)
 			}
 			w.WriteHeader(http.StatusCreated)
 			_, _ = fmt.Fprintf(w, `{"id":%q,"status":"initiating","challenge":"aGk="}`, testID)
 		case "POST /v1/customers/" + testID + "/challenge/sign":
 			if err := httpsig.VerifyContentDigest(r.Header, submit); err != nil {
-				t.Error(err)
+				t.Errorf("Content-Digest of %s: got %v, want it to verify", r.URL, err)
 			}
 			w.WriteHeader(http.StatusNoContent)
 		case "GET /v1/customers/" + testID:
@@ -168,7 +175,7 @@ func TestRequestsAsTheyLeave(t *testing.T) {
 		case "GET /v1/customers":
 			_, _ = fmt.Fprintf(w, `[{"id":%q}]`, testID)
 		default:
-			t.Errorf("unexpected %s %s", r.Method, r.URL)
+			t.Errorf("got a request %s %s, want none of these", r.Method, r.URL)
 		}
 	})
 	config := testConfig(p.URL + "/v1/")
@@ -177,52 +184,52 @@ func TestRequestsAsTheyLeave(t *testing.T) {
 	ctx := t.Context()
 
 	if got, err := c.CreateCustomer(ctx, testIdem, create); err != nil || got.ID != testID || got.Challenge != "aGk=" {
-		t.Errorf("CreateCustomer: %+v, %v", got, err)
+		t.Errorf("CreateCustomer: got %+v, %v; want %s with a challenge", got, err, testID)
 	}
 	if got, err := c.Customer(ctx, testID); err != nil || got.Status != StatusScreening {
-		t.Errorf("Customer: %+v, %v", got, err)
+		t.Errorf("Customer: got %+v, %v; want status %s", got, err, StatusScreening)
 	}
 	if got, err := c.Challenge(ctx, testID); err != nil || got != "aGk=" {
-		t.Errorf("Challenge: %q, %v", got, err)
+		t.Errorf("Challenge: got %q, %v; want aGk=", got, err)
 	}
 	if err := c.SubmitSignature(ctx, testID, testIdem, submit); err != nil {
-		t.Errorf("SubmitSignature: %v", err)
+		t.Errorf("SubmitSignature: got %v, want no error", err)
 	}
 	if err := c.Customers(ctx, func(Customer) error { return nil }); err != nil {
-		t.Errorf("Customers: %v", err)
+		t.Errorf("Customers: got %v, want no error", err)
 	}
 
 	requests, bodies := p.requests()
 	if len(requests) != 6 || c.Stats().Sent != 6 {
-		t.Fatalf("%d requests seen, %d counted, want 6: one token and five calls", len(requests), c.Stats().Sent)
+		t.Fatalf("got %d requests, %d counted; want 6: one token and five calls", len(requests), c.Stats().Sent)
 	}
 	for i, r := range requests {
 		if r.Header.Get("User-Agent") != "purser" || !strings.Contains(r.Header.Get("Accept"), "application/json") {
-			t.Errorf("headers of %s: %v", r.URL, r.Header)
+			t.Errorf("headers of %s: got %v, want User-Agent purser and Accept application/json", r.URL, r.Header)
 		}
 		if want := r.Method == http.MethodPost; (r.Header.Get("Idempotency-Key") != "") != want {
-			t.Errorf("Idempotency-Key of %s %s: %q", r.Method, r.URL, r.Header.Get("Idempotency-Key"))
+			t.Errorf("Idempotency-Key of %s %s: got %q, want one: %v", r.Method, r.URL, r.Header.Get("Idempotency-Key"), want)
 		}
 		if i == 0 {
 			if r.Header.Get("Authorization") != "" || r.Header.Get("Signature") != "" {
-				t.Errorf("the token request is authorized or signed: %v", r.Header)
+				t.Errorf("headers of the token request: got %v, want no Authorization and no Signature", r.Header)
 			}
 			if want := `{"apiKey":"` + testKey + `","apiSecret":"` + testSecret + `"}`; bodies[0] != want {
-				t.Errorf("body of the token request: %s", bodies[0])
+				t.Errorf("body of the token request: got %s, want %s", bodies[0], want)
 			}
 			continue
 		}
 		if r.Header.Get("Authorization") != "Bearer token-1" {
-			t.Errorf("Authorization of %s: %q", r.URL, r.Header.Get("Authorization"))
+			t.Errorf("Authorization of %s: got %q, want Bearer token-1", r.URL, r.Header.Get("Authorization"))
 		}
 		if r.Method == http.MethodPost && r.Header.Get("Content-Type") != "application/json" {
-			t.Errorf("Content-Type of %s: %q", r.URL, r.Header.Get("Content-Type"))
+			t.Errorf("Content-Type of %s: got %q, want application/json", r.URL, r.Header.Get("Content-Type"))
 		}
 	}
 }
 
 func TestUnsendable(t *testing.T) {
-	c, p := dial(t, func(_ http.ResponseWriter, r *http.Request) { t.Errorf("%s was sent", r.URL) })
+	c, p := dial(t, func(_ http.ResponseWriter, r *http.Request) { t.Errorf("got a request to %s, want none", r.URL) })
 	ctx := t.Context()
 	body := CreateBody("a", "b")
 	for name, call := range map[string]func() error{
@@ -237,11 +244,11 @@ func TestUnsendable(t *testing.T) {
 		"submit without id": func() error { return c.SubmitSignature(ctx, "", testIdem, body) },
 	} {
 		if e := asError(t, call()); e.Kind != Unsendable {
-			t.Errorf("%s: %v", name, e)
+			t.Errorf("%s: got %v, want kind %s", name, e, Unsendable)
 		}
 	}
 	if requests, _ := p.requests(); len(requests) != 0 {
-		t.Errorf("%d requests were sent", len(requests))
+		t.Errorf("got %d requests, want 0", len(requests))
 	}
 
 	config := testConfig(p.URL)
@@ -249,7 +256,7 @@ func TestUnsendable(t *testing.T) {
 	config.BaseURL += "/v1"
 	_, err := newClient(t, config).Customer(ctx, testID)
 	if e := asError(t, err); e.Kind != Unsendable || !strings.Contains(e.Error(), "no key") || e.Hint() == "" {
-		t.Errorf("a failing signer: %v", err)
+		t.Errorf("a failing signer: got %v, want kind %s, its error and a hint", err, Unsendable)
 	}
 }
 
@@ -259,48 +266,47 @@ func (f signerFunc) Sign(r *http.Request) error { return f(r) }
 
 func TestNewRefuses(t *testing.T) {
 	for name, change := range map[string]func(*Config){
-		"absolute URL":        func(c *Config) { c.BaseURL = "api.example/v1" },
-		"scheme":              func(c *Config) { c.BaseURL = "ftp://api.example/v1" },
-		"credentials":         func(c *Config) { c.BaseURL = "https://u:hunter2@api.example/v1" },
-		"query":               func(c *Config) { c.BaseURL = "https://api.example/v1?x=1" },
-		"not on this machine": func(c *Config) { c.BaseURL = "http://api.example/v1" },
-		"API key":             func(c *Config) { c.APIKey = "" },
-		"API secret":          func(c *Config) { c.APISecret = "" },
-		"signer":              func(c *Config) { c.Sign = nil },
-		"rate limiter":        func(c *Config) { c.RateLimiter = nil },
-		"digest":              func(c *Config) { c.Digest = "md5" },
-		"negative":            func(c *Config) { c.Timeout = -1 },
+		"absolute URL":     func(c *Config) { c.BaseURL = "api.example/v1" },
+		"scheme":           func(c *Config) { c.BaseURL = "ftp://api.example/v1" },
+		"credentials":      func(c *Config) { c.BaseURL = "https://u:hunter2@api.example/v1" },
+		"query":            func(c *Config) { c.BaseURL = "https://api.example/v1?x=1" },
+		"not this machine": func(c *Config) { c.BaseURL = "http://api.example/v1" },
+		"API key":          func(c *Config) { c.APIKey = "" },
+		"API secret":       func(c *Config) { c.APISecret = "" },
+		"signer":           func(c *Config) { c.Sign = nil },
+		"rate limiter":     func(c *Config) { c.RateLimiter = nil },
+		"digest":           func(c *Config) { c.Digest = "md5" },
+		"negative":         func(c *Config) { c.Timeout = -1 },
 	} {
 		config := testConfig("https://api.example/v1")
 		change(&config)
 		_, err := New(config)
 		if err == nil || !strings.Contains(err.Error(), name) || strings.Contains(err.Error(), "hunter2") {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got %v, want an error that names it and no password", name, err)
 		}
 	}
 	for _, base := range []string{"http://127.0.0.1:8080/v1", "http://[::1]:1/v1", "http://localhost/v1",
 		"https://api.example/v1/"} {
 		if _, err := New(testConfig(base)); err != nil {
-			t.Errorf("%s: %v", base, err)
+			t.Errorf("%s: got %v, want no error", base, err)
 		}
 	}
 	config := testConfig("http://sandbox.internal/v1")
 	config.AllowPlaintext = true
 	if _, err := New(config); err != nil {
-		t.Error(err)
+		t.Errorf("AllowPlaintext: got %v, want no error", err)
 	}
 }
 
 func TestConfigKeepsItsSecrets(t *testing.T) {
 	config := testConfig("https://api.example/v1")
 	var log strings.Builder
-	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "config", config, "token", Token{"tok3n"})
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "config", config, "token", bearerToken{"tok3n"})
 	for _, text := range []string{log.String(), fmt.Sprintf("%v %+v %#v %s", config, config, config, config),
-		fmt.Sprintf("%v %+v %#v %s %q %x %d", Token{"tok3n"}, Token{"tok3n"}, Token{"tok3n"}, Token{"tok3n"},
-			Token{"tok3n"}, Token{"tok3n"}, Token{"tok3n"})} {
+		fmt.Sprintf("%v %+[1]v %#[1]v %[1]s %[1]q %[1]x %[1]d", bearerToken{"tok3n"})} {
 		for _, secret := range []string{testSecret, testKey, "tok3n", "746f6b336e"} {
 			if strings.Contains(text, secret) {
-				t.Errorf("%q shows %q", text, secret)
+				t.Errorf("got %q, want it without %q", text, secret)
 			}
 		}
 	}
@@ -318,16 +324,16 @@ func TestCancelledCallsReturnTheirContextsError(t *testing.T) {
 		cancel()
 	}()
 	if _, err := c.Customer(ctx, testID); !errors.Is(err, context.Canceled) {
-		t.Errorf("under way: %v", err)
+		t.Errorf("in flight: got %v, want %v", err, context.Canceled)
 	}
 	if _, err := c.Customer(ctx, testID); !errors.Is(err, context.Canceled) {
-		t.Errorf("before it left: %v", err)
+		t.Errorf("before it was sent: got %v, want %v", err, context.Canceled)
 	}
 }
 
 func TestConnectionsAreReused(t *testing.T) {
 	c, p := dial(t, func(w http.ResponseWriter, r *http.Request) {
-		// An answer that nobody reads to the end would cost the connection.
+		// An answer that is not read to its end would cost the connection.
 		replying(http.StatusConflict, strings.Repeat("taken ", 10_000))(w, r)
 	})
 	for range 10 {
@@ -338,7 +344,7 @@ func TestConnectionsAreReused(t *testing.T) {
 	requests, _ := p.requests()
 	for _, r := range requests[1:] {
 		if r.RemoteAddr != requests[0].RemoteAddr {
-			t.Errorf("another connection: %s after %s", r.RemoteAddr, requests[0].RemoteAddr)
+			t.Errorf("got a request from %s, want %s, the first connection", r.RemoteAddr, requests[0].RemoteAddr)
 		}
 	}
 }

@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// CreatedMargin is how far Clock.Created stays behind the partner's clock by default: its server library refuses a
-// signature that was created even a moment in its future.
-const CreatedMargin = 2 * time.Second
+// createdMargin is how far Clock.Created stays behind the partner's clock by default: the partner's server library does
+// not accept a signature that was created in its future, however little.
+const createdMargin = 2 * time.Second
 
-// Clock knows the partner's time from the Date headers of its answers. It runs on the monotonic clock of this machine,
-// so that setting the wall clock during a run does not move it. Its methods may be called by many goroutines.
+// Clock estimates the partner's time from the Date headers of its answers. It uses the monotonic clock of this machine,
+// so that setting the wall clock during a run does not change it. Its methods may be called by many goroutines.
 type Clock struct {
 	now    func() time.Time
 	margin time.Duration
@@ -21,17 +21,17 @@ type Clock struct {
 	base  time.Time // a local time, from which local times are counted
 	// The partner's time is ahead of the local time counted from base by at least low and at most high.
 	low, high time.Duration
-	first     time.Time // when a skew was first noticed
+	first     time.Time // when a skew was first seen
 }
 
-// NewClock returns a Clock that counts on now and takes it for the partner's time until an answer was seen. margin is
-// how far Created stays behind the partner's time, CreatedMargin unless there is a reason.
+// NewClock returns a Clock that uses now, and takes it for the partner's time until the first answer. margin is how far
+// Created stays behind the partner's time; a Client's own Clock has 2 s.
 func NewClock(now func() time.Time, margin time.Duration) *Clock {
 	return &Clock{now: now, margin: margin}
 }
 
-// Created is the time for the parameter created of a request signature (RFC 9421 §2.3): the margin before the earliest
-// time that the partner's clock can show.
+// Created returns the time for the parameter created of a request signature (RFC 9421 §2.3): the earliest time that the
+// partner's clock can show, minus the margin.
 func (c *Clock) Created() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -41,11 +41,11 @@ func (c *Clock) Created() time.Time {
 	return c.local(c.now()).Add(c.low - c.margin)
 }
 
-// local counts t from base, so that a wall clock that was set meanwhile does not matter.
+// local counts t from base by the monotonic clock, so that it does not matter if the wall clock was set meanwhile.
 func (c *Clock) local(t time.Time) time.Time { return c.base.Add(t.Sub(c.base)) }
 
-// Skew is how far the wall clock of this machine is ahead of the partner's (behind when negative); 0 when that is
-// within a second and what Date can tell, and while it is unknown. first is when a skew was first seen, zero if never.
+// Skew returns how far the wall clock of this machine is ahead of the partner's (behind when negative). It is 0 while
+// unknown, or below a second and the resolution of Date. first is when a skew was first seen, zero if never.
 func (c *Clock) Skew() (skew time.Duration, first time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -65,14 +65,14 @@ func (c *Clock) skew(now time.Time) time.Duration {
 	return skew
 }
 
-// dateOf is when an answer was written; false when it does not say, or comes from a cache (RFC 9111 §5.1).
+// dateOf returns when an answer was written; false if it has no Date, or comes from a cache (RFC 9111 §5.1).
 func dateOf(h http.Header) (time.Time, bool) {
 	date, err := http.ParseTime(h.Get("Date"))
 	return date, err == nil && h.Get("Age") == ""
 }
 
-// see takes in one answer to a request that was sent and whose header was received at these local times. It returns
-// the skew, and whether it is the first to be noticed.
+// see evaluates the answer to a request; sent and received are local times. It returns the skew, and whether it is the
+// first that was seen.
 func (c *Clock) see(h http.Header, sent, received time.Time) (skew time.Duration, first bool) {
 	date, ok := dateOf(h)
 	if !ok {
@@ -83,12 +83,12 @@ func (c *Clock) see(h http.Header, sent, received time.Time) (skew time.Duration
 	if !c.known {
 		c.base = received
 	}
-	// Date has whole seconds, cut off, and was written some time between.
+	// Date is truncated to seconds, and was written at some time between sent and received.
 	low := date.Sub(c.local(received).Round(0))
 	high := date.Add(time.Second).Sub(c.local(sent).Round(0))
 	if c.known && low <= c.high && high >= c.low {
 		low, high = max(low, c.low), min(high, c.high)
-	} // else one of the clocks was set: what was known is of no use
+	} // else one of the clocks was set, and the earlier bounds are wrong
 	c.known, c.low, c.high = true, low, high
 	skew = c.skew(received)
 	if skew == 0 || !c.first.IsZero() {
@@ -98,8 +98,7 @@ func (c *Clock) see(h http.Header, sent, received time.Time) (skew time.Duration
 	return skew, true
 }
 
-// restart takes in an answer as see does and forgets all that was known before: the partner has refused what was
-// created by this clock.
+// restart forgets earlier answers and evaluates this one: the partner did not accept a signature created by this clock.
 func (c *Clock) restart(h http.Header, sent, received time.Time) {
 	if _, ok := dateOf(h); !ok {
 		return

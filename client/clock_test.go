@@ -20,14 +20,14 @@ func TestCreatedIsNeverAhead(t *testing.T) {
 			for _, fraction := range []time.Duration{0, 400 * time.Millisecond, 999 * time.Millisecond} {
 				partner := start.Add(fraction)
 				local := func() time.Time { return partner.Add(ahead) }
-				c := NewClock(local, CreatedMargin)
+				c := NewClock(local, createdMargin)
 				sent := local()
 				partner = partner.Add(took)
 				c.see(dated(partner), sent, local())
 				partner = partner.Add(90 * time.Minute)
-				if got, age := c.Created(), partner.Sub(c.Created()); age < CreatedMargin || age > CreatedMargin+time.Second {
+				if got, age := c.Created(), partner.Sub(c.Created()); age < createdMargin || age > createdMargin+time.Second {
 					t.Errorf("ahead %v, took %v, fraction %v: got created %v at %v, an age of %v, want %v to %v",
-						ahead, took, fraction, got, partner, age, CreatedMargin, CreatedMargin+time.Second)
+						ahead, took, fraction, got, partner, age, createdMargin, createdMargin+time.Second)
 				}
 			}
 		}
@@ -36,13 +36,13 @@ func TestCreatedIsNeverAhead(t *testing.T) {
 
 func TestCreatedWithoutDate(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	c := NewClock(func() time.Time { return now }, CreatedMargin)
+	c := NewClock(func() time.Time { return now }, createdMargin)
 	c.see(http.Header{}, now, now)
 	c.see(http.Header{"Date": {"yesterday"}}, now, now)
 	cached := dated(now.Add(-time.Hour))
 	cached.Set("Age", "3600")
 	c.see(cached, now, now)
-	if got, want := c.Created(), now.Add(-CreatedMargin); !got.Equal(want) {
+	if got, want := c.Created(), now.Add(-createdMargin); !got.Equal(want) {
 		t.Errorf("got created %v, want %v", got, want)
 	}
 }
@@ -50,20 +50,20 @@ func TestCreatedWithoutDate(t *testing.T) {
 // TestClockThatWasSet: an answer that contradicts what was known replaces it, and a restart forgets even what does not.
 func TestClockThatWasSet(t *testing.T) {
 	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
-	c := NewClock(func() time.Time { return now }, CreatedMargin)
+	c := NewClock(func() time.Time { return now }, createdMargin)
 	c.see(dated(now), now, now)
 	c.see(dated(now.Add(-time.Hour)), now, now)
-	if got, want := c.Created(), now.Add(-time.Hour-CreatedMargin); !got.Equal(want) {
+	if got, want := c.Created(), now.Add(-time.Hour-createdMargin); !got.Equal(want) {
 		t.Errorf("after the partner's clock went back: got created %v, want %v", got, want)
 	}
 	c.see(dated(now), now, now)
 	slow := now.Add(-10 * time.Second)
 	c.restart(dated(slow), slow, now)
-	if got, want := c.Created(), slow.Add(-CreatedMargin); !got.Equal(want) {
+	if got, want := c.Created(), slow.Add(-createdMargin); !got.Equal(want) {
 		t.Errorf("after a restart: got created %v, want %v", got, want)
 	}
 	c.restart(http.Header{}, now, now)
-	if got, want := c.Created(), slow.Add(-CreatedMargin); !got.Equal(want) {
+	if got, want := c.Created(), slow.Add(-createdMargin); !got.Equal(want) {
 		t.Errorf("after an answer without Date: got created %v, want %v", got, want)
 	}
 }

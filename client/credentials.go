@@ -15,10 +15,10 @@ const (
 	pathCredentials = "/auth/credentials" //nolint:gosec // G101: a path, no credential
 )
 
-// RegisterKey sends PUT /auth/signing with a public key in PEM form, which replaces the one registered before, and
-// returns the id that the partner gives it. The body is {"publicKey":"<the PEM in base64>"}: that the PEM is sent in
-// base64 is documented, the member's name is not. The id is looked for as keyId, keyid, key_id or id, in the answer or
-// in an object in it; an answer without one is Malformed, with a *ShapeError. The key is registered all the same then.
+// RegisterKey sends PUT /auth/signing with a public key in PEM form, which replaces the registered key, and returns the
+// id that the partner gives it. The body is {"publicKey":"<the PEM in base64>"}: the base64 is documented, the member's
+// name is not. The id is taken from keyId, keyid, key_id or id, in the answer or in an object in it. If the answer has
+// none, the key is registered all the same, and the error is Unrecognized.
 func (c *Client) RegisterKey(ctx context.Context, publicPEM []byte) (keyID string, err error) {
 	body := appendString([]byte(`{"publicKey":`), base64.StdEncoding.EncodeToString(publicPEM))
 	a, op, err := c.change(ctx, http.MethodPut, pathSigning, append(body, '}'))
@@ -26,28 +26,28 @@ func (c *Client) RegisterKey(ctx context.Context, publicPEM []byte) (keyID strin
 		return "", err
 	}
 	if keyID = keyIDIn(a.body); keyID == "" {
-		return "", c.malformed(op, a, &ShapeError{Endpoint: op, Want: "keyId", Have: memberNames(a.body)})
+		return "", c.malformed(op, a, &shapeError{Endpoint: op, Want: "keyId", Have: memberNames(a.body)})
 	}
 	return keyID, nil
 }
 
-// DeleteKey sends DELETE /auth/signing: no request is signed with the registered key afterwards.
+// DeleteKey sends DELETE /auth/signing: the partner forgets the registered key.
 func (c *Client) DeleteKey(ctx context.Context) error {
 	_, _, err := c.change(ctx, http.MethodDelete, pathSigning, nil)
 	return err
 }
 
-// ReplaceSecret sends PUT /auth/credentials, by which the partner replaces the API secret and invalidates every token.
-// Any 2xx is success. The client goes on with the secret it has. After an error without an answer either secret may be
-// the valid one: Authenticate of a client with the new one tells.
+// ReplaceSecret sends PUT /auth/credentials: the partner replaces the API secret and invalidates every token. Any 2xx
+// is success. This client keeps its secret. After an error without an answer either secret may be valid: try
+// Authenticate of a client with the new secret.
 func (c *Client) ReplaceSecret(ctx context.Context, secret string) error {
 	c.tokens.hide(secret)
 	_, _, err := c.change(ctx, http.MethodPut, pathCredentials, tokenBody(c.config.APIKey, secret))
 	return err
 }
 
-// change sends a request that concerns the credentials, under a random key: its effect is the same however often it is
-// sent.
+// change sends a request about the credentials, under a random idempotency key, because the request is idempotent by
+// itself.
 func (c *Client) change(ctx context.Context, method, path string, body []byte) (a answer, op string, err error) {
 	op = method + " " + path
 	key, err := c.newID()
@@ -58,8 +58,8 @@ func (c *Client) change(ctx context.Context, method, path string, body []byte) (
 	return a, op, err
 }
 
-// keyIDIn returns the key id in an answer, "" if there is none that a signature could carry. A member that is named for
-// the key goes before a mere id.
+// keyIDIn returns the key id in an answer, "" if there is none that a signature can have. A member named after the key
+// goes before "id".
 func keyIDIn(body []byte) string {
 	var members map[string]json.RawMessage
 	if json.Unmarshal(body, &members) != nil {

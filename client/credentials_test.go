@@ -34,7 +34,7 @@ func TestRegisterKey(t *testing.T) {
 		if r.Method != http.MethodPut || r.URL.Path != "/v1/auth/signing" ||
 			bodies[len(bodies)-1] != `{"publicKey":"UEVN"}` ||
 			r.Header.Get("Idempotency-Key") == "" || r.Header.Get("Content-Digest") == "" || r.Header.Get("Signature") == "" {
-			t.Errorf("sent %s %s %v %s", r.Method, r.URL.Path, r.Header, bodies[len(bodies)-1])
+			t.Errorf("got %s %s %v %s, want a signed PUT of the key", r.Method, r.URL.Path, r.Header, bodies[len(bodies)-1])
 		}
 	}
 	for body, names := range map[string][]string{
@@ -47,12 +47,12 @@ func TestRegisterKey(t *testing.T) {
 	} {
 		c, _ := dial(t, reply200(body))
 		_, err := c.RegisterKey(t.Context(), []byte("PEM"))
-		var shape *ShapeError
+		var shape *shapeError
 		if !errors.As(err, &shape) || !slices.Equal(shape.Have, names) || asError(t, err).Kind != Unrecognized {
-			t.Errorf("%s: got %v, want a ShapeError with %q", body, err, names)
+			t.Errorf("%s: got %v, want a shapeError with %q", body, err, names)
 		}
 		if err != nil && strings.Contains(err.Error(), "s3cr3t-value") {
-			t.Errorf("%v shows a value", err)
+			t.Errorf("got %v, want it without values", err)
 		}
 	}
 }
@@ -66,7 +66,8 @@ func TestDeleteKey(t *testing.T) {
 	r := seen[len(seen)-1]
 	if r.Method != http.MethodDelete || r.URL.Path != "/v1/auth/signing" || bodies[len(bodies)-1] != "" ||
 		r.Header.Get("Idempotency-Key") == "" || r.Header.Get("Signature") == "" {
-		t.Errorf("sent %s %s %v %q", r.Method, r.URL.Path, r.Header, bodies[len(bodies)-1])
+		t.Errorf("got %s %s %v %q, want a signed DELETE without a body", r.Method, r.URL.Path, r.Header,
+			bodies[len(bodies)-1])
 	}
 }
 
@@ -85,7 +86,7 @@ func TestReplaceSecretNeverShowsIt(t *testing.T) {
 	r, body := seen[len(seen)-1], bodies[len(bodies)-1]
 	if r.Method != http.MethodPut || r.URL.Path != "/v1/auth/credentials" ||
 		body != `{"apiKey":"`+testKey+`","apiSecret":"`+fresh+`"}` {
-		t.Errorf("sent %s %s %s", r.Method, r.URL.Path, body)
+		t.Errorf("got %s %s %s, want a PUT of the new secret", r.Method, r.URL.Path, body)
 	}
 	// The secret in force is still the first one.
 	if got, _ := c.tokens.secret(); got != testSecret {
@@ -96,7 +97,7 @@ func TestReplaceSecretNeverShowsIt(t *testing.T) {
 // rotating is a partner that accepts one secret, and invalidates its tokens when that changes.
 type rotating struct {
 	secret atomic.Pointer[string]
-	status int // of a refused secret
+	status int // for another secret
 	asked  atomic.Int64
 }
 
@@ -116,7 +117,7 @@ func (p *rotating) answer(r *http.Request) *canned {
 	return response(404, "")
 }
 
-// TestReplacedSecretIsPickedUp: a client whose token was invalidated goes on with the secret that it reads then.
+// TestReplacedSecretIsPickedUp: a client whose token was invalidated reads the new secret and goes on.
 func TestReplacedSecretIsPickedUp(t *testing.T) {
 	for _, status := range []int{400, 401, 403} {
 		for _, delay := range []time.Duration{0, 10 * time.Second, 29 * time.Second} {
@@ -134,7 +135,7 @@ func TestReplacedSecretIsPickedUp(t *testing.T) {
 					return second, nil
 				}
 				c := newClient(t, config)
-				get := func() { // 404 is the answer to look for
+				get := func() {
 					if _, err := c.Customer(t.Context(), testID); asError(t, err).Kind != NotFound {
 						t.Errorf("%d after %v: got %v, want not-found", status, delay, err)
 					}
@@ -144,17 +145,17 @@ func TestReplacedSecretIsPickedUp(t *testing.T) {
 				p.secret.Store(&second)
 				get()
 				if took := time.Since(begun) - time.Hour; took < delay || took > delay+time.Second {
-					t.Errorf("%d: it took %v, want about %v", status, took, delay)
+					t.Errorf("%d: got an answer after %v, want about %v", status, took, delay)
 				}
 				if n := p.asked.Load(); n != 3 {
-					t.Errorf("%d: %d tokens asked for, want 3: the first, a refused one, and one with the new secret", status, n)
+					t.Errorf("%d: got %d token requests, want 3: the first, one not accepted, one with the new secret", status, n)
 				}
 			})
 		}
 	}
 }
 
-// TestRefusedSecretIsNotWaitedFor: a secret that was never accepted is wrong, and no time or request is spent on it.
+// TestRefusedSecretIsNotWaitedFor: a secret that was never accepted is wrong: the client does not wait for another.
 func TestRefusedSecretIsNotWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := &rotating{status: 401}
@@ -171,7 +172,7 @@ func TestRefusedSecretIsNotWaitedFor(t *testing.T) {
 	})
 }
 
-// TestSecretThatStaysRefused: the wait for a new secret ends, also by Stop, and then the refusal is the error.
+// TestSecretThatStaysRefused: the wait for a new secret ends after a time, or by Stop.
 func TestSecretThatStaysRefused(t *testing.T) {
 	for name, stop := range map[string]bool{"patience": false, "stopped": true} {
 		t.Run(name, func(t *testing.T) {
@@ -217,27 +218,27 @@ func TestTokenOfAnotherShape(t *testing.T) {
 		`{}`:                              `has no "token"; it has no members`,
 	} {
 		_, _, err := parseToken([]byte(body))
-		var shape *ShapeError
+		var shape *shapeError
 		if !errors.As(err, &shape) || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
-			t.Errorf("%s: got %v, want a ShapeError with %s", body, err, want)
+			t.Errorf("%s: got %v, want a shapeError with %s", body, err, want)
 		}
 	}
-	if _, _, err := parseToken([]byte(`<html>`)); errors.As(err, new(*ShapeError)) || err == nil {
-		t.Errorf("a page: got %v, want an error that is no ShapeError", err)
+	if _, _, err := parseToken([]byte(`<html>`)); errors.As(err, new(*shapeError)) || err == nil {
+		t.Errorf("a page: got %v, want an error but no shapeError", err)
 	}
 	var many strings.Builder
 	for i := range 40 {
 		fmt.Fprintf(&many, `"m%02d%s":1,`, i, strings.Repeat("x", 100))
 	}
 	_, _, err := parseToken([]byte("{" + many.String() + `"a\u0000b\nc":1}`))
-	var shape *ShapeError
+	var shape *shapeError
 	if !errors.As(err, &shape) || len(shape.Have) != mostNames || shape.Have[0] != `a\x00b\nc` ||
 		len(shape.Have[1]) > mostName {
 		t.Errorf("got %v, want %d short printable names", err, mostNames)
 	}
 }
 
-// TestPlaintextToThisMachineOnly: the client's own guard knows the host in capitals, too.
+// TestPlaintextToThisMachineOnly: the name localhost is known in capitals, too.
 func TestPlaintextToThisMachineOnly(t *testing.T) {
 	if _, err := New(testConfig("http://LOCALHOST:1/v1")); err != nil {
 		t.Errorf("LOCALHOST: got %v, want nil", err)

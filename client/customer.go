@@ -7,10 +7,10 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// Status is a customer's state at the partner, as ParseStatus returns it.
+// Status is a customer's status at the partner, as ParseStatus returns it.
 type Status string
 
-// The states of a customer, in the order of the partner's process.
+// The documented statuses, in the order of the partner's process.
 const (
 	StatusInitiating Status = "initiating" // created; the challenge is not verified yet
 	StatusScreening  Status = "screening"
@@ -20,15 +20,15 @@ const (
 	StatusRejected   Status = "rejected" // final
 )
 
-// ParseStatus returns the state that word names in any case. Another word is kept as it came, printable and clipped to
-// 80 bytes, and quoted where it would look like a state then: it is unknown, and an unknown state is never a success.
+// ParseStatus returns the documented status that word is, in any case. Another word is unknown, and never a success: it
+// is made printable, cut to 80 bytes, and quoted if it would look like a documented status then.
 func ParseStatus(word string) Status {
 	if s, ok := knownStatus(word); ok {
 		return s
 	}
 	shown := printable.Line(word, mostCode)
 	if _, ok := knownStatus(strings.TrimSpace(shown)); ok {
-		shown = printable.Quote(word, mostCode-len(`""…`)) // a state and spaces: nothing in it is escaped
+		shown = printable.Quote(word, mostCode-len(`""…`)) // a status and spaces: nothing in it is escaped
 	}
 	return Status(shown)
 }
@@ -36,7 +36,7 @@ func ParseStatus(word string) Status {
 func knownStatus(word string) (Status, bool) {
 	for _, s := range [...]Status{StatusInitiating, StatusScreening, StatusVerifying, StatusActive, StatusInactive,
 		StatusRejected} {
-		// Of the same length, so that no letter from beyond ASCII is folded into one of a state's.
+		// Of the same length, because EqualFold takes some letters outside of ASCII for letters of a status.
 		if len(word) == len(s) && strings.EqualFold(word, string(s)) {
 			return s, true
 		}
@@ -44,10 +44,10 @@ func knownStatus(word string) (Status, bool) {
 	return "", false
 }
 
-// Known reports whether the partner documents this state.
+// Known reports whether the partner documents this status.
 func (s Status) Known() bool { return s == StatusInitiating || s == StatusRejected || s.Past() }
 
-// Past reports whether a customer in this state has proved that it owns the account.
+// Past reports whether a customer in this status has proved that it owns the account.
 func (s Status) Past() bool {
 	switch s {
 	case StatusScreening, StatusVerifying, StatusActive, StatusInactive:
@@ -64,6 +64,6 @@ type Customer struct {
 	Status     Status    `json:"status"`     // may be unknown, and empty where the answer has none
 	CreatedAt  time.Time `json:"createdAt"`
 	UpdatedAt  time.Time `json:"updatedAt"`
-	// Challenge is the sign-in message in base64; only the answer to a creation holds it.
+	// Challenge is the sign-in message in base64; only the answer to a creation has it.
 	Challenge string `json:"challenge,omitempty"`
 }

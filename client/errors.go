@@ -10,28 +10,27 @@ import (
 	"time"
 )
 
-// Kind sorts failures by what they say about the request, which is what the decision table asks.
+// Kind is what a failure says about the request. The decision table uses it.
 type Kind string
 
 // The kinds of failure.
 const (
-	// NoAnswer: dial error, timeout, dropped connection, an error answer that broke off in the middle, or 408 and 425,
-	// by which whoever stands in between says that the request did not get through: the partner may or may not have
-	// acted.
+	// NoAnswer: dial error, timeout, dropped connection, an error answer that was cut off, or a 408 or 425, which comes
+	// from a server in between. The partner may have acted on the request or not.
 	NoAnswer Kind = "no-answer"
-	// Malformed: a 2xx answer whose body is truncated, too large or not what it should be. The partner probably acted,
-	// but what it said is unknown: treated like NoAnswer, never like success.
+	// Malformed: a 2xx answer whose body is truncated, too large, or reports an error. The partner probably acted on the
+	// request, but the result is unknown: treated like NoAnswer, never like success.
 	Malformed Kind = "malformed"
-	// Invalid: 400, the partner refuses this request's content.
+	// Invalid: 400, the partner does not accept this request's content.
 	Invalid Kind = "invalid"
-	// RequestSignature: the partner refused the request's own signature, with a fresh token and a clock just measured,
-	// whatever the status: 400 with the vendor's text, 401 or 403 that say as much.
+	// RequestSignature: the partner did not accept the request's own signature, with a fresh token and the clock measured
+	// again: 400 with the vendor's text, or 401, 403 or 422 whose text is about a signature.
 	RequestSignature Kind = "request-signature"
-	// Unrecognized: a 2xx answer whose body is whole, but not of a shape that this client knows; Err is a *ShapeError.
-	// The partner acted; the API does not look as expected.
+	// Unrecognized: a 2xx answer whose body is complete, but not of a form that this client knows. The partner acted on
+	// the request; the API is not the expected one.
 	Unrecognized Kind = "unrecognized"
-	// Unconnectable: no connection can come of these settings, however often it is tried: the server's certificate does
-	// not verify, it does not speak TLS, the proxy refuses, or (before the first answer) the host has no address.
+	// Unconnectable: the settings can never lead to a connection: the server's certificate does not verify, it does not
+	// speak TLS, the proxy does not allow it, or (before the first answer) the host has no address.
 	Unconnectable Kind = "unconnectable"
 	// Unauthorized: 401 with a fresh token.
 	Unauthorized Kind = "unauthorized"
@@ -39,26 +38,26 @@ const (
 	Forbidden Kind = "forbidden"
 	// NotFound: 404.
 	NotFound Kind = "not-found"
-	// Conflicting: 409, which on a creation has two meanings (rule 5).
+	// Conflicting: 409, which on a creation has two meanings (docs/rules.md, "409 is a question").
 	Conflicting Kind = "conflict"
-	// KeyReused: 422, the idempotency key is known with another payload.
+	// KeyReused: 422, the idempotency key was used with another payload.
 	KeyReused Kind = "key-reused"
-	// Throttled: 429, or 503 with Retry-After. The pace knows already.
+	// Throttled: 429, or 503 with Retry-After. The rate limiter has been slowed down already.
 	Throttled Kind = "throttled"
 	// ServerError: any other 5xx, a gateway's too.
 	ServerError Kind = "server-error"
-	// Redirected: a 3xx, never followed, because it would carry credentials elsewhere.
+	// Redirected: a 3xx. It is never followed, because credentials would be sent to another server.
 	Redirected Kind = "redirected"
 	// Unexpected: any other status.
 	Unexpected Kind = "unexpected"
-	// NoToken: POST /auth/token failed, so the request was not sent (or it was refused with 401 and not sent again);
-	// Err is the *Error that says how.
+	// NoToken: POST /auth/token failed, so the request was not sent, or not sent again after a 401; Err is the *Error of
+	// POST /auth/token.
 	NoToken Kind = "no-token"
 	// Unsendable: the request could not be built or signed; it was not sent.
 	Unsendable Kind = "unsendable"
 )
 
-// kindOf maps the status of an answer that is not 2xx. retryAfter: the answer has a readable Retry-After.
+// kindOf returns the kind of an answer that is not 2xx. retryAfter reports whether it has a valid Retry-After.
 func kindOf(status int, retryAfter bool) Kind {
 	switch status {
 	case http.StatusBadRequest:
@@ -91,7 +90,7 @@ func kindOf(status int, retryAfter bool) Kind {
 	return Unexpected
 }
 
-// Error is a failed call of the partner API. It holds no secrets: what the partner echoes of them is struck out.
+// Error is a failed call of the partner API. It holds no secrets: what the partner repeats of them is redacted.
 type Error struct {
 	Op         string        // "POST /customers"
 	Kind       Kind          //
@@ -132,7 +131,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// settles reports whether the answer says what became of the request, so that another key may follow.
+// settles reports whether the answer says what became of the request, so that it may be sent under another key.
 func (e *Error) settles() bool {
 	switch e.Kind {
 	case Throttled, Unauthorized, RequestSignature, Redirected:
@@ -141,8 +140,8 @@ func (e *Error) settles() bool {
 	return true
 }
 
-// Hint says what the operator can do about it, naming the settings of the consumer; empty when that is nothing but to
-// wait.
+// Hint returns what the operator can do, with the names of the consumer's settings; empty when there is nothing to do
+// but wait.
 func (e *Error) Hint() string {
 	switch e = e.Root(); e.Kind {
 	case Unauthorized, Invalid, Forbidden, NotFound:
@@ -165,7 +164,7 @@ func (e *Error) Hint() string {
 		return "check --signing-key, --signing-key-id, --signature-components, --signature-parameters and this machine's " +
 			"clock; `consumer check` looks for a setting that the partner accepts"
 	case Unrecognized:
-		return "the API does not look as expected: check --api-url, and whether the partner has changed its API"
+		return "the API is not the expected one: check --api-url, and whether the partner has changed its API"
 	case Unconnectable:
 		return e.connectionHint()
 	case NoAnswer:
@@ -173,9 +172,9 @@ func (e *Error) Hint() string {
 			return "check --api-url, the network, and the proxy if there is one (HTTPS_PROXY)"
 		}
 	case Redirected:
-		return "redirects are never followed: set --api-url to where the API really is"
+		return "redirects are never followed: set --api-url to the URL of the API itself"
 	case Malformed, Unexpected:
-		return "--api-url may lead to something other than the API, a proxy's page for instance"
+		return "check --api-url: what answers may not be the API, but a proxy for instance"
 	case Unsendable:
 		return "check --signing-key and --signature-components"
 	}
@@ -185,7 +184,7 @@ func (e *Error) Hint() string {
 func (e *Error) connectionHint() string {
 	switch {
 	case errors.As(e.Err, new(*tls.CertificateVerificationError)):
-		return "the certificate of the server does not verify: check --api-url, and --api-ca if its authority is your own"
+		return "the server's certificate does not verify: check --api-url, and --api-ca if the authority is your own"
 	case errors.As(e.Err, new(*proxyError)):
 		return "check the proxy and its user name and password (HTTPS_PROXY, NO_PROXY)"
 	case strings.Contains(e.Err.Error(), "proxy"), strings.Contains(e.Err.Error(), "socks"):
@@ -196,7 +195,7 @@ func (e *Error) connectionHint() string {
 	return "check the scheme, host and port of --api-url, and the proxy if there is one (HTTPS_PROXY)"
 }
 
-// Root is the failure behind NoToken, or the error itself.
+// Root returns the cause of a NoToken, and any other error itself.
 func (e *Error) Root() *Error {
 	if inner := (*Error)(nil); e.Kind == NoToken && errors.As(e.Err, &inner) {
 		return inner
@@ -204,8 +203,7 @@ func (e *Error) Root() *Error {
 	return e
 }
 
-// Passing reports whether the partner, or the network, may recover from it by itself. Any other failure of a request
-// whose content is right is about the set-up.
+// Passing reports whether the partner or the network may recover from the failure without a change of the set-up.
 func (e *Error) Passing() bool {
 	switch e.Root().Kind {
 	case NoAnswer, Malformed, ServerError, Throttled, Conflicting:

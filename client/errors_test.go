@@ -70,7 +70,7 @@ func TestStatuses(t *testing.T) {
 			}
 			closed := config.RateLimiter.State().Closed > 0
 			if throttled := tt.kind == Throttled; closed != throttled || c.Stats().Throttled == 1 != throttled {
-				t.Errorf("gate closed: %v, %+v", closed, c.Stats())
+				t.Errorf("got gate closed: %v, %+v; want both throttled: %v", closed, c.Stats(), throttled)
 			}
 		})
 	}
@@ -78,7 +78,7 @@ func TestStatuses(t *testing.T) {
 
 func TestErrorBodies(t *testing.T) {
 	c := newClient(t, testConfig("https://api.example/v1"))
-	c.tokens.set(Token{"opaque-token-1"}, time.Now().Add(time.Hour))
+	c.tokens.set(bearerToken{"opaque-token-1"}, time.Now().Add(time.Hour))
 	long := strings.Repeat("a ü ", 200)
 	for _, tt := range []struct{ body, code, message string }{
 		{``, "", ""},
@@ -121,12 +121,12 @@ func TestErrorBodies(t *testing.T) {
 			t.Errorf("%s\ngot  %q %q\nwant %q %q", tt.body, code, message, tt.code, tt.message)
 		}
 		if problem := unfit(code, message); problem != "" {
-			t.Errorf("%s: %s", tt.body, problem)
+			t.Errorf("%s: got words that are %s, want them fit to be shown", tt.body, problem)
 		}
 	}
 }
 
-// unfit says why the words cannot be shown.
+// unfit returns why the words must not be shown.
 func unfit(code, message string) string {
 	for _, s := range []string{code, message} {
 		switch {
@@ -135,7 +135,7 @@ func unfit(code, message string) string {
 		case !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }):
 			return fmt.Sprintf("not printable: %q", s)
 		case strings.Contains(s, testSecret) || strings.Contains(s, testKey):
-			return fmt.Sprintf("shows a secret: %q", s)
+			return fmt.Sprintf("showing a secret: %q", s)
 		}
 	}
 	return ""
@@ -191,7 +191,7 @@ func TestRetryAfter(t *testing.T) {
 	} {
 		got, stated := parseRetryAfter(tt.value, tt.date, now)
 		if got != tt.want || stated != tt.stated {
-			t.Errorf("%q (Date %q): %v, %v, want %v, %v", tt.value, tt.date, got, stated, tt.want, tt.stated)
+			t.Errorf("%q (Date %q): got %v, %v, want %v, %v", tt.value, tt.date, got, stated, tt.want, tt.stated)
 		}
 	}
 }
@@ -204,7 +204,7 @@ func TestAnswersAreBounded(t *testing.T) {
 		spaces := []byte(strings.Repeat(" ", 1<<20))
 		for range 64 {
 			if _, err := z.Write(spaces); err != nil {
-				return // the client has hung up
+				return // the client has closed the connection
 			}
 		}
 		z.Close()
@@ -214,28 +214,26 @@ func TestAnswersAreBounded(t *testing.T) {
 		_, err := c.Customer(t.Context(), testID)
 		e := asError(t, err)
 		if want := map[int]Kind{200: Malformed, 500: ServerError}[status]; e.Kind != want {
-			t.Errorf("%d: %v", status, e)
+			t.Errorf("%d: got %v, want kind %s", status, e, want)
 		}
 		if status == 200 && !strings.Contains(e.Error(), "larger than 1048576 bytes") {
-			t.Errorf("%v", e)
+			t.Errorf("%d: got %v, want it to name the limit", status, e)
 		}
 	}
 	c, _ := dial(t, func(w http.ResponseWriter, _ *http.Request) { bomb(w, 200) })
-	if e := asError(t, c.Customers(t.Context(), nil)); e.Kind != Malformed {
-		t.Errorf("list: %v", e)
-	}
+	wantKind(t, c.Customers(t.Context(), nil), Malformed)
 }
 
-// TestPeerTextIsCleaned: what is not HTTP at all gets quoted by net/http.
+// TestPeerTextIsCleaned: net/http quotes an answer that is not HTTP.
 func TestPeerTextIsCleaned(t *testing.T) {
 	c := newClient(t, testConfig("https://api.example/v1"))
 	cause := errors.New("malformed HTTP response \"\x1b[31m" + testSecret + strings.Repeat("x", 500))
 	err := c.clean(cause)
 	if problem := unfit("", err.Error()); problem != "" || !errors.Is(err, cause) {
-		t.Errorf("%s: %v", problem, err)
+		t.Errorf("got %v, which is %s; want it fit to be shown, and the cause wrapped", err, problem)
 	}
 	if plain := errors.New("connection refused"); c.clean(plain) != plain { //nolint:errorlint // the same one
-		t.Error("a plain error is wrapped")
+		t.Errorf("got %v, want the plain error unchanged", c.clean(plain))
 	}
 }
 
@@ -251,7 +249,7 @@ func FuzzErrorBody(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		code, message := c.words(body)
 		if problem := unfit(code, message); problem != "" {
-			t.Error(problem)
+			t.Errorf("got words that are %s, want them fit to be shown", problem)
 		}
 	})
 }
@@ -264,7 +262,7 @@ func FuzzRetryAfter(f *testing.F) {
 	f.Fuzz(func(t *testing.T, value, date string) {
 		pause, stated := parseRetryAfter(value, date, now)
 		if pause < 0 || pause > MaxRetryAfter || pause > 0 && !stated {
-			t.Errorf("%q, %q: %v, %v", value, date, pause, stated)
+			t.Errorf("%q, %q: got %v, %v; want 0 to %v, and 0 unless stated", value, date, pause, stated, MaxRetryAfter)
 		}
 	})
 }

@@ -17,7 +17,7 @@ type unsigned struct{}
 
 func (unsigned) Sign(*http.Request) error { return nil }
 
-// A customer is created, and a second creation tells what is wrong with it.
+// The first creation succeeds; the error of the second has the partner's code and message.
 func Example() {
 	partner := http.NewServeMux()
 	partner.HandleFunc("POST /v1/auth/token", func(w http.ResponseWriter, _ *http.Request) {

@@ -10,11 +10,11 @@ import (
 	"strings"
 )
 
-// mostPages bounds a list whose links never end.
+// mostPages bounds a list whose links do not end.
 const mostPages = 10_000
 
-// PartialListError says that the partner announces more customers than were read, in a way that cannot be followed. The
-// customers that were read exist; one that was not read may exist all the same.
+// PartialListError means that the partner announces more customers than were read, in a way that cannot be followed.
+// The customers that were read exist; others may exist, too.
 type PartialListError struct {
 	Announced string // the member ("meta.nextCursor") or header ("Link") that announces more; never its value
 	Read      int    // customers that were read
@@ -25,32 +25,32 @@ func (e *PartialListError) Error() string {
 		e.Read, e.Announced)
 }
 
-// extent is how far the list was read, and how far it goes by what the answers say.
+// extent is how much of the list was read, and how much there is by what the answers say.
 type extent struct {
-	read, pages int // customers, and whole answers
+	read, pages int // customers, and complete answers
 	total       claim
-	stated      float64 // the greatest total that cannot be meant for the page alone
+	stated      float64 // the greatest total that cannot be that of the page alone
 	totalPages  claim
 	visited     map[[sha256.Size]byte]struct{} // paths, and the ids with which pages begin
 	latest      hints
 }
 
-// hints are the statements of the latest answer about itself and about other pages.
+// hints are what the latest answer says about itself and other pages.
 type hints struct {
 	read     int      // customers in it
-	more     string   // what announces another; empty if nothing does
-	mark     string   // what tells where it ends, which announces another unless the answer denies that
+	more     string   // what announces another page; empty: nothing does
+	mark     string   // what says where it ends, which announces another page unless denied
 	denied   bool     // "hasMore":false
-	ended    bool     // it is said to be the last, also by {"next":null}
+	ended    bool     // it is called the last page, also by {"next":null}
 	page     claim    // its number, from 0 or 1
 	lastPage claim    // the number of the last page
 	of       claim    // pages or customers
-	limit    claim    // of customers in a page; the smallest
+	limit    claim    // customers in a page; the smallest
 	here     []string // links to it and to the first page
 	last     []place  // links to the last page
 }
 
-// claim is a number that an answer gave, and where.
+// claim is a number in an answer, and the member or header that holds it.
 type claim struct {
 	n  float64
 	by string
@@ -62,10 +62,10 @@ func (c *claim) raise(n float64, by string) {
 	}
 }
 
-// place is the target of a link to the last page, and where it was given.
+// place is the target of a link to the last page, and the member or header that holds it.
 type place struct{ target, by string }
 
-// visit reports whether it is the first visit.
+// visit reports whether it is the first visit of a path, or of a page that begins with a customer id.
 func (e *extent) visit(place string) bool {
 	key := sha256.Sum256([]byte(place))
 	if _, again := e.visited[key]; again {
@@ -78,7 +78,7 @@ func (e *extent) visit(place string) bool {
 	return true
 }
 
-// next returns the path of the page after the one at base+path, and "" after the last. Only Link fields are followed.
+// next returns the path of the page after the one at base+path, and "" after the last. It follows Link fields only.
 func (e *extent) next(base, path string, header http.Header) (string, error) {
 	links, odd := parseLinks(header.Values("Link"))
 	var targets []string
@@ -99,7 +99,7 @@ func (e *extent) next(base, path string, header http.Header) (string, error) {
 	return "", e.partial("Link")
 }
 
-// end is nil when nothing announces more than was read up to the answer at base+path.
+// end returns nil when nothing announces more than was read up to the answer at base+path.
 func (e *extent) end(base, path string) error {
 	h := &e.latest
 	switch {
@@ -125,7 +125,7 @@ func (e *extent) end(base, path string) error {
 			return e.partial(last.by)
 		}
 	}
-	// A full page may be followed by another. Where links were followed, it would have been linked.
+	// A full page may be followed by another, unless the pages are linked.
 	ended := h.ended || len(h.last) > 0 || e.totalPages.n > 0 || e.stated == float64(e.read) || e.pages > 1
 	if h.limit.by != "" && float64(h.read) >= h.limit.n && !ended {
 		return e.partial(h.limit.by)
@@ -137,14 +137,14 @@ func (e *extent) partial(announced string) error {
 	return &PartialListError{Announced: announced, Read: e.read}
 }
 
-// announce notes what announces a further page.
+// announce notes what announces another page.
 func (e *extent) announce(by string) {
 	if e.latest.more == "" {
 		e.latest.more = by
 	}
 }
 
-// part takes in that the answer was a 206. Its Content-Range may prove all the same that it is the last part.
+// part notes that the answer was a 206. Its Content-Range may prove that it is the last part.
 func (e *extent) part(header http.Header) {
 	if header.Get("Content-Range") == "" {
 		e.announce("206")
@@ -153,13 +153,13 @@ func (e *extent) part(header http.Header) {
 	}
 }
 
-// Bounds of the links that are kept to be compared.
+// Bounds of the links that are kept for comparison.
 const (
 	mostLinks = 100
 	mostLink  = 4 << 10 // bytes
 )
 
-// link notes a link to the last page, and those to the same page: where the first is the last, there is no other.
+// link notes links to the last, the first and the same page: if the first is the last, there is no other.
 func (e *extent) link(by string, l link) {
 	h := &e.latest
 	if l.is("last") {
@@ -174,9 +174,9 @@ func (e *extent) link(by string, l link) {
 	}
 }
 
-// note takes in one member: its name, its value where that is a scalar or a link, and whether it holds anything. It
-// reports whether the name is known. The names are those in common use. Some mean something else now and then: a list
-// that is wrongly taken for a part costs requests, a part that is taken for the whole costs customers.
+// note evaluates one member: its name, its value if that is a scalar or a link, and whether it holds anything. It
+// reports whether the name is known. The names are those in common use. Where a name may also mean something else,
+// the list is taken for incomplete: that costs requests, and the opposite error would cost customers.
 func (e *extent) note(by, name string, value json.Token, holds bool) bool {
 	if ofRate(by) {
 		return true
@@ -230,7 +230,7 @@ func (e *extent) note(by, name string, value json.Token, holds bool) bool {
 		if ofPages(by) && (!strings.HasSuffix(name, "count") || strings.Contains(name, "total")) {
 			e.stated = max(e.stated, n)
 		}
-	case text != "" && holds && (isTotal(name) || isPageTotal(name)): // "1,200", "200+": it cannot be compared
+	case text != "" && holds && (isTotal(name) || isPageTotal(name)): // "1,200", "200+": cannot be compared
 		e.announce(by)
 	default:
 		return false
@@ -238,7 +238,7 @@ func (e *extent) note(by, name string, value json.Token, holds bool) bool {
 	return true
 }
 
-// noteHeader takes in the fields in common use; Link is left to next.
+// noteHeader evaluates the header fields in common use, except Link.
 func (e *extent) noteHeader(header http.Header) {
 	for _, field := range slices.Sorted(maps.Keys(header)) {
 		for _, value := range header[field] {

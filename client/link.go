@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// parseLinks returns the links in Link fields (RFC 8288, section 3, parsed as in appendix B.2). odd reports one that
-// announces another page and cannot be followed: it is malformed, or its context is another resource.
+// parseLinks returns the links in Link fields (RFC 8288, section 3, parsed as in appendix B.2). odd reports that
+// there is a link to another page that cannot be followed: it is malformed, or its context is another resource.
 func parseLinks(fields []string) (links []link, odd bool) {
 	for _, rest := range fields {
 		for {
@@ -37,7 +37,7 @@ type link struct {
 	anchored    bool
 }
 
-// is reports whether one of the link's relations, which are separated by spaces, is this one.
+// is reports whether relation is among the link's relations, which are separated by spaces.
 func (l link) is(relation string) bool {
 	return slices.ContainsFunc(strings.Fields(l.rel), func(r string) bool { return strings.EqualFold(r, relation) })
 }
@@ -50,7 +50,7 @@ func cutLink(s string) (l link, rest string, ok bool) {
 	if l.target, s, ok = strings.Cut(s[1:], ">"); !ok {
 		return l, "", false
 	}
-	named := false // of several "rel" the first counts
+	named := false // the first of several "rel" counts
 	for {
 		s = strings.TrimLeft(s, " \t")
 		if s == "" || s[0] == ',' {
@@ -97,8 +97,8 @@ func cutValue(s string) (value, rest string, ok bool) {
 	return "", "", false
 }
 
-// below resolves a link in the answer to base+path, and returns its path below base with the query. It is not ok when
-// the link leads to another origin, which must not see the token, or out of this API.
+// below resolves a link in the answer to base+path, and returns its path below base with the query. ok is false when
+// the link leads to another origin, which must not learn the token, or out of this API.
 func below(base, path, target string) (next string, ok bool) {
 	from, err := url.Parse(base + path)
 	if err != nil {
@@ -119,11 +119,11 @@ func below(base, path, target string) (next string, ok bool) {
 	if to.RawQuery != "" {
 		next += "?" + to.RawQuery
 	}
-	// net/url leaves a query as it is; net/http would write a space of it into the request line.
+	// net/url does not escape a query; net/http would write its spaces into the request line.
 	return next, !strings.ContainsFunc(next, func(r rune) bool { return r <= ' ' || r > '~' })
 }
 
-// resolved is a link in the answer to base+path in a form that can be compared.
+// resolved returns a link in the answer to base+path in a form that can be compared.
 func resolved(base, path, target string) string {
 	from, err := url.Parse(base + path)
 	if err != nil {
@@ -136,7 +136,7 @@ func resolved(base, path, target string) string {
 	return origin(to) + strings.TrimSuffix(to.EscapedPath(), "/") + "?" + to.Query().Encode()
 }
 
-// origin is RFC 6454's triple in one form.
+// origin returns scheme, host and port (RFC 6454) in a form that can be compared.
 func origin(u *url.URL) string {
 	port := u.Port()
 	if port == "" {

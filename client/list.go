@@ -14,20 +14,20 @@ import (
 
 const opList = "GET /customers"
 
-// Customers sends GET /customers and hands every customer to yield as it arrives; an error of yield ends it and is
-// returned as it is. Memory does not grow with the list. The list is an array, or an object that holds one as
+// Customers sends GET /customers and calls yield with every customer as it arrives; an error of yield ends the reading
+// and is returned unchanged. Memory does not grow with the list. The list is an array, or an object that holds one as
 // "customers", "data" or "items".
 //
-// A page is never taken for the whole. Where an answer has a Link field with the relation "next" (RFC 8288), that page
-// is read, too, with a request of its own that waits for its place in the rate: at most 10,000 pages, of this API only.
-// Any other announcement of more than was read is a *PartialListError: a cursor, a total, a link in the body, before
-// the list or after it, within three more objects at most, or one of the headers in use for them; a page that is as
-// long as its limit, unless the answer says that it is the last; a 206. What was yielded is right then, but a customer
-// that was not yielded may exist.
+// A page is never taken for the whole list. If an answer has a Link field with the relation "next" (RFC 8288), that
+// page is read, too, by a request of its own that waits for the rate limiter: at most 10,000 pages, of this API only.
+// Any other announcement of more than was read is a *PartialListError: a cursor, a total, or a link in the body, at
+// most three objects deep, or a header in use for them; a page as long as its limit, unless the answer says that it
+// is the last; a 206. The customers that were yielded exist then, but others may exist, too.
 //
-// Any other error may come after yield was called, too, and then what was yielded is not the list: discard it. It is
-// Malformed when a page is truncated or not JSON, when it tells of an error, or when an element is larger than MaxBody.
-// It wraps a *ShapeError when a page is whole and holds no list, or an element without a UUID, whose index is named.
+// After any other error the customers that were yielded are not the list and must be discarded. The error is
+// Malformed when a page is truncated or not JSON, reports an error, or has an element larger than MaxBody. It is
+// Unrecognized when a page is complete and has no list, or an element without a UUID, which the error names by its
+// index.
 func (c *Client) Customers(ctx context.Context, yield func(Customer) error) error {
 	var all extent
 	path := "/customers"
@@ -85,7 +85,7 @@ func (c *Client) customers(ctx context.Context, path string, all *extent, yield 
 	return "", c.malformed(opList, answer{status: r.StatusCode, header: r.Header}, err)
 }
 
-// noSuchPage is a failure to follow a link that says nothing of the API itself.
+// noSuchPage reports whether a failure to follow a link is about the link and not about the API.
 func noSuchPage(k Kind) bool {
 	switch k {
 	case NotFound, Invalid, KeyReused, Redirected, Unexpected:
@@ -95,12 +95,12 @@ func noSuchPage(k Kind) bool {
 }
 
 var (
-	errStuck    = errors.New("the list stopped coming")
-	errTooLarge = errors.New("it is too large")
-	errAgain    = errors.New("the page begins like an earlier one")
+	errStuck    = errors.New("no more of the list arrived in time")
+	errTooLarge = errors.New("the element is too large")
+	errAgain    = errors.New("the page begins with the same customer as an earlier one")
 )
 
-// meter bounds what is read for one element, and how long each read may take. It keeps the element's text.
+// meter bounds the size of an element, and the time of each read. It keeps the element's text.
 type meter struct {
 	r        io.Reader
 	most     int64
@@ -108,9 +108,9 @@ type meter struct {
 	patience time.Duration
 	timer    *time.Timer // ends the attempt
 
-	kept  []byte // the latest of what was read
-	begin int64  // where in the stream kept begins
-	from  int64  // where the element does; what lies before is not kept
+	kept  []byte // the latest bytes that were read
+	begin int64  // offset in the stream at which kept begins
+	from  int64  // offset at which the element begins; earlier bytes are dropped
 }
 
 // next begins another element, at this offset of the stream.
@@ -121,7 +121,7 @@ func (m *meter) Read(p []byte) (int, error) {
 		return 0, errTooLarge
 	}
 	p = p[:min(int64(len(p)), m.most-m.used)]
-	m.timer.Reset(m.patience) // the clock stands still between reads: yield may take its time
+	m.timer.Reset(m.patience) // stopped between reads, because yield may be slow
 	n, err := m.r.Read(p)
 	m.timer.Stop()
 	m.used += int64(n)
@@ -130,7 +130,7 @@ func (m *meter) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// element is the text from where the element begins to offset.
+// element returns the text of the element up to offset.
 func (m *meter) element(offset int64) []byte {
 	return bytes.TrimLeft(m.kept[m.from-m.begin:offset-m.begin], ", \t\r\n")
 }
@@ -143,11 +143,11 @@ type listReader struct {
 	extent  *extent
 	stopped bool // by yield
 
-	names nameList
-	told  error       // the error of which the answer tells
-	shape *ShapeError // the first trouble with the shape; then the rest is only read to see that it is there
-	found string      // the name of the member that was the list
-	rels  string      // the relations of the link that is being read, if the object is one
+	names    nameList
+	reported error       // by the answer
+	shape    *shapeError // the first deviation from the expected form; the rest is only read to see that it is complete
+	found    string      // the name of the member that is the list
+	rels     string      // the relations in the object that is being read, which may be a link
 }
 
 func (l *listReader) read() error {
@@ -161,20 +161,20 @@ func (l *listReader) read() error {
 	case json.Delim('{'):
 		err = l.object()
 	default:
-		return errors.New("the answer is no list")
+		return errors.New("the answer is not a list")
 	}
 	if err != nil {
 		return err
 	}
 	l.step()
 	if _, err := l.decoder.Token(); err == nil {
-		return errors.New("something follows the list")
+		return errors.New("the answer goes on after the list")
 	} else if err != io.EOF {
 		return err
 	}
 	switch {
-	case l.told != nil:
-		return l.told
+	case l.reported != nil:
+		return l.reported
 	case l.shape != nil:
 		if l.shape.Have == nil {
 			l.shape.Have = l.names.sorted()
@@ -184,17 +184,17 @@ func (l *listReader) read() error {
 	return nil
 }
 
-// step begins another element as to what may be read for it.
+// step begins another element, which may have MaxBody bytes.
 func (l *listReader) step() { l.body.next(l.decoder.InputOffset()) }
 
-// odd notes that the shape is not the expected one.
+// odd notes that the answer does not have the expected form.
 func (l *listReader) odd(want string, have []string) {
 	if l.shape == nil {
-		l.shape = &ShapeError{Endpoint: opList, Want: want, Have: have}
+		l.shape = &shapeError{Endpoint: opList, Want: want, Have: have}
 	}
 }
 
-// elements reads the array up to and with its closing bracket.
+// elements reads the list including its closing bracket.
 func (l *listReader) elements(name string) error {
 	var mistyped *json.UnmarshalTypeError
 	for i := 0; ; i++ {
@@ -205,7 +205,7 @@ func (l *listReader) elements(name string) error {
 		var w wireCustomer
 		err := l.decoder.Decode(&w)
 		switch {
-		case errors.As(err, &mistyped): // and whole: Decode reads all of a value before
+		case errors.As(err, &mistyped): // and complete: Decode reads all of a value before it fails like this
 			l.oddElement(name, i, either(mistyped.Field, "id"))
 			continue
 		case err != nil:
@@ -241,7 +241,7 @@ func (l *listReader) oddElement(name string, i int, want string) {
 	l.odd(prefix+want, have)
 }
 
-// object looks for the array among the members.
+// object reads the answer as an object and looks for the list among its members.
 func (l *listReader) object() error {
 	if _, _, err := l.members("", 1); err != nil {
 		return err
@@ -252,14 +252,14 @@ func (l *listReader) object() error {
 	return nil
 }
 
-// members reads an object up to and with its closing brace, notes what announces another page, and reports whether the
-// object holds anything: null, false, "" and containers of no more than those do not. Of a link it returns the target.
-// At depth 1 it is the answer.
+// members reads an object including its closing brace, notes what announces another page, and reports whether the
+// object holds anything: null, false, "" and containers of only those are nothing. It returns the target if the
+// object is a link. At depth 1 the object is the answer.
 func (l *listReader) members(path string, depth int) (target string, filled bool, err error) {
 	outer := l.rels
 	defer func() { l.rels = outer }()
 	l.rels = ""
-	leads := true // a link without a member for its target is taken at its word
+	leads := true // a link without a member for its target announces a page, too
 	for {
 		l.step()
 		if !l.decoder.More() {
@@ -297,25 +297,25 @@ func (l *listReader) members(path string, depth int) (target string, filled bool
 	return target, filled, err
 }
 
-// Bounds of what is searched for announcements. The deepest in use are {"meta":{"page":{"cursors":{"after":…}}}} and
-// {"links":[{"rel":["next"]}]}; below that depth only whether there is anything counts.
+// Bounds of the search for announcements. The deepest in use are {"meta":{"page":{"cursors":{"after":…}}}} and
+// {"links":[{"rel":["next"]}]}; deeper values are only checked for whether they hold anything.
 const (
 	mostDepth    = 4
 	mostElements = 100
 )
 
-// value reads the value of a member, or an element of it. It returns a scalar as it is, for a link its target, and for
-// anything else no more than whether it holds anything.
+// value reads the value of a member, or an element of it. It returns a scalar or the target of a link, and reports
+// whether the value holds anything.
 func (l *listReader) value(name, shown string, depth int) (value json.Token, filled bool, err error) {
 	l.step()
-	told := depth == 1 && (name == "error" || name == "errors")
-	if told || depth > mostDepth {
+	reported := depth == 1 && (name == "error" || name == "errors")
+	if reported || depth > mostDepth {
 		var raw json.RawMessage
 		if err := l.decoder.Decode(&raw); err != nil {
 			return nil, false, err
 		}
-		if told && l.told == nil {
-			l.told = toldError(raw)
+		if reported && l.reported == nil {
+			l.reported = reportedError(raw)
 		}
 		return nil, !empty(raw), nil
 	}
@@ -353,14 +353,14 @@ func (l *listReader) value(name, shown string, depth int) (value json.Token, fil
 	return value, holds(value), nil
 }
 
-// array reads an array up to and with its closing bracket: the list, or that of another member.
+// array reads an array including its closing bracket: the list, or another member.
 func (l *listReader) array(name, shown string, depth int) (filled bool, err error) {
 	if depth == 1 && (name == "customers" || name == "data" || name == "items") {
 		if l.found == "" {
 			l.found = name
 			return true, l.elements(name)
 		}
-		l.odd(name, nil) // neither is the whole
+		l.odd(name, nil) // it is unknown which of them is the list
 	}
 	for i := 0; ; i++ {
 		l.step()

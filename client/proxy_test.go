@@ -39,7 +39,7 @@ func newConnectProxy(t *testing.T) *connectProxy {
 		w.WriteHeader(http.StatusOK)
 		browser, buffered, err := http.NewResponseController(w).Hijack()
 		if err != nil {
-			t.Errorf("hijack: %v", err)
+			t.Errorf("hijack: got %v, want no error", err)
 			return
 		}
 		tunnels.Go(func() { defer func() { _ = server.Close() }(); _, _ = io.Copy(server, buffered) })
@@ -73,17 +73,17 @@ func TestProxySeesTheHostOnly(t *testing.T) {
 	proxy.mu.Lock()
 	defer proxy.mu.Unlock()
 	if len(proxy.seen) == 0 {
-		t.Fatal("the proxy saw no request, want CONNECT")
+		t.Fatal("proxy: got no request, want CONNECT")
 	}
 	host := strings.TrimPrefix(p.URL, "https://")
 	for _, r := range proxy.seen {
 		if r.Method != http.MethodConnect || r.RequestURI != host || r.Header.Get("Authorization") != "" {
-			t.Errorf("the proxy saw %s %s with %v, want CONNECT %s and no credentials", r.Method, r.RequestURI, r.Header, host)
+			t.Errorf("proxy: got %s %s with %v, want CONNECT %s and no credentials", r.Method, r.RequestURI, r.Header, host)
 		}
 	}
 }
 
-// TestRootCAsAloneCount: another authority's certificate is refused, and no request is sent.
+// TestRootCAsAloneCount: another authority's certificate does not verify, and no request is sent.
 func TestRootCAsAloneCount(t *testing.T) {
 	p := &partner{}
 	p.Server = httptest.NewTLSServer(p.handler(t, replying(http.StatusNotFound, "")))
@@ -95,6 +95,6 @@ func TestRootCAsAloneCount(t *testing.T) {
 		t.Errorf("got %v, want x509.UnknownAuthorityError", err)
 	}
 	if seen, _ := p.requests(); len(seen) != 0 {
-		t.Errorf("%d requests were sent, want 0", len(seen))
+		t.Errorf("got %d requests, want 0", len(seen))
 	}
 }

@@ -11,15 +11,15 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// ShapeError is a 2xx answer that arrived whole, as a JSON object or array, and is not shaped as expected: the API is
-// not the one that this package was written for. A truncated answer, or one that is not JSON, is no ShapeError.
-type ShapeError struct {
+// shapeError is a 2xx answer that is a complete JSON object or array, but not of the expected form: the API is not the
+// one that this package was written for. A truncated answer, or one that is not JSON, is not a shapeError.
+type shapeError struct {
 	Endpoint string   // "GET /customers/{id}"
 	Want     string   // the member that is missing or unusable
-	Have     []string // the names of the members found, as from memberNames; never values
+	Have     []string // names of members, as from memberNames; never values
 }
 
-func (e *ShapeError) Error() string {
+func (e *shapeError) Error() string {
 	lack := "no"
 	if slices.Contains(e.Have, e.Want) {
 		lack = "no usable"
@@ -39,7 +39,7 @@ func quoted(names []string) string {
 	return strings.Join(quotes, ", ")
 }
 
-// Bounds of the names shown: a hostile answer must not fill the log.
+// Bounds of the names that are shown: a hostile answer must not fill the log.
 const (
 	mostNames = 20
 	mostName  = 40 // bytes
@@ -47,7 +47,7 @@ const (
 
 // memberNames returns the names of an object's members, sorted, and after them the names one level down, as
 // "data.token". The members of an array are those of its first element, "[].id". There are at most 20 names, each
-// printable and clipped; values are never shown.
+// printable and cut to 40 bytes; values are never shown.
 func memberNames(body []byte) []string {
 	var names nameList
 	prefix := ""
@@ -65,7 +65,7 @@ func memberNames(body []byte) []string {
 	return names.sorted()
 }
 
-// membersOf is nil for what is not an object.
+// membersOf returns the members of an object, and nil for another value.
 func membersOf(value json.RawMessage) (members map[string]json.RawMessage) {
 	if bytes.HasPrefix(bytes.TrimSpace(value), []byte("{")) && json.Unmarshal(value, &members) != nil {
 		return nil
@@ -73,8 +73,7 @@ func membersOf(value json.RawMessage) (members map[string]json.RawMessage) {
 	return members
 }
 
-// memberName is the name of a member as it may be shown. An object may be keyed by what should not be: a token is
-// struck out.
+// memberName returns the name of a member as it may be shown: a name that looks like a token is redacted.
 func memberName(name string) string {
 	return printable.Line(bearer.ReplaceAllLiteralString(name, redacted), mostName)
 }

@@ -13,12 +13,11 @@ import (
 const (
 	mostMessage = 300 // bytes
 	mostCode    = 80
-	// Of a body without JSON so much is looked at; the message has room for far less.
-	mostProse = 64 << 10
+	mostProse   = 64 << 10 // of a body that is not JSON
 )
 
-// words makes one printable line out of the body of an error, whatever its shape, and finds the partner's code. The
-// Content-Type is not asked: a proxy's page and a framework's default are labelled by chance.
+// words returns the partner's code and message in the body of an error, each as one printable line. It ignores the
+// Content-Type, which is often wrong for a proxy's page or a framework's default error.
 func (c *Client) words(body []byte) (code, message string) {
 	code, message, ok := jsonWords(body)
 	if !ok {
@@ -27,7 +26,7 @@ func (c *Client) words(body []byte) (code, message string) {
 	return c.line(code, mostCode), c.line(message, mostMessage)
 }
 
-// line makes s one printable line without secrets, of at most so many bytes.
+// line returns s as one printable line without secrets, of at most so many bytes.
 func (c *Client) line(s string, most int) string {
 	// Redacted before the line is cut, so that no part of a secret is left at the end.
 	return printable.Line(c.redact(s), most)
@@ -36,13 +35,13 @@ func (c *Client) line(s string, most int) string {
 // redact takes out the credentials and the tokens that the client has used.
 func (c *Client) redact(s string) string { return c.tokens.redactor().redact(s) }
 
-// shown is a customer whose status, which may be any word of the partner's, holds no secret.
+// shown redacts the customer's status, which may be any text of the partner's.
 func (c *Client) shown(customer Customer) Customer {
 	customer.Status = Status(c.redact(string(customer.Status)))
 	return customer
 }
 
-// cleaned is an error whose text is fit to be shown.
+// cleaned is an error with another text, which may be shown.
 type cleaned struct {
 	text string
 	err  error
@@ -51,7 +50,7 @@ type cleaned struct {
 func (e *cleaned) Error() string { return e.text }
 func (e *cleaned) Unwrap() error { return e.err }
 
-// clean makes the text of an error from below one short printable line: net/http quotes what the peer sent.
+// clean makes the text of an error one short printable line without secrets: net/http quotes what the peer sent.
 func (c *Client) clean(err error) error {
 	text := err.Error()
 	if clean := c.line(text, mostMessage); clean != text {
@@ -79,7 +78,7 @@ func jsonWords(body []byte) (code, message string, ok bool) {
 	return code, message, true
 }
 
-// find looks into a decoded body for a code and a message, not deeper than four levels.
+// find returns the code and the message in a decoded body, at most four levels deep.
 func find(value any, depth int) (code, message string) {
 	const deepest, most = 4, 5
 	if depth > deepest {
@@ -96,7 +95,7 @@ func find(value any, depth int) (code, message string) {
 		}
 	case map[string]any:
 		code = firstText(v, "code", "errorCode", "error_code", "type")
-		if code == "about:blank" { // RFC 9457 §4.2.1: says no more than the status
+		if code == "about:blank" { // RFC 9457 §4.2.1: the same as the status
 			code = ""
 		}
 		words := firstText(v, "detail", "message", "msg", "error_description", "description", "reason")
@@ -115,7 +114,7 @@ func find(value any, depth int) (code, message string) {
 	return code, message
 }
 
-// firstText returns the first of the members that is a text or a number.
+// firstText returns the first of the members that is a non-empty string or a number.
 func firstText(object map[string]any, names ...string) string {
 	for _, name := range names {
 		switch v := object[name].(type) {
@@ -138,7 +137,7 @@ func either(a, b string) string {
 	return b
 }
 
-// joined puts two texts together, unless one says all that the other does.
+// joined joins two texts, unless one contains the other.
 func joined(a, between, b string) string {
 	switch {
 	case strings.Contains(a, b):
@@ -155,7 +154,7 @@ var (
 	tag    = regexp.MustCompile(`(?s)<[a-zA-Z/!?][^>]*>?`)
 )
 
-// prose takes the text out of HTML, and anything else as it is.
+// prose returns the text of HTML, and any other text unchanged.
 func prose(text string) string {
 	text = text[:min(len(text), mostProse)]
 	if !strings.Contains(text, "<") {
@@ -169,5 +168,5 @@ func prose(text string) string {
 	return folded(html.UnescapeString(joined(strings.TrimSpace(heading), ": ", strings.TrimSpace(text))))
 }
 
-// folded has one space for each run of white space, as a browser shows it.
+// folded replaces each run of white space by a space, as a browser does.
 func folded(text string) string { return strings.Join(strings.Fields(text), " ") }

@@ -21,42 +21,40 @@ import (
 const (
 	opToken = "POST /auth/token" //nolint:gosec // G101: a path, no credential
 
-	// A token that does not say when it ends, or says that it has ended already, is used this long.
-	shortLifetime = time.Minute
-	// A token is replaced this long before its end, or a tenth of its lifetime if that is shorter.
-	tokenMargin = time.Minute
+	shortLifetime = time.Minute // of a token without an expiry, or with one in the past
+	tokenMargin   = time.Minute // before its expiry a token is replaced, or a tenth of its lifetime if that is shorter
 )
 
-// Token is a bearer token. However it is printed, only "[redacted]" comes out.
-type Token struct{ secret string }
+// bearerToken is a bearer token. It is always printed as "[redacted]".
+type bearerToken struct{ secret string }
 
-func (t Token) reveal() string { return t.secret }
+func (t bearerToken) reveal() string { return t.secret }
 
-// Format serves every verb of package fmt.
-func (t Token) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+// Format prints "[redacted]" for every verb of package fmt.
+func (t bearerToken) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
 
 // String returns "[redacted]".
-func (t Token) String() string { return redacted }
+func (t bearerToken) String() string { return redacted }
 
 // GoString returns "[redacted]".
-func (t Token) GoString() string { return redacted }
+func (t bearerToken) GoString() string { return redacted }
 
 // LogValue returns "[redacted]".
-func (t Token) LogValue() slog.Value { return slog.StringValue(redacted) }
+func (t bearerToken) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // MarshalText returns "[redacted]".
-func (t Token) MarshalText() ([]byte, error) { return []byte(redacted), nil }
+func (t bearerToken) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
-// tokens keeps the one token that all workers use. It is fetched by the worker at the head of the pace's line: the
-// others stand behind, so it is fetched once, nobody waits holding a place in the rate, and one whose context ends
-// leaves the line without disturbing the rest.
+// tokens keeps the token of all workers. The first worker in the rate limiter's queue fetches it while the others
+// wait in the queue. So it is fetched once, no worker takes a place in the rate before there is a token, and a worker
+// whose context ends leaves without an effect on the others.
 type tokens struct {
 	mu       sync.Mutex
-	token    Token
-	previous Token     // a request may still be in flight with it
-	until    time.Time // when token is to be replaced
-	failures uint64    // fetches that failed
-	failure  error     // of the latest
+	token    bearerToken
+	previous bearerToken // a request may still be in flight with it
+	until    time.Time   // when token is to be replaced
+	failures uint64      // fetches that failed
+	failure  error       // of the latest
 
 	accepted bool     // a token was issued
 	secrets  []string // credentials that this client has used; the last is the API secret in force
@@ -67,15 +65,15 @@ func newTokens(apiKey, secret string) *tokens {
 	return &tokens{secrets: []string{apiKey, secret}, redact: newRedactor(apiKey, secret)}
 }
 
-// valid returns the token if it need not be replaced yet.
-func (t *tokens) valid(now time.Time) (Token, bool) {
+// valid returns the token, and whether it need not be replaced yet.
+func (t *tokens) valid(now time.Time) (bearerToken, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.token, t.token.secret != "" && now.Before(t.until)
 }
 
-// refuse ends the token's use after a 401, unless it has been replaced since.
-func (t *tokens) refuse(token Token) {
+// expire ends the use of the token after a 401, unless it has been replaced since.
+func (t *tokens) expire(token bearerToken) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.token == token {
@@ -83,7 +81,7 @@ func (t *tokens) refuse(token Token) {
 	}
 }
 
-func (t *tokens) set(token Token, until time.Time) {
+func (t *tokens) set(token bearerToken, until time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.previous, t.token, t.until, t.accepted = t.token, token, until, true
@@ -97,7 +95,7 @@ func (t *tokens) secret() (secret string, accepted bool) {
 	return t.secrets[len(t.secrets)-1], t.accepted
 }
 
-// replaceSecret puts another API secret in force. It reports false if that is the one in force already.
+// replaceSecret puts another API secret in force. It reports false if secret is empty or in force already.
 func (t *tokens) replaceSecret(secret string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -109,7 +107,7 @@ func (t *tokens) replaceSecret(secret string) bool {
 	return true
 }
 
-// hide keeps a secret that is not in force out of errors and logs.
+// hide redacts a secret that is not in force.
 func (t *tokens) hide(secret string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -117,12 +115,12 @@ func (t *tokens) hide(secret string) {
 	t.rebuild()
 }
 
-// rebuild makes the redactor of all secrets in use. The caller holds t.mu.
+// rebuild makes the redactor of all secrets. The caller holds t.mu.
 func (t *tokens) rebuild() {
 	t.redact = newRedactor(append(slices.Clone(t.secrets), t.previous.reveal(), t.token.reveal())...)
 }
 
-// redactor returns what takes the credentials and tokens out of texts.
+// redactor returns the redactor of all secrets.
 func (t *tokens) redactor() *redactor {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -142,54 +140,54 @@ func (t *tokens) failed() (uint64, error) {
 	return t.failures, t.failure
 }
 
-// place waits for a place in the rate and returns it with a token that is valid at that moment.
-func (c *Client) place(ctx context.Context) (Token, uint64, error) {
+// place waits for the rate limiter and returns a token that is valid then.
+func (c *Client) place(ctx context.Context) (bearerToken, uint64, error) {
 	before, _ := c.tokens.failed()
 	if err := c.config.RateLimiter.join(ctx); err != nil {
-		return Token{}, 0, err
+		return bearerToken{}, 0, err
 	}
 	defer c.config.RateLimiter.leave()
 	for fetched := false; ; fetched = true {
 		if _, ok := c.tokens.valid(c.config.Now()); !ok {
-			// Somebody ahead in the line asked while this one waited: the answer goes for all who did.
+			// A worker ahead in the queue failed to get a token while this one waited. All who waited fail with it.
 			if now, err := c.tokens.failed(); now != before {
-				return Token{}, 0, err
+				return bearerToken{}, 0, err
 			}
 		}
 		closings, err := c.config.RateLimiter.take(ctx)
 		if err != nil {
-			return Token{}, 0, err
+			return bearerToken{}, 0, err
 		}
 		token, ok := c.tokens.valid(c.config.Now())
 		if ok || fetched && token.secret != "" {
-			// A token whose whole life is shorter than the wait for a place is used all the same.
+			// A token that has just been fetched is used, even if its lifetime is shorter than the wait.
 			return token, closings, nil
 		}
 		if err := c.fetch(ctx, closings); err != nil {
 			if ctx.Err() == nil {
 				c.tokens.fail(err)
 			}
-			return Token{}, 0, err
+			return bearerToken{}, 0, err
 		}
 	}
 }
 
-// Authenticate makes sure that there is a token: it fetches one unless the latest is still valid. An error is the
-// *Error of POST /auth/token, or ctx's.
+// Authenticate fetches a token unless the latest is still valid. An error is the *Error of POST /auth/token,
+// ErrStopped, or ctx's.
 func (c *Client) Authenticate(ctx context.Context) error {
 	_, _, err := c.place(ctx)
 	return err
 }
 
-// fetch asks for a token; the place in the rate is the caller's. When the API secret is refused, it may have been
-// replaced: if Config.Secret reads another one, the token is asked for with that, once.
+// fetch requests a token; the caller has waited for the rate limiter. If the API secret is not accepted and
+// Config.Secret returns another, fetch requests the token with that, once.
 func (c *Client) fetch(ctx context.Context, closings uint64) error {
 	err := c.fetchOnce(ctx, closings)
-	var refused *Error
-	if c.config.Secret == nil || !errors.As(err, &refused) {
+	var failure *Error
+	if c.config.Secret == nil || !errors.As(err, &failure) {
 		return err
 	}
-	switch refused.Kind {
+	switch failure.Kind {
 	case Invalid, Unauthorized, Forbidden:
 	default:
 		return err
@@ -206,15 +204,15 @@ func (c *Client) fetch(ctx context.Context, closings uint64) error {
 	return c.fetchOnce(ctx, closings)
 }
 
-// A client whose secret was accepted before waits this long for the new one: who replaces a secret at the partner has
-// it in the file only afterwards.
+// If a secret was accepted before, Config.Secret is called until it returns another: the new secret is valid at the
+// partner before it is in the file.
 const (
 	secretPatience = 30 * time.Second
 	secretInterval = time.Second
 )
 
-// readSecret reports whether Config.Secret has another secret than the one in force, and puts it in force. The error is
-// ctx's, or ErrStopped.
+// readSecret reports whether Config.Secret returned another secret than the one in force, and puts that in force. The
+// error is ctx's, or ErrStopped.
 func (c *Client) readSecret(ctx context.Context) (replaced bool, err error) {
 	_, accepted := c.tokens.secret()
 	for waited := time.Duration(0); ; waited += secretInterval {
@@ -236,23 +234,23 @@ func (c *Client) readSecret(ctx context.Context) (replaced bool, err error) {
 	}
 }
 
-// fetchOnce asks for a token with the secret in force.
+// fetchOnce requests a token with the secret in force.
 func (c *Client) fetchOnce(ctx context.Context, closings uint64) error {
 	key, err := c.newID()
 	if err != nil {
 		return &Error{Op: opToken, Kind: Unsendable, Err: err}
 	}
-	// The API asks for an Idempotency-Key on every POST; a new one each time never meets a stored answer.
+	// The API requires an Idempotency-Key on every POST; a new key never gets a stored answer.
 	secret, _ := c.tokens.secret()
 	k := call{op: opToken, method: http.MethodPost, path: "/auth/token", key: key, token: true,
 		body: tokenBody(c.config.APIKey, secret)}
 	sent := c.config.Now()
-	r, err := c.send(ctx, k, Token{}, closings)
+	r, err := c.send(ctx, k, bearerToken{}, closings)
 	if err != nil {
 		return err
 	}
 	if r.StatusCode < 200 || r.StatusCode > 299 {
-		return c.refusal(k, r)
+		return c.failed(k, r)
 	}
 	a := c.read(r)
 	if a.broken != nil {
@@ -269,9 +267,9 @@ func (c *Client) fetchOnce(ctx context.Context, closings uint64) error {
 	return nil
 }
 
-// usable says how long after it was asked for a token is used. Its end is the partner's time, so its lifetime is
-// measured by the partner's clock (the Date header, if there is one) and counted on ours: a wrong clock here neither
-// makes every token look ended nor keeps one too long.
+// usable returns how long a token is used, counted from its request. Its expiry is in the partner's time, so the
+// lifetime is the difference from the partner's Date header, if there is one: a wrong clock here must neither make
+// every token look expired nor keep one too long.
 func usable(expires time.Time, header http.Header, sent time.Time) time.Duration {
 	lifetime := shortLifetime
 	if !expires.IsZero() {
@@ -288,7 +286,7 @@ func usable(expires time.Time, header http.Header, sent time.Time) time.Duration
 
 // parseToken reads {"token","expiresAt","tokenType"}. expiresAt may be seconds or milliseconds since 1970, as a number
 // or a string, or an RFC 3339 time; a missing or unreadable one gives the zero time.
-func parseToken(body []byte) (Token, time.Time, error) {
+func parseToken(body []byte) (bearerToken, time.Time, error) {
 	var wire struct {
 		Token     string          `json:"token"`
 		TokenType string          `json:"tokenType"`
@@ -296,20 +294,20 @@ func parseToken(body []byte) (Token, time.Time, error) {
 	}
 	err := decodeOne(body, &wire)
 	if json.Valid(body) && (err != nil || wire.Token == "") {
-		return Token{}, time.Time{}, &ShapeError{Endpoint: opToken, Want: "token", Have: memberNames(body)}
+		return bearerToken{}, time.Time{}, &shapeError{Endpoint: opToken, Want: "token", Have: memberNames(body)}
 	}
 	const most = 16 << 10
 	switch {
 	case err != nil:
-		return Token{}, time.Time{}, err
+		return bearerToken{}, time.Time{}, err
 	case len(wire.Token) > most:
-		return Token{}, time.Time{}, fmt.Errorf("the token is longer than %d bytes", most)
+		return bearerToken{}, time.Time{}, fmt.Errorf("the token is longer than %d bytes", most)
 	case strings.ContainsFunc(wire.Token, func(r rune) bool { return r <= ' ' || r > '~' }):
-		return Token{}, time.Time{}, errors.New("the token has characters that no header can carry") // RFC 6750 §2.1
+		return bearerToken{}, time.Time{}, errors.New("the token has characters that a header cannot have") // RFC 6750 §2.1
 	case wire.TokenType != "" && !strings.EqualFold(wire.TokenType, "Bearer"):
-		return Token{}, time.Time{}, errors.New("the token is not of type Bearer")
+		return bearerToken{}, time.Time{}, errors.New("the token is not of type Bearer")
 	}
-	return Token{wire.Token}, parseExpiry(wire.ExpiresAt), nil
+	return bearerToken{wire.Token}, parseExpiry(wire.ExpiresAt), nil
 }
 
 func parseExpiry(raw json.RawMessage) time.Time {
@@ -328,7 +326,7 @@ func parseExpiry(raw json.RawMessage) time.Time {
 	return time.UnixMilli(int64(seconds * 1e3))
 }
 
-// noToken tells the request that was not sent why.
+// noToken returns the error of a request that was not sent because err ended the wait for a token.
 func noToken(ctx context.Context, op string, err error) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -340,7 +338,7 @@ func noToken(ctx context.Context, op string, err error) error {
 	return &Error{Op: op, Kind: NoToken, RetryAfter: inner.RetryAfter, Err: inner}
 }
 
-// newID makes a random UUID (RFC 9562 §5.4).
+// newID returns a random UUID (RFC 9562 §5.4).
 func (c *Client) newID() (uuid.UUID, error) {
 	c.rand.Lock()
 	defer c.rand.Unlock()

@@ -43,7 +43,7 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, r.Context().Err()
 }
 
-// issuer hands out tokens that live so long, and knows which is in force.
+// issuer issues tokens with a lifetime, and knows which is in force.
 type issuer struct {
 	mu       sync.Mutex
 	issued   int
@@ -98,9 +98,8 @@ func TestTokenIsFetchedOnceForAll(t *testing.T) {
 			var all sync.WaitGroup
 			for range 50 {
 				all.Go(func() {
-					if _, err := c.Customer(t.Context(), testID); asError(t, err).Kind != NotFound {
-						t.Error(err)
-					}
+					_, err := c.Customer(t.Context(), testID)
+					wantKind(t, err, NotFound)
 				})
 			}
 			all.Wait()
@@ -108,19 +107,19 @@ func TestTokenIsFetchedOnceForAll(t *testing.T) {
 		for round, step := range []time.Duration{0, 58 * time.Minute, 2 * time.Minute} {
 			time.Sleep(step)
 			workers()
-			if want := 1 + round/2; i.issued != want { // the third comes within a minute of the end
-				t.Errorf("round %d: %d tokens fetched, want %d", round, i.issued, want)
+			if want := 1 + round/2; i.issued != want { // the third round is within a minute of the expiry
+				t.Errorf("round %d: got %d tokens, want %d", round, i.issued, want)
 			}
 		}
 		if s := c.Stats(); s.Sent != 152 || s.Retried != 0 {
-			t.Errorf("%+v, want 150 requests and 2 for tokens", s)
+			t.Errorf("got %+v, want 150 requests and 2 for tokens", s)
 		}
 
-		// Revoked: all 50 may be refused once, one token is fetched, each is sent again once.
+		// Revoked: each of the 50 may be answered 401, then a token is fetched, and each is sent once more.
 		i.revoke()
 		workers()
 		if s := c.Stats(); i.issued != 3 || s.Retried < 1 || s.Retried > 50 || s.Sent != 152+50+1+s.Retried {
-			t.Errorf("after 401: %d tokens, %+v", i.issued, s)
+			t.Errorf("after 401: got %d tokens, %+v; want 3 tokens, and each request sent at most twice", i.issued, s)
 		}
 	})
 }
@@ -139,20 +138,19 @@ func TestResendAfter401IsTheSameButForItsSignature(t *testing.T) {
 		replying(409, "")(w, r)
 	})
 	_, err := c.CreateCustomer(t.Context(), testIdem, CreateBody(testChain, testExtern))
-	if asError(t, err).Kind != Conflicting {
-		t.Error(err)
-	}
+	wantKind(t, err, Conflicting)
 	_, all := p.requests()
 	bodies = []string{all[1], all[3]}
 	a, b := seen[0], seen[1]
 	for _, name := range []string{"Content-Digest", "Idempotency-Key", "Content-Type"} {
 		if a.Header.Get(name) == "" || a.Header.Get(name) != b.Header.Get(name) {
-			t.Errorf("%s: %q, then %q", name, a.Header.Get(name), b.Header.Get(name))
+			t.Errorf("%s: got %q, then %q; want the same", name, a.Header.Get(name), b.Header.Get(name))
 		}
 	}
 	if bodies[0] != bodies[1] || a.Header.Get("Signature") == b.Header.Get("Signature") ||
 		b.Header.Get("Authorization") != "Bearer token-2" {
-		t.Errorf("%s %v\n%s %v", bodies[0], a.Header, bodies[1], b.Header)
+		t.Errorf("got %s %v, then %s %v; want the same body, another signature and token-2", bodies[0], a.Header, bodies[1],
+			b.Header)
 	}
 }
 
@@ -161,18 +159,18 @@ func TestSecond401IsUnauthorized(t *testing.T) {
 	_, err := c.Customer(t.Context(), testID)
 	e := asError(t, err)
 	if e.Kind != Unauthorized || e.Code != "no_session" || e.Hint() == "" {
-		t.Errorf("%v", e)
+		t.Errorf("got %v, want kind %s, code no_session and a hint", e, Unauthorized)
 	}
 	if strings.Contains(e.Error(), "token-2") || strings.Contains(e.Error(), testSecret) {
-		t.Errorf("%v shows a secret", e)
+		t.Errorf("got %v, want it without the token and the secret", e)
 	}
 	if requests, _ := p.requests(); len(requests) != 4 || p.tokens != 2 {
-		t.Errorf("%d requests, %d tokens, want 4 and 2", len(requests), p.tokens)
+		t.Errorf("got %d requests, %d tokens, want 4 and 2", len(requests), p.tokens)
 	}
 }
 
-// TestTokenShorterThanTheLine: with many workers at a low rate, a token may end before its bearer's turn comes.
-func TestTokenShorterThanTheLine(t *testing.T) {
+// TestTokenShorterThanTheQueue: with many workers at a low rate, a token may expire before a worker's turn.
+func TestTokenShorterThanTheQueue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := &issuer{lifetime: time.Second}
 		c := bubbleClient(t, 20, i.answer)
@@ -180,17 +178,16 @@ func TestTokenShorterThanTheLine(t *testing.T) {
 		begin := time.Now()
 		for range 100 {
 			all.Go(func() {
-				if _, err := c.Customer(t.Context(), testID); asError(t, err).Kind != NotFound {
-					t.Error(err)
-				}
+				_, err := c.Customer(t.Context(), testID)
+				wantKind(t, err, NotFound)
 			})
 		}
 		all.Wait()
 		if s := c.Stats(); s.Retried != 0 || s.Sent != int64(100+i.issued) || i.issued > 8 {
-			t.Errorf("%+v, %d tokens", s, i.issued)
+			t.Errorf("got %+v, %d tokens; want no 401, and at most 8 tokens", s, i.issued)
 		}
 		if took := time.Since(begin); took > 6*time.Second {
-			t.Errorf("took %v", took)
+			t.Errorf("got the last answer after %v, want at most 6s", took)
 		}
 	})
 }
@@ -211,9 +208,8 @@ func TestRateIsHeldWhileTokensAreSlow(t *testing.T) {
 		for range 40 {
 			all.Go(func() {
 				for range 20 {
-					if _, err := c.Customer(t.Context(), testID); asError(t, err).Kind != NotFound {
-						t.Error(err)
-					}
+					_, err := c.Customer(t.Context(), testID)
+					wantKind(t, err, NotFound)
 				}
 			})
 		}
@@ -222,7 +218,8 @@ func TestRateIsHeldWhileTokensAreSlow(t *testing.T) {
 	})
 }
 
-func TestLeaderLeavesOthersStay(t *testing.T) {
+// TestFirstWorkerLeaves: the context of the worker that fetches the token ends; another worker fetches it.
+func TestFirstWorkerLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var asked atomic.Int64
 		i := &issuer{lifetime: time.Hour}
@@ -232,31 +229,30 @@ func TestLeaderLeavesOthersStay(t *testing.T) {
 			}
 			return i.answer(r)
 		})
-		leader, cancel := context.WithCancel(t.Context())
+		first, cancel := context.WithCancel(t.Context())
 		var all sync.WaitGroup
 		all.Go(func() {
-			if _, err := c.Customer(leader, testID); !errors.Is(err, context.Canceled) {
-				t.Errorf("leader: %v", err)
+			if _, err := c.Customer(first, testID); !errors.Is(err, context.Canceled) {
+				t.Errorf("the first worker: got %v, want %v", err, context.Canceled)
 			}
 		})
-		synctest.Wait() // it waits for its place
+		synctest.Wait() // until it waits for the rate limiter
 		time.Sleep(time.Second)
 		for range 5 {
 			all.Go(func() {
-				if _, err := c.Customer(t.Context(), testID); asError(t, err).Kind != NotFound {
-					t.Errorf("follower: %v", err)
-				}
+				_, err := c.Customer(t.Context(), testID)
+				wantKind(t, err, NotFound)
 			})
 		}
 		impatient, stop := context.WithTimeout(t.Context(), time.Second)
 		defer stop()
 		if _, err := c.Customer(impatient, testID); !errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("impatient: %v", err)
+			t.Errorf("a worker with a deadline: got %v, want %v", err, context.DeadlineExceeded)
 		}
 		cancel()
 		all.Wait()
 		if asked.Load() != 2 {
-			t.Errorf("asked for a token %d times, want 2", asked.Load())
+			t.Errorf("got %d token requests, want 2", asked.Load())
 		}
 	})
 }
@@ -298,27 +294,27 @@ func TestTokenFailures(t *testing.T) {
 						outer := asError(t, err)
 						var inner *Error
 						if outer.Kind != NoToken || outer.Op != "GET /customers/{id}" || !errors.As(outer.Err, &inner) {
-							t.Fatalf("%v", err)
+							t.Fatalf("got %v, want kind %s of the call, with an *Error inside", err, NoToken)
 						}
 						if inner.Kind != tt.kind || inner.Op != "POST /auth/token" || outer.RetryAfter != tt.closed {
-							t.Errorf("%v", err)
+							t.Errorf("got %v, want kind %s of POST /auth/token, Retry-After %v", err, tt.kind, tt.closed)
 						}
 						if strings.Contains(err.Error(), testKey) {
-							t.Errorf("%v shows the API key", err)
+							t.Errorf("got %v, want it without the API key", err)
 						}
 					})
 				}
 				all.Wait()
 				if asked.Load() != 1 {
-					t.Errorf("asked %d times, want once for all who waited", asked.Load())
+					t.Errorf("got %d token requests, want 1 for all workers that waited", asked.Load())
 				}
 				if s := c.config.RateLimiter.State(); s.Closed != tt.closed {
-					t.Errorf("gate closed for %v, want %v", s.Closed, tt.closed)
+					t.Errorf("got the gate closed for %v, want %v", s.Closed, tt.closed)
 				}
-				// It is not remembered for those who come later.
+				// Later calls request a token again.
 				_, _ = c.Customer(t.Context(), testID)
 				if asked.Load() != 2 {
-					t.Errorf("asked %d times, want 2", asked.Load())
+					t.Errorf("got %d token requests, want 2", asked.Load())
 				}
 			})
 		})
@@ -339,10 +335,10 @@ func TestTokenLifetime(t *testing.T) {
 		{`"` + now.Add(time.Hour).Format(time.RFC3339) + `"`, now, 59 * time.Minute},
 		{fmt.Sprint(now.Add(5 * time.Minute).Unix()), now, 270 * time.Second}, // a tenth
 		{fmt.Sprint(now.Add(time.Second).Unix()), now, 900 * time.Millisecond},
-		// Our clock is two hours off: what counts is the time between the partner's two.
+		// Our clock is two hours off: the lifetime is the difference of the partner's two times.
 		{fmt.Sprint(now.Add(3 * time.Hour).Unix()), now.Add(2 * time.Hour), 59 * time.Minute},
 		{fmt.Sprint(now.Add(-time.Hour).Unix()), now.Add(-2 * time.Hour), 59 * time.Minute},
-		// Short-lived: nothing usable was said.
+		// Without a valid expiry the lifetime is short.
 		{`null`, now, 54 * time.Second},
 		{``, now, 54 * time.Second},
 		{`"soon"`, now, 54 * time.Second},
@@ -357,7 +353,7 @@ func TestTokenLifetime(t *testing.T) {
 		}
 		_, expires, err := parseToken([]byte(body))
 		if err != nil {
-			t.Errorf("%s: %v", body, err)
+			t.Errorf("%s: got %v, want no error", body, err)
 			continue
 		}
 		header := http.Header{}
@@ -365,27 +361,27 @@ func TestTokenLifetime(t *testing.T) {
 			header.Set("Date", tt.date.Format(http.TimeFormat))
 		}
 		if got := usable(expires, header, now); got != tt.want {
-			t.Errorf("%s at %v: %v, want %v", body, tt.date, got, tt.want)
+			t.Errorf("%s at %v: got %v, want %v", body, tt.date, got, tt.want)
 		}
 	}
 }
 
-func TestRefuseSparesTheNextToken(t *testing.T) {
+func TestLate401SparesTheNextToken(t *testing.T) {
 	var tokens tokens
 	now := time.Now()
-	tokens.set(Token{"old"}, now.Add(time.Hour))
-	tokens.set(Token{"new"}, now.Add(time.Hour))
-	tokens.refuse(Token{"old"}) // a late 401
+	tokens.set(bearerToken{"old"}, now.Add(time.Hour))
+	tokens.set(bearerToken{"new"}, now.Add(time.Hour))
+	tokens.expire(bearerToken{"old"}) // a late 401
 	if token, ok := tokens.valid(now); !ok || token.reveal() != "new" {
-		t.Error("the new token is gone")
+		t.Errorf("after a 401 for the old token: got %q, valid: %v; want the new token, valid", token.reveal(), ok)
 	}
-	tokens.refuse(Token{"new"})
+	tokens.expire(bearerToken{"new"})
 	if _, ok := tokens.valid(now); ok {
-		t.Error("a refused token is still valid")
+		t.Error("after a 401: got a valid token, want none")
 	}
 }
 
-// TestTokenShorterThanAPlace: at one request every two seconds, a token of one second has ended when its turn comes.
+// TestTokenShorterThanAPlace: at a request every two seconds, a token of one second has expired when it is used.
 func TestTokenShorterThanAPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := &issuer{lifetime: time.Second}
@@ -396,7 +392,7 @@ func TestTokenShorterThanAPlace(t *testing.T) {
 			return response(404, "")
 		})
 		if _, err := c.Customer(t.Context(), testID); asError(t, err).Kind != NotFound || i.issued != 1 {
-			t.Errorf("%v after %d tokens", err, i.issued)
+			t.Errorf("got %v after %d tokens, want kind %s after 1", err, i.issued, NotFound)
 		}
 	})
 }

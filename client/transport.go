@@ -13,19 +13,19 @@ import (
 	"time"
 )
 
-// errNotResent stands for the error that made net/http want to send the request again.
+// errNotResent replaces the error after which net/http would have sent the request again.
 var errNotResent = errors.New("the connection was lost after the request was sent")
 
-// guard keeps net/http from sending one attempt twice. Its Transport repeats a request on a fresh connection when the
-// reused one turns out to be dead, for GET always and for POST when there is an Idempotency-Key (Request.isReplayable);
-// its HTTP/2 side also does so after GOAWAY and REFUSED_STREAM. Such a repetition has no place in the rate, and its
-// signature may be older than the partner accepts. So once the header is written, the next try is stopped:
+// guard keeps net/http from sending an attempt twice. Transport repeats a request on a new connection when a reused
+// one turns out to be dead: GET always, and POST with an Idempotency-Key (Request.isReplayable). Its HTTP/2 part also
+// does so after GOAWAY and REFUSED_STREAM. Such a repetition bypasses the rate limiter, and its signature may be too
+// old for the partner. So once the header is written, the next try is stopped:
 //
 //   - HTTP/1 asks Transport.Proxy before each try, and an error from there ends the request.
 //   - HTTP/2 reports GotConn before each try, and does not write the header of a request whose context has ended.
 //
-// A repetition before anything was written (a connection that was just then closed for being idle) stays allowed.
-// Bodies are also given without GetBody, so that no other path can rewind them.
+// A repetition before anything was written (on a connection that was just closed for being idle) stays allowed. Bodies
+// have no GetBody, so that no other path can rewind them.
 type guard struct {
 	wrote atomic.Bool
 	stop  context.CancelCauseFunc
@@ -48,7 +48,7 @@ func watch(ctx context.Context) (context.Context, context.CancelCauseFunc) {
 	return context.WithValue(ctx, guardKey{}, g), stop
 }
 
-// guardedTransport makes the transport, or puts the guard into the one that was given.
+// guardedTransport returns the default transport, or Config.Transport, with the guard.
 func guardedTransport(config Config) http.RoundTripper {
 	var t *http.Transport
 	switch given := config.Transport.(type) {
@@ -86,17 +86,17 @@ func newTransport(config Config) *http.Transport {
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: config.RootCAs},
 		TLSHandshakeTimeout: 10 * time.Second,
 		ForceAttemptHTTP2:   true,
-		// A cut network would otherwise hold all streams of the one connection until each times out.
+		// Without pings a lost network would hold all streams of a connection until each times out.
 		HTTP2:               &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
 		MaxIdleConns:        config.Concurrency,
 		MaxIdleConnsPerHost: config.Concurrency,
-		// Below the 60 s after which common load balancers drop an idle connection: who closes first meets no race.
+		// Below the 60 s after which common load balancers close an idle connection, so that this end closes first.
 		IdleConnTimeout:        45 * time.Second,
 		MaxResponseHeaderBytes: 64 << 10,
 	}
 }
 
-// proxyError is a proxy's refusal to open a way to the partner.
+// proxyError is a proxy's answer to CONNECT other than 200.
 type proxyError struct {
 	proxy  string // host and port
 	status int

@@ -19,9 +19,9 @@ import (
 	"time"
 )
 
-// hangUp is a server that keeps several connections idle and then, having read a request for what is not warm, closes
-// its connection without an answer: the moment in which net/http takes the connection for stale and sends the request
-// once more, on the next idle one.
+// hangUp is a server that keeps several connections idle. Any other request than those for warmID it reads, and
+// closes the connection without an answer: then net/http takes the connection for stale and sends the request once
+// more, on the next idle connection.
 type hangUp struct {
 	*httptest.Server
 	requests atomic.Int64
@@ -72,7 +72,7 @@ func TestNoAttemptIsSentTwice(t *testing.T) {
 		send := func(method, path string) {
 			r, err := http.NewRequestWithContext(t.Context(), method, h.URL+path, strings.NewReader("{}"))
 			if err != nil {
-				t.Error(err)
+				t.Errorf("NewRequest: got %v, want no error", err)
 				return
 			}
 			r.Header.Set("Idempotency-Key", testIdem.String())
@@ -84,7 +84,7 @@ func TestNoAttemptIsSentTwice(t *testing.T) {
 		h.warm(func() { send(http.MethodGet, "/"+warmID) })
 		send(http.MethodPost, "/")
 		if n := h.requests.Load(); n < idle+2 {
-			t.Fatalf("%d requests for %d sent: if net/http has stopped repeating, guard can go", n, idle+1)
+			t.Fatalf("got %d requests, want %d or more: if net/http no longer repeats requests, delete guard", n, idle+2)
 		}
 	})
 	for name, call := range map[string]func(context.Context, *Client) error{
@@ -104,27 +104,24 @@ func TestNoAttemptIsSentTwice(t *testing.T) {
 				config.Transport = given
 				c := newClient(t, config)
 				h.warm(func() {
-					if _, err := c.Customer(t.Context(), warmID); asError(t, err).Kind != NotFound {
-						t.Error(err)
-					}
+					_, err := c.Customer(t.Context(), warmID)
+					wantKind(t, err, NotFound)
 				})
-				if e := asError(t, call(t.Context(), c)); e.Kind != NoAnswer {
-					t.Error(e)
-				}
+				wantKind(t, call(t.Context(), c), NoAnswer)
 				if sent, seen := c.Stats().Sent, h.requests.Load(); sent != warming+1 || seen != warming+1 {
-					t.Errorf("%d attempts counted, %d seen, want %d", sent, seen, warming+1)
+					t.Errorf("got %d attempts counted, %d seen, want %d", sent, seen, warming+1)
 				}
 			})
 		}
 	}
 }
 
-// TestGuardBeforeHTTP1Tries: that GotConn ends the context would do nearly always, but net/http does not look at it
-// between there and writing.
+// TestGuardBeforeHTTP1Tries: ending the context in GotConn is not enough for HTTP/1, because net/http does not check it
+// before it writes.
 func TestGuardBeforeHTTP1Tries(t *testing.T) {
 	transport, ok := guardedTransport(testConfig("")).(*http.Transport)
 	if !ok {
-		t.Fatal("no *http.Transport")
+		t.Fatalf("got %T, want an *http.Transport", guardedTransport(testConfig("")))
 	}
 	ctx, stop := watch(t.Context())
 	defer stop(nil)
@@ -133,30 +130,30 @@ func TestGuardBeforeHTTP1Tries(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := transport.Proxy(r); err != nil {
-		t.Errorf("first try: %v", err)
+		t.Errorf("first try: got %v, want no error", err)
 	}
 	httptrace.ContextClientTrace(ctx).WroteHeaders()
 	if _, err := transport.Proxy(r); !errors.Is(err, errNotResent) {
-		t.Errorf("second try: %v", err)
+		t.Errorf("second try: got %v, want %v", err, errNotResent)
 	}
 }
 
-// refuseStreams is an HTTP/2 server, in as few frames as will do, that answers the first stream of a connection with a
-// token and refuses every other with REFUSED_STREAM (RFC 9113 §8.7), which net/http answers by sending again.
+// refuseStreams is a minimal HTTP/2 server. It answers the first stream of a connection with a token, and every other
+// with REFUSED_STREAM (RFC 9113 §8.7), after which net/http sends the request again.
 func refuseStreams(t *testing.T, requests *atomic.Int64) (base string, transport *http.Transport) {
 	server := httptest.NewUnstartedServer(nil)
 	server.EnableHTTP2 = true
 	done := make(chan struct{})
 	server.StartTLS()
 	transport = server.Client().Transport.(*http.Transport).Clone()
-	// The server proper was only wanted for its certificate.
+	// This server is only needed for its certificate.
 	tlsConfig := server.TLS.Clone()
 	server.Close()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The client may still think a stream open when it closes its idle connections, so this end closes too.
+	// The client closes only connections without open streams, so this end closes them, too.
 	var open sync.WaitGroup
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(func() {
@@ -229,7 +226,7 @@ func TestNoAttemptIsSentTwiceOverHTTP2(t *testing.T) {
 		for i := range 2 {
 			r, _ := http.NewRequestWithContext(ctx, http.MethodGet, base, nil)
 			if i == 1 {
-				// Its first repetition comes at once, the next after a second: do not wait for that.
+				// The first repetition comes at once, the next a second later, which the test does not wait for.
 				time.AfterFunc(100*time.Millisecond, cancel)
 			}
 			response, err := transport.RoundTrip(r)
@@ -239,7 +236,7 @@ func TestNoAttemptIsSentTwiceOverHTTP2(t *testing.T) {
 			}
 		}
 		if n := requests.Load(); n < 3 {
-			t.Fatalf("%d requests for 2 sent: if net/http has stopped repeating, guard can go", n)
+			t.Fatalf("got %d requests, want 3 or more: if net/http no longer repeats requests, delete guard", n)
 		}
 	})
 	for _, name := range []string{"GET", "POST"} {
@@ -255,11 +252,9 @@ func TestNoAttemptIsSentTwiceOverHTTP2(t *testing.T) {
 			} else {
 				_, err = c.CreateCustomer(t.Context(), testIdem, CreateBody("a", "b"))
 			}
-			if e := asError(t, err); e.Kind != NoAnswer {
-				t.Error(e)
-			}
+			wantKind(t, err, NoAnswer)
 			if sent, seen := c.Stats().Sent, requests.Load(); sent != 2 || seen != 2 {
-				t.Errorf("%d attempts counted, %d seen, want 2", sent, seen)
+				t.Errorf("got %d attempts counted, %d seen, want 2", sent, seen)
 			}
 		})
 	}
@@ -273,20 +268,19 @@ func TestHTTP2IsUsed(t *testing.T) {
 	t.Cleanup(p.Close)
 	config := testConfig(p.URL + "/v1")
 	config.Transport = p.Client().Transport
-	if _, err := newClient(t, config).Customer(t.Context(), testID); asError(t, err).Kind != NotFound {
-		t.Error(err)
-	}
+	_, err := newClient(t, config).Customer(t.Context(), testID)
+	wantKind(t, err, NotFound)
 	requests, _ := p.requests()
 	for _, r := range requests {
 		if r.ProtoMajor != 2 {
-			t.Errorf("%s came over %s", r.URL, r.Proto)
+			t.Errorf("%s: got %s, want HTTP/2", r.URL, r.Proto)
 		}
 	}
 }
 
 func TestRedirectsAreNotFollowed(t *testing.T) {
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
-		t.Errorf("followed to %s with %v", r.URL, r.Header)
+		t.Errorf("got a request to %s with %v, want the redirect not followed", r.URL, r.Header)
 	}))
 	defer elsewhere.Close()
 	for _, status := range []int{301, 302, 303, 304, 307, 308} {
@@ -297,7 +291,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 		_, err := c.CreateCustomer(t.Context(), testIdem, CreateBody("a", "b"))
 		e := asError(t, err)
 		if e.Kind != Redirected || e.Status != status || e.Message != "to "+elsewhere.URL+"/v1/customers" {
-			t.Errorf("%d: %v", status, e)
+			t.Errorf("%d: got %v, want kind %s with the location without its query", status, e, Redirected)
 		}
 	}
 }
@@ -316,26 +310,26 @@ func TestTimeoutsAreSilence(t *testing.T) {
 		p := newPartner(t, answer)
 		config := testConfig(p.URL + "/v1")
 		c := newClient(t, config)
-		if _, _, err := c.place(t.Context()); err != nil { // the token, with time enough
+		if _, _, err := c.place(t.Context()); err != nil { // the token, before the timeout is short
 			t.Fatal(err)
 		}
 		c.config.Timeout = 50 * time.Millisecond
 		_, err := c.Customer(t.Context(), testID)
 		e := asError(t, err)
 		if want := map[bool]Kind{true: NoAnswer, false: Malformed}[name == "before the header"]; e.Kind != want {
-			t.Errorf("%s: %v, want %s", name, e, want)
+			t.Errorf("%s: got %v, want kind %s", name, e, want)
 		}
 		if !errors.Is(e, errTimeout) || errors.Is(e, context.DeadlineExceeded) {
-			t.Errorf("%s: %v must be the attempt's own timeout", name, e)
+			t.Errorf("%s: got %v, want the attempt's own timeout", name, e)
 		}
 		err = c.Customers(t.Context(), func(Customer) error { return nil })
 		if e := asError(t, err); e.Kind != NoAnswer && e.Kind != Malformed {
-			t.Errorf("%s of the list: %v", name, e)
+			t.Errorf("%s of the list: got %v, want kind %s or %s", name, e, NoAnswer, Malformed)
 		}
 	}
 }
 
-func TestNobodyThere(t *testing.T) {
+func TestNothingListens(t *testing.T) {
 	p := newPartner(t, reply200(""))
 	base := p.URL
 	p.Close()
@@ -343,10 +337,10 @@ func TestNobodyThere(t *testing.T) {
 	e := asError(t, err)
 	var inner *Error
 	if e.Kind != NoToken || !errors.As(e.Err, &inner) || inner.Kind != NoAnswer || e.Hint() == "" {
-		t.Errorf("%v", err)
+		t.Errorf("got %v, want kind %s with %s inside, and a hint", err, NoToken, NoAnswer)
 	}
 	if op := (*net.OpError)(nil); !errors.As(err, &op) {
-		t.Errorf("%v hides its cause", err)
+		t.Errorf("got %v, want it to wrap a *net.OpError", err)
 	}
 }
 
@@ -359,11 +353,10 @@ func TestProxyIsAsked(t *testing.T) {
 		asked.Add(1)
 		return url.Parse(p.URL)
 	}
-	if _, err := newClient(t, config).Customer(t.Context(), testID); asError(t, err).Kind != NotFound {
-		t.Error(err)
-	}
+	_, err := newClient(t, config).Customer(t.Context(), testID)
+	wantKind(t, err, NotFound)
 	if asked.Load() != 2 {
-		t.Errorf("the proxy function was asked %d times, want 2", asked.Load())
+		t.Errorf("got %d calls of Config.Proxy, want 2", asked.Load())
 	}
 }
 
@@ -378,7 +371,7 @@ func (c countedWrites) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// TestOneWrite: header and body of a request leave together, as one packet where they fit one.
+// TestOneWrite: header and body of a request are sent in one write, and so in one packet if they fit.
 func TestOneWrite(t *testing.T) {
 	p := newPartner(t, replying(201, `{"id":"`+testID+`","status":"initiating","challenge":"aGk="}`))
 	var writes atomic.Int64
@@ -395,6 +388,6 @@ func TestOneWrite(t *testing.T) {
 		}
 	}
 	if n := writes.Load(); n != 1 {
-		t.Errorf("the second creation, with no token to fetch, left in %d writes", n)
+		t.Errorf("the second creation, for which there is a token: got %d writes, want 1", n)
 	}
 }

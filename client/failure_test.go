@@ -21,8 +21,9 @@ import (
 	"time"
 )
 
-// TestRefusedRequestSignature: whatever the status and the shape, it is one kind of failure. The request is sent once
-// more, with a new token and a new signature; then a GET signed alike tells whether the words were about it.
+// TestRefusedRequestSignature: an answer about the request's signature is one kind of failure, whatever its status
+// and text. The request is sent once more, with a new token and a new signature; then a GET with such a signature
+// checks that the text was about it.
 func TestRefusedRequestSignature(t *testing.T) {
 	const vendor = "invalid required signature"
 	for name, tt := range map[string]struct {
@@ -35,16 +36,16 @@ func TestRefusedRequestSignature(t *testing.T) {
 	}{
 		"the vendor's":           {400, vendor, false, false, RequestSignature, 2},
 		"the guide's":            {400, `{"error":"Invalid request signature."}`, false, false, RequestSignature, 2},
-		"401":                    {401, `{"title":"Unauthorized","detail":"request signature: too old"}`, false, false, RequestSignature, 2},
-		"403":                    {403, `{"code":"x","message":"Missing Signature-Input header"}`, false, false, RequestSignature, 2},
+		"401":                    {401, `{"detail":"request signature: too old"}`, false, false, RequestSignature, 2},
+		"403":                    {403, `{"message":"Missing Signature-Input"}`, false, false, RequestSignature, 2},
 		"422":                    {422, vendor, false, false, RequestSignature, 2},
 		"other words":            {400, `{"error":"signature created in the future"}`, false, false, RequestSignature, 2},
 		"a code":                 {400, `{"code":"SIGNATURE_EXPIRED"}`, false, false, RequestSignature, 2},
 		"to a submission":        {400, vendor, true, false, RequestSignature, 2},
 		"a GET is accepted":      {400, vendor, false, true, Invalid, 2},
 		"a GET is accepted, 422": {422, vendor, false, true, KeyReused, 2},
-		"a wallet's":             {400, `{"error":"The message signature does not match the owner"}`, true, false, Invalid, 1},
-		"a wallet's code":        {400, `{"code":"invalid_signature","message":"signature refused"}`, true, false, Invalid, 1},
+		"a wallet's":             {400, `{"error":"message signature is not the owner's"}`, true, false, Invalid, 1},
+		"a wallet's code":        {400, `{"code":"invalid_signature","message":"refused"}`, true, false, Invalid, 1},
 		"a body's":               {400, `{"error":"externalId is too long"}`, false, false, Invalid, 1},
 		"no words":               {400, "", false, false, Invalid, 1},
 		"another status's":       {409, vendor, false, false, Conflicting, 1},
@@ -90,8 +91,7 @@ func TestRefusedRequestSignature(t *testing.T) {
 	}
 }
 
-// TestRefusedSignatureMeasuresTheClock: the answer that refuses a signature corrects the clock by which the next one is
-// created.
+// TestRefusedSignatureMeasuresTheClock: an answer about a signature corrects the clock for the next signature.
 func TestRefusedSignatureMeasuresTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ahead := 0 // seconds, of the partner's clock
@@ -117,7 +117,7 @@ func TestRefusedSignatureMeasuresTheClock(t *testing.T) {
 	})
 }
 
-// TestUnconnectable: what no repetition can change is told apart from a partner that is away.
+// TestUnconnectable: a failure that no repetition can change is not the same kind as an unavailable partner.
 func TestUnconnectable(t *testing.T) {
 	secure := httptest.NewUnstartedServer(http.NotFoundHandler())
 	secure.Config.ErrorLog = log.New(new(bytes.Buffer), "", 0)
@@ -178,8 +178,8 @@ func TestUnconnectable(t *testing.T) {
 	}
 }
 
-// TestUnknownHost: before the first answer a host without an address is a wrong setting, afterwards a name service in
-// trouble.
+// TestUnknownHost: before the first answer a host without an address is a wrong setting, afterwards a failure of the
+// name service.
 func TestUnknownHost(t *testing.T) {
 	var answering atomic.Bool
 	missing := &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", IsNotFound: true}}
@@ -216,17 +216,17 @@ func TestUnknownHost(t *testing.T) {
 
 func secondsOf(n int) time.Duration { return time.Duration(n) * time.Second }
 
-// unusable is the kind that a 2xx with this error has to be of: an answer in an unknown shape is about the API, a broken
-// one about the connection.
+// unusable returns the kind of a 2xx answer with this error: Malformed if it is truncated or reports an error,
+// otherwise Unrecognized.
 func unusable(err error) Kind {
-	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errTold) || errors.Is(err, errTooLarge) ||
+	if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, errReported) || errors.Is(err, errTooLarge) ||
 		errors.Is(err, errPart) {
 		return Malformed
 	}
 	return Unrecognized
 }
 
-// banner is the address of a server that speaks first, and not HTTP.
+// banner returns the URL of a server that sends its first line before any request, as SSH does.
 func banner(t *testing.T) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -14,18 +14,19 @@ import (
 	"github.com/google/uuid"
 )
 
-// refusal turns an answer that is not 2xx into an *Error, and tells the pace when it was throttled.
-func (c *Client) refusal(k call, r *reply) *Error {
+// failed returns the *Error of an answer that is not 2xx, and slows the rate limiter down after a throttled one.
+func (c *Client) failed(k call, r *reply) *Error {
 	a := c.read(r)
 	retryAfter, stated := parseRetryAfter(a.header.Get("Retry-After"), a.header.Get("Date"), c.config.Now())
 	e := &Error{Op: k.op, Kind: kindOf(a.status, stated), Status: a.status, RetryAfter: retryAfter,
 		RequestID: c.requestID(a.header)}
 	e.Code, e.Message = c.words(a.body)
-	if !k.token && refusesSignature(k, e) {
+	if !k.token && aboutSignature(k, e) {
 		e.Kind = RequestSignature
 	}
 	if k.key != uuid.Nil && a.broken != nil && e.settles() {
-		// Half an answer to a request that changes something settles nothing. Under the same key the whole one comes.
+		// A truncated answer to a request that changes something does not say what became of it. The same request under
+		// the same key gets the complete answer.
 		e.Kind, e.Err = NoAnswer, c.clean(a.broken)
 	}
 	switch e.Kind {
@@ -40,11 +41,11 @@ func (c *Client) refusal(k call, r *reply) *Error {
 	return e
 }
 
-// refusesSignature reports whether an answer seems to be about the signature of the request, not about its content. The
+// aboutSignature reports whether an answer seems to be about the signature of the request, not about its content. The
 // vendor's server library answers 400 with the text "invalid required signature", its guide has "Invalid request
-// signature."; others say it in other words. The answer to a submission may be about the wallet's signature: there only
-// words count that cannot mean that one.
-func refusesSignature(k call, e *Error) bool {
+// signature."; other servers have other texts. The answer to a submission may be about the wallet's signature: there
+// only phrases count that cannot mean that one.
+func aboutSignature(k call, e *Error) bool {
 	switch e.Status {
 	case http.StatusBadRequest, http.StatusUnauthorized, http.StatusForbidden, http.StatusUnprocessableEntity:
 	default:
@@ -65,9 +66,9 @@ func refusesSignature(k call, e *Error) bool {
 	return false
 }
 
-// malformed is for a 2xx answer that cannot be used: broken off, or whole and not understood.
+// malformed returns the *Error of a 2xx answer that cannot be used: truncated, or complete and not understood.
 func (c *Client) malformed(op string, a answer, err error) *Error {
-	if shape := (*ShapeError)(nil); errors.As(err, &shape) {
+	if shape := (*shapeError)(nil); errors.As(err, &shape) {
 		shape.Want = c.redact(shape.Want)
 		for i, name := range shape.Have { // before it is quoted in the error's text
 			shape.Have[i] = c.redact(name)
@@ -78,7 +79,7 @@ func (c *Client) malformed(op string, a answer, err error) *Error {
 		e.Kind = Malformed
 	}
 	for _, broken := range []error{
-		io.ErrUnexpectedEOF, errTimeout, errNotResent, errStuck, errTooLarge, errPart, errTold,
+		io.ErrUnexpectedEOF, errTimeout, errNotResent, errStuck, errTooLarge, errPart, errReported,
 	} {
 		if errors.Is(err, broken) {
 			e.Kind = Malformed
@@ -87,10 +88,10 @@ func (c *Client) malformed(op string, a answer, err error) *Error {
 	return e
 }
 
-// errPart is an answer that is a part of one (RFC 9110 §15.3.7), which was not asked for.
-var errPart = errors.New("the answer is a part only")
+// errPart is a 206 (RFC 9110 §15.3.7) to a request without a Range.
+var errPart = errors.New("the answer is only a part")
 
-// unanswered is for a request that met no answer.
+// unanswered returns the *Error of a request without an answer.
 func (c *Client) unanswered(op string, err error) *Error {
 	e := &Error{Op: op, Kind: NoAnswer, Err: c.clean(err)}
 	if c.unconnectable(err) {
@@ -99,7 +100,7 @@ func (c *Client) unanswered(op string, err error) *Error {
 	return e
 }
 
-// unconnectable reports whether the failure lies in the settings and not in the network or the partner.
+// unconnectable reports whether the cause of a failure is a setting, not the network or the partner.
 func (c *Client) unconnectable(err error) bool {
 	var (
 		dns   *net.DNSError
@@ -114,14 +115,14 @@ func (c *Client) unconnectable(err error) bool {
 	case errors.As(err, &proxy):
 		return proxy.status < 500 && proxy.status != http.StatusTooManyRequests
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return !c.answered.Load() // later it is the name service's trouble
+		return !c.answered.Load() // later the cause is the name service
 	case errors.As(err, &op) && op.Op == "remote error": // a TLS alert
 		text := op.Err.Error()
 		return strings.Contains(text, "protocol version") || strings.Contains(text, "handshake failure") ||
 			strings.Contains(text, "certificate")
 	}
 	text := err.Error()
-	// What is there speaks TLS, or something else altogether; or it speaks first, which net/http words like this.
+	// The server speaks TLS or another protocol, or sends something before the request, which net/http reports like this.
 	if strings.Contains(text, "malformed HTTP") || strings.Contains(text, "readLoopPeekFailLocked: %!w(<nil>)") {
 		return !c.answered.Load()
 	}
@@ -131,7 +132,7 @@ func (c *Client) unconnectable(err error) bool {
 		strings.Contains(text, "socks connect") && strings.Contains(text, "authentication")
 }
 
-// requestID finds what the partner, or the infrastructure before it, calls this exchange in its own logs.
+// requestID returns the id of the exchange in the logs of the partner, or of a server in between.
 func (c *Client) requestID(h http.Header) string {
 	for _, name := range []string{"X-Request-Id", "X-Correlation-Id", "X-Amzn-Requestid", "Cf-Ray"} {
 		if id := h.Get(name); id != "" {
@@ -141,9 +142,9 @@ func (c *Client) requestID(h http.Header) string {
 	return ""
 }
 
-// parseRetryAfter reads both forms of Retry-After (RFC 9110 §10.2.3). A date counts from the answer's own Date, or from
-// now when there is none that can be read, so that a wrong clock here does not matter. The result is between 0 and
-// MaxRetryAfter; stated is false when the header is absent or unreadable.
+// parseRetryAfter reads both forms of Retry-After (RFC 9110 §10.2.3). A date counts from the answer's own Date, so
+// that a wrong clock here does not matter, or from now if that is absent or invalid. The result is between 0 and
+// MaxRetryAfter; stated is false when the header is absent or invalid.
 func parseRetryAfter(value, date string, now time.Time) (pause time.Duration, stated bool) {
 	value = strings.TrimSpace(value)
 	if value == "" {
