@@ -26,7 +26,7 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// Credentials are what an integration of the partner holds. The server keeps the public half and a hash of the secret.
+// Credentials are those of an integration of the partner. The server keeps the public key and a hash of the secret.
 type Credentials struct {
 	APIKey        string // a UUID
 	APISecret     string
@@ -34,8 +34,8 @@ type Credentials struct {
 	PrivateKeyPEM []byte // SEC1 "EC PRIVATE KEY", P-384, as the vendor's openssl command writes it [doc]
 }
 
-// NewCredentials makes credentials from random bytes; nil means crypto/rand.Reader. The private key always comes from
-// the system's randomness.
+// NewCredentials returns credentials made from random; nil means crypto/rand.Reader. The private key always comes from
+// crypto/rand.
 func NewCredentials(random io.Reader) (Credentials, error) {
 	if random == nil {
 		random = rand.Reader
@@ -68,7 +68,7 @@ func NewCredentials(random io.Reader) (Credentials, error) {
 	}, nil
 }
 
-// String names the credentials without their secrets.
+// String returns the API key and no secrets.
 func (c Credentials) String() string { return "credentials of API key " + c.APIKey }
 
 // GoString is String, so that %#v shows no secrets either.
@@ -77,7 +77,7 @@ func (c Credentials) GoString() string { return c.String() }
 // LogValue is String for logs.
 func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
-// RegisterCredentials is Register with what NewCredentials made.
+// RegisterCredentials is Register with the result of NewCredentials.
 func (s *Server) RegisterCredentials(c Credentials) error {
 	key, err := httpsig.ParsePrivateKey(c.PrivateKeyPEM)
 	if err != nil {
@@ -87,8 +87,8 @@ func (s *Server) RegisterCredentials(c Credentials) error {
 	return nil
 }
 
-// Register makes an API key known, or replaces it. All API keys belong to one programme and see the same customers. A
-// nil pub registers no signing key yet: PUT /auth/signing can, and needs no signature then.
+// Register adds an API key, or replaces it. All API keys belong to one programme and see the same customers. With a nil
+// pub there is no signing key yet: PUT /auth/signing can register it, and needs no signature then.
 func (s *Server) Register(apiKey, apiSecret, keyID string, pub *ecdsa.PublicKey) {
 	s.programs.put(apiKey, sha256.Sum256([]byte(apiSecret)))
 	if pub != nil {
@@ -144,7 +144,7 @@ func (g *registry) setKey(apiKey, keyID string, public *ecdsa.PublicKey) bool {
 	return had
 }
 
-// rename replaces the secret of an API key, and the API key by next when that is another; the signing key stays. It
+// rename replaces the secret of an API key, and the API key by next if that is another; the signing key stays. It
 // reports false when next is taken.
 func (g *registry) rename(apiKey, next string, secret [sha256.Size]byte) bool {
 	g.mu.Lock()
@@ -163,7 +163,7 @@ func (g *registry) rename(apiKey, next string, secret [sha256.Size]byte) bool {
 	return true
 }
 
-// generation is that of the API key's secret; ok reports whether the API key is known.
+// generation returns the generation of the API key's secret; ok reports whether the API key is known.
 func (g *registry) generation(apiKey string) (n uint64, ok bool) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -173,7 +173,7 @@ func (g *registry) generation(apiKey string) (n uint64, ok bool) {
 	return 0, false
 }
 
-// secretMatches reports whether the secret is the API key's, and its generation.
+// secretMatches reports whether the secret is the API key's, and returns its generation.
 func (g *registry) secretMatches(apiKey, secret string) (generation uint64, ok bool) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -185,7 +185,7 @@ func (g *registry) secretMatches(apiKey, secret string) (generation uint64, ok b
 	return p.generation, true
 }
 
-// signingKey is the API key's own, nil when none is registered.
+// signingKey returns the API key's signing key, nil when none is registered.
 func (g *registry) signingKey(apiKey string) (keyID string, public *ecdsa.PublicKey) {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -211,8 +211,8 @@ func (g *registry) publicKey(keyID string) (*ecdsa.PublicKey, error) {
 	return k.public, nil
 }
 
-// tokenMint issues and checks tokens: JSON Web Tokens under HS256 with a secret of its own for every reset, after which
-// the tokens from before are refused.
+// tokenMint issues and checks tokens: JSON Web Tokens under HS256. Each reset changes the secret, which makes earlier
+// tokens invalid.
 type tokenMint struct {
 	epoch  uint64
 	secret [sha256.Size]byte
@@ -246,7 +246,7 @@ func (m *tokenMint) mac(body string) []byte {
 	return h.Sum(nil)
 }
 
-// check returns the claims of a token that is ours, expired or not, and why it is refused.
+// check returns the claims of a token that was issued here, expired or not, and the refusal of one that is not valid.
 func (m *tokenMint) check(authorization []string, now time.Time) (claims, *refusal) {
 	var c claims
 	if len(authorization) != 1 {

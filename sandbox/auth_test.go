@@ -42,7 +42,7 @@ func TestReplaceSecret(t *testing.T) {
 		"no UUID":       {credentialsBody("me", "x"), edit{}, 400, "UUID"},
 		"no secret":     {credentialsBody(p.cred.APIKey, ""), edit{}, 400, "apiSecret is empty"},
 		"unknown field": {strings.Replace(good, "{", `{"x":"y",`, 1), edit{}, 400, "unknown field"},
-		"another's key": {credentialsBody(other.APIKey, "x"), edit{}, 409, "another"},
+		"another's key": {credentialsBody(other.APIKey, "x"), edit{}, 409, "taken"},
 	} {
 		if a := p.do("PUT", path, c.body, c.edit); a.status != c.status || !strings.Contains(a.body, c.says) {
 			t.Errorf("%s: %+v, want %d and %q", name, a, c.status, c.says)

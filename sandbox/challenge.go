@@ -30,8 +30,8 @@ func (e SignatureEncoding) known() bool {
 	return e == "" || e == EncodingHex || e == EncodingRaw || e == EncodingAny
 }
 
-// challenge is one sign-in message issued to a customer. The text is made again when it is needed: a customer costs
-// little memory, and every challenge ever issued stays known to the judge.
+// challenge is a sign-in message issued to a customer. Its text is not kept but derived when it is needed, so that the
+// judge can know every challenge ever issued in little memory.
 type challenge struct {
 	number  int // 1 for the first
 	issued  time.Time
@@ -42,7 +42,7 @@ type challenge struct {
 }
 
 // challengeText writes the message as EIP-4361 has it and the vendor's example shows it [doc], or the hostile variant.
-// It is written out here, not by package siwe, so that the client's parser meets somebody else's text.
+// It is written out here, not by package siwe, so that the client's parser is tested with a text from other code.
 func (s *Server) challengeText(c *customer, ch challenge) string {
 	m := signIn{
 		domain:    ch.domain,
@@ -62,7 +62,7 @@ func (s *Server) challengeText(c *customer, ch challenge) string {
 	return m.text()
 }
 
-// nonceOf is the nonce of an honest challenge.
+// nonceOf returns the nonce of an honest challenge.
 func (s *Server) nonceOf(c *customer, ch challenge) string {
 	return s.seed.nonce(16, "nonce", c.id, strconv.Itoa(ch.number))
 }
@@ -80,7 +80,7 @@ func (m signIn) text() string {
 
 func timeText(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05Z") }
 
-// renew makes the customer's next challenge. The caller holds c.mu, or is the only one to know c.
+// renew makes the customer's next challenge. The caller holds c.mu, or no other goroutine knows c.
 func (x *exchange) renew(c *customer) challenge {
 	s := x.s
 	scheme, domain := "http", s.cfg.Domain
@@ -102,7 +102,7 @@ func (x *exchange) renew(c *customer) challenge {
 	return ch
 }
 
-// readChallenge answers GET …/challenge: the current challenge, or a new one when that has run out. [doc]
+// readChallenge answers GET …/challenge: the current challenge, or a new one when that has expired. [doc]
 func (x *exchange) readChallenge() (reply, *refusal) {
 	c := x.st.customers.find(x.id)
 	if c == nil {
@@ -128,8 +128,8 @@ func (s *Server) expired(ch challenge) bool {
 	return ch.number == 0 || s.Now().Sub(ch.issued) >= s.cfg.ChallengeTTL
 }
 
-// sign answers POST …/challenge/sign. A signature that does not verify costs the customer its challenge: a new one can
-// be fetched. [doc] A submission that is not a signature at all, or names another owner, leaves it. [inferred]
+// sign answers POST …/challenge/sign. A signature that does not verify ends the challenge: a new one can be fetched.
+// [doc] A submission that is not a signature, or names another owner, does not. [inferred]
 func (x *exchange) sign() (reply, *refusal) {
 	f, err := decodeStrings(x.body, "ownerId", "signature")
 	if err != nil {
@@ -158,7 +158,7 @@ func (x *exchange) sign() (reply, *refusal) {
 	case x.over.number != current.number:
 		why = "it does not recover to the customer's address over the current challenge"
 	case current.hostile != "":
-		why = "the challenge was not the customer's sign-in message" // what a client must never come to read
+		why = "the challenge was not the customer's sign-in message" // a client must never sign it
 	case x.plan.use(x, RefuseSignature):
 		why = "it could not be verified"
 	}
@@ -203,11 +203,11 @@ func checkSignature(text string, encoding SignatureEncoding) error {
 	return nil
 }
 
-// signedOver finds which of all the challenges ever issued to the customer the signature is over, the latest first; its
-// number is 0 when there is none.
+// signedOver returns which of all challenges ever issued to the customer the signature is over; its number is 0 when
+// there is none.
 func (s *Server) signedOver(c *customer, sig [65]byte) challenge {
 	c.mu.Lock()
-	issued := c.challenges // append-only: the part we see does not change
+	issued := c.challenges // append-only: what is there does not change
 	c.mu.Unlock()
 	want := common.HexToAddress(c.account.address)
 	for i := len(issued) - 1; i >= 0; i-- {
@@ -218,7 +218,7 @@ func (s *Server) signedOver(c *customer, sig [65]byte) challenge {
 	return challenge{}
 }
 
-// recoverSigner is the address whose personal-message signature (EIP-191, version 0x45) over the text this is.
+// recoverSigner returns the address that made the personal-message signature (EIP-191, version 0x45) over the text.
 func recoverSigner(text string, sig [65]byte) (common.Address, bool) {
 	if sig[64] >= 27 {
 		sig[64] -= 27
@@ -234,5 +234,5 @@ func recoverSigner(text string, sig [65]byte) (common.Address, bool) {
 func noCustomer() *refusal { return refuse(404, "not_found", "no such customer") }
 
 func pastInitiating(status Status) *refusal {
-	return refuse(409, "invalid_state", "customer is %s: no challenge is waiting to be signed", status)
+	return refuse(409, "invalid_state", "customer is %s: there is no challenge to sign", status)
 }

@@ -14,23 +14,23 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// Control is the handler of the control plane, which belongs on another port than the API and on loopback: it asks for
-// no credentials. Bodies and answers are JSON; errors are plain text.
+// Control returns the handler of the control plane. Serve it on another port than the API and on loopback only: it
+// requires no credentials. Bodies and answers are JSON; errors are plain text.
 //
-//	GET  /healthz                         200 when it serves
-//	GET  /faults, PUT /faults             the faults; what a PUT does not name is off
+//	GET  /healthz                         200
+//	GET  /faults, PUT /faults             the faults; a fault that a PUT does not name is off
 //	GET  /clock, POST /clock              {"now"}; {"advance":"90s"} moves the clock, back when negative
 //	GET  /stats                           counts of requests, statuses, faults
 //	GET  /history                         {"dropped","entries"}; filters since, until (seq), operation, subject, key,
 //	                                      status, fault; limit (1000)
 //	GET  /customers                       every customer with its challenges, one JSON object a line
-//	POST /customers                       {"chainId","externalId","status"} puts a customer there
-//	PUT  /customers/{id}                  {"status"} moves it there
-//	GET  /leaks                           what followed a redirect
+//	POST /customers                       {"chainId","externalId","status"} adds a customer
+//	PUT  /customers/{id}                  {"status"} changes its status
+//	GET  /leaks                           requests that followed a redirect
 //	GET  /judge, POST /judge              the verdict; the body is the expected rows, a JSON array or one object a line;
 //	                                      ?rate=200 judges by that rate instead of the declared one
 //	POST /reset                           forget everything but API keys, faults and clock
-//	*    /canary/…                        records what follows a redirect
+//	*    /canary/…                        records requests that followed a redirect
 func (s *Server) Control() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
@@ -170,7 +170,7 @@ func (s *Server) controlCustomers(w http.ResponseWriter, _ *http.Request) {
 	enc := json.NewEncoder(out)
 	for _, c := range s.state.Load().customers.all() {
 		if enc.Encode(s.dump(c, true)) != nil {
-			return // the reader has gone
+			return // the client has closed the connection
 		}
 	}
 	_ = out.Flush()
@@ -200,7 +200,7 @@ func (s *Server) controlStatus(w http.ResponseWriter, r *http.Request) {
 	if !readControl(w, r, &body) {
 		return
 	}
-	if err := s.SetStatus(r.PathValue("id"), body.Status); err != nil {
+	if err := s.setStatus(r.PathValue("id"), body.Status); err != nil {
 		http.Error(w, err.Error(), http.StatusBadRequest)
 		return
 	}
@@ -227,7 +227,7 @@ func (s *Server) controlJudge(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, s.judge(expected, rate))
 }
 
-// readExpected reads rows as one JSON array or as objects one after the other.
+// readExpected reads rows, as a JSON array or as a sequence of objects.
 func readExpected(body io.Reader) ([]Expected, error) {
 	in := bufio.NewReader(body)
 	dec := json.NewDecoder(in)
@@ -264,5 +264,5 @@ func readControl(w http.ResponseWriter, r *http.Request, into any) bool {
 
 func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(v) // the reader has gone: nothing to say to it
+	_ = json.NewEncoder(w).Encode(v) // fails when the client has closed the connection
 }

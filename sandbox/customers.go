@@ -1,7 +1,6 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -9,10 +8,10 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// Status is a customer's state at the partner. [doc]
+// Status is a customer's status at the partner. [doc]
 type Status string
 
-// The states of a customer.
+// The statuses of a customer.
 const (
 	StatusInitiating Status = "initiating"
 	StatusScreening  Status = "screening"
@@ -30,7 +29,7 @@ func (s Status) known() bool {
 	return false
 }
 
-// Customer is a customer as the test sees it: what the API shows, and the challenges.
+// Customer is a customer with all that the API shows, and the challenges.
 type Customer struct {
 	ID         string      `json:"id"`
 	ChainID    string      `json:"chainId"` // the CAIP-10 account id as it was sent
@@ -38,19 +37,19 @@ type Customer struct {
 	Status     Status      `json:"status"`
 	CreatedAt  time.Time   `json:"createdAt"`
 	UpdatedAt  time.Time   `json:"updatedAt"`
-	Given      bool        `json:"given,omitempty"` // put there by the test, not created over the API
+	Given      bool        `json:"given,omitempty"` // added by Add, not created over the API
 	Challenges []Challenge `json:"challenges,omitempty"`
 }
 
-// Challenge is one sign-in message issued to a customer.
+// Challenge is a sign-in message issued to a customer.
 type Challenge struct {
-	Number   int       `json:"number"` // from 1; the last one is current
+	Number   int       `json:"number"` // from 1; the last challenge is current
 	IssuedAt time.Time `json:"issuedAt"`
 	Hostile  Fault     `json:"hostile,omitempty"` // the fault that made it hostile
 	Text     string    `json:"text"`
 }
 
-// customer is the record itself. id, account, external, created and given never change.
+// customer is a customer of the register. id, account, external, created and given never change.
 type customer struct {
 	id, external string
 	account      account
@@ -60,10 +59,10 @@ type customer struct {
 	mu         sync.Mutex
 	status     Status
 	updated    time.Time
-	challenges []challenge // every one ever issued, append-only; the last is current
+	challenges []challenge // all ever issued, append-only; the last is current
 }
 
-// current is the challenge that can be signed; one that has long expired when none was issued yet.
+// current returns the challenge that can be signed; its number is 0 when none was issued yet.
 func (c *customer) current() challenge {
 	if len(c.challenges) == 0 {
 		return challenge{}
@@ -93,7 +92,7 @@ func (c *customer) view() view {
 	}
 }
 
-// register finds customers by id, account and externalId, the last two each unique. [doc]
+// register finds customers by id, account and externalId. Account and externalId are each unique. [doc]
 type register struct {
 	mu         sync.RWMutex
 	byID       map[string]*customer
@@ -106,7 +105,7 @@ func (g *register) init() {
 	g.byID, g.byAccount, g.byExternal = map[string]*customer{}, map[string]*customer{}, map[string]*customer{}
 }
 
-// add takes the customer in unless its account or externalId is taken, and says which.
+// add adds the customer unless its account or externalId is taken, and returns the name of that field.
 func (g *register) add(c *customer) (taken string) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -127,7 +126,7 @@ func (g *register) find(id string) *customer {
 	return g.byID[id]
 }
 
-// all is every customer as of now; the slice is not copied and not written to any more.
+// all returns every customer. The slice is not copied, but what it holds does not change.
 func (g *register) all() []*customer {
 	g.mu.RLock()
 	defer g.mu.RUnlock()
@@ -163,7 +162,7 @@ func (x *exchange) create() (reply, *refusal) {
 	if err != nil {
 		return reply{}, badRequest("%v", err)
 	}
-	c.mu.Lock() // nobody may meet it before it has a challenge
+	c.mu.Lock() // until it has a challenge
 	defer c.mu.Unlock()
 	if taken := x.st.customers.add(c); taken != "" {
 		return reply{}, refuse(409, "customer_exists", "Customer already exists: %s is taken", taken)
@@ -174,7 +173,7 @@ func (x *exchange) create() (reply, *refusal) {
 	return x.s.created(c, ch), nil
 }
 
-// created is the answer to a creation; only it shows the challenge. [doc] The caller holds c.mu.
+// created returns the answer to a creation, the only one with a challenge. [doc] The caller holds c.mu.
 func (s *Server) created(c *customer, ch challenge) reply {
 	at := c.created.UTC().Format(milli)
 	return jsonReply(201, view{
@@ -213,8 +212,8 @@ func (x *exchange) simulate() (reply, *refusal) {
 	return reply{status: 202}, nil
 }
 
-// Add puts a customer there without a request, as a full partner has them before a run. It has no challenge before one
-// is asked for. Errors say what is wrong with the account, the externalId or the status, or that one is taken.
+// Add adds a customer without a request, for a partner that has customers before a run. The customer has no challenge
+// until it is read. An error says which of account, externalId and status is invalid or taken.
 func (s *Server) Add(chainID, externalID string, status Status) (Customer, error) {
 	if !status.known() {
 		return Customer{}, fmt.Errorf("status %q is unknown", status)
@@ -225,13 +224,13 @@ func (s *Server) Add(chainID, externalID string, status Status) (Customer, error
 	}
 	c.status, c.given = status, true
 	if taken := s.state.Load().customers.add(c); taken != "" {
-		return Customer{}, errors.New(taken + " is taken")
+		return Customer{}, fmt.Errorf("%s is taken", taken)
 	}
 	return s.dump(c, false), nil
 }
 
-// SetStatus moves a customer to any status, allowed or not.
-func (s *Server) SetStatus(id string, status Status) error {
+// setStatus changes a customer's status, also in ways that the API does not allow.
+func (s *Server) setStatus(id string, status Status) error {
 	c := s.state.Load().customers.find(id)
 	switch {
 	case !status.known():
@@ -245,7 +244,7 @@ func (s *Server) SetStatus(id string, status Status) error {
 	return nil
 }
 
-// Customers lists every customer, oldest first, with the challenges issued to it.
+// Customers returns all customers, oldest first, with their challenges.
 func (s *Server) Customers() []Customer {
 	all := s.state.Load().customers.all()
 	out := make([]Customer, len(all))

@@ -19,8 +19,8 @@ import (
 // mostQuoted bounds what an error quotes of what a client sent, in bytes.
 const mostQuoted = 60
 
-// decodeStrings reads a JSON object whose members are exactly the named ones, each a string, each once, with nothing
-// after it. encoding/json alone would take other cases of a name, repeated names and invalid UTF-8.
+// decodeStrings reads a JSON object whose members are exactly names, each a string, each once, with nothing after the
+// object. encoding/json alone would also accept names in another case, repeated names and invalid UTF-8.
 func decodeStrings(body []byte, names ...string) (map[string]string, error) {
 	if !utf8.Valid(body) {
 		return nil, errors.New("body is not valid UTF-8")
@@ -55,7 +55,7 @@ func decodeStrings(body []byte, names ...string) (map[string]string, error) {
 		return nil, errors.New("body is not valid JSON")
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("body has something after its JSON object")
+		return nil, errors.New("body goes on after its JSON object")
 	}
 	for _, name := range names {
 		if _, ok := out[name]; !ok {
@@ -81,7 +81,7 @@ func isJSON(contentType []string) bool {
 	return true
 }
 
-// account is a CAIP-10 account id as it was sent, with what it takes to challenge it.
+// account is a CAIP-10 account id as it was sent, and its parts.
 type account struct {
 	text    string
 	folded  string // lower case: what is compared
@@ -89,13 +89,14 @@ type account struct {
 	address string // 0x and 40 hex digits, in the case as sent
 }
 
-// parseAccount checks the syntax of CAIP-10 and that the account can be challenged. Challenges are "currently only
-// supported on EVM networks" [doc], so other namespaces are a 400 [inferred]. A wrong EIP-55 checksum is let through
-// and the text kept as it was sent. [inferred]
+// parseAccount checks the syntax of CAIP-10, and that the account can have a challenge. Challenges are "currently
+// only supported on EVM networks" [doc], so other namespaces are a 400 [inferred]. A wrong EIP-55 checksum is
+// accepted and the text kept as it was sent. [inferred]
 func parseAccount(text string) (account, error) {
 	parts := strings.Split(text, ":")
 	if len(parts) != 3 ||
-		!made(parts[0], 3, 8, "-", false) || !made(parts[1], 1, 32, "-_", true) || !made(parts[2], 1, 128, "-.%", true) {
+		!consistsOf(parts[0], 3, 8, "-", false) || !consistsOf(parts[1], 1, 32, "-_", true) ||
+		!consistsOf(parts[2], 1, 128, "-.%", true) {
 		return account{}, errors.New("is not a CAIP-10 account id")
 	}
 	if parts[0] != "eip155" {
@@ -111,9 +112,9 @@ func parseAccount(text string) (account, error) {
 	return account{text, strings.ToLower(text), chain, parts[2]}, nil
 }
 
-// made reports whether s has least to most characters, all of them lower-case letters, digits, one of more, or, if
+// consistsOf reports whether s has least to most characters, all of them lower-case letters, digits, in more, or, if
 // upper, upper-case letters.
-func made(s string, least, most int, more string, upper bool) bool {
+func consistsOf(s string, least, most int, more string, upper bool) bool {
 	if len(s) < least || len(s) > most {
 		return false
 	}

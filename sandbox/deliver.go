@@ -12,8 +12,8 @@ import (
 // errCut stops a body where a fault wants it to end.
 var errCut = errors.New("cut")
 
-// deliver sends the answer, or what a fault leaves of it. The history is written first: who has the answer must find it
-// there. What could not be handed to the connection after all is noted as incomplete.
+// deliver sends the answer, or what a fault leaves of it. The history is written first, so that a client that has the
+// answer finds it there. An answer that could not be written to the connection is marked as incomplete then.
 func (x *exchange) deliver(r reply) {
 	x.entry.Outcome = r.status
 	var fault Fault
@@ -35,7 +35,7 @@ func (x *exchange) deliver(r reply) {
 	case Malformed:
 		r = x.garbled(r)
 	case Truncated:
-		if len(r.body) == 0 && r.list == nil { // nothing to truncate: promise something
+		if len(r.body) == 0 && r.list == nil { // there is nothing to truncate: announce a body
 			r.body, r.contentType = []byte(`{"id":`), "application/json"
 			if r.status == http.StatusNoContent {
 				r.status = http.StatusOK
@@ -83,7 +83,7 @@ func (x *exchange) send(r reply, fault Fault) error {
 	}
 	if r.status != http.StatusNoContent {
 		length := len(r.body)
-		if fault == Truncated { // half of it, or all of it and still less than was promised
+		if fault == Truncated { // half of it, or all of it and still less than was announced
 			length++
 			if x.s.seed.pick(2, "truncate", string(x.op), x.subject, strconv.Itoa(x.attempt)) == 0 {
 				r.body = r.body[:len(r.body)/2]
@@ -118,14 +118,14 @@ func (x *exchange) sendStream(r reply, fault Fault) error {
 	}
 	err := r.list.pieces(func(piece []byte) error {
 		if fault == Trickle {
-			fault = "" // the first piece is enough: a long list would take for ever
+			fault = "" // only the first piece: a long list would take too long
 			return x.trickle(piece)
 		}
 		_, err := out.Write(piece)
 		return err
 	})
 	if fault == Truncated {
-		err = errCut // a list shorter than that still ends without its last chunk
+		err = errCut // a shorter list still ends without its last chunk
 	}
 	for _, step := range []func() error{buffered.Flush, x.flush} {
 		if failed := step(); err == nil {
@@ -151,7 +151,7 @@ func (c *cutWriter) Write(p []byte) (int, error) {
 	return n, errors.Join(err, errCut)
 }
 
-// trickle sends at most two thousand bytes one by one, and the rest at once.
+// trickle sends up to two thousand bytes one by one, and the rest at once.
 func (x *exchange) trickle(body []byte) error {
 	for i := range body {
 		if i >= 2000 {
@@ -172,12 +172,12 @@ func (x *exchange) trickle(body []byte) error {
 func (x *exchange) flush() error {
 	err := http.NewResponseController(x.w).Flush()
 	if errors.Is(err, http.ErrNotSupported) {
-		return nil // it goes out when the handler returns
+		return nil // it is sent when the handler returns
 	}
 	return err
 }
 
-// garbled is a 2xx with a body from which nothing can be learned.
+// garbled returns a 2xx with an unusable body.
 func (x *exchange) garbled(r reply) reply {
 	if r.status == http.StatusNoContent || r.status == http.StatusAccepted {
 		r.status = http.StatusOK

@@ -1,15 +1,15 @@
-// Package sandbox is a strict local stand-in for the partner API: what the partner's documents say, held to the letter,
-// and where they are silent the harder of the possible readings. It is strict (one missing component in a signature
-// refuses the request), seeded (the same seed and the same requests give the same ids, nonces and faults, whatever the
-// order in which they arrive), forgetful (nothing survives a restart or a reset) and unlike production where a client
-// must not care. The model is Let's Encrypt's pebble.
+// Package sandbox is a strict local stand-in for the partner API. It does what the partner's documents say, and the
+// stricter of the possible readings where they say nothing. It is strict (a request whose signature misses a
+// component fails), seeded (the same seed and requests give the same ids, nonces and faults, in whatever order the
+// requests arrive), forgetful (nothing survives a restart or a reset), and unlike production where a client must not
+// depend on it. Its model is Let's Encrypt's pebble.
 //
-// Two handlers belong to two ports. [Server.API] is what the client under test sees, below /v1. [Server.Control] is
-// what the test sees: it sets faults, moves the clock, asks for the history of requests, and asks the judge ([Judge])
+// Two handlers belong to two ports. [Server.API] is for the client under test, below /v1. [Server.Control] is for the
+// test: it sets faults, moves the clock, returns the history of requests, and has the judge ([Server.Judge]) check
 // whether the client kept the invariants that make a replay safe.
 //
-// Comments mark behaviour as [doc] when the vendor states it and [inferred] when it is a reading of ours; inferred
-// behaviour a client could come to depend on can be switched in [Config].
+// Comments mark behaviour as [doc] when the vendor states it, as [lib] when the vendor's server library has it, and as
+// [inferred] when it is our reading. Inferred behaviour on which a client could depend can be changed in [Config].
 //
 // The API, all of it below /v1:
 //
@@ -26,6 +26,6 @@
 //	PATCH  /simulator/customers/{id}/reject   202, 404, 409 when rejected already       [doc], 409 [inferred]
 //
 // The order of the checks is: route, size of the body, rate, query, token, signature, Content-Digest, media type,
-// Idempotency-Key, faults, the key's memory, the operation. What fails before the key's memory is not remembered under
-// the key; what the operation itself answers, errors included, is [inferred].
+// Idempotency-Key, faults, stored answer, operation. Only the answer of the operation, also an error, is stored under
+// the key. [inferred]
 package sandbox

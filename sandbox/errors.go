@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// ErrorShape is the form of the body of an error. The vendor publishes none, so a client must live with all. [inferred]
+// ErrorShape is the form of the body of an error. The vendor documents none, so a client must handle all. [inferred]
 type ErrorShape string
 
 // The shapes of an error's body.
@@ -18,7 +18,7 @@ const (
 	ShapeCode    ErrorShape = "code"    // {"code","message"}
 	ShapeText    ErrorShape = "text"    // plain text
 	ShapeEmpty   ErrorShape = "empty"   // no body at all
-	ShapeHTML    ErrorShape = "html"    // as a proxy in between writes it
+	ShapeHTML    ErrorShape = "html"    // as a proxy writes it
 	ShapeRotate  ErrorShape = "rotate"  // one of the above, drawn by the seed for each operation, subject and attempt
 )
 
@@ -30,7 +30,7 @@ func (s ErrorShape) known() bool {
 	return false
 }
 
-// reply is an answer before it is sent, and what is remembered under an idempotency key.
+// reply is an answer before it is sent, or as it is stored under an idempotency key.
 type reply struct {
 	status      int
 	contentType string
@@ -40,11 +40,11 @@ type reply struct {
 	allow       string
 	link, total string   // fields Link and X-Total-Count
 	list        *listing // instead of body: the customer list
-	cut         bool     // no answer: the connection is cut
-	inFlight    bool     // another request with this key is being worked on
+	cut         bool     // no answer: the connection is closed
+	inFlight    bool     // another request with this key is in progress
 }
 
-// refusal is the reason of an answer that is not what was asked for.
+// refusal is the reason of an error answer.
 type refusal struct {
 	status   int
 	code     string // for ShapeCode
@@ -65,7 +65,7 @@ func unauthorized(format string, args ...any) *refusal {
 	return refuse(http.StatusUnauthorized, "unauthorized", format, args...)
 }
 
-// badSignature refuses a request signature; with VerifyVendor as the vendor's library does, without the cause. [lib]
+// badSignature is the answer to a request signature that does not verify; with VerifyVendor without the cause. [lib]
 func (s *Server) badSignature(err error) *refusal {
 	f := unauthorized("request signature: %v", err)
 	if s.cfg.Verify == VerifyVendor {
@@ -74,7 +74,7 @@ func (s *Server) badSignature(err error) *refusal {
 	return f
 }
 
-// title is the problem's short name. The concurrency conflict has the name the vendor gives it. [doc]
+// title returns the problem's short name. That of the concurrency conflict is the vendor's. [doc]
 func (f *refusal) title() string {
 	if f.inFlight {
 		return "Idempotency-Key Concurrency Conflict"
@@ -134,7 +134,7 @@ func jsonReply(status int, v any) reply {
 	return reply{status: status, contentType: "application/json", body: mustJSON(v)}
 }
 
-// mustJSON marshals our own types, none of which can fail.
+// mustJSON marshals types of this package, which cannot fail.
 func mustJSON(v any) []byte {
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -143,7 +143,7 @@ func mustJSON(v any) []byte {
 	return b
 }
 
-// retryAfter writes the header's two forms (RFC 9110 section 10.2.3): seconds, rounded up, or a date.
+// retryAfter returns one of the header's two forms (RFC 9110 section 10.2.3): seconds, rounded up, or a date.
 func retryAfter(now time.Time, wait time.Duration, asDate bool) string {
 	seconds := max(1, int64((wait+time.Second-1)/time.Second))
 	if !asDate {

@@ -14,7 +14,7 @@ import (
 	"github.com/purser-onboard/purser/httpsig"
 )
 
-// exchange is one request on its way through the sandbox.
+// exchange is a request and its answer.
 type exchange struct {
 	s  *Server
 	st *state
@@ -75,7 +75,7 @@ func (x *exchange) render(f *refusal) reply {
 	return x.s.render(f, x.op, x.subject, x.attempt)
 }
 
-// answer makes the checks in the order the package documentation gives, then executes.
+// answer makes the checks in the order of the package documentation, then executes the operation.
 func (x *exchange) answer() reply {
 	if refused := x.readBody(); refused != nil {
 		return x.render(refused)
@@ -122,7 +122,7 @@ func (x *exchange) drawFaults() Fault {
 	return x.drawEarly()
 }
 
-// throttle asks the bucket of Config.Rate. It runs on the unshifted clock: moving the clock does not fill it.
+// throttle applies Config.Rate. It uses Config.Now, so that Advance does not fill the bucket.
 func (x *exchange) throttle() (reply, bool) {
 	if x.s.limiter == nil || x.s.limiter.AllowN(x.s.cfg.Now(), 1) {
 		return reply{}, false
@@ -153,7 +153,7 @@ func (x *exchange) checkToken() *refusal {
 	}
 	switch generation, known := x.s.programs.generation(c.Subject); {
 	case !known:
-		return unauthorized("the token's API key is not known any more")
+		return unauthorized("the token's API key no longer exists")
 	case c.Generation != generation:
 		return unauthorized("token is from before the credentials were replaced")
 	}
@@ -161,9 +161,9 @@ func (x *exchange) checkToken() *refusal {
 	return nil
 }
 
-// checkSignature demands a signature of the caller's own key: every authenticated request is signed. [doc] Excepted is
-// PUT /auth/signing of an API key without a signing key, which no registered key could verify, and of the very key that
-// is registered, which changes nothing: the answer with the key id may have been lost. [inferred]
+// checkSignature requires a signature by the API key's own signing key: every authenticated request is signed. [doc]
+// Exceptions are PUT /auth/signing of an API key without a signing key, whose signature could not be verified, and of
+// the key that is registered already, because the answer with the key id may have been lost. [inferred]
 func (x *exchange) checkSignature() *refusal {
 	if x.op == OpPutKey {
 		_, registered := x.s.programs.signingKey(x.caller)
@@ -186,7 +186,7 @@ func (x *exchange) checkSignature() *refusal {
 	return nil
 }
 
-// checkBody demands the digest and the media type of a body, and no body where none belongs. [doc] for the digest.
+// checkBody requires digest and media type of a body, and no body where the operation has none. [doc] for the digest.
 func (x *exchange) checkBody() *refusal {
 	if !x.op.hasBody() {
 		if len(x.body) > 0 {
@@ -194,7 +194,7 @@ func (x *exchange) checkBody() *refusal {
 		}
 		return nil
 	}
-	if x.op != OpToken { // not signed, so nothing says that it carries a digest
+	if x.op != OpToken { // not signed, and no document requires a digest
 		if err := httpsig.VerifyContentDigest(x.r.Header, x.body); err != nil {
 			return badRequest("%v", err)
 		}
@@ -249,13 +249,13 @@ func (x *exchange) answerToken() reply {
 	}{token, expires, "Bearer"})
 }
 
-// answerOnce executes a request with a key once, or gives what was answered before.
+// answerOnce executes a request with a key once, or returns the stored answer.
 func (x *exchange) answerOnce() (r reply) {
 	name := keyName{x.caller, strings.ToLower(x.r.Header.Get("Idempotency-Key"))}
 	keys := &x.st.keys
 	payload := sha256.Sum256([]byte(x.r.Method + " " + x.r.URL.EscapedPath() + "\n" + string(x.body)))
-	verdict, stored := keys.claim(name, payload, x.s.Now())
-	switch verdict {
+	claim, stored := keys.claim(name, payload, x.s.Now())
+	switch claim {
 	case claimReplay:
 		x.entry.Replayed = true
 		return stored
@@ -265,12 +265,12 @@ func (x *exchange) answerOnce() (r reply) {
 		return x.render(refuse(http.StatusUnprocessableEntity, codeKeyReused,
 			"this Idempotency-Key was used with another payload"))
 	}
-	remembered := false
+	store := false
 	defer func() {
-		if remembered {
+		if store {
 			keys.complete(name, r)
 		} else {
-			keys.forget(name) // also when the operation panics: the key must not stay in flight
+			keys.forget(name) // also after a panic: the key must not stay in flight
 		}
 	}()
 
@@ -278,10 +278,10 @@ func (x *exchange) answerOnce() (r reply) {
 	coin := x.s.seed.pick(60, "status", string(x.op), x.entry.Key)
 	switch {
 	case x.plan.useOne(x, Stored5xx) != "":
-		remembered = true
+		store = true
 		return x.render(x.serverError(coin))
 	case x.op == OpSign && x.plan.use(x, Sign2xxUndone):
-		remembered = true
+		store = true
 		return x.other2xx()
 	}
 	r, refused := x.execute()
@@ -292,7 +292,7 @@ func (x *exchange) answerOnce() (r reply) {
 	if f != "" {
 		r = x.render(x.serverError(coin))
 	}
-	remembered = f != Unstored5xxAfter
+	store = f != Unstored5xxAfter
 	return r
 }
 
@@ -323,9 +323,9 @@ func (x *exchange) execute() (reply, *refusal) {
 	panic("sandbox: operation without a handler: " + string(x.op))
 }
 
-// putCredentials answers PUT /auth/credentials: the secret is replaced, and with another UUID the API key, which keeps
-// its signing key. Every token issued before is refused from then on. [doc] The members' names, the 204 and the 409 for
-// another's API key are [inferred].
+// putCredentials answers PUT /auth/credentials: the secret is replaced, and with another UUID the API key, which
+// keeps its signing key. Earlier tokens are no longer valid. [doc] The members' names, the 204 and the 409 for an API
+// key that exists are [inferred].
 func (x *exchange) putCredentials() (reply, *refusal) {
 	f, err := decodeStrings(x.body, "apiKey", "apiSecret")
 	switch {
@@ -336,7 +336,7 @@ func (x *exchange) putCredentials() (reply, *refusal) {
 	case f["apiSecret"] == "":
 		return reply{}, badRequest("apiSecret is empty")
 	case !x.s.programs.rename(x.caller, f["apiKey"], sha256.Sum256([]byte(f["apiSecret"]))):
-		return reply{}, refuse(http.StatusConflict, "api_key_taken", "apiKey is another's")
+		return reply{}, refuse(http.StatusConflict, "api_key_taken", "apiKey is taken")
 	}
 	return reply{status: http.StatusNoContent}, nil
 }
@@ -358,8 +358,8 @@ func (x *exchange) publicKey() (text string, public *ecdsa.PublicKey, err error)
 	return text, public, nil
 }
 
-// putSigningKey answers PUT /auth/signing with the id of the key, which replaces the one before. A key that is
-// registered keeps its id.
+// putSigningKey answers PUT /auth/signing with the id of the key, which replaces the registered key. The same key keeps
+// its id.
 func (x *exchange) putSigningKey() (reply, *refusal) {
 	text, public, err := x.publicKey()
 	if err != nil {
@@ -375,7 +375,8 @@ func (x *exchange) putSigningKey() (reply, *refusal) {
 	}{keyID}), nil
 }
 
-// wait lets the configured latency and the fault slow pass, or the client go away, which does not stop the work.
+// wait waits for the configured latency and the fault slow, or until the client is gone; the request is executed
+// then, too.
 func (x *exchange) wait() {
 	d := x.s.cfg.Latency
 	if x.plan.use(x, Slow) {

@@ -11,53 +11,53 @@ import (
 	"time"
 )
 
-// Fault names something that goes wrong on purpose. The name is what the flag, the control port and the history say.
+// Fault is the name of a fault, as in the flag, the control port and the history.
 type Fault string
 
-// Faults that come before the sandbox acts, or instead of it.
+// Faults before the request is executed, or instead of it.
 const (
-	ExpiredToken Fault = "expired-token" // 401 for a good token; never twice running for one subject
+	ExpiredToken Fault = "expired-token" // 401 for a valid token; never twice in a row for one subject
 	Throttle429  Fault = "throttle-429"  // 429 with Retry-After
 	Throttle503  Fault = "throttle-503"  // 503 with Retry-After
-	DropBefore   Fault = "drop-before"   // the connection is cut, nothing was done
+	DropBefore   Fault = "drop-before"   // the connection is closed, nothing was done
 	HTMLError    Fault = "html-error"    // 502 in HTML from a proxy, nothing was done
-	Redirect     Fault = "redirect"      // 302, 307 or 308 to a canary that records what comes along
+	Redirect     Fault = "redirect"      // 302, 307 or 308 to a canary that records the request
 	InFlight409  Fault = "in-flight-409" // "Idempotency-Key Concurrency Conflict", nothing was done
-	Unstored5xx  Fault = "unstored-5xx"  // 5xx, nothing was done, not remembered under the key
+	Unstored5xx  Fault = "unstored-5xx"  // 5xx, nothing was done, not stored under the key
 )
 
 // Faults of the execution of a request with an idempotency key.
 const (
-	Stored5xx        Fault = "stored-5xx"         // 5xx, nothing was done, remembered under the key
-	Stored5xxAfter   Fault = "stored-5xx-after"   // 5xx although it was done, remembered under the key
-	Unstored5xxAfter Fault = "unstored-5xx-after" // 5xx although it was done, not remembered
-	RefuseSignature  Fault = "refuse-signature"   // a good wallet signature is refused, with a new challenge
-	Sign2xxUndone    Fault = "sign-2xx-undone"    // as sign-2xx, remembered under the key, although nothing was done
+	Stored5xx        Fault = "stored-5xx"         // 5xx, nothing was done, stored under the key
+	Stored5xxAfter   Fault = "stored-5xx-after"   // 5xx although it was done, stored under the key
+	Unstored5xxAfter Fault = "unstored-5xx-after" // 5xx although it was done, not stored
+	RefuseSignature  Fault = "refuse-signature"   // a valid wallet signature gets a 400, and there is a new challenge
+	Sign2xxUndone    Fault = "sign-2xx-undone"    // as sign-2xx, stored under the key, although nothing was done
 	Slow             Fault = "slow"               // SlowFor passes before it is answered, the key in flight
 )
 
 // Faults of the delivery of an answer.
 const (
-	DropAfter Fault = "drop-after" // it was done and remembered, then the connection is cut
+	DropAfter Fault = "drop-after" // it was done and stored, then the connection is closed
 	Truncated Fault = "truncated"  // the body ends before Content-Length
-	Malformed Fault = "malformed"  // a 2xx whose body is not what it should be
+	Malformed Fault = "malformed"  // a 2xx with an unusable body
 	Trickle   Fault = "trickle"    // the body comes byte by byte, Pause apart
 )
 
-// Faults of the shape of a 2xx, as an API has them that was changed or is not the documented one. Customers and what is
-// remembered under the key are not touched.
+// Faults of the form of a 2xx, as of an API that was changed or is not the documented one. Customers and stored answers
+// do not change.
 const (
 	StatusUnknown Fault = "status-unknown" // a customer, or each of a list, is shown in a status that is not documented
 	StatusCase    Fault = "status-case"    // a documented status in capitals, or with a capital
 	Sign2xx       Fault = "sign-2xx"       // a submission that was executed is answered 200, 201 or 202, body or not
 	Wrapped       Fault = "wrapped"        // a customer comes within "data" or "customer"
 	Renamed       Fault = "renamed"        // id, challenge or token comes under another name
-	ListPaged     Fault = "list-paged"     // the first half of the list, and word that there is more
+	ListPaged     Fault = "list-paged"     // the first half of the list, and an announcement of more
 	ListLink      Fault = "list-link"      // the list in up to three pages, joined by Link fields (RFC 8288)
-	ListNoList    Fault = "list-no-list"   // JSON that is no list
+	ListNoList    Fault = "list-no-list"   // JSON that is not a list
 )
 
-// Hostile challenges. Signing one is what a client must never do.
+// Hostile challenges, which a client must never sign.
 const (
 	ChallengeAddress   Fault = "challenge-address"   // another account's
 	ChallengeDomain    Fault = "challenge-domain"    // for another domain
@@ -66,7 +66,7 @@ const (
 	ChallengeStale     Fault = "challenge-stale"     // issued longer ago than a challenge lives
 	ChallengeNotSIWE   Fault = "challenge-not-siwe"  // not a sign-in message at all
 	ChallengeHomograph Fault = "challenge-homograph" // a domain that looks right
-	ChallengeTrailing  Fault = "challenge-trailing"  // a right one that goes on
+	ChallengeTrailing  Fault = "challenge-trailing"  // a valid one with more text after it
 
 	ChallengeStatement  Fault = "challenge-statement"  // one that states a transfer, or 7,000 bytes
 	ChallengeURIQuery   Fault = "challenge-uri-query"  // the right URI with a query
@@ -77,9 +77,9 @@ const (
 	ChallengeNonce      Fault = "challenge-nonce"      // with the nonce of one whose signature was accepted before
 )
 
-// Faults are probabilities from 0 to 1, one for each Fault, and how they are dealt. Whether a fault strikes follows
-// from the seed, the fault, the operation, its subject (the account of a creation, the customer's id, the API key of a
-// token) and the number of the attempt on that subject, and from nothing else.
+// Faults are the probability of each Fault, from 0 to 1, and their settings. Whether a fault occurs depends only on
+// the seed, the fault, the operation, its subject (the account of a creation, the customer's id, the API key of a
+// token) and the number of the attempt on that subject.
 type Faults struct {
 	ExpiredToken, Throttle429, Throttle503, DropBefore, HTMLError, Redirect, InFlight409, Unstored5xx float64
 	Stored5xx, Stored5xxAfter, Unstored5xxAfter, RefuseSignature, Sign2xxUndone, Slow                 float64
@@ -92,8 +92,8 @@ type Faults struct {
 	ChallengeStatement, ChallengeURIQuery, ChallengeExpiration, ChallengeNotBefore float64
 	ChallengeRequestID, ChallengeResources, ChallengeNonce                         float64
 
-	// Limit is how often one fault strikes one operation on one subject; 0: no limit. With a limit every row can settle
-	// in the end, whatever the probabilities.
+	// Limit is how often a fault occurs for an operation on a subject; 0: no limit. With a limit every row can settle,
+	// whatever the probabilities.
 	Limit int
 	// On restricts the faults to these operations; empty: token, create, list, read, challenge and sign. It may also
 	// name put-credentials, put-signing and delete-signing. Hostile challenges are not restricted.
@@ -101,10 +101,11 @@ type Faults struct {
 
 	SlowFor    time.Duration // 0: 1s
 	Pause      time.Duration // 0: 2ms
-	RetryAfter time.Duration // what the throttling faults ask for, in whole seconds; 0: 1s
+	RetryAfter time.Duration // of the throttling faults, in whole seconds; 0: 1s
 }
 
-// AllFaults lists every fault in the order in which they are drawn: of those that exclude each other the first wins.
+// AllFaults returns all faults in the order in which they are drawn: of faults that exclude each other the first
+// occurs.
 func AllFaults() []Fault {
 	return []Fault{
 		ExpiredToken, Throttle429, Throttle503, DropBefore, HTMLError, Redirect, InFlight409, Unstored5xx,
@@ -118,7 +119,7 @@ func AllFaults() []Fault {
 	}
 }
 
-// probability is the field of a fault, nil when there is no such fault.
+// probability returns the field of a fault, nil when there is no such fault.
 func (f *Faults) probability(name Fault) *float64 {
 	fields := []*float64{
 		&f.ExpiredToken, &f.Throttle429, &f.Throttle503, &f.DropBefore, &f.HTMLError, &f.Redirect, &f.InFlight409,
@@ -136,8 +137,8 @@ func (f *Faults) probability(name Fault) *float64 {
 	return nil
 }
 
-// ParseFaults reads the form of a flag, "drop-after=0.1,slow=0.05,limit=3,on=create+sign,slow-for=2s,pause=1ms,
-// retry-after=1s". An empty text is no faults. Errors name the part that is wrong.
+// ParseFaults parses the value of the flag, "drop-after=0.1,slow=0.05,limit=3,on=create+sign,slow-for=2s,pause=1ms,
+// retry-after=1s". An empty value means no faults. An error quotes the part that is wrong.
 func ParseFaults(text string) (Faults, error) {
 	var f Faults
 	for part := range strings.SplitSeq(text, ",") {
@@ -183,8 +184,8 @@ func (f *Faults) set(name, value string) (err error) {
 	return err
 }
 
-// Validate says what is out of range: a probability below 0 or above 1, a negative limit or time, an operation that has
-// no faults.
+// Validate returns an error for a probability below 0 or above 1, a negative limit or time, or an operation that has no
+// faults.
 func (f Faults) Validate() error {
 	for _, name := range AllFaults() {
 		if p := *f.probability(name); p < 0 || p > 1 || math.IsNaN(p) {
@@ -202,7 +203,7 @@ func (f Faults) Validate() error {
 	return nil
 }
 
-// String is the form ParseFaults reads, "" for none.
+// String returns the form that ParseFaults reads, "" for no faults.
 func (f Faults) String() string {
 	var parts []string
 	for _, name := range AllFaults() {
@@ -231,7 +232,8 @@ func (f Faults) String() string {
 	return strings.Join(parts, ",")
 }
 
-// MarshalJSON writes an object of the names the flag has, {"drop-after":0.1,"limit":3,"on":["create"],"slow-for":"2s"}.
+// MarshalJSON writes an object with the names of the flag,
+// {"drop-after":0.1,"limit":3,"on":["create"],"slow-for":"2s"}.
 func (f Faults) MarshalJSON() ([]byte, error) {
 	out := make(map[string]any)
 	for _, name := range AllFaults() {
@@ -253,7 +255,8 @@ func (f Faults) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
-// UnmarshalJSON reads that object; what it does not name is off. An unknown name or a value out of range is an error.
+// UnmarshalJSON reads that object; faults that it does not name are off. It fails as Validate does, and for unknown
+// names.
 func (f *Faults) UnmarshalJSON(data []byte) error {
 	var in map[string]json.RawMessage
 	if err := json.Unmarshal(data, &in); err != nil {

@@ -3,16 +3,17 @@ package sandbox
 import (
 	"encoding/json"
 	"io"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
-// Entry is one request as the sandbox saw it. It holds no secret and no token.
+// Entry is a request in the history. It holds no secret and no token.
 //
-// Seq and Answered count the same events: an answer with a smaller number than a request's Seq had left before that
-// request arrived.
+// Seq and Answered number the same sequence of events: if an answer's number is smaller than a request's Seq, it was
+// sent before that request arrived.
 type Entry struct {
 	Seq      uint64        `json:"seq"`
 	Time     time.Time     `json:"time"`              // arrival, by the sandbox's clock
@@ -20,12 +21,12 @@ type Entry struct {
 	Method   string        `json:"method"`            //
 	Path     string        `json:"path"`              // escaped, at most 200 bytes
 	Op       Operation     `json:"operation"`         // empty: no such endpoint
-	APIKey   string        `json:"apiKey,omitempty"`  // of a token that is ours, even when it has expired
+	APIKey   string        `json:"apiKey,omitempty"`  // of a token issued here, also of an expired one
 	KeyID    string        `json:"keyId,omitempty"`   // of a signature that verified
-	Key      string        `json:"key,omitempty"`     // the Idempotency-Key as it came
+	Key      string        `json:"key,omitempty"`     // the Idempotency-Key as it was sent
 	Digest   string        `json:"digest,omitempty"`  // SHA-256 of the body in hex, empty without a body
 	SigHash  string        `json:"sigHash,omitempty"` // SHA-256 of Signature-Input and Signature, shortened
-	Subject  string        `json:"subject,omitempty"` // what the attempt is counted by, when it came that far
+	Subject  string        `json:"subject,omitempty"` // what the attempt is counted by; empty: refused before
 	Attempt  int           `json:"attempt,omitempty"` // on the subject, from 1
 	Replayed bool          `json:"replayed,omitempty"`
 	Cut      bool          `json:"cut,omitempty"` // the body ended before its length: the client was gone
@@ -33,25 +34,25 @@ type Entry struct {
 	Account    string `json:"account,omitempty"`    // of a creation: the chainId in lower case
 	ExternalID string `json:"externalId,omitempty"` // of a creation
 	CustomerID string `json:"customerId,omitempty"` // from the path, or of the customer that was created
-	Created    bool   `json:"created,omitempty"`    // this request made the customer, whatever was answered
+	Created    bool   `json:"created,omitempty"`    // this request created the customer, whatever the answer
 
-	// Signed says what a submitted wallet signature is over; empty when none was submitted or there is no such customer.
+	// Signed is what a submitted wallet signature is over; empty when there is no signature or no such customer.
 	Signed Signed `json:"signed,omitempty"`
 	// HostileAs is the fault behind the challenge when Signed is SignedHostile.
 	HostileAs Fault `json:"hostileAs,omitempty"`
 
-	Faults       []Fault `json:"faults,omitempty"`       // those that struck
-	Outcome      int     `json:"outcome,omitempty"`      // the status the sandbox arrived at, whether or not it was sent
+	Faults       []Fault `json:"faults,omitempty"`       // that occurred
+	Outcome      int     `json:"outcome,omitempty"`      // the status before faults of the delivery
 	Status       int     `json:"status,omitempty"`       // the status that was sent; 0: none
 	Reason       string  `json:"reason,omitempty"`       // of a refusal
 	BadSignature bool    `json:"badSignature,omitempty"` // refused because of the request's signature
-	InFlight     bool    `json:"inFlight,omitempty"`     // answered 409: another request with the key was being worked on
+	InFlight     bool    `json:"inFlight,omitempty"`     // answered 409: another request with the key was in progress
 	Throttled    bool    `json:"throttled,omitempty"`    // answered with Retry-After
-	Answered     uint64  `json:"answered,omitempty"`     // number of the event of the answer leaving; 0: not yet or never
-	Complete     bool    `json:"complete,omitempty"`     // all of a well-formed answer was handed to the connection
+	Answered     uint64  `json:"answered,omitempty"`     // number of the event that the answer is sent; 0: not yet or never
+	Complete     bool    `json:"complete,omitempty"`     // a usable answer was written to the connection completely
 }
 
-// Signed says which challenge a submitted signature is over.
+// Signed is what a submitted signature is over.
 type Signed string
 
 // What a submitted signature can be over.
@@ -67,8 +68,8 @@ func (e *Entry) note(f Fault) {
 	}
 }
 
-// history keeps the latest requests. What it keeps of one is replaced, never changed, so that reading needs no lock for
-// longer than it takes to copy the pointers.
+// history keeps the latest requests. An entry is replaced, never changed, so that a reader holds the lock only while it
+// copies the pointers.
 type history struct {
 	events atomic.Uint64
 
@@ -86,15 +87,15 @@ type history struct {
 
 type record struct{ entry atomic.Pointer[Entry] }
 
-// Stats count what has been answered since the start or the last reset.
+// Stats are counts since the start or the last reset.
 type Stats struct {
 	Requests  uint64               `json:"requests"`
 	Complete  uint64               `json:"complete"`
 	Created   uint64               `json:"created"`
 	ByOp      map[Operation]uint64 `json:"byOperation"`
-	ByStatus  map[int]uint64       `json:"byStatus"` // 0: the connection was cut
+	ByStatus  map[int]uint64       `json:"byStatus"` // 0: the connection was closed
 	ByFault   map[Fault]uint64     `json:"byFault"`
-	Dropped   uint64               `json:"dropped"`   // requests the history has forgotten
+	Dropped   uint64               `json:"dropped"`   // requests that the history no longer has
 	Customers int                  `json:"customers"` //
 	Log       string               `json:"log,omitempty"`
 }
@@ -104,7 +105,7 @@ func (h *history) init(limit int, log io.Writer) {
 	h.stats = Stats{ByOp: map[Operation]uint64{}, ByStatus: map[int]uint64{}, ByFault: map[Fault]uint64{}}
 }
 
-// arrive gives the request its number and keeps it as unanswered.
+// arrive numbers the request and adds it to the history as unanswered.
 func (h *history) arrive(e *Entry) *record {
 	r := &record{}
 	h.mu.Lock()
@@ -123,8 +124,8 @@ func (h *history) arrive(e *Entry) *record {
 	return r
 }
 
-// finish replaces what is kept of a request. It is called before the answer leaves, so that who has the answer finds it
-// in the history, and once more when it turns out not to have arrived.
+// finish replaces the entry of a request. It is called before the answer is sent, so that a client that has the answer
+// finds it in the history, and again if it could not be sent.
 func (h *history) finish(r *record, e Entry, again bool) {
 	e.Faults = slices.Clone(e.Faults)
 	r.entry.Store(&e)
@@ -136,7 +137,7 @@ func (h *history) finish(r *record, e Entry, again bool) {
 	}
 	line, err := json.Marshal(e)
 	if err != nil {
-		panic("sandbox: " + err.Error()) // our own type, which cannot fail
+		panic("sandbox: " + err.Error()) // a type of this package, which cannot fail
 	}
 	h.logMu.Lock()
 	defer h.logMu.Unlock()
@@ -161,7 +162,7 @@ func (h *history) count(e Entry) {
 	}
 }
 
-// records are the requests that are remembered, in the order of arrival, and how many older ones are forgotten.
+// records returns the requests that are kept, in the order of arrival, and how many older ones were dropped.
 func (h *history) records() ([]*record, uint64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -179,19 +180,19 @@ func (h *history) entries() ([]Entry, uint64) {
 	return out, dropped
 }
 
-// History is the requests that are remembered, in the order of arrival; those still being answered have Answered 0.
+// History returns the requests that are kept, in the order of arrival; those not answered yet have Answered 0.
 func (s *Server) History() []Entry {
 	entries, _ := s.state.Load().history.entries()
 	return entries
 }
 
-// Stats are the counts since the start or the last reset.
+// Stats returns the counts since the start or the last reset.
 func (s *Server) Stats() Stats {
 	st := s.state.Load()
 	h := &st.history
 	h.mu.Lock()
 	out := h.stats
-	out.ByOp, out.ByStatus, out.ByFault = clone(h.stats.ByOp), clone(h.stats.ByStatus), clone(h.stats.ByFault)
+	out.ByOp, out.ByStatus, out.ByFault = maps.Clone(out.ByOp), maps.Clone(out.ByStatus), maps.Clone(out.ByFault)
 	out.Dropped = h.dropped
 	h.mu.Unlock()
 	h.logMu.Lock()
@@ -200,13 +201,5 @@ func (s *Server) Stats() Stats {
 	}
 	h.logMu.Unlock()
 	out.Customers = len(st.customers.all())
-	return out
-}
-
-func clone[K comparable](m map[K]uint64) map[K]uint64 {
-	out := make(map[K]uint64, len(m))
-	for k, v := range m {
-		out[k] = v
-	}
 	return out
 }

@@ -9,12 +9,12 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 )
 
-// drawHostile says what is wrong with a customer's nth challenge, "" for nothing.
+// drawHostile returns the fault of a customer's challenge of this number, "" for none.
 func (s *Server) drawHostile(st *state, customerID string, number int) Fault {
 	t := s.faults.Load()
 	for _, c := range t.hostile {
 		if c.fault == ChallengeNonce && st.signed.Load() == nil {
-			continue // no nonce was used yet
+			continue // there is no used nonce yet
 		}
 		if s.seed.chance("fault", string(c.fault), customerID, strconv.Itoa(number)) >= c.p {
 			continue
@@ -26,7 +26,7 @@ func (s *Server) drawHostile(st *state, customerID string, number int) Fault {
 	return ""
 }
 
-// hostileText spoils the message in one way, and leaves the rest right.
+// hostileText returns the message with the challenge's fault, and otherwise as it should be.
 func (s *Server) hostileText(c *customer, ch challenge, m signIn) string {
 	draw := s.seed.sum("hostile", c.id, strconv.Itoa(ch.number))
 	const elsewhere = "wallet-login.example"
@@ -65,14 +65,14 @@ func (s *Server) hostileText(c *customer, ch challenge, m signIn) string {
 		m.nonce = ch.nonce
 	case ChallengeNotSIWE:
 		if draw[0]%2 == 0 {
-			return "0x" + hex.EncodeToString(draw[:]) // the hash of who knows what
+			return "0x" + hex.EncodeToString(draw[:]) // could be the hash of anything
 		}
 		return "I approve the transfer of 1000 USDC from " + m.address + " to 0x" + hex.EncodeToString(draw[:20]) + "."
 	}
 	return m.text()
 }
 
-// lookalike replaces the first character that has one by a sign that looks the same.
+// lookalike replaces the first character for which there is another that looks the same.
 func lookalike(domain string) string {
 	for i, r := range domain {
 		if twin, ok := map[rune]string{

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// keyStore remembers what was answered under each idempotency key. Within the key's life the same payload gets the same
-// answer without a second execution, another payload is a 422, and a request that meets an unfinished one is a 409.
-// [doc] A key belongs to the API key it came with, so two integrations cannot meet. [inferred]
+// keyStore keeps the answer under each idempotency key. During a key's lifetime the same payload gets the same answer
+// without a second execution, another payload a 422, and a request during the execution of another a 409. [doc] A key
+// belongs to the API key that used it, so that two integrations cannot collide. [inferred]
 type keyStore struct {
 	ttl    time.Duration
 	shards [64]keyShard
@@ -17,7 +17,7 @@ type keyStore struct {
 type keyShard struct {
 	sync.Mutex
 	known map[keyName]*storedKey
-	aging []agingKey // in the order of first use: what is forgotten first
+	aging []agingKey // in the order of first use
 }
 
 type keyName struct{ apiKey, key string }
@@ -34,13 +34,13 @@ type storedKey struct {
 	reply       reply
 }
 
-// claimed says what a request with a key may do.
+// claimed is what to do with a request with a key.
 type claimed int
 
 const (
 	claimFresh    claimed = iota + 1 // execute, then complete or forget
 	claimReplay                      // give the stored answer
-	claimInFlight                    // another request with the key is being worked on
+	claimInFlight                    // another request with the key is in progress
 	claimMismatch                    // the key was used with another payload
 )
 
@@ -79,7 +79,7 @@ func (k *keyStore) claim(n keyName, fingerprint [sha256.Size]byte, now time.Time
 	return claimReplay, stored.reply
 }
 
-// forgetOld drops what has run out, a few at a time, so that no request pays for many.
+// forgetOld drops expired keys, a few at a time, so that no request takes long.
 func (s *keyShard) forgetOld(now time.Time, ttl time.Duration) {
 	for range 4 {
 		if len(s.aging) == 0 || now.Sub(s.aging[0].since) < ttl {
@@ -103,7 +103,7 @@ func (k *keyStore) complete(n keyName, r reply) {
 	}
 }
 
-// forget releases a claimed key without an answer: the next request with it executes anew.
+// forget releases a claimed key without an answer: the next request with it is executed.
 func (k *keyStore) forget(n keyName) {
 	shard := k.shard(n)
 	shard.Lock()

@@ -8,51 +8,51 @@ import (
 	"time"
 )
 
-// Rule names an invariant of the client that the judge watches over.
+// Rule is the name of an invariant of the client that the judge checks.
 type Rule string
 
-// The invariants. Each holds whatever faults the client met.
+// The invariants. Each holds whatever faults occurred.
 const (
 	// OneCustomer: no account and no externalId belongs to two customers, or was created twice.
 	OneCustomer Rule = "one-customer"
-	// OnePayload: an idempotency key never travels with two payloads.
+	// OnePayload: an idempotency key is never sent with two payloads.
 	OnePayload Rule = "one-payload"
-	// OpenKey: no account is created under a new key while an older key of the account is open and still remembered. A
-	// key is open until a whole answer to it has left that says what became of the request: a 2xx, 400, 403, 404, 409 or
-	// 422, or a 5xx without Retry-After; not a 401, a 400 for the request's signature, a 409 for a key in flight, a
-	// redirect, 429, or 503 with Retry-After.
+	// OpenKey: no account is created under a new key while an older key of the account is open and not expired. A key is
+	// open until a complete answer to it was sent that says what became of the request: a 2xx, 400, 403, 404, 409 or 422,
+	// or a 5xx without Retry-After; not a 401, a 400 for the request's signature, a 409 for a key in flight, a redirect,
+	// 429, or 503 with Retry-After.
 	OpenKey Rule = "open-key"
-	// BlindSignature: a signature over a hostile challenge, or over nothing that was issued to that customer.
+	// BlindSignature: no signature is over a hostile challenge, or over a text that was not issued to that customer.
 	BlindSignature Rule = "blind-signature"
 	// SignedAnew: every attempt has a request signature of its own.
 	SignedAnew Rule = "signed-anew"
 	// RateKept: no more requests than the declared rate allows.
 	RateKept Rule = "rate"
-	// NoRedirect: no credentials, key or body went where a redirect pointed.
+	// NoRedirect: no credentials, key or body are sent to the target of a redirect.
 	NoRedirect Rule = "no-redirect"
-	// RowSettled: every expected row is terminal, and the partner agrees with how it ended.
+	// RowSettled: every expected row is in a terminal stage that agrees with the partner.
 	RowSettled Rule = "row-settled"
-	// NobodyElse: no customer exists that no expected row asked for.
+	// NobodyElse: no customer exists without an expected row.
 	NobodyElse Rule = "nobody-else"
 )
 
-// Tolerance is what the judge allows beyond the declared rate. In any window of one or of ten seconds there may arrive
-// rate × (window + Jitter) + Burst requests, rounded up: a bucket holds a burst, and requests that left in time may
-// bunch on their way. Arrivals are measured on the unshifted clock.
+// Tolerance is what the judge allows above the declared rate. In any window of one or of ten seconds
+// rate × (window + Jitter) + Burst requests, rounded up, may arrive: a bucket holds a burst, and the network may delay
+// requests so that they arrive together. Arrivals are measured by Config.Now.
 type Tolerance struct {
 	Burst  int           // 0: a tenth of a second's requests, at least 2
 	Jitter time.Duration // 0: 250ms
 }
 
-// Evidence is what the judge looks at.
-type Evidence struct {
+// evidence is what the judge examines.
+type evidence struct {
 	Seed      uint64
 	Entries   []Entry // in the order of arrival
-	Dropped   uint64  // older entries that are forgotten
+	Dropped   uint64  // older entries that the history no longer has
 	Customers []Customer
-	Leaks     []Leak
+	Leaks     []leak
 	KeyTTL    time.Duration
-	Rate      float64 // requests a second the client has promised; 0: not judged
+	Rate      float64 // the client's declared requests a second; 0: not judged
 	Tolerance Tolerance
 	Expected  []Expected // nil: rows are not judged
 }
@@ -61,27 +61,27 @@ type Evidence struct {
 type Violation struct {
 	Rule    Rule     `json:"rule"`
 	Subject string   `json:"subject,omitempty"` // account, key, customer or row
-	Seqs    []uint64 `json:"seqs,omitempty"`    // the requests that show it
+	Seqs    []uint64 `json:"seqs,omitempty"`    // requests that prove it
 	Detail  string   `json:"detail"`
 }
 
-// Verdict is what the judge says.
+// Verdict is the result of the judge.
 type Verdict struct {
 	Seed       uint64      `json:"seed"` // repeats the run
 	Requests   int         `json:"requests"`
 	Customers  int         `json:"customers"`
 	Rows       int         `json:"rows"`
-	Complete   bool        `json:"complete"`   // false: part of the history was forgotten, the verdict says less
+	Complete   bool        `json:"complete"`   // false: the history is incomplete, and so may be the violations
 	Violations []Violation `json:"violations"` // never null; at most a thousand of each rule
 }
 
-// Judge looks for broken invariants. It depends on its argument alone.
-func Judge(e Evidence) Verdict {
+// judge returns the broken invariants. It depends on its argument alone.
+func judge(e evidence) Verdict {
 	v := Verdict{
 		Seed: e.Seed, Requests: len(e.Entries), Customers: len(e.Customers), Rows: len(e.Expected),
 		Complete: e.Dropped == 0, Violations: []Violation{},
 	}
-	for _, look := range []func(Evidence) []Violation{
+	for _, look := range []func(evidence) []Violation{
 		oneCustomer, onePayload, openKeys, blindSignatures, signedAnew, rateKept, noRedirect, rowsSettled,
 	} {
 		perRule := make(map[Rule]int)
@@ -94,7 +94,7 @@ func Judge(e Evidence) Verdict {
 	return v
 }
 
-// Judge gathers the evidence and judges it by Config.DeclaredRate. A nil expected leaves the rows aside.
+// Judge checks the invariants, the rate by Config.DeclaredRate. With a nil expected the rows are not judged.
 func (s *Server) Judge(expected []Expected) Verdict {
 	return s.judge(expected, s.cfg.DeclaredRate)
 }
@@ -102,13 +102,13 @@ func (s *Server) Judge(expected []Expected) Verdict {
 func (s *Server) judge(expected []Expected, rate float64) Verdict {
 	st := s.state.Load()
 	entries, dropped := st.history.entries()
-	return Judge(Evidence{
+	return judge(evidence{
 		Seed: s.cfg.Seed, Entries: entries, Dropped: dropped, Customers: s.Customers(), Leaks: st.leaks.all(),
 		KeyTTL: s.cfg.KeyTTL, Rate: rate, Tolerance: s.cfg.Tolerance, Expected: expected,
 	})
 }
 
-func oneCustomer(e Evidence) (out []Violation) {
+func oneCustomer(e evidence) (out []Violation) {
 	accounts, externals := make(map[string]string), make(map[string]string)
 	for _, c := range e.Customers {
 		for _, by := range []struct {
@@ -134,14 +134,14 @@ func oneCustomer(e Evidence) (out []Violation) {
 	return out
 }
 
-func onePayload(e Evidence) (out []Violation) {
+func onePayload(e evidence) (out []Violation) {
 	type use struct {
 		payload string
 		seq     uint64
 	}
 	first := make(map[string]use)
 	for _, r := range e.Entries {
-		if r.Key == "" || r.Cut { // what a killed client left of a body is not a payload
+		if r.Key == "" || r.Cut { // the part of a body that a killed client sent is not a payload
 			continue
 		}
 		now := use{r.Method + " " + r.Path + " " + r.Digest, r.Seq}
@@ -166,7 +166,7 @@ func (e Entry) closes() bool {
 	return e.Status/100 == 2 || e.Status/100 == 5
 }
 
-func openKeys(e Evidence) (out []Violation) {
+func openKeys(e evidence) (out []Violation) {
 	type keyLife struct {
 		key    string
 		first  Entry
@@ -210,20 +210,20 @@ func openKeys(e Evidence) (out []Violation) {
 	return out
 }
 
-func blindSignatures(e Evidence) (out []Violation) {
+func blindSignatures(e evidence) (out []Violation) {
 	for _, r := range e.Entries {
 		switch r.Signed {
 		case SignedHostile:
 			out = append(out, Violation{BlindSignature, r.CustomerID, []uint64{r.Seq}, "signed over " + string(r.HostileAs)})
 		case SignedOther:
 			out = append(out, Violation{BlindSignature, r.CustomerID, []uint64{r.Seq},
-				"signed something that was never issued to that customer, or with another account's key"})
+				"signed a text that was never issued to that customer, or with another account's key"})
 		}
 	}
 	return out
 }
 
-func signedAnew(e Evidence) (out []Violation) {
+func signedAnew(e evidence) (out []Violation) {
 	seen := make(map[string]uint64, len(e.Entries))
 	for _, r := range e.Entries {
 		if r.SigHash == "" {
@@ -237,7 +237,7 @@ func signedAnew(e Evidence) (out []Violation) {
 	return out
 }
 
-func rateKept(e Evidence) (out []Violation) {
+func rateKept(e evidence) (out []Violation) {
 	if e.Rate <= 0 {
 		return nil
 	}
@@ -248,7 +248,7 @@ func rateKept(e Evidence) (out []Violation) {
 	if more.Jitter == 0 {
 		more.Jitter = 250 * time.Millisecond
 	}
-	arrivals := slices.Clone(e.Entries) // concurrent arrivals may be numbered a little out of their times' order
+	arrivals := slices.Clone(e.Entries) // the numbers of concurrent arrivals may differ from the order of their times
 	slices.SortStableFunc(arrivals, func(a, b Entry) int { return int(a.Elapsed - b.Elapsed) })
 	for _, window := range []time.Duration{time.Second, 10 * time.Second} {
 		allowed := int(math.Ceil(e.Rate*(window+more.Jitter).Seconds())) + more.Burst
@@ -270,7 +270,7 @@ func rateKept(e Evidence) (out []Violation) {
 	return out
 }
 
-func noRedirect(e Evidence) (out []Violation) {
+func noRedirect(e evidence) (out []Violation) {
 	for _, l := range e.Leaks {
 		if len(l.Carried) > 0 {
 			detail := fmt.Sprintf("%s followed a redirect with %v", l.Method, l.Carried)

@@ -26,12 +26,12 @@ func (e Entry) but(change func(*Entry)) Entry {
 	return e
 }
 
-func judged(e Evidence) string {
+func judged(e evidence) string {
 	if e.KeyTTL == 0 {
 		e.KeyTTL = time.Hour
 	}
 	var rules []string
-	for _, v := range Judge(e).Violations {
+	for _, v := range judge(e).Violations {
 		rules = append(rules, string(v.Rule))
 	}
 	return strings.Join(rules, " ")
@@ -82,7 +82,7 @@ func TestJudgeRequests(t *testing.T) {
 		"two attempts, one signature":      {[]Entry{first.but(signedS), next.but(signedS)}, SignedAnew},
 		"two attempts, two signatures":     {[]Entry{first.but(signedS), next.but(signedR)}, ""},
 	} {
-		if got := judged(Evidence{Entries: c.entries}); got != string(c.want) {
+		if got := judged(evidence{Entries: c.entries}); got != string(c.want) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
@@ -92,21 +92,21 @@ func TestJudgeState(t *testing.T) {
 	a := Customer{ID: "1", ChainID: accountA, ExternalID: "a", Status: StatusScreening}
 	other := Customer{ID: "2", ChainID: accountB, ExternalID: "a"}
 	folded := Customer{ID: "3", ChainID: strings.ToUpper(accountA), ExternalID: "b"}
-	if got := judged(Evidence{Customers: []Customer{a}}); got != "" {
+	if got := judged(evidence{Customers: []Customer{a}}); got != "" {
 		t.Error(got)
 	}
 	for _, twin := range []Customer{other, folded} {
-		if got := judged(Evidence{Customers: []Customer{a, twin}}); got != string(OneCustomer) {
+		if got := judged(evidence{Customers: []Customer{a, twin}}); got != string(OneCustomer) {
 			t.Errorf("%+v: %q", twin, got)
 		}
 	}
-	if got := judged(Evidence{Leaks: []Leak{{Carried: []string{"Authorization"}}}}); got != string(NoRedirect) {
+	if got := judged(evidence{Leaks: []leak{{Carried: []string{"Authorization"}}}}); got != string(NoRedirect) {
 		t.Errorf("leak: %q", got)
 	}
-	if got := judged(Evidence{Leaks: []Leak{{Method: "GET"}}}); got != "" {
+	if got := judged(evidence{Leaks: []leak{{Method: "GET"}}}); got != "" {
 		t.Errorf("a redirect followed with nothing: %q", got)
 	}
-	if v := Judge(Evidence{Dropped: 1}); v.Complete {
+	if v := judge(evidence{Dropped: 1}); v.Complete {
 		t.Error("complete although part of the history is gone")
 	}
 }
@@ -129,11 +129,11 @@ func TestJudgeRate(t *testing.T) {
 		"half a second's work at once": {arrivals(140, 0), "rate"},
 		"twice too fast":               {arrivals(4000, 5*time.Millisecond), "rate rate"},
 	} {
-		if got := judged(Evidence{Entries: c.entries, Rate: rate}); got != c.want {
+		if got := judged(evidence{Entries: c.entries, Rate: rate}); got != c.want {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
-	if got := judged(Evidence{Entries: arrivals(4000, 0)}); got != "" {
+	if got := judged(evidence{Entries: arrivals(4000, 0)}); got != "" {
 		t.Errorf("no declared rate: %q", got)
 	}
 }
@@ -174,7 +174,7 @@ func TestJudgeRows(t *testing.T) {
 		"no rows, a given customer":   {given, []Expected{}, ""},
 		"rows not judged":             {customer(StatusInitiating, nil), nil, ""},
 	} {
-		if got := judged(Evidence{Customers: c.customers, Expected: c.rows}); got != string(c.want) {
+		if got := judged(evidence{Customers: c.customers, Expected: c.rows}); got != string(c.want) {
 			t.Errorf("%s: %q, want %q", name, got, c.want)
 		}
 	}
@@ -204,7 +204,7 @@ func TestJudgeCapsItsList(t *testing.T) {
 	for i := range 3000 {
 		entries = append(entries, Entry{Seq: uint64(i), SigHash: "s", Subject: fmt.Sprint(i)})
 	}
-	if n := len(Judge(Evidence{Entries: entries}).Violations); n != 1000 {
+	if n := len(judge(evidence{Entries: entries}).Violations); n != 1000 {
 		t.Errorf("%d violations", n)
 	}
 }

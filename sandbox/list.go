@@ -7,14 +7,14 @@ import (
 	"strings"
 )
 
-// listing is the customers of an answer to GET /customers, written when it is sent.
+// listing is the body of an answer to GET /customers, which is written while it is sent.
 type listing struct {
 	of         []*customer
-	show       func(Status) Status // nil: as it is
+	show       func(Status) Status // nil: unchanged
 	head, tail string              // what surrounds the array
 }
 
-// pieces hands out the JSON one customer at a time, each read when it is written.
+// pieces calls yield with the JSON of one customer after the other.
 func (l *listing) pieces(yield func([]byte) error) error {
 	lead := l.head + "["
 	for _, c := range l.of {
@@ -33,7 +33,7 @@ func (l *listing) pieces(yield func([]byte) error) error {
 	return yield([]byte(lead + "]" + l.tail))
 }
 
-// list answers GET /customers: all of them, oldest first [inferred], or the page that a link of ours led to.
+// list answers GET /customers: all customers, oldest first [inferred], or the page that was linked.
 func (x *exchange) list() (reply, *refusal) {
 	r := reply{status: 200, contentType: "application/json", list: &listing{of: x.st.customers.all()}}
 	if x.page.size > 0 {
@@ -45,7 +45,7 @@ func (x *exchange) list() (reply, *refusal) {
 // page is a part of the customer list: size customers after the first from. No size: no page.
 type page struct{ from, size int }
 
-// linked cuts the page out of the list and links the next one, in one of two ways to write a link (RFC 8288 §3).
+// linked reduces the list to the page and links the next, in one of two forms of a link (RFC 8288 §3).
 func (x *exchange) linked(r reply) reply {
 	all, from := r.list.of, min(x.page.from, len(r.list.of))
 	to := min(from+x.page.size, len(all))
@@ -66,14 +66,14 @@ func (x *exchange) linked(r reply) reply {
 	return r
 }
 
-// cursor names a page so that only a link can have led to it.
+// cursor returns the parameter of a link to a page, which a client cannot make itself.
 func (s *Server) cursor(p page) string {
 	place := strconv.Itoa(p.from) + "." + strconv.Itoa(p.size)
 	sum := s.seed.sum("cursor", place)
 	return place + "." + hex.EncodeToString(sum[:8])
 }
 
-// readCursor takes the one query parameter that the sandbox knows, in the one form in which it hands it out.
+// readCursor reads the only query parameter, the cursor, and reports whether it is from a link.
 func (x *exchange) readCursor() bool {
 	text, ok := strings.CutPrefix(x.r.URL.RawQuery, "cursor=")
 	from, rest, _ := strings.Cut(text, ".")

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// observe notes what the judge will want to know, before any check or fault can hide it. It takes what it can get: a
-// signature over a hostile challenge counts also when its request is refused or cut.
+// observe notes what the judge examines, before any check and any fault: a signature over a hostile challenge counts
+// even if its request is refused or cut off.
 func (x *exchange) observe() {
 	if len(x.body) > 0 {
 		sum := sha256.Sum256(x.body)
@@ -29,7 +29,7 @@ func (x *exchange) observe() {
 			ChainID    string `json:"chainId"`
 			ExternalID string `json:"externalId"`
 		}
-		_ = json.Unmarshal(x.body, &f) // what is wrong with it is said later
+		_ = json.Unmarshal(x.body, &f) // checked later
 		x.entry.Account, x.entry.ExternalID = cut(strings.ToLower(f.ChainID), 256), cut(f.ExternalID, 256)
 	case OpSign:
 		x.observeSigned()
@@ -57,7 +57,7 @@ func (x *exchange) observeSigned() {
 	}
 }
 
-// anySignature reads a signature in any form in which somebody could have sent one.
+// anySignature reads a signature in any of its forms: raw or hex, in base64 or not.
 func anySignature(text string) ([65]byte, bool) {
 	var sig [65]byte
 	inner, err := base64.StdEncoding.DecodeString(text)
@@ -78,32 +78,32 @@ func anySignature(text string) ([65]byte, bool) {
 	return sig, true
 }
 
-// canaryPath is where the fault redirect sends clients.
+// canaryPath is the target of the fault redirect.
 const canaryPath = "/canary/"
 
-// Leak is a request that followed a redirect.
-type Leak struct {
+// leak is a request that followed a redirect.
+type leak struct {
 	Time    time.Time `json:"time"`
 	Method  string    `json:"method"`
 	Path    string    `json:"path"`
-	Carried []string  `json:"carried,omitempty"` // the header fields with credentials that came along, and "body"
+	Carried []string  `json:"carried,omitempty"` // the header fields with credentials, and "body"
 }
 
 type leaks struct {
 	mu   sync.Mutex
-	seen []Leak // at most leaksKept
+	seen []leak // at most leaksKept
 }
 
 const leaksKept = 1000
 
-func (l *leaks) all() []Leak {
+func (l *leaks) all() []leak {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return append([]Leak(nil), l.seen...)
+	return append([]leak(nil), l.seen...)
 }
 
 func (s *Server) serveCanary(w http.ResponseWriter, r *http.Request) {
-	leak := Leak{Time: s.Now(), Method: r.Method, Path: cut(r.URL.EscapedPath(), 200)}
+	leak := leak{Time: s.Now(), Method: r.Method, Path: cut(r.URL.EscapedPath(), 200)}
 	for _, name := range []string{"Authorization", "Cookie", "Signature", "Signature-Input", "Idempotency-Key"} {
 		if r.Header.Get(name) != "" {
 			leak.Carried = append(leak.Carried, name)

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// faultTable is Faults made ready for drawing.
+// faultTable is Faults prepared for drawing.
 type faultTable struct {
 	Faults
 	early, execution, delivery, hostile []chanceOf
@@ -47,15 +47,15 @@ func (f Faults) table() *faultTable {
 	return t
 }
 
-// plan is what was drawn for one request. A drawn fault counts against the limit when it is used.
+// plan is what was drawn for a request. A drawn fault counts against the limit when it is used.
 type plan struct {
 	table     *faultTable
-	execution []Fault // of which Slow goes with any other
+	execution []Fault // of which Slow can occur with any other
 	delivery  []Fault
 }
 
-// faulty reports whether faults strike the operation when Faults.On names none: the simulator and the credentials are
-// the test's own tools.
+// faulty reports whether the operation has faults when Faults.On is empty. The simulator and the requests about
+// credentials have none.
 func (op Operation) faulty() bool {
 	switch op {
 	case OpToken, OpCreate, OpList, OpRead, OpChallenge, OpSign:
@@ -64,7 +64,7 @@ func (op Operation) faulty() bool {
 	return false
 }
 
-// drawEarly makes the plan of this attempt and returns the early fault that strikes, "" when none does.
+// drawEarly makes the plan of this attempt and returns the early fault that occurs, "" for none.
 func (x *exchange) drawEarly() Fault {
 	t := x.s.faults.Load()
 	if len(t.On) == 0 && !x.op.faulty() || len(t.On) > 0 && !slices.Contains(t.On, x.op) {
@@ -77,7 +77,7 @@ func (x *exchange) drawEarly() Fault {
 		case c.fault == ExpiredToken && x.op == OpToken, c.fault == InFlight409 && !x.op.keyed():
 			continue
 		case c.fault == ExpiredToken && x.drawn(c, x.attempt-1):
-			continue // a client that has just fetched a fresh token must be let through (rule 10)
+			continue // a second 401 would look like a wrong set-up (docs/rules.md, "A wrong set-up halts the run")
 		}
 		if x.drawn(c, x.attempt) && x.plan.use(x, c.fault) {
 			return c.fault
@@ -103,7 +103,7 @@ func (x *exchange) drawn(c chanceOf, attempt int) bool {
 	return x.s.seed.chance("fault", string(c.fault), string(x.op), x.subject, strconv.Itoa(attempt)) < c.p
 }
 
-// use reports whether the fault was drawn and may strike once more, and records that it did.
+// use reports whether the fault was drawn and may occur once more, and if so notes that it did.
 func (p *plan) use(x *exchange, f Fault) bool {
 	early := slices.ContainsFunc(p.table.early, func(c chanceOf) bool { return c.fault == f })
 	if !early && !slices.Contains(p.execution, f) && !slices.Contains(p.delivery, f) {
@@ -116,7 +116,7 @@ func (p *plan) use(x *exchange, f Fault) bool {
 	return true
 }
 
-// useOne is use of the first of several that may strike.
+// useOne uses the first of several faults that may occur, and returns it, or "".
 func (p *plan) useOne(x *exchange, faults ...Fault) Fault {
 	for _, f := range faults {
 		if p.use(x, f) {
@@ -126,7 +126,7 @@ func (p *plan) useOne(x *exchange, faults ...Fault) Fault {
 	return ""
 }
 
-// early answers an early fault.
+// early returns the answer of an early fault.
 func (x *exchange) early(f Fault) reply {
 	t := x.plan.table
 	coin := x.s.seed.pick(60, "coin", string(f), string(x.op), x.subject, strconv.Itoa(x.attempt))

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// reshaping lists the faults that can change the shape of this 2xx.
+// reshaping returns the faults that can change the form of this 2xx.
 func (x *exchange) reshaping(r reply) []Fault {
 	switch x.op {
 	case OpToken, OpChallenge:
@@ -32,12 +32,12 @@ func (x *exchange) reshaping(r reply) []Fault {
 	return nil
 }
 
-// unreadable reports whether the fault leaves an answer from which a client cannot tell what became of its request.
+// unreadable reports whether an answer with the fault does not say what became of the request.
 func (f Fault) unreadable() bool {
 	return f == Truncated || f == Malformed || f == Wrapped || f == Renamed
 }
 
-// coin is a number in [0,n) that the fault, the operation, the subject and the attempt decide.
+// coin returns a number in [0,n) that depends on the fault, the operation, the subject and the attempt.
 func (x *exchange) coin(n int, f Fault) int {
 	return x.s.seed.pick(n, string(f), string(x.op), x.subject, strconv.Itoa(x.attempt))
 }
@@ -64,7 +64,7 @@ func (x *exchange) reshaped(r reply, f Fault) reply {
 	return r
 }
 
-// withStatus shows another text for the status: a word that is not documented, or the right one in another case.
+// withStatus replaces the status: by a word that is not documented, or by the same in another case.
 func (x *exchange) withStatus(r reply, f Fault) reply {
 	words := []Status{"pending", "suspended", "completed", "onboarded", "in_review"}
 	coin := x.coin(len(words), f)
@@ -90,7 +90,7 @@ func (x *exchange) withStatus(r reply, f Fault) reply {
 	return r
 }
 
-// other2xx answers a submission as if it had been accepted, but not with the 204 that is documented.
+// other2xx returns a 2xx for a submission that is not the documented 204.
 func (x *exchange) other2xx() reply {
 	answers := []reply{
 		{status: 200},
@@ -120,7 +120,7 @@ func (x *exchange) renamed(r reply) reply {
 	return r
 }
 
-// paged is the first half of the list, with one of the usual announcements that there is more.
+// paged returns the first half of the list, with one of the usual announcements of more.
 func (x *exchange) paged(r reply) reply {
 	all := len(r.list.of)
 	half := all / 2
@@ -150,7 +150,7 @@ func (x *exchange) paged(r reply) reply {
 	return r
 }
 
-// mustRead reads JSON of our own making.
+// mustRead reads JSON that this package has written.
 func mustRead(body []byte, into any) {
 	if err := json.Unmarshal(body, into); err != nil {
 		panic("sandbox: " + err.Error())

@@ -37,7 +37,7 @@ func TestShownStatus(t *testing.T) {
 			StatusUnknown: func(s string) bool { return !Status(strings.ToLower(s)).known() },
 			StatusCase:    func(s string) bool { return s != "rejected" && strings.EqualFold(s, "rejected") },
 		} {
-			if err := p.s.SetStatus(id, StatusRejected); err != nil {
+			if err := p.s.setStatus(id, StatusRejected); err != nil {
 				t.Fatal(err)
 			}
 			var f Faults

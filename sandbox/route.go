@@ -20,8 +20,8 @@ const (
 	OpReject         Operation = "reject"
 )
 
-// keyed reports whether the operation needs an Idempotency-Key: every POST, PUT, PATCH and DELETE [doc] but the token,
-// which the vendor's own example fetches without one.
+// keyed reports whether the operation requires an Idempotency-Key: every POST, PUT, PATCH and DELETE [doc] except the
+// request for a token, for which the vendor's own example has none.
 func (op Operation) keyed() bool {
 	switch op {
 	case OpPutCredentials, OpPutKey, OpDeleteKey, OpCreate, OpSign, OpVerify, OpReject:
@@ -30,7 +30,7 @@ func (op Operation) keyed() bool {
 	return false
 }
 
-// setsUp reports whether the operation changes credentials of the API key itself.
+// setsUp reports whether the operation changes the credentials of the API key.
 func (op Operation) setsUp() bool {
 	return op == OpPutCredentials || op == OpPutKey || op == OpDeleteKey
 }
@@ -40,8 +40,8 @@ func (op Operation) hasBody() bool {
 	return op == OpToken || op == OpPutCredentials || op == OpPutKey || op == OpCreate || op == OpSign
 }
 
-// route finds the operation and the customer id in the path. Without an operation, allow lists the methods the path
-// knows, "" when there is no such path.
+// route returns the operation and the customer id in the path. Without an operation, allow lists the methods that the
+// path has, "" when there is no such path.
 func route(method, path string) (op Operation, id, allow string) {
 	rest, ok := strings.CutPrefix(path, "/v1/")
 	if !ok {

@@ -2,19 +2,18 @@ package sandbox
 
 import "strings"
 
-// Expected is a row the client was given, and what it says became of it.
+// Expected is a row of the client, and the stage in which the client left it.
 type Expected struct {
 	ChainID    string `json:"chainId"` // CAIP-10, in any case
 	ExternalID string `json:"externalId"`
-	// Stage is the client's word: onboarded, conflict, refused, rejected or failed. Empty: the partner's side alone must
-	// show that the row is onboarded.
+	// Stage is onboarded, conflict, refused, rejected or failed. Empty: unknown, and the customer must be onboarded.
 	Stage string `json:"stage,omitempty"`
 }
 
 func foldAccount(chainID string) string { return strings.ToLower(chainID) }
 
-// rowsSettled holds the client's word against what the partner has.
-func rowsSettled(e Evidence) (out []Violation) {
+// rowsSettled compares the rows' stages with the partner's customers.
+func rowsSettled(e evidence) (out []Violation) {
 	if e.Expected == nil {
 		return nil
 	}
@@ -46,8 +45,8 @@ func rowsSettled(e Evidence) (out []Violation) {
 	return out
 }
 
-// problem says where a row's word and the partner's side part, "" when they agree. own reports whether c is the row's
-// own customer.
+// problem returns the contradiction between the row's stage and the partner's customer c, "" when there is none. own
+// reports whether c is the row's own customer.
 func (row Expected) problem(c Customer, own, contradicted bool) string {
 	switch row.Stage {
 	case "onboarded", "":
@@ -85,7 +84,7 @@ func (c Customer) hostile() bool {
 	return false
 }
 
-// pairs is the few different partners a name has among the rows.
+// pairs are the different names that are paired with a name among the rows, at most 9.
 type pairs []string
 
 func (p pairs) has(name string) bool {

@@ -8,8 +8,8 @@ import (
 	"sync"
 )
 
-// seeded derives everything that looks random from the seed and the names of what it is for, never from the order in
-// which requests arrive. That is what lets a run with many workers be repeated.
+// seeded derives all random values from the seed and the names of their purpose, never from the order in which requests
+// arrive. So a run with many workers can be repeated.
 type seeded uint64
 
 func (s seeded) sum(parts ...string) [sha256.Size]byte {
@@ -30,19 +30,19 @@ func writeUint(h hash.Hash, n uint64) {
 	h.Write(b[:])
 }
 
-// chance is a number in [0,1).
+// chance returns a number in [0,1).
 func (s seeded) chance(parts ...string) float64 {
 	sum := s.sum(parts...)
 	return float64(binary.BigEndian.Uint64(sum[:])>>11) / (1 << 53)
 }
 
-// pick is a number in [0,n).
+// pick returns a number in [0,n).
 func (s seeded) pick(n int, parts ...string) int {
 	sum := s.sum(parts...)
 	return int(binary.BigEndian.Uint64(sum[8:]) % uint64(n))
 }
 
-// uuid looks like a random (version 4) UUID.
+// uuid returns a UUID that looks like a random one (version 4).
 func (s seeded) uuid(parts ...string) string {
 	b := s.sum(parts...)
 	b[6] = b[6]&0x0f | 0x40
@@ -51,7 +51,7 @@ func (s seeded) uuid(parts ...string) string {
 	return t[:8] + "-" + t[8:12] + "-" + t[12:16] + "-" + t[16:20] + "-" + t[20:]
 }
 
-// nonce is n letters and digits; EIP-4361 wants at least 8. n is at most 32.
+// nonce returns n letters and digits; EIP-4361 requires at least 8. n is at most 32.
 func (s seeded) nonce(n int, parts ...string) string {
 	const alphabet = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 	sum := s.sum(parts...)
@@ -62,8 +62,8 @@ func (s seeded) nonce(n int, parts ...string) string {
 	return string(out)
 }
 
-// counters count attempts and faults by name. A million subjects cost some tens of megabytes because only a hash of the
-// name is kept; that two of them share one is as likely as not only beyond a thousand million.
+// counters count attempts and faults by name. They keep a 64-bit hash of the name only, so that a million subjects need
+// some tens of megabytes; two names with the same hash are likely only beyond a thousand million names.
 type counters struct {
 	shards [64]struct {
 		sync.Mutex
@@ -77,7 +77,7 @@ func (c *counters) init() {
 	}
 }
 
-// next counts one more and returns the count, from 1.
+// next increments the count and returns it, from 1.
 func (c *counters) next(parts ...string) int {
 	h := nameHash(parts)
 	shard := &c.shards[h%uint64(len(c.shards))]
@@ -87,7 +87,7 @@ func (c *counters) next(parts ...string) int {
 	return int(shard.n[h])
 }
 
-// take counts one more unless most is reached, and reports whether it did.
+// take increments the count unless it is most, and reports whether it did.
 func (c *counters) take(most int, parts ...string) bool {
 	h := nameHash(parts)
 	shard := &c.shards[h%uint64(len(c.shards))]

@@ -27,11 +27,11 @@ const (
 	VerifyRFC Verification = "rfc"
 )
 
-// Config is what a Server is made of. Only Now must be set.
+// Config configures a Server. Only Now is required.
 type Config struct {
-	// Now is the clock; it must be set. The control port can add to it.
+	// Now is the clock; required. The control port can move it.
 	Now func() time.Time
-	// Seed decides ids, nonces, faults and the rotation of error shapes. 0 is a seed like any other.
+	// Seed decides ids, nonces, faults and the rotation of error shapes. 0 is a valid seed.
 	Seed uint64
 
 	// Domain is the challenge's domain, "host" or "host:port". Empty: the Host of the request that caused the challenge.
@@ -41,12 +41,12 @@ type Config struct {
 	// Statement is the challenge's statement. Empty: the vendor's. [doc]
 	Statement string
 
-	KeyTTL          time.Duration // how long an idempotency key is remembered; 0: 1h [doc]
+	KeyTTL          time.Duration // how long an idempotency key is kept; 0: 1h [doc]
 	ChallengeTTL    time.Duration // how long a challenge may be signed; 0: 1h [doc]
-	TokenTTL        time.Duration // how long a token is good, at least 1s; 0: 1h [inferred]
+	TokenTTL        time.Duration // how long a token is valid, at least 1s; 0: 1h [inferred]
 	MaxSignatureAge time.Duration // greatest age of a request signature's created; 0: 5m [lib]
-	// SignatureSkew is how far created may lie in the future. 0: not at all with VerifyVendor [lib], 1m with VerifyRFC
-	// [inferred]. Negative: not at all.
+	// SignatureSkew is how far created may lie in the future. 0: no skew with VerifyVendor [lib], 1m with VerifyRFC
+	// [inferred]. Negative: no skew.
 	SignatureSkew time.Duration
 
 	// Verify is how request signatures are verified. Empty: VerifyVendor.
@@ -55,42 +55,42 @@ type Config struct {
 	// content-type, content-digest and idempotency-key, and the target: @target-uri, or @authority and @path, with @query
 	// where there is one. [inferred]
 	RequiredComponents []string
-	// RequiredParams are the parameters that every signature must have, of created, expires, keyid, alg, nonce and tag;
-	// created and keyid are required in any case. [inferred]
+	// RequiredParams are the parameters that every signature must have, besides created and keyid: of expires, alg,
+	// nonce and tag. [inferred]
 	RequiredParams []string
 	// Encoding is the accepted form of a wallet signature. Zero: EncodingHex. [doc]
 	Encoding SignatureEncoding
 	// ErrorShape is the form of error bodies. Zero: ShapeProblem. [inferred]
 	ErrorShape ErrorShape
 
-	// Rate in requests a second is answered; what exceeds it gets a 429 with Retry-After. 0: unlimited.
+	// Rate, in requests a second, is the limit above which a request gets a 429 with Retry-After. 0: no limit.
 	Rate float64
 	// RateBurst is how many requests may come at once below Rate. 0: one tenth of Rate, at least 1.
 	RateBurst int
-	// Latency is waited before a request with a key acts, and before any other is answered, while its key is in flight.
+	// Latency is the time before a request is executed, and its key in flight meanwhile.
 	Latency time.Duration
 
-	// DeclaredRate, in requests a second, is what the client has promised; the judge holds it to that. 0: not judged.
+	// DeclaredRate, in requests a second, is the client's rate limit, which the judge checks. 0: not judged.
 	DeclaredRate float64
-	// Tolerance is what the judge allows beyond it.
+	// Tolerance is what the judge allows above DeclaredRate.
 	Tolerance Tolerance
 
-	// Faults to begin with; the control port can change them.
+	// Faults at the start; the control port can change them.
 	Faults Faults
 
 	// MaxBody is the greatest size of a request body in bytes; 0: 64 KiB.
 	MaxBody int64
-	// HistoryLimit is how many requests are remembered, the latest; 0: 200,000. The judge says when some are missing.
+	// HistoryLimit is how many requests, the latest, are kept; 0: 200,000. The judge reports when some are missing.
 	HistoryLimit int
-	// HistoryLog gets every request as a line of JSON when it is answered; a later line with the same seq replaces an
-	// earlier one. Writes happen one at a time and hold up the answer. Nil: none.
+	// HistoryLog gets a line of JSON for each request just before it is answered; a later line with the same seq replaces
+	// an earlier one. Writes are serial and delay the answer. Nil: none.
 	HistoryLog io.Writer
-	// Logger gets what an operator of the sandbox should see; nil: nothing.
+	// Logger gets the messages for the operator of the sandbox; nil: nothing is logged.
 	Logger *slog.Logger
 }
 
-// Server is the stand-in. Its methods may be called by many goroutines. It owns no goroutine and no connection: whoever
-// serves its handlers shuts them down.
+// Server is the stand-in. Its methods may be called by many goroutines. It owns no goroutine and no connection: the
+// HTTP servers of its handlers do.
 type Server struct {
 	cfg      Config
 	seed     seeded
@@ -109,7 +109,7 @@ type Server struct {
 	reset sync.Mutex // one reset at a time
 }
 
-// state is all that a reset forgets. A request keeps to the state it met on arrival.
+// state is all that a reset forgets. A request uses the state at its arrival throughout.
 type state struct {
 	tokens    tokenMint
 	customers register
@@ -120,10 +120,10 @@ type state struct {
 	signed    atomic.Pointer[string] // the nonce of the challenge whose signature was accepted last; nil: none
 }
 
-// New makes a server that knows no API key yet. Errors name the field of Config that is wrong.
+// New returns a Server without API keys. An error names the field of Config that is wrong.
 func New(cfg Config) (*Server, error) {
 	if cfg.Now == nil {
-		return nil, errors.New("sandbox: Config.Now must be set")
+		return nil, errors.New("sandbox: Config.Now is nil, want a clock")
 	}
 	for _, d := range []struct {
 		field    string
@@ -239,25 +239,25 @@ func (s *Server) freshState(epoch uint64) *state {
 	return st
 }
 
-// Now is the sandbox's clock: Config.Now and what Advance has added.
+// Now returns the sandbox's time: Config.Now plus what Advance has added.
 func (s *Server) Now() time.Time { return s.cfg.Now().Add(time.Duration(s.offset.Load())) }
 
-// Advance moves the sandbox's clock, back when d is negative. Keys, challenges and tokens age with it, the Date header
-// and the age of request signatures follow it: a client that does not share the clock sees it as skew.
+// Advance moves the sandbox's clock by d, back when d is negative, and returns its time. Keys, challenges and tokens
+// age by it; the Date header and the check of created use it. For a client with another clock it is a clock skew.
 func (s *Server) Advance(d time.Duration) time.Time {
 	s.offset.Add(int64(d))
 	return s.Now()
 }
 
-// Reset forgets customers, idempotency keys, tokens, history and the count of attempts, so that the seed begins anew.
-// API keys, signing keys, faults and the clock stay.
+// Reset forgets customers, idempotency keys, tokens, history and the count of attempts, so that the seed starts from
+// its beginning. API keys, signing keys, faults and the clock stay.
 func (s *Server) Reset() {
 	s.reset.Lock()
 	defer s.reset.Unlock()
 	s.state.Store(s.freshState(s.state.Load().tokens.epoch + 1))
 }
 
-// SetFaults replaces the faults. The caller has validated them: an invalid set panics.
+// SetFaults replaces the faults. It panics if they are not valid (Faults.Validate).
 func (s *Server) SetFaults(f Faults) {
 	if err := f.Validate(); err != nil {
 		panic("sandbox: SetFaults: " + err.Error())
@@ -268,9 +268,9 @@ func (s *Server) SetFaults(f Faults) {
 // Faults returns the faults in force.
 func (s *Server) Faults() Faults { return s.faults.Load().Faults }
 
-// RedirectTo says where the fault redirect sends clients: the base URL of the control port, "http://127.0.0.1:9091",
-// below which /canary/ records what came along. Empty: a path of the API itself, which records the same.
+// RedirectTo sets the target of the fault redirect: the base URL of the control port, "http://127.0.0.1:9091", whose
+// path /canary/ records what clients send there. Empty: a path of the API itself, which records the same.
 func (s *Server) RedirectTo(controlURL string) { s.canary.Store(&controlURL) }
 
-// API is the handler of the partner API below /v1.
+// API returns the handler of the partner API below /v1.
 func (s *Server) API() http.Handler { return http.HandlerFunc(s.serveAPI) }

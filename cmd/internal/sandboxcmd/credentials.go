@@ -27,7 +27,7 @@ type ids struct {
 }
 
 // openCredentials reads the credentials in dir, or makes them when there are none, so that a consumer's settings and
-// its ledger outlive a restart of the sandbox.
+// its ledger stay valid when the sandbox is restarted.
 func openCredentials(dir string) (sandbox.Credentials, error) {
 	raw, err := os.ReadFile(filepath.Join(dir, idsFile))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -38,7 +38,7 @@ func openCredentials(dir string) (sandbox.Credentials, error) {
 	}
 	var known ids
 	if err := json.Unmarshal(raw, &known); err != nil {
-		return sandbox.Credentials{}, fmt.Errorf("%s: %w: remove the directory to have new credentials made",
+		return sandbox.Credentials{}, fmt.Errorf("read credentials from %s: %w; remove the directory to have new ones made",
 			filepath.Join(dir, idsFile), err)
 	}
 	secret, err := os.ReadFile(filepath.Join(dir, secretFile))
@@ -69,7 +69,7 @@ func makeCredentials(dir string) (sandbox.Credentials, error) {
 	}{
 		{secretFile, []byte(creds.APISecret + "\n")},
 		{keyFile, creds.PrivateKeyPEM},
-		{idsFile, append(public, '\n')}, // last: with it the set is whole
+		{idsFile, append(public, '\n')}, // last: with it the set is complete
 	} {
 		if err := outfile.Write(filepath.Join(dir, file.name), file.data); err != nil {
 			return creds, err

@@ -24,9 +24,9 @@ import (
 	"github.com/purser-onboard/purser/sandbox"
 )
 
-// onboard runs everything at once: the stand-in on loopback, then the importer and the consumer exactly as their own
-// commands run them, on the embedded broker of one data directory.
-func onboard(gentle, hard context.Context, c *config.SandboxCommands, stdout, stderr io.Writer) (err error) {
+// onboard runs the stand-in on loopback, and then the importer and the consumer exactly as their own commands do, on
+// the embedded broker of one data directory.
+func onboard(soft, hard context.Context, c *config.SandboxCommands, stdout, stderr io.Writer) (err error) {
 	log := console.NewLogger(stderr, c.LogFormat, "warn")
 	for setting, path := range map[string]string{"--keystore": c.Run.Keystore, "--password-file": c.Run.PasswordFile} {
 		if path == "" {
@@ -41,7 +41,7 @@ func onboard(gentle, hard context.Context, c *config.SandboxCommands, stdout, st
 		return err
 	}
 	defer func() {
-		code := console.Code(err) // after a usage error there is nothing in it to look at
+		code := console.Code(err) // after a usage error the directory is of no use
 		err = errors.Join(err, cleanUp(code == console.ExitWell || code == console.ExitUsage))
 	}()
 	server, err := newServer(c.Run.Adversary, sandbox.Config{DeclaredRate: c.Run.Rate, Logger: log})
@@ -55,7 +55,7 @@ func onboard(gentle, hard context.Context, c *config.SandboxCommands, stdout, st
 	if err := server.RegisterCredentials(creds); err != nil {
 		return err
 	}
-	listener, err := new(net.ListenConfig).Listen(gentle, "tcp", "127.0.0.1:0")
+	listener, err := new(net.ListenConfig).Listen(soft, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,7 @@ func onboard(gentle, hard context.Context, c *config.SandboxCommands, stdout, st
 		"--data-dir", dir, "--brokers=", "--progress", c.Progress,
 		"--log-format", c.LogFormat, "--log-level", c.LogLevel,
 	}
-	imported := importHere(gentle, slices.Concat(common, []string{"--chain", c.Run.Chain, "--"}, c.Run.Files),
+	imported := importHere(soft, slices.Concat(common, []string{"--chain", c.Run.Chain, "--"}, c.Run.Files),
 		stdout, stderr)
 	if code := console.Code(imported); code != console.ExitWell && code != console.ExitRowsBad {
 		return imported
@@ -83,14 +83,14 @@ func onboard(gentle, hard context.Context, c *config.SandboxCommands, stdout, st
 		"--api-secret-file", filepath.Join(dir, "credentials", secretFile),
 		"--signing-key", filepath.Join(dir, "credentials", keyFile), "--signing-key-id", creds.KeyID,
 		"--signer", keystoreURI(c.Run), "--challenge-domain", listener.Addr().String(),
-		"--insecure-permissions", // a clone of the repository has the sample keystore readable by everybody
+		"--insecure-permissions", // in a clone of the repository other users can read the sample keystore
 		"--rate", strconv.FormatFloat(c.Run.Rate, 'g', -1, 64), "--concurrency", strconv.Itoa(c.Run.Concurrency),
 		"--idempotency-ttl", c.Run.KeyTTL.String(), "--challenge-ttl", c.Run.ChallengeTTL.String(),
 	})
 	if c.Run.Report != "" {
 		args = append(args, "--report", c.Run.Report)
 	}
-	onboarded := consumecmd.Main(gentle, hard, args, consumecmd.Streams{
+	onboarded := consumecmd.Main(soft, hard, args, consumecmd.Streams{
 		Stdout: stdout, Stderr: stderr,
 		Getenv: func(string) string { return "" }, IgnoreEnvironment: true,
 	})
@@ -104,8 +104,7 @@ func onboard(gentle, hard context.Context, c *config.SandboxCommands, stdout, st
 		for _, v := range verdict.Violations {
 			fmt.Fprintf(stdout, "violation %s %s: %s\n", v.Rule, v.Subject, v.Detail)
 		}
-		return errors.Join(onboarded, fmt.Errorf("the sandbox saw %d broken promises (seed %d)",
-			len(verdict.Violations), verdict.Seed))
+		return errors.Join(onboarded, fmt.Errorf("the judge found %d violations (seed %d)", len(verdict.Violations), verdict.Seed))
 	}
 	if onboarded == nil {
 		return imported
@@ -113,7 +112,7 @@ func onboard(gentle, hard context.Context, c *config.SandboxCommands, stdout, st
 	return onboarded
 }
 
-// reason is an error of the file system without the path.
+// reason returns the text of an error of the file system without the path.
 func reason(err error) string {
 	var path *fs.PathError
 	if errors.As(err, &path) {
@@ -122,7 +121,7 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// importHere runs the importer with these arguments and nothing of the process's environment.
+// importHere runs the importer with these arguments and without the process's environment.
 func importHere(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	c, err := config.ParseImporter(args, config.Streams{Stdout: stdout, Stderr: stderr, IgnoreEnvironment: true})
 	if err != nil {
@@ -131,7 +130,7 @@ func importHere(ctx context.Context, args []string, stdout, stderr io.Writer) er
 	return importcmd.Run(ctx, c, nil, stdout, stderr)
 }
 
-// summarize says what the stand-in saw.
+// summarize prints the stand-in's counts.
 func summarize(w io.Writer, s sandbox.Stats) {
 	fmt.Fprintf(w, "partner   %d customers created, %d requests answered", s.Created, s.Complete)
 	if n := s.Requests - s.Complete; n > 0 {
@@ -147,15 +146,15 @@ func summarize(w io.Writer, s sandbox.Stats) {
 	fmt.Fprintln(w)
 }
 
-// listBad prints the rows that are not onboarded, the first of them.
+// listBad prints the first 20 rows that are not onboarded.
 func listBad(ctx context.Context, path string, w io.Writer) error {
 	const most = 20
-	book, err := ledger.OpenReadOnly(ctx, path)
+	records, err := ledger.OpenReadOnly(ctx, path)
 	if err != nil {
 		return err
 	}
 	n := 0
-	err = book.Failures(ctx, func(r pipeline.Record) error {
+	err = records.Failures(ctx, func(r pipeline.Record) error {
 		if n++; n <= most {
 			fmt.Fprintf(w, "  %-9s %s %s: %s\n", r.Stage, r.Where(), r.Account, r.Reason)
 		}
@@ -164,11 +163,11 @@ func listBad(ctx context.Context, path string, w io.Writer) error {
 	if n > most {
 		fmt.Fprintf(w, "  and %d more: consumer failures --data-dir %s\n", n-most, filepath.Dir(path))
 	}
-	return errors.Join(err, book.Close())
+	return errors.Join(err, records.Close())
 }
 
-// dataDir returns the directory to work in. A temporary one is removed when all went well; otherwise its ledger and
-// rejects are what the operator wants to see.
+// dataDir returns the data directory. A temporary directory is removed when all rows are onboarded; otherwise its
+// ledger and rejects are kept for the operator.
 func dataDir(given string) (dir string, cleanUp func(well bool) error, err error) {
 	if given != "" {
 		return given, func(bool) error { return nil }, nil
@@ -185,15 +184,15 @@ func dataDir(given string) (dir string, cleanUp func(well bool) error, err error
 	}, nil
 }
 
-// keystoreURI is the signer: the keystore named, or the one beside the first export.
+// keystoreURI returns the signer's URI: of the given keystore, or of the one in the first export's directory.
 func keystoreURI(r config.SandboxRun) string {
-	beside := filepath.Dir(r.Files[0])
+	exports := filepath.Dir(r.Files[0])
 	dir, password := r.Keystore, r.PasswordFile
 	if dir == "" {
-		dir = filepath.Join(beside, "keystore")
+		dir = filepath.Join(exports, "keystore")
 	}
 	if password == "" {
-		password = filepath.Join(beside, "keystore-password")
+		password = filepath.Join(exports, "keystore-password")
 	}
 	u := url.URL{Scheme: "keystore", Path: absolute(dir), RawQuery: "password-file=" + url.QueryEscape(absolute(password))}
 	return strings.Replace(u.String(), "keystore:/", "keystore:///", 1)
@@ -202,7 +201,7 @@ func keystoreURI(r config.SandboxRun) string {
 func absolute(path string) string {
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		return path // as good as it gets; opening it will say what is wrong
+		return path // the error of opening it says what is wrong
 	}
 	return abs
 }

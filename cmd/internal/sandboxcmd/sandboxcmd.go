@@ -1,5 +1,5 @@
-// Package sandboxcmd is the sandbox's wiring: the stand-in API as a server, and `sandbox run`, which has importer and
-// consumer work against it in one process.
+// Package sandboxcmd is the command sandbox: `sandbox serve` serves the stand-in API, and `sandbox run` runs importer
+// and consumer against it in one process.
 package sandboxcmd
 
 import (
@@ -11,14 +11,14 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/console"
 )
 
-// Stopping is what the command says at the first signal.
+// Stopping returns what the command prints at the first signal.
 func Stopping() console.Stopping {
 	return console.Stopping{Command: "sandbox", Waits: "taking no new rows, waiting for the requests in flight"}
 }
 
-// Main parses the arguments and runs the command they name. gentle asks to take nothing new and finish what is in
-// flight, hard to cut that short. The error carries the exit code (console.Exit).
-func Main(gentle, hard context.Context, args []string, stdout, stderr io.Writer) error {
+// Main parses the arguments and runs their command. The end of soft is a soft stop: no new work, requests in flight are
+// finished. The end of hard is a hard stop, which cancels them. The error carries the exit code (console.Exit).
+func Main(soft, hard context.Context, args []string, stdout, stderr io.Writer) error {
 	stdout = console.Output(stdout)
 	c, command, err := config.ParseSandbox(args, config.Streams{Stdout: stdout, Stderr: stderr})
 	if err != nil {
@@ -26,9 +26,9 @@ func Main(gentle, hard context.Context, args []string, stdout, stderr io.Writer)
 	}
 	switch command {
 	case "serve":
-		return serve(gentle, c, stdout, stderr)
+		return serve(soft, c, stdout, stderr)
 	case "run":
-		return onboard(gentle, hard, c, stdout, stderr)
+		return onboard(soft, hard, c, stdout, stderr)
 	}
 	return fmt.Errorf("command %q is not known", command) // the grammar admits no other
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/purser-onboard/purser/sandbox"
 )
 
-// newServer makes the stand-in that the settings describe, with what cfg has already.
+// newServer returns the stand-in with the settings a, and those in cfg.
 func newServer(a config.Adversary, cfg sandbox.Config) (*sandbox.Server, error) {
 	faults, err := sandbox.ParseFaults(a.Faults)
 	if err != nil {
@@ -28,7 +28,7 @@ func newServer(a config.Adversary, cfg sandbox.Config) (*sandbox.Server, error) 
 		}
 		cfg.SignatureSkew = *skew
 		if *skew == 0 {
-			cfg.SignatureSkew = -1 // none; 0 is the default
+			cfg.SignatureSkew = -1 // no skew; 0 is the default
 		}
 	}
 	cfg.Now, cfg.Seed, cfg.Faults, cfg.Verify = time.Now, a.Seed, faults, sandbox.Verification(a.Verify)
@@ -40,7 +40,7 @@ func newServer(a config.Adversary, cfg sandbox.Config) (*sandbox.Server, error) 
 	return server, nil
 }
 
-// serve runs the stand-in until it is stopped.
+// serve serves the stand-in until ctx ends.
 func serve(ctx context.Context, c *config.SandboxCommands, stdout, stderr io.Writer) error {
 	log := console.NewLogger(stderr, c.LogFormat, c.LogLevel)
 	server, err := newServer(c.Serve.Adversary, sandbox.Config{
@@ -76,7 +76,7 @@ func serve(ctx context.Context, c *config.SandboxCommands, stdout, stderr io.Wri
 	return serveAll(ctx, map[net.Listener]http.Handler{api: server.API(), control: server.Control()})
 }
 
-// serveAll serves until ctx ends, then lets requests in flight finish for a few seconds.
+// serveAll serves until ctx ends, and then waits up to 5 s for requests in flight.
 func serveAll(ctx context.Context, handlers map[net.Listener]http.Handler) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for listener, handler := range handlers {

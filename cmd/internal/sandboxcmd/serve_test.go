@@ -26,7 +26,7 @@ func TestVerificationSettings(t *testing.T) {
 			_, err = newServer(c.Serve.Adversary, sandbox.Config{RequiredParams: c.Serve.RequireParameters})
 		}
 		if says == "" && err != nil || says != "" && (err == nil || !strings.Contains(err.Error(), says)) {
-			t.Errorf("%q: %v, want %q", args, err, says)
+			t.Errorf("%q: got %v, want an error with %q, or none if that is empty", args, err, says)
 		}
 	}
 }
@@ -42,7 +42,7 @@ func TestVerifyDefaults(t *testing.T) {
 			a = c.Run.Adversary
 		}
 		if a.Verify != string(sandbox.VerifyVendor) || a.SignatureSkew != nil || a.KeyTTL != time.Hour {
-			t.Errorf("%s: %+v, want vendor without a skew of its own", command, a)
+			t.Errorf("%s: got %+v, want vendor, no skew of its own and a key TTL of 1h", command, a)
 		}
 	}
 }
