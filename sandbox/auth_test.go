@@ -45,42 +45,42 @@ func TestReplaceSecret(t *testing.T) {
 		"another's key": {credentialsBody(other.APIKey, "x"), edit{}, 409, "taken"},
 	} {
 		if a := p.do("PUT", path, c.body, c.edit); a.status != c.status || !strings.Contains(a.body, c.says) {
-			t.Errorf("%s: %+v, want %d and %q", name, a, c.status, c.says)
+			t.Errorf("%s: got %+v, want %d and %q", name, a, c.status, c.says)
 		}
 	}
 	if a := p.do("GET", path, ""); a.status != 405 {
-		t.Errorf("GET: %+v, want 405", a)
+		t.Errorf("GET: got %+v, want 405", a)
 	}
 	if a := p.do("GET", "/v1/customers", ""); a.status != 200 {
-		t.Fatalf("the refused requests changed something: %+v", a)
+		t.Fatalf("after requests that failed: got %+v, want status 200", a)
 	}
 
 	if a := p.do("PUT", path, good, withKey(testKey(500))); a.status != 204 || a.body != "" {
-		t.Fatalf("PUT: %+v, want 204", a)
+		t.Fatalf("PUT: got %+v, want 204", a)
 	}
 	if e := p.last(); e.Op != OpPutCredentials || e.Subject != p.cred.APIKey {
-		t.Errorf("history: %+v", e)
+		t.Errorf("history: got %+v, want %s of %s", e, OpPutCredentials, p.cred.APIKey)
 	}
 	if a := p.do("GET", "/v1/customers", ""); a.status != 401 || !strings.Contains(a.body, "replaced") {
-		t.Errorf("old token: %+v, want 401", a)
+		t.Errorf("old token: got %+v, want 401", a)
 	}
 	if a := p.fetchToken(); a.status != 401 {
-		t.Errorf("old secret: %+v, want 401", a)
+		t.Errorf("old secret: got %+v, want 401", a)
 	}
 	p.cred.APISecret = "next secret"
 	p.login()
 	if a := p.do("GET", "/v1/customers", ""); a.status != 200 {
-		t.Errorf("new secret: %+v, want 200", a)
+		t.Errorf("new secret: got %+v, want 200", a)
 	}
 	if a := p.do("PUT", path, good, withKey(testKey(500))); a.status != 204 || !p.last().Replayed {
-		t.Errorf("the same request again: %+v, want the stored 204", a)
+		t.Errorf("the same request again: got %+v, want the stored 204", a)
 	}
 	if a := p.do("GET", "/v1/customers", ""); a.status != 200 {
-		t.Errorf("a replay invalidated the token: %+v", a)
+		t.Errorf("after the stored answer: got %+v, want status 200", a)
 	}
 	p.token, p.signer = foreign, signerOf(t, other, p.clock.now, vendorComponents()...)
 	if a := p.do("GET", "/v1/customers", ""); a.status != 200 {
-		t.Errorf("another API key's token: %+v, want 200", a)
+		t.Errorf("another API key's token: got %+v, want 200", a)
 	}
 }
 
@@ -89,18 +89,18 @@ func TestReplaceAPIKey(t *testing.T) {
 	p.login()
 	next := testKey(77)
 	if a := p.do("PUT", "/v1/auth/credentials", credentialsBody(next, "next secret")); a.status != 204 {
-		t.Fatalf("PUT: %+v, want 204", a)
+		t.Fatalf("PUT: got %+v, want 204", a)
 	}
 	if a := p.do("GET", "/v1/customers", ""); a.status != 401 {
-		t.Errorf("token of the old API key: %+v, want 401", a)
+		t.Errorf("token of the old API key: got %+v, want 401", a)
 	}
 	if a := p.fetchToken(); a.status != 401 {
-		t.Errorf("old API key: %+v, want 401", a)
+		t.Errorf("old API key: got %+v, want 401", a)
 	}
 	p.cred.APIKey, p.cred.APISecret = next, "next secret"
 	p.login()
 	if a := p.do("GET", "/v1/customers", ""); a.status != 200 {
-		t.Errorf("new API key with the same signing key: %+v, want 200", a)
+		t.Errorf("new API key with the same signing key: got %+v, want 200", a)
 	}
 }
 
@@ -113,10 +113,10 @@ func TestLostAnswerToReplaceSecret(t *testing.T) {
 	p := open(t, func(c *Config) { c.Faults = f })
 	p.login()
 	if a := p.do("PUT", "/v1/auth/credentials", credentialsBody(p.cred.APIKey, "next secret")); a.err == nil {
-		t.Errorf("%+v, want no answer", a)
+		t.Errorf("got %+v, want no answer", a)
 	}
 	if a := p.fetchToken(); a.status != 401 {
-		t.Errorf("old secret: %+v, want 401", a)
+		t.Errorf("old secret: got %+v, want 401", a)
 	}
 }
 
@@ -140,39 +140,39 @@ func TestRegisterSigningKey(t *testing.T) {
 	}
 
 	if a := p.do("PUT", path, body(p.cred), unsigned); a.status != 200 || a.field(t, "keyId") != p.cred.KeyID {
-		t.Errorf("the registered key, unsigned: %+v, want 200 and its id %s", a, p.cred.KeyID)
+		t.Errorf("the registered key, unsigned: got %+v, want 200 and its id %s", a, p.cred.KeyID)
 	}
 	p.wantBadSignature(t, p.do("PUT", path, body(second), unsigned), "no signature")
 	a := p.do("PUT", path, body(second))
 	if a.status != 200 {
-		t.Fatalf("another key, signed: %+v, want 200", a)
+		t.Fatalf("another key, signed: got %+v, want 200", a)
 	}
 	keyID := a.field(t, "keyId")
 	if keyID == p.cred.KeyID || !isUUID(keyID) {
-		t.Errorf("key id %s, want a new UUID", keyID)
+		t.Errorf("key id: got %s, want a new UUID", keyID)
 	}
 	p.wantBadSignature(t, p.do("GET", "/v1/customers", ""), "unknown key")
 	p.signer = signAs(keyID, second)
 	if a := p.do("GET", "/v1/customers", ""); a.status != 200 {
-		t.Errorf("new key: %+v, want 200", a)
+		t.Errorf("new key: got %+v, want 200", a)
 	}
 	p.wantBadSignature(t, p.do("DELETE", path, "", unsigned), "no signature")
 	if a := p.do("DELETE", path, ""); a.status != 204 || a.body != "" {
-		t.Errorf("DELETE: %+v, want 204", a)
+		t.Errorf("DELETE: got %+v, want 204", a)
 	}
 	p.wantBadSignature(t, p.do("GET", "/v1/customers", ""), "unknown key")
 	a = p.do("PUT", path, body(p.cred), unsigned)
 	if a.status != 200 {
-		t.Fatalf("first key, unsigned: %+v, want 200", a)
+		t.Fatalf("first key, unsigned: got %+v, want 200", a)
 	}
 	p.signer = signAs(a.field(t, "keyId"), p.cred)
 	if a := p.do("GET", "/v1/customers", ""); a.status != 200 {
-		t.Errorf("first key: %+v, want 200", a)
+		t.Errorf("first key: got %+v, want 200", a)
 	}
 	for _, bad := range []string{`{"publicKey":"!"}`, `{"publicKey":"AAAA"}`, `{"key":"x"}`} {
 		if a := p.do("PUT", path, bad); a.status != 400 || !strings.Contains(a.body, "publicKey") &&
 			!strings.Contains(a.body, "field") {
-			t.Errorf("%s: %+v, want 400", bad, a)
+			t.Errorf("%s: got %+v, want 400", bad, a)
 		}
 	}
 }

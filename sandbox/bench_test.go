@@ -11,8 +11,7 @@ import (
 	"github.com/purser-onboard/purser/httpsig"
 )
 
-// BenchmarkCreate is what a creation costs the sandbox, without the network; the client's signature is left out of the
-// time by being made before.
+// BenchmarkCreate measures a creation in the sandbox, without the network and the client's signature.
 func BenchmarkCreate(b *testing.B) {
 	p := open(b, nil)
 	p.login()
@@ -44,7 +43,7 @@ func BenchmarkCreate(b *testing.B) {
 			w := httptest.NewRecorder()
 			api.ServeHTTP(w, requests[next.Add(1)-1])
 			if w.Code != http.StatusCreated {
-				b.Errorf("%d %s", w.Code, w.Body)
+				b.Errorf("got %d %s, want %d", w.Code, w.Body, http.StatusCreated)
 			}
 		}
 	})

@@ -14,21 +14,21 @@ func TestControl(t *testing.T) {
 	p := open(t, nil)
 	w := newWallet(1)
 	if a := p.ask("GET", "/healthz", ""); a.status != 200 {
-		t.Errorf("healthz: %+v", a)
+		t.Errorf("healthz: got %+v, want status 200", a)
 	}
 
 	a := p.ask("PUT", "/faults", `{"unstored-5xx":1,"limit":1,"on":["create"]}`)
 	if a.status != 200 || p.s.Faults().Unstored5xx != 1 {
-		t.Errorf("PUT /faults: %+v", a)
+		t.Errorf("PUT /faults: got %+v, %+v; want status 200 and the fault", a, p.s.Faults())
 	}
 	if a = p.ask("GET", "/faults", ""); !strings.Contains(a.body, `"limit":1`) {
-		t.Errorf("GET /faults: %+v", a)
+		t.Errorf("GET /faults: got %+v, want a body with limit\":1", a)
 	}
 	if a = p.ask("PUT", "/faults", `{"unheard-of":1}`); a.status != 400 || p.s.Faults().Unstored5xx != 1 {
-		t.Errorf("unknown fault: %+v", a)
+		t.Errorf("unknown fault: got %+v, %+v; want status 400 and the faults unchanged", a, p.s.Faults())
 	}
 	if a = p.do("POST", "/v1/customers", createBody(w.account(), "ext-1")); a.status < 500 {
-		t.Errorf("create: %+v", a)
+		t.Errorf("create: got %+v, want a 5xx", a)
 	}
 	id, _ := p.create(w)
 
@@ -46,18 +46,18 @@ func TestControl(t *testing.T) {
 	} {
 		a = p.ask("GET", "/history"+query, "")
 		if err := json.Unmarshal([]byte(a.body), &found); err != nil || len(found.Entries) != want {
-			t.Errorf("%s: %d entries, want %d: %v", query, len(found.Entries), want, err)
+			t.Errorf("%s: got %d entries, %v; want %d", query, len(found.Entries), err, want)
 		}
 	}
 	for _, bad := range []string{"?since=x", "?nonsense=1", "?limit=-1"} {
 		if a = p.ask("GET", "/history"+bad, ""); a.status != 400 {
-			t.Errorf("%s: %+v", bad, a)
+			t.Errorf("%s: got %+v, want status 400", bad, a)
 		}
 	}
 	a = p.ask("GET", "/history", "")
 	for _, secret := range []string{p.cred.APISecret, p.token} {
 		if strings.Contains(a.body, secret) {
-			t.Error("the history holds a secret")
+			t.Errorf("history: got %s, want it without %s", a.body, secret)
 		}
 	}
 
@@ -65,29 +65,29 @@ func TestControl(t *testing.T) {
 	a = p.ask("GET", "/stats", "")
 	if err := json.Unmarshal([]byte(a.body), &stats); err != nil || stats.Requests != 3 || stats.Created != 1 ||
 		stats.ByFault[Unstored5xx] != 1 || stats.ByOp[OpCreate] != 2 || stats.ByStatus[201] != 1 || stats.Customers != 1 {
-		t.Errorf("stats: %+v, %v", stats, err)
+		t.Errorf("stats: got %+v, %v; want 3 requests, 2 creations, one with the fault, one 201", stats, err)
 	}
 
 	a = p.ask("POST", "/customers", createBodyWith(newWallet(2).account(), "ext-2", "active"))
 	if a.status != 200 {
-		t.Errorf("POST /customers: %+v", a)
+		t.Errorf("POST /customers: got %+v, want status 200", a)
 	}
 	given := a.field(t, "id")
 	if a = p.ask("POST", "/customers", createBodyWith(newWallet(2).account(), "ext-3", "active")); a.status != 400 {
-		t.Errorf("taken: %+v", a)
+		t.Errorf("taken: got %+v, want status 400", a)
 	}
 	if a = p.ask("PUT", "/customers/"+given, `{"status":"inactive"}`); a.status != 204 {
-		t.Errorf("PUT /customers: %+v", a)
+		t.Errorf("PUT /customers: got %+v, want status 204", a)
 	}
 	for path, body := range map[string]string{
 		"/customers/" + given: `{"status":"gone"}`, "/customers/x": `{"status":"active"}`,
 	} {
 		if a = p.ask("PUT", path, body); a.status != 400 {
-			t.Errorf("PUT %s %s: %+v", path, body, a)
+			t.Errorf("PUT %s %s: got %+v, want status 400", path, body, a)
 		}
 	}
 	if a = p.ask("GET", "/customers", ""); strings.Count(a.body, "\n") != 2 || !strings.Contains(a.body, `"inactive"`) {
-		t.Errorf("GET /customers: %s", a.body)
+		t.Errorf("GET /customers: got %s, want two lines, one inactive", a.body)
 	}
 
 	rows := `{"chainId":"` + w.account() + `","externalId":"ext-1"}`
@@ -96,27 +96,27 @@ func TestControl(t *testing.T) {
 		a = p.ask("POST", "/judge", body)
 		if err := json.Unmarshal([]byte(a.body), &v); err != nil || v.Rows != 1 || v.Seed != 7 || !v.Complete ||
 			len(v.Violations) != 1 || v.Violations[0].Rule != RowSettled {
-			t.Errorf("POST /judge: %s, %v", a.body, err)
+			t.Errorf("POST /judge: got %s, %v; want seed 7, one row and one violation of %s", a.body, err, RowSettled)
 		}
 	}
 	p.do("GET", "/v1/customers", "")
 	if a = p.ask("GET", "/judge?rate=0.01", ""); strings.Count(a.body, `"rule":"rate"`) != 2 {
-		t.Errorf("GET /judge?rate: %s", a.body)
+		t.Errorf("GET /judge?rate: got %s, want two violations of the rate", a.body)
 	}
 	if a = p.ask("GET", "/judge?rate=fast", ""); a.status != 400 {
-		t.Errorf("GET /judge?rate=fast: %+v", a)
+		t.Errorf("GET /judge?rate=fast: got %+v, want status 400", a)
 	}
 	if a = p.ask("POST", "/judge", `{"chain":"x"}`); a.status != 400 {
-		t.Errorf("bad row: %+v", a)
+		t.Errorf("bad row: got %+v, want status 400", a)
 	}
 	if a = p.ask("GET", "/judge", ""); !strings.Contains(a.body, `"violations":[]`) {
-		t.Errorf("GET /judge: %s", a.body)
+		t.Errorf("GET /judge: got %s, want no violations", a.body)
 	}
 	if a = p.ask("GET", "/leaks", ""); a.status != 200 {
-		t.Errorf("GET /leaks: %+v", a)
+		t.Errorf("GET /leaks: got %+v, want status 200", a)
 	}
 	if a = p.ask("POST", "/reset", ""); a.status != 204 || len(p.s.Customers()) != 0 || len(p.s.History()) != 0 {
-		t.Errorf("POST /reset: %+v", a)
+		t.Errorf("POST /reset: got %+v, want status 204 and nothing kept", a)
 	}
 }
 
@@ -128,20 +128,20 @@ func TestControlMovesTheClock(t *testing.T) {
 	p := open(t, nil)
 	p.login()
 	if a := p.ask("POST", "/clock", `{"advance":"2h"}`); a.status != 200 || !strings.Contains(a.body, "20:21:53Z") {
-		t.Errorf("%+v", a)
+		t.Errorf("got %+v, want status 200, a body with 20:21:53Z", a)
 	}
 	a := p.do("GET", "/v1/customers", "")
 	if a.status != 401 || a.header.Get("Date") != "Fri, 17 Jan 2025 20:21:53 GMT" {
-		t.Errorf("skewed client: %+v", a)
+		t.Errorf("skewed client: got %+v, want status 401, Date Fri, 17 Jan 2025 20:21:53 GMT", a)
 	}
 	if a := p.ask("POST", "/clock", `{"advance":"-2h"}`); a.status != 200 {
-		t.Errorf("back: %+v", a)
+		t.Errorf("back: got %+v, want status 200", a)
 	}
 	if a := p.do("GET", "/v1/customers", ""); a.status != 200 {
-		t.Errorf("clock moved back: %+v", a)
+		t.Errorf("clock moved back: got %+v, want status 200", a)
 	}
 	if a := p.ask("POST", "/clock", `{"advance":"soon"}`); a.status != 400 {
-		t.Errorf("nonsense: %+v", a)
+		t.Errorf("nonsense: got %+v, want status 400", a)
 	}
 }
 
@@ -153,32 +153,32 @@ func TestHistoryIsBoundedAndLogged(t *testing.T) {
 	}
 	entries := p.s.History()
 	if len(entries) != 5 || p.s.Stats().Dropped != 3 || p.s.Judge(nil).Complete { // a token and seven reads
-		t.Errorf("%d entries, %+v", len(entries), p.s.Stats())
+		t.Errorf("got %d entries, %+v; want 5, 3 dropped, and an incomplete verdict", len(entries), p.s.Stats())
 	}
 	for i, e := range entries {
 		if want := "/v1/customers/" + testKey(i+2); e.Path != want || e.Status != 404 || !e.Complete {
-			t.Errorf("%d: %+v, want %s", i, e, want)
+			t.Errorf("entry %d: got %+v, want a complete 404 of %s", i, e, want)
 		}
 	}
 	lines := 0
 	for in := bufio.NewScanner(&log); in.Scan(); lines++ {
 		var e Entry
 		if err := json.Unmarshal(in.Bytes(), &e); err != nil || e.Seq == 0 || e.Time.Before(p.clock.now().Add(-time.Hour)) {
-			t.Errorf("line %d: %+v, %v", lines, e, err)
+			t.Errorf("line %d: got %+v, %v; want an entry of the last hour", lines, e, err)
 		}
 	}
 	if lines != 8 {
-		t.Errorf("%d lines", lines)
+		t.Errorf("got %d lines, want 8", lines)
 	}
 }
 
 func TestHistoryLogThatFails(t *testing.T) {
 	p := open(t, func(c *Config) { c.HistoryLog = full{} })
 	if a := p.do("GET", "/v1/customers", ""); a.status != 200 {
-		t.Errorf("%+v", a)
+		t.Errorf("got %+v, want status 200", a)
 	}
 	if got := p.s.Stats().Log; !strings.Contains(got, "no space") {
-		t.Errorf("stats say %q", got)
+		t.Errorf("stats: got log %q, want the error of the write", got)
 	}
 }
 

@@ -24,7 +24,7 @@ func TestDocumentNamesEveryFaultAndRule(t *testing.T) {
 	}
 	for _, name := range names {
 		if !strings.Contains(string(raw), "`"+name+"`") {
-			t.Errorf("docs/sandbox.md does not name %s", name)
+			t.Errorf("docs/sandbox.md: got no %s, want each fault and rule", name)
 		}
 	}
 }

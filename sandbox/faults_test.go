@@ -15,8 +15,8 @@ import (
 	"github.com/purser-onboard/purser/siwe"
 )
 
-// TestEveryFault lets each fault strike once and looks at what the client sees, what became of the customer, and what a
-// second attempt under the same key meets.
+// TestEveryFault has each fault occur once, and checks the answer, the customer, and the answer to a second attempt
+// under the same key.
 func TestEveryFault(t *testing.T) {
 	type after struct {
 		customers int // after the first attempt
@@ -69,25 +69,25 @@ func TestEveryFault(t *testing.T) {
 			body := createBody(newWallet(1).account(), "ext-1")
 			first := p.do("POST", "/v1/customers", body, withKey(testKey(1)))
 			if !c.saw(first) {
-				t.Errorf("saw %+v", first)
+				t.Errorf("first attempt: got %+v, want the answer of %s", first, fault)
 			}
 			e := p.last()
 			if !slices.Equal(e.Faults, []Fault{fault}) || e.Attempt != 1 || e.Created != (c.after.customers == 1) {
-				t.Errorf("history: %+v", e)
+				t.Errorf("history: got %+v, want %s at attempt 1, created: %v", e, fault, c.after.customers == 1)
 			}
 			if n := len(p.s.Customers()); n != c.after.customers {
-				t.Errorf("%d customers, want %d", n, c.after.customers)
+				t.Errorf("got %d customers, want %d", n, c.after.customers)
 			}
 			second := p.do("POST", "/v1/customers", body, withKey(testKey(1)))
 			want := c.after.status
 			if want == -1 {
-				want = first.status // remembered under the key
+				want = first.status // stored under the key
 			}
 			if second.status != want || second.err != nil {
-				t.Errorf("second attempt: %+v, want %d", second, want)
+				t.Errorf("second attempt: got %+v, want %d", second, want)
 			}
 			if e := p.last(); len(e.Faults) != 0 || !e.Complete {
-				t.Errorf("history of the second attempt: %+v", e)
+				t.Errorf("history of the second attempt: got %+v, want it complete without faults", e)
 			}
 			p.wantNoViolations(nil)
 		})
@@ -109,14 +109,14 @@ func TestFaultsOfOtherOperations(t *testing.T) {
 	refused := p.do("POST", sign, w.submission(t, challenge), withKey(testKey(900)))
 	again := p.do("POST", sign, w.submission(t, challenge), withKey(testKey(900)))
 	if refused.status != 400 || again.status != 400 || refused.body != again.body {
-		t.Fatalf("%+v\n%+v", refused, again)
+		t.Fatalf("got %+v, then %+v; want the same 400 twice", refused, again)
 	}
 	if e := p.s.History()[2]; !slices.Equal(e.Faults, []Fault{RefuseSignature}) {
-		t.Errorf("history: %+v", e)
+		t.Errorf("history: got %+v, want %s", e, RefuseSignature)
 	}
 	next := p.do("GET", "/v1/customers/"+id+"/challenge", "").field(t, "challenge")
 	if next == challenge {
-		t.Error("a refused signature brought no new challenge")
+		t.Error("after refuse-signature: got the same challenge, want a new one")
 	}
 
 	for name, f := range map[string]Faults{"list": {Truncated: 1}, "half a list": {Malformed: 1}} {
@@ -124,32 +124,32 @@ func TestFaultsOfOtherOperations(t *testing.T) {
 		a := p.do("GET", "/v1/customers", "")
 		var list []view
 		if a.status != 200 || a.err == nil && json.Unmarshal([]byte(a.body), &list) == nil && len(list) > 0 {
-			t.Errorf("%s: %+v", name, a)
+			t.Errorf("%s: got %+v, want a 200 from which no customer can be read", name, a)
 		}
 	}
 	p.s.SetFaults(Faults{Trickle: 1, Pause: time.Microsecond})
 	if a := p.do("GET", "/v1/customers", ""); a.status != 200 || a.err != nil || !strings.Contains(a.body, id) {
-		t.Errorf("trickling list: %+v", a)
+		t.Errorf("trickling list: got %+v, want all of it", a)
 	}
 	p.s.SetFaults(Faults{Malformed: 1})
 	if a := p.do("POST", sign, w.submission(t, next), withKey(testKey(901))); a.status != 200 {
-		t.Errorf("malformed 204: %+v", a)
+		t.Errorf("malformed 204: got %+v, want status 200", a)
 	}
 	p.s.SetFaults(Faults{Truncated: 1})
 	if a := p.do("POST", sign, w.submission(t, next), withKey(testKey(901))); a.status != 200 || a.err == nil {
-		t.Errorf("truncated 204: %+v", a)
+		t.Errorf("truncated 204: got %+v, want status 200, an error", a)
 	}
 	p.s.SetFaults(Faults{})
 	if a := p.do("POST", sign, w.submission(t, next), withKey(testKey(901))); a.status != 204 {
-		t.Errorf("204 under its key: %+v", a)
+		t.Errorf("204 under its key: got %+v, want status 204", a)
 	}
 	p.s.SetFaults(Faults{DropAfter: 1})
 	if a := p.fetchToken(); a.err == nil {
-		t.Errorf("token: %+v", a)
+		t.Errorf("token: got %+v, want an error", a)
 	}
 	p.s.SetFaults(Faults{Unstored5xx: 1})
 	if a := p.do("PATCH", "/v1/simulator/customers/"+id+"/verify", ""); a.status != 202 {
-		t.Errorf("the simulator has no faults: %+v", a)
+		t.Errorf("the simulator has no faults: got %+v, want status 202", a)
 	}
 }
 
@@ -160,14 +160,14 @@ func TestExpiredTokenNeverTwiceRunning(t *testing.T) {
 		was := len(p.s.History()) > 0 && slices.Contains(p.last().Faults, ExpiredToken)
 		a := p.do("GET", "/v1/customers", "")
 		if a.status == 401 && was {
-			t.Fatal("a second 401 in a row would look like a broken configuration")
+			t.Fatal("got a second 401 in a row, want none: it looks like a wrong set-up")
 		}
 		if a.status == 401 {
 			struck++
 		}
 	}
 	if struck == 0 {
-		t.Error("never struck")
+		t.Error("got no 401, want some")
 	}
 }
 
@@ -183,13 +183,13 @@ func TestProbabilityIsKept(t *testing.T) {
 		}
 	}
 	if struck < n/6 || struck > n/3 {
-		t.Errorf("struck %d of %d at 0.25", struck, n)
+		t.Errorf("probability 0.25: got %d of %d, want %d to %d", struck, n, n/6, n/3)
 	}
 }
 
 func TestHostileChallenges(t *testing.T) {
 	from, to := slices.Index(AllFaults(), ChallengeAddress), slices.Index(AllFaults(), ChallengeNonce)
-	for i, fault := range AllFaults()[from:to] { // a nonce is right by itself: TestUsedNonce
+	for i, fault := range AllFaults()[from:to] { // ChallengeNonce is in TestUsedNonce
 		t.Run(string(fault), func(t *testing.T) {
 			var f Faults
 			f.Limit = 1
@@ -211,24 +211,24 @@ func TestHostileChallenges(t *testing.T) {
 				err = policy.Check(m)
 			}
 			if err == nil {
-				t.Fatalf("the policy admits it:\n%s", text)
+				t.Fatalf("got no error of the policy, want one for\n%s", text)
 			}
 			if c := p.s.Customers()[0]; c.Challenges[0].Hostile != fault || c.Challenges[0].Text != string(text) {
-				t.Errorf("dump: %+v", c)
+				t.Errorf("Customers: got %+v, want %s with its text", c, fault)
 			}
 
-			// A client that signs it is not let through, and is found out.
+			// A client that signs it gets a 400, and the judge finds it.
 			sign := "/v1/customers/" + id + "/challenge/sign"
 			if a := p.do("POST", sign, w.submission(t, challenge)); a.status != 400 {
-				t.Errorf("signing it: %+v", a)
+				t.Errorf("signing it: got %+v, want status 400", a)
 			}
 			v := p.s.Judge(nil).Violations
 			if len(v) != 1 || v[0].Rule != BlindSignature || !strings.Contains(v[0].Detail, string(fault)) {
-				t.Errorf("verdict: %+v", v)
+				t.Errorf("verdict: got %+v, want one %s that names %s", v, BlindSignature, fault)
 			}
 			next := p.do("GET", "/v1/customers/"+id+"/challenge", "").field(t, "challenge")
 			if a := p.do("POST", sign, w.submission(t, next)); a.status != 204 {
-				t.Errorf("the honest one after it: %+v", a)
+				t.Errorf("the honest one after it: got %+v, want status 204", a)
 			}
 		})
 	}
@@ -271,7 +271,7 @@ func TestUsedNonce(t *testing.T) {
 	}
 }
 
-// TestHostileSignatureIsSeenThroughFaults: a dropped, throttled or unauthorised submission counts as well.
+// TestHostileSignatureIsSeenThroughFaults: a dropped or unauthorised submission counts, too.
 func TestHostileSignatureIsSeenThroughFaults(t *testing.T) {
 	p := open(t, func(c *Config) { c.Faults = Faults{ChallengeNotSIWE: 1} })
 	w := newWallet(1)
@@ -281,7 +281,7 @@ func TestHostileSignatureIsSeenThroughFaults(t *testing.T) {
 	p.do("POST", sign, w.submission(t, challenge))
 	p.do("POST", sign, w.submission(t, challenge), after(drop("Authorization")))
 	if v := p.s.Judge(nil).Violations; len(v) != 2 {
-		t.Errorf("verdict: %+v", v)
+		t.Errorf("verdict: got %+v, want two violations", v)
 	}
 }
 
@@ -292,15 +292,15 @@ func TestRedirectLeadsToTheCanary(t *testing.T) {
 
 	p.s.Reset()
 	p.login()
-	p.http.CheckRedirect = nil // net/http's own way: it follows, and takes credentials along to another port
+	p.http.CheckRedirect = nil // net/http's default: it follows, and sends credentials to another port
 	p.do("POST", "/v1/customers", createBody(newWallet(1).account(), "ext-1"))
 	v := p.s.Judge(nil).Violations
 	if len(v) != 1 || v[0].Rule != NoRedirect || !strings.Contains(v[0].Detail, "Authorization") {
-		t.Errorf("verdict: %+v", v)
+		t.Errorf("verdict: got %+v, want one %s with Authorization", v, NoRedirect)
 	}
 	p.s.RedirectTo("")
 	if a := p.send(mustRequest(t, p.api.URL+p.s.canaryURL(1))); a.status != 204 {
-		t.Errorf("canary of the API itself: %+v", a)
+		t.Errorf("canary of the API itself: got %+v, want status 204", a)
 	}
 }
 
@@ -314,13 +314,14 @@ func mustRequest(t *testing.T, url string) *http.Request {
 }
 
 func TestParseFaults(t *testing.T) {
-	text := "throttle-429=0.25,drop-after=0.1,challenge-trailing=1,limit=3,on=create+sign,slow-for=2s,pause=5ms,retry-after=3s"
+	text := "throttle-429=0.25,drop-after=0.1,challenge-trailing=1,limit=3,on=create+sign,slow-for=2s,pause=5ms," +
+		"retry-after=3s"
 	f, err := ParseFaults(" " + strings.ReplaceAll(text, ",", " , "))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if f.DropAfter != 0.1 || f.Limit != 3 || !slices.Equal(f.On, []Operation{OpCreate, OpSign}) || f.String() != text {
-		t.Errorf("%+v\n%s", f, f)
+		t.Errorf("got %s, want %s", f, text)
 	}
 	raw, err := json.Marshal(f)
 	if err != nil {
@@ -328,30 +329,30 @@ func TestParseFaults(t *testing.T) {
 	}
 	var back Faults
 	if err := json.Unmarshal(raw, &back); err != nil || back.String() != text {
-		t.Errorf("%v: %s, JSON %s", err, back, raw)
+		t.Errorf("through the JSON %s: got %s, %v; want %s", raw, back, err, text)
 	}
 	for _, name := range AllFaults() {
 		f, err := ParseFaults(string(name) + "=1")
 		if err != nil || f.String() != string(name)+"=1" {
-			t.Errorf("%s: %v", name, err)
+			t.Errorf("%s: got %s, %v; want it back", name, f, err)
 		}
 	}
 	for _, bad := range []string{
 		"nonsense=1", "slow", "slow=2", "slow=-1", "slow=NaN", "slow=x", "limit=-1", "limit=x", "on=verify", "pause=5",
 	} {
 		if _, err := ParseFaults(bad); err == nil {
-			t.Errorf("%s: no error", bad)
+			t.Errorf("%s: got nil, want an error", bad)
 		}
 	}
 	for _, bad := range []string{
 		`{"nonsense":1}`, `{"slow":2}`, `{"slow":"x"}`, `{"on":["verify"]}`, `{"pause":"x"}`, `[]`,
 	} {
 		if err := json.Unmarshal([]byte(bad), &back); err == nil {
-			t.Errorf("%s: no error", bad)
+			t.Errorf("%s: got nil, want an error", bad)
 		}
 	}
 	if back.String() != text {
-		t.Error("a refused JSON changed the faults")
+		t.Errorf("after invalid JSON: got %s, want %s", back, text)
 	}
 }
 
@@ -365,7 +366,7 @@ func FuzzParseFaults(f *testing.F) {
 		}
 		again, err := ParseFaults(faults.String())
 		if err != nil || again.String() != faults.String() {
-			t.Errorf("%q became %q, then %q: %v", text, faults, again, err)
+			t.Errorf("%q: got %q, then %q, %v; want the same twice", text, faults, again, err)
 		}
 	})
 }
@@ -380,7 +381,7 @@ func FuzzDecodeStrings(f *testing.F) {
 		}
 		var loose map[string]string
 		if json.Unmarshal(body, &loose) != nil || len(loose) != 2 || loose["chainId"] != got["chainId"] {
-			t.Errorf("%q: took %v where encoding/json has %v", body, got, loose)
+			t.Errorf("%q: got %v, want encoding/json's %v", body, got, loose)
 		}
 	})
 }

@@ -48,7 +48,7 @@ type Entry struct {
 	BadSignature bool    `json:"badSignature,omitempty"` // refused because of the request's signature
 	InFlight     bool    `json:"inFlight,omitempty"`     // answered 409: another request with the key was in progress
 	Throttled    bool    `json:"throttled,omitempty"`    // answered with Retry-After
-	Answered     uint64  `json:"answered,omitempty"`     // number of the event that the answer is sent; 0: not yet or never
+	Answered     uint64  `json:"answered,omitempty"`     // number of the event of sending the answer; 0: none yet
 	Complete     bool    `json:"complete,omitempty"`     // a usable answer was written to the connection completely
 }
 

@@ -18,16 +18,16 @@ func TestSameKeySameAnswer(t *testing.T) {
 	first := p.do("POST", "/v1/customers", createBody(w.account(), "ext-1"), key)
 	second := p.do("POST", "/v1/customers", createBody(w.account(), "ext-1"), withKey(strings.ToUpper(testKey(1))))
 	if first.status != 201 || second.status != 201 || first.body != second.body || len(p.s.Customers()) != 1 {
-		t.Errorf("%+v\n%+v", first, second)
+		t.Errorf("got %+v, then %+v; want the same 201 and one customer", first, second)
 	}
 	if e := p.last(); !e.Replayed || e.Created {
-		t.Errorf("history: %+v", e)
+		t.Errorf("history: got %+v, want a replay without a creation", e)
 	}
-	// The refusal of the operation is remembered as well: after the hour it would be another.
+	// An error of the operation is stored, too.
 	exists := p.do("POST", "/v1/customers", createBody(w.account(), "ext-2"), withKey(testKey(2)))
 	again := p.do("POST", "/v1/customers", createBody(w.account(), "ext-2"), withKey(testKey(2)))
 	if exists.status != 409 || again.status != 409 || exists.body != again.body || !p.last().Replayed {
-		t.Errorf("%+v\n%+v", exists, again)
+		t.Errorf("got %+v, then %+v; want the same 409, replayed", exists, again)
 	}
 }
 
@@ -40,7 +40,7 @@ func TestSameKeyOtherPayload(t *testing.T) {
 		p.do("PATCH", "/v1/simulator/customers/x/verify", "", key),
 	} {
 		if a.status != 422 || a.header.Get("Content-Type") != "application/problem+json" {
-			t.Errorf("%+v", a)
+			t.Errorf("got %+v, want status 422, Content-Type application/problem+json", a)
 		}
 	}
 }
@@ -51,11 +51,11 @@ func TestKeyIsForgottenAfterItsTime(t *testing.T) {
 	p.do("POST", "/v1/customers", body, withKey(testKey(1)))
 	p.clock.advance(time.Minute - 1)
 	if a := p.do("POST", "/v1/customers", body, withKey(testKey(1))); a.status != 201 {
-		t.Errorf("within the minute: %+v", a)
+		t.Errorf("within the minute: got %+v, want status 201", a)
 	}
 	p.clock.advance(1)
 	if a := p.do("POST", "/v1/customers", body, withKey(testKey(1))); a.status != 409 {
-		t.Errorf("after the minute: %+v, want the operation executed anew", a)
+		t.Errorf("after the minute: got %+v, want the 409 of a second execution", a)
 	}
 }
 
@@ -73,7 +73,7 @@ func TestKeysBelongToTheirAPIKey(t *testing.T) {
 	p.login()
 	a := p.do("POST", "/v1/customers", createBody(newWallet(2).account(), "ext-2"), withKey(testKey(1)))
 	if a.status != 201 {
-		t.Errorf("%+v", a)
+		t.Errorf("got %+v, want status 201", a)
 	}
 }
 
@@ -81,14 +81,14 @@ func TestRefusedBeforeTheOperationIsNotRemembered(t *testing.T) {
 	p := open(t, nil)
 	body := createBody(newWallet(1).account(), "ext-1")
 	if a := p.do("POST", "/v1/customers", body, withKey(testKey(1)), after(drop("Signature"))); a.status != 400 {
-		t.Errorf("%+v", a)
+		t.Errorf("got %+v, want status 400", a)
 	}
 	if a := p.do("POST", "/v1/customers", body, withKey(testKey(1))); a.status != 201 {
-		t.Errorf("%+v", a)
+		t.Errorf("got %+v, want status 201", a)
 	}
 }
 
-// TestKeyInFlight meets a request that takes a second, on a clock that does not pass by itself.
+// TestKeyInFlight sends requests during one that takes a second.
 func TestKeyInFlight(t *testing.T) {
 	p := open(t, nil)
 	body := createBody(newWallet(1).account(), "ext-1")
@@ -112,21 +112,21 @@ func TestKeyInFlight(t *testing.T) {
 		go func() { first <- serve(0).Code }()
 		synctest.Wait()
 		if w := serve(1); w.Code != 409 || !strings.Contains(w.Body.String(), "Idempotency-Key Concurrency Conflict") {
-			t.Errorf("in flight: %d %s", w.Code, w.Body)
+			t.Errorf("in flight: got %d %s, want 409 with the vendor's title", w.Code, w.Body)
 		}
 		if w := serve(2); w.Code != 422 {
-			t.Errorf("in flight, other payload: %d %s", w.Code, w.Body)
+			t.Errorf("in flight, other payload: got %d %s, want 422", w.Code, w.Body)
 		}
 		if code := <-first; code != 201 {
-			t.Errorf("first: %d", code)
+			t.Errorf("the first request: got %d, want 201", code)
 		}
 		if w := serve(1); w.Code != 201 {
-			t.Errorf("afterwards: %d %s", w.Code, w.Body)
+			t.Errorf("afterwards: got %d %s, want 201", w.Code, w.Body)
 		}
 	})
 	entries := p.s.History()
 	if e := entries[2]; !e.InFlight || e.closes() {
-		t.Errorf("history: %+v", e)
+		t.Errorf("history: got %+v, want it in flight, and the key open", e)
 	}
 }
 
@@ -149,11 +149,11 @@ func TestOneOfManyClaims(t *testing.T) {
 		<-done
 	}
 	if fresh.Load() != 1 {
-		t.Errorf("%d claims were fresh", fresh.Load())
+		t.Errorf("got %d fresh claims, want 1", fresh.Load())
 	}
 	k.forget(name)
 	if got, _ := k.claim(name, [32]byte{2}, now); got != claimFresh {
-		t.Errorf("after forgetting: %d", got)
+		t.Errorf("after forget: got %d, want %d", got, claimFresh)
 	}
 }
 
@@ -172,6 +172,6 @@ func TestKeyStoreStaysSmall(t *testing.T) {
 		kept += len(k.shards[i].known)
 	}
 	if kept > 60+2*len(k.shards) {
-		t.Errorf("%d keys are kept, 60 are in force", kept)
+		t.Errorf("got %d keys, want at most %d, of which 60 are valid", kept, 60+2*len(k.shards))
 	}
 }

@@ -83,7 +83,7 @@ func TestJudgeRequests(t *testing.T) {
 		"two attempts, two signatures":     {[]Entry{first.but(signedS), next.but(signedR)}, ""},
 	} {
 		if got := judged(evidence{Entries: c.entries}); got != string(c.want) {
-			t.Errorf("%s: %q, want %q", name, got, c.want)
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
 		}
 	}
 }
@@ -93,21 +93,21 @@ func TestJudgeState(t *testing.T) {
 	other := Customer{ID: "2", ChainID: accountB, ExternalID: "a"}
 	folded := Customer{ID: "3", ChainID: strings.ToUpper(accountA), ExternalID: "b"}
 	if got := judged(evidence{Customers: []Customer{a}}); got != "" {
-		t.Error(got)
+		t.Errorf("one customer: got %q, want no violation", got)
 	}
 	for _, twin := range []Customer{other, folded} {
 		if got := judged(evidence{Customers: []Customer{a, twin}}); got != string(OneCustomer) {
-			t.Errorf("%+v: %q", twin, got)
+			t.Errorf("%+v: got %q, want %q", twin, got, OneCustomer)
 		}
 	}
 	if got := judged(evidence{Leaks: []leak{{Carried: []string{"Authorization"}}}}); got != string(NoRedirect) {
-		t.Errorf("leak: %q", got)
+		t.Errorf("a redirect followed with credentials: got %q, want %q", got, NoRedirect)
 	}
 	if got := judged(evidence{Leaks: []leak{{Method: "GET"}}}); got != "" {
-		t.Errorf("a redirect followed with nothing: %q", got)
+		t.Errorf("a redirect followed without credentials: got %q, want no violation", got)
 	}
 	if v := judge(evidence{Dropped: 1}); v.Complete {
-		t.Error("complete although part of the history is gone")
+		t.Errorf("an entry dropped: got %+v, want it incomplete", v)
 	}
 }
 
@@ -124,17 +124,17 @@ func TestJudgeRate(t *testing.T) {
 		want    string
 	}{
 		"at the rate":                  {arrivals(2000, 10*time.Millisecond), ""},
-		"a bucketful at once":          {append(arrivals(10, 0), arrivals(1000, 10*time.Millisecond)...), ""},
+		"a burst":                      {append(arrivals(10, 0), arrivals(1000, 10*time.Millisecond)...), ""},
 		"a tenth too fast":             {arrivals(2000, 9*time.Millisecond), "rate"}, // only ten seconds show it
 		"half a second's work at once": {arrivals(140, 0), "rate"},
 		"twice too fast":               {arrivals(4000, 5*time.Millisecond), "rate rate"},
 	} {
 		if got := judged(evidence{Entries: c.entries, Rate: rate}); got != c.want {
-			t.Errorf("%s: %q, want %q", name, got, c.want)
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
 		}
 	}
 	if got := judged(evidence{Entries: arrivals(4000, 0)}); got != "" {
-		t.Errorf("no declared rate: %q", got)
+		t.Errorf("no declared rate: got %q, want no violation", got)
 	}
 }
 
@@ -166,7 +166,7 @@ func TestJudgeRows(t *testing.T) {
 		"rejected, active":            {customer(StatusActive, nil), row("rejected"), RowSettled},
 		"refused":                     {customer(StatusInitiating, hostile), row("refused"), ""},
 		"refused, honest challenges":  {customer(StatusInitiating, nil), row("refused"), RowSettled},
-		"conflict with nobody":        {customer(StatusScreening, nil), row("conflict"), RowSettled},
+		"conflict without another":    {customer(StatusScreening, nil), row("conflict"), RowSettled},
 		"conflict at the partner":     {customer(StatusScreening, nil), row2(accountA, "b"), ""},
 		"conflict by externalId":      {customer(StatusScreening, nil), row2(accountB, "a"), ""},
 		"contradiction in the export": {nil, []Expected{{accountA, "a", "failed"}, {accountA, "b", "conflict"}}, ""},
@@ -175,12 +175,12 @@ func TestJudgeRows(t *testing.T) {
 		"rows not judged":             {customer(StatusInitiating, nil), nil, ""},
 	} {
 		if got := judged(evidence{Customers: c.customers, Expected: c.rows}); got != string(c.want) {
-			t.Errorf("%s: %q, want %q", name, got, c.want)
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
 		}
 	}
 }
 
-// TestJudgeFindsABadClient drives the server itself: what the judge says must not rest on histories made by hand only.
+// TestJudgeFindsABadClient judges a history that the server itself has recorded.
 func TestJudgeFindsABadClient(t *testing.T) {
 	p := open(t, func(c *Config) { c.Faults = Faults{DropAfter: 1, Limit: 1, On: []Operation{OpCreate}} })
 	w := newWallet(1)
@@ -195,7 +195,7 @@ func TestJudgeFindsABadClient(t *testing.T) {
 		rules[v.Rule] = true
 	}
 	if len(rules) != 3 || !rules[OpenKey] || !rules[SignedAnew] || !rules[RowSettled] {
-		t.Errorf("%v", rules)
+		t.Errorf("got violations of %v, want of %s, %s and %s", rules, OpenKey, SignedAnew, RowSettled)
 	}
 }
 
@@ -205,6 +205,6 @@ func TestJudgeCapsItsList(t *testing.T) {
 		entries = append(entries, Entry{Seq: uint64(i), SigHash: "s", Subject: fmt.Sprint(i)})
 	}
 	if n := len(judge(evidence{Entries: entries}).Violations); n != 1000 {
-		t.Errorf("%d violations", n)
+		t.Errorf("got %d violations, want 1000", n)
 	}
 }

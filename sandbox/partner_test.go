@@ -106,7 +106,7 @@ func open(t testing.TB, configure func(*Config)) *partner {
 	return p
 }
 
-// answer is what came back; err is set when that was nothing, or not all of it.
+// answer is a response; err is set when there was none, or not all of it.
 type answer struct {
 	status int
 	header http.Header
@@ -118,7 +118,7 @@ func (a answer) field(t testing.TB, name string) string {
 	t.Helper()
 	var m map[string]any
 	if err := json.Unmarshal([]byte(a.body), &m); err != nil {
-		t.Fatalf("body %q: %v", a.body, err)
+		t.Fatalf("body %q: got %v, want a JSON object", a.body, err)
 	}
 	return fmt.Sprint(m[name])
 }
@@ -189,7 +189,7 @@ func (p *partner) login() {
 	p.t.Helper()
 	a := p.fetchToken()
 	if a.status != 200 || a.err != nil {
-		p.t.Fatalf("token: %+v", a)
+		p.t.Fatalf("token: got %+v, want status 200, no error", a)
 	}
 	p.token = a.field(p.t, "token")
 }
@@ -256,7 +256,7 @@ func (p *partner) create(w wallet) (id, challenge string) {
 	p.t.Helper()
 	a := p.do("POST", "/v1/customers", createBody(w.account(), "ext-1"))
 	if a.status != 201 {
-		p.t.Fatalf("create: %+v", a)
+		p.t.Fatalf("create: got %+v, want status 201", a)
 	}
 	return a.field(p.t, "id"), a.field(p.t, "challenge")
 }
@@ -279,6 +279,6 @@ func (p *partner) ask(method, path, body string) answer {
 func (p *partner) wantNoViolations(expected []Expected) {
 	p.t.Helper()
 	for _, v := range p.s.Judge(expected).Violations {
-		p.t.Errorf("seed %d: %+v", p.s.cfg.Seed, v)
+		p.t.Errorf("seed %d: got %+v, want no violation", p.s.cfg.Seed, v)
 	}
 }

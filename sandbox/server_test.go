@@ -22,45 +22,45 @@ func TestRoad(t *testing.T) {
 
 	a := p.fetchToken()
 	if a.status != 200 || a.field(t, "tokenType") != "Bearer" || strings.Count(a.field(t, "token"), ".") != 2 {
-		t.Fatalf("token: %+v", a)
+		t.Fatalf("token: got %+v, want a Bearer token, a JWT", a)
 	}
 	if want := fmt.Sprintf(`"expiresAt":%d,`, p.clock.now().Add(time.Hour).Unix()); !strings.Contains(a.body, want) {
-		t.Errorf("%s, want %s", a.body, want)
+		t.Errorf("token: got %s, want %s", a.body, want)
 	}
 
 	a = p.do("POST", "/v1/customers", createBody(w.account(), "ext-1"))
 	if a.status != 201 || a.field(t, "status") != "initiating" || a.field(t, "chainId") != w.account() {
-		t.Fatalf("create: %+v", a)
+		t.Fatalf("create: got %+v, want status 201, status initiating, chainId %s", a, w.account())
 	}
 	id := a.field(t, "id")
 	if _, err := uuid.Parse(id); err != nil {
-		t.Error(err)
+		t.Errorf("id: got %q, want a UUID", id)
 	}
 	if got := a.field(t, "createdAt"); got != "2025-01-17T18:21:53.000Z" {
-		t.Errorf("createdAt %s", got)
+		t.Errorf("createdAt: got %s, want milliseconds, as the vendor has", got)
 	}
 	challenge := a.field(t, "challenge")
 	if a = p.do("GET", "/v1/customers/"+id+"/challenge", ""); a.status != 200 || a.field(t, "challenge") != challenge {
-		t.Errorf("challenge: %+v", a)
+		t.Errorf("challenge: got %+v, want status 200, challenge %s", a, challenge)
 	}
 	if a = p.do("GET", "/v1/customers/"+id, ""); a.status != 200 || strings.Contains(a.body, "challenge") {
-		t.Errorf("read: %+v", a)
+		t.Errorf("read: got %+v, want status 200, a body without challenge", a)
 	}
 	a = p.do("POST", "/v1/customers/"+id+"/challenge/sign", w.submission(t, challenge))
 	if a.status != 204 || a.body != "" {
-		t.Fatalf("sign: %+v", a)
+		t.Fatalf("sign: got %+v, want status 204, no body", a)
 	}
 	if a = p.do("GET", "/v1/customers/"+id, ""); a.field(t, "status") != "screening" {
-		t.Errorf("read: %+v", a)
+		t.Errorf("read: got %+v, want status screening", a)
 	}
 	for _, step := range []struct {
 		action, status string
 	}{{"verify", "active"}, {"reject", "rejected"}} {
 		if a = p.do("PATCH", "/v1/simulator/customers/"+id+"/"+step.action, ""); a.status != 202 || a.body != "" {
-			t.Errorf("%s: %+v", step.action, a)
+			t.Errorf("%s: got %+v, want status 202, no body", step.action, a)
 		}
 		if a = p.do("GET", "/v1/customers/"+id, ""); a.field(t, "status") != step.status {
-			t.Errorf("after %s: %+v", step.action, a)
+			t.Errorf("after %s: got %+v, want status %s", step.action, a, step.status)
 		}
 	}
 	p.wantNoViolations([]Expected{{w.account(), "ext-1", "onboarded"}})
@@ -69,7 +69,7 @@ func TestRoad(t *testing.T) {
 func TestListStreamsAllInOrder(t *testing.T) {
 	p := open(t, nil)
 	if a := p.do("GET", "/v1/customers", ""); a.body != "[]" {
-		t.Errorf("empty list: %+v", a)
+		t.Errorf("empty list: got %+v, want body []", a)
 	}
 	const n = 300
 	for i := range n {
@@ -80,11 +80,11 @@ func TestListStreamsAllInOrder(t *testing.T) {
 	a := p.do("GET", "/v1/customers", "")
 	var list []view
 	if err := json.Unmarshal([]byte(a.body), &list); err != nil || len(list) != n {
-		t.Fatalf("%d customers, %v", len(list), err)
+		t.Fatalf("got %d customers, %v; want %d", len(list), err, n)
 	}
 	for i, c := range list {
 		if c.ExternalID != fmt.Sprint("ext-", i) || c.Status != StatusActive || c.Challenge != "" {
-			t.Fatalf("%d: %+v", i, c)
+			t.Fatalf("customer %d: got %+v, want ext-%[1]d, active, without a challenge", i, c)
 		}
 	}
 }
@@ -101,7 +101,7 @@ func TestChallengeIsASignInMessage(t *testing.T) {
 	}
 	m, err := siwe.Parse(string(text))
 	if err != nil {
-		t.Fatalf("%v\n%s", err, text)
+		t.Fatalf("got %v, want a valid message\n%s", err, text)
 	}
 	policy := siwe.Policy{
 		Domain: "api.sandbox.offblocks.xyz", ChainID: 300, Address: crypto.PubkeyToAddress(w.key.PublicKey),
@@ -109,17 +109,17 @@ func TestChallengeIsASignInMessage(t *testing.T) {
 		MaxAge:    time.Hour, Skew: time.Minute, Now: p.clock.now,
 	}
 	if err := policy.Check(m); err != nil {
-		t.Errorf("%v\n%s", err, text)
+		t.Errorf("got %v, want the policy to allow\n%s", err, text)
 	}
 	if m.Statement != vendorStatement || len(m.Nonce) != 16 {
-		t.Errorf("statement %q, nonce %q", m.Statement, m.Nonce)
+		t.Errorf("got statement %q, nonce %q; want the vendor's and 16 characters", m.Statement, m.Nonce)
 	}
 
 	_, challenge = open(t, nil).create(w) // the host comes from the request when it is not configured
 	text, _ = base64.StdEncoding.DecodeString(challenge)
 	m, err = siwe.Parse(string(text))
 	if err != nil || m.URI != "http://"+m.Domain || !strings.HasPrefix(m.Domain, "127.0.0.1:") {
-		t.Errorf("%v\n%s", err, text)
+		t.Errorf("got %v, want domain and URI of the request's host\n%s", err, text)
 	}
 }
 
@@ -131,43 +131,43 @@ func TestChallengeExpiresAndIsReplaced(t *testing.T) {
 
 	p.clock.advance(59 * time.Minute)
 	if got := p.do("GET", path, "").field(t, "challenge"); got != first {
-		t.Error("challenge was replaced before its hour")
+		t.Error("after 59m: got another challenge, want the first")
 	}
 	p.clock.advance(time.Minute)
-	p.login() // its hour has passed as well
+	p.login() // the token has expired, too
 	if a := p.do("POST", path+"/sign", w.submission(t, first)); a.status != 400 || !strings.Contains(a.body, "expired") {
-		t.Errorf("expired challenge: %+v", a)
+		t.Errorf("expired challenge: got %+v, want status 400, a body with expired", a)
 	}
 	second := p.do("GET", path, "").field(t, "challenge")
 	if second == first {
-		t.Fatal("no new challenge after the refusal")
+		t.Fatal("after an expired challenge: got the same, want a new one")
 	}
 	if a := p.do("POST", path+"/sign", newWallet(2).submission(t, second)); a.status != 400 { // other owner
-		t.Errorf("other owner: %+v", a)
+		t.Errorf("other owner: got %+v, want status 400", a)
 	}
 	if got := p.do("GET", path, "").field(t, "challenge"); got != second {
-		t.Error("a wrong ownerId replaced the challenge")
+		t.Error("after a wrong ownerId: got another challenge, want the same")
 	}
 	a := p.do("POST", path+"/sign", w.submission(t, first))
 	if a.status != 400 || !strings.Contains(a.body, "new challenge") {
-		t.Errorf("signature over the old challenge: %+v", a)
+		t.Errorf("signature over the old challenge: got %+v, want status 400, a body with new challenge", a)
 	}
 	third := p.do("GET", path, "").field(t, "challenge")
 	if third == second {
-		t.Fatal("no new challenge after a wrong signature")
+		t.Fatal("after a wrong signature: got the same challenge, want a new one")
 	}
 	p.clock.advance(61 * time.Minute)
 	p.login()
 	fourth := p.do("GET", path, "").field(t, "challenge")
 	if fourth == third {
-		t.Fatal("no new challenge after the hour")
+		t.Fatal("after 61m: got the same challenge, want a new one")
 	}
 	if a := p.do("POST", path+"/sign", w.submission(t, fourth)); a.status != 204 {
-		t.Errorf("sign: %+v", a)
+		t.Errorf("sign: got %+v, want status 204", a)
 	}
 	for _, a := range []answer{p.do("POST", path+"/sign", w.submission(t, fourth)), p.do("GET", path, "")} {
 		if a.status != 409 {
-			t.Errorf("past initiating: %+v", a)
+			t.Errorf("past initiating: got %+v, want status 409", a)
 		}
 	}
 }
@@ -181,7 +181,7 @@ func TestGivenCustomerGetsAChallengeWhenAsked(t *testing.T) {
 	}
 	challenge := p.do("GET", "/v1/customers/"+c.ID+"/challenge", "").field(t, "challenge")
 	if a := p.do("POST", "/v1/customers/"+c.ID+"/challenge/sign", w.submission(t, challenge)); a.status != 204 {
-		t.Errorf("sign: %+v", a)
+		t.Errorf("sign: got %+v, want status 204", a)
 	}
 }
 
@@ -195,22 +195,22 @@ func TestSigningKeyLifeCycle(t *testing.T) {
 	p.cred, p.token = cred, ""
 	p.signer = signerOf(t, cred, p.clock.now, vendorComponents()...)
 	if a := p.do("GET", "/v1/customers", ""); a.status != 400 {
-		t.Errorf("before the key is registered: %+v", a)
+		t.Errorf("before the key is registered: got %+v, want status 400", a)
 	}
 	a := p.do("PUT", "/v1/auth/signing", `{"publicKey":"`+base64.StdEncoding.EncodeToString(publicPEM(t, cred))+`"}`)
 	if a.status != 200 {
-		t.Fatalf("PUT /auth/signing: %+v", a)
+		t.Fatalf("PUT /auth/signing: got %+v, want status 200", a)
 	}
 	cred.KeyID = a.field(t, "keyId")
 	p.signer = signerOf(t, cred, p.clock.now, vendorComponents()...)
 	if a := p.do("GET", "/v1/customers", ""); a.status != 200 {
-		t.Errorf("after: %+v", a)
+		t.Errorf("after: got %+v, want status 200", a)
 	}
 	if a := p.do("DELETE", "/v1/auth/signing", ""); a.status != 204 {
-		t.Errorf("DELETE: %+v", a)
+		t.Errorf("DELETE: got %+v, want status 204", a)
 	}
 	if a := p.do("GET", "/v1/customers", ""); a.status != 400 {
-		t.Errorf("after the key is removed: %+v", a)
+		t.Errorf("after the key is removed: got %+v, want status 400", a)
 	}
 }
 
@@ -220,21 +220,21 @@ func TestThrottleSaysWhenInBothForms(t *testing.T) {
 	p.do("GET", "/v1/customers", "") // the burst of two is spent
 	first, second := p.do("GET", "/v1/customers", ""), p.do("GET", "/v1/customers", "")
 	if first.status != 429 || second.status != 429 {
-		t.Fatalf("%d, %d", first.status, second.status)
+		t.Fatalf("got %d and %d, want 429 twice", first.status, second.status)
 	}
 	if got := first.header.Get("Retry-After"); got != "1" {
-		t.Errorf("Retry-After %q, want seconds", got)
+		t.Errorf("Retry-After: got %q, want 1 second", got)
 	}
 	at, err := http.ParseTime(second.header.Get("Retry-After"))
 	if err != nil || at.Before(p.clock.now().Add(time.Second)) {
-		t.Errorf("Retry-After %q, %v", second.header.Get("Retry-After"), err)
+		t.Errorf("Retry-After: got %q, %v; want a date in a second", second.header.Get("Retry-After"), err)
 	}
 	if !p.last().Throttled {
-		t.Error("history does not say that it was throttled")
+		t.Errorf("history: got %+v, want it throttled", p.last())
 	}
 	p.clock.advance(time.Second)
 	if a := p.do("GET", "/v1/customers", ""); a.status != 200 {
-		t.Errorf("after the wait: %+v", a)
+		t.Errorf("after the wait: got %+v, want status 200", a)
 	}
 }
 
@@ -243,14 +243,14 @@ func TestResetForgets(t *testing.T) {
 	id, _ := p.create(newWallet(1))
 	p.s.Reset()
 	if a := p.do("GET", "/v1/customers/"+id, ""); a.status != 401 {
-		t.Errorf("old token after a reset: %+v", a)
+		t.Errorf("old token after a reset: got %+v, want status 401", a)
 	}
 	p.login()
 	if a := p.do("GET", "/v1/customers/"+id, ""); a.status != 404 {
-		t.Errorf("customer after a reset: %+v", a)
+		t.Errorf("customer after a reset: got %+v, want status 404", a)
 	}
 	if again, _ := p.create(newWallet(1)); again != id {
-		t.Errorf("id %s, want %s as the seed gave before", again, id)
+		t.Errorf("id after a reset: got %s, want %s, as before", again, id)
 	}
 }
 
@@ -265,12 +265,12 @@ func TestSameSeedSameRunInAnyOrder(t *testing.T) {
 		answers := make([]string, n)
 		var wg sync.WaitGroup
 		for i := range n {
-			who := order(i)
-			body := createBody(newWallet(who).account(), fmt.Sprint("ext-", who))
-			r := p.request("POST", "/v1/customers", body, withKey(testKey(1000+who)))
+			row := order(i)
+			body := createBody(newWallet(row).account(), fmt.Sprint("ext-", row))
+			r := p.request("POST", "/v1/customers", body, withKey(testKey(1000+row)))
 			wg.Go(func() {
 				a := p.send(r)
-				answers[who] = fmt.Sprint(a.status, a.err != nil, a.body)
+				answers[row] = fmt.Sprint(a.status, a.err != nil, a.body)
 			})
 		}
 		wg.Wait()
@@ -279,10 +279,10 @@ func TestSameSeedSameRunInAnyOrder(t *testing.T) {
 	forward := run(1, func(i int) int { return i })
 	backward := run(1, func(i int) int { return n - 1 - i })
 	if forward != backward {
-		t.Errorf("the order of arrival mattered:\n%s\n---\n%s", forward, backward)
+		t.Errorf("the reverse order: got\n%s\nwant\n%s", backward, forward)
 	}
 	if forward == run(2, func(i int) int { return i }) {
-		t.Error("another seed gave the same run")
+		t.Error("another seed: got the same run, want another")
 	}
 }
 
@@ -301,7 +301,7 @@ func TestNewNamesTheWrongField(t *testing.T) {
 		"Verify":             {Now: now, Verify: "draft"},
 	} {
 		if _, err := New(cfg); err == nil || !strings.Contains(err.Error(), field) {
-			t.Errorf("%s: %v", field, err)
+			t.Errorf("%s: got %v, want an error that names it", field, err)
 		}
 	}
 }
@@ -313,7 +313,7 @@ func TestCredentialsKeepTheirSecrets(t *testing.T) {
 	}
 	for _, text := range []string{fmt.Sprint(cred), fmt.Sprintf("%+v %#v", cred, cred)} {
 		if strings.Contains(text, cred.APISecret) || strings.Contains(text, "PRIVATE") {
-			t.Errorf("printed %s", text)
+			t.Errorf("got %s, want it without secrets", text)
 		}
 	}
 }

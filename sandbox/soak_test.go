@@ -44,12 +44,12 @@ func TestPatientClientIsInnocent(t *testing.T) {
 		p.wantNoViolations(expected)
 		struck := p.s.Stats().ByFault
 		if len(struck) < 15 {
-			t.Errorf("seed %d: only %v struck", seed, struck)
+			t.Errorf("seed %d: got the faults %v, want 15 or more", seed, struck)
 		}
 	}
 }
 
-// onboard takes one row down the road: silence keeps the key, an answer that settles nothing takes the next one.
+// onboard onboards a row: silence keeps the key, an answer that settles nothing takes the next key.
 func (p *partner) onboard(row int) Expected {
 	w, external := newWallet(row), fmt.Sprint("ext-", row)
 	out := Expected{ChainID: w.account(), ExternalID: external}

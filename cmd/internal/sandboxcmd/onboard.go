@@ -104,7 +104,8 @@ func onboard(soft, hard context.Context, c *config.SandboxCommands, stdout, stde
 		for _, v := range verdict.Violations {
 			fmt.Fprintf(stdout, "violation %s %s: %s\n", v.Rule, v.Subject, v.Detail)
 		}
-		return errors.Join(onboarded, fmt.Errorf("the judge found %d violations (seed %d)", len(verdict.Violations), verdict.Seed))
+		return errors.Join(onboarded, fmt.Errorf("the judge found %d violations (seed %d)",
+			len(verdict.Violations), verdict.Seed))
 	}
 	if onboarded == nil {
 		return imported
