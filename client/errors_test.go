@@ -95,7 +95,7 @@ func TestErrorBodies(t *testing.T) {
 		{`{"statusCode":400,"message":["chainId must be CAIP-10","externalId should not be empty"],"error":"Bad Request"}`,
 			"", "chainId must be CAIP-10; externalId should not be empty: Bad Request"},
 		{`{"errors":[{"code":"e1","message":"one"},{"code":"e2","message":"two"}]}`, "e1", "one; two"},
-		{`{"weird":{"a":1}}`, "", `{"weird":{"a":1}}`},
+		{`{ "weird": {"a":1234567890123456789} }`, "", `{"weird":{"a":1234567890123456789}}`},
 		{`"just a text"`, "", "just a text"},
 		{`null`, "", "null"},
 		{`not json {`, "", "not json {"},

@@ -69,10 +69,13 @@ func jsonWords(body []byte) (code, message string, ok bool) {
 	code, message = find(value, 0)
 	if message == "" && code == "" {
 		// Encoded again, because a secret could be hidden in escapes that JSON does not require.
+		decoder := json.NewDecoder(bytes.NewReader(body))
+		decoder.UseNumber()
+		_ = decoder.Decode(&value)
 		var compact bytes.Buffer
 		encoder := json.NewEncoder(&compact)
 		encoder.SetEscapeHTML(false)
-		_ = encoder.Encode(value) // what was decoded can be encoded
+		_ = encoder.Encode(value) // body is valid JSON: neither can fail
 		message = strings.TrimSuffix(compact.String(), "\n")
 	}
 	return code, message, true

@@ -104,7 +104,7 @@ func TestReplaceAPIKey(t *testing.T) {
 	}
 }
 
-// TestLostAnswerToReplaceSecret: faults strike the credentials when they are named.
+// TestLostAnswerToReplaceSecret: requests about credentials have faults if Faults.On names them.
 func TestLostAnswerToReplaceSecret(t *testing.T) {
 	f, err := ParseFaults("drop-after=1,limit=1,on=put-credentials")
 	if err != nil {

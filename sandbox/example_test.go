@@ -11,8 +11,8 @@ import (
 	"github.com/purser-onboard/purser/sandbox"
 )
 
-// A client creates a customer, is told of an error although the sandbox acted, and asks again under the same key: the
-// error was not remembered, so now the customer is there already.
+// A client creates a customer and gets an error, although the sandbox has created the customer. The error is not stored
+// under the key, so the same request gets a 409.
 func Example() {
 	now := func() time.Time { return time.Date(2025, 1, 17, 18, 21, 53, 0, time.UTC) }
 	faults, err := sandbox.ParseFaults("unstored-5xx-after=1,limit=1,on=create")

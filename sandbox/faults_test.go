@@ -155,7 +155,7 @@ func TestFaultsOfOtherOperations(t *testing.T) {
 
 func TestExpiredTokenNeverTwiceRunning(t *testing.T) {
 	p := open(t, func(c *Config) { c.Faults = Faults{ExpiredToken: 0.6} })
-	var struck int
+	var occurred int
 	for range 60 {
 		was := len(p.s.History()) > 0 && slices.Contains(p.last().Faults, ExpiredToken)
 		a := p.do("GET", "/v1/customers", "")
@@ -163,10 +163,10 @@ func TestExpiredTokenNeverTwiceRunning(t *testing.T) {
 			t.Fatal("got a second 401 in a row, want none: it looks like a wrong set-up")
 		}
 		if a.status == 401 {
-			struck++
+			occurred++
 		}
 	}
-	if struck == 0 {
+	if occurred == 0 {
 		t.Error("got no 401, want some")
 	}
 }
@@ -174,16 +174,16 @@ func TestExpiredTokenNeverTwiceRunning(t *testing.T) {
 func TestProbabilityIsKept(t *testing.T) {
 	p := open(t, func(c *Config) { c.Faults = Faults{Unstored5xx: 0.25} })
 	const n = 400
-	struck := 0
+	occurred := 0
 	x := &exchange{s: p.s, st: p.s.state.Load(), op: OpCreate, attempt: 1}
 	for i := range n {
 		x.subject = fmt.Sprint(i)
 		if x.drawEarly() != "" {
-			struck++
+			occurred++
 		}
 	}
-	if struck < n/6 || struck > n/3 {
-		t.Errorf("probability 0.25: got %d of %d, want %d to %d", struck, n, n/6, n/3)
+	if occurred < n/6 || occurred > n/3 {
+		t.Errorf("probability 0.25: got %d of %d, want %d to %d", occurred, n, n/6, n/3)
 	}
 }
 

@@ -33,7 +33,7 @@ func newClock() *clock {
 func (c *clock) now() time.Time          { return time.Unix(0, c.nanos.Load()).UTC() }
 func (c *clock) advance(d time.Duration) { c.nanos.Add(int64(d)) }
 
-// partner is a sandbox on loopback and a client that does exactly as it is told.
+// partner is a sandbox on loopback and a client without logic of its own.
 type partner struct {
 	t       testing.TB
 	s       *Server

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// TestPatientClientIsInnocent runs a client that keeps the rules against every fault at once, to see that the judge
-// accuses nobody wrongly. The clients of the rows know nothing of each other.
+// TestPatientClientIsInnocent runs a client that keeps the rules against all faults at once: the judge must find no
+// violation. The clients of the rows share nothing.
 func TestPatientClientIsInnocent(t *testing.T) {
 	const rows, workers = 40, 8
 	f := Faults{Limit: 2, SlowFor: 60 * time.Millisecond, Pause: 10 * time.Microsecond}
@@ -42,9 +42,9 @@ func TestPatientClientIsInnocent(t *testing.T) {
 		close(work)
 		wg.Wait()
 		p.wantNoViolations(expected)
-		struck := p.s.Stats().ByFault
-		if len(struck) < 15 {
-			t.Errorf("seed %d: got the faults %v, want 15 or more", seed, struck)
+		occurred := p.s.Stats().ByFault
+		if len(occurred) < 15 {
+			t.Errorf("seed %d: got the faults %v, want 15 or more", seed, occurred)
 		}
 	}
 }
@@ -66,7 +66,7 @@ func (p *partner) onboard(row int) Expected {
 			id = a.field(p.t, "id")
 		case a.err == nil && a.status/100 == 5 && !throttled:
 			key++
-		case a.err == nil && a.status == 409: // there, or in flight: look
+		case a.err == nil && a.status == 409: // exists, or in flight: look it up
 			id = worker.find(w.account())
 		}
 	}
@@ -85,7 +85,7 @@ func (p *partner) onboard(row int) Expected {
 		if !ok {
 			continue
 		}
-		for _, c := range p.s.Customers() { // the test need not tell hostile challenges by itself
+		for _, c := range p.s.Customers() { // the server says which challenges are hostile
 			if n := len(c.Challenges); c.ID == id && c.Challenges[n-1].Hostile != "" {
 				out.Stage = "refused"
 				return out
