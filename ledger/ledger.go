@@ -248,6 +248,9 @@ func (l *Ledger) close() error {
 	l.writer.stop()
 	ctx := l.writer.ctx
 	errs := []error{l.present()}
+	if l.dropSigned && !l.writer.suspect.Load() {
+		l.overwriteGaps(ctx)
+	}
 	if !l.writer.suspect.Load() {
 		errs = append(errs, writeMeta(ctx, l.conn, metaClean, "1"))
 	}
