@@ -1,11 +1,17 @@
 package cmd
 
 import (
+	"errors"
 	"path/filepath"
 	"slices"
+	"sync/atomic"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/purser-onboard/purser/broker"
+	"github.com/purser-onboard/purser/messageauth"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/sandbox"
 )
@@ -89,4 +95,69 @@ func TestRedriveWritesToTheWorkTopicOnly(t *testing.T) {
 	publish(t, k, "work.dead", []pipeline.Message{forged})
 	exitsWith(t, env, 3, []string{"1 dead letters looked at, 0 put back", "names the topic", "payments"}, "consumer", "redrive")
 	exitsWith(t, other, 0, []string{"rows      0 received"}, "consumer", "--drain")
+}
+
+// TestRedriveKeepsWhatStays: dead letters that cannot be put back are reported by each redrive until they can be; those
+// around them are put back once. --forget ends the reports.
+func TestRedriveKeepsWhatStays(t *testing.T) {
+	k := fakeKafka(t)
+	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
+	env = append(onKafka(env, k.addrs, "stays"), "PURSER_CREATE_TOPICS=true", "PURSER_CREATE_PARTITIONS=2")
+	right := append(slices.Clone(env), "PURSER_MESSAGE_KEY_FILE="+keyFile(t, 1))
+	wrong := append(slices.Clone(env), "PURSER_MESSAGE_KEY_FILE="+keyFile(t, 2))
+	mustRun(t, wrong, "consumer", "check")
+	junk := []pipeline.Message{{Key: []byte("k"), Value: []byte("junk")}}
+	authenticator(t, messageauth.Rows, "stays", 2).Sign(junk)
+	publish(t, k, "stays", junk)
+	mustRun(t, right, "importer", customers)
+	exitsWith(t, wrong, 3, []string{"31 received", "31 dead-lettered"}, "consumer", "--drain")
+
+	first := []string{"31 dead letters looked at, 1 put back", "30 messages of stays.dead cannot be put back and stay"}
+	again := []string{"30 dead letters looked at, 0 put back", "30 messages of stays.dead cannot be put back and stay"}
+	exitsWith(t, wrong, 3, first, "consumer", "redrive")
+	exitsWith(t, wrong, 3, again, "consumer", "redrive")
+	exitsWith(t, wrong, 3, again, "consumer", "redrive")
+	// A choice looks at all that there is, and at each once.
+	exitsWith(t, right, 0, []string{"31 dead letters looked at, 30 would be put back"},
+		"consumer", "redrive", "--dry-run", "--reason", "unknown key")
+	exitsWith(t, right, 0, []string{"30 dead letters looked at, 30 put back"}, "consumer", "redrive")
+	exitsWith(t, right, 0, []string{"0 dead letters looked at"}, "consumer", "redrive")
+	exitsWith(t, right, 3, []string{"31 received: 30 onboarded", "1 dead-lettered"}, "consumer", "--drain")
+
+	exitsWith(t, right, 3, []string{"1 dead letters looked at, 0 put back"}, "consumer", "redrive")
+	exitsWith(t, right, 2, []string{"--forget"}, "consumer", "redrive", "--forget", "--since", "1h")
+	exitsWith(t, right, 3, []string{"1 dead letters looked at, 0 would be put back"},
+		"consumer", "redrive", "--forget", "--dry-run")
+	exitsWith(t, right, 0, []string{"1 dead letters looked at, 0 put back, 1 forgotten", "it is not authentic"},
+		"consumer", "redrive", "--forget")
+	exitsWith(t, right, 0, []string{"0 dead letters looked at"}, "consumer", "redrive")
+}
+
+// TestRedriveInterrupted: where the position could not be committed, the copies of what stays count once.
+func TestRedriveInterrupted(t *testing.T) {
+	var refusals atomic.Int32
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fake.Close)
+	fake.ControlKey(int16(kmsg.OffsetCommit), func(kmsg.Request) (kmsg.Response, error, bool) {
+		fake.KeepControl()
+		if refusals.Add(-1) < 0 {
+			return nil, nil, false
+		}
+		return nil, errors.New("gone"), true // the connection is closed
+	})
+	k := kafkaAt{addrs: fake.ListenAddrs()}
+	_, env := partnerEnv(t, sandbox.Config{})
+	env = append(onKafka(env, k.addrs, "cut"), "PURSER_CREATE_TOPICS=true", "PURSER_MESSAGE_KEY_FILE="+keyFile(t, 1),
+		"PURSER_BROKER_WAIT=0s")
+	mustRun(t, env, "consumer", "check")
+	junk := pipeline.Message{Topic: "cut", Key: []byte("k"), Value: []byte("junk")}
+	stays := pipeline.NewDeadLetter(junk, errors.New("junk"))
+	publish(t, k, "cut.dead", []pipeline.Message{stays})
+	refusals.Store(1)
+	exitsWith(t, env, 1, nil, "consumer", "redrive")
+	exitsWith(t, env, 3, []string{"1 dead letters looked at, 0 put back"}, "consumer", "redrive")
+	exitsWith(t, env, 3, []string{"1 dead letters looked at, 0 put back"}, "consumer", "redrive")
 }

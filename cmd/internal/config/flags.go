@@ -164,6 +164,7 @@ type ConsumerCommands struct {
 		Reason string `help:"Only dead letters whose class or reason contains this text." placeholder:"TEXT"`
 		Since  string `help:"Only dead letters since a duration ago (24h), a day (2026-11-22) or a time." placeholder:"WHEN"`
 		DryRun bool   `help:"List the dead letters and put nothing back."`
+		Forget bool   `help:"Report for the last time the dead letters that cannot be put back; later redrives skip them."`
 	} `cmd:"" help:"Put dead letters back into the queue."`
 	RegisterKey struct {
 		Delete bool `help:"Remove the registered key instead."`

@@ -2,6 +2,8 @@ package consumecmd
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,9 +23,14 @@ const redriveBatch = 500
 
 // redrive puts dead letters back into the work topic, and into no other, whatever their headers name. Without a choice
 // of reason or time each is put back once: how far that came is remembered as the position of a group of its own. A
-// dead letter that cannot be put back (with a message key, also one that is not authentic) stays where it is and is
-// named; the others are put back all the same.
+// dead letter that cannot be put back (with a message key, also one that is not authentic) is named; the others are put
+// back all the same. A copy of it is appended to the dead letters before the position passes it, so that each redrive
+// reports it until it can be put back, or --forget is given.
 func redrive(ctx context.Context, c *config.ConsumerCommands, s Streams) (err error) {
+	all := c.Redrive.Reason == "" && c.Redrive.Since == ""
+	if c.Redrive.Forget && !all {
+		return &config.Error{Setting: "--forget", Problem: "is for all dead letters, not for those of --reason or --since"}
+	}
 	keys, err := c.MessageKeys()
 	if err != nil {
 		return err
@@ -44,26 +51,29 @@ func redrive(ctx context.Context, c *config.ConsumerCommands, s Streams) (err er
 		}
 	}
 	group := c.Group + "-redrive"
-	all := c.Redrive.Reason == "" && since.IsZero()
 	position := group
 	if !all {
 		position = group + "-never-committed" // a choice looks at all that there is
 	}
-	r := redriving{publisher: q.Publisher(), log: log, topic: c.Topic, keys: keys}
-	var seen, chosen int
+	commits := all && !c.Redrive.DryRun
+	r := redriving{
+		publisher: q.Publisher(), log: log, work: c.Topic, dead: c.DeadLetterTopic, keys: keys,
+		copies: commits && !c.Redrive.Forget, looked: map[[sha256.Size]byte]bool{},
+	}
+	var chosen int
 	ends, err := q.Scan(ctx, c.DeadLetterTopic, position, func(m pipeline.Message) error {
-		seen++
+		if r.again(m) {
+			return nil
+		}
 		d, err := pipeline.ReadDeadLetter(m)
 		if err != nil {
-			r.leave(m, err.Error())
-			return nil
+			return r.leave(ctx, m, err.Error())
 		}
 		if !strings.Contains(d.Class+": "+d.Reason, c.Redrive.Reason) || m.Time.Before(since) {
 			return nil
 		}
 		if problem := r.problem(d); problem != "" {
-			r.leave(m, problem)
-			return nil
+			return r.leave(ctx, m, problem)
 		}
 		chosen++
 		if c.Redrive.DryRun {
@@ -72,45 +82,101 @@ func redrive(ctx context.Context, c *config.ConsumerCommands, s Streams) (err er
 		}
 		return r.put(ctx, d)
 	})
+	if err == nil {
+		err = errors.Join(r.flush(ctx), r.flushCopies(ctx))
+	}
 	if err != nil {
 		return err
 	}
-	if err := r.flush(ctx); err != nil {
-		return err
-	}
-	chosen -= r.tooLarge
-	verb := "put back"
-	if c.Redrive.DryRun {
-		verb = "would be put back"
-	} else if all {
+	if commits {
 		if err := q.CommitScan(ctx, c.DeadLetterTopic, group, ends); err != nil {
 			return err
 		}
 	}
-	fmt.Fprintf(s.Stdout, "%d dead letters looked at, %d %s\n", seen, chosen, verb)
-	if r.left > 0 {
-		return console.Coded(console.ExitRowsBad,
-			fmt.Errorf("%d messages of %s cannot be put back and stay there; each is named above", r.left, c.DeadLetterTopic))
+	return r.conclude(chosen, c, s)
+}
+
+// conclude prints what was done, and says which exit code that is.
+func (r *redriving) conclude(chosen int, c *config.ConsumerCommands, s Streams) error {
+	verb, forgotten := "put back", ""
+	switch {
+	case c.Redrive.DryRun:
+		verb = "would be put back"
+	case c.Redrive.Forget:
+		forgotten = fmt.Sprintf(", %d forgotten", r.left)
 	}
-	return nil
+	fmt.Fprintf(s.Stdout, "%d dead letters looked at, %d %s%s\n", len(r.looked), chosen-r.tooLarge, verb, forgotten)
+	if r.left == 0 || forgotten != "" {
+		return nil
+	}
+	return console.Coded(console.ExitRowsBad, fmt.Errorf("%d messages of %s cannot be put back and stay there; each is "+
+		"named above: fix the cause, then run this again, or give --forget", r.left, r.dead))
 }
 
 // redriving is what a redrive has at hand.
 type redriving struct {
-	publisher pipeline.Publisher
-	log       *slog.Logger
-	topic     string            // the work topic
-	keys      *messageauth.Keys // of its messages; nil: they are not authenticated
-	batch     []pipeline.DeadLetter
-	left      int // dead letters that stay
-	tooLarge  int // the part of left that was found too large when it was put back
+	publisher  pipeline.Publisher
+	log        *slog.Logger
+	work, dead string            // topics
+	keys       *messageauth.Keys // of the work topic's messages; nil: they are not authenticated
+	batch      []pipeline.DeadLetter
+	copies     bool                       // of what stays are made
+	stay       []pipeline.Message         // to be copied
+	looked     map[[sha256.Size]byte]bool // see again
+	left       int                        // dead letters that stay
+	tooLarge   int                        // the part of left that was found too large when it was put back
 }
 
-// leave says why a message of the dead-letter topic stays there.
-func (r *redriving) leave(m pipeline.Message, reason string) {
+// again reports whether the same dead letter, as its copy or as the original, was looked at in this run: they are alike
+// to the last byte of key, value and headers, which name the place of the original message. Both are there in a choice,
+// and after a redrive that made the copy and was interrupted before it could commit its position.
+func (r *redriving) again(m pipeline.Message) bool {
+	h := sha256.New()
+	part := func(b []byte) {
+		length := int64(len(b))
+		if b == nil {
+			length = -1
+		}
+		_ = binary.Write(h, binary.BigEndian, length) // a hash takes all
+		h.Write(b)
+	}
+	part(m.Key)
+	part(m.Value)
+	for _, header := range m.Headers {
+		part([]byte(header.Key))
+		part(header.Value)
+	}
+	id := [sha256.Size]byte(h.Sum(nil))
+	if r.looked[id] {
+		return true
+	}
+	r.looked[id] = true
+	return false
+}
+
+// leave says why a message of the dead-letter topic stays there, and has it copied.
+func (r *redriving) leave(ctx context.Context, m pipeline.Message, reason string) error {
 	r.left++
 	r.log.Warn("a dead letter cannot be put back and stays", "partition", m.Partition, "offset", m.Offset,
 		"reason", reason)
+	if !r.copies {
+		return nil
+	}
+	if r.stay = append(r.stay, m); len(r.stay) < redriveBatch {
+		return nil
+	}
+	return r.flushCopies(ctx)
+}
+
+// flushCopies appends what stays to the dead letters, behind the end of this scan. Its time stays, too, so that the
+// topic's retention counts from when it became a dead letter.
+func (r *redriving) flushCopies(ctx context.Context) error {
+	stay := r.stay
+	r.stay = nil
+	if err := r.publisher.Publish(ctx, r.dead, stay); err != nil {
+		return fmt.Errorf("keep dead letters that cannot be put back (the next redrive looks at all again): %w", err)
+	}
+	return nil
 }
 
 // problem says why a dead letter cannot be put back; empty if it can. The headers are the word of anybody who may write
@@ -119,9 +185,9 @@ func (r *redriving) problem(d pipeline.DeadLetter) string {
 	switch {
 	case d.Truncated:
 		return "it was too large for its topic and is truncated: import the row again from its source"
-	case d.Topic != r.topic:
+	case d.Topic != r.work:
 		return fmt.Sprintf("its header %s names the topic %q, and only dead letters of --topic %q are put back",
-			pipeline.HeaderTopic, d.Topic, r.topic)
+			pipeline.HeaderTopic, d.Topic, r.work)
 	case r.keys != nil:
 		again := d.Again()
 		if err := r.keys.Verify(again); err != nil {
@@ -147,17 +213,17 @@ func (r *redriving) flush(ctx context.Context) error {
 	for i, d := range letters {
 		messages[i] = d.Again()
 	}
-	err := r.publisher.Publish(ctx, r.topic, messages)
+	err := r.publisher.Publish(ctx, r.work, messages)
 	if !errors.As(err, new(*broker.TooLargeError)) {
 		return err
 	}
 	for i, d := range letters {
-		err := r.publisher.Publish(ctx, r.topic, messages[i:i+1])
-		switch {
-		case errors.As(err, new(*broker.TooLargeError)):
+		err := r.publisher.Publish(ctx, r.work, messages[i:i+1])
+		if errors.As(err, new(*broker.TooLargeError)) {
 			r.tooLarge++
-			r.leave(d.Message, err.Error())
-		case err != nil:
+			err = r.leave(ctx, d.Message, err.Error())
+		}
+		if err != nil {
 			return err
 		}
 	}
