@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/base64"
+	"encoding/hex"
 	"io/fs"
 	"maps"
 	"net/url"
@@ -45,10 +46,12 @@ func secretTexts(t *testing.T) []secretText {
 	}
 	encoded := base64.StdEncoding.EncodeToString(raw) // 48 characters, padded
 	payload := base64.RawURLEncoding.EncodeToString(raw)
+	digits := hex.EncodeToString(raw[:32]) // as openssl rand -hex 32 prints them, and docs/setup.md recommends
 	jwt := "eyJhbGciOiJFUzI1NiIsInR5cCI6IkpXVCJ9." + payload + "." + payload
 	return []secretText{
 		{"PEM", key, []string{body[:24], body[24:48]}},
 		{"base64", encoded, []string{encoded[:24], encoded[24:]}},
+		{"hex", digits, []string{digits[:24], digits[24:48], digits[40:]}},
 		{"JWT", jwt, []string{"eyJhbGci", payload[:24], payload[20:]}},
 	}
 }
@@ -88,7 +91,7 @@ func knobs(t *testing.T, grammar any) map[string][]knob {
 	return commands
 }
 
-// TestSecretsNeverLeave gives PEM, base64 and JWT text to every setting of every command, by flag, variable and
+// TestSecretsNeverLeave gives PEM, base64, hex and JWT text to every setting of every command, by flag, variable and
 // configuration file, and as the content of the file that a setting names. Neither output, report nor any file of the
 // data directory may hold a piece of it.
 func TestSecretsNeverLeave(t *testing.T) {
@@ -164,6 +167,60 @@ func TestSecretsNeverLeave(t *testing.T) {
 			})
 		}
 	}
+}
+
+// TestPasswordInSigner: a password that was taken for a scheme or a path does not get out, however short it is; a path
+// that leads to something is shown.
+func TestPasswordInSigner(t *testing.T) {
+	_, env := partnerEnv(t, sandbox.Config{Now: time.Now})
+	for _, entry := range env {
+		name, value, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, "OFFBLOCKS_") || strings.HasPrefix(name, "PURSER_") {
+			t.Setenv(name, value)
+		}
+	}
+	samples, err := filepath.Abs("../testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := secretText{"password", "hunter2hunter", []string{"hunter"}}
+	for _, uri := range []string{
+		"%s", "%s:x", "%s://x", "%s:///x", "keystore:%s?password-file=/p", "keystore:///%s?password-file=/p",
+		"keystore:///%s/%s?password-file=/p", "keystore:%%68unter2hunter?password-file=/p",
+		"keystore://" + samples + "/keystore?password-file=%s", "keystore://" + samples + "/keystore?password-file=/%s",
+		"insecure-file:%s", "insecure-file:///%s", "clef+unix:///%s", "clef+unix:%s", "pkcs11:?module-path=/%s",
+		"pkcs11:?module-path=/m&pin-source=%s", "pkcs11:?module-path=/m&pin-source=file:%s",
+		"pkcs11:?module-path=/m&pin-source=file:/%s",
+		"fireblocks://vault?api-key=a&private-key-file=%s", "fireblocks://vault?api-key-file=/%s&private-key-file=/k",
+		"web3signer+https://127.0.0.1:1?ca-file=%s", "web3signer+https://127.0.0.1:1?cert-file=/%s&key-file=/k",
+	} {
+		for _, command := range []string{"check", "run"} {
+			leak := leakTest{program: "consumer", command: command, secret: secret, dir: t.TempDir()}
+			t.Run(command+" "+uri, func(t *testing.T) {
+				leak.try(t, []string{"--signer", strings.ReplaceAll(strings.ReplaceAll(uri, "%s", secret.text), "%%", "%")})
+			})
+		}
+	}
+	missing := filepath.Join(t.TempDir(), "keys.csv")
+	exitsWith(t, env, 1, []string{"key file " + missing + ": no such file"},
+		"consumer", "check", "--signer", "insecure-file:"+missing)
+}
+
+// TestKeyIDIsUUID: a secret that was given as --api-key is neither shown nor bound into the ledger.
+func TestKeyIDIsUUID(t *testing.T) {
+	_, env := partnerEnv(t, sandbox.Config{})
+	for _, n := range []int{3, 4, 8} {
+		id := strings.Repeat("5ec2e7ab", n)
+		env := append(slices.Clone(env), "OFFBLOCKS_API_KEY="+id)
+		for _, args := range [][]string{{"--drain"}, {"check"}, {"status"}, {"reconcile"}, {"redrive"}, {"rebind"}} {
+			cmd, out := command(t, env, "consumer", args...)
+			if err := cmd.Run(); cmd.ProcessState.ExitCode() != 2 || !strings.Contains(out.String(), "--api-key") ||
+				strings.Contains(out.String(), "5ec2e7") {
+				t.Errorf("%v with %s as the key's id: got %v and %q, want exit code 2 without the value", args, id, err, out)
+			}
+		}
+	}
+	exitsWith(t, env, 2, []string{"--from: is not a UUID"}, "consumer", "rebind", "--from", "old")
 }
 
 // leakTest gives a secret text to a setting of a command.

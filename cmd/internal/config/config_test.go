@@ -174,7 +174,8 @@ func TestChallengeStatement(t *testing.T) {
 	}
 	const documented = "OffBlocks wants to verify ownership of your wallet. By connecting your wallet and using " +
 		"OffBlocks, you agree to our Terms of services and Privacy Policy"
-	needed := []string{"--api-url", "https://api.example/v1", "--api-key", "k", "--signing-key", "f", "--signing-key-id", "i"}
+	needed := []string{"--api-url", "https://api.example/v1", "--api-key", "6f1c2d3e-8a4b-4c5d-9e6f-7a8b9c0d1e2f",
+		"--signing-key", "f", "--signing-key-id", "i"}
 	secret := func(name string) string { return map[string]string{"OFFBLOCKS_API_SECRET": "s"}[name] }
 	for name, tt := range map[string]struct {
 		args      []string

@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
+	"github.com/google/uuid"
 
 	"github.com/purser-onboard/purser/pipeline"
 )
@@ -190,6 +191,11 @@ func ParseConsumer(args []string, s Streams) (*ConsumerCommands, string, error) 
 	if err != nil {
 		return nil, "", err
 	}
+	for _, id := range []struct{ flag, value string }{{"--api-key", c.APIKey}, {"--from", c.Rebind.From}} {
+		if id.value != "" && !isUUID(id.value) {
+			return nil, "", &Error{Setting: id.flag, Problem: "is not a UUID, as the partner's ids are"}
+		}
+	}
 	if err := c.Queue.check(); err != nil {
 		return nil, "", err
 	}
@@ -250,6 +256,10 @@ func ParseConsumer(args []string, s Streams) (*ConsumerCommands, string, error) 
 	}
 	return &c, command, nil
 }
+
+// isUUID reports whether a text is a UUID in its usual form of 36 characters (RFC 9562, section 4). Its 32 hex digits
+// alone may be a secret.
+func isUUID(text string) bool { return len(text) == 36 && uuid.Validate(text) == nil }
 
 // parseParameters reads "nonce", "expires" or "expires=5m", "tag" or "tag=text".
 func parseParameters(list []string) (Parameters, error) {

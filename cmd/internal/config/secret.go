@@ -35,18 +35,18 @@ func shown(setting, value string) bool {
 // secret itself.
 func private(setting string) bool {
 	switch strings.TrimPrefix(setting, "--") {
-	case "api-ca", "api-key", "api-secret-file", "config", "data-dir", "dir", "kafka-ca", "kafka-cert", "kafka-key",
-		"kafka-password-file", "kafka-token-file", "kafka-username", "keystore", "ledger", "ledger-topic-key-file",
-		"message-key-file", "new-secret-file",
-		"password-file", "rejects", "report", "signer", "signing-key", "signing-key-id":
+	case "api-ca", "api-key", "api-secret-file", "config", "data-dir", "dir", "from", "kafka-ca", "kafka-cert",
+		"kafka-key", "kafka-password-file", "kafka-token-file", "kafka-username", "keystore", "ledger",
+		"ledger-topic-key-file", "message-key-file", "new-secret-file", "password-file", "rejects", "report",
+		"signer", "signing-key", "signing-key-id":
 		return true
 	}
 	return false
 }
 
-// kindOfSecret says what a value is that no setting should have: "a PEM block", "a JSON web token" or "base64 text", as
-// keys, tokens and generated passwords are. Ids may look like base64, too: strict finds that as well. Parts of URIs and
-// lists are looked at one by one.
+// kindOfSecret says what a value is that no setting should have: "a PEM block", "a JSON web token", "hex text" or
+// "base64 text", as keys, tokens and generated passwords are. Ids may look like the last two, too: strict finds those
+// as well. Parts of URIs and lists are looked at one by one.
 func kindOfSecret(value string, strict bool) string {
 	if strings.Contains(value, "-----BEGIN") {
 		return "a PEM block"
@@ -63,6 +63,8 @@ func kindOfSecret(value string, strict bool) string {
 			return "a PEM block"
 		case tokenText.MatchString(text): // {" in base64
 			return "a JSON web token"
+		case strict && hexText.MatchString(text):
+			return "hex text"
 		case strict && isBase64(text):
 			return "base64 text"
 		}
@@ -72,6 +74,7 @@ func kindOfSecret(value string, strict bool) string {
 
 var (
 	tokenText  = regexp.MustCompile(`^eyJ[A-Za-z0-9_-]{8}[A-Za-z0-9_.-]*$`)
+	hexText    = regexp.MustCompile(`^(0[xX])?[0-9a-fA-F]{48,}$`) // 24 bytes; openssl rand -hex 32 makes 64 digits
 	base64Text = regexp.MustCompile(`^[A-Za-z0-9+/_-]{40,}$`)
 )
 
@@ -108,7 +111,7 @@ func isBase64(text string) bool {
 
 // checkValues refuses settings that hold a secret where none belongs. A field's tag says what it may hold: pem:"public"
 // a PEM block instead of a file's name, pem:"secret" the same, but in a variable only, and base64:"id" text that looks
-// like base64.
+// like base64 or hex.
 func checkValues(context *kong.Context) error {
 	onCommandLine, inFile := map[string]bool{}, map[string]bool{}
 	for _, path := range context.Path {

@@ -21,10 +21,14 @@ import (
 func TestKindOfSecret(t *testing.T) {
 	jwt := "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl"
 	text := strings.Repeat("qR7+xT0kLm9/Zc4Q", 3)
+	digits := strings.Repeat("0123456789aBcDeF", 3)
 	for value, want := range map[string]string{
 		"-----BEGIN PRIVATE KEY-----\nMIGH":                                         "a PEM block",
 		base64.StdEncoding.EncodeToString([]byte("-----BEGIN EC PRIVATE KEY-----")): "a PEM block",
 		jwt:                                     "a JSON web token",
+		digits:                                  "hex text",
+		"0x" + digits:                           "hex text",
+		"keystore:/k?password-file=" + digits:   "hex text",
 		"keystore:///keys?password-file=" + jwt: "a JSON web token",
 		"keystore:///keys?password-file=%65" + jwt[1:]: "a JSON web token",
 		"b-1:9092," + jwt:            "a JSON web token",
@@ -33,8 +37,9 @@ func TestKindOfSecret(t *testing.T) {
 		text[:20] + "\n" + text[20:]: "base64 text",
 		"c2VjcmV0LXNlY3JldA==":       "base64 text",
 		"keystore:///" + text + "?password-file=/p": "base64 text",
-		"":                                     "",
-		"6f1c2d3e-8a4b-4c5d-9e6f-7a8b9c0d1e2f": "",
+		strings.Repeat("0", 40):                     "",
+		"":                                          "",
+		"6f1c2d3e-8a4b-4c5d-9e6f-7a8b9c0d1e2f":      "",
 		"/var/lib/kubelet/pods/6f1c2d3e-8a4b-4c5d/volumes/api":                                                      "",
 		"/var/folders/zz/zyxvpxvq6csfxvn0n0000000000000/T/TestX3/001/keys":                                          "",
 		"/tmp/TestTheConsumerDrains1234567890/001/purser-data/Ledger2":                                              "",

@@ -349,10 +349,11 @@ func TestRebindCommand(t *testing.T) {
 	c.wantOutput("another data directory for another environment")
 
 	// A new member of a fleet.
+	const earlier = "6f1c2d3e-8a4b-4c5d-9e6f-7a8b9c0d1e2f"
 	c.url = "http://localhost/v1"
-	c.run(console.ExitWell, "rebind", "--ledger", c.path("member.db"), "--from", "earlier")
-	c.wantOutput("key id earlier -> "+c.creds.APIKey, "0 open rows")
-	if got := earlierKeyIDs(t.Context(), c.path("member.db")); len(got) != 2 || got[0] != "earlier" {
-		t.Errorf("the member's key ids: %q, want earlier and the API key", got)
+	c.run(console.ExitWell, "rebind", "--ledger", c.path("member.db"), "--from", earlier)
+	c.wantOutput("key id "+earlier+" -> "+c.creds.APIKey, "0 open rows")
+	if got := earlierKeyIDs(t.Context(), c.path("member.db")); len(got) != 2 || got[0] != earlier {
+		t.Errorf("the member's key ids: %q, want %s and the API key", got, earlier)
 	}
 }

@@ -8,8 +8,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/ledger"
@@ -20,9 +18,6 @@ import (
 func rebind(ctx context.Context, c *config.Consumer, from string, s Streams) (err error) {
 	if c.APIURL == "" || c.APIKey == "" {
 		return &config.Error{Setting: "rebind", Problem: "needs --api-url and --api-key, the id to bind to"}
-	}
-	if uuid.Validate(c.APIKey) != nil {
-		return &config.Error{Setting: "--api-key", Value: c.APIKey, Problem: "is not a UUID, as the partner's ids are"}
 	}
 	base, err := c.CheckURL()
 	if err != nil {

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
+	"regexp"
+	"strings"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
@@ -71,6 +74,9 @@ func openSigner(
 			if err != nil && ctx.Err() != nil {
 				return nil, console.Coded(console.ExitUnfinished, fmt.Errorf("%w while the signer was asked", context.Cause(ctx)))
 			}
+			if err != nil {
+				err = withoutPaths(err, c.Signer)
+			}
 			if errors.Is(err, signer.ErrUnusable) {
 				return nil, console.Coded(console.ExitUnfinished, fmt.Errorf("--signer: %w", err))
 			}
@@ -80,8 +86,47 @@ func openSigner(
 			return signer.Verified(backend), nil
 		}
 	}
-	if len(scheme) > 24 { // no scheme of ours, perhaps a secret
-		return nil, fail("has a scheme that is not known")
-	}
-	return nil, fail(fmt.Sprintf("scheme %q is not known", scheme))
+	return nil, fail("has a scheme that is not known") // and that is not shown: it may be a password
 }
+
+// withoutPaths returns an error of a signer that could not be opened without those paths of its URI that lead nowhere:
+// such a path may be a password. One whose first element exists is a path, and is shown.
+func withoutPaths(err error, uri string) error {
+	rest, query, _ := strings.Cut(uri[len(signer.Scheme(uri))+1:], "?")
+	path, isHost := strings.CutPrefix(rest, "//")
+	isHost = isHost && !strings.HasPrefix(path, "/")
+	var paths []string
+	if !isHost {
+		paths = append(paths, path)
+	}
+	for _, pair := range strings.FieldsFunc(path+"&"+query, func(r rune) bool { return r == '&' || r == ';' }) {
+		if name, value, ok := strings.Cut(pair, "="); ok && pathParameter.MatchString(name) {
+			paths = append(paths, strings.TrimPrefix(value, "file:"))
+		}
+	}
+	text := err.Error()
+	for _, path := range paths {
+		if undone, err := url.PathUnescape(path); err == nil {
+			path = undone
+		}
+		relative := strings.TrimLeft(path, "/")
+		first, _, _ := strings.Cut(relative, "/")
+		first = path[:len(path)-len(relative)] + first
+		// What is shorter than four characters would be a part of other words.
+		if _, err := os.Stat(first); err != nil && len(relative) > 3 {
+			text = strings.ReplaceAll(text, relative, "…")
+		}
+	}
+	return &pathlessError{text, err}
+}
+
+var pathParameter = regexp.MustCompile(`(file|path|map|source)$`)
+
+// pathlessError is an error with another text.
+type pathlessError struct {
+	text string
+	err  error
+}
+
+func (e *pathlessError) Error() string { return e.text }
+func (e *pathlessError) Unwrap() error { return e.err }
