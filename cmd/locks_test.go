@@ -56,7 +56,7 @@ func TestPlantedLinkForALock(t *testing.T) {
 	}
 }
 
-// TestDataDirectoryOfOthers: no command works in a data directory that others may write to.
+// TestDataDirectoryOfOthers: no command works in a data directory that others may write to or replace.
 func TestDataDirectoryOfOthers(t *testing.T) {
 	t.Parallel()
 	_, env := partnerEnv(t, sandbox.Config{})
@@ -71,7 +71,13 @@ func TestDataDirectoryOfOthers(t *testing.T) {
 	exitsWith(t, env, 2, says, "importer", customers)
 	exitsWith(t, env, 2, says, "consumer", "--drain")
 	exitsWith(t, env, 2, says, "consumer", "check")
-	if err := os.Chmod(dir, 0o750); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o750), os.Chmod(filepath.Dir(dir), 0o777)); err != nil {
+		t.Fatal(err)
+	}
+	says = []string{"directory " + filepath.Dir(dir) + " may be written to by all users (mode 0777)", "run chmod o-w"}
+	exitsWith(t, env, 2, says, "importer", customers)
+	exitsWith(t, env, 2, says, "consumer", "--drain")
+	if err := os.Chmod(filepath.Dir(dir), 0o750); err != nil {
 		t.Fatal(err)
 	}
 	mustRun(t, env, "importer", customers)

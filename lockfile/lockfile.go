@@ -213,17 +213,78 @@ func Resolve(path string) (string, error) {
 	return filepath.Join(dir, filepath.Base(path)), err
 }
 
-// CheckDir returns an *UnsafeError if users other than the owner may write to the directory: they could put their files
-// in place of ours. The sticky bit does not prevent that for names that do not exist yet. For a directory that cannot
-// be read it returns nil.
+// CheckDir returns an *UnsafeError if other users could put their files in place of ours: if they may write to the
+// data directory (the sticky bit does not prevent that for names that do not exist yet), if it belongs neither to root
+// nor to the user of this process, or if all users may replace it in one of its parents. A directory that does not
+// exist is no error if its parents are safe.
 func CheckDir(dir string) error {
-	info, err := os.Stat(dir)
+	dir, err := filepath.Abs(dir)
 	if err != nil {
-		return nil // creating or opening it gives the better error
+		return err
 	}
-	if mode := info.Mode().Perm(); mode&0o022 != 0 {
-		return &UnsafeError{"data directory " + dir, fmt.Sprintf("may be written to by other users (mode %#o)", mode),
-			fmt.Sprintf("run chmod go-w %s, or choose a directory below it, which is made with mode 0700", dir)}
+	if info, err := os.Stat(dir); err == nil {
+		if err := checkData(dir, info.Mode(), owner(info), os.Geteuid()); err != nil {
+			return err
+		}
+	}
+	// The parents of the path as it is given, and those of the directory to which its symbolic links lead.
+	if err := checkParents(dir); err != nil {
+		return err
+	}
+	for there := dir; ; there = filepath.Dir(there) {
+		if target, err := filepath.EvalSymlinks(there); err == nil {
+			return checkParents(filepath.Join(target, dir[len(there):]))
+		}
+		if there == filepath.Dir(there) {
+			return nil
+		}
+	}
+}
+
+func checkParents(dir string) error {
+	for parent := filepath.Dir(dir); parent != dir; dir, parent = parent, filepath.Dir(parent) {
+		info, err := os.Stat(parent)
+		if err != nil {
+			continue // creating or opening the directory gives the better error
+		}
+		if err := checkParent(parent, info.Mode()); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// checkData judges a data directory by its mode, its owner, and the user of this process.
+func checkData(dir string, mode fs.FileMode, owner, us int) error {
+	switch {
+	case owner != us && owner != 0:
+		return &UnsafeError{"data directory " + dir, fmt.Sprintf("is owned by another user (uid %d)", owner),
+			fmt.Sprintf("run as that user, or run chown %d %s, or choose another directory", us, dir)}
+	case mode.Perm()&0o022 == 0:
+		return nil
+	}
+	advice := "run chmod go-w " + dir
+	if checkParent(dir, mode) == nil {
+		advice += ", or choose a directory below it, which is made with mode 0700"
+	}
+	return &UnsafeError{"data directory " + dir,
+		fmt.Sprintf("may be written to by other users (mode %#o)", mode.Perm()), advice}
+}
+
+// checkParent judges a directory above a data directory. Group-writable ones are not refused, as volumes are such.
+func checkParent(dir string, mode fs.FileMode) error {
+	if mode.Perm()&0o002 == 0 || mode&fs.ModeSticky != 0 {
+		return nil
+	}
+	return &UnsafeError{"directory " + dir,
+		fmt.Sprintf("may be written to by all users (mode %#o), who could replace the data directory in it", mode.Perm()),
+		fmt.Sprintf("run chmod o-w %s or chmod +t %s, or choose another directory", dir, dir)}
+}
+
+// owner is the user id of a file's owner; 0 where the system has none.
+func owner(info os.FileInfo) int {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(stat.Uid)
+	}
+	return 0
 }

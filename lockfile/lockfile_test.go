@@ -4,6 +4,7 @@ package lockfile
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -123,5 +124,73 @@ func TestResolve(t *testing.T) {
 	}
 	if _, err := Resolve(dangling); !errors.As(err, new(*UnsafeError)) {
 		t.Errorf("a link to nothing: got %v, want an UnsafeError", err)
+	}
+}
+
+func TestCheckData(t *testing.T) {
+	const us, other = 1000, 1001
+	for _, tt := range []struct {
+		mode      fs.FileMode
+		owner, us int
+		want      string // empty: used
+	}{
+		{0o700, us, us, ""},
+		{0o755, us, us, ""},
+		{0o700, 0, us, ""}, // unusable, but not unsafe
+		{0o755 | fs.ModeSetgid, 0, us, ""},
+		{0o700, 0, 0, ""},
+		{0o700, other, us, "is owned by another user (uid 1001): run as that user, or run chown 1000 /d"},
+		{0o700, other, 0, "is owned by another user (uid 1001): run as that user, or run chown 0 /d"},
+		{0o770, us, us, "(mode 0770): run chmod go-w /d, or choose a directory below it"},
+		{0o777 | fs.ModeSticky, 0, us, "(mode 0777): run chmod go-w /d, or choose a directory below it"},
+		{0o702, us, us, "(mode 0702): run chmod go-w /d"},
+	} {
+		err := checkData("/d", tt.mode, tt.owner, tt.us)
+		if tt.want == "" && err != nil || tt.want != "" && (!errors.As(err, new(*UnsafeError)) ||
+			!strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%v of %d for %d: got %v, want %q", tt.mode, tt.owner, tt.us, err, tt.want)
+		}
+	}
+}
+
+func TestCheckParent(t *testing.T) {
+	for mode, want := range map[fs.FileMode]bool{
+		0o755: true, 0o775: true, 0o777 | fs.ModeSticky: true, 0o775 | fs.ModeSetgid: true, 0o777: false, 0o702: false,
+	} {
+		if err := checkParent("/d", mode); (err == nil) != want {
+			t.Errorf("%v: got %v, want it used: %v", mode, err, want)
+		}
+	}
+}
+
+// TestCheckDirLooksAtParents: those of the path, and those of where its links lead; also of what is not there yet.
+func TestCheckDirLooksAtParents(t *testing.T) {
+	top := t.TempDir()
+	open, data, link := filepath.Join(top, "open"), filepath.Join(top, "open/a/data"), filepath.Join(top, "link")
+	if err := errors.Join(os.MkdirAll(data, 0o700), os.Symlink(data, link)); err != nil {
+		t.Fatal(err)
+	}
+	paths := []string{data, link, filepath.Join(link, "new"), filepath.Join(data, "not/there")}
+	for mode, want := range map[fs.FileMode]string{
+		0o770: "", 0o777 | fs.ModeSticky: "", 0o777: "directory " + open + " may be written to by all users (mode 0777)",
+	} {
+		if err := os.Chmod(open, mode); err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range paths {
+			err := CheckDir(path)
+			if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+				t.Errorf("%s with a parent of mode %v: got %v, want %q", path, mode, err, want)
+			}
+		}
+	}
+	if os.Geteuid() != 0 {
+		return // only root can give a directory away; TestCheckData has the table
+	}
+	if err := errors.Join(os.Chmod(open, 0o700), os.Chown(data, 1001, 1001)); err != nil {
+		t.Fatal(err)
+	}
+	if err := CheckDir(data); err == nil || !strings.Contains(err.Error(), "is owned by another user (uid 1001)") {
+		t.Errorf("another user's directory: got %v, want it refused", err)
 	}
 }

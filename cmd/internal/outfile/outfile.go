@@ -4,8 +4,12 @@ package outfile
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
+
+	"github.com/purser-onboard/purser/lockfile"
 )
 
 // File is a file in the making. It takes its name with Commit; until then an earlier file of that name stays.
@@ -16,13 +20,15 @@ type File struct {
 }
 
 // Create begins a file with mode 0600. Its directory is made, with mode 0700, if it is missing. What stands at the path
-// already must be a regular file: a device or a directory is not replaced.
+// already must be a regular file: a device or a directory is not replaced. Symbolic links are followed if they are this
+// user's or root's; those of other users are refused, as the kernel's protected_symlinks does: *lockfile.UnsafeError.
 func Create(path string) (*File, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file and is not replaced by one", path)
 	}
-	if target, err := filepath.EvalSymlinks(path); err == nil {
-		path = target
+	path, err := follow(path, os.Geteuid(), 0)
+	if err != nil {
+		return nil, err
 	}
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -33,6 +39,53 @@ func Create(path string) (*File, error) {
 		return nil, err
 	}
 	return &File{File: f, path: path}, nil
+}
+
+// mostLinks is how many symbolic links a path may have, as many as the kernel follows.
+const mostLinks = 40
+
+// follow returns the path without symbolic links as far as it exists; us is the user of this process, links how many
+// were followed already.
+func follow(path string, us, links int) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	for end := 1; end <= len(path); end++ {
+		if end < len(path) && path[end] != filepath.Separator {
+			continue
+		}
+		element, rest := path[:end], path[end:]
+		info, err := os.Lstat(element)
+		if err != nil {
+			return path, nil // making it says more
+		}
+		if info.Mode()&fs.ModeSymlink == 0 {
+			continue
+		}
+		if !trusted(info, us) {
+			return "", &lockfile.UnsafeError{Path: element, Problem: "is another user's symbolic link and is not followed",
+				Advice: "remove it, or choose another path"}
+		}
+		target, err := os.Readlink(element)
+		if err != nil {
+			return "", err
+		}
+		if links++; links > mostLinks {
+			return "", &fs.PathError{Op: "open", Path: path, Err: syscall.ELOOP}
+		}
+		if !filepath.IsAbs(target) {
+			target = filepath.Join(filepath.Dir(element), target)
+		}
+		return follow(filepath.Join(target, rest), us, links)
+	}
+	return path, nil
+}
+
+// trusted reports whether a file is owned by us or by root.
+func trusted(info fs.FileInfo, us int) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	return !ok || int(stat.Uid) == us || stat.Uid == 0
 }
 
 // Commit syncs the file and gives it its name.

@@ -1,0 +1,91 @@
+//go:build unix
+
+package outfile
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// TestLinks: links of ours and root's are followed, in any part of a path, and stay.
+func TestLinks(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	in := func(name string) string { return filepath.Join(dir, name) }
+	if err := errors.Join(os.Mkdir(in("real"), 0o700), os.Symlink("real", in("way")), os.Symlink("../link", in("real/on")),
+		os.Symlink(in("way/report"), in("link")), os.Symlink("round", in("round"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"link", "way/report", "way/on", "real/new/report"} {
+		if err := Write(in(name), []byte(name)); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		got, err := os.ReadFile(in(name))
+		if err != nil || string(got) != name {
+			t.Errorf("%s: got %q, %v; want its name", name, got, err)
+		}
+		info, err := os.Lstat(in("link"))
+		if err != nil || info.Mode()&fs.ModeSymlink == 0 {
+			t.Errorf("%s: got the link replaced (%v, %v), want it kept", name, info.Mode(), err)
+		}
+	}
+	if err := Write(in("round"), nil); !errors.Is(err, syscall.ELOOP) {
+		t.Errorf("a link to itself: got %v, want %v", err, syscall.ELOOP)
+	}
+}
+
+// TestLinksOfOthers: a link that another user has planted is refused, and its target keeps its content.
+func TestLinksOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	victim, link := filepath.Join(dir, "victim"), filepath.Join(dir, "link")
+	if err := errors.Join(os.WriteFile(victim, []byte("precious"), 0o600), os.Symlink(victim, link)); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() != 0 { // only root can give a link away: judge it as another user's process would
+		_, err := follow(link, os.Geteuid()+1, 0)
+		if err == nil || !strings.Contains(err.Error(), "another user's symbolic link") {
+			t.Errorf("got %v, want the link refused", err)
+		}
+		return
+	}
+	if err := os.Lchown(link, 1001, 1001); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{link, filepath.Join(link, "report")} {
+		if err := Write(path, nil); err == nil || !strings.Contains(err.Error(), link+" is another user's symbolic link") {
+			t.Errorf("%s: got %v, want the link refused", path, err)
+		}
+	}
+	if got, err := os.ReadFile(victim); err != nil || string(got) != "precious" {
+		t.Errorf("the target holds %q, %v; want it untouched", got, err)
+	}
+}
+
+type owned struct{ uid uint32 }
+
+func (owned) Name() string       { return "link" }
+func (owned) Size() int64        { return 0 }
+func (owned) Mode() fs.FileMode  { return fs.ModeSymlink }
+func (owned) ModTime() time.Time { return time.Time{} }
+func (owned) IsDir() bool        { return false }
+func (o owned) Sys() any         { return &syscall.Stat_t{Uid: o.uid} }
+
+func TestTrusted(t *testing.T) {
+	for _, tt := range []struct {
+		owner uint32
+		us    int
+		want  bool
+	}{{1000, 1000, true}, {0, 1000, true}, {0, 0, true}, {1001, 1000, false}, {1001, 0, false}} {
+		if got := trusted(owned{tt.owner}, tt.us); got != tt.want {
+			t.Errorf("a link of %d for %d: got trusted %v, want %v", tt.owner, tt.us, got, tt.want)
+		}
+	}
+}
