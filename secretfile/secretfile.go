@@ -15,39 +15,18 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 // Read returns the content of a file of at most limit bytes. A file with any permission for group or others is a
 // *ModeError unless insecure is set; then exposed reports whether all users of the machine may read the file. The
-// permissions of pipes are not checked. Opening a pipe blocks until it has a writer. Wipe the content after use.
+// permissions of pipes are not checked. Read waits at most 10 s for a pipe to be opened for writing, and a minute for
+// its content. Wipe the content after use.
 func Read(path string, limit int, insecure bool) (content []byte, exposed bool, err error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, false, unreadable(err)
-	}
-	if info.IsDir() {
-		return nil, false, errors.New("is a directory")
-	}
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, false, unreadable(err)
-	}
-	defer f.Close()
-	if info, err = f.Stat(); err != nil { // of the opened file: the path may lead to another file by now
-		return nil, false, unreadable(err)
-	}
-	if err := CheckMode(path, info, insecure); err != nil {
-		return nil, false, err
-	}
-	content, err = io.ReadAll(io.LimitReader(f, int64(limit)+1))
-	switch {
-	case err != nil:
-		err = unreadable(err)
-	case len(content) > limit:
-		err = fmt.Errorf("has more than %d bytes", limit)
-	default:
+	content, info, err := usual().read(path, limit, insecure)
+	if err == nil {
 		err = checkMark(content)
 	}
 	if err != nil {
@@ -55,6 +34,88 @@ func Read(path string, limit int, insecure bool) (content []byte, exposed bool, 
 		return nil, false, err
 	}
 	return content, info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0, nil
+}
+
+// ReadPlain is Read for a file that holds no secret: permissions and byte order mark are not checked.
+func ReadPlain(path string, limit int) ([]byte, error) {
+	content, _, err := usual().read(path, limit, true)
+	return content, err
+}
+
+// patience is how long a file that blocks, as a pipe does, is waited for.
+type patience struct {
+	writer  time.Duration
+	content time.Duration
+}
+
+func usual() patience { return patience{writer: 10 * time.Second, content: time.Minute} }
+
+var errLate = errors.New("too late")
+
+// within waits for do at most so long; then the error is errLate. do continues until it is no longer blocked, or the
+// process ends; its late result goes to discard.
+func within[T any](patience time.Duration, do func() (T, error), discard func(T)) (T, error) {
+	type answer struct {
+		got T
+		err error
+	}
+	answers := make(chan answer, 1)
+	go func() {
+		got, err := do()
+		answers <- answer{got, err}
+	}()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case a := <-answers:
+		return a.got, a.err
+	case <-timer.C:
+		go func() { discard((<-answers).got) }()
+		var none T
+		return none, errLate
+	}
+}
+
+func (p patience) read(path string, limit int, insecure bool) ([]byte, fs.FileInfo, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, unreadable(err)
+	}
+	if info.IsDir() {
+		return nil, nil, errors.New("is a directory")
+	}
+	f, err := within(p.writer, func() (*os.File, error) { return os.Open(path) }, func(f *os.File) { _ = f.Close() })
+	switch {
+	case errors.Is(err, errLate) && info.Mode()&fs.ModeNamedPipe != 0:
+		return nil, nil, fmt.Errorf("is a pipe that nothing has opened for writing within %v", p.writer)
+	case errors.Is(err, errLate):
+		return nil, nil, fmt.Errorf("cannot be read: not opened within %v", p.writer)
+	case err != nil:
+		return nil, nil, unreadable(err)
+	}
+	defer f.Close()
+	if info, err = f.Stat(); err != nil { // of the opened file: the name may have got another one
+		return nil, nil, unreadable(err)
+	}
+	if err := CheckMode(path, info, insecure); err != nil {
+		return nil, nil, err
+	}
+	content, err := within(p.content, func() ([]byte, error) {
+		return io.ReadAll(io.LimitReader(f, int64(limit)+1))
+	}, func(late []byte) { clear(late) })
+	switch {
+	case errors.Is(err, errLate):
+		err = fmt.Errorf("has not come to its end within %v: its writer must close it", p.content)
+	case err != nil:
+		err = unreadable(err)
+	case len(content) > limit:
+		err = fmt.Errorf("has more than %d bytes", limit)
+	}
+	if err != nil {
+		clear(content)
+		return nil, nil, err
+	}
+	return content, info, nil
 }
 
 // CheckMode returns a *ModeError for a regular file that has any permission for group or others, unless insecure is

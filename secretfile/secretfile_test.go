@@ -1,10 +1,14 @@
+//go:build unix
+
 package secretfile
 
 import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 func TestRead(t *testing.T) {
@@ -73,5 +77,57 @@ func TestLine(t *testing.T) {
 		if got, err := Line([]byte(content)); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %q, %v; want an error with %q", content, got, err, want)
 		}
+	}
+}
+
+// TestPipes: a pipe without a writer, and one whose writer neither writes nor closes it, are waited for so long.
+func TestPipes(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	short := patience{writer: 20 * time.Millisecond, content: 20 * time.Millisecond}
+	if _, _, err := short.read(path, 16, false); err == nil || err.Error() != "is a pipe that nothing has opened for "+
+		"writing within 20ms" {
+		t.Errorf("without a writer: got %v, want what is missing", err)
+	}
+	writer, err := os.OpenFile(path, os.O_RDWR, 0) // does not wait for a reader
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := short.read(path, 16, false); err == nil || !strings.Contains(err.Error(), "not come to its end") {
+		t.Errorf("a writer that keeps it open: got %v, want what is missing", err)
+	}
+	if err := writer.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path += "2" // the reader of before may still be there
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- os.WriteFile(path, []byte("s3cret"), 0o600) }()
+	content, _, err := Read(path, 16, false)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if err != nil || string(content) != "s3cret" {
+		t.Errorf("got %q, %v; want what was written", content, err)
+	}
+}
+
+func TestReadPlain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(path, []byte("\xef\xbb\xbftext"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := ReadPlain(path, 16); err != nil || string(got) != "\xef\xbb\xbftext" {
+		t.Errorf("got %q, %v; want the content", got, err)
+	}
+	if _, err := ReadPlain("/dev/zero", 16); err == nil || err.Error() != "has more than 16 bytes" {
+		t.Errorf("/dev/zero: got %v, want it bounded", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"strings"
 
@@ -27,6 +28,9 @@ func (e *LineError) Error() string { return fmt.Sprintf("%s:%d: %s", e.Path, e.L
 // readMap reads a vault map: CSV with a header that names the columns address and vaultAccountId, in any order, and
 // optionally assetId, whose default is asset. Other columns are ignored.
 func readMap(path, asset string) (refs map[common.Address]ref, first ref, err error) {
+	if info, err := os.Stat(path); err == nil && info.Mode()&fs.ModeNamedPipe != 0 { // opening it waits for a writer
+		return nil, first, fmt.Errorf("%w: vault map %s is a pipe, want a file", signer.ErrUnusable, path)
+	}
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, first, fmt.Errorf("%w: vault map %s: %w", signer.ErrUnusable, path, secretfile.Reason(err))

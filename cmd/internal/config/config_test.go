@@ -210,3 +210,16 @@ func TestChallengeStatement(t *testing.T) {
 		})
 	}
 }
+
+// TestSettingsFilesAreBounded: a configuration file and a statement that never end are errors.
+func TestSettingsFilesAreBounded(t *testing.T) {
+	var out bytes.Buffer
+	_, _, err := ParseConsumer([]string{"--config=/dev/zero"}, Streams{Stdout: &out, Stderr: &out})
+	if want := "--config: the file has more than 1048576 bytes"; err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want %q", err, want)
+	}
+	_, err = readStatement("/dev/zero")
+	if want := "--challenge-statement: the file has more than 65536 bytes"; err == nil || err.Error() != want {
+		t.Errorf("got %v, want %q", err, want)
+	}
+}

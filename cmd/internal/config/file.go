@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/purser-onboard/purser/printable"
+	"github.com/purser-onboard/purser/secretfile"
 )
 
 // file is a configuration file: a YAML mapping from flag names to values. One file may serve all commands, so it may
@@ -22,6 +24,25 @@ type file struct {
 	name   string
 	values map[string]*yaml.Node
 	keys   map[string]*yaml.Node
+}
+
+// fileFlag is the name of a configuration file. kong has a type for it, but that one waits for ever for the writer of a
+// pipe.
+type fileFlag string
+
+// BeforeResolve makes the file's values those of flags and variables that were not given.
+func (fileFlag) BeforeResolve(ctx *kong.Context, trace *kong.Path) error {
+	path, _ := ctx.FlagValue(trace.Flag).(fileFlag)
+	content, err := secretfile.ReadPlain(kong.ExpandPath(string(path)), mostFile)
+	if err != nil {
+		return fileErrorf("--config: the file %v", err)
+	}
+	values, err := loadFile(bytes.NewReader(content))
+	if err != nil {
+		return err
+	}
+	ctx.AddResolver(values)
+	return nil
 }
 
 // fileError is a fault of the configuration file: "--config:3: unknown setting".

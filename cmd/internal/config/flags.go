@@ -11,7 +11,7 @@ import (
 
 // Common are the settings of every command.
 type Common struct {
-	Config    kong.ConfigFlag  `help:"Read settings from this YAML file, under the flags' names." placeholder:"FILE"`
+	Config    fileFlag         `help:"Read settings from this YAML file, under the flags' names." placeholder:"FILE"`
 	LogFormat string           `help:"Format of the log on standard error: text or json." enum:"text,json" default:"text"`
 	LogLevel  string           `help:"Lowest level that is logged: debug, info, warn or error." enum:"debug,info,warn,error" default:"info"`
 	Progress  string           `help:"Progress on standard error: auto (on a terminal, one line that is updated), plain (a new line at intervals) or none." enum:"auto,plain,none" default:"auto"`

@@ -4,11 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"math"
 	"net"
 	"net/url"
-	"os"
 	"path/filepath"
 	"reflect"
 	"runtime/debug"
@@ -20,6 +18,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/secretfile"
 )
 
 // Error is a setting that cannot be used. Commands exit with 2 for it.
@@ -62,7 +61,6 @@ func parse(grammar any, name, description string, args []string, s Streams) (com
 		kong.Name(name), kong.Description(description),
 		kong.Writers(s.Stdout, s.Stderr),
 		kong.Exit(func(code int) { panic(exited(code)) }),
-		kong.Configuration(loadFile),
 		kong.KindMapper(reflect.String, kong.MapperFunc(text)),
 		kong.Vars{"version": versionText(build)},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
@@ -455,15 +453,14 @@ func (c *Consumer) settleChallenge(scheme string) error {
 	return nil
 }
 
+// mostStatement bounds the file of a statement, which is one line of a challenge.
+const mostStatement = 64 << 10
+
 // readStatement reads the statement from a file; a line end behind it does not belong to it.
 func readStatement(file string) (string, error) {
-	raw, err := os.ReadFile(file)
+	raw, err := secretfile.ReadPlain(file, mostStatement)
 	if err != nil {
-		var path *fs.PathError // its name is not shown
-		if errors.As(err, &path) {
-			err = path.Err
-		}
-		return "", &Error{Setting: "--challenge-statement", Problem: "the file cannot be read: " + err.Error()}
+		return "", &Error{Setting: "--challenge-statement", Problem: "the file " + err.Error()}
 	}
 	text := strings.TrimRight(string(raw), "\r\n")
 	if text == "" {

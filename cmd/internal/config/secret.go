@@ -4,7 +4,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/url"
 	"reflect"
 	"regexp"
@@ -245,13 +244,9 @@ var word = regexp.MustCompile(`^-{0,2}[a-z][a-z-]{0,30}$`)
 // withoutValues puts an error of the parser, which quotes values, into words that do not.
 func withoutValues(parser *kong.Kong, err error) error {
 	var file fileError
-	var path *fs.PathError
 	text := err.Error()
-	switch {
-	case errors.As(err, &file):
+	if errors.As(err, &file) {
 		return file
-	case errors.As(err, &path):
-		return &Error{Setting: "--config", Problem: "the file cannot be read: " + path.Err.Error()}
 	}
 	if found := flagError.FindStringSubmatch(text); found != nil {
 		if flag := findFlag(parser.Model.Node, found[1]); flag != nil && !strings.Contains(text, "missing value") {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"unicode"
 
 	"github.com/purser-onboard/purser/client"
@@ -218,7 +219,7 @@ func reason(err error) error {
 // syncFile makes a file and its name durable.
 func syncFile(path string) error {
 	for _, name := range []string{path, filepath.Dir(path)} {
-		f, err := os.Open(name)
+		f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe, which cannot be synced, does not block
 		if err != nil {
 			return err
 		}

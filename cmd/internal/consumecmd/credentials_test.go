@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/pem"
+	"errors"
 	"io"
 	"log"
 	"log/slog"
@@ -13,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -355,5 +357,16 @@ func TestRebindCommand(t *testing.T) {
 	c.wantOutput("key id "+earlier+" -> "+c.creds.APIKey, "0 open rows")
 	if got := earlierKeyIDs(t.Context(), c.path("member.db")); len(got) != 2 || got[0] != earlier {
 		t.Errorf("the member's key ids: %q, want %s and the API key", got, earlier)
+	}
+}
+
+// TestSyncOfAPipe: a new secret must be durable, which a pipe is not; its writer is not waited for.
+func TestSyncOfAPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := syncFile(path); !errors.Is(err, syscall.EINVAL) {
+		t.Errorf("got %v, want %v", err, syscall.EINVAL)
 	}
 }

@@ -53,7 +53,7 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 		return fmt.Errorf("draw an import id: %w", err)
 	}
 	for _, file := range c.Files { // a file that cannot be used is found before anything is published
-		if err := probe(c, file); err != nil {
+		if err := probe(ctx, c, file); err != nil {
 			return console.Coded(console.ExitUsage, err)
 		}
 	}
@@ -201,13 +201,13 @@ func summarize(w io.Writer, c *config.Importer, s csvimport.ImportStats, took ti
 	fmt.Fprint(w, b.String())
 }
 
-// probe makes sure that a file can be opened and begins with a header that can be used. Standard input cannot be read
-// twice and is left alone.
-func probe(c *config.Importer, file string) error {
-	if file == "-" {
+// probe makes sure that a file can be opened and begins with a header that can be used. Standard input and pipes cannot
+// be read twice and are left alone.
+func probe(ctx context.Context, c *config.Importer, file string) error {
+	if info, err := os.Stat(file); file == "-" || err == nil && !info.Mode().IsRegular() && !info.IsDir() {
 		return nil
 	}
-	r, err := open(file, nil)
+	r, err := open(ctx, file, nil)
 	if err != nil {
 		return err
 	}
@@ -219,7 +219,7 @@ func probe(c *config.Importer, file string) error {
 func importFile(
 	ctx context.Context, c *config.Importer, im *csvimport.Importer, file string, stdin io.Reader, importID string,
 ) error {
-	r, err := open(file, stdin)
+	r, err := open(ctx, file, stdin)
 	if err != nil {
 		return err
 	}
@@ -247,11 +247,30 @@ func interruptible(ctx context.Context, r io.Reader) io.Reader {
 	return out
 }
 
-// open opens an export, unpacking .gz and .zst.
-func open(file string, stdin io.Reader) (io.ReadCloser, error) {
+// open opens an export, unpacking .gz and .zst. An open that blocks, as that of a pipe without a writer does, ends with
+// ctx; the goroutine that waits for it then ends with the process.
+func open(ctx context.Context, file string, stdin io.Reader) (io.ReadCloser, error) {
 	if file == "-" {
 		return io.NopCloser(stdin), nil
 	}
+	type opened struct {
+		io.ReadCloser
+		err error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		r, err := openFile(file)
+		done <- opened{r, err}
+	}()
+	select {
+	case o := <-done:
+		return o.ReadCloser, o.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+func openFile(file string) (io.ReadCloser, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,68 @@
+//go:build unix
+
+package importcmd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/purser-onboard/purser/cmd/internal/console"
+)
+
+func pipeAt(t *testing.T) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "pipe")
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestPipe: an export may be a named pipe, as the shell makes for <(…), which can be read only once.
+func TestPipe(t *testing.T) {
+	export, err := os.ReadFile("../../../testdata/customers.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := pipeAt(t)
+	written := make(chan error, 1)
+	go func() { written <- os.WriteFile(path, export, 0o600) }()
+	var out strings.Builder
+	args := []string{"--dry-run", "--chain=eip155:300", "--data-dir", t.TempDir(), path}
+	err = Main(t.Context(), args, nil, &out, io.Discard)
+	if err != nil || !strings.Contains(out.String(), "30 found good") {
+		t.Errorf("got %v and %q, want the 30 rows of the export", err, out.String())
+	}
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestStopAtAPipe: a signal ends the wait for the writer of a pipe.
+func TestStopAtAPipe(t *testing.T) {
+	for _, name := range []string{"pipe", "pipe.gz"} {
+		path := pipeAt(t)
+		if err := os.Rename(path, filepath.Join(filepath.Dir(path), name)); err != nil {
+			t.Fatal(err)
+		}
+		path = filepath.Join(filepath.Dir(path), name)
+		ctx, cancel := context.WithCancelCause(t.Context())
+		cancel(console.ErrInterrupted)
+		args := []string{"--dry-run", "--chain=eip155:300", "--data-dir", t.TempDir(), path}
+		err := Main(ctx, args, nil, io.Discard, io.Discard)
+		if !errors.Is(err, console.ErrInterrupted) || console.Code(err) != console.ExitUnfinished {
+			t.Errorf("%s: got %v with exit code %d, want %v with 1", name, err, console.Code(err), console.ErrInterrupted)
+		}
+		writer, err := os.OpenFile(path, os.O_RDWR, 0) // for the goroutine that still waits
+		if err != nil {
+			t.Fatal(err)
+		}
+		writer.Close()
+	}
+}
