@@ -40,9 +40,9 @@ func ParsePrivateKey(data []byte) (*ecdsa.PrivateKey, error) {
 		}
 		return privateP384(key)
 	case "PUBLIC KEY":
-		return nil, keyError(want, "the file holds a public key", nil)
+		return nil, keyError(want, "holds a public key", nil)
 	}
-	return nil, keyError(want, "the file holds "+article(block.Type)+", want EC PRIVATE KEY or PRIVATE KEY", nil)
+	return nil, keyError(want, "holds "+article(block.Type)+", want EC PRIVATE KEY or PRIVATE KEY", nil)
 }
 
 // ParsePublicKey parses a P-384 public key from PEM, PKIX ("PUBLIC KEY", the output of openssl ec -pubout). Errors are
@@ -68,9 +68,9 @@ func ParsePublicKey(data []byte) (*ecdsa.PublicKey, error) {
 		}
 		return key, nil
 	case strings.HasSuffix(block.Type, "PRIVATE KEY"):
-		return nil, keyError(want, "the file holds a private key; openssl ec -pubout derives the public key from it", nil)
+		return nil, keyError(want, "holds a private key; openssl ec -pubout derives the public key from it", nil)
 	}
-	return nil, keyError(want, "the file holds "+article(block.Type)+", want PUBLIC KEY", nil)
+	return nil, keyError(want, "holds "+article(block.Type)+", want PUBLIC KEY", nil)
 }
 
 // onlyBlock returns the PEM block that is not EC PARAMETERS; more than one is an error.
@@ -81,15 +81,15 @@ func onlyBlock(data []byte, want string) (*pem.Block, error) {
 		block, data = pem.Decode(data)
 		switch {
 		case block == nil && found == nil:
-			return nil, keyError(want, "the file is not PEM: it has no line -----BEGIN …-----", nil)
+			return nil, keyError(want, "is not PEM: it has no line -----BEGIN …-----", nil)
 		case block == nil && bytes.Contains(data, []byte("-----BEGIN")):
-			return nil, keyError(want, "the file has a damaged PEM block", nil)
+			return nil, keyError(want, "has a damaged PEM block", nil)
 		case block == nil:
 			return found, nil
 		case block.Type == "EC PARAMETERS" && found == nil:
 			continue
 		case found != nil:
-			return nil, keyError(want, "the file has more than one PEM block", nil)
+			return nil, keyError(want, "has more than one PEM block", nil)
 		case block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED"):
 			return nil, keyError(want, "the key is encrypted; openssl ec -in FILE -out FILE decrypts it", nil)
 		}

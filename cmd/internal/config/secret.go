@@ -173,8 +173,8 @@ func isPEM(value string) bool { return strings.HasPrefix(strings.TrimSpace(value
 
 // readPEM returns the PEM text that a setting names, or is. Keys of others are refused unless insecure is set.
 func readPEM(setting, value string, insecure bool) ([]byte, error) {
-	if isPEM(value) {
-		return []byte(value), nil
+	if isPEM(value) { // $(…) has taken the line feed from the last line end, and left the CR of CR LF
+		return []byte(strings.TrimSpace(value) + "\n"), nil
 	}
 	raw, _, err := secretfile.Read(value, mostFile, insecure)
 	if err != nil {

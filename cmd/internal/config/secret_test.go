@@ -123,6 +123,13 @@ func TestPEMInVariables(t *testing.T) {
 		if got, err := c.ReadSigningKey(); err != nil || string(got) != secret {
 			t.Errorf("--signing-key: got %d bytes, %v; want the PEM text of the variable", len(got), err)
 		}
+		// The shell's $(…) takes the line feed from the last line end of a file with CR LF, and leaves the CR.
+		c.SigningKey = strings.TrimSuffix(strings.ReplaceAll(secret, "\n", "\r\n"), "\n")
+		if got, err := c.ReadSigningKey(); err != nil {
+			t.Error(err)
+		} else if block, _ := pem.Decode(got); block == nil {
+			t.Errorf("CR LF in a variable: got %q without a PEM block, want the key", got[max(0, len(got)-30):])
+		}
 		if pool, err := c.Authorities(); err != nil || pool == nil {
 			t.Errorf("--api-ca: got %v, %v; want a pool", pool, err)
 		}
