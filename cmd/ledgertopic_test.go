@@ -36,7 +36,7 @@ func keyFile(t testing.TB, keys ...byte) string {
 
 func keyText(keys ...byte) (text []byte) {
 	for _, k := range keys {
-		text = base64.StdEncoding.AppendEncode(text, bytes.Repeat([]byte{k}, 32))
+		text = base64.StdEncoding.AppendEncode(text, append(bytes.Repeat([]byte{k}, 31), 0))
 		text = append(text, '\n')
 	}
 	return text

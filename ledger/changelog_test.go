@@ -355,7 +355,7 @@ func changelogKeys(t *testing.T, topic string, secrets ...string) *messageauth.K
 	t.Helper()
 	var file string
 	for _, s := range secrets {
-		file += base64.StdEncoding.EncodeToString([]byte(strings.Repeat(s, 32))) + "\n"
+		file += base64.StdEncoding.EncodeToString([]byte(strings.Repeat(s, 31)+".")) + "\n"
 	}
 	k, err := messageauth.New([]byte(file), messageauth.Ledgers, topic)
 	if err != nil {

@@ -7,6 +7,7 @@
 package messageauth
 
 import (
+	"bytes"
 	"context"
 	"crypto/hkdf"
 	"crypto/hmac"
@@ -57,8 +58,9 @@ type key struct {
 
 // New derives the keys for a topic from the content of a key file: one secret per line, each at least 32 random bytes
 // in base64 (RFC 4648 §4), as printed by `openssl rand -base64 32`. The first secret signs; codes of an optional second
-// secret are accepted as well. Blank lines and lines that begin with # are skipped. Keys are derived with HKDF-SHA256
-// (RFC 5869), without salt and with the purpose as info. Error texts do not contain the content.
+// secret are accepted as well. Blank lines and lines that begin with # are skipped. A secret of one repeated byte is an
+// error. Keys are derived with HKDF-SHA256 (RFC 5869), without salt and with the purpose as info. Error texts do not
+// contain the content.
 func New(content []byte, purpose Purpose, topic string) (*Keys, error) {
 	k := &Keys{topic: topic}
 	for n, line := range strings.Split(string(content), "\n") {
@@ -71,7 +73,10 @@ func New(content []byte, purpose Purpose, topic string) (*Keys, error) {
 		case err != nil:
 			return nil, fmt.Errorf("line %d is not base64: %s", n+1, wantSecrets)
 		case len(secret) < minSecret:
-			return nil, fmt.Errorf("line %d has %d bytes, want at least %d", n+1, len(secret), minSecret)
+			return nil, fmt.Errorf("line %d has %d bytes, want at least %d: each line is a secret of its own, as "+
+				"`openssl rand -base64 32` prints it", n+1, len(secret), minSecret)
+		case bytes.Count(secret, secret[:1]) == len(secret):
+			return nil, fmt.Errorf("line %d repeats one byte, which is no secret: `openssl rand -base64 32` makes one", n+1)
 		}
 		derived, err := derive(secret, purpose)
 		if err != nil {

@@ -10,9 +10,13 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// secret returns the nth secret as a line of a key file.
+// secret returns the nth secret as a line of a key file: the bytes n, n+1 and so on.
 func secret(n byte) string {
-	return base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{n}, 32)) + "\n"
+	text := make([]byte, 32)
+	for i := range text {
+		text[i] = n + byte(i)
+	}
+	return base64.StdEncoding.EncodeToString(text) + "\n"
 }
 
 func keys(t testing.TB, content string, purpose Purpose, topic string) *Keys {
@@ -38,14 +42,14 @@ func signed(t testing.TB, k *Keys) pipeline.Message {
 // TestVector: the code of a known message. It was computed with Python's hmac, HKDF being RFC 5869 §2
 // over it, not with this package:
 //
-//	key = hkdf(secret=bytes([1])*32, salt=bytes(32), info=b"purser row message v1", length=32)
+//	key = hkdf(secret=bytes(range(1, 33)), salt=bytes(32), info=b"purser row message v1", length=32)
 //	part = lambda b: len(b).to_bytes(8, "big") + b
 //	hmac.new(key, part(b"rows") + part(b"eip155:300:0x1") + part(b'{"v":1}'), "sha256").hexdigest()
 func TestVector(t *testing.T) {
 	m := signed(t, keys(t, secret(1), Rows, "rows"))
 	for name, want := range map[string]string{
-		HeaderKeyID: "5ebf9caf94cb960a",
-		HeaderMAC:   "d0be622ff2ab46655a9cea2296565c6e59d542585772eaf20b6ac6aed7224ede",
+		HeaderKeyID: "85199a20dbe26757",
+		HeaderMAC:   "21ffe06b09b6652ecbdf69b524c29508d93854561d3d391c0ba33b13d7d0801e",
 	} {
 		if got, _ := singleHeader(m, name); string(got) != want {
 			t.Errorf("%s: got %s, want %s", name, got, want)
@@ -138,7 +142,12 @@ func TestNewInvalid(t *testing.T) {
 		"short":     {"c2hvcnQ=\n", "line 1 has 5 bytes, want at least 32"},
 		"no base64": {"# ours\nhunter2 hunter2 hunter2\n", "line 2 is not base64"},
 		"three":     {secret(1) + secret(2) + secret(3), "holds 3 secrets, want at most 2"},
-		"twice":     {secret(1) + secret(1), "line 2 repeats a secret"},
+		// openssl rand -base64 64 breaks the line.
+		"two lines": {strings.Repeat("0123456789abcdef", 4) + "\n0123456789abcdefABCDEw==\n",
+			"line 2 has 16 bytes, want at least 32: each line is a secret of its own"},
+		"zeros": {base64.StdEncoding.EncodeToString(make([]byte, 32)) + "\n", "line 1 repeats one byte"},
+		"ones":  {secret(1) + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{1}, 40)), "line 2 repeats one byte"},
+		"twice": {secret(1) + secret(1), "line 2 repeats a secret"},
 	} {
 		_, err := New([]byte(tt.content), Rows, "rows")
 		if err == nil || !strings.Contains(err.Error(), tt.problem) {
