@@ -35,23 +35,26 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){
 		"importer": func() {
 			soft, _, stop := console.Signals(context.Background(), os.Stderr, importcmd.Stopping())
-			err := importcmd.Main(soft, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+			stdout := console.Output(os.Stdout)
+			err := importcmd.Main(soft, os.Args[1:], os.Stdin, stdout, os.Stderr)
 			stop()
-			os.Exit(console.Exit(os.Stderr, "importer", err))
+			os.Exit(console.Exit(os.Stderr, "importer", stdout.Result(err)))
 		},
 		"consumer": func() {
 			soft, hard, stop := console.Signals(context.Background(), os.Stderr, consumecmd.Stopping())
+			stdout := console.Output(os.Stdout)
 			err := consumecmd.Main(soft, hard, os.Args[1:], consumecmd.Streams{
-				Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
+				Stdout: stdout, Stderr: os.Stderr, Getenv: os.Getenv,
 			})
 			stop()
-			os.Exit(console.Exit(os.Stderr, "consumer", err))
+			os.Exit(console.Exit(os.Stderr, "consumer", stdout.Result(err)))
 		},
 		"sandbox": func() {
 			soft, hard, stop := console.Signals(context.Background(), os.Stderr, sandboxcmd.Stopping())
-			err := sandboxcmd.Main(soft, hard, os.Args[1:], os.Stdout, os.Stderr)
+			stdout := console.Output(os.Stdout)
+			err := sandboxcmd.Main(soft, hard, os.Args[1:], stdout, os.Stderr)
 			stop()
-			os.Exit(console.Exit(os.Stderr, "sandbox", err))
+			os.Exit(console.Exit(os.Stderr, "sandbox", stdout.Result(err)))
 		},
 	})
 }

@@ -170,3 +170,37 @@ func (s *signalled) Write(p []byte) (int, error) {
 	}
 	return s.w.Write(p)
 }
+
+// TestFullOutput: a command whose output cannot be written has not succeeded; one whose reader has gone has.
+func TestFullOutput(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("no /dev/full here: ", err)
+	}
+	defer full.Close()
+	reader, closed, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closed.Close()
+	if err := reader.Close(); err != nil {
+		t.Fatal(err)
+	}
+	_, env := partnerEnv(t, sandbox.Config{})
+	mustRun(t, env, "importer", customers)
+	for _, args := range [][]string{
+		{"importer", "--dry-run", customers}, {"importer", "--help"}, {"consumer", "check"}, {"consumer", "redrive"},
+		{"consumer", "--drain"}, {"consumer", "reconcile"}, {"consumer", "status"}, {"consumer", "failures"},
+		{"consumer", "rebind"}, {"sandbox", "--version"},
+	} {
+		for out, want := range map[*os.File]int{full: 1, closed: 0} {
+			cmd, said := command(t, env, args[0], args[1:]...)
+			cmd.Stdout = out
+			_ = cmd.Run()
+			says := !strings.Contains(said.String(), "no space left on device")
+			if got := cmd.ProcessState.ExitCode(); got != want || says == (out == full) {
+				t.Errorf("%v: ended with %d, want %d, and on standard error:\n%s", args, got, want, said)
+			}
+		}
+	}
+}

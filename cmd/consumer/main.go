@@ -11,9 +11,10 @@ import (
 
 func main() {
 	gentle, hard, stop := console.Signals(context.Background(), os.Stderr, consumecmd.Stopping())
+	stdout := console.Output(os.Stdout)
 	err := consumecmd.Main(gentle, hard, os.Args[1:], consumecmd.Streams{
-		Stdout: os.Stdout, Stderr: os.Stderr, Getenv: os.Getenv,
+		Stdout: stdout, Stderr: os.Stderr, Getenv: os.Getenv,
 	})
 	stop()
-	os.Exit(console.Exit(os.Stderr, "consumer", err))
+	os.Exit(console.Exit(os.Stderr, "consumer", stdout.Result(err)))
 }

@@ -11,7 +11,8 @@ import (
 
 func main() {
 	gentle, _, stop := console.Signals(context.Background(), os.Stderr, importcmd.Stopping())
-	err := importcmd.Main(gentle, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stdout := console.Output(os.Stdout)
+	err := importcmd.Main(gentle, os.Args[1:], os.Stdin, stdout, os.Stderr)
 	stop()
-	os.Exit(console.Exit(os.Stderr, "importer", err))
+	os.Exit(console.Exit(os.Stderr, "importer", stdout.Result(err)))
 }

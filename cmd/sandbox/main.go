@@ -11,7 +11,8 @@ import (
 
 func main() {
 	gentle, hard, stop := console.Signals(context.Background(), os.Stderr, sandboxcmd.Stopping())
-	err := sandboxcmd.Main(gentle, hard, os.Args[1:], os.Stdout, os.Stderr)
+	stdout := console.Output(os.Stdout)
+	err := sandboxcmd.Main(gentle, hard, os.Args[1:], stdout, os.Stderr)
 	stop()
-	os.Exit(console.Exit(os.Stderr, "sandbox", err))
+	os.Exit(console.Exit(os.Stderr, "sandbox", stdout.Result(err)))
 }

@@ -71,7 +71,18 @@ func TestOutput(t *testing.T) {
 	if err := writer.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.WriteString(Output(writer), "line\n"); !errors.Is(err, os.ErrClosed) {
+	if got := out.Result(nil); got != nil {
+		t.Errorf("after the reader has gone: got result %v, want none", got)
+	}
+	out = Output(Output(writer)) // as when main and a command's Main make it
+	if _, err := io.WriteString(out, "line\n"); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("closed file: got %v, want %v", err, os.ErrClosed)
+	}
+	if got := out.Result(nil); !errors.Is(got, os.ErrClosed) || Code(got) != ExitUnfinished {
+		t.Errorf("a closed file: got result %v with exit code %d, want %v with 1", got, Code(got), os.ErrClosed)
+	}
+	bad := Coded(ExitRowsBad, errors.New("rows"))
+	if got := out.Result(bad); !errors.Is(got, bad) {
+		t.Errorf("got result %v, want %v, which the command ended with", got, bad)
 	}
 }
