@@ -95,12 +95,13 @@ func (l *Ledger) dropSignedOf(ctx context.Context, batch []signedRow) (dropped i
 	return dropped, nil
 }
 
-// maxRewrite is the size of a ledger in bytes up to which overwriteGaps rewrites it: a second of work, about 49,000 rows.
+// maxRewrite is the size of a ledger in bytes up to which overwriteGaps rewrites it: a second of work, about 49,000
+// rows.
 const maxRewrite = 64 << 20
 
 // overwriteGaps rewrites a small ledger. Secure delete overwrites what is deleted, but when SQLite balances pages, the
-// unused part of a page can keep a copy of a row as it was; only a page that is written from the start has none. A larger
-// ledger is left as it is, which docs/ledger.md says.
+// unused part of a page can keep a copy of a row as it was; only a page that is written from the start has none. A
+// larger ledger is left as it is, which docs/ledger.md says.
 func (l *Ledger) overwriteGaps(ctx context.Context) {
 	var pages, size int64
 	err := l.conn.QueryRowContext(ctx, `SELECT page_count, page_size FROM pragma_page_count, pragma_page_size`).

@@ -219,70 +219,120 @@ func probe(ctx context.Context, c *config.Importer, file string) error {
 func importFile(
 	ctx context.Context, c *config.Importer, im *csvimport.Importer, file string, stdin io.Reader, importID string,
 ) error {
-	r, err := open(ctx, file, stdin)
+	e, err := open(ctx, file, stdin)
 	if err != nil {
 		return err
 	}
-	defer r.Close()
-	// A read that blocks, on a pipe that nobody writes to, ends with ctx.
-	export, err := csvimport.NewReader(interruptible(ctx, r), filepath.Base(file), c.ChainNumber, c.Comma, importID)
-	if err != nil {
-		var header *csvimport.HeaderError
-		if errors.As(err, &header) {
-			return console.Coded(console.ExitUsage, err)
-		}
-		return err
+	r := readAhead(ctx, e)
+	export, err := csvimport.NewReader(r, filepath.Base(file), c.ChainNumber, c.Comma, importID)
+	if err == nil {
+		err = im.Import(ctx, export)
 	}
-	return im.Import(ctx, export)
+	var header *csvimport.HeaderError
+	if errors.As(err, &header) {
+		err = console.Coded(console.ExitUsage, err)
+	}
+	if e := r.Close(); err == nil {
+		err = e
+	}
+	return err
 }
 
-// interruptible reads r until ctx ends. The goroutine that reads ahead ends with r, or with the process.
-func interruptible(ctx context.Context, r io.Reader) io.Reader {
+// export is an export that was opened: its content, decompressed.
+type export struct {
+	io.Reader
+	file    io.Closer    // nil: standard input
+	decoder func() error // releases what decompresses; nil: nothing does
+}
+
+// Close closes the file and releases the decoder. No Read may be in progress.
+func (e *export) Close() error {
+	var err error
+	if e.file != nil {
+		err = e.file.Close()
+	}
+	if e.decoder != nil {
+		err = errors.Join(err, e.decoder())
+	}
+	return err
+}
+
+// ahead is an export that is read by a goroutine of its own, so that a read that blocks ends with the context.
+type ahead struct {
+	*io.PipeReader
+	of      *export
+	ended   chan struct{} // closed when the goroutine has ended
+	unwatch func() bool
+}
+
+func readAhead(ctx context.Context, e *export) *ahead {
 	out, in := io.Pipe()
+	a := &ahead{PipeReader: out, of: e, ended: make(chan struct{})}
 	go func() {
-		_, err := io.CopyBuffer(in, r, make([]byte, 256<<10))
+		defer close(a.ended)
+		_, err := io.CopyBuffer(in, e, make([]byte, 256<<10))
 		in.CloseWithError(err) // nil is io.EOF
 	}()
-	context.AfterFunc(ctx, func() { out.CloseWithError(ctx.Err()) })
-	return out
+	a.unwatch = context.AfterFunc(ctx, func() { out.CloseWithError(ctx.Err()) })
+	return a
 }
 
-// open opens an export, unpacking .gz and .zst. An open that blocks, as that of a pipe without a writer does, ends with
-// ctx; the goroutine that waits for it then ends with the process.
-func open(ctx context.Context, file string, stdin io.Reader) (io.ReadCloser, error) {
+// Close ends the goroutine, waits for it, and closes the export. A read of standard input cannot be ended; its
+// goroutine ends with the process.
+func (a *ahead) Close() error {
+	a.unwatch()
+	_ = a.PipeReader.Close() // always nil
+	file := a.of.file
+	if file == nil {
+		select {
+		case <-a.ended:
+			return a.of.Close()
+		default:
+			return nil
+		}
+	}
+	err := file.Close() // ends a read that blocks
+	<-a.ended
+	a.of.file = nil
+	return errors.Join(err, a.of.Close())
+}
+
+// open opens an export, decompressing .gz and .zst. An open that blocks, as that of a pipe without a writer does, ends
+// with ctx; the goroutine that waits for it then ends with the process.
+func open(ctx context.Context, file string, stdin io.Reader) (*export, error) {
 	if file == "-" {
-		return io.NopCloser(stdin), nil
+		return &export{Reader: stdin}, nil
 	}
 	type opened struct {
-		io.ReadCloser
+		*export
 		err error
 	}
 	done := make(chan opened, 1)
 	go func() {
-		r, err := openFile(file)
-		done <- opened{r, err}
+		e, err := openFile(file)
+		done <- opened{e, err}
 	}()
 	select {
 	case o := <-done:
-		return o.ReadCloser, o.err
+		return o.export, o.err
 	case <-ctx.Done():
 		return nil, context.Cause(ctx)
 	}
 }
 
-func openFile(file string) (io.ReadCloser, error) {
+func openFile(file string) (*export, error) {
 	f, err := os.Open(file)
 	if err != nil {
 		return nil, err
 	}
-	r, err := unpack(f, file)
+	e, err := unpack(f, file)
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	return r, nil
+	return e, nil
 }
 
-func unpack(f *os.File, file string) (io.ReadCloser, error) {
+func unpack(f *os.File, file string) (*export, error) {
 	if info, err := f.Stat(); err != nil {
 		return nil, err
 	} else if info.IsDir() {
@@ -294,20 +344,13 @@ func unpack(f *os.File, file string) (io.ReadCloser, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		return &unpacker{Reader: r, close: func() error { return errors.Join(r.Close(), f.Close()) }}, nil
+		return &export{Reader: r, file: f, decoder: r.Close}, nil
 	case ".zst":
 		r, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(128<<20))
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", file, err)
 		}
-		return &unpacker{Reader: r, close: func() error { r.Close(); return f.Close() }}, nil
+		return &export{Reader: r, file: f, decoder: func() error { r.Close(); return nil }}, nil
 	}
-	return f, nil
+	return &export{Reader: f, file: f}, nil
 }
-
-type unpacker struct {
-	io.Reader
-	close func() error
-}
-
-func (u *unpacker) Close() error { return u.close() }

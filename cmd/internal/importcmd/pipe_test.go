@@ -3,6 +3,7 @@
 package importcmd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -11,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/klauspost/compress/zstd"
 
 	"github.com/purser-onboard/purser/cmd/internal/console"
 )
@@ -62,6 +65,50 @@ func TestStopAtAPipe(t *testing.T) {
 		writer, err := os.OpenFile(path, os.O_RDWR, 0) // for the goroutine that still waits
 		if err != nil {
 			t.Fatal(err)
+		}
+		writer.Close()
+	}
+}
+
+// TestStopWhileReading: a signal ends a read that blocks in the middle of an export, and the goroutine that reads has
+// ended before its decoder is released.
+func TestStopWhileReading(t *testing.T) {
+	var packed bytes.Buffer
+	encoder, err := zstd.NewWriter(&packed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile("../../../testdata/customers.csv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := encoder.Write(bytes.Repeat(text, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	if err := encoder.Flush(); err != nil { // without an end
+		t.Fatal(err)
+	}
+	for name, content := range map[string][]byte{"export.csv": text, "export.csv.zst": packed.Bytes()} {
+		path := filepath.Join(filepath.Dir(pipeAt(t)), name)
+		if err := syscall.Mkfifo(path, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancelCause(t.Context())
+		ended := make(chan error, 1)
+		go func() {
+			args := []string{"--dry-run", "--chain=eip155:300", "--data-dir", t.TempDir(), path}
+			ended <- Main(ctx, args, nil, io.Discard, io.Discard)
+		}()
+		writer, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := writer.Write(content); err != nil {
+			t.Fatal(err)
+		}
+		cancel(console.ErrInterrupted) // the writer stays, so the next read blocks
+		if err := <-ended; !errors.Is(err, console.ErrInterrupted) {
+			t.Errorf("%s: got %v, want %v", name, err, console.ErrInterrupted)
 		}
 		writer.Close()
 	}
