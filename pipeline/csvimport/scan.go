@@ -49,7 +49,7 @@ func (im *Importer) scan(ctx context.Context, export *Reader, batches chan<- bat
 				}
 			}
 			if c.err != nil {
-				return nil // whoever puts together tells it when all before it is done
+				return nil // collect returns the error when all that comes before it is done
 			}
 		}
 	})

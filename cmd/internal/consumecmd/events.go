@@ -13,7 +13,7 @@ import (
 	"github.com/purser-onboard/purser/pipeline/results"
 )
 
-// events publishes the results beside the run. It stands before the dispatcher: what was settled of a partition is
+// events publishes the results during the run. It stands before the dispatcher: what was settled of a partition is
 // published before the partition is given away, for it may be another consumer's business afterwards.
 type events struct {
 	pipeline.Handler

@@ -13,7 +13,7 @@ import (
 // keeps the rate as one does. It stands before the dispatcher: a partition that is released takes its part of the rate
 // with it before another consumer can be given both.
 //
-// When the group agrees anew, all partitions are released, and from then on nobody sends until there is a new
+// In a rebalance all partitions are released, and from then on nothing is sent until there is a new
 // assignment: rows that wait for their place in the rate are given back at once. Were they waited for, the hand-over
 // would take as long as the rate needs for all workers, which can be longer than the group waits for us.
 type share struct {
