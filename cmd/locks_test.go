@@ -100,7 +100,14 @@ func TestLedgerLostDuringARun(t *testing.T) {
 	t.Parallel()
 	for _, says := range []string{"was removed during the run", "was replaced by another file during the run"} {
 		var requests atomic.Int64
-		var lose func() error
+		var book atomic.Pointer[string] // set before the first request
+		lose := func() error {
+			path := *book.Load()
+			if err := os.Rename(path, path+".away"); err != nil || !strings.Contains(says, "replaced") {
+				return err
+			}
+			return os.WriteFile(path, nil, 0o600)
+		}
 		server, env := partnerBehind(t, sandbox.Config{}, func(partner http.Handler) http.Handler {
 			return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				if requests.Add(1) == 20 {
@@ -111,13 +118,8 @@ func TestLedgerLostDuringARun(t *testing.T) {
 				partner.ServeHTTP(w, r)
 			})
 		})
-		book := filepath.Join(dataOf(env), "ledger.db")
-		lose = func() error {
-			if err := os.Rename(book, book+".away"); err != nil || !strings.Contains(says, "replaced") {
-				return err
-			}
-			return os.WriteFile(book, nil, 0o600)
-		}
+		path := filepath.Join(dataOf(env), "ledger.db")
+		book.Store(&path)
 		mustRun(t, env, "importer", customers)
 		exitsWith(t, env, 1, []string{says}, "consumer", "--drain", "--concurrency", "3")
 		if n := server.Stats().Created; n == 30 {
