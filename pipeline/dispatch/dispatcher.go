@@ -57,7 +57,6 @@ type Options struct {
 // goroutines take them from stage to stage. A row that waits occupies none of them. It implements Handler.
 type Dispatcher struct {
 	Options
-	worker *onboard.Worker
 
 	mu    sync.Mutex
 	tasks map[int64]*item // by ledger id: a row has one task at most
@@ -97,7 +96,7 @@ func New(o Options) (*Dispatcher, error) {
 		return nil, errors.New("dispatch: the worker must know whether there is a probe")
 	}
 	r := &Dispatcher{
-		Options: o, worker: o.Worker, tasks: make(map[int64]*item), bad: make(map[int64]struct{}),
+		Options: o, tasks: make(map[int64]*item), bad: make(map[int64]struct{}),
 		turns: make(map[int]int64), ended: make(chan struct{}),
 	}
 	r.idle = sync.NewCond(&r.mu)
@@ -160,7 +159,7 @@ func (r *Dispatcher) Tally() pipeline.Tally {
 	defer r.mu.Unlock()
 	t := r.tally
 	t.Open, t.BadRows = int64(len(r.tasks)), int64(len(r.bad))
-	stats := r.worker.Stats()
+	stats := r.Worker.Stats()
 	t.Retried, t.Signatures = stats.Retried, stats.Signatures
 	return t
 }
@@ -218,7 +217,7 @@ func (r *Dispatcher) next(ctx context.Context, q *taskQueue) *item {
 		}
 		// A signer that lags behind holds up new rows: their challenges would run out in its queue. And at most SetupLimit
 		// new rows run, for at most trialTime, until one has come through.
-		trying := !r.trialOver && !r.worker.Through()
+		trying := !r.trialOver && !r.Worker.Through()
 		fresh := r.forSigner.backlog() < max(1, r.SignerConcurrency) && !(trying && r.trials >= onboard.SetupLimit)
 		if t := q.pop(fresh); t != nil {
 			t.running = true
@@ -244,7 +243,7 @@ func (r *Dispatcher) advance(ctx context.Context, t *item, q *taskQueue) {
 				return
 			}
 		}
-		d, err := r.worker.Step(ctx, t.Task)
+		d, err := r.Worker.Step(ctx, t.Task)
 		if errors.Is(err, pipeline.ErrStale) {
 			var settled bool
 			if d, settled, err = r.reload(ctx, t); settled {
@@ -261,7 +260,7 @@ func (r *Dispatcher) advance(ctx context.Context, t *item, q *taskQueue) {
 // reload reads a row again that was changed by another caller: a later import was accepted while the row was in
 // progress.
 func (r *Dispatcher) reload(ctx context.Context, t *item) (d onboard.Disposition, settled bool, err error) {
-	accepted, err := r.worker.Ledger.Accept(ctx, []pipeline.Row{t.Row})
+	accepted, err := r.Worker.Ledger.Accept(ctx, []pipeline.Row{t.Row})
 	switch {
 	case errors.Is(err, pipeline.ErrFenced):
 		return onboard.Disposition{}, false, err
@@ -308,7 +307,7 @@ func (r *Dispatcher) afterStep(ctx context.Context, t *item, q *taskQueue, d onb
 		case passing && ctx.Err() == nil && len(t.messages) > 0 && !r.closed && r.halted == nil:
 			// Its partition is being released, which takes the row away; or it is ours again already, and a message of the
 			// new assignment has come to a row whose action belonged to the old one.
-			r.worker.Resume(t.Task)
+			r.Worker.Resume(t.Task)
 			t.ready, t.running = pipeline.Monotonic().Add(onboard.PassingPause), false
 			r.push(t)
 		default:
@@ -321,7 +320,7 @@ func (r *Dispatcher) afterStep(ctx context.Context, t *item, q *taskQueue, d onb
 	}
 	t.Action = d.Do
 	if t.Action == onboard.DoNext {
-		r.worker.Resume(t.Task)
+		r.Worker.Resume(t.Task)
 	}
 	switch {
 	case len(t.messages) == 0 || r.closed || r.halted != nil:
@@ -390,7 +389,7 @@ func (r *Dispatcher) settle(t *item) {
 		}
 		m.settled(m.Message)
 	}
-	r.worker.Hook("settled")
+	r.Worker.Hook("settled")
 	if t.Stage == pipeline.Onboarded || t.Stage == pipeline.Rejected {
 		r.finished()
 	}

@@ -39,7 +39,7 @@ func (r *Dispatcher) Take(ctx context.Context, batch []pipeline.Message, settled
 	var accepted []pipeline.Acceptance
 	if len(rows) > 0 {
 		var err error
-		if accepted, err = r.worker.Ledger.Accept(ctx, rows); err != nil {
+		if accepted, err = r.Worker.Ledger.Accept(ctx, rows); err != nil {
 			if errors.Is(err, pipeline.ErrFenced) {
 				<-ctx.Done() // the queue is about to find out, too
 			}
@@ -108,7 +108,7 @@ func (r *Dispatcher) admit(a pipeline.Acceptance, m pipeline.Message, settled fu
 		t.messages = append(t.messages, d) // the row is under way: this message is settled with it
 		return
 	}
-	t := &item{Task: r.worker.Begin(a), messages: []delivery{d}, index: -1}
+	t := &item{Task: r.Worker.Begin(a), messages: []delivery{d}, index: -1}
 	r.tasks[a.Record.ID] = t
 	// A partition with few rows is not kept waiting behind one with many: each is in turn, and the rate that this consumer
 	// has for all of its partitions is used to the end.

@@ -26,7 +26,7 @@ func (r *Dispatcher) mustProbe(q *taskQueue) bool {
 	if r.Probe == nil {
 		return false
 	}
-	return !r.probed || q == &r.forPartner && (r.probing || r.worker.Suspect())
+	return !r.probed || q == &r.forPartner && (r.probing || r.Worker.Suspect())
 }
 
 // probe asks until the partner answers, and halts when it does not, or not as it should. The lock is held, and let go
@@ -90,7 +90,7 @@ func (r *Dispatcher) probe(ctx context.Context) {
 		return
 	}
 	if answered {
-		r.worker.NoteProbe()
+		r.Worker.NoteProbe()
 		r.probed, r.outage = true, time.Time{}
 		if !outage.IsZero() && r.OnOutage != nil {
 			r.OnOutage(nil)

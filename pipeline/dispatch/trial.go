@@ -9,8 +9,8 @@ const trialTime = 30 * time.Second
 
 // finished notes that a row has come through. The lock is held.
 func (r *Dispatcher) finished() {
-	if !r.worker.Through() {
-		r.worker.NoteThrough()
+	if !r.Worker.Through() {
+		r.Worker.NoteThrough()
 		r.forPartner.wake.Broadcast()
 	}
 }

@@ -48,6 +48,9 @@ func perform(soft, hard context.Context, c *config.ConsumerCommands, command str
 	case "check":
 		return check(soft, &c.Consumer, s)
 	case "status":
+		if c.Status.Run != "" && c.Status.Fleet {
+			return &config.Error{Setting: "--run", Problem: "is for this ledger's runs, and --fleet has none"}
+		}
 		if c.Status.Run != "" {
 			return statusOfRun(soft, &c.Consumer, c.Status.Run, s)
 		}

@@ -66,6 +66,7 @@ func statusOfRun(ctx context.Context, c *config.Consumer, which string, s Stream
 	return nil
 }
 
+// findRun returns the latest run for "last", otherwise the one with that id.
 func findRun(ctx context.Context, book *ledger.Reader, which string) (ledger.Run, error) {
 	const all = 1 << 20
 	list, err := book.Runs(ctx, all)
