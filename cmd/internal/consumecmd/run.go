@@ -122,7 +122,8 @@ func (r *run) begin() error {
 
 // remember records the end of the run in the ledger, also after a hard stop.
 func (r *run) remember() error {
-	return r.ledger.EndRun(context.WithoutCancel(r.hard), r.id, r.report.FinishedAt, r.report.Exit, string(r.report.JSON()))
+	ctx := context.WithoutCancel(r.hard)
+	return r.ledger.EndRun(ctx, r.id, r.report.FinishedAt, r.report.Exit, string(r.report.JSON()))
 }
 
 // opened notes that something was opened, to be closed when the run ends.
