@@ -1,0 +1,32 @@
+package results
+
+import "time"
+
+// Minute is what a run did within a minute. The ledger keeps the minutes of a run, and the account of a night draws its
+// throughput from them. The field names are a contract.
+type Minute struct {
+	At time.Time `json:"at"` // the minute's start, in UTC
+	// Requests counts the requests to the partner by operation (create, submit, …) and by status: 2xx, 4xx, 409, 429,
+	// 5xx, or error when there was no response. Counts of zero are absent.
+	Requests map[string]map[string]int64 `json:"requests,omitempty"`
+	// Settled counts the rows that reached a terminal stage, by stage. Counts of zero are absent.
+	Settled           map[string]int64 `json:"settled,omitempty"`
+	RateAllowed       float64          `json:"rateAllowed"` // what the rate limiter allowed, requests per second, the minute's mean
+	RateUsed          float64          `json:"rateUsed"`    // requests sent per second, the minute's mean
+	Throttled         int64            `json:"throttled"`   // responses with 429, or with 503 and Retry-After
+	Signatures        int64            `json:"signatures"`
+	SignerErrors      int64            `json:"signerErrors"`
+	OutageSeconds     float64          `json:"outageSeconds"`     // how long of the minute an outage was declared
+	GateClosedSeconds float64          `json:"gateClosedSeconds"` // how long of the minute throttling held all requests back
+}
+
+// Latency is the distribution of an operation's durations in a run, estimated from the buckets of a histogram. The
+// field names are a contract.
+type Latency struct {
+	// Operation is that of the requests to the partner (create, submit, …), or sign for the signer.
+	Operation string  `json:"operation"`
+	Count     int64   `json:"count"`
+	P50       float64 `json:"p50"` // seconds: half of the durations were at most this long
+	P95       float64 `json:"p95"`
+	P99       float64 `json:"p99"`
+}
