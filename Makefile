@@ -36,7 +36,7 @@ test: ## run the tests, the crash, fleet and stop suites in a short form
 .PHONY: race
 race: ## run the tests under the race detector
 	@.ci/need cc:gcc
-	go test -race ./...
+	go test -race -timeout 14m ./...
 
 .PHONY: test-full
 test-full: ## run the crash, fleet and stop suites at full length

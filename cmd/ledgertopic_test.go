@@ -128,6 +128,7 @@ func (f *fleet) inherit() {
 
 // TestLedgerTopicThatDoesNotFit: a ledger topic that cannot work is an error at the start that names the setting.
 func TestLedgerTopicThatDoesNotFit(t *testing.T) {
+	t.Parallel()
 	k := fakeKafka(t)
 	_, env := partnerEnv(t, sandbox.Config{})
 	exitsWith(t, onLedgerTopic(t, env, "ledgers"), 2,
@@ -181,6 +182,7 @@ func accountOf(t *testing.T) pipeline.Account {
 
 // TestLedgerOfAnotherEnvironment: a ledger topic belongs to one API and key, as a ledger does.
 func TestLedgerOfAnotherEnvironment(t *testing.T) {
+	t.Parallel()
 	k := fakeKafka(t)
 	settings := onLedgerTopic(t, []string{"PURSER_CREATE_TOPICS=true"}, "env.ledger")
 	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
@@ -195,6 +197,7 @@ func TestLedgerOfAnotherEnvironment(t *testing.T) {
 // TestLedgerTopicAfterARotation: records under an earlier id of the API key are accepted by a ledger that knows that
 // id.
 func TestLedgerTopicAfterARotation(t *testing.T) {
+	t.Parallel()
 	k := fakeKafka(t)
 	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
 	env = append(onLedgerTopic(t, onKafka(env, k.addrs, "rotated"), "rotated.ledger"), "PURSER_CREATE_TOPICS=true")
@@ -233,6 +236,7 @@ func forgedRecords(t *testing.T, env []string) (forged []pipeline.Message) {
 // and without its key, are ignored and counted, and the rows are onboarded. As a control, forged records with the key
 // work.
 func TestForgedLedgerRecord(t *testing.T) {
+	t.Parallel()
 	k := fakeKafka(t)
 	for name, tt := range map[string]struct {
 		sign func(topic string, forged []pipeline.Message)
@@ -293,6 +297,7 @@ func publish(t *testing.T, k kafkaAt, topic string, messages []pipeline.Message)
 // TestLedgerTopicKeyRotation: the new key is accepted, then signs, then the old key is removed. After the second step
 // all records carry the new key, so that a consumer with an empty ledger knows all rows without the old key.
 func TestLedgerTopicKeyRotation(t *testing.T) {
+	t.Parallel()
 	k := fakeKafka(t)
 	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
 	env = append(onKafka(env, k.addrs, "newkey"), "PURSER_CREATE_TOPICS=true", "PURSER_CREATE_PARTITIONS=2",

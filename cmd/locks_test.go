@@ -163,6 +163,7 @@ func TestClosedPipe(t *testing.T) {
 
 // TestSecondCopy starts a second consumer, and an importer, on the data directory of a running one.
 func TestSecondCopy(t *testing.T) {
+	t.Parallel()
 	answered := newAfterLines(3)
 	_, env := partnerEnv(t, sandbox.Config{HistoryLog: answered})
 	mustRun(t, env, "importer", customers)

@@ -13,6 +13,7 @@ import (
 // letters, which redrive does not put back, and the importer's rows are onboarded. As a control, without the setting
 // the first forged message takes the wallet.
 func TestForgedMessage(t *testing.T) {
+	t.Parallel()
 	k := fakeKafka(t)
 	held := exportRows(t)[0]
 	held.ExternalID = "attacker"

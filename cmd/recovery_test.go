@@ -19,6 +19,7 @@ import (
 // TestLostLedger: with an empty ledger and a partner that has all customers or half of them, no customer is created
 // twice.
 func TestLostLedger(t *testing.T) {
+	t.Parallel()
 	for name, answers := range map[string]int64{"full partner": 0, "half": 25} {
 		t.Run(name, func(t *testing.T) {
 			answered := newAfterLines(answers)
@@ -39,6 +40,7 @@ func TestLostLedger(t *testing.T) {
 
 // TestLostLedgerBeyondTheHour: the same after the partner has forgotten the idempotency keys.
 func TestLostLedgerBeyondTheHour(t *testing.T) {
+	t.Parallel()
 	server, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
 	mustRun(t, env, "importer", customers)
 	mustRun(t, env, "consumer", "--drain")
@@ -68,6 +70,7 @@ func TestLostLedgerBeyondTheHour(t *testing.T) {
 
 // TestLostQueue: after the queue was lost with rows in it, importing the file again settles the rest.
 func TestLostQueue(t *testing.T) {
+	t.Parallel()
 	answered := newAfterLines(25)
 	server, env := partnerEnv(t, sandbox.Config{HistoryLog: answered, DeclaredRate: 500})
 	mustRun(t, env, "importer", customers)
@@ -82,6 +85,7 @@ func TestLostQueue(t *testing.T) {
 
 // TestYesterdaysLedger: a ledger that was restored from a backup is behind the queue and the partner.
 func TestYesterdaysLedger(t *testing.T) {
+	t.Parallel()
 	answered := newAfterLines(25)
 	server, env := partnerEnv(t, sandbox.Config{HistoryLog: answered, DeclaredRate: 500})
 	mustRun(t, env, "importer", customers)
@@ -121,6 +125,7 @@ func TestDiskFull(t *testing.T) {
 
 // TestResults: every settled row has an event, also the rows that were settled just before a kill -9.
 func TestResults(t *testing.T) {
+	t.Parallel()
 	answered := newAfterLines(25)
 	server, env := partnerEnv(t, sandbox.Config{HistoryLog: answered, DeclaredRate: 500})
 	mustRun(t, env, "importer", customers)

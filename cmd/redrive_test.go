@@ -43,6 +43,7 @@ func publishEmbedded(t *testing.T, env []string, topic string, messages []pipeli
 
 // TestRedrive: a message that is not a row becomes a dead letter with its bytes and headers, and is put back once.
 func TestRedrive(t *testing.T) {
+	t.Parallel()
 	_, env := partnerEnv(t, sandbox.Config{})
 	bad := []pipeline.Message{
 		{Key: []byte("k1"), Value: []byte(`{"v":2}`), Headers: []pipeline.Header{{Key: "trace", Value: []byte("t-1")}}},
@@ -82,6 +83,7 @@ func TestRedrive(t *testing.T) {
 
 // TestRedriveWritesToTheWorkTopicOnly: redrive does not write to the topic that a dead letter's headers name.
 func TestRedriveWritesToTheWorkTopicOnly(t *testing.T) {
+	t.Parallel()
 	k := fakeKafka(t)
 	_, env := partnerEnv(t, sandbox.Config{})
 	env = append(onKafka(env, k.addrs, "work"), "PURSER_CREATE_TOPICS=true")
@@ -100,6 +102,7 @@ func TestRedriveWritesToTheWorkTopicOnly(t *testing.T) {
 // TestRedriveKeepsWhatStays: dead letters that cannot be put back are reported by each redrive until they can be; those
 // around them are put back once. --forget ends the reports.
 func TestRedriveKeepsWhatStays(t *testing.T) {
+	t.Parallel()
 	k := fakeKafka(t)
 	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
 	env = append(onKafka(env, k.addrs, "stays"), "PURSER_CREATE_TOPICS=true", "PURSER_CREATE_PARTITIONS=2")
@@ -135,6 +138,7 @@ func TestRedriveKeepsWhatStays(t *testing.T) {
 
 // TestRedriveInterrupted: where the position could not be committed, the copies of what stays count once.
 func TestRedriveInterrupted(t *testing.T) {
+	t.Parallel()
 	var refusals atomic.Int32
 	fake, err := kfake.NewCluster(kfake.NumBrokers(1))
 	if err != nil {

@@ -40,6 +40,7 @@ func newKey(t *testing.T) (path string, key *ecdsa.PrivateKey) {
 // TestDefaultsOnboard: default settings onboard every row with a partner that verifies as the vendor does, or as the
 // RFC says, whatever this machine's clock shows.
 func TestDefaultsOnboard(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		verify sandbox.Verification
 		ahead  time.Duration // of the partner's clock
@@ -70,6 +71,7 @@ func TestDefaultsOnboard(t *testing.T) {
 // failed or none. With the right setting the other rows are onboarded, and the failed ones when they are imported
 // again.
 func TestWrongSetUp(t *testing.T) {
+	t.Parallel()
 	wrongKey, _ := newKey(t)
 	secret := filepath.Join(t.TempDir(), "secret")
 	if err := os.WriteFile(secret, []byte("not the secret"), 0o600); err != nil {
@@ -127,6 +129,7 @@ func TestWrongSetUp(t *testing.T) {
 
 // TestStrangeAnswers: responses that deviate from the documentation, but are sufficient, are understood.
 func TestStrangeAnswers(t *testing.T) {
+	t.Parallel()
 	for name, faults := range map[string]string{
 		"statuses in capitals":         "status-case=1",
 		"another 2xx to a submission":  "sign-2xx=1",
@@ -149,6 +152,7 @@ func TestStrangeAnswers(t *testing.T) {
 
 // TestCheckFindsTheSetting: check prints the flag with which the partner accepts requests.
 func TestCheckFindsTheSetting(t *testing.T) {
+	t.Parallel()
 	for name, tt := range map[string]struct {
 		config sandbox.Config
 		wrong  []string
@@ -198,6 +202,7 @@ func TestCheckFindsTheSetting(t *testing.T) {
 // TestKeyRotatedInTheMiddle: a signing key that is replaced during a run halts it. The next run, with the new key,
 // onboards the other rows.
 func TestKeyRotatedInTheMiddle(t *testing.T) {
+	t.Parallel()
 	path, key := newKey(t)
 	var answered atomic.Int64
 	var running *sandbox.Server
@@ -232,6 +237,7 @@ func TestKeyRotatedInTheMiddle(t *testing.T) {
 
 // TestUnknownAuthority: a certificate that does not verify ends the run at once; --api-ca makes it verify.
 func TestUnknownAuthority(t *testing.T) {
+	t.Parallel()
 	server, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
 	secure := httptest.NewTLSServer(server.API())
 	defer secure.Close()
@@ -257,6 +263,7 @@ func TestUnknownAuthority(t *testing.T) {
 
 // TestEncodingChanged: rows with a recorded signature are onboarded after a change of the encoding.
 func TestEncodingChanged(t *testing.T) {
+	t.Parallel()
 	config := withFaults(t, "unstored-5xx=1,on=sign")
 	config.Encoding = sandbox.EncodingRaw
 	refused := newAfterLines(60)
@@ -281,6 +288,7 @@ func TestEncodingChanged(t *testing.T) {
 // TestPartnerIsTheVendors: by default the sandbox of all tests verifies as the vendor's library does, for which no
 // signature that covers @target-uri is valid.
 func TestPartnerIsTheVendors(t *testing.T) {
+	t.Parallel()
 	_, env := partnerEnv(t, sandbox.Config{})
 	exitsWith(t, env, 0, nil, "consumer", "check")
 	env = append(env, "OFFBLOCKS_SIGNATURE_COMPONENTS=@method,@target-uri,"+

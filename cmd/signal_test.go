@@ -173,6 +173,7 @@ func (s *signalled) Write(p []byte) (int, error) {
 
 // TestFullOutput: a command whose output cannot be written has not succeeded; one whose reader has gone has.
 func TestFullOutput(t *testing.T) {
+	t.Parallel()
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
 		t.Skip("no /dev/full here: ", err)

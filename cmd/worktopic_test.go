@@ -22,6 +22,7 @@ import (
 // TestStrangersMessages: messages of another producer become dead letters, and its ledger records are ignored with a
 // warning. The other rows are onboarded, and so is the row in a wrong partition when it is put back.
 func TestStrangersMessages(t *testing.T) {
+	t.Parallel()
 	k := fakeKafka(t)
 	server, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
 	env = append(onLedgerTopic(t, onKafka(env, k.addrs, "strange"), "strange.ledger"), "PURSER_CREATE_TOPICS=true")
