@@ -21,6 +21,7 @@ var errTimeout = errors.New("no complete answer in time")
 // call is a request; attempts are made from it.
 type call struct {
 	op     string // "GET /customers/{id}"
+	name   Operation
 	method string
 	path   string // below the base URL
 	key    uuid.UUID
@@ -165,11 +166,13 @@ func (c *Client) send(ctx context.Context, k call, token bearerToken, closings u
 	}
 	c.sent.Add(1)
 	header := time.AfterFunc(c.config.Timeout, func() { stop(errTimeout) }) // for a list, too
+	c.config.Observer.Began(k.name)
 	sent := c.config.Now()
 	response, err := c.transport.RoundTrip(request) //nolint:bodyclose // reply.finish does
 	took := c.config.Now().Sub(sent)
 	header.Stop()
 	if err != nil {
+		c.config.Observer.Ended(k.name, 0, took)
 		if ended := end(); ended != nil {
 			err = ended
 		}
@@ -190,6 +193,7 @@ func (c *Client) send(ctx context.Context, k call, token bearerToken, closings u
 	return &reply{Response: response, sent: sent, took: took, closings: closings, abort: stop, finish: func() error {
 		ended := end()
 		response.Body.Close()
+		c.config.Observer.Ended(k.name, response.StatusCode, c.config.Now().Sub(sent))
 		return ended
 	}}, nil
 }

@@ -49,7 +49,8 @@ func (c *Client) probe(ctx context.Context, k call) error {
 	if err != nil {
 		return &Error{Op: "check", Kind: Unsendable, Err: err}
 	}
-	k.op, k.method, k.path = "GET /customers/{id}", http.MethodGet, "/customers/"+id.String()
+	k.op, k.name = "GET /customers/{id}", Probe
+	k.method, k.path = http.MethodGet, "/customers/"+id.String()
 	r, err := c.open(ctx, k)
 	var failure *Error
 	switch {

@@ -87,6 +87,7 @@ type Config struct {
 	Now       func() time.Time // default time.Now
 	Rand      io.Reader        // for random ids; default crypto/rand
 	Logger    *slog.Logger     // default: nothing is logged
+	Observer  Observer         // default: nothing is observed
 }
 
 // LogValue is String, so that logs show no credentials.
@@ -146,6 +147,9 @@ func New(config Config) (*Client, error) {
 	if config.Rand == nil {
 		config.Rand = rand.Reader
 	}
+	if config.Observer == nil {
+		config.Observer = unobserved{}
+	}
 	if config.Proxy == nil {
 		config.Proxy = http.ProxyFromEnvironment
 	}
@@ -201,7 +205,7 @@ const pathSign = "/challenge/sign"
 // UUID and, if it has chainId and externalId, the body's (chainId in any case); any other 2xx is Unrecognized, or
 // Malformed when it is cut off. The customer's Challenge is empty when the answer has none.
 func (c *Client) CreateCustomer(ctx context.Context, key uuid.UUID, body []byte) (Customer, error) {
-	k := call{op: "POST /customers", method: http.MethodPost, path: "/customers", key: key, body: body}
+	k := call{op: "POST /customers", name: Create, method: http.MethodPost, path: "/customers", key: key, body: body}
 	if err := k.check(); err != nil {
 		return Customer{}, err
 	}
@@ -218,7 +222,7 @@ func (c *Client) CreateCustomer(ctx context.Context, key uuid.UUID, body []byte)
 
 // Customer sends GET /customers/{id}. The answer must have that id and a status.
 func (c *Client) Customer(ctx context.Context, id string) (Customer, error) {
-	k := call{op: "GET /customers/{id}", method: http.MethodGet, path: "/customers/" + id}
+	k := call{op: "GET /customers/{id}", name: Find, method: http.MethodGet, path: "/customers/" + id}
 	if err := checkID(k.op, id); err != nil {
 		return Customer{}, err
 	}
@@ -236,7 +240,8 @@ func (c *Client) Customer(ctx context.Context, id string) (Customer, error) {
 // Challenge sends GET /customers/{id}/challenge and returns the challenge in base64 as it was received; DecodeChallenge
 // gives its text. The body may be an object with "challenge", a JSON string, or the base64 alone.
 func (c *Client) Challenge(ctx context.Context, id string) (string, error) {
-	k := call{op: "GET /customers/{id}/challenge", method: http.MethodGet, path: "/customers/" + id + "/challenge"}
+	k := call{op: "GET /customers/{id}/challenge", name: Challenge, method: http.MethodGet,
+		path: "/customers/" + id + "/challenge"}
 	if err := checkID(k.op, id); err != nil {
 		return "", err
 	}
@@ -256,7 +261,7 @@ func (c *Client) Challenge(ctx context.Context, id string) (string, error) {
 // Only a 204 without a body is success. Any other 2xx is Malformed and wraps ErrUnproven: the customer's status says
 // whether the signature was accepted.
 func (c *Client) SubmitSignature(ctx context.Context, id string, key uuid.UUID, body []byte) error {
-	k := call{op: "POST /customers/{id}/challenge/sign", method: http.MethodPost,
+	k := call{op: "POST /customers/{id}/challenge/sign", name: Submit, method: http.MethodPost,
 		path: "/customers/" + id + pathSign, key: key, body: body}
 	if err := checkID(k.op, id); err != nil {
 		return err

@@ -54,7 +54,7 @@ func (c *Client) change(ctx context.Context, method, path string, body []byte) (
 	if err != nil {
 		return answer{}, op, &Error{Op: op, Kind: Unsendable, Err: err}
 	}
-	a, err = c.do(ctx, call{op: op, method: method, path: path, key: key, body: body})
+	a, err = c.do(ctx, call{op: op, name: Credentials, method: method, path: path, key: key, body: body})
 	return a, op, err
 }
 

@@ -47,7 +47,7 @@ func (c *Client) Customers(ctx context.Context, yield func(Customer) error) erro
 
 // customers reads the page at path and returns the path of the next one.
 func (c *Client) customers(ctx context.Context, path string, all *extent, yield func(Customer) error) (string, error) {
-	r, err := c.open(ctx, call{op: opList, method: http.MethodGet, path: path, stream: true})
+	r, err := c.open(ctx, call{op: opList, name: List, method: http.MethodGet, path: path, stream: true})
 	if err != nil {
 		if e := (*Error)(nil); all.pages > 0 && errors.As(err, &e) && noSuchPage(e.Kind) {
 			c.logger.WarnContext(ctx, "the next page of the customer list cannot be fetched", "error", err)

@@ -51,11 +51,12 @@ type RateLimiter struct {
 	passed     time.Time     // when the latest attempt passed in a slot
 	changed    chan struct{} // closed and replaced when the first caller must look again
 
-	opens       time.Time // when the gate opens, or opened last
-	closings    uint64    // how often the gate was closed and the rate lowered
-	unstated    int       // such closings in a row without a Retry-After
-	emptyBucket bool      // the gate was closed: empty the bucket before the next attempt passes
-	recovered   time.Time // when the rate was raised last or, if later, when the gate opens
+	opens       time.Time     // when the gate opens, or opened last
+	closed      time.Duration // how long the gate was closed in all, and will be until opens
+	closings    uint64        // how often the gate was closed and the rate lowered
+	unstated    int           // such closings in a row without a Retry-After
+	emptyBucket bool          // the gate was closed: empty the bucket before the next attempt passes
+	recovered   time.Time     // when the rate was raised last or, if later, when the gate opens
 
 	leased   bool
 	until    time.Time // if leased: no attempt passes from then on
@@ -322,6 +323,7 @@ func (l *RateLimiter) throttle(now time.Time, closings uint64, pause time.Durati
 		l.unstated++
 	}
 	if until := now.Add(min(pause, MaxRetryAfter)); until.After(l.opens) {
+		l.closed += until.Sub(later(now, l.opens))
 		l.opens, l.recovered = until, until
 		l.emptyBucket = true
 	}
@@ -355,6 +357,20 @@ func (l *RateLimiter) State() RateLimiterState {
 		l.recover(now)
 	}
 	return RateLimiterState{Rate: l.configured, InForce: l.inForce(), Closed: max(0, l.opens.Sub(now))}
+}
+
+// ClosedInAll returns how long the gate has been closed since NewRateLimiter.
+func (l *RateLimiter) ClosedInAll() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.closed - max(0, l.opens.Sub(l.now()))
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
 }
 
 // rest waits for d, as the first in the queue, without letting an attempt pass. The error is ctx's, or ErrStopped.

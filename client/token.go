@@ -143,6 +143,7 @@ func (t *tokens) failed() (uint64, error) {
 // place waits for the rate limiter and returns a token that is valid then.
 func (c *Client) place(ctx context.Context) (bearerToken, uint64, error) {
 	before, _ := c.tokens.failed()
+	since := c.config.Now()
 	if err := c.config.RateLimiter.join(ctx); err != nil {
 		return bearerToken{}, 0, err
 	}
@@ -158,7 +159,9 @@ func (c *Client) place(ctx context.Context) (bearerToken, uint64, error) {
 		if err != nil {
 			return bearerToken{}, 0, err
 		}
-		token, ok := c.tokens.valid(c.config.Now())
+		now := c.config.Now()
+		c.config.Observer.Waited(now.Sub(since))
+		token, ok := c.tokens.valid(now)
 		if ok || fetched && token.secret != "" {
 			// A token that has just been fetched is used, even if its lifetime is shorter than the wait.
 			return token, closings, nil
@@ -169,6 +172,7 @@ func (c *Client) place(ctx context.Context) (bearerToken, uint64, error) {
 			}
 			return bearerToken{}, 0, err
 		}
+		since = c.config.Now()
 	}
 }
 
@@ -242,7 +246,7 @@ func (c *Client) fetchOnce(ctx context.Context, closings uint64) error {
 	}
 	// The API requires an Idempotency-Key on every POST; a new key never gets a stored answer.
 	secret, _ := c.tokens.secret()
-	k := call{op: opToken, method: http.MethodPost, path: "/auth/token", key: key, token: true,
+	k := call{op: opToken, name: Token, method: http.MethodPost, path: "/auth/token", key: key, token: true,
 		body: tokenBody(c.config.APIKey, secret)}
 	sent := c.config.Now()
 	r, err := c.send(ctx, k, bearerToken{}, closings)
