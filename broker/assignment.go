@@ -187,6 +187,7 @@ func (a *assignment) open(ctx context.Context) error {
 			next:      start,
 			target:    initial.end,
 		}
+		r.end.Store(now.end)
 		if p.Offset < 0 {
 			r.committed = start // no commit before there is progress
 		}

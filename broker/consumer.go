@@ -197,6 +197,32 @@ func (c *Consumer) Defer(m pipeline.Message) {
 	}
 }
 
+// Position is how far a consumer has come in a partition.
+type Position struct {
+	Partition int
+	Settled   int64 // the offset below which all messages are acknowledged
+	Lag       int64 // messages from there on, as of the latest fetch
+}
+
+// Positions returns how far this consumer has come in each of its partitions; none between two assignments.
+func (c *Consumer) Positions() []Position {
+	c.mu.Lock()
+	a := c.current
+	c.mu.Unlock()
+	if a == nil {
+		return nil
+	}
+	all := make([]Position, 0, len(a.readers))
+	for id, r := range a.readers {
+		settled := r.offsets.prefix()
+		all = append(all, Position{Partition: id, Settled: settled, Lag: max(0, r.end.Load()-settled)})
+	}
+	return all
+}
+
+// Reachable reports whether no request to the brokers has failed since the latest that was answered.
+func (c *Consumer) Reachable() bool { return c.cluster.outages.duration() == 0 }
+
 func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 	counts, err := c.cluster.Check(ctx, c.o.Topic)
 	if err != nil {

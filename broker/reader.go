@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -24,9 +25,10 @@ type reader struct {
 	offsets   *offsetTracker
 	committed int64 // the group's committed offset; only assignment.commit uses it
 
-	next     int64 // the next offset to deliver
-	target   int64 // in a drain: the offset at which it ends
-	empty    int   // empty fetches in a row below the high watermark
+	end      atomic.Int64 // the high watermark as of the latest fetch
+	next     int64        // the next offset to deliver
+	target   int64        // in a drain: the offset at which it ends
+	empty    int          // empty fetches in a row below the high watermark
 	maxBytes int64
 	lost     <-chan time.Time // fires LostAfter after the first of several failures in a row; nil after a success
 	arena    []byte
@@ -91,6 +93,7 @@ func (r *reader) fetch(ctx context.Context) (*kafka.FetchResponse, error) {
 	if err != nil {
 		return nil, err
 	}
+	r.end.Store(res.HighWatermark)
 	return res, nil
 }
 

@@ -50,6 +50,9 @@ type Options struct {
 	// Hook is called in the goroutine that commits, for tests that crash there: at "ledger.after-append" (with a ledger
 	// topic), "ledger.before-commit" and "ledger.after-commit". Default nil: not called.
 	Hook func(point string)
+	// OnCommit is called in the goroutine that commits, after each transaction that was committed, with the number of
+	// rows that it was about and the time that it took. It must not block. Default nil: not called.
+	OnCommit func(rows int, took time.Duration)
 }
 
 // Ledger implements pipeline.Ledger. Its methods are safe for concurrent use.

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/mattn/go-sqlite3"
+
+	"github.com/purser-onboard/purser/pipeline"
 )
 
 // maxGroup bounds the rows in a transaction, so that a commit is not long. A single call with more rows has its own
@@ -54,6 +56,7 @@ type writer struct {
 	stmts   *statements
 	now     func() time.Time
 	hook    func(string)
+	watch   func(rows int, took time.Duration) // Options.OnCommit, may be nil
 	own     ownEnvironments
 	present func() error // returns an error if the ledger is no longer at its path
 	suspect atomic.Bool  // after an error of SQLite: the next Open makes the long integrity check
@@ -76,7 +79,7 @@ func startWriter(
 		return nil, err
 	}
 	w := &writer{
-		ctx: ctx, conn: conn, stmts: stmts, now: o.Now, hook: o.Hook, own: own, present: present,
+		ctx: ctx, conn: conn, stmts: stmts, now: o.Now, hook: o.Hook, watch: o.OnCommit, own: own, present: present,
 		stopped: make(chan struct{}),
 	}
 	if w.hook == nil {
@@ -222,6 +225,7 @@ func (w *writer) transact(group []*operation) error {
 	if err := w.present(); err != nil { // callers must not act on a change that is lost with the file
 		return err
 	}
+	begun := pipeline.Monotonic()
 	if _, err := w.stmts.begin.ExecContext(w.ctx); err != nil {
 		return w.failed(err)
 	}
@@ -256,6 +260,13 @@ func (w *writer) transact(group []*operation) error {
 		return w.failed(err)
 	}
 	w.hook("ledger.after-commit")
+	if w.watch != nil {
+		rows := 0
+		for _, op := range group {
+			rows += op.weight
+		}
+		w.watch(rows, pipeline.Monotonic().Sub(begun))
+	}
 	return nil
 }
 

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/purser-onboard/purser/pipeline"
 )
@@ -261,5 +262,30 @@ func TestCompareAndSetUnderContention(t *testing.T) {
 	}
 	if total != workers*each {
 		t.Errorf("got %d updates by the versions, want %d", total, workers*each)
+	}
+}
+
+// TestOnCommit: it is told of each transaction that was committed.
+func TestOnCommit(t *testing.T) {
+	o := testOptions(filepath.Join(t.TempDir(), "ledger.db"))
+	committed := 0
+	o.OnCommit = func(rows int, took time.Duration) {
+		committed += rows
+		if took <= 0 {
+			t.Errorf("commit of %d rows: got duration %v, want more than 0", rows, took)
+		}
+	}
+	l, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Accept(t.Context(), []pipeline.Row{testRow(1, "a"), testRow(2, "a"), testRow(3, "a")}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if committed != 3 {
+		t.Errorf("got commits of %d rows, want 3", committed)
 	}
 }

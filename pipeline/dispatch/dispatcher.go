@@ -164,6 +164,21 @@ func (r *Dispatcher) Tally() pipeline.Tally {
 	return t
 }
 
+// Oldest returns when the message was published that has waited longest among those of rows under way; the zero time if
+// no row is under way.
+func (r *Dispatcher) Oldest() (oldest time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, t := range r.tasks {
+		for _, m := range t.messages {
+			if oldest.IsZero() || m.Time.Before(oldest) {
+				oldest = m.Time
+			}
+		}
+	}
+	return oldest
+}
+
 // queueOf is where a task waits for its next action.
 func (r *Dispatcher) queueOf(t *item) *taskQueue {
 	switch {

@@ -43,7 +43,9 @@ func (w *Worker) custody(ctx context.Context, t *Task, c signer.Custodian) (sign
 func (w *Worker) giveUp(ctx context.Context, t *Task, c signer.Custodian, expiring result) (result, error) {
 	age := w.Now().Sub(t.ChallengeAt)
 	inTime := age > 0 && age < w.Limits.ChallengeTTL-margin(margin(w.Limits.ChallengeTTL))
+	begun := pipeline.Monotonic()
 	signature, err := c.Poll(ctx, t.ExternalTxID, t.Account.Address, []byte(t.Challenge))
+	w.noteSigner(ctx, err, begun)
 	if err == nil && inTime {
 		return w.signed(t, signature), nil
 	}

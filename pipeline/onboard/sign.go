@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/purser-onboard/purser/client"
 	"github.com/purser-onboard/purser/pipeline"
@@ -40,11 +41,13 @@ func (w *Worker) sign(ctx context.Context, t *Task) (result, error) {
 	w.Hook("sign.before")
 	var signature signer.Signature
 	var err error
+	begun := pipeline.Monotonic()
 	if slow {
 		signature, err = w.custody(ctx, t, custodian)
 	} else {
 		signature, err = w.Signer.SignMessage(ctx, t.Account.Address, []byte(t.Challenge))
 	}
+	w.noteSigner(ctx, err, begun)
 	if err != nil {
 		res := signResult(err)
 		if res.outcome == SignerFailed && slow {
@@ -55,6 +58,17 @@ func (w *Worker) sign(ctx context.Context, t *Task) (result, error) {
 	}
 	w.breaker.signerSpoke()
 	return w.signed(t, signature), nil
+}
+
+// noteSigner reports a call of the signer that was not cut short by us.
+func (w *Worker) noteSigner(ctx context.Context, err error, begun time.Time) {
+	if w.OnSigner == nil || err != nil && ctx.Err() != nil {
+		return
+	}
+	if errors.Is(err, signer.ErrPending) {
+		err = nil
+	}
+	w.OnSigner(err, pipeline.Monotonic().Sub(begun))
 }
 
 // signed takes a signature over: it and the key it will be sent under are stored before it is sent (rule "Write, then

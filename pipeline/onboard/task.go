@@ -15,6 +15,7 @@ type Task struct {
 	// previousClass is how the row ended before this import started it again; empty: it did not.
 	previousClass string
 
+	entered  time.Time // when it came to its stage, or to this process, monotonic; only with Options.OnStage
 	fetched  time.Time // when the present challenge was asked for with GET, so a stale one is the partner's doing
 	recorded bool      // the send of this action is recorded already
 	sent     time.Time // when this process last sent the creation, by the monotonic clock
@@ -31,6 +32,9 @@ type Task struct {
 // Begin returns the task of a row that was accepted as open.
 func (w *Worker) Begin(a pipeline.Acceptance) *Task {
 	t := &Task{Record: a.Record, previousClass: a.Previous}
+	if w.OnStage != nil {
+		t.entered = pipeline.Monotonic()
+	}
 	w.Resume(t)
 	return t
 }

@@ -55,6 +55,12 @@ type Options struct {
 	OnList func(customers int, took time.Duration)
 	// OnPartialList is called when the partner's list was read and announces more than could be read. May be nil.
 	OnPartialList func(cause error)
+	// OnSigner is called after each call of the signer with its result, which is nil also when a custodian has not decided
+	// yet, and the time that it took. It must not block. May be nil.
+	OnSigner func(err error, took time.Duration)
+	// OnStage is called when a row has gone from a stage to another, with the time since it came to the earlier one in
+	// this process. It must not block. May be nil.
+	OnStage func(from, to pipeline.Stage, after time.Duration)
 	// HaltAfter is how many rows in a row may end alike, for a reason that the set-up can cause, before the run halts; 0:
 	// any number. Before the first success at a step it is SetupLimit.
 	HaltAfter int
@@ -400,6 +406,11 @@ func (w *Worker) store(ctx context.Context, t *Task, next pipeline.Record) error
 		return &HaltError{Class: HaltLedger, Row: t.Row, Err: err}
 	}
 	w.Hook(point + ".after")
+	if w.OnStage != nil && next.Stage != t.Stage {
+		now := pipeline.Monotonic()
+		w.OnStage(t.Stage, next.Stage, now.Sub(t.entered))
+		t.entered = now
+	}
 	next.Version, next.Nonce = version, ""
 	t.Record = next
 	return nil
