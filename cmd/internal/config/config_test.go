@@ -36,7 +36,7 @@ func TestSampleConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	full := regexp.MustCompile(`(?m)^# (brokers|report):`).ReplaceAll(raw, []byte("$1:"))
+	full := regexp.MustCompile(`(?m)^# (brokers|report|metrics-textfile|metrics-listen):`).ReplaceAll(raw, []byte("$1:"))
 	path := filepath.Join(t.TempDir(), "full.yaml")
 	if err := os.WriteFile(path, full, 0o600); err != nil {
 		t.Fatal(err)
@@ -45,8 +45,9 @@ func TestSampleConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Brokers) != 2 || c.Report != "/var/lib/purser/report.json" {
-		t.Errorf("got %d brokers, report %q; want 2, /var/lib/purser/report.json", len(c.Brokers), c.Report)
+	if len(c.Brokers) != 2 || c.Report != "/var/lib/purser/report.json" || c.MetricsListen != "127.0.0.1:9464" {
+		t.Errorf("got %d brokers, report %q, metrics at %q; want 2, /var/lib/purser/report.json, 127.0.0.1:9464",
+			len(c.Brokers), c.Report, c.MetricsListen)
 	}
 }
 
@@ -221,5 +222,28 @@ func TestSettingsFilesAreBounded(t *testing.T) {
 	_, err = readStatement("/dev/zero")
 	if want := "--challenge-statement: the file has more than 65536 bytes"; err == nil || err.Error() != want {
 		t.Errorf("got %v, want %q", err, want)
+	}
+}
+
+// TestMetricsListen: what is not written out is loopback.
+func TestMetricsListen(t *testing.T) {
+	var out bytes.Buffer
+	for _, c := range []struct{ given, want string }{
+		{"9464", "127.0.0.1:9464"}, {":9464", "127.0.0.1:9464"}, {"0", "127.0.0.1:0"}, {"localhost:9464", "localhost:9464"},
+		{"0.0.0.0:9464", "0.0.0.0:9464"}, {"[::]:9464", "[::]:9464"}, {"[::1]:9464", "[::1]:9464"},
+		{"localhost", ""}, {"10.0.0.1", ""}, {"http://localhost:9464", ""}, {":65536", ""}, {":-1", ""}, {"::1", ""},
+	} {
+		got, _, err := ParseConsumer([]string{"--metrics-listen", c.given}, Streams{Stdout: &out, Stderr: &out})
+		switch {
+		case c.want == "" && (err == nil || !strings.Contains(err.Error(), "--metrics-listen")):
+			t.Errorf("%s: got error %v, want one that names --metrics-listen", c.given, err)
+		case c.want != "" && (err != nil || got.MetricsListen != c.want):
+			t.Errorf("%s: got %+v, %v; want %s", c.given, got, err, c.want)
+		}
+	}
+	for _, args := range [][]string{{"--metrics-pprof"}, {"--metrics-textfile", "/run/purser.txt"}} {
+		if _, _, err := ParseConsumer(args, Streams{Stdout: &out, Stderr: &out}); err == nil {
+			t.Errorf("%s: got no error, want one", args)
+		}
 	}
 }

@@ -127,6 +127,9 @@ type Consumer struct {
 	MaxOutstanding     int           `help:"Maximum unsettled rows per partition." env:"PURSER_MAX_OUTSTANDING" default:"10000"`
 	StalledAfter       time.Duration `help:"Report a partition in which no row was settled for this long, with the row that it waits for." env:"PURSER_STALLED_AFTER" default:"10m"`
 	Report             string        `help:"Write a JSON report to this file, when the run begins and when it ends; - is standard output, {run} the run's id." env:"PURSER_REPORT" placeholder:"FILE"`
+	MetricsListen      string        `help:"Serve /metrics, /healthz and /readyz by HTTP at this address; a port alone is one on loopback." env:"PURSER_METRICS_LISTEN" placeholder:"ADDR"`
+	MetricsPprof       bool          `help:"Serve profiles of the process at /debug/pprof/, too." env:"PURSER_METRICS_PPROF"`
+	MetricsTextfile    string        `help:"Write the metrics to this file, for node_exporter, every 15 seconds and when the run ends; its name ends with .prom." env:"PURSER_METRICS_TEXTFILE" placeholder:"FILE"`
 
 	Secret     string     `kong:"-" json:"-"` // the API secret; never printed
 	Parameters Parameters `kong:"-"`          // from SignatureParameters

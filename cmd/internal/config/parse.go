@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -249,10 +250,41 @@ func ParseConsumer(args []string, s Streams) (*ConsumerCommands, string, error) 
 	if !(c.SignerRate >= 0) || math.IsInf(c.SignerRate, 0) {
 		return nil, "", &Error{"--signer-rate", fmt.Sprint(c.SignerRate), "must be 0 or more"}
 	}
+	if err := c.checkMetrics(); err != nil {
+		return nil, "", err
+	}
 	if c.RetryMax < c.RetryMin {
 		return nil, "", &Error{"--retry-max", c.RetryMax.String(), "must not be less than --retry-min"}
 	}
 	return &c, command, nil
+}
+
+// checkMetrics brings --metrics-listen into the form host:port, and checks what belongs to it.
+func (c *Consumer) checkMetrics() error {
+	if c.MetricsListen != "" {
+		address := c.MetricsListen
+		if !strings.Contains(address, ":") {
+			address = ":" + address
+		}
+		host, port, err := net.SplitHostPort(address)
+		if err == nil {
+			_, err = strconv.ParseUint(port, 10, 16)
+		}
+		if err != nil {
+			return &Error{"--metrics-listen", c.MetricsListen, "want a port, or host:port"}
+		}
+		if host == "" { // all of this machine's addresses have to be asked for: 0.0.0.0:9464
+			host = "127.0.0.1"
+		}
+		c.MetricsListen = net.JoinHostPort(host, port)
+	} else if c.MetricsPprof {
+		return &Error{Setting: "--metrics-pprof", Problem: "has no effect without --metrics-listen"}
+	}
+	if c.MetricsTextfile != "" && filepath.Ext(c.MetricsTextfile) != ".prom" {
+		return &Error{Setting: "--metrics-textfile",
+			Problem: "want a name that ends with .prom: node_exporter reads no other files"}
+	}
+	return nil
 }
 
 // isUUID reports whether a text is a UUID in its usual form of 36 characters (RFC 9562, section 4). Its 32 hex digits

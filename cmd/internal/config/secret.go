@@ -36,8 +36,8 @@ func private(setting string) bool {
 	switch strings.TrimPrefix(setting, "--") {
 	case "api-ca", "api-key", "api-secret-file", "config", "data-dir", "dir", "from", "kafka-ca", "kafka-cert",
 		"kafka-key", "kafka-password-file", "kafka-token-file", "kafka-username", "keystore", "ledger",
-		"ledger-topic-key-file", "message-key-file", "new-secret-file", "password-file", "rejects", "report",
-		"signer", "signing-key", "signing-key-id":
+		"ledger-topic-key-file", "message-key-file", "metrics-textfile", "new-secret-file", "password-file", "rejects",
+		"report", "signer", "signing-key", "signing-key-id":
 		return true
 	}
 	return false

@@ -51,7 +51,7 @@ func (l *checklist) warn(what, line string) { fmt.Fprintf(l.w, "warn  %-9s %s\n"
 func check(ctx context.Context, c *config.Consumer, s Streams) error {
 	list := &checklist{w: s.Stdout, patient: true}
 	log := console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)
-	p, err := openPartner(c, s.Getenv, log)
+	p, err := openPartner(c, s.Getenv, log, nil)
 	if err != nil {
 		return err
 	}

@@ -48,7 +48,7 @@ func registerKey(ctx context.Context, c *config.Consumer, remove bool, s Streams
 	} else {
 		key = nil // a first registration cannot be signed
 	}
-	p, err := newPartner(c, base, key, console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel))
+	p, err := newPartner(c, base, key, console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel), nil)
 	if err != nil {
 		return err
 	}
@@ -92,7 +92,7 @@ type rotation struct {
 
 // rotateSecret replaces the API secret and proves the new one by a token.
 func rotateSecret(ctx context.Context, c *config.Consumer, file string, replace bool, s Streams) error {
-	p, err := openPartner(c, s.Getenv, console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel))
+	p, err := openPartner(c, s.Getenv, console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel), nil)
 	if err != nil {
 		return err
 	}
@@ -135,7 +135,7 @@ func rotateSecret(ctx context.Context, c *config.Consumer, file string, replace 
 func (r *rotation) try(ctx context.Context, secret string) error {
 	other := *r.c
 	other.Secret, other.APISecretFile = secret, "" // from no file: it is this secret that is tried
-	p, err := newPartner(&other, r.p.base, nil, console.NewLogger(r.s.Stderr, r.c.LogFormat, r.c.LogLevel))
+	p, err := newPartner(&other, r.p.base, nil, console.NewLogger(r.s.Stderr, r.c.LogFormat, r.c.LogLevel), nil)
 	if err != nil {
 		return err
 	}

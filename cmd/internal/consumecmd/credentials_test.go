@@ -223,7 +223,7 @@ func TestRunReadsTheSecretAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api, err := openPartner(&settings.Consumer, func(string) string { return "" }, slog.New(slog.DiscardHandler))
+	api, err := openPartner(&settings.Consumer, func(string) string { return "" }, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -116,12 +116,12 @@ func failures(ctx context.Context, c *config.Consumer, fleet bool, s Streams) (e
 // reconcile reads the partner's list and records the statuses.
 func reconcile(ctx context.Context, c *config.Consumer, s Streams) (err error) {
 	log := console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)
-	p, err := openPartner(c, s.Getenv, log)
+	p, err := openPartner(c, s.Getenv, log, nil)
 	if err != nil {
 		return err
 	}
 	defer p.client.Close()
-	book, err := openLedger(ctx, c, p, nil, log)
+	book, err := openLedger(ctx, c, p, nil, nil, log)
 	if err != nil {
 		return err
 	}

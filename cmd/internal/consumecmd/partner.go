@@ -32,7 +32,10 @@ type partner struct {
 	key     *ecdsa.PrivateKey // signs the requests
 }
 
-func openPartner(c *config.Consumer, getenv func(string) string, log *slog.Logger) (*partner, error) {
+// openPartner connects to the API as the settings say. watch is told of the requests; it may be nil.
+func openPartner(
+	c *config.Consumer, getenv func(string) string, log *slog.Logger, watch client.Observer,
+) (*partner, error) {
 	base, err := c.CheckPartner(getenv)
 	if err != nil {
 		return nil, err
@@ -41,7 +44,7 @@ func openPartner(c *config.Consumer, getenv func(string) string, log *slog.Logge
 	if err != nil {
 		return nil, err
 	}
-	return newPartner(c, base, key, log)
+	return newPartner(c, base, key, log, watch)
 }
 
 // signingKey reads the key that signs the requests.
@@ -59,7 +62,9 @@ func signingKey(c *config.Consumer) (*ecdsa.PrivateKey, error) {
 }
 
 // newPartner connects to the API of settings that were checked. Without a key, requests are not signed.
-func newPartner(c *config.Consumer, base *url.URL, key *ecdsa.PrivateKey, log *slog.Logger) (*partner, error) {
+func newPartner(
+	c *config.Consumer, base *url.URL, key *ecdsa.PrivateKey, log *slog.Logger, watch client.Observer,
+) (*partner, error) {
 	console.AdoptStandardLog(log)
 	authorities, err := c.Authorities()
 	if err != nil {
@@ -79,7 +84,7 @@ func newPartner(c *config.Consumer, base *url.URL, key *ecdsa.PrivateKey, log *s
 		Sign: sign, Digest: c.ContentDigest,
 		Timeout: c.RequestTimeout, Now: time.Now, RateLimiter: p.limiter, Clock: p.clock,
 		Concurrency: c.Concurrency,
-		UserAgent:   "purser/" + config.Version, Logger: log,
+		UserAgent:   "purser/" + config.Version, Logger: log, Observer: watch,
 	})
 	if err != nil {
 		return nil, console.Coded(console.ExitUsage, err)

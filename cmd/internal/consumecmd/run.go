@@ -18,6 +18,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/queue"
 	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/messageauth"
+	"github.com/purser-onboard/purser/metrics"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/pipeline/dispatch"
 	"github.com/purser-onboard/purser/pipeline/onboard"
@@ -36,7 +37,9 @@ type run struct {
 	log        *slog.Logger
 	report     results.Report
 	to         reportFile
-	begun      bool // it has the ledger, and is recorded there
+	metrics    *metrics.Metrics
+	textfile   *textfile // --metrics-textfile; nil: none, or not begun
+	begun      bool      // it has the ledger, and is recorded there
 
 	partner    *partner
 	signer     signer.Backend
@@ -74,6 +77,9 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, s Strea
 		screen: screen, log: console.NewLogger(screen, c.LogFormat, c.LogLevel),
 		report: results.Begun(id.String(), time.Now().UTC()), to: openReport(c.Report, id.String(), s),
 	}
+	r.metrics = metrics.New(metrics.Options{
+		Version: config.Version, Signer: schemeOf(c.Signer), Started: r.report.StartedAt, Now: time.Now,
+	})
 	r.taking, r.stopTaking = context.WithCancelCause(soft)
 	var done ended
 	cause := r.open(s.Getenv)
@@ -88,6 +94,7 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, s Strea
 	if e := r.shut(r.remember()); e != nil {
 		err = judge(&r.report, done, errors.Join(cause, e))
 	}
+	r.endMetrics(err, cause)
 	if e := r.to.end(r.report); e != nil { // before the summary, whose reader may keep it waiting
 		err = console.Coded(max(r.report.Exit, console.ExitUnfinished), errors.Join(err, e))
 	}
@@ -117,7 +124,7 @@ func (r *run) begin() error {
 		r.to = reportFile{} // the end would fail alike
 		return console.Coded(console.ExitUsage, err)
 	}
-	return nil
+	return r.beginTextfile()
 }
 
 // remember records the end of the run in the ledger, also after a hard stop.
@@ -140,11 +147,14 @@ func (r *run) shut(err error) error {
 
 // open opens all that a run needs and checks that it fits together. Nothing is sent for a row yet.
 func (r *run) open(getenv func(string) string) (err error) {
+	if err := r.serveMetrics(); err != nil {
+		return err
+	}
 	keys, err := r.c.MessageKeys()
 	if err != nil {
 		return err
 	}
-	if r.partner, err = openPartner(r.c, getenv, r.log); err != nil {
+	if r.partner, err = openPartner(r.c, getenv, r.log, r.metrics); err != nil {
 		return err
 	}
 	r.opened("connections", func() error { r.partner.client.Close(); return nil })
@@ -153,7 +163,7 @@ func (r *run) open(getenv func(string) string) (err error) {
 	}
 	r.opened("signer", r.signer.Close)
 	hook := crashHook(getenv)
-	if r.ledger, err = openLedger(r.soft, r.c, r.partner, hook, r.log); err != nil {
+	if r.ledger, err = openLedger(r.soft, r.c, r.partner, hook, r.metrics.Committed, r.log); err != nil {
 		return err
 	}
 	r.opened("ledger", r.ledger.Close)
@@ -179,8 +189,11 @@ func (r *run) open(getenv func(string) string) (err error) {
 	if err != nil {
 		return err
 	}
-	r.dispatcher, err = r.newDispatcher(worker, home, keys)
-	return err
+	if r.dispatcher, err = r.newDispatcher(worker, home, keys); err != nil {
+		return err
+	}
+	r.watch()
+	return nil
 }
 
 // openSigner opens the signer. It may have to be waited for, so that is said after a while.
@@ -211,6 +224,7 @@ func (r *run) newWorker(hook func(string)) (*onboard.Worker, error) {
 			_, err := r.signer.Check(ctx)
 			return err
 		},
+		OnSigner: r.metrics.Signed, OnStage: r.metrics.Moved,
 		OnTrouble:     func(t onboard.Trouble) { warnOfTrouble(t, r.log) },
 		OnPollTrouble: func(p onboard.PollTrouble) { warnOfPolls(p, r.c.SignerWait, r.log) },
 		OnPartialList: func(cause error) {
@@ -240,8 +254,11 @@ func (r *run) newDispatcher(
 		OnHalt:     func(cause error) { r.stopTaking(cause) },
 		Probe:      r.partner.probe,
 		OutageWait: r.c.OutageWait,
-		OnOutage:   func(cause error) { warnOfOutage(cause, r.c.OutageWait, r.log) },
-		OnSettled:  func(pipeline.Record) { r.events.wake() },
+		OnOutage: func(cause error) {
+			r.metrics.Outage(cause != nil)
+			warnOfOutage(cause, r.c.OutageWait, r.log)
+		},
+		OnSettled: func(pipeline.Record) { r.events.wake() },
 	}
 	if r.drain {
 		o.SignerWait = r.c.SignerWait
@@ -371,12 +388,13 @@ func closing(err *error, what string, end func() error) {
 }
 
 func openLedger(
-	ctx context.Context, c *config.Consumer, p *partner, hook func(string), log *slog.Logger,
+	ctx context.Context, c *config.Consumer, p *partner, hook func(string), watch func(int, time.Duration),
+	log *slog.Logger,
 ) (*ledger.Ledger, error) {
 	book, err := ledger.Open(ctx, ledger.Options{
 		Path: c.Ledger, Environment: environment(c, p.base), CanonicalHost: canonicalHost(p.base), Now: time.Now,
 		Program: "purser " + config.Version, Changelog: c.LedgerTopic, Logger: log, Hook: hook,
-		DropSigned: c.Retain == "none",
+		OnCommit: watch, DropSigned: c.Retain == "none",
 	})
 	var environment *ledger.EnvironmentError
 	if errors.As(err, &environment) {

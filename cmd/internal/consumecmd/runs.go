@@ -66,10 +66,12 @@ func statusOfRun(ctx context.Context, c *config.Consumer, which string, s Stream
 	return nil
 }
 
+// allRuns is more than a ledger keeps.
+const allRuns = 1 << 20
+
 // findRun returns the latest run for "last", otherwise the one with that id.
 func findRun(ctx context.Context, book *ledger.Reader, which string) (ledger.Run, error) {
-	const all = 1 << 20
-	list, err := book.Runs(ctx, all)
+	list, err := book.Runs(ctx, allRuns)
 	if err != nil {
 		return ledger.Run{}, err
 	}

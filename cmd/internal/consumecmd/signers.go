@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
@@ -87,6 +88,17 @@ func openSigner(
 		}
 	}
 	return nil, fail("has a scheme that is not known") // and that is not shown: it may be a password
+}
+
+// schemeOf returns the scheme of a signer's URI. If no signer has it, it may be a secret, and the result is "unknown".
+func schemeOf(uri string) string {
+	scheme := signer.Scheme(uri)
+	for _, s := range signers() {
+		if slices.Contains(s.schemes, scheme) {
+			return scheme
+		}
+	}
+	return "unknown"
 }
 
 // withoutPaths returns an error of a signer that could not be opened without those paths of its URI that lead nowhere:

@@ -1,4 +1,5 @@
-// Package outfile writes files that hold customer data: mode 0600, and whole or not at all.
+// Package outfile writes files whole or not at all. They have mode 0600, because they may hold customer data, except
+// those of WriteReadable.
 package outfile
 
 import (
@@ -114,6 +115,26 @@ func (f *File) Discard() {
 	// Nothing is left to do about a temporary file that cannot be closed or removed.
 	_ = f.Close()
 	_ = os.Remove(f.Name())
+}
+
+// WriteReadable makes a whole file of data that holds no customer data: every user of the machine may read it. Its
+// directory must be there, because a missing one would be made for this user alone.
+func WriteReadable(path string, data []byte) error {
+	if _, err := os.Stat(filepath.Dir(path)); err != nil {
+		return err
+	}
+	f, err := Create(path)
+	if err != nil {
+		return err
+	}
+	defer f.Discard()
+	if _, err := f.Write(data); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	if err := f.Chmod(0o644); err != nil {
+		return fmt.Errorf("write %s: %w", path, err)
+	}
+	return f.Commit()
 }
 
 // Write makes a whole file of data.
