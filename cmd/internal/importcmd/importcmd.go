@@ -3,7 +3,6 @@
 package importcmd
 
 import (
-	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"github.com/klauspost/compress/zstd"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
@@ -86,6 +84,8 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 			im.Publisher = keys.Publisher(im.Publisher)
 		}
 	}
+	memory := remember(c, importID.String(), started, log)
+	im.OnReject = memory.reasons.Add
 	progress := console.StartProgress(screen, c.Progress, func() string {
 		s := im.Stats()
 		return fmt.Sprintf("%d rows read, %d %s, %d invalid", s.Read, s.Published, verb(c), s.Invalid)
@@ -93,11 +93,13 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 	defer progress.Stop()
 	var empty []string // exports without a row
 	for _, file := range c.Files {
-		before := im.Stats().Read
-		if err = importFile(ctx, c, im, file, stdin, importID.String()); err != nil {
+		before := im.Stats()
+		read, e := importFile(ctx, c, im, file, stdin, importID.String())
+		memory.add(file, read, im.Stats().Sub(before))
+		if err = e; err != nil {
 			break
 		}
-		if im.Stats().Read == before {
+		if im.Stats().Read == before.Read {
 			log.Warn("the export has a header and no row", "file", file)
 			empty = append(empty, file)
 		}
@@ -107,9 +109,17 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 		err = errors.Join(err, keep)
 	}
 	s := im.Stats()
-	if !c.Quiet || err != nil || s.Invalid > 0 {
-		summarize(stdout, c, s, time.Since(started), err == nil)
+	finished := err == nil
+	err = verdict(ctx, c, s, empty, err)
+	memory.end(err)
+	if !c.Quiet || console.Code(err) != console.ExitWell {
+		summarize(stdout, c, s, time.Since(started), finished)
 	}
+	return err
+}
+
+// verdict gives the error that an import ended with its exit code, and says what there is to do.
+func verdict(ctx context.Context, c *config.Importer, s csvimport.ImportStats, empty []string, err error) error {
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return fmt.Errorf("%w: %d rows are in the queue, the rest is not; importing the same files again is safe",
@@ -216,12 +226,13 @@ func probe(ctx context.Context, c *config.Importer, file string) error {
 	return err
 }
 
+// importFile imports an export. It returns the digest of the file, nil if it was not read to its end.
 func importFile(
 	ctx context.Context, c *config.Importer, im *csvimport.Importer, file string, stdin io.Reader, importID string,
-) error {
+) (*digest, error) {
 	e, err := open(ctx, file, stdin)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	r := readAhead(ctx, e)
 	export, err := csvimport.NewReader(r, filepath.Base(file), c.ChainNumber, c.Comma, importID)
@@ -235,122 +246,5 @@ func importFile(
 	if e := r.Close(); err == nil {
 		err = e
 	}
-	return err
-}
-
-// export is an export that was opened: its content, decompressed.
-type export struct {
-	io.Reader
-	file    io.Closer    // nil: standard input
-	decoder func() error // releases what decompresses; nil: nothing does
-}
-
-// Close closes the file and releases the decoder. No Read may be in progress.
-func (e *export) Close() error {
-	var err error
-	if e.file != nil {
-		err = e.file.Close()
-	}
-	if e.decoder != nil {
-		err = errors.Join(err, e.decoder())
-	}
-	return err
-}
-
-// ahead is an export that is read by a goroutine of its own, so that a read that blocks ends with the context.
-type ahead struct {
-	*io.PipeReader
-	of      *export
-	ended   chan struct{} // closed when the goroutine has ended
-	unwatch func() bool
-}
-
-func readAhead(ctx context.Context, e *export) *ahead {
-	out, in := io.Pipe()
-	a := &ahead{PipeReader: out, of: e, ended: make(chan struct{})}
-	go func() {
-		defer close(a.ended)
-		_, err := io.CopyBuffer(in, e, make([]byte, 256<<10))
-		in.CloseWithError(err) // nil is io.EOF
-	}()
-	a.unwatch = context.AfterFunc(ctx, func() { out.CloseWithError(ctx.Err()) })
-	return a
-}
-
-// Close ends the goroutine, waits for it, and closes the export. A read of standard input cannot be ended; its
-// goroutine ends with the process.
-func (a *ahead) Close() error {
-	a.unwatch()
-	_ = a.PipeReader.Close() // always nil
-	file := a.of.file
-	if file == nil {
-		select {
-		case <-a.ended:
-			return a.of.Close()
-		default:
-			return nil
-		}
-	}
-	err := file.Close() // ends a read that blocks
-	<-a.ended
-	a.of.file = nil
-	return errors.Join(err, a.of.Close())
-}
-
-// open opens an export, decompressing .gz and .zst. An open that blocks, as that of a pipe without a writer does, ends
-// with ctx; the goroutine that waits for it then ends with the process.
-func open(ctx context.Context, file string, stdin io.Reader) (*export, error) {
-	if file == "-" {
-		return &export{Reader: stdin}, nil
-	}
-	type opened struct {
-		*export
-		err error
-	}
-	done := make(chan opened, 1)
-	go func() {
-		e, err := openFile(file)
-		done <- opened{e, err}
-	}()
-	select {
-	case o := <-done:
-		return o.export, o.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
-func openFile(file string) (*export, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return nil, err
-	}
-	e, err := unpack(f, file)
-	if err != nil {
-		return nil, errors.Join(err, f.Close())
-	}
-	return e, nil
-}
-
-func unpack(f *os.File, file string) (*export, error) {
-	if info, err := f.Stat(); err != nil {
-		return nil, err
-	} else if info.IsDir() {
-		return nil, fmt.Errorf("%s is a directory, not an export", file)
-	}
-	switch strings.ToLower(filepath.Ext(file)) {
-	case ".gz":
-		r, err := gzip.NewReader(f)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		return &export{Reader: r, file: f, decoder: r.Close}, nil
-	case ".zst":
-		r, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(128<<20))
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", file, err)
-		}
-		return &export{Reader: r, file: f, decoder: func() error { r.Close(); return nil }}, nil
-	}
-	return &export{Reader: f, file: f}, nil
+	return r.digest.Load(), err
 }

@@ -1,0 +1,109 @@
+package importcmd
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/cmd/internal/importlog"
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/csvimport"
+	"github.com/purser-onboard/purser/printable"
+)
+
+// memory records the import in the data directory: when it begins, after each file, and when it ends. A directory that
+// cannot be written to is reported once, and the import goes on.
+type memory struct {
+	pipeline.Import
+	reasons csvimport.Reasons
+
+	log     *slog.Logger
+	to      importlog.Log
+	off     bool                       // nothing is recorded: a dry run, or the directory cannot be written to
+	earlier map[string]pipeline.Import // by digest of a file
+}
+
+// remember begins the record of an import.
+func remember(c *config.Importer, id string, started time.Time, log *slog.Logger) *memory {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	m := &memory{
+		Import: pipeline.Import{
+			ID: id, Program: "purser " + config.Version, Host: host,
+			StartedAt: started.UTC().Truncate(time.Microsecond), Exit: console.ExitUnfinished,
+			Reason: "the import has not ended: it is in progress, or its process was killed",
+			Files:  []pipeline.ImportFile{},
+		},
+		log: log, to: importlog.In(c.DataDir), off: c.DryRun, earlier: map[string]pipeline.Import{},
+	}
+	if m.off {
+		return m
+	}
+	all, err := m.to.All()
+	if err != nil {
+		log.Warn("imports that were recorded earlier cannot be read", "error", err)
+	}
+	for _, i := range all { // the latest first, and the earliest stays
+		m.note(i)
+	}
+	m.put()
+	return m
+}
+
+// note remembers which files an import had.
+func (m *memory) note(i pipeline.Import) {
+	for _, file := range i.Files {
+		if file.SHA256 != "" {
+			m.earlier[file.SHA256] = i
+		}
+	}
+}
+
+func (m *memory) put() {
+	if m.off {
+		return
+	}
+	if err := m.to.Put(m.Import); err != nil {
+		m.off = true
+		m.log.Warn("the import cannot be recorded in the data directory; it goes on without a record", "error", err)
+	}
+}
+
+// add records what became of a file; read is nil if it was not read to its end.
+func (m *memory) add(name string, read *digest, s csvimport.ImportStats) {
+	file := pipeline.ImportFile{
+		Name: printable.Line(filepath.Base(name), pipeline.MaxFile), ImportCounts: countsOf(s), Reasons: m.reasons.Take(),
+	}
+	if read != nil {
+		file.Size, file.SHA256 = read.size, read.sha256
+		if before, known := m.earlier[read.sha256]; known {
+			m.log.Info("the file was imported before, byte for byte: rows that are onboarded are skipped",
+				"file", file.Name, "import", before.ID, "at", before.StartedAt)
+		}
+	}
+	m.Files = append(m.Files, file)
+	m.ImportCounts = m.Plus(file.ImportCounts)
+	m.note(m.Import)
+	m.put()
+}
+
+// end records how the import ended.
+func (m *memory) end(err error) {
+	m.EndedAt, m.Exit, m.Reason = time.Now().UTC().Truncate(time.Microsecond), console.Code(err), ""
+	if err != nil {
+		m.Reason = console.Line(err)
+	}
+	m.put()
+}
+
+func countsOf(s csvimport.ImportStats) pipeline.ImportCounts {
+	return pipeline.ImportCounts{
+		Lines: s.Lines, Rows: s.Read, Published: s.Published, PublishedLines: s.PublishedLines,
+		Invalid: s.Invalid, InvalidLines: s.InvalidLines, Header: s.Header, Blank: s.Blank, Neither: s.Header + s.Blank,
+	}
+}

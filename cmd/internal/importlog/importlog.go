@@ -1,0 +1,132 @@
+// Package importlog remembers imports: one JSON file per import in the data directory. The importer writes them without
+// the ledger, which a consumer may have locked, and the consumer reads them.
+package importlog
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/purser-onboard/purser/cmd/internal/outfile"
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/printable"
+)
+
+const (
+	// kept is how many imports are remembered. With an import a night they are three years.
+	kept = 1000
+	// maxFile bounds what is read of a file; an import of a thousand exports with a hundred reasons each is within it.
+	maxFile = 32 << 20
+	// maxText bounds a text of an import that is shown.
+	maxText = 4 << 10
+)
+
+// Log is the directory of the imports.
+type Log struct{ dir string }
+
+// In returns the log of a data directory.
+func In(dataDir string) Log { return Log{filepath.Join(dataDir, "imports")} }
+
+// Put writes an import, replacing what was written of it before, and forgets the oldest ones beyond 1000.
+func (l Log) Put(i pipeline.Import) error {
+	if err := uuid.Validate(i.ID); err != nil {
+		return fmt.Errorf("import %q: %w", i.ID, err)
+	}
+	raw, err := json.MarshalIndent(i, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := outfile.Write(filepath.Join(l.dir, i.ID+".json"), append(raw, '\n')); err != nil {
+		return err
+	}
+	names, err := l.names()
+	if err != nil {
+		return err
+	}
+	for len(names) > kept {
+		if err := os.Remove(filepath.Join(l.dir, names[0])); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		names = names[1:]
+	}
+	return nil
+}
+
+// All returns the imports, the latest first. An error is joined from those of files that cannot be read; the other
+// imports are returned all the same.
+func (l Log) All() ([]pipeline.Import, error) {
+	names, err := l.names()
+	errs := []error{err}
+	imports := make([]pipeline.Import, 0, len(names))
+	for _, name := range slices.Backward(names) {
+		i, err := read(filepath.Join(l.dir, name))
+		if errors.Is(err, fs.ErrNotExist) { // an importer has just removed it
+			continue
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("read the import %s: %w", name, err))
+			continue
+		}
+		imports = append(imports, i)
+	}
+	return imports, errors.Join(errs...)
+}
+
+// names returns the names of the files in the order of their imports: version 7 ids sort by time.
+func (l Log) names() ([]string, error) {
+	entries, err := os.ReadDir(l.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	names := make([]string, 0, len(entries))
+	for _, entry := range entries { // ReadDir sorts
+		id, isImport := strings.CutSuffix(entry.Name(), ".json")
+		if isImport && len(id) == 36 && uuid.Validate(id) == nil && entry.Type().IsRegular() {
+			names = append(names, entry.Name())
+		}
+	}
+	return names, err
+}
+
+// read reads an import. Its texts come from file names and may have been written by another version.
+func read(path string) (i pipeline.Import, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return i, err
+	}
+	defer f.Close()
+	raw, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return i, err
+	}
+	if len(raw) > maxFile {
+		return i, fmt.Errorf("it is larger than %d bytes", maxFile)
+	}
+	if err := json.NewDecoder(bytes.NewReader(raw)).Decode(&i); err != nil {
+		return i, err
+	}
+	if want := strings.TrimSuffix(filepath.Base(path), ".json"); i.ID != want {
+		return i, fmt.Errorf("it is of import %s", printable.Quote(i.ID, 40))
+	}
+	for _, text := range []*string{&i.Program, &i.Host, &i.Reason} {
+		*text = printable.Line(*text, maxText)
+	}
+	for n := range i.Files {
+		file := &i.Files[n]
+		file.Name, file.SHA256 = printable.Line(file.Name, pipeline.MaxFile), printable.Line(file.SHA256, 64)
+		for m := range file.Reasons {
+			reason := &file.Reasons[m]
+			reason.Field, reason.Reason = printable.Line(reason.Field, 64), printable.Line(reason.Reason, maxText)
+		}
+	}
+	return i, nil
+}

@@ -1,0 +1,58 @@
+package pipeline
+
+import "time"
+
+// Import is a run of the importer, as the importer itself recorded it. The field names are a contract.
+type Import struct {
+	ID        string    `json:"id"` // the importId of its rows, a UUID of version 7
+	Program   string    `json:"program"`
+	Host      string    `json:"host"`
+	StartedAt time.Time `json:"startedAt"`
+	EndedAt   time.Time `json:"endedAt,omitzero"` // zero: it is in progress, or its process was killed
+	Exit      int       `json:"exit"`             // the exit code; 1 of an import that has not ended
+	Reason    string    `json:"reason,omitempty"` // why Exit is not 0
+	ImportCounts
+	Files []ImportFile `json:"files"` // those that were read, in order
+}
+
+// Ended reports whether the import came to its end.
+func (i Import) Ended() bool { return !i.EndedAt.IsZero() }
+
+// ImportCounts says what became of the lines and rows of an export, or of all exports of an import.
+type ImportCounts struct {
+	Lines          int64 `json:"lines"`     // physical lines read
+	Rows           int64 `json:"rows"`      // rows read; a row may take up several lines
+	Published      int64 `json:"published"` // rows that the broker acknowledged
+	PublishedLines int64 `json:"publishedLines"`
+	Invalid        int64 `json:"invalid"` // rows in the rejects file
+	InvalidLines   int64 `json:"invalidLines"`
+	Header         int64 `json:"header"`  // lines
+	Blank          int64 `json:"blank"`   // lines
+	Neither        int64 `json:"neither"` // lines that are neither published nor invalid: Header + Blank
+}
+
+// Plus returns the sum of two counts.
+func (c ImportCounts) Plus(d ImportCounts) ImportCounts {
+	return ImportCounts{
+		Lines: c.Lines + d.Lines, Rows: c.Rows + d.Rows,
+		Published: c.Published + d.Published, PublishedLines: c.PublishedLines + d.PublishedLines,
+		Invalid: c.Invalid + d.Invalid, InvalidLines: c.InvalidLines + d.InvalidLines,
+		Header: c.Header + d.Header, Blank: c.Blank + d.Blank, Neither: c.Neither + d.Neither,
+	}
+}
+
+// ImportFile is an export that was read.
+type ImportFile struct {
+	Name   string `json:"name"`             // base name, printable
+	Size   int64  `json:"size"`             // bytes read, before decompression
+	SHA256 string `json:"sha256,omitempty"` // of these bytes, hex; empty: the file was not read to its end
+	ImportCounts
+	Reasons []InvalidReason `json:"reasons,omitempty"` // why rows are invalid, the most frequent first
+}
+
+// InvalidReason counts the invalid rows of an export that are alike.
+type InvalidReason struct {
+	Field  string `json:"field"`  // as in the rejects file
+	Reason string `json:"reason"` // without what is particular to a row
+	Rows   int64  `json:"rows"`
+}
