@@ -3,17 +3,26 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/printable"
 )
 
 // keptRuns is how many runs a ledger remembers. With a run a night they are three years.
 const keptRuns = 1000
+
+const (
+	// keptMinuteRuns is how many runs, the latest, keep their minutes.
+	keptMinuteRuns = 100
+	// keptRunRows is how many of its bad rows a run keeps.
+	keptRunRows = 1000
+)
 
 // Run is a run of a consumer, as the ledger remembers it.
 type Run struct {
@@ -30,7 +39,7 @@ type Run struct {
 // Ended reports whether the run came to its end.
 func (r Run) Ended() bool { return !r.EndedAt.IsZero() }
 
-// BeginRun records a run that begins, and forgets the oldest ones beyond 1000.
+// BeginRun records a run that begins, forgets the oldest ones beyond 1000, and the minutes of those beyond 100.
 func (l *Ledger) BeginRun(ctx context.Context, r Run) error {
 	return translate(l.path, l.writer.do(ctx, 1, func(t *tx) error {
 		_, err := l.conn.ExecContext(t.ctx, `INSERT INTO runs (id, program, host, drain, started_at, report)
@@ -40,23 +49,81 @@ func (l *Ledger) BeginRun(ctx context.Context, r Run) error {
 		}
 		_, err = l.conn.ExecContext(t.ctx, `DELETE FROM runs WHERE id NOT IN
 			(SELECT id FROM runs ORDER BY started_at DESC, id DESC LIMIT ?)`, keptRuns)
+		if err != nil {
+			return err
+		}
+		_, err = l.conn.ExecContext(t.ctx, `DELETE FROM run_minutes WHERE run NOT IN
+			(SELECT id FROM runs ORDER BY started_at DESC, id DESC LIMIT ?)`, keptMinuteRuns)
 		return err
 	}))
 }
 
+// RunEnd is the end of a run.
+type RunEnd struct {
+	At     time.Time
+	Exit   int    // exit code
+	Report string // JSON
+	// Bad are the rows, by their ids here, that are not well, whether this run ended them or an earlier one. The first
+	// 1000 are kept, for StillBad.
+	Bad []int64
+}
+
 // EndRun records the end of a run.
-func (l *Ledger) EndRun(ctx context.Context, id uuid.UUID, at time.Time, exit int, report string) error {
-	return translate(l.path, l.writer.do(ctx, 1, func(t *tx) error {
+func (l *Ledger) EndRun(ctx context.Context, id uuid.UUID, end RunEnd) error {
+	bad := end.Bad[:min(len(end.Bad), keptRunRows)]
+	return translate(l.path, l.writer.do(ctx, 1+len(bad), func(t *tx) error {
 		result, err := l.conn.ExecContext(t.ctx, `UPDATE runs SET ended_at = ?, exit = ?, report = ? WHERE id = ?`,
-			micros(at), exit, report, id.String())
+			micros(end.At), end.Exit, end.Report, id.String())
 		if err != nil {
 			return err
 		}
 		if n, err := result.RowsAffected(); err != nil || n != 1 {
 			return errors.Join(err, fmt.Errorf("run %s: %w", id, errNotFound))
 		}
-		return nil
+		if len(bad) == 0 {
+			return nil
+		}
+		list, err := json.Marshal(bad)
+		if err != nil {
+			return err
+		}
+		_, err = l.conn.ExecContext(t.ctx, `INSERT OR IGNORE INTO run_rows (run, row_id)
+			SELECT ?, value FROM json_each(?)`, id.String(), string(list))
+		return err
 	}))
+}
+
+// StillBad counts, by stage, the rows that are in conflict, refused, rejected or failed and that these runs ended with
+// or that have changed since a time; the zero time: only those of the runs. It returns the ids of the first 1000 as
+// well. It reads the whole table, as Counts does.
+func (q *queries) StillBad(
+	ctx context.Context, runs []uuid.UUID, since time.Time,
+) (stages map[pipeline.Stage]int64, first []int64, err error) {
+	list, err := json.Marshal(runs)
+	if err != nil {
+		return nil, nil, err
+	}
+	rows, err := q.source.QueryContext(ctx, `SELECT id, stage FROM rows
+		WHERE stage IN ('conflict', 'refused', 'rejected', 'failed') AND (updated_at >= ?
+		OR id IN (SELECT row_id FROM run_rows WHERE run IN (SELECT value FROM json_each(?))))`,
+		micros(since), string(list)) // a comparison with NULL is not true
+	if err != nil {
+		return nil, nil, translate(q.path, err)
+	}
+	defer rows.Close()
+	stages = make(map[pipeline.Stage]int64)
+	for rows.Next() {
+		var id int64
+		var stage pipeline.Stage
+		if err := rows.Scan(&id, &stage); err != nil {
+			return nil, nil, translate(q.path, err)
+		}
+		stages[stage]++
+		if len(first) < keptRunRows {
+			first = append(first, id)
+		}
+	}
+	return stages, first, translate(q.path, rows.Err())
 }
 
 // Runs returns up to n runs, the latest first.

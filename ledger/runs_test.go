@@ -2,10 +2,14 @@ package ledger
 
 import (
 	"errors"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+
+	"github.com/purser-onboard/purser/pipeline"
 )
 
 func TestRuns(t *testing.T) {
@@ -24,10 +28,10 @@ func TestRuns(t *testing.T) {
 	}
 	last := ids[len(ids)-1]
 	ended := begun.Add(48 * time.Hour)
-	if err := l.EndRun(t.Context(), last, ended, 3, `{"state":"ended"}`); err != nil {
+	if err := l.EndRun(t.Context(), last, RunEnd{At: ended, Exit: 3, Report: `{"state":"ended"}`}); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.EndRun(t.Context(), uuid.New(), ended, 0, ""); !errors.Is(err, errNotFound) {
+	if err := l.EndRun(t.Context(), uuid.New(), RunEnd{At: ended}); !errors.Is(err, errNotFound) {
 		t.Errorf("end of a run that never began: got %v, want errNotFound", err)
 	}
 	runs, err := l.Runs(t.Context(), 2*keptRuns)
@@ -47,5 +51,86 @@ func TestRuns(t *testing.T) {
 	}
 	if oldest := runs[len(runs)-1].ID; oldest != ids[2] {
 		t.Errorf("the oldest run kept: got %v, want %v", oldest, ids[2])
+	}
+}
+
+// TestStillBad: a run is red for the rows that it ended with, and for those that changed since a time, as long as they
+// are bad.
+func TestStillBad(t *testing.T) {
+	clock := newClock()
+	o := testOptions(t.TempDir() + "/ledger.db")
+	o.Now = clock.Now
+	l := reopen(t, o)
+	failed := settle(t, l, acceptOne(t, l, testRow(1, "i1"), pipeline.Open), pipeline.Failed, "")
+	refused := settle(t, l, acceptOne(t, l, testRow(2, "i1"), pipeline.Open), pipeline.Refused, "c2")
+	well := settle(t, l, acceptOne(t, l, testRow(3, "i1"), pipeline.Open), pipeline.Onboarded, "c3")
+	clock.advance(time.Hour)
+	night := clock.Now()
+	settle(t, l, acceptOne(t, l, testRow(4, "i2"), pipeline.Open), pipeline.Failed, "")
+	run := uuid.Must(uuid.NewV7())
+	if err := l.BeginRun(t.Context(), Run{ID: run, StartedAt: night}); err != nil {
+		t.Fatal(err)
+	}
+	end := RunEnd{At: night, Exit: 3, Bad: []int64{failed.ID, refused.ID, well.ID}}
+	if err := l.EndRun(t.Context(), run, end); err != nil {
+		t.Fatal(err)
+	}
+	check := func(when string, runs []uuid.UUID, since time.Time, want map[pipeline.Stage]int64) {
+		t.Helper()
+		var rows int64
+		for _, n := range want {
+			rows += n
+		}
+		got, first, err := l.StillBad(t.Context(), runs, since)
+		if err != nil || !maps.Equal(got, want) || int64(len(first)) != rows {
+			t.Errorf("%s: got %v, rows %v, %v; want %v", when, got, first, err, want)
+		}
+	}
+	check("no run, no time", nil, time.Time{}, nil)
+	check("the run", []uuid.UUID{run}, time.Time{}, map[pipeline.Stage]int64{pipeline.Failed: 1, pipeline.Refused: 1})
+	check("since the night", nil, night, map[pipeline.Stage]int64{pipeline.Failed: 1})
+	check("both", []uuid.UUID{run}, night, map[pipeline.Stage]int64{pipeline.Failed: 2, pipeline.Refused: 1})
+	acceptOne(t, l, testRow(1, "i3"), pipeline.Open) // imported again
+	check("after a row was imported again", []uuid.UUID{run}, time.Time{}, map[pipeline.Stage]int64{pipeline.Refused: 1})
+}
+
+// TestMinutes: the minutes of a run are replaced by later counts, and bounded by two days; those of old runs go.
+func TestMinutes(t *testing.T) {
+	l, o := openTest(t)
+	run := uuid.Must(uuid.NewV7())
+	begin := func(id uuid.UUID, at time.Time) {
+		t.Helper()
+		if err := l.BeginRun(t.Context(), Run{ID: id, StartedAt: at}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put := func(at time.Time, data string) {
+		t.Helper()
+		if err := l.PutMinute(t.Context(), run, Minute{At: at, Data: data}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begun := o.Now().Truncate(time.Minute)
+	begin(run, begun)
+	put(begun, "first")
+	put(begun.Add(time.Minute+3*time.Second), "half of the second")
+	put(begun.Add(time.Minute+59*time.Second), "second")
+	want := []Minute{{begun, "first"}, {begun.Add(time.Minute), "second"}}
+	if got, err := l.Minutes(t.Context(), run); err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v; want %v", got, err, want)
+	}
+	put(begun.Add(keptMinutes*time.Minute), "two days later")
+	want = []Minute{want[1], {begun.Add(keptMinutes * time.Minute), "two days later"}}
+	if got, err := l.Minutes(t.Context(), run); err != nil || !slices.Equal(got, want) {
+		t.Errorf("two days later: got %v, %v; want %v", got, err, want)
+	}
+	if err := l.PutMinute(t.Context(), uuid.New(), Minute{At: begun}); err == nil {
+		t.Error("a minute of a run that never began: got no error, want one")
+	}
+	for i := range keptMinuteRuns {
+		begin(uuid.Must(uuid.NewV7()), begun.Add(time.Duration(i+1)*time.Hour))
+	}
+	if got, err := l.Minutes(t.Context(), run); err != nil || len(got) != 0 {
+		t.Errorf("after %d more runs: got minutes %v, %v; want none", keptMinuteRuns, got, err)
 	}
 }

@@ -15,6 +15,7 @@ type Tally struct {
 	Waiting          int64 // rows left to the custodian: the next run asks what became of them
 	Open             int64 // rows under way
 	Dropped          int64 // rows taken and given back unsettled, since the latest assignment
+	Returned         int64 // messages taken and given back unsettled, the waiting rows' too: they come again
 	Retried          int64 // requests sent again under the same key
 	Signatures       int64 // signatures made
 }
@@ -22,4 +23,10 @@ type Tally struct {
 // Bad reports whether any row of the run is not well.
 func (t Tally) Bad() bool {
 	return t.BadRows+t.DeadLettered+t.Waiting > 0
+}
+
+// ImportTally counts the messages of an import in a run.
+type ImportTally struct {
+	Received int64 // messages taken
+	Earlier  int64 // … whose row an earlier import had settled: it stays that import's
 }

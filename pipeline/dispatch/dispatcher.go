@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -83,8 +84,9 @@ type Dispatcher struct {
 	tally     pipeline.Tally
 	dead      map[string]int64 // dead letters by class, for warnOfDead
 
-	bad  map[int64]struct{} // by ledger id: the rows that Tally.Bad counts
-	done sync.WaitGroup
+	bad     map[int64]struct{}               // by ledger id: the rows that Tally.Bad counts
+	imports map[string]*pipeline.ImportTally // by import id
+	done    sync.WaitGroup
 }
 
 // New returns a dispatcher that is ready to Start. An error names what is missing.
@@ -97,7 +99,7 @@ func New(o Options) (*Dispatcher, error) {
 	}
 	r := &Dispatcher{
 		Options: o, tasks: make(map[int64]*item), bad: make(map[int64]struct{}),
-		turns: make(map[int]int64), ended: make(chan struct{}),
+		imports: make(map[string]*pipeline.ImportTally), turns: make(map[int]int64), ended: make(chan struct{}),
 	}
 	r.idle = sync.NewCond(&r.mu)
 	r.forPartner.init(&r.mu)
@@ -177,6 +179,24 @@ func (r *Dispatcher) Oldest() (oldest time.Time) {
 		}
 	}
 	return oldest
+}
+
+// Bad returns the rows, by their ids in the ledger, that Tally.Bad counts.
+func (r *Dispatcher) Bad() []int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Sorted(maps.Keys(r.bad))
+}
+
+// Imports returns the counts of the imports whose messages were taken, by import id, at most 1000 of them.
+func (r *Dispatcher) Imports() map[string]pipeline.ImportTally {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	counts := make(map[string]pipeline.ImportTally, len(r.imports))
+	for id, n := range r.imports {
+		counts[id] = *n
+	}
+	return counts
 }
 
 // queueOf is where a task waits for its next action.
@@ -315,7 +335,7 @@ func (r *Dispatcher) afterStep(ctx context.Context, t *item, q *taskQueue, d onb
 		}
 		return false
 	}
-	t.dropLeaving()
+	r.dropLeaving(t)
 	if err != nil {
 		passing := errors.Is(err, client.ErrStopped) || errors.Is(err, pipeline.ErrFenced)
 		switch {
@@ -387,6 +407,7 @@ func (r *Dispatcher) leaveToCustodian(t *item) {
 		left.Class, left.Reason = string(onboard.SignerFailed), printable.Line(last.Error(), 500)
 	}
 	r.waiting = append(r.waiting, left)
+	r.tally.Returned += int64(len(t.messages))
 	if r.Defer != nil {
 		for _, m := range t.messages {
 			r.Defer(m.Message)
@@ -417,6 +438,7 @@ func (r *Dispatcher) settle(t *item) {
 // drop gives a row up unsettled: its messages come again. The lock is held.
 func (r *Dispatcher) drop(t *item) {
 	r.tally.Dropped++
+	r.tally.Returned += int64(len(t.messages))
 	r.forget(t)
 }
 

@@ -54,9 +54,29 @@ func (r *Dispatcher) Take(ctx context.Context, batch []pipeline.Message, settled
 	r.tally.Received += int64(len(batch))
 	r.tally.DeadLettered += int64(len(dead))
 	for i, a := range accepted {
+		r.countImport(rows[i].ImportID, a)
 		r.admit(a, messages[i], settled)
 	}
 	return nil
+}
+
+// maxImports is how many imports are told apart: messages may name any.
+const maxImports = 1000
+
+// countImport counts a message for its import. The lock is held.
+func (r *Dispatcher) countImport(id string, a pipeline.Acceptance) {
+	n := r.imports[id]
+	if n == nil {
+		if len(r.imports) >= maxImports {
+			return
+		}
+		n = new(pipeline.ImportTally)
+		r.imports[id] = n
+	}
+	n.Received++
+	if a.Admission == pipeline.Settled && a.Record.ImportID != id {
+		n.Earlier++
+	}
 }
 
 // read returns the row of a message that may be processed; otherwise *MessageError.

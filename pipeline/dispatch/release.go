@@ -58,13 +58,16 @@ func (t *item) leaving(partition int) bool {
 	return slices.ContainsFunc(t.messages, func(d delivery) bool { return d.leaving && d.Partition == partition })
 }
 
-func (t *item) dropLeaving() {
+// dropLeaving removes the messages that are leaving. The lock is held.
+func (r *Dispatcher) dropLeaving(t *item) {
+	had := len(t.messages)
 	t.messages = slices.DeleteFunc(t.messages, func(d delivery) bool { return d.leaving })
+	r.tally.Returned += int64(had - len(t.messages))
 }
 
-// takeAway removes the messages that are leaving. The lock is held.
+// takeAway removes the messages that are leaving, and drops a row without any left. The lock is held.
 func (r *Dispatcher) takeAway(t *item) {
-	t.dropLeaving()
+	r.dropLeaving(t)
 	if len(t.messages) == 0 && !t.running && r.tasks[t.ID] == t {
 		r.drop(t)
 	}

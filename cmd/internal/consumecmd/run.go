@@ -90,8 +90,9 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, s Strea
 	if !r.begun {
 		return r.shut(cause)
 	}
+	r.account(context.WithoutCancel(hard), done)
 	err = judge(&r.report, done, cause)
-	if e := r.shut(r.remember()); e != nil {
+	if e := r.shut(r.remember(done)); e != nil {
 		err = judge(&r.report, done, errors.Join(cause, e))
 	}
 	r.endMetrics(err, cause)
@@ -128,9 +129,10 @@ func (r *run) begin() error {
 }
 
 // remember records the end of the run in the ledger, also after a hard stop.
-func (r *run) remember() error {
-	ctx := context.WithoutCancel(r.hard)
-	return r.ledger.EndRun(ctx, r.id, r.report.FinishedAt, r.report.Exit, string(r.report.JSON()))
+func (r *run) remember(done ended) error {
+	return r.ledger.EndRun(context.WithoutCancel(r.hard), r.id, ledger.RunEnd{
+		At: r.report.FinishedAt, Exit: r.report.Exit, Report: string(r.report.JSON()), Bad: done.bad,
+	})
 }
 
 // opened notes that something was opened, to be closed when the run ends.
@@ -316,6 +318,8 @@ type ended struct {
 	tally   pipeline.Tally
 	stats   client.Stats
 	waiting []pipeline.Record // rows left to the custodian
+	bad     []int64           // rows that are not well, by their ids in the ledger
+	imports map[string]pipeline.ImportTally
 }
 
 // work takes messages until the queue is drained, a signal comes, or the run halts. First the queue's Run ends, which
@@ -341,7 +345,10 @@ func (r *run) work() (ended, error) {
 	if e := r.events.end(r.hard); err == nil {
 		err = e
 	}
-	done := ended{tally: r.dispatcher.Tally(), stats: r.partner.client.Stats(), waiting: r.dispatcher.Waiting()}
+	done := ended{
+		tally: r.dispatcher.Tally(), stats: r.partner.client.Stats(), waiting: r.dispatcher.Waiting(),
+		bad: r.dispatcher.Bad(), imports: r.dispatcher.Imports(),
+	}
 	if cause := context.Cause(r.taking); r.taking.Err() != nil &&
 		(err == nil || errors.As(cause, new(*onboard.HaltError))) {
 		err = cause // what halted the run comes before what failed because of it

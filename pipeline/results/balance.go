@@ -1,0 +1,97 @@
+package results
+
+import "github.com/purser-onboard/purser/pipeline"
+
+// ReportImport is an import whose rows a run handled.
+type ReportImport struct {
+	ID       string `json:"id"`
+	Received int64  `json:"received"` // messages of the import that the run took
+	// Earlier are those of Received whose row an earlier import had settled. Such a row stays with the earlier import and
+	// is not in Outcome.
+	Earlier int64         `json:"earlier"`
+	Outcome ImportOutcome `json:"outcome"` // of the rows of the import in the ledger, at the end of the run
+	// Importer is what the importer recorded; absent if it used another data directory.
+	Importer *pipeline.Import `json:"importer,omitempty"`
+}
+
+// ImportOutcome counts the rows of an import. Rows is the sum of the others.
+type ImportOutcome struct {
+	Rows      int64 `json:"rows"`
+	Open      int64 `json:"open"` // not settled
+	Onboarded int64 `json:"onboarded"`
+	Conflict  int64 `json:"conflict"`
+	Refused   int64 `json:"refused"`
+	Rejected  int64 `json:"rejected"`
+	Failed    int64 `json:"failed"`
+}
+
+// OutcomeOf sums up the rows of an import by stage.
+func OutcomeOf(stages map[pipeline.Stage]int64) (o ImportOutcome) {
+	for stage, n := range stages {
+		o.Rows += n
+		switch stage {
+		case pipeline.Onboarded:
+			o.Onboarded += n
+		case pipeline.Conflict:
+			o.Conflict += n
+		case pipeline.Refused:
+			o.Refused += n
+		case pipeline.Rejected:
+			o.Rejected += n
+		case pipeline.Failed:
+			o.Failed += n
+		default:
+			o.Open += n
+		}
+	}
+	return o
+}
+
+// Balance shows that nothing disappeared: neither between the lines of the exports and the queue, nor between the queue
+// and the outcomes.
+type Balance struct {
+	// Lines is the sum over the imports that have ended and whose importer's record is known; absent if there is none.
+	Lines    *LineBalance    `json:"lines,omitempty"`
+	Received ReceivedBalance `json:"received"`
+}
+
+// LineBalance: the lines read are those of published rows, those of invalid rows, and those that are neither (headers
+// and blank lines).
+type LineBalance struct {
+	Read      int64 `json:"read"`
+	Published int64 `json:"published"`
+	Invalid   int64 `json:"invalid"`
+	Neither   int64 `json:"neither"`
+	OK        bool  `json:"ok"` // Read is the sum of the others
+}
+
+// ReceivedBalance: the messages received are those with an outcome and those that were given back.
+type ReceivedBalance struct {
+	Received int64 `json:"received"`
+	Outcomes int64 `json:"outcomes"` // skipped, onboarded, conflict, refused, rejected, failed and dead-lettered
+	Returned int64 `json:"returned"` // given back unsettled: they are delivered again
+	OK       bool  `json:"ok"`       // Received is the sum of the others
+}
+
+// BalanceOf draws up the balance of a run that has ended.
+func BalanceOf(t pipeline.Tally, imports []ReportImport) *Balance {
+	b := &Balance{Received: ReceivedBalance{
+		Received: t.Received, Returned: t.Returned,
+		Outcomes: t.Skipped + t.Onboarded + t.Conflict + t.Refused + t.Rejected + t.Failed + t.DeadLettered,
+	}}
+	b.Received.OK = b.Received.Received == b.Received.Outcomes+b.Received.Returned
+	for _, i := range imports {
+		if i.Importer == nil || !i.Importer.Ended() {
+			continue
+		}
+		if b.Lines == nil {
+			b.Lines = new(LineBalance)
+		}
+		b.Lines.Read += i.Importer.Lines
+		b.Lines.Published += i.Importer.PublishedLines
+		b.Lines.Invalid += i.Importer.InvalidLines
+		b.Lines.Neither += i.Importer.Neither
+		b.Lines.OK = b.Lines.Read == b.Lines.Published+b.Lines.Invalid+b.Lines.Neither
+	}
+	return b
+}
