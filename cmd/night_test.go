@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"crypto/sha256"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -49,6 +50,98 @@ func export(t *testing.T, n int, more ...string) string {
 
 // keyless is a row that fails, as the signer has no key for it.
 const keyless = "0x00000000000000000000000000000000000000%02x,keyless-%d,"
+
+// TestRetryStaysRed: a drain that ended with 3 is repeated by the retries, which receive nothing, until its rows are
+// imported again or another night has ended well.
+func TestRetryStaysRed(t *testing.T) {
+	t.Parallel()
+	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
+	mustRun(t, env, "importer", export(t, 3, fmt.Sprintf(keyless, 1, 1), fmt.Sprintf(keyless, 2, 2)))
+	night, _ := drainReport(t, env)
+	if night.Exit != 3 || night.Rows.Failed != 2 || night.Repeats != "" {
+		t.Fatalf("the night: got %+v, want exit 3 with 2 failed rows", night)
+	}
+	for range 2 {
+		retry, out := drainReport(t, env)
+		says := fmt.Sprintf("the queue is empty, but run %s of %s left 2 failed rows; `consumer failures` lists them",
+			night.Run, night.StartedAt.Format("2006-01-02 15:04Z"))
+		if retry.Exit != 3 || retry.Repeats != night.Run || retry.Rows.Received != 0 || !strings.Contains(out, says) ||
+			!strings.Contains(retry.Reason, says) {
+			t.Errorf("the retry: got %+v and %q; want exit 3 for run %s and %q", retry, out, night.Run, says)
+		}
+	}
+	exitsWith(t, env, 3, []string{night.Run}, "consumer", "status", "--run", "last")
+
+	// A night that ends well, although the rows of the earlier one are as they were.
+	mustRun(t, env, "importer", export(t, 6))
+	if next, out := drainReport(t, env); next.Exit != 0 || next.Rows.Received != 6 || next.Repeats != "" {
+		t.Errorf("the next night: got %+v, want exit 0:\n%s", next, out)
+	}
+	if retry, out := drainReport(t, env); retry.Exit != 0 || retry.Reason != "" {
+		t.Errorf("an empty drain after it: got %+v, want exit 0:\n%s", retry, out)
+	}
+
+	// The same rows again: they are this night's.
+	mustRun(t, env, "importer", export(t, 1, fmt.Sprintf(keyless, 1, 1)))
+	again, _ := drainReport(t, env)
+	if again.Exit != 3 || again.Rows.Failed != 1 {
+		t.Errorf("the rows imported again: got %+v, want exit 3 with a failed row", again)
+	}
+	if retry, out := drainReport(t, env); retry.Exit != 3 || retry.Repeats != again.Run ||
+		!strings.Contains(out, "left 1 failed rows") {
+		t.Errorf("its retry: got %+v, want exit 3 for run %s:\n%s", retry, again.Run, out)
+	}
+}
+
+// TestRetryAfterAKill: rows that ended badly before the process was killed are reported by the retry, which is not
+// given them.
+func TestRetryAfterAKill(t *testing.T) {
+	t.Parallel()
+	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
+	mustRun(t, env, "importer", export(t, 3, fmt.Sprintf(keyless, 1, 1)))
+	night, _ := drainReport(t, env)
+	// What a kill after the last commit leaves: the run has no end.
+	id := night.Run
+	execLedger(t, env, `UPDATE runs SET ended_at = NULL, exit = NULL, report = json_set(report, '$.state', 'running')
+		WHERE id = '`+id+`'; DELETE FROM run_rows`)
+	retry, out := drainReport(t, env)
+	if retry.Exit != 3 || retry.Repeats != id || !strings.Contains(out, "left 1 failed rows") {
+		t.Errorf("the retry: got %+v, want exit 3 for run %s:\n%s", retry, id, out)
+	}
+	if again, out := drainReport(t, env); again.Exit != 3 || again.Repeats != id {
+		t.Errorf("its retry: got %+v, want exit 3 for run %s:\n%s", again, id, out)
+	}
+}
+
+// TestRetryWithDeadLetters: dead letters keep the retry red until they are put back.
+func TestRetryWithDeadLetters(t *testing.T) {
+	t.Parallel()
+	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
+	publishEmbedded(t, env, "onboarding.customers", []pipeline.Message{{Key: []byte("k"), Value: []byte("not json")}})
+	night, _ := drainReport(t, env)
+	retry, out := drainReport(t, env)
+	if retry.Exit != 3 || retry.Repeats != night.Run || !strings.Contains(out, "left 1 dead letters") {
+		t.Errorf("the retry: got %+v, want exit 3 for run %s:\n%s", retry, night.Run, out)
+	}
+	mustRun(t, env, "consumer", "redrive", "--forget")
+	mustRun(t, env, "consumer", "redrive", "--forget")
+	if again, out := drainReport(t, env); again.Exit != 3 || again.Rows.DeadLettered != 1 {
+		t.Errorf("after they were put back: got %+v, want them dead-lettered again:\n%s", again, out)
+	}
+}
+
+// execLedger changes the ledger of an environment in a way that no command would.
+func execLedger(t *testing.T, env []string, script string) {
+	t.Helper()
+	db, err := sql.Open("sqlite3", filepath.Join(dataOf(env), "ledger.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.ExecContext(t.Context(), script)
+	if e := db.Close(); err != nil || e != nil {
+		t.Fatal(err, e)
+	}
+}
 
 // TestImportsAreRemembered: an import is recorded while a consumer has the ledger, and appears with its counts, reasons
 // and outcome in the report of the run that takes its rows. Lines and messages add up.

@@ -19,6 +19,8 @@ type Report struct {
 	Signatures int64          `json:"signatures"` // signatures made, not those sent
 	Exit       int            `json:"exit"`       // the exit code; 1 of a run that has not ended
 	Reason     string         `json:"reason"`     // why the run could not finish; empty otherwise
+	// Repeats is the id of an earlier run: its rows are still bad, and this run ends with 3 for them.
+	Repeats string         `json:"repeats,omitempty"`
 	Imports []ReportImport `json:"imports,omitempty"` // those whose rows the run handled, the latest first, at most 100
 	Balance *Balance       `json:"balance,omitempty"` // absent until the run has ended
 }

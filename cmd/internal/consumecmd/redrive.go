@@ -50,7 +50,7 @@ func redrive(ctx context.Context, c *config.ConsumerCommands, s Streams) (err er
 			return err
 		}
 	}
-	group := c.Group + "-redrive"
+	group := redriveGroup(&c.Consumer)
 	position := group
 	if !all {
 		position = group + "-never-committed" // a choice looks at all that there is
@@ -95,6 +95,9 @@ func redrive(ctx context.Context, c *config.ConsumerCommands, s Streams) (err er
 	}
 	return r.conclude(chosen, c, s)
 }
+
+// redriveGroup is the group whose position in the dead letters is that of the redrives.
+func redriveGroup(c *config.Consumer) string { return c.Group + "-redrive" }
 
 // conclude prints what was done, and says which exit code that is.
 func (r *redriving) conclude(chosen int, c *config.ConsumerCommands, s Streams) error {

@@ -130,8 +130,12 @@ func (r *run) begin() error {
 
 // remember records the end of the run in the ledger, also after a hard stop.
 func (r *run) remember(done ended) error {
+	bad := done.bad
+	if done.left != nil {
+		bad = append(bad, done.left.rows...)
+	}
 	return r.ledger.EndRun(context.WithoutCancel(r.hard), r.id, ledger.RunEnd{
-		At: r.report.FinishedAt, Exit: r.report.Exit, Report: string(r.report.JSON()), Bad: done.bad,
+		At: r.report.FinishedAt, Exit: r.report.Exit, Report: string(r.report.JSON()), Bad: bad,
 	})
 }
 
@@ -320,6 +324,7 @@ type ended struct {
 	waiting []pipeline.Record // rows left to the custodian
 	bad     []int64           // rows that are not well, by their ids in the ledger
 	imports map[string]pipeline.ImportTally
+	left    *leftover // of earlier runs; nil: nothing
 }
 
 // work takes messages until the queue is drained, a signal comes, or the run halts. First the queue's Run ends, which
@@ -359,6 +364,9 @@ func (r *run) work() (ended, error) {
 	}
 	if err == nil && r.drain {
 		err = r.stranded(done.tally)
+	}
+	if err == nil && r.drain {
+		done.left, err = r.leftovers(r.hard, done.tally)
 	}
 	return done, classify(r.c, err)
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/purser-onboard/purser/cmd/internal/console"
@@ -21,12 +22,16 @@ func judge(report *results.Report, done ended, err error) error {
 		Sent: stats.Sent, Throttled: stats.Throttled, Retried: stats.Retried + t.Retried,
 	}
 	report.Signatures = t.Signatures
-	if err == nil && t.Bad() {
-		err = console.Coded(console.ExitRowsBad, errors.New(whoIsBad(t)))
+	switch {
+	case err == nil && (t.Bad() || done.left != nil):
+		err = console.Coded(console.ExitRowsBad, errors.New(whoIsBad(t, done.left)))
 		if t.Waiting > 0 {
 			report.Reason = fmt.Sprintf("%d rows are waiting for the custodian", t.Waiting)
 		}
-	} else if err != nil {
+		if done.left != nil {
+			report.Repeats, report.Reason = done.left.run.ID.String(), console.Line(err)
+		}
+	case err != nil:
 		report.Reason = console.Line(err)
 		if errors.Is(err, console.ErrInterrupted) {
 			err = console.Coded(console.ExitUnfinished, fmt.Errorf("%w: %s", err, whatIsLeft(t)))
@@ -36,18 +41,30 @@ func judge(report *results.Report, done ended, err error) error {
 	return err
 }
 
-// whoIsBad says where to look for what did not end well.
-func whoIsBad(t pipeline.Tally) string {
-	const letters = "`consumer redrive --dry-run` lists the messages that cannot be read as rows"
-	rows := t
-	rows.DeadLettered = 0
-	switch {
-	case !rows.Bad():
-		return letters
-	case t.DeadLettered > 0:
-		return "some rows did not end well: `consumer failures` lists them; " + letters
+// whoIsBad says where to look for what did not end well, here and in earlier runs.
+func whoIsBad(t pipeline.Tally, left *leftover) string {
+	var said []string
+	if left != nil {
+		first := "all rows that were received are onboarded, but "
+		switch {
+		case t.Bad():
+			first = ""
+		case t.Received == 0:
+			first = "the queue is empty, but "
+		}
+		said = append(said, first+left.String())
 	}
-	return "some rows did not end well: `consumer failures` lists them"
+	letters := t.DeadLettered > 0 || left != nil && left.letters > 0
+	t.DeadLettered = 0
+	if t.Bad() {
+		said = append(said, "some rows did not end well: `consumer failures` lists them")
+	} else if left != nil && len(left.stages) > 0 {
+		said = append(said, "`consumer failures` lists them; fix them and import them again")
+	}
+	if letters {
+		said = append(said, "`consumer redrive --dry-run` lists the messages that cannot be read as rows")
+	}
+	return strings.Join(said, "; ")
 }
 
 // whatIsLeft says, after an interruption, what became of the rows that were taken.
