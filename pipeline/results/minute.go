@@ -11,13 +11,13 @@ type Minute struct {
 	Requests map[string]map[string]int64 `json:"requests,omitempty"`
 	// Settled counts the rows that reached a terminal stage, by stage. Counts of zero are absent.
 	Settled           map[string]int64 `json:"settled,omitempty"`
-	RateAllowed       float64          `json:"rateAllowed"` // what the rate limiter allowed, requests per second, the minute's mean
-	RateUsed          float64          `json:"rateUsed"`    // requests sent per second, the minute's mean
+	RateAllowed       float64          `json:"rateAllowed"` // requests per second that the rate limiter allowed, the mean
+	RateUsed          float64          `json:"rateUsed"`    // requests per second that were sent, the mean
 	Throttled         int64            `json:"throttled"`   // responses with 429, or with 503 and Retry-After
 	Signatures        int64            `json:"signatures"`
 	SignerErrors      int64            `json:"signerErrors"`
-	OutageSeconds     float64          `json:"outageSeconds"`     // how long of the minute an outage was declared
-	GateClosedSeconds float64          `json:"gateClosedSeconds"` // how long of the minute throttling held all requests back
+	OutageSeconds     float64          `json:"outageSeconds"`     // how long an outage was declared
+	GateClosedSeconds float64          `json:"gateClosedSeconds"` // how long throttling held all requests back
 }
 
 // Latency is the distribution of an operation's durations in a run, estimated from the buckets of a histogram. The
