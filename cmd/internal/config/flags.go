@@ -131,8 +131,18 @@ type Consumer struct {
 	MetricsPprof       bool          `help:"Serve profiles of the process at /debug/pprof/, too." env:"PURSER_METRICS_PPROF"`
 	MetricsTextfile    string        `help:"Write the metrics to this file, for node_exporter, every 15 seconds and when the run ends; its name ends with .prom." env:"PURSER_METRICS_TEXTFILE" placeholder:"FILE"`
 
+	Notify
+
 	Secret     string     `kong:"-" json:"-"` // the API secret; never printed
 	Parameters Parameters `kong:"-"`          // from SignatureParameters
+}
+
+// Notify says who is told of a run. The URLs hold tokens and are secrets, from a file or from a variable as well.
+type Notify struct {
+	PingURL        string `name:"ping-url" help:"URL of a dead man's switch such as healthchecks.io: it gets a POST to URL/start, and at the end to URL, or to URL/EXIT for another exit code than 0." env:"PURSER_PING_URL" holds:"secret" placeholder:"URL" json:"-"`
+	PingURLFile    string `name:"ping-url-file" help:"File with the URL of --ping-url." env:"PURSER_PING_URL_FILE" placeholder:"FILE"`
+	WebhookURL     string `name:"webhook-url" help:"URL that gets a POST with a JSON summary when a run begins and when it ends." env:"PURSER_WEBHOOK_URL" holds:"secret" placeholder:"URL" json:"-"`
+	WebhookURLFile string `name:"webhook-url-file" help:"File with the URL of --webhook-url." env:"PURSER_WEBHOOK_URL_FILE" placeholder:"FILE"`
 }
 
 // Challenge says which sign-in challenges are signed that differ from the documented form.

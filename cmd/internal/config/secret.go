@@ -36,8 +36,8 @@ func private(setting string) bool {
 	switch strings.TrimPrefix(setting, "--") {
 	case "api-ca", "api-key", "api-secret-file", "config", "data-dir", "dir", "from", "kafka-ca", "kafka-cert",
 		"kafka-key", "kafka-password-file", "kafka-token-file", "kafka-username", "keystore", "ledger",
-		"ledger-topic-key-file", "message-key-file", "metrics-textfile", "new-secret-file", "password-file", "rejects",
-		"report", "signer", "signing-key", "signing-key-id":
+		"ledger-topic-key-file", "message-key-file", "metrics-textfile", "new-secret-file", "password-file", "ping-url",
+		"ping-url-file", "rejects", "report", "signer", "signing-key", "signing-key-id", "webhook-url", "webhook-url-file":
 		return true
 	}
 	return false
@@ -110,7 +110,7 @@ func isBase64(text string) bool {
 
 // checkValues refuses settings that hold a secret where none belongs. A field's tag says what it may hold: pem:"public"
 // a PEM block instead of a file's name, pem:"secret" the same, but in a variable only, and base64:"id" text that looks
-// like base64 or hex.
+// like base64 or hex, and holds:"secret" anything.
 func checkValues(context *kong.Context) error {
 	onCommandLine, inFile := map[string]bool{}, map[string]bool{}
 	for _, path := range context.Path {
@@ -125,7 +125,7 @@ func checkValues(context *kong.Context) error {
 		for _, value := range texts(flag.Target) {
 			kind := kindOfSecret(value, flag.Tag.Get("base64") != "id")
 			switch {
-			case kind == "", isPEM(value) && pem == "public":
+			case kind == "", isPEM(value) && pem == "public", flag.Tag.Get("holds") == "secret":
 				continue
 			case isPEM(value) && pem == "secret" && !onCommandLine[flag.Name] && !inFile[flag.Name]:
 				continue

@@ -81,6 +81,11 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, s Strea
 		Version: config.Version, Signer: schemeOf(c.Signer), Started: r.report.StartedAt, Now: time.Now,
 	})
 	r.taking, r.stopTaking = context.WithCancelCause(soft)
+	tell, err := r.notifier()
+	if err != nil {
+		return err
+	}
+	tell.Begin(hard, begunNotice(&r.report))
 	var done ended
 	cause := r.open(s.Getenv)
 	if cause == nil {
@@ -88,7 +93,10 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, s Strea
 	}
 	cause = interrupted(soft, cause)
 	if !r.begun {
-		return r.shut(cause)
+		err := r.shut(cause)
+		_ = judge(&r.report, done, err) // for its counts; the error has its code
+		tell.End(hard, endedNotice(&r.report, done.tally, err))()
+		return err
 	}
 	r.account(context.WithoutCancel(hard), done)
 	err = judge(&r.report, done, cause)
@@ -99,6 +107,8 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, s Strea
 	if e := r.to.end(r.report); e != nil { // before the summary, whose reader may keep it waiting
 		err = console.Coded(max(r.report.Exit, console.ExitUnfinished), errors.Join(err, e))
 	}
+	told := tell.End(hard, endedNotice(&r.report, done.tally, err))
+	defer told()
 	if !c.Quiet || err != nil {
 		listWaiting(s.Stdout, done.waiting)
 		summarize(s.Stdout, &r.report, done.tally)

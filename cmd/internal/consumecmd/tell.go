@@ -1,0 +1,111 @@
+package consumecmd
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/purser-onboard/purser/broker"
+	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/cmd/internal/notify"
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/onboard"
+	"github.com/purser-onboard/purser/pipeline/results"
+)
+
+// notifier returns what tells others of the run; nil when no setting asks for it.
+func (r *run) notifier() (*notify.Notifier, error) {
+	ping, webhook, err := r.c.Targets()
+	if err != nil {
+		return nil, err
+	}
+	return notify.New(notify.Options{
+		Ping: ping, Webhook: webhook, Run: r.id.String(), UserAgent: "purser/" + config.Version,
+		OnFailure: func(setting string, err error) {
+			r.log.Warn("a notification of the run was not delivered", "setting", setting, "error", err)
+		},
+	}), nil
+}
+
+// webhookEvent is what --webhook-url gets. The field names are a contract. It holds no text from outside: no customer's
+// data can be among it.
+type webhookEvent struct {
+	Text       string                  `json:"text"` // for people, as chat systems show it
+	Program    string                  `json:"program"`
+	Run        string                  `json:"run"`
+	State      results.State           `json:"state"`
+	StartedAt  time.Time               `json:"startedAt"`
+	FinishedAt *time.Time              `json:"finishedAt,omitempty"`
+	Exit       *int                    `json:"exit,omitempty"`
+	Reason     string                  `json:"reason"`
+	Rows       *results.ReportRows     `json:"rows,omitempty"`
+	Requests   *results.ReportRequests `json:"requests,omitempty"`
+	Signatures *int64                  `json:"signatures,omitempty"`
+}
+
+// begunNotice tells that a run has begun.
+func begunNotice(r *results.Report) notify.Notice {
+	e := webhookEvent{
+		Text:    fmt.Sprintf("purser run %s has begun", r.Run),
+		Program: "purser " + config.Version, Run: r.Run, State: results.Running, StartedAt: r.StartedAt,
+	}
+	return notice(e, e.Text+"\n")
+}
+
+// endedNotice tells how a run has ended.
+func endedNotice(r *results.Report, t pipeline.Tally, err error) notify.Notice {
+	exit := console.Code(err)
+	e := webhookEvent{
+		Program: "purser " + config.Version, Run: r.Run, State: results.Ended, StartedAt: r.StartedAt,
+		FinishedAt: &r.FinishedAt, Exit: &exit, Reason: publicReason(exit, err),
+		Rows: &r.Rows, Requests: &r.Requests, Signatures: &r.Signatures,
+	}
+	why := ""
+	if e.Reason != "" {
+		why = " (" + e.Reason + ")"
+	}
+	e.Text = fmt.Sprintf("purser run %s has ended with exit code %d%s: %d rows received, %d onboarded, %d skipped",
+		r.Run, exit, why, r.Rows.Received, r.Rows.Onboarded, r.Rows.Skipped)
+	var b strings.Builder
+	b.WriteString(e.Text + "\n\n")
+	summarize(&b, r, t)
+	fmt.Fprintf(&b, "\n`consumer status --run %s` prints the report.\n", r.Run)
+	n := notice(e, b.String())
+	n.Exit = exit
+	return n
+}
+
+func notice(e webhookEvent, text string) notify.Notice {
+	raw, err := json.Marshal(e)
+	if err != nil {
+		panic(err) // numbers, strings and times always marshal
+	}
+	return notify.Notice{Text: text, JSON: raw}
+}
+
+// publicReason says why a run ended with an exit code, without any text from outside: the reason of the report may name
+// rows, and quote the partner.
+func publicReason(exit int, err error) string {
+	var halt *onboard.HaltError
+	var setting *config.Error
+	switch {
+	case exit == console.ExitWell:
+		return ""
+	case exit == console.ExitRowsBad:
+		return "some rows did not end well"
+	case errors.Is(err, console.ErrInterrupted):
+		return "interrupted"
+	case errors.As(err, &halt):
+		return "halted: " + string(halt.Class)
+	case errors.As(err, &setting):
+		return "a setting cannot be used: " + setting.Setting
+	case errors.Is(err, broker.ErrBrokerLost):
+		return "the brokers cannot be reached"
+	case exit == console.ExitUsage:
+		return "the set-up has to be fixed"
+	}
+	return "could not finish"
+}
