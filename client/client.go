@@ -18,7 +18,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -29,6 +28,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/purser-onboard/purser/httpsig"
+	"github.com/purser-onboard/purser/loopback"
 )
 
 // Defaults of Config.
@@ -186,16 +186,11 @@ func parseBase(raw string, plaintext bool) (string, error) {
 		return "", errors.New("client: the API URL must not hold credentials")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return "", errors.New("client: the API URL must not have a query or a fragment")
-	case u.Scheme == "http" && !plaintext && !loopback(u.Hostname()):
+	case u.Scheme == "http" && !plaintext && !loopback.Is(u.Hostname()):
 		return "", fmt.Errorf("client: the API URL is not https and %s is not this machine: "+
 			"the API secret would be sent in clear text", u.Hostname())
 	}
 	return strings.TrimRight(u.String(), "/"), nil
-}
-
-func loopback(host string) bool {
-	ip := net.ParseIP(host)
-	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
 }
 
 // pathSign is the end of the path to which a signature is submitted.

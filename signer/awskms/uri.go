@@ -4,8 +4,8 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/purser-onboard/purser/loopback"
 	"github.com/purser-onboard/purser/signer"
-	"github.com/purser-onboard/purser/signer/remote"
 )
 
 const (
@@ -60,7 +60,7 @@ func parse(uri string) (settings, error) {
 	case endpoint.User != nil, endpoint.RawQuery != "", endpoint.Fragment != "", strings.Trim(endpoint.Path, "/") != "":
 		return fail("has an endpoint with more than scheme, host and port")
 	}
-	s.loopback = remote.IsLoopback(endpoint.Hostname())
+	s.loopback = loopback.Is(endpoint.Hostname())
 	if endpoint.Scheme != "https" && (endpoint.Scheme != "http" || !s.loopback) {
 		return fail("has an endpoint that is neither https nor on a loopback address")
 	}

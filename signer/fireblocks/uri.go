@@ -10,9 +10,9 @@ import (
 	"net/url"
 	"strings"
 
+	"github.com/purser-onboard/purser/loopback"
 	"github.com/purser-onboard/purser/secretfile"
 	"github.com/purser-onboard/purser/signer"
-	"github.com/purser-onboard/purser/signer/remote"
 )
 
 const (
@@ -81,7 +81,7 @@ func parse(uri string) (settings, error) {
 		return fail("has a base-url with more than scheme, host and port")
 	case base.Path != "" && base.Path != "/" && base.Path != "/v1" && base.Path != "/v1/": // the vendor writes it with /v1
 		return fail("has a base-url with another path than /v1")
-	case base.Scheme != "https" && (base.Scheme != "http" || !remote.IsLoopback(base.Hostname())):
+	case base.Scheme != "https" && (base.Scheme != "http" || !loopback.Is(base.Hostname())):
 		return fail("has a base-url that is neither https nor on a loopback address")
 	}
 	s.base = base.Scheme + "://" + base.Host

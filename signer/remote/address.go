@@ -1,11 +1,11 @@
 package remote
 
 import (
-	"net"
 	"net/url"
 	"strconv"
 	"strings"
 
+	"github.com/purser-onboard/purser/loopback"
 	"github.com/purser-onboard/purser/signer"
 )
 
@@ -53,13 +53,7 @@ func (a address) url(path string) string {
 // exposed reports whether the connection is in clear text between machines: others on the network can read what is
 // signed and ask for signatures.
 func (a address) exposed() bool {
-	return a.socket == "" && !a.secure && !IsLoopback((&url.URL{Host: a.host}).Hostname())
-}
-
-// IsLoopback reports whether host, a name or an IP address without brackets, is this machine.
-func IsLoopback(host string) bool {
-	ip := net.ParseIP(host)
-	return strings.EqualFold(host, "localhost") || ip != nil && ip.IsLoopback()
+	return a.socket == "" && !a.secure && !loopback.Is((&url.URL{Host: a.host}).Hostname())
 }
 
 // parseAddress parses kind+http://…, kind+https://… and, if sockets are allowed, kind+unix:///…. Every error is a

@@ -3,12 +3,13 @@ package config
 import (
 	"crypto/x509"
 	"errors"
-	"net"
 	"net/netip"
 	"net/url"
 	"path"
 	"strconv"
 	"strings"
+
+	"github.com/purser-onboard/purser/loopback"
 )
 
 // parseAPIURL reads the API's base URL and brings it into its one form, which Host, the covered authority, the default
@@ -28,7 +29,7 @@ func parseAPIURL(raw string) (*url.URL, error) {
 	if base.Host, err = CanonicalHost(base.Scheme, base.Host); err != nil {
 		return nil, &Error{"--api-url", raw, err.Error()}
 	}
-	if base.Scheme == "http" && !IsLoopback(base.Hostname()) {
+	if base.Scheme == "http" && !loopback.Is(base.Hostname()) {
 		return nil, &Error{"--api-url", raw, "credentials are sent over https only, or over http to loopback"}
 	}
 	trimmed := strings.TrimRight(base.EscapedPath(), "/")
@@ -84,15 +85,6 @@ func canonicalName(host string) (string, error) {
 		return "", errors.New("its host is not a domain name")
 	}
 	return host, nil
-}
-
-// IsLoopback reports whether a host, with or without the brackets of IPv6, names this machine only.
-func IsLoopback(host string) bool {
-	if strings.EqualFold(host, "localhost") {
-		return true
-	}
-	ip := net.ParseIP(strings.Trim(host, "[]"))
-	return ip != nil && ip.IsLoopback()
 }
 
 // Authorities reads the certificates of --api-ca; nil without it: the system's count.

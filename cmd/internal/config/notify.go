@@ -1,6 +1,10 @@
 package config
 
-import "net/url"
+import (
+	"net/url"
+
+	"github.com/purser-onboard/purser/loopback"
+)
 
 // Targets reads and checks the URLs that are told of a run; nil: none. Errors do not show them.
 func (c *Consumer) Targets() (ping, webhook *url.URL, err error) {
@@ -28,7 +32,7 @@ func (c *Consumer) target(setting, value, file string) (*url.URL, error) {
 	switch {
 	case err != nil, u.Hostname() == "", u.Scheme != "https" && u.Scheme != "http", u.Fragment != "":
 		return nil, &Error{Setting: setting, Problem: "want https://host/path"}
-	case u.Scheme == "http" && !IsLoopback(u.Hostname()):
+	case u.Scheme == "http" && !loopback.Is(u.Hostname()):
 		return nil, &Error{Setting: setting, Problem: "the URL is a secret, which is sent over https only, or over http to " +
 			"loopback"}
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/alecthomas/kong"
 	"github.com/google/uuid"
 
+	"github.com/purser-onboard/purser/loopback"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/secretfile"
 )
@@ -345,7 +346,7 @@ func ParseSandbox(args []string, s Streams) (*SandboxCommands, string, error) {
 			if err != nil {
 				return nil, "", &Error{name, address, "want host:port"}
 			}
-			if !IsLoopback(host) {
+			if !loopback.Is(host) {
 				return nil, "", &Error{name, address, "the sandbox serves on loopback only"}
 			}
 		}

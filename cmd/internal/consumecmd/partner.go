@@ -19,6 +19,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/httpsig"
 	"github.com/purser-onboard/purser/ledger"
+	"github.com/purser-onboard/purser/loopback"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/siwe"
 )
@@ -157,12 +158,12 @@ func canonicalHost(base *url.URL) func(string) string {
 
 // policy returns the rule "Sign nothing blind"'s policy for an account.
 func (p *partner) policy(c *config.Consumer) func(pipeline.Account) siwe.Policy {
-	loopback := config.IsLoopback(p.base.Hostname())
+	allowHTTP := loopback.Is(p.base.Hostname())
 	return func(a pipeline.Account) siwe.Policy {
 		return siwe.Policy{
 			Domain: c.ChallengeDomain, URIHost: c.ChallengeURIHost, URI: c.ChallengeURI,
 			Statement: c.Statement, AnyStatement: c.AnyStatement, ChainID: a.Chain, Address: a.Address,
-			MaxAge: c.ChallengeTTL, Skew: clockSkew, Now: time.Now, AllowHTTP: loopback,
+			MaxAge: c.ChallengeTTL, Skew: clockSkew, Now: time.Now, AllowHTTP: allowHTTP,
 			AllowRequestID: c.AllowRequestID, AllowResources: c.AllowResources,
 		}
 	}

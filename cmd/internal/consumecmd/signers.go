@@ -12,6 +12,7 @@ import (
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/loopback"
 	"github.com/purser-onboard/purser/signer"
 	"github.com/purser-onboard/purser/signer/awskms"
 	"github.com/purser-onboard/purser/signer/clef"
@@ -60,7 +61,7 @@ func openSigner(
 		return nil, fail("is missing (or $PURSER_SIGNER)")
 	}
 	scheme := signer.Scheme(c.Signer)
-	if scheme == "insecure-file" && !config.IsLoopback(base.Hostname()) {
+	if scheme == "insecure-file" && !loopback.Is(base.Hostname()) {
 		return nil, &config.Error{Setting: "--signer", Problem: "insecure-file is for trials, with an API on loopback only"}
 	}
 	for _, s := range signers() {
@@ -69,7 +70,7 @@ func openSigner(
 				continue
 			}
 			backend, err := s.open(ctx, c.Signer, signer.Environment{
-				Getenv: getenv, Loopback: config.IsLoopback(base.Hostname()),
+				Getenv: getenv, Loopback: loopback.Is(base.Hostname()),
 				InsecurePermissions: c.InsecurePermissions, Warn: warn,
 			})
 			if err != nil && ctx.Err() != nil {
