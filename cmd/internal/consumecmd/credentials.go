@@ -6,7 +6,6 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/cmd/internal/outfile"
+	"github.com/purser-onboard/purser/secretfile"
 )
 
 // unsigned is the signer of requests for which no key is registered yet.
@@ -112,7 +112,7 @@ func rotateSecret(ctx context.Context, c *config.Consumer, file string, replace 
 	}
 	if err := syncFile(file); err != nil {
 		return &config.Error{Setting: "--new-secret-file",
-			Problem: "the file cannot be written through to the disk: " + reason(err).Error()}
+			Problem: "the file cannot be written through to the disk: " + secretfile.Reason(err).Error()}
 	}
 	r := rotation{c: c, p: p, s: s, file: file, secret: secret, replace: replace}
 	if err := p.client.Authenticate(ctx); err != nil {
@@ -196,7 +196,7 @@ func (r *rotation) proved() error {
 	case r.replace:
 		if err := outfile.Write(r.c.APISecretFile, []byte(r.secret+"\n")); err != nil {
 			return fmt.Errorf("the valid API secret is in --new-secret-file, and --api-secret-file still holds the earlier "+
-				"one: %w: put it there yourself", reason(err))
+				"one: %w: put it there yourself", secretfile.Reason(err))
 		}
 		fmt.Fprintf(r.s.Stdout, "%s holds it now; remove %s\n", r.c.APISecretFile, r.file)
 	case r.c.APISecretFile == "":
@@ -205,15 +205,6 @@ func (r *rotation) proved() error {
 		fmt.Fprintf(r.s.Stdout, "next: mv %s %s; a running consumer waits 30s for that\n", r.file, r.c.APISecretFile)
 	}
 	return nil
-}
-
-// reason is an error of the file system without the path.
-func reason(err error) error {
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		return path.Err
-	}
-	return err
 }
 
 // syncFile makes a file and its name durable.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -22,6 +21,7 @@ import (
 	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/sandbox"
+	"github.com/purser-onboard/purser/secretfile"
 )
 
 // onboard runs the stand-in on loopback, and then the importer and the consumer exactly as their own commands do, on
@@ -33,7 +33,7 @@ func onboard(soft, hard context.Context, c *config.SandboxCommands, stdout, stde
 			continue
 		}
 		if _, err := os.Stat(path); err != nil {
-			return &config.Error{Setting: setting, Problem: reason(err)}
+			return &config.Error{Setting: setting, Problem: secretfile.Reason(err).Error()}
 		}
 	}
 	dir, cleanUp, err := dataDir(c.Run.DataDir)
@@ -111,15 +111,6 @@ func onboard(soft, hard context.Context, c *config.SandboxCommands, stdout, stde
 		return imported
 	}
 	return onboarded
-}
-
-// reason returns the text of an error of the file system without the path.
-func reason(err error) string {
-	var path *fs.PathError
-	if errors.As(err, &path) {
-		return path.Err.Error()
-	}
-	return err.Error()
 }
 
 // importHere runs the importer with these arguments and without the process's environment.
