@@ -3,7 +3,6 @@ package ledger
 import (
 	"context"
 	"database/sql"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -146,21 +145,9 @@ func lookUpArgument(items []item) string {
 		b = append(b, '"')
 		b = append(b, it.chainID...)
 		b = append(b, '"', ':')
-		b = appendJSON(b, it.row.ExternalID)
+		b = pipeline.AppendJSONString(b, it.row.ExternalID)
 	}
 	return string(append(b, '}'))
-}
-
-func appendJSON(b []byte, text string) []byte {
-	for i := 0; i < len(text); i++ {
-		if c := text[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
-			quoted, _ := json.Marshal(text) // cannot fail for a string
-			return append(b, quoted...)
-		}
-	}
-	b = append(b, '"')
-	b = append(b, text...)
-	return append(b, '"')
 }
 
 const insertRowQuery = `INSERT INTO rows

@@ -44,18 +44,19 @@ func AppendMessageOf[T string | []byte](dst []byte, account T, r Row) []byte {
 	dst = append(dst, `{"v":1,"chainId":"`...)
 	dst = append(dst, account...)
 	dst = append(dst, `","externalId":`...)
-	dst = appendJSONString(dst, r.ExternalID)
+	dst = AppendJSONString(dst, r.ExternalID)
 	dst = append(dst, `,"importId":`...)
-	dst = appendJSONString(dst, r.ImportID)
+	dst = AppendJSONString(dst, r.ImportID)
 	dst = append(dst, `,"file":`...)
-	dst = appendJSONString(dst, r.File)
+	dst = AppendJSONString(dst, r.File)
 	dst = append(dst, `,"line":`...)
 	dst = strconv.AppendInt(dst, int64(r.Line), 10)
 	return append(dst, '}')
 }
 
-// appendJSONString quotes s; what needs no escape, nearly everything, is copied without a detour through reflection.
-func appendJSONString(dst []byte, s string) []byte {
+// AppendJSONString appends s as json.Marshal encodes it. Text that needs no escapes, nearly all, is copied without
+// reflection.
+func AppendJSONString(dst []byte, s string) []byte {
 	if !needsNoEscape(s) {
 		quoted, _ := json.Marshal(s) // a string always marshals
 		return append(dst, quoted...)
