@@ -65,8 +65,8 @@ func TestParsePublicKeyOfAnotherKind(t *testing.T) {
 		"compressed":          {"3036301006072a8648ce3d020106052b8104000a03220002fcb38dd39484baecb5118f00b6dcf1f060dc0ee71a0fb160ec32d9c35687af23", "uncompressed"},
 		"P-256":               {"3059301306072a8648ce3d020106082a8648ce3d03010703420004d165779adb83f22bd289d4172d36a38471ce2b00ba53be5bd80f1941721349f58c913c589998aaf620c25ffdf40ce95beeabb222177eda0993ea679f3fa41e7b", "another curve"},
 		"Ed25519":             {"302a300506032b65700321009ec43bbc3e698b98c7d9ced8bae6873287d5ac7046524ec8b35cf15e009e5ad7", "no elliptic curve"},
-		"explicit parameters": {"308201333081ec06072a8648ce3d02013081e0020101302c06072a8648ce3d0101022100fffffffffffffffffffffffffffffffffffffffffffffffffffffffefffffc2f3044042000000000000000000000000000000000000000000000000000000000000000000420000000000000000000000000000000000000000000000000000000000000000704410479be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798483ada7726a3c4655da4fbfc0e1108a8fd17b448a68554199c47d08ffb10d4b8022100fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd036414102010103420004fcb38dd39484baecb5118f00b6dcf1f060dc0ee71a0fb160ec32d9c35687af23b4f53ef1469a4e51cfea65e9092fa14cb91b42e4a28ab7626978b40d7dc74ff0", "malformed"},
-		"nothing":             {"", "cut short"},
+		"explicit parameters": {"308201333081ec06072a8648ce3d02013081e0020101302c06072a8648ce3d0101022100fffffffffffffffffffffffffffffffffffffffffffffffffffffffefffffc2f3044042000000000000000000000000000000000000000000000000000000000000000000420000000000000000000000000000000000000000000000000000000000000000704410479be667ef9dcbbac55a06295ce870b07029bfcdb2dce28d959f2815b16f81798483ada7726a3c4655da4fbfc0e1108a8fd17b448a68554199c47d08ffb10d4b8022100fffffffffffffffffffffffffffffffebaaedce6af48a03bbfd25e8cd036414102010103420004fcb38dd39484baecb5118f00b6dcf1f060dc0ee71a0fb160ec32d9c35687af23b4f53ef1469a4e51cfea65e9092fa14cb91b42e4a28ab7626978b40d7dc74ff0", "does not name its curve"},
+		"nothing":             {"", "not a SubjectPublicKeyInfo"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := parsePublicKey(unhex(t, c.spki))
@@ -88,22 +88,22 @@ func TestParseSignature(t *testing.T) {
 	}
 	for name, c := range map[string]struct{ der, want string }{
 		"small numbers are padded":       {"3006020101020102", ""},
-		"short of one octet":             {"30060201010201", "announced"},
-		"an octet more":                  {"300602010102010200", "too many"},
-		"an octet more within":           {"300702010102010200", "too many within"},
-		"no sequence":                    {"3106020101020102", "tag"},
-		"not two":                        {"3003020101", "cut short"},
+		"short of one octet":             {"30060201010201", "not a pair"},
+		"an octet more":                  {"300602010102010200", "not a pair"},
+		"an octet more within":           {"300702010102010200", "not a pair"},
+		"no sequence":                    {"3106020101020102", "not a pair"},
+		"not two":                        {"3003020101", "not a pair"},
 		"zero":                           {"3006020100020102", "zero"},
-		"negative":                       {"3006020181020102", "negative"},
-		"a zero too many":                {"300702020001020102", "too long"},
-		"no digits":                      {"30050200020102", "no digits"},
+		"negative":                       {"3006020181020102", "not a pair"},
+		"a zero too many":                {"300702020001020102", "not a pair"},
+		"no digits":                      {"30050200020102", "not a pair"},
 		"33 bytes":                       {"30260221" + "01" + strings.Repeat("00", 32) + "020101", "33 bytes"},
-		"a length in BER":                {"308106020101020102", "too long"},
-		"a length in BER, two octets":    {"30820006020101020102", "too long"},
-		"a length of no definite end":    {"3080020101020102" + "0000", "length"},
-		"a length of three octets":       {"3083000006020101020102", "length"},
-		"a bit string":                   {"3006030101020102", "tag"},
-		"the raw 64 bytes":               {strings.Repeat("11", 64), "tag"},
+		"a length in BER":                {"308106020101020102", "not a pair"},
+		"a length in BER, two octets":    {"30820006020101020102", "not a pair"},
+		"a length of no definite end":    {"3080020101020102" + "0000", "not a pair"},
+		"a length of three octets":       {"3083000006020101020102", "not a pair"},
+		"a bit string":                   {"3006030101020102", "not a pair"},
+		"the raw 64 bytes":               {strings.Repeat("11", 64), "not a pair"},
 		"256 bits with the leading zero": {"3026022100" + strings.Repeat("ff", 32) + "020101", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
