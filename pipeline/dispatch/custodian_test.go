@@ -407,7 +407,7 @@ func TestFailingPollsOfADrain(t *testing.T) {
 		<-deferred
 		synctest.Wait()
 		waiting := h.dispatcher.Waiting()
-		if len(waiting) != 1 || waiting[0].Class != string(onboard.SignerFailed) || waiting[0].Reason != `500\nback end` {
+		if len(waiting) != 1 || waiting[0].Reason != `500\nback end` {
 			t.Errorf("got waiting rows %+v, want 1 with its last failure", waiting)
 		}
 	})

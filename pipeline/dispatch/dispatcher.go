@@ -147,8 +147,8 @@ func (r *Dispatcher) Assigned() {
 	r.tally.Dropped = 0
 }
 
-// Waiting returns the rows that were left to the custodian. One whose last polls failed has the class SignerFailed and
-// the last cause as its reason.
+// Waiting returns the rows that were left to the custodian. The reason of a row is why its last poll failed, and empty
+// if it did not.
 func (r *Dispatcher) Waiting() []pipeline.Record {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -404,7 +404,7 @@ func (r *Dispatcher) leaveToCustodian(t *item) {
 	left := t.Record
 	left.Class, left.Reason = "", ""
 	if n, last := t.FailedPolls(); n > 0 {
-		left.Class, left.Reason = string(onboard.SignerFailed), printable.Line(last.Error(), 500)
+		left.Reason = printable.Line(last.Error(), 500)
 	}
 	r.waiting = append(r.waiting, left)
 	r.tally.Returned += int64(len(t.messages))

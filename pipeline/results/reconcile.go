@@ -67,14 +67,14 @@ func Reconcile(ctx context.Context, api onboard.API, book Book, now func() time.
 		}
 		r.Matched++
 		r.Statuses[customer.Status]++
-		there := onboard.StatusOutcome(client.Status(customer.Status))
+		status := client.ParseStatus(customer.Status) // a stored one may be in another case
 		switch {
-		case there == onboard.OddCustomer:
+		case !status.Known():
 			r.Odd++
-		case rec.Stage == pipeline.Onboarded && there != onboard.Past:
+		case rec.Stage == pipeline.Onboarded && !status.Past():
 			r.Fallen++
 		}
-		if rec.Stage != pipeline.Onboarded && rec.Stage != pipeline.Rejected && there == onboard.Past {
+		if rec.Stage != pipeline.Onboarded && rec.Stage != pipeline.Rejected && status.Past() {
 			r.Ahead++
 		}
 		if rec.PartnerStatus == customer.Status {

@@ -20,8 +20,7 @@ import (
 // unanswered returns an error if rows wait for a custodian whose polls fail and who is out of reach: that is an outage,
 // and not for a person to decide.
 func unanswered(ctx context.Context, backend signer.Backend, waiting []pipeline.Record) error {
-	failing := slices.IndexFunc(waiting, func(r pipeline.Record) bool { return r.Class == string(onboard.SignerFailed) })
-	if failing < 0 {
+	if !slices.ContainsFunc(waiting, func(r pipeline.Record) bool { return r.Reason != "" }) {
 		return nil
 	}
 	if _, err := backend.Check(ctx); err != nil {

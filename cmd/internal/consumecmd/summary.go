@@ -9,7 +9,6 @@ import (
 
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/pipeline"
-	"github.com/purser-onboard/purser/pipeline/onboard"
 	"github.com/purser-onboard/purser/pipeline/results"
 )
 
@@ -108,7 +107,7 @@ func listWaiting(w io.Writer, rows []pipeline.Record) {
 			return
 		}
 		because := ""
-		if r.Class == string(onboard.SignerFailed) {
+		if r.Reason != "" {
 			because = "; its last poll failed: " + r.Reason
 		}
 		fmt.Fprintf(w, "waiting   %s %s: for the custodian's transaction %s%s\n",

@@ -8,7 +8,6 @@ import (
 
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/pipeline"
-	"github.com/purser-onboard/purser/pipeline/onboard"
 	"github.com/purser-onboard/purser/signer"
 	"github.com/purser-onboard/purser/signer/signertest"
 )
@@ -29,7 +28,7 @@ func (c *checked) Check(context.Context) (string, error) {
 // Rows that wait for a custodian that cannot be reached are an outage (exit code 1).
 func TestUnanswered(t *testing.T) {
 	person := pipeline.Record{}
-	failing := pipeline.Record{Class: string(onboard.SignerFailed), Reason: "connection refused"}
+	failing := pipeline.Record{Reason: "connection refused"}
 	for name, c := range map[string]struct {
 		waiting []pipeline.Record
 		health  error
