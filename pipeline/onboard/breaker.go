@@ -48,11 +48,11 @@ const (
 // stepAt is the step at which a row in a stage fails, or ends with a class.
 func stepAt(class Class, s pipeline.Stage) step {
 	switch class {
-	case ClassKeyMissing:
+	case classKeyMissing:
 		return stepKey
-	case ClassChallengeRefused, ClassChallengeExpired:
+	case classChallengeRefused, classChallengeExpired:
 		return stepCheck
-	case ClassSignerDeclined, ClassSignerMismatch, ClassSignerError:
+	case classSignerDeclined, classSignerMismatch, classSignerError:
 		return stepSign
 	}
 	switch s {
@@ -67,17 +67,17 @@ func stepAt(class Class, s pipeline.Stage) step {
 }
 
 // provenBy are the steps that an outcome proves the set-up to be right for.
-func provenBy(o Outcome, s pipeline.Stage) []step {
+func provenBy(o outcome, s pipeline.Stage) []step {
 	switch o {
-	case Created:
+	case created:
 		return []step{stepCreate}
-	case CheckPassed:
+	case checkPassed:
 		return []step{stepCheck}
-	case Signed:
+	case signed:
 		return []step{stepKey, stepSign}
-	case Accepted:
+	case accepted:
 		return []step{stepSubmit}
-	case Past:
+	case past:
 		if s == pipeline.Submitting {
 			return []step{stepSubmit}
 		}
@@ -89,27 +89,27 @@ func provenBy(o Outcome, s pipeline.Stage) []step {
 // set-up cannot cause.
 func setupHint(class Class) (hint string, ok bool) {
 	switch class {
-	case ClassChallengeRefused:
+	case classChallengeRefused:
 		return "check --challenge-domain, --challenge-statement and --api-url (the partner may name another domain), and " +
 			"--challenge-ttl", true
-	case ClassChallengeExpired, ClassChallengeMissing:
+	case classChallengeExpired, classChallengeMissing:
 		return "check --challenge-ttl and this machine's clock", true
-	case ClassSignatureNotAccepted:
+	case classSignatureNotAccepted:
 		return "check --signature-encoding, and that --signer holds the customers' own keys", true
-	case ClassKeyMissing:
+	case classKeyMissing:
 		return "check --signer: it has no key of these accounts", true
-	case ClassSignerMismatch:
+	case classSignerMismatch:
 		return "check --signer: its keys are of other accounts", true
-	case ClassSignerDeclined, ClassSignerError:
+	case classSignerDeclined, classSignerError:
 		return "check --signer and its own log", true
-	case ClassNotAccepted:
+	case classNotAccepted:
 		return "check --api-url (live or sandbox), --content-digest, and the chain the rows were imported for " +
 			"(the importer's --chain)", true
-	case ClassKeyReused:
+	case classKeyReused:
 		return "check that no other program uses the same --api-key", true
-	case ClassUnexpected, ClassNotRecognized, ClassCustomerGone, ClassConflictUnresolved:
+	case classUnexpected, classNotRecognized, classCustomerGone, classConflictUnresolved:
 		return "check --api-url, and whether the partner has changed its API", true
-	case ClassServerError, ClassNoAnswer:
+	case classServerError, classNoAnswer:
 		return "ask the partner why it fails on them", true
 	}
 	return "", false
@@ -182,7 +182,7 @@ func (b *breaker) end(t *Task, d Disposition, cause error) (stored bool, halt er
 	// Of an unanswered request the probe has said that it is the row's own trouble: a run of such rows alone ends, too.
 	never := b.proven[at].IsZero()
 	limit := b.haltAfter
-	if never && d.Class != ClassServerError && d.Class != ClassNoAnswer {
+	if never && d.Class != classServerError && d.Class != classNoAnswer {
 		limit = SetupLimit
 	}
 	full := limit > 0 && len(s.ids) >= limit && !s.ids[t.ID]
@@ -232,7 +232,7 @@ func (b *breaker) noteShape(t *Task, res result) error {
 		s = &shapes{rows: map[int64]bool{}}
 		b.shapes[t.Action] = s
 	}
-	if res.outcome != Unrecognized {
+	if res.outcome != unrecognized {
 		if res.err == nil {
 			s.known, s.probed, s.n = true, false, 0
 			clear(s.rows)
@@ -288,7 +288,7 @@ func (b *breaker) take(t *Task, res result) (trouble []Trouble) {
 	defer b.mu.Unlock()
 	now := pipeline.Monotonic()
 	switch res.outcome {
-	case Throttled:
+	case throttled:
 		if !errors.As(res.err, new(*client.Error)) {
 			return nil // the signer does
 		}
@@ -302,7 +302,7 @@ func (b *breaker) take(t *Task, res result) (trouble []Trouble) {
 		}
 		b.lastGood, b.bad = now, 0
 		return trouble
-	case Unknown, ServerFailed, ReadFailed, NotSent, Unrecognized:
+	case unknown, serverFailed, readFailed, notSent, unrecognized:
 		if errors.As(res.err, new(tooSoonError)) {
 			return nil
 		}
@@ -313,13 +313,13 @@ func (b *breaker) take(t *Task, res result) (trouble []Trouble) {
 		if t.unanswered.IsZero() {
 			t.unanswered = now
 		}
-	case CheckPassed, Hostile, Expiring, Signed, NoKey, Declined, Mismatch, SignerFailed, SignerLost, Waiting, OldForm,
-		Misconfigured:
+	case checkPassed, hostile, expiring, signed, noKey, declined, mismatch, signerFailed, signerLost, waiting, oldForm,
+		misconfigured:
 		return nil // the partner was not asked, or the run ends
 	default:
 		b.lastGood, b.bad, b.throttled = now, 0, time.Time{}
 		t.unanswered = time.Time{}
-		if res.outcome != Invalid && res.outcome != NotFound && res.outcome != Odd {
+		if res.outcome != invalid && res.outcome != notFound && res.outcome != odd {
 			b.refused = 0
 		}
 		if b.reportedBusy && now.Sub(b.busy) > throttleOver {
@@ -351,11 +351,11 @@ func (b *breaker) mayEnd(t *Task, d Disposition) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch d.Class {
-	case ClassNoAnswer, ClassServerError:
+	case classNoAnswer, classServerError:
 		if b.lastGood.After(t.unanswered) {
 			return true
 		}
-	case ClassNotAccepted:
+	case classNotAccepted:
 		if b.refused < SetupLimit {
 			b.refused++
 			return true
@@ -402,7 +402,7 @@ func (b *breaker) signerSpoke() {
 // signerSilent reports whether a row is about to end because of a signer that has signed nothing since it first failed
 // for the row.
 func (b *breaker) signerSilent(t *Task, res result, d Disposition) bool {
-	if res.outcome != SignerFailed {
+	if res.outcome != signerFailed {
 		return false
 	}
 	if t.signerTrouble.IsZero() {
@@ -410,5 +410,5 @@ func (b *breaker) signerSilent(t *Task, res result, d Disposition) bool {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return d.Class == ClassSignerError && !b.signerGood.After(t.signerTrouble)
+	return d.Class == classSignerError && !b.signerGood.After(t.signerTrouble)
 }

@@ -21,11 +21,11 @@ func (w *Worker) fetch(ctx context.Context, t *Task) (result, error) {
 	}
 	text, err := client.DecodeChallenge(encoded)
 	if err != nil {
-		return result{outcome: Hostile, err: fmt.Errorf("challenge: %w", err)}, nil
+		return result{outcome: hostile, err: fmt.Errorf("challenge: %w", err)}, nil
 	}
 	t.fetched = asked
 	received := w.Now()
-	return result{outcome: GotChallenge, change: func(r *pipeline.Record) {
+	return result{outcome: gotChallenge, change: func(r *pipeline.Record) {
 		r.Challenge, r.ChallengeAt = text, received
 	}}, nil
 }
@@ -34,31 +34,31 @@ func (w *Worker) fetch(ctx context.Context, t *Task) (result, error) {
 func (w *Worker) check(t *Task) result {
 	if w.CheckClock != nil {
 		if err := w.CheckClock(); err != nil {
-			return result{outcome: Misconfigured, err: err}
+			return result{outcome: misconfigured, err: err}
 		}
 	}
 	now := w.Now()
-	if !w.Limits.ChallengeIsFresh(t.ChallengeAt, now) {
-		return result{outcome: Expiring, err: errors.New("the challenge is near its end")}
+	if !w.Limits.challengeIsFresh(t.ChallengeAt, now) {
+		return result{outcome: expiring, err: errors.New("the challenge is near its end")}
 	}
 	message, err := siwe.Parse(t.Challenge)
 	if err != nil {
-		return result{outcome: Hostile, err: err}
+		return result{outcome: hostile, err: err}
 	}
 	err = w.Policy(t.Account).Check(message)
 	var refusal *siwe.PolicyError
 	ranOut := errors.As(err, &refusal) && refusal.Stale
 	switch {
 	case errors.Is(err, siwe.ErrPolicy):
-		return result{outcome: Misconfigured, err: err}
+		return result{outcome: misconfigured, err: err}
 	case ranOut && (t.fetched.IsZero() || !w.Limits.staleWhenAsked(message.IssuedAt, t.fetched)):
-		return result{outcome: Expiring, err: errors.New("the challenge has expired")} // late or replayed: fetch a new one
+		return result{outcome: expiring, err: errors.New("the challenge has expired")} // late or replayed: fetch a new one
 	case err != nil:
-		return result{outcome: Hostile, err: err}
-	case !w.Limits.ChallengeIsFresh(message.IssuedAt, now):
-		return result{outcome: Expiring, err: errors.New("the challenge is near its end")}
+		return result{outcome: hostile, err: err}
+	case !w.Limits.challengeIsFresh(message.IssuedAt, now):
+		return result{outcome: expiring, err: errors.New("the challenge is near its end")}
 	}
-	return result{outcome: CheckPassed, change: func(r *pipeline.Record) {
+	return result{outcome: checkPassed, change: func(r *pipeline.Record) {
 		r.Nonce = message.Nonce
 		if _, slow := w.Signer.(signer.Custodian); slow {
 			r.ExternalTxID = externalTxID(r.Account, r.Challenge) // recorded before the custodian is asked

@@ -58,7 +58,7 @@ func (w *Worker) create(ctx context.Context, t *Task) (result, error) {
 	}
 	received := w.Now()
 	t.fetched = time.Time{}
-	res := result{outcome: Created, change: func(r *pipeline.Record) {
+	res := result{outcome: created, change: func(r *pipeline.Record) {
 		r.CustomerID, r.PartnerStatus = customer.ID, string(customer.Status)
 		r.Challenge, r.ChallengeAt = "", time.Time{}
 		if text, err := client.DecodeChallenge(customer.Challenge); err == nil {
@@ -66,10 +66,10 @@ func (w *Worker) create(ctx context.Context, t *Task) (result, error) {
 		}
 	}}
 	if customer.Status != "" {
-		if res.outcome = StatusOutcome(customer.Status); res.outcome == Initiating {
-			res.outcome = Created
+		if res.outcome = statusOutcome(customer.Status); res.outcome == initiating {
+			res.outcome = created
 		}
-		if res.outcome == OddCustomer {
+		if res.outcome == oddCustomer {
 			res.err = oddStatus(customer)
 		}
 	}

@@ -51,9 +51,9 @@ func (w *Worker) giveUp(ctx context.Context, t *Task, c signer.Custodian, expiri
 	}
 	if err != nil {
 		switch res := signResult(err); res.outcome {
-		case Declined, Mismatch, NoKey, SignerLost, Throttled:
+		case declined, mismatch, noKey, signerLost, throttled:
 			return res, nil
-		case Waiting:
+		case waiting:
 			if inTime { // some minutes are left
 				t.failing = failing{}
 				return res, nil
@@ -61,7 +61,7 @@ func (w *Worker) giveUp(ctx context.Context, t *Task, c signer.Custodian, expiri
 		}
 	}
 	if err := w.withdraw(ctx, t, c); err != nil {
-		if res := signResult(err); res.outcome == SignerLost {
+		if res := signResult(err); res.outcome == signerLost {
 			return res, nil
 		}
 	}
@@ -132,12 +132,12 @@ func (w *Worker) pollFailed(t *Task, cause error) result {
 	t.failing.err = cause
 	w.polls.note(t, w.OnPollTrouble)
 	if t.polls == 0 {
-		return result{outcome: SignerFailed, err: cause}
+		return result{outcome: signerFailed, err: cause}
 	}
-	res := result{outcome: Waiting, err: cause}
+	res := result{outcome: waiting, err: cause}
 	if lasted := now.Sub(t.failing.since); w.PollLimit > 0 && lasted >= w.PollLimit {
 		t.Attempts = w.Limits.MaxAttempts
-		res.outcome = SignerFailed
+		res.outcome = signerFailed
 		res.err = fmt.Errorf("%d polls of the custodian's transaction %s failed in %v, the last: %w",
 			t.failing.polls, t.ExternalTxID, lasted.Round(time.Second), cause)
 	}

@@ -6,72 +6,72 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// Outcome is what came of the last thing that was done for a row. It sorts answers by what they say about the row, so
+// outcome is what came of the last thing that was done for a row. It sorts answers by what they say about the row, so
 // that one table can answer them all.
-type Outcome string
+type outcome string
 
 // The outcomes, and the action they come of.
 const (
 	// Of any request.
-	Throttled     Outcome = "throttled"     // 429, 503 with Retry-After
-	NotSent       Outcome = "not sent"      // the request never left: no token was to be had just now
-	Misconfigured Outcome = "misconfigured" // the set-up's fault, by its nature: every row would meet it
-	Unrecognized  Outcome = "unrecognized"  // a 2xx whose body is whole, but of no shape that is known
+	throttled     outcome = "throttled"     // 429, 503 with Retry-After
+	notSent       outcome = "not sent"      // the request never left: no token was to be had just now
+	misconfigured outcome = "misconfigured" // the set-up's fault, by its nature: every row would meet it
+	unrecognized  outcome = "unrecognized"  // a 2xx whose body is whole, but of no shape that is known
 
 	// Of a request that changes something: create, submit.
-	Created       Outcome = "created"      // 201
-	Accepted      Outcome = "accepted"     // 204
-	Unproven      Outcome = "unproven"     // a submission's 2xx that is not an empty 204
-	OldForm       Outcome = "old form"     // the recorded signature would be sent in another encoding now
-	Unknown       Outcome = "unknown"      // no answer, or a 2xx with an unusable body
-	ServerFailed  Outcome = "server error" // 5xx, the partner's or a gateway's, which may be stored under the key
-	Conflicting   Outcome = "409"
-	Unprocessable Outcome = "422"
-	Invalid       Outcome = "400"
-	NotFound      Outcome = "404"
-	Odd           Outcome = "odd status" // a status that has no place here; several in a row halt the run
+	created       outcome = "created"      // 201
+	accepted      outcome = "accepted"     // 204
+	unproven      outcome = "unproven"     // a submission's 2xx that is not an empty 204
+	oldForm       outcome = "old form"     // the recorded signature would be sent in another encoding now
+	unknown       outcome = "unknown"      // no answer, or a 2xx with an unusable body
+	serverFailed  outcome = "server error" // 5xx, the partner's or a gateway's, which may be stored under the key
+	conflicting   outcome = "409"
+	unprocessable outcome = "422"
+	invalid       outcome = "400"
+	notFound      outcome = "404"
+	odd           outcome = "odd status" // a status that has no place here; several in a row halt the run
 
 	// Of looking the customer up or reading it.
-	Absent        Outcome = "absent"       // the partner has no such customer
-	Initiating    Outcome = "initiating"   // there, with a challenge to sign
-	Past          Outcome = "past"         // there, past initiating
-	RejectedThere Outcome = "rejected"     // there, rejected
-	OddCustomer   Outcome = "odd customer" // there, with a status that is not documented
-	Unlisted      Outcome = "unlisted"     // not in the part of the list that can be read
-	Other         Outcome = "other"        // the address or the externalId belongs to another customer
-	ReadFailed    Outcome = "read failed"
+	absent        outcome = "absent"       // the partner has no such customer
+	initiating    outcome = "initiating"   // there, with a challenge to sign
+	past          outcome = "past"         // there, past initiating
+	rejectedThere outcome = "rejected"     // there, rejected
+	oddCustomer   outcome = "odd customer" // there, with a status that is not documented
+	unlisted      outcome = "unlisted"     // not in the part of the list that can be read
+	other         outcome = "other"        // the address or the externalId belongs to another customer
+	readFailed    outcome = "read failed"
 
 	// Of fetching, checking and signing the challenge.
-	GotChallenge Outcome = "challenge"    // the current challenge was read
-	NoChallenge  Outcome = "no challenge" // 4xx instead of one
-	CheckPassed  Outcome = "check passed" // the challenge is this customer's own sign-in
-	Hostile      Outcome = "hostile"      // the challenge failed the policy; nothing was signed
-	Expiring     Outcome = "expiring"     // the challenge is too near its end to be signed
-	Signed       Outcome = "signed"       // a checked signature
-	NoKey        Outcome = "no key"       // the signer has no key of the account
-	Declined     Outcome = "declined"     // the signer refused
-	Mismatch     Outcome = "mismatch"     // the signature does not recover to the account
-	SignerFailed Outcome = "signer error" // the signer failed this time
-	Waiting      Outcome = "waiting"      // the custodian has been asked and has not decided
-	SignerLost   Outcome = "signer lost"  // the signer is locked, absent or refuses us
+	gotChallenge outcome = "challenge"    // the current challenge was read
+	noChallenge  outcome = "no challenge" // 4xx instead of one
+	checkPassed  outcome = "check passed" // the challenge is this customer's own sign-in
+	hostile      outcome = "hostile"      // the challenge failed the policy; nothing was signed
+	expiring     outcome = "expiring"     // the challenge is too near its end to be signed
+	signed       outcome = "signed"       // a checked signature
+	noKey        outcome = "no key"       // the signer has no key of the account
+	declined     outcome = "declined"     // the signer refused
+	mismatch     outcome = "mismatch"     // the signature does not recover to the account
+	signerFailed outcome = "signer error" // the signer failed this time
+	waiting      outcome = "waiting"      // the custodian has been asked and has not decided
+	signerLost   outcome = "signer lost"  // the signer is locked, absent or refuses us
 )
 
-// Outcomes lists every outcome.
-func Outcomes() []Outcome {
-	return []Outcome{
-		Throttled, NotSent, Misconfigured, Unrecognized,
-		Created, Accepted, Unproven, OldForm, Unknown, ServerFailed, Conflicting, Unprocessable, Invalid, NotFound, Odd,
-		Absent, Initiating, Past, RejectedThere, OddCustomer, Other, Unlisted, ReadFailed,
-		GotChallenge, NoChallenge, CheckPassed, Hostile, Expiring,
-		Signed, NoKey, Declined, Mismatch, SignerFailed, SignerLost, Waiting,
+// outcomes lists every outcome.
+func outcomes() []outcome {
+	return []outcome{
+		throttled, notSent, misconfigured, unrecognized,
+		created, accepted, unproven, oldForm, unknown, serverFailed, conflicting, unprocessable, invalid, notFound, odd,
+		absent, initiating, past, rejectedThere, oddCustomer, other, unlisted, readFailed,
+		gotChallenge, noChallenge, checkPassed, hostile, expiring,
+		signed, noKey, declined, mismatch, signerFailed, signerLost, waiting,
 	}
 }
 
-// Costs reports whether the outcome uses up one of the row's tries.
-func (o Outcome) Costs() bool {
+// costs reports whether the outcome uses up one of the row's tries.
+func (o outcome) costs() bool {
 	switch o {
-	case Unrecognized, Unproven, Unknown, ServerFailed, Conflicting, Unprocessable, NotFound, ReadFailed, Unlisted,
-		NoChallenge, Expiring, SignerFailed:
+	case unrecognized, unproven, unknown, serverFailed, conflicting, unprocessable, notFound, readFailed, unlisted,
+		noChallenge, expiring, signerFailed:
 		return true
 	}
 	return false
@@ -82,7 +82,7 @@ type Action string
 
 // The actions.
 const (
-	// DoNext: what the record asks for in its stage (Next).
+	// DoNext: what the record asks for in its stage (next).
 	DoNext Action = "next"
 	// DoRepeat: the same action again.
 	DoRepeat Action = "repeat"
@@ -108,37 +108,37 @@ const (
 	DoSettle Action = "settle"
 )
 
-// When is a condition of a branch of the decision table.
-type When string
+// when is a condition of a branch of the decision table.
+type when string
 
 // The conditions. A cell's branches are tried in order.
 const (
-	Always       When = "always"
-	KeyFresh     When = "key fresh"     // the key's first use is well within its hour
-	Answered     When = "key answered"  // answers that settle nothing were received under the key
-	KeyForeign   When = "key foreign"   // the key was derived for an earlier API key id
-	SigRefused   When = "refused"       // the partner refused the signature under this key, or it is in an old form
-	LastRefusal  When = "last refusal"  // … and it was the last one allowed
-	TriesLeft    When = "tries left"    // the row has tries left
-	TriesSpent   When = "tries spent"   // it has none
-	SpentHeard   When = "spent, heard"  // it has none, and its key was answered
-	SpentOdd     When = "spent, odd"    // it has none, and its signatures were answered by 2xx that prove nothing
-	HeardTwice   When = "heard twice"   // the row has tries left, and its key was answered twice, no silence between
-	FirstTries   When = "first tries"   // the row has been tried less than three times
-	ChallengeOld When = "challenge old" // the challenge is near or over its hour
+	otherwise    when = "always"
+	keyFresh     when = "key fresh"     // the key's first use is well within its hour
+	answered     when = "key answered"  // answers that settle nothing were received under the key
+	keyForeign   when = "key foreign"   // the key was derived for an earlier API key id
+	sigRefused   when = "refused"       // the partner refused the signature under this key, or it is in an old form
+	lastRefusal  when = "last refusal"  // … and it was the last one allowed
+	triesLeft    when = "tries left"    // the row has tries left
+	triesSpent   when = "tries spent"   // it has none
+	spentHeard   when = "spent, heard"  // it has none, and its key was answered
+	spentOdd     when = "spent, odd"    // it has none, and its signatures were answered by 2xx that prove nothing
+	heardTwice   when = "heard twice"   // the row has tries left, and its key was answered twice, no silence between
+	firstTries   when = "first tries"   // the row has been tried less than three times
+	challengeOld when = "challenge old" // the challenge is near or over its hour
 )
 
-// Situation is all that a decision depends on.
-type Situation struct {
+// situation is all that a decision depends on.
+type situation struct {
 	Stage   pipeline.Stage
-	Outcome Outcome
+	Outcome outcome
 
 	Now         time.Time
 	KeyFirst    time.Time           // first use of the operation's current key; zero: none
 	KeyOutcome  pipeline.KeyOutcome // what is known under it
 	KeyForeign  bool                // it was derived for an earlier API key id
 	ChallengeAt time.Time           // when the challenge was received; zero: none
-	Last        Outcome             // the failure that the row is struggling with; empty: none
+	Last        outcome             // the failure that the row is struggling with; empty: none
 	Attempts    int                 // tries that settled nothing, this one included
 	Heard       int                 // answers in a row under the key that settled nothing, no silence between
 	Refusals    int                 // refused signatures, this one included
@@ -171,17 +171,17 @@ func DefaultLimits() Limits {
 // margin is how long before the end of a lifetime it is no longer relied upon: a twelfth, five minutes of the hour.
 func margin(ttl time.Duration) time.Duration { return ttl / 12 }
 
-// KeyIsFresh reports whether a key first used at first can still be relied upon at now (rule "Old keys are not
+// keyIsFresh reports whether a key first used at first can still be relied upon at now (rule "Old keys are not
 // trusted"). A first use in the future means that the clock was set back: nothing is known of the key's age then, and
 // it is not relied upon.
-func (l Limits) KeyIsFresh(first, now time.Time) bool {
+func (l Limits) keyIsFresh(first, now time.Time) bool {
 	age := now.Sub(first)
 	return age > -margin(l.KeyTTL) && age < l.KeyTTL-margin(l.KeyTTL)
 }
 
-// ChallengeIsFresh reports whether a challenge received or issued at the given time can still be signed and submitted
+// challengeIsFresh reports whether a challenge received or issued at the given time can still be signed and submitted
 // at now (rule "Fresh challenge").
-func (l Limits) ChallengeIsFresh(at, now time.Time) bool {
+func (l Limits) challengeIsFresh(at, now time.Time) bool {
 	age := now.Sub(at)
 	return age > -margin(l.ChallengeTTL) && age < l.ChallengeTTL-margin(l.ChallengeTTL)
 }
@@ -192,9 +192,9 @@ func (l Limits) staleWhenAsked(issued, asked time.Time) bool {
 	return asked.Sub(issued) > l.ChallengeTTL+max(margin(l.ChallengeTTL), 2*time.Second)
 }
 
-// Backoff is the wait before try number attempts+1: doubling from RetryMin to most, less up to half of it by jitter
+// backoff is the wait before try number attempts+1: doubling from RetryMin to most, less up to half of it by jitter
 // (from 0 to 1), and never less than the partner asked for.
-func (l Limits) Backoff(attempts int, most time.Duration, jitter float64, retryAfter time.Duration) time.Duration {
+func (l Limits) backoff(attempts int, most time.Duration, jitter float64, retryAfter time.Duration) time.Duration {
 	wait := l.RetryMin
 	for i := 1; i < attempts && wait < most; i++ {
 		wait *= 2
@@ -210,19 +210,19 @@ type Disposition struct {
 	Wait  bool                // not before the backoff has passed
 	Class Class               // of a bad end or a halt: the machine-readable kind
 	Key   pipeline.KeyOutcome // what is known under the operation's key now; "" leaves it
-	After time.Duration       // filled in by Decide from Wait
+	After time.Duration       // filled in by decide from Wait
 }
 
-// Branch is one possibility of a cell of the decision table.
-type Branch struct {
-	When When
+// branch is one possibility of a cell of the decision table.
+type branch struct {
+	When when
 	Then Disposition
 }
 
-// Decide is the decision table: a pure function. A pair of stage and outcome that cannot meet halts the run, since it
+// decide is the decision table: a pure function. A pair of stage and outcome that cannot meet halts the run, since it
 // means that the program is wrong.
-func Decide(s Situation, l Limits) Disposition {
-	for _, b := range Cell(s.Stage, s.Outcome) {
+func decide(s situation, l Limits) Disposition {
+	for _, b := range cell(s.Stage, s.Outcome) {
 		if !s.holds(b.When, l) {
 			continue
 		}
@@ -235,41 +235,41 @@ func Decide(s Situation, l Limits) Disposition {
 			if s.PartnerIsUp && l.RetryAlone > 0 {
 				most = min(most, l.RetryAlone)
 			}
-			d.After = l.Backoff(s.Attempts, most, s.Jitter, s.RetryAfter)
+			d.After = l.backoff(s.Attempts, most, s.Jitter, s.RetryAfter)
 		}
 		return d
 	}
 	return Disposition{Stage: s.Stage, Do: DoHalt, Class: HaltImpossible}
 }
 
-func (s Situation) holds(w When, l Limits) bool {
+func (s situation) holds(w when, l Limits) bool {
 	switch w {
-	case Always:
+	case otherwise:
 		return true
-	case KeyFresh:
-		return !s.KeyFirst.IsZero() && l.KeyIsFresh(s.KeyFirst, s.Now)
-	case Answered:
+	case keyFresh:
+		return !s.KeyFirst.IsZero() && l.keyIsFresh(s.KeyFirst, s.Now)
+	case answered:
 		return s.KeyOutcome == pipeline.KeyAnswered
-	case KeyForeign:
+	case keyForeign:
 		return s.KeyForeign
-	case SigRefused:
+	case sigRefused:
 		return s.KeyOutcome == pipeline.KeyRefused
-	case LastRefusal:
+	case lastRefusal:
 		return s.KeyOutcome == pipeline.KeyRefused && s.Refusals >= l.MaxRefusals
-	case TriesLeft:
+	case triesLeft:
 		return s.Attempts < l.MaxAttempts
-	case TriesSpent:
+	case triesSpent:
 		return s.Attempts >= l.MaxAttempts
-	case SpentHeard:
+	case spentHeard:
 		return s.Attempts >= l.MaxAttempts && s.KeyOutcome == pipeline.KeyAnswered
-	case SpentOdd:
-		return s.Attempts >= l.MaxAttempts && s.Last == Unproven
-	case HeardTwice:
+	case spentOdd:
+		return s.Attempts >= l.MaxAttempts && s.Last == unproven
+	case heardTwice:
 		return s.Attempts < l.MaxAttempts && s.Heard >= 2
-	case FirstTries:
+	case firstTries:
 		return s.Attempts < min(3, l.MaxAttempts)
-	case ChallengeOld:
-		return !l.ChallengeIsFresh(s.ChallengeAt, s.Now)
+	case challengeOld:
+		return !l.challengeIsFresh(s.ChallengeAt, s.Now)
 	}
 	return false
 }

@@ -82,7 +82,7 @@ func (e *HaltError) SetUp() bool {
 	case HaltConfiguration:
 		return true
 	case HaltSigner, HaltUnreachable, HaltResources, HaltLedger, HaltImpossible,
-		ClassServerError, ClassNoAnswer, ClassSignerError:
+		classServerError, classNoAnswer, classSignerError:
 		return false
 	}
 	return e.Count > 0

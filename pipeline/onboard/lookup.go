@@ -28,15 +28,15 @@ func (w *Worker) lookUp(ctx context.Context, t *Task) (result, error) {
 			return boolInt(!IsPair(t.Row, a.ChainID, a.ExternalID)) - boolInt(!IsPair(t.Row, b.ChainID, b.ExternalID))
 		})
 		for _, c := range found {
-			if res, err := w.readCustomer(ctx, t.Row, c.ID); err != nil || res.outcome != Absent {
+			if res, err := w.readCustomer(ctx, t.Row, c.ID); err != nil || res.outcome != absent {
 				return res, err
 			}
 		}
 		switch {
 		case current && partial != nil:
-			return result{outcome: Unlisted, err: partial}, nil
+			return result{outcome: unlisted, err: partial}, nil
 		case current:
-			return result{outcome: Absent}, nil
+			return result{outcome: absent}, nil
 		}
 		if err := w.list.refresh(ctx, t.sent); err != nil {
 			return w.listFailed(ctx, t, err)
@@ -55,15 +55,15 @@ func boolInt(b bool) int {
 func (w *Worker) listFailed(ctx context.Context, t *Task, err error) (result, error) {
 	var soon tooSoonError
 	if errors.As(err, &soon) {
-		return result{outcome: NotSent, after: soon.after, err: err}, nil
+		return result{outcome: notSent, after: soon.after, err: err}, nil
 	}
 	var partner *client.Error
 	if !errors.As(err, &partner) && !errors.Is(err, client.ErrStopped) && ctx.Err() == nil {
 		return result{}, &HaltError{Class: HaltLedger, Row: t.Row, Err: err}
 	}
 	outcome, after := readOutcome(err)
-	if outcome == Absent { // of the list itself: there is no such endpoint
-		outcome = Misconfigured
+	if outcome == absent { // of the list itself: there is no such endpoint
+		outcome = misconfigured
 	}
 	return result{outcome: outcome, after: after, err: err}, nil
 }
@@ -76,13 +76,13 @@ func (w *Worker) readCustomer(ctx context.Context, row pipeline.Row, id string) 
 		return result{outcome: outcome, after: after, err: err}, nil
 	}
 	outcome := customerOutcome(row, customer)
-	if outcome == Other {
-		return result{outcome: Other, err: takenBy(customer)}, nil
+	if outcome == other {
+		return result{outcome: other, err: takenBy(customer)}, nil
 	}
 	res := result{outcome: outcome, change: func(r *pipeline.Record) {
 		r.CustomerID, r.PartnerStatus = customer.ID, string(customer.Status)
 	}}
-	if outcome == OddCustomer {
+	if outcome == oddCustomer {
 		res.err = oddStatus(customer)
 	}
 	return res, nil

@@ -6,9 +6,9 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// Next says what the record asks for in its stage: where a row begins, and where it goes on after a restart.
+// next says what the record asks for in its stage: where a row begins, and where it goes on after a restart.
 // foreign: the key of its operation was derived for an earlier API key id; whether it did anything is looked up first.
-func Next(r pipeline.Record, now time.Time, l Limits, foreign bool) Action {
+func next(r pipeline.Record, now time.Time, l Limits, foreign bool) Action {
 	switch r.Stage {
 	case pipeline.Planned:
 		switch {
@@ -20,7 +20,7 @@ func Next(r pipeline.Record, now time.Time, l Limits, foreign bool) Action {
 			return DoLookUp
 		case r.CreateKey.Outcome != pipeline.KeyOpen && r.CreateKey.Outcome != pipeline.KeyHeard:
 			return DoRekey // an earlier import got an answer under that key
-		case l.KeyIsFresh(r.CreateKey.FirstSent, now):
+		case l.keyIsFresh(r.CreateKey.FirstSent, now):
 			return DoCreate
 		}
 		return DoLookUp
@@ -28,19 +28,19 @@ func Next(r pipeline.Record, now time.Time, l Limits, foreign bool) Action {
 		if r.CreateKey.Outcome == pipeline.KeyAnswered {
 			return DoLookUp // the key says nothing else: what an earlier run heard is not asked again
 		}
-		if !foreign && !r.CreateKey.IsZero() && l.KeyIsFresh(r.CreateKey.FirstSent, now) {
+		if !foreign && !r.CreateKey.IsZero() && l.keyIsFresh(r.CreateKey.FirstSent, now) {
 			return DoCreate
 		}
 		return DoLookUp // rule "Old keys are not trusted"
 	case pipeline.Challenged:
-		if r.Challenge == "" || !l.ChallengeIsFresh(r.ChallengeAt, now) {
+		if r.Challenge == "" || !l.challengeIsFresh(r.ChallengeAt, now) {
 			return DoFetch
 		}
 		return DoCheck
 	case pipeline.Signing:
 		return DoSign
 	case pipeline.Submitting:
-		if foreign || r.SubmitKey.Outcome != pipeline.KeyOpen || !l.KeyIsFresh(r.SubmitKey.FirstSent, now) {
+		if foreign || r.SubmitKey.Outcome != pipeline.KeyOpen || !l.keyIsFresh(r.SubmitKey.FirstSent, now) {
 			return DoRead // what was answered is not sent again before the customer was read
 		}
 		return DoSubmit

@@ -29,13 +29,13 @@ func (w *Worker) checkSigner(ctx context.Context, cause error) error {
 func (w *Worker) sign(ctx context.Context, t *Task) (result, error) {
 	custodian, slow := w.Signer.(signer.Custodian)
 	if slow && t.ExternalTxID == "" { // the signer was another one when the challenge was checked: begin with a new one
-		return result{outcome: Expiring, err: errors.New("no transaction id is recorded for the custodian")}, nil
+		return result{outcome: expiring, err: errors.New("no transaction id is recorded for the custodian")}, nil
 	}
 	checked := w.check(t)
-	if checked.outcome == Expiring && slow && t.ExternalTxID != "" {
+	if checked.outcome == expiring && slow && t.ExternalTxID != "" {
 		return w.giveUp(ctx, t, custodian, checked)
 	}
-	if checked.outcome != CheckPassed {
+	if checked.outcome != checkPassed {
 		return checked, nil
 	}
 	w.Hook("sign.before")
@@ -50,7 +50,7 @@ func (w *Worker) sign(ctx context.Context, t *Task) (result, error) {
 	w.noteSigner(ctx, err, begun)
 	if err != nil {
 		res := signResult(err)
-		if res.outcome == SignerFailed && slow {
+		if res.outcome == signerFailed && slow {
 			return w.pollFailed(t, err), nil
 		}
 		t.failing = failing{}
@@ -80,7 +80,7 @@ func (w *Worker) signed(t *Task, signature signer.Signature) result {
 	digest := sha256.Sum256(client.SubmitBody(t.Account.String(), text, w.Encoding))
 	now := w.Now()
 	t.recorded = true
-	return result{outcome: Signed, change: func(r *pipeline.Record) {
+	return result{outcome: signed, change: func(r *pipeline.Record) {
 		generation := 0
 		if !r.SubmitKey.IsZero() {
 			generation = r.SubmitKey.Generation + 1

@@ -55,8 +55,8 @@ nor before the partner's Retry-After. "next" is the action that the stage asks f
 	b.WriteString("```mermaid\nstateDiagram-v2\n    [*] --> planned: a new row\n")
 	for _, s := range pipeline.Stages() {
 		arrows := map[pipeline.Stage][]string{}
-		for _, o := range Outcomes() {
-			for _, branch := range Cell(s, o) {
+		for _, o := range outcomes() {
+			for _, branch := range cell(s, o) {
 				next := branch.Then.Stage
 				if next == "" || next == s {
 					continue
@@ -88,8 +88,8 @@ nor before the partner's Retry-After. "next" is the action that the stage asks f
 			continue
 		}
 		fmt.Fprintf(&b, "\n## %s\n\n| outcome | if | stage | next | key |\n|---|---|---|---|---|\n", s)
-		for _, o := range Outcomes() {
-			for i, branch := range Cell(s, o) {
+		for _, o := range outcomes() {
+			for i, branch := range cell(s, o) {
 				name := ""
 				if i == 0 {
 					name = string(o)

@@ -13,7 +13,7 @@ import (
 func (w *Worker) submit(ctx context.Context, t *Task) (result, error) {
 	body := client.SubmitBody(t.Account.String(), t.Signature, w.Encoding)
 	if digest := sha256.Sum256(body); digest != t.SubmitKey.Digest {
-		return result{outcome: OldForm, err: errors.New(
+		return result{outcome: oldForm, err: errors.New(
 			"--signature-encoding was changed since the signature was recorded")}, nil
 	}
 	if !t.recorded {
@@ -41,7 +41,7 @@ func (w *Worker) submit(ctx context.Context, t *Task) (result, error) {
 		outcome, after := changeOutcome(err)
 		return result{outcome: outcome, after: after, err: err}, nil
 	}
-	return result{outcome: Accepted, change: func(r *pipeline.Record) {
+	return result{outcome: accepted, change: func(r *pipeline.Record) {
 		r.PartnerStatus = string(client.StatusScreening)
 	}}, nil
 }

@@ -2,29 +2,29 @@ package onboard
 
 import "github.com/purser-onboard/purser/pipeline"
 
-// Cell returns the branches of one cell of the decision table, none for a stage and an outcome that cannot meet.
+// cell returns the branches of one cell of the decision table, none for a stage and an outcome that cannot meet.
 // docs/state-machine.md is drawn from it.
-func Cell(s pipeline.Stage, o Outcome) []Branch {
+func cell(s pipeline.Stage, o outcome) []branch {
 	if s.Terminal() {
 		return nil
 	}
 	switch o { // what says something about the run and nothing about the row
-	case Misconfigured:
+	case misconfigured:
 		return always(Disposition{Do: DoHalt, Class: HaltConfiguration})
-	case Throttled, NotSent:
+	case throttled, notSent:
 		return always(Disposition{Do: DoRepeat, Wait: true}) // rule "Throttling is not failure": costs no try
-	case ReadFailed:
-		return []Branch{
-			{TriesLeft, Disposition{Do: DoRepeat, Wait: true}}, // nothing was changed by reading
-			{Always, failed(ClassNoAnswer)},
+	case readFailed:
+		return []branch{
+			{triesLeft, Disposition{Do: DoRepeat, Wait: true}}, // nothing was changed by reading
+			{otherwise, failed(classNoAnswer)},
 		}
-	case Unrecognized: // a request that changed something is answered the same under its key, so nothing is doubled
-		return []Branch{
-			{TriesLeft, Disposition{Do: DoRepeat, Wait: true}},
-			{Always, failed(ClassNotRecognized)},
+	case unrecognized: // a request that changed something is answered the same under its key, so nothing is doubled
+		return []branch{
+			{triesLeft, Disposition{Do: DoRepeat, Wait: true}},
+			{otherwise, failed(classNotRecognized)},
 		}
-	case OddCustomer:
-		return always(failed(ClassUnexpected))
+	case oddCustomer:
+		return always(failed(classUnexpected))
 	}
 	switch s {
 	case pipeline.Planned:
@@ -43,194 +43,194 @@ func Cell(s pipeline.Stage, o Outcome) []Branch {
 
 // planned meets what the signer says about the key, which is asked before anything is sent; and, when an earlier import
 // already had the customer created, so that its id is known, what became of that customer.
-func planned(o Outcome) []Branch {
+func planned(o outcome) []branch {
 	switch o {
-	case NoKey, Declined, Mismatch, SignerFailed, SignerLost:
+	case noKey, declined, mismatch, signerFailed, signerLost:
 		return signing(o)
-	case Absent, Other:
+	case absent, other:
 		return always(Disposition{Stage: pipeline.Creating, Do: DoLookUp}) // that id leads nowhere: search the pair
-	case Initiating:
+	case initiating:
 		return always(Disposition{Stage: pipeline.Challenged, Do: DoFetch})
-	case Past:
+	case past:
 		return always(Disposition{Stage: pipeline.Onboarded, Do: DoSettle})
-	case RejectedThere:
+	case rejectedThere:
 		return always(Disposition{Stage: pipeline.Rejected, Do: DoSettle})
 	}
 	return nil
 }
 
-func creating(o Outcome) []Branch {
+func creating(o outcome) []branch {
 	switch o {
-	case Created:
+	case created:
 		return always(Disposition{Stage: pipeline.Challenged, Do: DoNext, Key: pipeline.KeySettled})
-	case Unknown:
-		return []Branch{
+	case unknown:
+		return []branch{
 			// Rules "Silence keeps the key" and "Old keys are not trusted": the same key, or look up.
-			{TriesLeft, Disposition{Do: DoNext, Wait: true, Key: pipeline.KeyOpen}},
-			{Always, failed(ClassNoAnswer)},
+			{triesLeft, Disposition{Do: DoNext, Wait: true, Key: pipeline.KeyOpen}},
+			{otherwise, failed(classNoAnswer)},
 		}
-	case ServerFailed:
-		return []Branch{
-			{HeardTwice, Disposition{Do: DoLookUp, Key: pipeline.KeyAnswered}}, // it is stored: the key will say nothing else
-			{TriesLeft, Disposition{Do: DoNext, Wait: true, Key: pipeline.KeyHeard}},
-			{Always, failed(ClassServerError)},
+	case serverFailed:
+		return []branch{
+			{heardTwice, Disposition{Do: DoLookUp, Key: pipeline.KeyAnswered}}, // it is stored: the key will say nothing else
+			{triesLeft, Disposition{Do: DoNext, Wait: true, Key: pipeline.KeyHeard}},
+			{otherwise, failed(classServerError)},
 		}
-	case Conflicting:
-		return []Branch{
-			{TriesLeft, Disposition{Do: DoLookUp, Key: pipeline.KeyOpen}}, // rule "409 is a question": a question, not an answer
-			{Always, failed(ClassConflictUnresolved)},
+	case conflicting:
+		return []branch{
+			{triesLeft, Disposition{Do: DoLookUp, Key: pipeline.KeyOpen}}, // rule "409 is a question": a question, not an answer
+			{otherwise, failed(classConflictUnresolved)},
 		}
-	case Unprocessable:
-		return []Branch{
-			{FirstTries, Disposition{Do: DoLookUp, Wait: true, Key: pipeline.KeyAnswered}},
-			{Always, failed(ClassKeyReused)},
+	case unprocessable:
+		return []branch{
+			{firstTries, Disposition{Do: DoLookUp, Wait: true, Key: pipeline.KeyAnswered}},
+			{otherwise, failed(classKeyReused)},
 		}
-	case Invalid:
-		return always(Disposition{Stage: pipeline.Failed, Do: DoSettle, Class: ClassNotAccepted, Key: pipeline.KeySettled})
-	case Odd:
-		return always(Disposition{Stage: pipeline.Failed, Do: DoSettle, Class: ClassUnexpected, Key: pipeline.KeyAnswered})
-	case NotFound:
+	case invalid:
+		return always(Disposition{Stage: pipeline.Failed, Do: DoSettle, Class: classNotAccepted, Key: pipeline.KeySettled})
+	case odd:
+		return always(Disposition{Stage: pipeline.Failed, Do: DoSettle, Class: classUnexpected, Key: pipeline.KeyAnswered})
+	case notFound:
 		return always(Disposition{Do: DoHalt, Class: HaltConfiguration}) // there is no POST /customers: a wrong base URL
-	case Initiating:
+	case initiating:
 		return always(Disposition{Stage: pipeline.Challenged, Do: DoFetch, Key: pipeline.KeySettled})
-	case Past:
+	case past:
 		return always(Disposition{Stage: pipeline.Onboarded, Do: DoSettle, Key: pipeline.KeySettled})
-	case RejectedThere:
+	case rejectedThere:
 		return always(Disposition{Stage: pipeline.Rejected, Do: DoSettle, Key: pipeline.KeySettled})
-	case Other:
-		return always(Disposition{Stage: pipeline.Conflict, Do: DoSettle, Class: ClassTaken, Key: pipeline.KeySettled})
-	case Unlisted: // that is no proof of absence: no other key, and an old one is not trusted
-		return []Branch{
-			{TriesSpent, failed(ClassConflictUnresolved)},
-			{KeyForeign, failed(ClassConflictUnresolved)},
-			{KeyFresh, Disposition{Do: DoCreate, Wait: true}},
-			{Always, failed(ClassConflictUnresolved)},
+	case other:
+		return always(Disposition{Stage: pipeline.Conflict, Do: DoSettle, Class: classTaken, Key: pipeline.KeySettled})
+	case unlisted: // that is no proof of absence: no other key, and an old one is not trusted
+		return []branch{
+			{triesSpent, failed(classConflictUnresolved)},
+			{keyForeign, failed(classConflictUnresolved)},
+			{keyFresh, Disposition{Do: DoCreate, Wait: true}},
+			{otherwise, failed(classConflictUnresolved)},
 		}
-	case Absent:
-		return []Branch{
-			{Answered, Disposition{Do: DoRekey}},
-			{KeyForeign, Disposition{Do: DoRekey}},
+	case absent:
+		return []branch{
+			{answered, Disposition{Do: DoRekey}},
+			{keyForeign, Disposition{Do: DoRekey}},
 			// In flight, or never arrived: the same key, however old. A clock that was moved must not open another
 			// generation while a request may still be in flight.
-			{Always, Disposition{Do: DoCreate, Wait: true}},
+			{otherwise, Disposition{Do: DoCreate, Wait: true}},
 		}
 	}
 	return nil
 }
 
-func challenged(o Outcome) []Branch {
+func challenged(o outcome) []branch {
 	switch o {
-	case GotChallenge:
+	case gotChallenge:
 		return always(Disposition{Do: DoCheck})
-	case CheckPassed:
+	case checkPassed:
 		return always(Disposition{Stage: pipeline.Signing, Do: DoSign})
-	case Hostile:
-		return always(Disposition{Stage: pipeline.Refused, Do: DoSettle, Class: ClassChallengeRefused})
-	case Expiring:
-		return []Branch{
-			{TriesLeft, Disposition{Do: DoFetch, Wait: true}}, // rule "Fresh challenge"
-			{Always, failed(ClassChallengeExpired)},
+	case hostile:
+		return always(Disposition{Stage: pipeline.Refused, Do: DoSettle, Class: classChallengeRefused})
+	case expiring:
+		return []branch{
+			{triesLeft, Disposition{Do: DoFetch, Wait: true}}, // rule "Fresh challenge"
+			{otherwise, failed(classChallengeExpired)},
 		}
-	case NoChallenge:
-		return []Branch{
-			{TriesLeft, Disposition{Do: DoRead, Wait: true}}, // what has become of the customer?
-			{Always, failed(ClassChallengeMissing)},
+	case noChallenge:
+		return []branch{
+			{triesLeft, Disposition{Do: DoRead, Wait: true}}, // what has become of the customer?
+			{otherwise, failed(classChallengeMissing)},
 		}
-	case Initiating:
+	case initiating:
 		return always(Disposition{Do: DoFetch})
-	case Past:
+	case past:
 		return always(Disposition{Stage: pipeline.Onboarded, Do: DoSettle})
-	case RejectedThere:
+	case rejectedThere:
 		return always(Disposition{Stage: pipeline.Rejected, Do: DoSettle})
-	case Absent, Other:
-		return always(failed(ClassCustomerGone))
+	case absent, other:
+		return always(failed(classCustomerGone))
 	}
 	return nil
 }
 
-func signing(o Outcome) []Branch {
+func signing(o outcome) []branch {
 	switch o {
-	case Signed:
+	case signed:
 		return always(Disposition{Stage: pipeline.Submitting, Do: DoSubmit})
-	case Hostile:
-		return always(Disposition{Stage: pipeline.Refused, Do: DoSettle, Class: ClassChallengeRefused})
-	case Expiring:
+	case hostile:
+		return always(Disposition{Stage: pipeline.Refused, Do: DoSettle, Class: classChallengeRefused})
+	case expiring:
 		return always(Disposition{Stage: pipeline.Challenged, Do: DoFetch})
-	case NoKey:
-		return always(failed(ClassKeyMissing))
-	case Declined:
-		return always(failed(ClassSignerDeclined))
-	case Mismatch:
-		return always(failed(ClassSignerMismatch))
-	case SignerFailed:
-		return []Branch{
-			{TriesLeft, Disposition{Do: DoNext, Wait: true}},
-			{Always, failed(ClassSignerError)},
+	case noKey:
+		return always(failed(classKeyMissing))
+	case declined:
+		return always(failed(classSignerDeclined))
+	case mismatch:
+		return always(failed(classSignerMismatch))
+	case signerFailed:
+		return []branch{
+			{triesLeft, Disposition{Do: DoNext, Wait: true}},
+			{otherwise, failed(classSignerError)},
 		}
-	case SignerLost:
+	case signerLost:
 		return always(Disposition{Do: DoHalt, Class: HaltSigner})
-	case Waiting:
+	case waiting:
 		return always(Disposition{Do: DoRepeat, Wait: true}) // a person may have to approve: it costs no try
 	}
 	return nil
 }
 
-func submitting(o Outcome) []Branch {
+func submitting(o outcome) []branch {
 	switch o {
-	case Accepted:
+	case accepted:
 		return always(Disposition{Stage: pipeline.Onboarded, Do: DoSettle, Key: pipeline.KeySettled})
-	case Unproven:
+	case unproven:
 		return always(Disposition{Do: DoRead, Key: pipeline.KeyAnswered}) // only the customer's own status proves it
-	case OldForm:
+	case oldForm:
 		return always(Disposition{Do: DoRead, Key: pipeline.KeyRefused})
-	case Unknown: // the customer is read before anything else is decided, and before the row is given up
+	case unknown: // the customer is read before anything else is decided, and before the row is given up
 		return always(Disposition{Do: DoRead, Key: pipeline.KeyOpen})
-	case ServerFailed:
+	case serverFailed:
 		return always(Disposition{Do: DoRead, Key: pipeline.KeyAnswered})
-	case Invalid:
+	case invalid:
 		return always(Disposition{Do: DoRead, Key: pipeline.KeyRefused}) // refused, or not needed any more
-	case Conflicting:
-		return []Branch{
-			{TriesLeft, Disposition{Do: DoRead, Key: pipeline.KeyOpen}},
-			{Always, failed(ClassConflictUnresolved)},
+	case conflicting:
+		return []branch{
+			{triesLeft, Disposition{Do: DoRead, Key: pipeline.KeyOpen}},
+			{otherwise, failed(classConflictUnresolved)},
 		}
-	case Unprocessable:
-		return []Branch{
-			{FirstTries, Disposition{Do: DoRead, Wait: true, Key: pipeline.KeyAnswered}},
-			{Always, failed(ClassKeyReused)},
+	case unprocessable:
+		return []branch{
+			{firstTries, Disposition{Do: DoRead, Wait: true, Key: pipeline.KeyAnswered}},
+			{otherwise, failed(classKeyReused)},
 		}
-	case NotFound:
-		return []Branch{
-			{FirstTries, Disposition{Do: DoRead, Wait: true, Key: pipeline.KeyAnswered}},
-			{Always, failed(ClassCustomerGone)},
+	case notFound:
+		return []branch{
+			{firstTries, Disposition{Do: DoRead, Wait: true, Key: pipeline.KeyAnswered}},
+			{otherwise, failed(classCustomerGone)},
 		}
-	case Odd:
-		return always(Disposition{Stage: pipeline.Failed, Do: DoSettle, Class: ClassUnexpected, Key: pipeline.KeyAnswered})
-	case Past:
+	case odd:
+		return always(Disposition{Stage: pipeline.Failed, Do: DoSettle, Class: classUnexpected, Key: pipeline.KeyAnswered})
+	case past:
 		return always(Disposition{Stage: pipeline.Onboarded, Do: DoSettle, Key: pipeline.KeySettled})
-	case RejectedThere:
+	case rejectedThere:
 		return always(Disposition{Stage: pipeline.Rejected, Do: DoSettle, Key: pipeline.KeySettled})
-	case Absent, Other:
-		return always(failed(ClassCustomerGone))
-	case Initiating:
-		return []Branch{
-			{LastRefusal, failed(ClassSignatureNotAccepted)},
-			{SpentOdd, failed(ClassUnexpected)},
-			{SpentHeard, failed(ClassServerError)},
-			{TriesSpent, failed(ClassNoAnswer)},
-			{SigRefused, Disposition{Stage: pipeline.Challenged, Do: DoFetch}},
-			{ChallengeOld, Disposition{Stage: pipeline.Challenged, Do: DoFetch}},
+	case absent, other:
+		return always(failed(classCustomerGone))
+	case initiating:
+		return []branch{
+			{lastRefusal, failed(classSignatureNotAccepted)},
+			{spentOdd, failed(classUnexpected)},
+			{spentHeard, failed(classServerError)},
+			{triesSpent, failed(classNoAnswer)},
+			{sigRefused, Disposition{Stage: pipeline.Challenged, Do: DoFetch}},
+			{challengeOld, Disposition{Stage: pipeline.Challenged, Do: DoFetch}},
 			// Read and still initiating: another key cannot double anything (rule "Silence keeps the key").
-			{Answered, Disposition{Do: DoRekey, Wait: true}},
-			{KeyForeign, Disposition{Do: DoRekey}},
-			{KeyFresh, Disposition{Do: DoSubmit, Wait: true}},
-			{Always, Disposition{Stage: pipeline.Challenged, Do: DoFetch}},
+			{answered, Disposition{Do: DoRekey, Wait: true}},
+			{keyForeign, Disposition{Do: DoRekey}},
+			{keyFresh, Disposition{Do: DoSubmit, Wait: true}},
+			{otherwise, Disposition{Stage: pipeline.Challenged, Do: DoFetch}},
 		}
 	}
 	return nil
 }
 
-func always(d Disposition) []Branch { return []Branch{{Always, d}} }
+func always(d Disposition) []branch { return []branch{{otherwise, d}} }
 
 func failed(class Class) Disposition {
 	return Disposition{Stage: pipeline.Failed, Do: DoSettle, Class: class}

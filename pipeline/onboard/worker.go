@@ -125,7 +125,7 @@ func (w *Worker) NoteProbe() { w.breaker.probeAnswered() }
 
 // result is what came of an action.
 type result struct {
-	outcome Outcome
+	outcome outcome
 	after   time.Duration          // the partner's Retry-After
 	err     error                  // the cause, for the operator
 	change  func(*pipeline.Record) // what is known now
@@ -166,7 +166,7 @@ func Exhausted(err error) bool {
 }
 
 // next says what the task's record asks for.
-func (w *Worker) next(t *Task) Action { return Next(t.Record, w.Now(), w.Limits, w.foreign(t.Record)) }
+func (w *Worker) next(t *Task) Action { return next(t.Record, w.Now(), w.Limits, w.foreign(t.Record)) }
 
 // foreign reports whether the key of the record's operation was derived for an earlier API key id. The partner keeps
 // the keys of each apart, so nothing is known under it any more.
@@ -222,7 +222,7 @@ func (w *Worker) conclude(ctx context.Context, t *Task, res result) (Disposition
 	}
 	if d.Do == DoRepeat {
 		d.Do = t.Action
-		if !res.outcome.Costs() { // throttled or not sent: nothing new is known, so nothing is written
+		if !res.outcome.costs() { // throttled or not sent: nothing new is known, so nothing is written
 			t.recorded = false
 			return d, nil
 		}
@@ -244,14 +244,14 @@ func (w *Worker) conclude(ctx context.Context, t *Task, res result) (Disposition
 	was := t.Stage
 	err := w.store(ctx, t, next)
 	if errors.Is(err, pipeline.ErrNonceUsed) {
-		return w.conclude(ctx, t, result{outcome: Hostile, err: &siwe.PolicyError{
+		return w.conclude(ctx, t, result{outcome: hostile, err: &siwe.PolicyError{
 			Field: siwe.FieldNonce, Got: next.Nonce, Want: "one that no other challenge in this ledger has had",
 		}})
 	}
 	if err != nil {
 		return Disposition{}, err
 	}
-	if c, slow := w.Signer.(signer.Custodian); slow && res.outcome == SignerFailed && t.Stage == pipeline.Failed {
+	if c, slow := w.Signer.(signer.Custodian); slow && res.outcome == signerFailed && t.Stage == pipeline.Failed {
 		_ = w.withdraw(ctx, t, c) // OnStale gets its error
 	}
 	w.breaker.prove(provenBy(res.outcome, was)...) // not before: the ledger may know a challenge's nonce
@@ -260,10 +260,10 @@ func (w *Worker) conclude(ctx context.Context, t *Task, res result) (Disposition
 
 // remember takes the result into the task's memory and counts the try. It returns how many tries the next wait is for.
 func (w *Worker) remember(t *Task, next *pipeline.Record, res result) (tries int) {
-	if res.outcome.Costs() {
+	if res.outcome.costs() {
 		next.Attempts++
 	}
-	if res.outcome == Invalid && t.Stage == pipeline.Submitting && w.Limits.ChallengeIsFresh(t.ChallengeAt, w.Now()) {
+	if res.outcome == invalid && t.Stage == pipeline.Submitting && w.Limits.challengeIsFresh(t.ChallengeAt, w.Now()) {
 		next.Refusals++ // a challenge that ran out meanwhile was not rejected, it was late
 	}
 	if t.resends && wasSent(res) {
@@ -271,17 +271,17 @@ func (w *Worker) remember(t *Task, next *pipeline.Record, res result) (tries int
 	}
 	t.resends = false
 	switch res.outcome {
-	case ServerFailed, Unprocessable, Unproven:
+	case serverFailed, unprocessable, unproven:
 		t.heard++
-	case Unknown, Conflicting:
+	case unknown, conflicting:
 		t.heard = 0
 	}
 	switch res.outcome { // these spread out, too, but count for nothing
-	case Waiting:
+	case waiting:
 		t.polls++
 		next.Attempts, t.Attempts = 0, 0
 		return t.polls
-	case Throttled, NotSent:
+	case throttled, notSent:
 		t.delays++
 		if errors.As(res.err, new(tooSoonError)) {
 			return 1 // it says itself when it is due
@@ -295,14 +295,14 @@ func (w *Worker) remember(t *Task, next *pipeline.Record, res result) (tries int
 // decide asks the decision table.
 func (w *Worker) decide(t *Task, next pipeline.Record, res result, tries int) Disposition {
 	spread := jitter(t.Row, tries)
-	if res.outcome == Waiting {
+	if res.outcome == waiting {
 		spread = 0 // the custodian's rows are asked after in turn as it is
 	}
 	op := operationKey(&next)
-	return Decide(Situation{
+	return decide(situation{
 		Stage: t.Stage, Outcome: res.outcome, Now: w.Now(),
 		KeyFirst: op.FirstSent, KeyOutcome: op.Outcome, KeyForeign: w.foreign(next), ChallengeAt: next.ChallengeAt,
-		Last: Outcome(t.Class), Attempts: tries, Heard: t.heard, Refusals: next.Refusals, RetryAfter: res.after,
+		Last: outcome(t.Class), Attempts: tries, Heard: t.heard, Refusals: next.Refusals, RetryAfter: res.after,
 		PartnerIsUp: w.breaker.partnerIsUp(), Jitter: spread,
 	}, w.Limits)
 }
@@ -350,7 +350,7 @@ func jitter(r pipeline.Row, attempt int) float64 {
 // wasSent reports whether the request itself left: without a token it did not.
 func wasSent(res result) bool {
 	var e *client.Error
-	return res.outcome != NotSent && !(errors.As(res.err, &e) && e.Kind == client.NoToken)
+	return res.outcome != notSent && !(errors.As(res.err, &e) && e.Kind == client.NoToken)
 }
 
 // operationKey is the key of the stage's operation.
@@ -369,13 +369,13 @@ func apply(r *pipeline.Record, d Disposition, res result) {
 	if d.Stage == pipeline.Challenged && r.Stage != pipeline.Challenged && d.Do == DoFetch {
 		r.Challenge, r.ChallengeAt, r.ExternalTxID = "", time.Time{}, "" // the old one cannot be used again
 	}
-	if d.Stage == pipeline.Onboarded && res.outcome == Past && r.Stage != pipeline.Submitting {
+	if d.Stage == pipeline.Onboarded && res.outcome == past && r.Stage != pipeline.Submitting {
 		r.AlreadyOnboarded = true
 	}
 	r.Stage = d.Stage
 	switch {
 	case d.Stage.Terminal() && d.Class != "":
-		if res.outcome != Initiating || r.Reason == "" { // else what the row has been struggling with says more
+		if res.outcome != initiating || r.Reason == "" { // else what the row has been struggling with says more
 			r.Reason = reasonOf(res)
 		}
 		r.Class = string(d.Class)
