@@ -38,7 +38,7 @@ type challenge struct {
 	scheme  string
 	domain  string
 	hostile Fault  // empty: an honest one
-	nonce   string // of ChallengeNonce: that of another challenge
+	nonce   string // of challengeNonce: that of another challenge
 }
 
 // challengeText writes the message as EIP-4361 has it and the vendor's example shows it [doc], or the hostile variant.
@@ -90,9 +90,9 @@ func (x *exchange) renew(c *customer) challenge {
 	if domain == "" {
 		domain = x.r.Host
 	}
-	ch := challenge{number: len(c.challenges) + 1, issued: s.Now(), scheme: scheme, domain: domain}
+	ch := challenge{number: len(c.challenges) + 1, issued: s.now(), scheme: scheme, domain: domain}
 	ch.hostile = s.drawHostile(x.st, c.id, ch.number)
-	if ch.hostile == ChallengeNonce {
+	if ch.hostile == challengeNonce {
 		ch.nonce = *x.st.signed.Load()
 	}
 	if ch.hostile != "" {
@@ -125,7 +125,7 @@ func (x *exchange) readChallenge() (reply, *refusal) {
 func encodeChallenge(text string) string { return base64.StdEncoding.EncodeToString([]byte(text)) }
 
 func (s *Server) expired(ch challenge) bool {
-	return ch.number == 0 || s.Now().Sub(ch.issued) >= s.cfg.ChallengeTTL
+	return ch.number == 0 || s.now().Sub(ch.issued) >= s.cfg.ChallengeTTL
 }
 
 // sign answers POST …/challenge/sign. A signature that does not verify ends the challenge: a new one can be fetched.
@@ -159,7 +159,7 @@ func (x *exchange) sign() (reply, *refusal) {
 		why = "it does not recover to the customer's address over the current challenge"
 	case current.hostile != "":
 		why = "the challenge was not the customer's sign-in message" // a client must never sign it
-	case x.plan.use(x, RefuseSignature):
+	case x.plan.use(x, refuseSignature):
 		why = "it could not be verified"
 	}
 	if why != "" {
@@ -169,7 +169,7 @@ func (x *exchange) sign() (reply, *refusal) {
 	nonce := x.s.nonceOf(c, current)
 	x.st.signed.Store(&nonce)
 	c.status = StatusScreening
-	c.updated = x.s.Now()
+	c.updated = x.s.now()
 	return reply{status: 204}, nil
 }
 

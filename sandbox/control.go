@@ -34,7 +34,7 @@ import (
 func (s *Server) Control() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("GET /faults", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.Faults()) })
+	mux.HandleFunc("GET /faults", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, s.faults.Load().Faults) })
 	mux.HandleFunc("PUT /faults", s.controlFaults)
 	mux.HandleFunc("GET /clock", func(w http.ResponseWriter, _ *http.Request) { s.writeClock(w) })
 	mux.HandleFunc("POST /clock", s.controlClock)
@@ -61,13 +61,13 @@ func (s *Server) controlFaults(w http.ResponseWriter, r *http.Request) {
 	}
 	s.SetFaults(f)
 	s.log.Info("faults changed", "faults", f.String())
-	writeJSON(w, s.Faults())
+	writeJSON(w, s.faults.Load().Faults)
 }
 
 func (s *Server) writeClock(w http.ResponseWriter) {
 	writeJSON(w, struct {
 		Now time.Time `json:"now"`
-	}{s.Now()})
+	}{s.now()})
 }
 
 func (s *Server) controlClock(w http.ResponseWriter, r *http.Request) {

@@ -18,14 +18,14 @@ func TestControl(t *testing.T) {
 	}
 
 	a := p.ask("PUT", "/faults", `{"unstored-5xx":1,"limit":1,"on":["create"]}`)
-	if a.status != 200 || p.s.Faults().Unstored5xx != 1 {
-		t.Errorf("PUT /faults: got %+v, %+v; want status 200 and the fault", a, p.s.Faults())
+	if a.status != 200 || p.s.faults.Load().Faults.Unstored5xx != 1 {
+		t.Errorf("PUT /faults: got %+v, %+v; want status 200 and the fault", a, p.s.faults.Load().Faults)
 	}
 	if a = p.ask("GET", "/faults", ""); !strings.Contains(a.body, `"limit":1`) {
 		t.Errorf("GET /faults: got %+v, want a body with limit\":1", a)
 	}
-	if a = p.ask("PUT", "/faults", `{"unheard-of":1}`); a.status != 400 || p.s.Faults().Unstored5xx != 1 {
-		t.Errorf("unknown fault: got %+v, %+v; want status 400 and the faults unchanged", a, p.s.Faults())
+	if a = p.ask("PUT", "/faults", `{"unheard-of":1}`); a.status != 400 || p.s.faults.Load().Faults.Unstored5xx != 1 {
+		t.Errorf("unknown fault: got %+v, %+v; want status 400 and the faults unchanged", a, p.s.faults.Load().Faults)
 	}
 	if a = p.do("POST", "/v1/customers", createBody(w.account(), "ext-1")); a.status < 500 {
 		t.Errorf("create: got %+v, want a 5xx", a)
@@ -64,7 +64,7 @@ func TestControl(t *testing.T) {
 	var stats Stats
 	a = p.ask("GET", "/stats", "")
 	if err := json.Unmarshal([]byte(a.body), &stats); err != nil || stats.Requests != 3 || stats.Created != 1 ||
-		stats.ByFault[Unstored5xx] != 1 || stats.ByOp[OpCreate] != 2 || stats.ByStatus[201] != 1 || stats.Customers != 1 {
+		stats.ByFault[unstored5xx] != 1 || stats.ByOp[OpCreate] != 2 || stats.ByStatus[201] != 1 || stats.Customers != 1 {
 		t.Errorf("stats: got %+v, %v; want 3 requests, 2 creations, one with the fault, one 201", stats, err)
 	}
 

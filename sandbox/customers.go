@@ -141,7 +141,7 @@ func (s *Server) newCustomer(chainID, externalID string) (*customer, error) {
 	if err := checkExternalID(externalID); err != nil {
 		return nil, fmt.Errorf("externalId %w", err)
 	}
-	now := s.Now()
+	now := s.now()
 	return &customer{
 		id:       s.seed.uuid("customer", acc.folded, externalID),
 		external: externalID,
@@ -208,7 +208,7 @@ func (x *exchange) simulate() (reply, *refusal) {
 	if !allowed {
 		return reply{}, refuse(409, "invalid_state", "customer is %s", c.status)
 	}
-	c.status, c.updated = next, x.s.Now()
+	c.status, c.updated = next, x.s.now()
 	return reply{status: 202}, nil
 }
 
@@ -240,7 +240,7 @@ func (s *Server) setStatus(id string, status Status) error {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.status, c.updated = status, s.Now()
+	c.status, c.updated = status, s.now()
 	return nil
 }
 

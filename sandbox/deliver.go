@@ -18,30 +18,30 @@ func (x *exchange) deliver(r reply) {
 	x.entry.Outcome = r.status
 	var fault Fault
 	if !r.cut && x.plan.table != nil {
-		if fault = x.plan.useOne(x, DropAfter, Truncated); fault == "" && r.status/100 == 2 {
-			if fault = x.plan.useOne(x, Malformed); fault == "" {
+		if fault = x.plan.useOne(x, dropAfter, truncated); fault == "" && r.status/100 == 2 {
+			if fault = x.plan.useOne(x, malformed); fault == "" {
 				fault = x.plan.useOne(x, x.reshaping(r)...)
 			}
 		}
 		if fault == "" && (len(r.body) > 0 || r.list != nil) {
-			fault = x.plan.useOne(x, Trickle)
+			fault = x.plan.useOne(x, trickle)
 		}
 	}
-	if r.cut || fault == DropAfter {
+	if r.cut || fault == dropAfter {
 		x.st.history.finish(x.record, x.entry, false)
 		panic(http.ErrAbortHandler)
 	}
 	switch fault {
-	case Malformed:
+	case malformed:
 		r = x.garbled(r)
-	case Truncated:
+	case truncated:
 		if len(r.body) == 0 && r.list == nil { // there is nothing to truncate: announce a body
 			r.body, r.contentType = []byte(`{"id":`), "application/json"
 			if r.status == http.StatusNoContent {
 				r.status = http.StatusOK
 			}
 		}
-	case "", Trickle:
+	case "", trickle:
 	default:
 		r = x.reshaped(r, fault)
 	}
@@ -64,7 +64,7 @@ func (x *exchange) deliver(r reply) {
 
 func (x *exchange) send(r reply, fault Fault) error {
 	h := x.w.Header()
-	h.Set("Date", x.s.Now().UTC().Format(http.TimeFormat))
+	h.Set("Date", x.s.now().UTC().Format(http.TimeFormat))
 	h.Set("X-Request-Id", "sandbox-"+strconv.FormatUint(x.entry.Seq, 10))
 	for name, value := range map[string]string{
 		"Content-Type": r.contentType, "Retry-After": r.retryAfter, "Location": r.location, "Allow": r.allow,
@@ -83,7 +83,7 @@ func (x *exchange) send(r reply, fault Fault) error {
 	}
 	if r.status != http.StatusNoContent {
 		length := len(r.body)
-		if fault == Truncated { // half of it, or all of it and still less than was announced
+		if fault == truncated { // half of it, or all of it and still less than was announced
 			length++
 			if x.s.seed.pick(2, "truncate", string(x.op), x.subject, strconv.Itoa(x.attempt)) == 0 {
 				r.body = r.body[:len(r.body)/2]
@@ -92,7 +92,7 @@ func (x *exchange) send(r reply, fault Fault) error {
 		h.Set("Content-Length", strconv.Itoa(length))
 	}
 	x.w.WriteHeader(r.status)
-	if fault == Trickle {
+	if fault == trickle {
 		return x.trickle(r.body)
 	}
 	if len(r.body) > 0 {
@@ -103,7 +103,7 @@ func (x *exchange) send(r reply, fault Fault) error {
 	if err := x.flush(); err != nil {
 		return err
 	}
-	if fault == Truncated {
+	if fault == truncated {
 		return errCut
 	}
 	return nil
@@ -113,18 +113,18 @@ func (x *exchange) send(r reply, fault Fault) error {
 func (x *exchange) sendStream(r reply, fault Fault) error {
 	buffered := bufio.NewWriterSize(x.w, 4<<10)
 	var out io.Writer = buffered
-	if fault == Truncated {
+	if fault == truncated {
 		out = &cutWriter{buffered, 1 + x.s.seed.pick(400, "truncate", string(x.op), strconv.Itoa(x.attempt))}
 	}
 	err := r.list.pieces(func(piece []byte) error {
-		if fault == Trickle {
+		if fault == trickle {
 			fault = "" // only the first piece: a long list would take too long
 			return x.trickle(piece)
 		}
 		_, err := out.Write(piece)
 		return err
 	})
-	if fault == Truncated {
+	if fault == truncated {
 		err = errCut // a shorter list still ends without its last chunk
 	}
 	for _, step := range []func() error{buffered.Flush, x.flush} {

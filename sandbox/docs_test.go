@@ -1,11 +1,9 @@
-package sandbox_test
+package sandbox
 
 import (
 	"os"
 	"strings"
 	"testing"
-
-	"github.com/purser-onboard/purser/sandbox"
 )
 
 // TestDocumentNamesEveryFaultAndRule keeps docs/sandbox.md equal to the code.
@@ -15,11 +13,11 @@ func TestDocumentNamesEveryFaultAndRule(t *testing.T) {
 		t.Fatal(err)
 	}
 	names := []string{
-		string(sandbox.OneCustomer), string(sandbox.OnePayload), string(sandbox.OpenKey), string(sandbox.BlindSignature),
-		string(sandbox.SignedAnew), string(sandbox.RateKept), string(sandbox.NoRedirect), string(sandbox.RowSettled),
-		string(sandbox.NobodyElse),
+		string(OneCustomer), string(OnePayload), string(OpenKey), string(BlindSignature),
+		string(SignedAnew), string(RateKept), string(NoRedirect), string(RowSettled),
+		string(NobodyElse),
 	}
-	for _, f := range sandbox.AllFaults() {
+	for _, f := range allFaults() {
 		names = append(names, string(f))
 	}
 	for _, name := range names {

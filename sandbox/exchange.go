@@ -44,7 +44,7 @@ func (s *Server) serveAPI(w http.ResponseWriter, r *http.Request) {
 	var allow string
 	x.op, x.id, allow = route(r.Method, r.URL.EscapedPath())
 	x.entry = Entry{
-		Time:       s.Now(),
+		Time:       s.now(),
 		Elapsed:    s.cfg.Now().Sub(s.began),
 		Method:     r.Method,
 		Path:       cut(r.URL.EscapedPath(), 200),
@@ -128,7 +128,7 @@ func (x *exchange) throttle() (reply, bool) {
 		return reply{}, false
 	}
 	r := x.render(refuse(http.StatusTooManyRequests, "rate_limited", "more than %v requests a second", x.s.cfg.Rate))
-	r.retryAfter = retryAfter(x.s.Now(), time.Second, x.s.retries.Add(1)%2 == 0)
+	r.retryAfter = retryAfter(x.s.now(), time.Second, x.s.retries.Add(1)%2 == 0)
 	return r, true
 }
 
@@ -146,7 +146,7 @@ func (x *exchange) readBody() *refusal {
 }
 
 func (x *exchange) checkToken() *refusal {
-	c, refused := x.st.tokens.check(x.r.Header["Authorization"], x.s.Now())
+	c, refused := x.st.tokens.check(x.r.Header["Authorization"], x.s.now())
 	x.entry.APIKey = c.Subject
 	if refused != nil {
 		return refused
@@ -241,7 +241,7 @@ func (x *exchange) answerToken() reply {
 		return x.early(fault)
 	}
 	x.wait()
-	token, expires := x.st.tokens.issue(f["apiKey"], generation, x.s.Now(), x.s.cfg.TokenTTL)
+	token, expires := x.st.tokens.issue(f["apiKey"], generation, x.s.now(), x.s.cfg.TokenTTL)
 	return jsonReply(http.StatusOK, struct {
 		Token     string `json:"token"`
 		ExpiresAt int64  `json:"expiresAt"`
@@ -254,7 +254,7 @@ func (x *exchange) answerOnce() (r reply) {
 	name := keyName{x.caller, strings.ToLower(x.r.Header.Get("Idempotency-Key"))}
 	keys := &x.st.keys
 	payload := sha256.Sum256([]byte(x.r.Method + " " + x.r.URL.EscapedPath() + "\n" + string(x.body)))
-	claim, stored := keys.claim(name, payload, x.s.Now())
+	claim, stored := keys.claim(name, payload, x.s.now())
 	switch claim {
 	case claimReplay:
 		x.entry.Replayed = true
@@ -277,10 +277,10 @@ func (x *exchange) answerOnce() (r reply) {
 	x.wait()
 	coin := x.s.seed.pick(60, "status", string(x.op), x.entry.Key)
 	switch {
-	case x.plan.useOne(x, Stored5xx) != "":
+	case x.plan.useOne(x, stored5xx) != "":
 		store = true
 		return x.render(x.serverError(coin))
-	case x.op == OpSign && x.plan.use(x, Sign2xxUndone):
+	case x.op == OpSign && x.plan.use(x, sign2xxUndone):
 		store = true
 		return x.other2xx()
 	}
@@ -288,11 +288,11 @@ func (x *exchange) answerOnce() (r reply) {
 	if refused != nil {
 		r = x.render(refused)
 	}
-	f := x.plan.useOne(x, Stored5xxAfter, Unstored5xxAfter)
+	f := x.plan.useOne(x, stored5xxAfter, unstored5xxAfter)
 	if f != "" {
 		r = x.render(x.serverError(coin))
 	}
-	store = f != Unstored5xxAfter
+	store = f != unstored5xxAfter
 	return r
 }
 
@@ -379,7 +379,7 @@ func (x *exchange) putSigningKey() (reply, *refusal) {
 // then, too.
 func (x *exchange) wait() {
 	d := x.s.cfg.Latency
-	if x.plan.use(x, Slow) {
+	if x.plan.use(x, slow) {
 		d += x.plan.table.SlowFor
 	}
 	x.pause(d)

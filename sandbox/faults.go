@@ -16,65 +16,65 @@ type Fault string
 
 // Faults before the request is executed, or instead of it.
 const (
-	ExpiredToken Fault = "expired-token" // 401 for a valid token; never twice in a row for one subject
-	Throttle429  Fault = "throttle-429"  // 429 with Retry-After
-	Throttle503  Fault = "throttle-503"  // 503 with Retry-After
-	DropBefore   Fault = "drop-before"   // the connection is closed, nothing was done
-	HTMLError    Fault = "html-error"    // 502 in HTML from a proxy, nothing was done
-	Redirect     Fault = "redirect"      // 302, 307 or 308 to a canary that records the request
-	InFlight409  Fault = "in-flight-409" // "Idempotency-Key Concurrency Conflict", nothing was done
-	Unstored5xx  Fault = "unstored-5xx"  // 5xx, nothing was done, not stored under the key
+	expiredToken Fault = "expired-token" // 401 for a valid token; never twice in a row for one subject
+	throttle429  Fault = "throttle-429"  // 429 with Retry-After
+	throttle503  Fault = "throttle-503"  // 503 with Retry-After
+	dropBefore   Fault = "drop-before"   // the connection is closed, nothing was done
+	htmlError    Fault = "html-error"    // 502 in HTML from a proxy, nothing was done
+	redirect     Fault = "redirect"      // 302, 307 or 308 to a canary that records the request
+	inFlight409  Fault = "in-flight-409" // "Idempotency-Key Concurrency Conflict", nothing was done
+	unstored5xx  Fault = "unstored-5xx"  // 5xx, nothing was done, not stored under the key
 )
 
 // Faults of the execution of a request with an idempotency key.
 const (
-	Stored5xx        Fault = "stored-5xx"         // 5xx, nothing was done, stored under the key
-	Stored5xxAfter   Fault = "stored-5xx-after"   // 5xx although it was done, stored under the key
-	Unstored5xxAfter Fault = "unstored-5xx-after" // 5xx although it was done, not stored
-	RefuseSignature  Fault = "refuse-signature"   // a valid wallet signature gets a 400, and there is a new challenge
-	Sign2xxUndone    Fault = "sign-2xx-undone"    // as sign-2xx, stored under the key, although nothing was done
-	Slow             Fault = "slow"               // SlowFor passes before it is answered, the key in flight
+	stored5xx        Fault = "stored-5xx"         // 5xx, nothing was done, stored under the key
+	stored5xxAfter   Fault = "stored-5xx-after"   // 5xx although it was done, stored under the key
+	unstored5xxAfter Fault = "unstored-5xx-after" // 5xx although it was done, not stored
+	refuseSignature  Fault = "refuse-signature"   // a valid wallet signature gets a 400, and there is a new challenge
+	sign2xxUndone    Fault = "sign-2xx-undone"    // as sign-2xx, stored under the key, although nothing was done
+	slow             Fault = "slow"               // SlowFor passes before it is answered, the key in flight
 )
 
 // Faults of the delivery of an answer.
 const (
-	DropAfter Fault = "drop-after" // it was done and stored, then the connection is closed
-	Truncated Fault = "truncated"  // the body ends before Content-Length
-	Malformed Fault = "malformed"  // a 2xx with an unusable body
-	Trickle   Fault = "trickle"    // the body comes byte by byte, Pause apart
+	dropAfter Fault = "drop-after" // it was done and stored, then the connection is closed
+	truncated Fault = "truncated"  // the body ends before Content-Length
+	malformed Fault = "malformed"  // a 2xx with an unusable body
+	trickle   Fault = "trickle"    // the body comes byte by byte, Pause apart
 )
 
 // Faults of the form of a 2xx, as of an API that was changed or is not the documented one. Customers and stored answers
 // do not change.
 const (
-	StatusUnknown Fault = "status-unknown" // a customer, or each of a list, is shown in a status that is not documented
-	StatusCase    Fault = "status-case"    // a documented status in capitals, or with a capital
-	Sign2xx       Fault = "sign-2xx"       // a submission that was executed is answered 200, 201 or 202, body or not
-	Wrapped       Fault = "wrapped"        // a customer comes within "data" or "customer"
-	Renamed       Fault = "renamed"        // id, challenge or token comes under another name
-	ListPaged     Fault = "list-paged"     // the first half of the list, and an announcement of more
-	ListLink      Fault = "list-link"      // the list in up to three pages, joined by Link fields (RFC 8288)
-	ListNoList    Fault = "list-no-list"   // JSON that is not a list
+	statusUnknown Fault = "status-unknown" // a customer, or each of a list, is shown in a status that is not documented
+	statusCase    Fault = "status-case"    // a documented status in capitals, or with a capital
+	sign2xx       Fault = "sign-2xx"       // a submission that was executed is answered 200, 201 or 202, body or not
+	wrapped       Fault = "wrapped"        // a customer comes within "data" or "customer"
+	renamed       Fault = "renamed"        // id, challenge or token comes under another name
+	listPaged     Fault = "list-paged"     // the first half of the list, and an announcement of more
+	listLink      Fault = "list-link"      // the list in up to three pages, joined by Link fields (RFC 8288)
+	listNoList    Fault = "list-no-list"   // JSON that is not a list
 )
 
 // Hostile challenges, which a client must never sign.
 const (
-	ChallengeAddress   Fault = "challenge-address"   // another account's
-	ChallengeDomain    Fault = "challenge-domain"    // for another domain
-	ChallengeChain     Fault = "challenge-chain"     // for another chain
-	ChallengeURI       Fault = "challenge-uri"       // for another site's URI
-	ChallengeStale     Fault = "challenge-stale"     // issued longer ago than a challenge lives
-	ChallengeNotSIWE   Fault = "challenge-not-siwe"  // not a sign-in message at all
-	ChallengeHomograph Fault = "challenge-homograph" // a domain that looks right
-	ChallengeTrailing  Fault = "challenge-trailing"  // a valid one with more text after it
+	challengeAddress   Fault = "challenge-address"   // another account's
+	challengeDomain    Fault = "challenge-domain"    // for another domain
+	challengeChain     Fault = "challenge-chain"     // for another chain
+	challengeURI       Fault = "challenge-uri"       // for another site's URI
+	challengeStale     Fault = "challenge-stale"     // issued longer ago than a challenge lives
+	challengeNotSIWE   Fault = "challenge-not-siwe"  // not a sign-in message at all
+	challengeHomograph Fault = "challenge-homograph" // a domain that looks right
+	challengeTrailing  Fault = "challenge-trailing"  // a valid one with more text after it
 
-	ChallengeStatement  Fault = "challenge-statement"  // one that states a transfer, or 7,000 bytes
-	ChallengeURIQuery   Fault = "challenge-uri-query"  // the right URI with a query
-	ChallengeExpiration Fault = "challenge-expiration" // one that never expires
-	ChallengeNotBefore  Fault = "challenge-not-before" // in force only after it has expired
-	ChallengeRequestID  Fault = "challenge-request-id" // with a request id
-	ChallengeResources  Fault = "challenge-resources"  // with a resource
-	ChallengeNonce      Fault = "challenge-nonce"      // with the nonce of one whose signature was accepted before
+	challengeStatement  Fault = "challenge-statement"  // one that states a transfer, or 7,000 bytes
+	challengeURIQuery   Fault = "challenge-uri-query"  // the right URI with a query
+	challengeExpiration Fault = "challenge-expiration" // one that never expires
+	challengeNotBefore  Fault = "challenge-not-before" // in force only after it has expired
+	challengeRequestID  Fault = "challenge-request-id" // with a request id
+	challengeResources  Fault = "challenge-resources"  // with a resource
+	challengeNonce      Fault = "challenge-nonce"      // with the nonce of one whose signature was accepted before
 )
 
 // Faults are the probability of each Fault, from 0 to 1, and their settings. Whether a fault occurs depends only on
@@ -104,18 +104,18 @@ type Faults struct {
 	RetryAfter time.Duration // of the throttling faults, in whole seconds; 0: 1s
 }
 
-// AllFaults returns all faults in the order in which they are drawn: of faults that exclude each other the first
+// allFaults returns all faults in the order in which they are drawn: of faults that exclude each other the first
 // occurs.
-func AllFaults() []Fault {
+func allFaults() []Fault {
 	return []Fault{
-		ExpiredToken, Throttle429, Throttle503, DropBefore, HTMLError, Redirect, InFlight409, Unstored5xx,
-		Stored5xx, Stored5xxAfter, Unstored5xxAfter, RefuseSignature, Sign2xxUndone, Slow,
-		DropAfter, Truncated, Malformed, StatusUnknown, StatusCase, Sign2xx, Wrapped, Renamed,
-		ListPaged, ListLink, ListNoList, Trickle,
-		ChallengeAddress, ChallengeDomain, ChallengeChain, ChallengeURI,
-		ChallengeStale, ChallengeNotSIWE, ChallengeHomograph, ChallengeTrailing,
-		ChallengeStatement, ChallengeURIQuery, ChallengeExpiration, ChallengeNotBefore,
-		ChallengeRequestID, ChallengeResources, ChallengeNonce,
+		expiredToken, throttle429, throttle503, dropBefore, htmlError, redirect, inFlight409, unstored5xx,
+		stored5xx, stored5xxAfter, unstored5xxAfter, refuseSignature, sign2xxUndone, slow,
+		dropAfter, truncated, malformed, statusUnknown, statusCase, sign2xx, wrapped, renamed,
+		listPaged, listLink, listNoList, trickle,
+		challengeAddress, challengeDomain, challengeChain, challengeURI,
+		challengeStale, challengeNotSIWE, challengeHomograph, challengeTrailing,
+		challengeStatement, challengeURIQuery, challengeExpiration, challengeNotBefore,
+		challengeRequestID, challengeResources, challengeNonce,
 	}
 }
 
@@ -131,7 +131,7 @@ func (f *Faults) probability(name Fault) *float64 {
 		&f.ChallengeStatement, &f.ChallengeURIQuery, &f.ChallengeExpiration, &f.ChallengeNotBefore,
 		&f.ChallengeRequestID, &f.ChallengeResources, &f.ChallengeNonce,
 	}
-	if i := slices.Index(AllFaults(), name); i >= 0 {
+	if i := slices.Index(allFaults(), name); i >= 0 {
 		return fields[i]
 	}
 	return nil
@@ -187,7 +187,7 @@ func (f *Faults) set(name, value string) (err error) {
 // Validate returns an error for a probability below 0 or above 1, a negative limit or time, or an operation that has no
 // faults.
 func (f Faults) Validate() error {
-	for _, name := range AllFaults() {
+	for _, name := range allFaults() {
 		if p := *f.probability(name); p < 0 || p > 1 || math.IsNaN(p) {
 			return fmt.Errorf("fault %s: %v is not a probability from 0 to 1", name, p)
 		}
@@ -206,7 +206,7 @@ func (f Faults) Validate() error {
 // String returns the form that ParseFaults reads, "" for no faults.
 func (f Faults) String() string {
 	var parts []string
-	for _, name := range AllFaults() {
+	for _, name := range allFaults() {
 		if p := *f.probability(name); p != 0 {
 			parts = append(parts, string(name)+"="+strconv.FormatFloat(p, 'g', -1, 64))
 		}
@@ -236,7 +236,7 @@ func (f Faults) String() string {
 // {"drop-after":0.1,"limit":3,"on":["create"],"slow-for":"2s"}.
 func (f Faults) MarshalJSON() ([]byte, error) {
 	out := make(map[string]any)
-	for _, name := range AllFaults() {
+	for _, name := range allFaults() {
 		if p := *f.probability(name); p != 0 {
 			out[string(name)] = p
 		}

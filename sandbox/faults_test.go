@@ -26,38 +26,38 @@ func TestEveryFault(t *testing.T) {
 		saw   func(a answer) bool
 		after after
 	}{
-		ExpiredToken: {func(a answer) bool { return a.status == 401 && strings.Contains(a.body, "expired") }, after{0, 201}},
-		Throttle429:  {func(a answer) bool { return a.status == 429 && a.header.Get("Retry-After") != "" }, after{0, 201}},
-		Throttle503:  {func(a answer) bool { return a.status == 503 && a.header.Get("Retry-After") != "" }, after{0, 201}},
-		DropBefore:   {func(a answer) bool { return a.status == 0 && a.err != nil }, after{0, 201}},
-		HTMLError:    {func(a answer) bool { return a.status == 502 && strings.HasPrefix(a.body, "<html>") }, after{0, 201}},
-		Redirect: {func(a answer) bool {
+		expiredToken: {func(a answer) bool { return a.status == 401 && strings.Contains(a.body, "expired") }, after{0, 201}},
+		throttle429:  {func(a answer) bool { return a.status == 429 && a.header.Get("Retry-After") != "" }, after{0, 201}},
+		throttle503:  {func(a answer) bool { return a.status == 503 && a.header.Get("Retry-After") != "" }, after{0, 201}},
+		dropBefore:   {func(a answer) bool { return a.status == 0 && a.err != nil }, after{0, 201}},
+		htmlError:    {func(a answer) bool { return a.status == 502 && strings.HasPrefix(a.body, "<html>") }, after{0, 201}},
+		redirect: {func(a answer) bool {
 			return a.status/100 == 3 && strings.Contains(a.header.Get("Location"), canaryPath)
 		}, after{0, 201}},
-		InFlight409: {func(a answer) bool { return a.status == 409 && strings.Contains(a.body, "Concur") }, after{0, 201}},
-		Unstored5xx: {func(a answer) bool { return a.status >= 500 && a.header.Get("Retry-After") == "" }, after{0, 201}},
+		inFlight409: {func(a answer) bool { return a.status == 409 && strings.Contains(a.body, "Concur") }, after{0, 201}},
+		unstored5xx: {func(a answer) bool { return a.status >= 500 && a.header.Get("Retry-After") == "" }, after{0, 201}},
 
-		Stored5xx:        {func(a answer) bool { return a.status >= 500 }, after{0, -1}},
-		Stored5xxAfter:   {func(a answer) bool { return a.status >= 500 }, after{1, -1}},
-		Unstored5xxAfter: {func(a answer) bool { return a.status >= 500 }, after{1, 409}},
-		Slow:             {func(a answer) bool { return a.status == 201 }, after{1, 201}},
+		stored5xx:        {func(a answer) bool { return a.status >= 500 }, after{0, -1}},
+		stored5xxAfter:   {func(a answer) bool { return a.status >= 500 }, after{1, -1}},
+		unstored5xxAfter: {func(a answer) bool { return a.status >= 500 }, after{1, 409}},
+		slow:             {func(a answer) bool { return a.status == 201 }, after{1, 201}},
 
-		DropAfter: {func(a answer) bool { return a.status == 0 && a.err != nil }, after{1, 201}},
-		Truncated: {func(a answer) bool { return a.status == 201 && a.err != nil }, after{1, 201}},
-		Malformed: {func(a answer) bool { return a.status == 201 && a.err == nil && !hasID(a.body) }, after{1, 201}},
-		Trickle:   {func(a answer) bool { return a.status == 201 && a.err == nil && hasID(a.body) }, after{1, 201}},
+		dropAfter: {func(a answer) bool { return a.status == 0 && a.err != nil }, after{1, 201}},
+		truncated: {func(a answer) bool { return a.status == 201 && a.err != nil }, after{1, 201}},
+		malformed: {func(a answer) bool { return a.status == 201 && a.err == nil && !hasID(a.body) }, after{1, 201}},
+		trickle:   {func(a answer) bool { return a.status == 201 && a.err == nil && hasID(a.body) }, after{1, 201}},
 
-		StatusUnknown: {func(a answer) bool {
+		statusUnknown: {func(a answer) bool {
 			return a.status == 201 && hasID(a.body) && !Status(a.member("status")).known()
 		}, after{1, 201}},
-		StatusCase: {func(a answer) bool {
+		statusCase: {func(a answer) bool {
 			status := a.member("status")
 			return a.status == 201 && status != "initiating" && strings.EqualFold(status, "initiating")
 		}, after{1, 201}},
-		Wrapped: {func(a answer) bool {
+		wrapped: {func(a answer) bool {
 			return a.status == 201 && !hasID(a.body) && hasID(a.member("data")+a.member("customer"))
 		}, after{1, 201}},
-		Renamed: {func(a answer) bool {
+		renamed: {func(a answer) bool {
 			return a.status == 201 && (isUUID(a.member("customerId")) && a.member("id") == "" ||
 				len(a.member("message")) > 100 && a.member("challenge") == "")
 		}, after{1, 201}},
@@ -111,8 +111,8 @@ func TestFaultsOfOtherOperations(t *testing.T) {
 	if refused.status != 400 || again.status != 400 || refused.body != again.body {
 		t.Fatalf("got %+v, then %+v; want the same 400 twice", refused, again)
 	}
-	if e := p.s.History()[2]; !slices.Equal(e.Faults, []Fault{RefuseSignature}) {
-		t.Errorf("history: got %+v, want %s", e, RefuseSignature)
+	if e := p.s.History()[2]; !slices.Equal(e.Faults, []Fault{refuseSignature}) {
+		t.Errorf("history: got %+v, want %s", e, refuseSignature)
 	}
 	next := p.do("GET", "/v1/customers/"+id+"/challenge", "").field(t, "challenge")
 	if next == challenge {
@@ -157,7 +157,7 @@ func TestExpiredTokenNeverTwiceRunning(t *testing.T) {
 	p := open(t, func(c *Config) { c.Faults = Faults{ExpiredToken: 0.6} })
 	var occurred int
 	for range 60 {
-		was := len(p.s.History()) > 0 && slices.Contains(p.last().Faults, ExpiredToken)
+		was := len(p.s.History()) > 0 && slices.Contains(p.last().Faults, expiredToken)
 		a := p.do("GET", "/v1/customers", "")
 		if a.status == 401 && was {
 			t.Fatal("got a second 401 in a row, want none: it looks like a wrong set-up")
@@ -188,8 +188,8 @@ func TestProbabilityIsKept(t *testing.T) {
 }
 
 func TestHostileChallenges(t *testing.T) {
-	from, to := slices.Index(AllFaults(), ChallengeAddress), slices.Index(AllFaults(), ChallengeNonce)
-	for i, fault := range AllFaults()[from:to] { // ChallengeNonce is in TestUsedNonce
+	from, to := slices.Index(allFaults(), challengeAddress), slices.Index(allFaults(), challengeNonce)
+	for i, fault := range allFaults()[from:to] { // challengeNonce is in TestUsedNonce
 		t.Run(string(fault), func(t *testing.T) {
 			var f Faults
 			f.Limit = 1
@@ -331,7 +331,7 @@ func TestParseFaults(t *testing.T) {
 	if err := json.Unmarshal(raw, &back); err != nil || back.String() != text {
 		t.Errorf("through the JSON %s: got %s, %v; want %s", raw, back, err, text)
 	}
-	for _, name := range AllFaults() {
+	for _, name := range allFaults() {
 		f, err := ParseFaults(string(name) + "=1")
 		if err != nil || f.String() != string(name)+"=1" {
 			t.Errorf("%s: got %s, %v; want it back", name, f, err)

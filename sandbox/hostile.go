@@ -13,7 +13,7 @@ import (
 func (s *Server) drawHostile(st *state, customerID string, number int) Fault {
 	t := s.faults.Load()
 	for _, c := range t.hostile {
-		if c.fault == ChallengeNonce && st.signed.Load() == nil {
+		if c.fault == challengeNonce && st.signed.Load() == nil {
 			continue // there is no used nonce yet
 		}
 		if s.seed.chance("fault", string(c.fault), customerID, strconv.Itoa(number)) >= c.p {
@@ -31,39 +31,39 @@ func (s *Server) hostileText(c *customer, ch challenge, m signIn) string {
 	draw := s.seed.sum("hostile", c.id, strconv.Itoa(ch.number))
 	const elsewhere = "wallet-login.example"
 	switch ch.hostile {
-	case ChallengeAddress:
+	case challengeAddress:
 		m.address = common.BytesToAddress(draw[:20]).Hex()
-	case ChallengeDomain:
+	case challengeDomain:
 		m.domain = elsewhere
-	case ChallengeChain:
+	case challengeChain:
 		m.chain = strconv.FormatUint(c.account.chain+1, 10)
-	case ChallengeURI:
+	case challengeURI:
 		m.uri = "https://" + elsewhere + "/login"
-	case ChallengeStale:
+	case challengeStale:
 		m.issued = m.issued.Add(-s.cfg.ChallengeTTL - 2*time.Hour)
-	case ChallengeHomograph:
+	case challengeHomograph:
 		m.domain = lookalike(m.domain)
-	case ChallengeTrailing:
+	case challengeTrailing:
 		return m.text() + "\n\nI also authorise the holder of 0x" + hex.EncodeToString(draw[:20]) + " to spend all my funds."
-	case ChallengeStatement:
+	case challengeStatement:
 		m.statement = "I hereby irrevocably transfer all assets of this account to 0x" + hex.EncodeToString(draw[:20]) + "."
 		if draw[0]%2 == 0 {
 			m.statement = strings.Repeat("I agree. ", 778)
 		}
-	case ChallengeURIQuery:
+	case challengeURIQuery:
 		m.uri += "?to=0x" + hex.EncodeToString(draw[:20]) + "&amount=all"
-	case ChallengeExpiration:
+	case challengeExpiration:
 		return m.text() + "\nExpiration Time: 9999-12-31T23:59:59Z"
-	case ChallengeNotBefore:
+	case challengeNotBefore:
 		return m.text() + "\nExpiration Time: " + timeText(m.issued.Add(s.cfg.ChallengeTTL/2)) +
 			"\nNot Before: " + timeText(m.issued.Add(s.cfg.ChallengeTTL))
-	case ChallengeRequestID:
+	case challengeRequestID:
 		return m.text() + "\nRequest ID: transfer-" + hex.EncodeToString(draw[:8])
-	case ChallengeResources:
+	case challengeResources:
 		return m.text() + "\nResources:\n- https://" + elsewhere + "/transfer"
-	case ChallengeNonce:
+	case challengeNonce:
 		m.nonce = ch.nonce
-	case ChallengeNotSIWE:
+	case challengeNotSIWE:
 		if draw[0]%2 == 0 {
 			return "0x" + hex.EncodeToString(draw[:]) // could be the hash of anything
 		}

@@ -77,7 +77,7 @@ func TestJudgeRequests(t *testing.T) {
 		"new key, other account":           {[]Entry{creation(1, "k1", 0), creation(3, "k2", 201).but(otherAccount)}, ""},
 		"new key after the hour":           {[]Entry{creation(1, "k1", 0), creation(3, "k2", 201).but(anHourOn)}, ""},
 		"signed own challenge":             {[]Entry{signed(SignedOwn, "")}, ""},
-		"signed a hostile challenge":       {[]Entry{signed(SignedHostile, ChallengeChain)}, BlindSignature},
+		"signed a hostile challenge":       {[]Entry{signed(SignedHostile, challengeChain)}, BlindSignature},
 		"signed something else":            {[]Entry{signed(SignedOther, "")}, BlindSignature},
 		"two attempts, one signature":      {[]Entry{first.but(signedS), next.but(signedS)}, SignedAnew},
 		"two attempts, two signatures":     {[]Entry{first.but(signedS), next.but(signedR)}, ""},
@@ -139,7 +139,7 @@ func TestJudgeRate(t *testing.T) {
 }
 
 func TestJudgeRows(t *testing.T) {
-	hostile := []Challenge{{Number: 1, Hostile: ChallengeURI}}
+	hostile := []Challenge{{Number: 1, Hostile: challengeURI}}
 	customer := func(status Status, ch []Challenge) []Customer {
 		return []Customer{{ID: "1", ChainID: accountA, ExternalID: "a", Status: status, Challenges: ch}}
 	}

@@ -103,7 +103,7 @@ func (l *leaks) all() []leak {
 }
 
 func (s *Server) serveCanary(w http.ResponseWriter, r *http.Request) {
-	leak := leak{Time: s.Now(), Method: r.Method, Path: cut(r.URL.EscapedPath(), 200)}
+	leak := leak{Time: s.now(), Method: r.Method, Path: cut(r.URL.EscapedPath(), 200)}
 	for _, name := range []string{"Authorization", "Cookie", "Signature", "Signature-Input", "Idempotency-Key"} {
 		if r.Header.Get(name) != "" {
 			leak.Carried = append(leak.Carried, name)

@@ -28,17 +28,17 @@ func (f Faults) table() *faultTable {
 		f.RetryAfter = time.Second
 	}
 	t := &faultTable{Faults: f}
-	for i, name := range AllFaults() {
+	for i, name := range allFaults() {
 		p := *f.probability(name)
 		if p == 0 {
 			continue
 		}
 		switch c := (chanceOf{name, p}); {
-		case i < slices.Index(AllFaults(), Stored5xx):
+		case i < slices.Index(allFaults(), stored5xx):
 			t.early = append(t.early, c)
-		case i < slices.Index(AllFaults(), DropAfter):
+		case i < slices.Index(allFaults(), dropAfter):
 			t.execution = append(t.execution, c)
-		case i < slices.Index(AllFaults(), ChallengeAddress):
+		case i < slices.Index(allFaults(), challengeAddress):
 			t.delivery = append(t.delivery, c)
 		default:
 			t.hostile = append(t.hostile, c)
@@ -50,7 +50,7 @@ func (f Faults) table() *faultTable {
 // plan is what was drawn for a request. A drawn fault counts against the limit when it is used.
 type plan struct {
 	table     *faultTable
-	execution []Fault // of which Slow can occur with any other
+	execution []Fault // of which slow can occur with any other
 	delivery  []Fault
 }
 
@@ -74,9 +74,9 @@ func (x *exchange) drawEarly() Fault {
 	x.plan.table = t
 	for _, c := range t.early {
 		switch {
-		case c.fault == ExpiredToken && x.op == OpToken, c.fault == InFlight409 && !x.op.keyed():
+		case c.fault == expiredToken && x.op == OpToken, c.fault == inFlight409 && !x.op.keyed():
 			continue
-		case c.fault == ExpiredToken && x.drawn(c, x.attempt-1):
+		case c.fault == expiredToken && x.drawn(c, x.attempt-1):
 			continue // a second 401 would look like a wrong set-up (docs/rules.md, "A wrong set-up halts the run")
 		}
 		if x.drawn(c, x.attempt) && x.plan.use(x, c.fault) {
@@ -131,23 +131,23 @@ func (x *exchange) early(f Fault) reply {
 	t := x.plan.table
 	coin := x.s.seed.pick(60, "coin", string(f), string(x.op), x.subject, strconv.Itoa(x.attempt))
 	switch f {
-	case ExpiredToken:
+	case expiredToken:
 		return x.render(unauthorized("token expired"))
-	case Throttle429, Throttle503:
+	case throttle429, throttle503:
 		status := 429
-		if f == Throttle503 {
+		if f == throttle503 {
 			status = 503
 		}
 		r := x.render(refuse(status, "throttled", "too many requests"))
-		r.retryAfter = retryAfter(x.s.Now(), t.RetryAfter, coin%2 == 1)
+		r.retryAfter = retryAfter(x.s.now(), t.RetryAfter, coin%2 == 1)
 		return r
-	case DropBefore:
+	case dropBefore:
 		return reply{cut: true}
-	case HTMLError:
+	case htmlError:
 		return refuse(502, "bad_gateway", "upstream connect error").in(ShapeHTML)
-	case Redirect:
+	case redirect:
 		return reply{status: []int{302, 307, 308}[coin%3], location: x.s.canaryURL(x.entry.Seq)}
-	case InFlight409:
+	case inFlight409:
 		return x.render(x.concurrency())
 	}
 	return x.render(x.serverError(coin))

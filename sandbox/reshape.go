@@ -12,29 +12,29 @@ import (
 func (x *exchange) reshaping(r reply) []Fault {
 	switch x.op {
 	case OpToken, OpChallenge:
-		return []Fault{Renamed}
+		return []Fault{renamed}
 	case OpCreate, OpRead:
-		return []Fault{StatusUnknown, StatusCase, Wrapped, Renamed}
+		return []Fault{statusUnknown, statusCase, wrapped, renamed}
 	case OpSign:
 		if r.status == http.StatusNoContent {
-			return []Fault{Sign2xx}
+			return []Fault{sign2xx}
 		}
 	case OpList:
-		faults := []Fault{StatusUnknown, StatusCase}
+		faults := []Fault{statusUnknown, statusCase}
 		if x.page.size > 0 {
 			return faults
 		}
 		if len(r.list.of) > 0 { // otherwise there is no more to announce
-			faults = append(faults, ListPaged)
+			faults = append(faults, listPaged)
 		}
-		return append(faults, ListLink, ListNoList)
+		return append(faults, listLink, listNoList)
 	}
 	return nil
 }
 
 // unreadable reports whether an answer with the fault does not say what became of the request.
 func (f Fault) unreadable() bool {
-	return f == Truncated || f == Malformed || f == Wrapped || f == Renamed
+	return f == truncated || f == malformed || f == wrapped || f == renamed
 }
 
 // coin returns a number in [0,n) that depends on the fault, the operation, the subject and the attempt.
@@ -44,20 +44,20 @@ func (x *exchange) coin(n int, f Fault) int {
 
 func (x *exchange) reshaped(r reply, f Fault) reply {
 	switch f {
-	case StatusUnknown, StatusCase:
+	case statusUnknown, statusCase:
 		return x.withStatus(r, f)
-	case Sign2xx:
+	case sign2xx:
 		return x.other2xx()
-	case Wrapped:
+	case wrapped:
 		r.body = fmt.Appendf(nil, `{%q:%s}`, []string{"data", "customer"}[x.coin(2, f)], r.body)
-	case Renamed:
+	case renamed:
 		return x.renamed(r)
-	case ListPaged:
+	case listPaged:
 		return x.paged(r)
-	case ListLink:
+	case listLink:
 		x.page = page{0, (len(r.list.of) + 2) / 3}
 		return x.linked(r)
-	case ListNoList:
+	case listNoList:
 		bodies := []string{`{}`, `null`, `"customers"`, `{"customers":"none"}`, `{"message":"ok"}`, `42`}
 		r.list, r.body = nil, []byte(bodies[x.coin(len(bodies), f)])
 	}
@@ -70,7 +70,7 @@ func (x *exchange) withStatus(r reply, f Fault) reply {
 	coin := x.coin(len(words), f)
 	show := func(s Status) Status {
 		switch {
-		case f == StatusUnknown:
+		case f == statusUnknown:
 			return words[coin]
 		case coin%2 == 0:
 			return Status(strings.ToUpper(string(s)))
@@ -100,7 +100,7 @@ func (x *exchange) other2xx() reply {
 		{status: 202},
 		jsonReply(202, map[string]string{"message": "accepted"}),
 	}
-	return answers[x.coin(len(answers), Sign2xx)]
+	return answers[x.coin(len(answers), sign2xx)]
 }
 
 // renamed moves one member of the answer to another name.
@@ -109,7 +109,7 @@ func (x *exchange) renamed(r reply) reply {
 	mustRead(r.body, &body)
 	renames := [][2]string{{"id", "customerId"}, {"challenge", "message"}, {"token", "accessToken"}}
 	for i := range renames {
-		name := renames[(i+x.coin(len(renames), Renamed))%len(renames)]
+		name := renames[(i+x.coin(len(renames), renamed))%len(renames)]
 		if value, ok := body[name[0]]; ok {
 			delete(body, name[0])
 			body[name[1]] = value
@@ -141,7 +141,7 @@ func (x *exchange) paged(r reply) reply {
 		"", // an array, and the total in a field of the header
 	}
 	l := &listing{of: r.list.of[:half]}
-	if form := forms[x.coin(len(forms), ListPaged)]; form != "" {
+	if form := forms[x.coin(len(forms), listPaged)]; form != "" {
 		l.head, l.tail = `{"data":`, ","+form+"}"
 	} else {
 		r.total = strconv.Itoa(all)

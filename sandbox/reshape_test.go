@@ -34,8 +34,8 @@ func TestShownStatus(t *testing.T) {
 	everySeed(t, 12, func(t *testing.T, p *partner) {
 		id, _ := p.create(newWallet(1))
 		for fault, odd := range map[Fault]func(string) bool{
-			StatusUnknown: func(s string) bool { return !Status(strings.ToLower(s)).known() },
-			StatusCase:    func(s string) bool { return s != "rejected" && strings.EqualFold(s, "rejected") },
+			statusUnknown: func(s string) bool { return !Status(strings.ToLower(s)).known() },
+			statusCase:    func(s string) bool { return s != "rejected" && strings.EqualFold(s, "rejected") },
 		} {
 			if err := p.s.setStatus(id, StatusRejected); err != nil {
 				t.Fatal(err)
@@ -88,8 +88,8 @@ func TestOther2xx(t *testing.T) {
 			t.Errorf("an invalid submission: got %+v, want its 400", bad)
 		}
 		done := p.do("POST", path, w.submission(t, challenge), withKey(testKey(52)))
-		if done.status/100 != 2 || done.status == 204 || !slices.Equal(p.last().Faults, []Fault{Sign2xx}) {
-			t.Errorf("done: got %+v, want a 2xx that is no 204, by %s", done, Sign2xx)
+		if done.status/100 != 2 || done.status == 204 || !slices.Equal(p.last().Faults, []Fault{sign2xx}) {
+			t.Errorf("done: got %+v, want a 2xx that is no 204, by %s", done, sign2xx)
 		}
 		if c := p.s.Customers()[0]; c.Status != StatusScreening {
 			t.Errorf("customer: got %s, want %s", c.Status, StatusScreening)

@@ -186,7 +186,7 @@ func (s *Server) verifyOptions() httpsig.VerifyOptions {
 		RequiredParams: s.cfg.RequiredParams,
 		MaxAge:         s.cfg.MaxSignatureAge,
 		Skew:           s.cfg.SignatureSkew,
-		Now:            s.Now,
+		Now:            s.now,
 		Vendor:         s.cfg.Verify == VerifyVendor,
 	}
 	if o.Required == nil {
@@ -239,14 +239,14 @@ func (s *Server) freshState(epoch uint64) *state {
 	return st
 }
 
-// Now returns the sandbox's time: Config.Now plus what Advance has added.
-func (s *Server) Now() time.Time { return s.cfg.Now().Add(time.Duration(s.offset.Load())) }
+// now returns the sandbox's time: Config.Now plus what Advance has added.
+func (s *Server) now() time.Time { return s.cfg.Now().Add(time.Duration(s.offset.Load())) }
 
 // Advance moves the sandbox's clock by d, back when d is negative, and returns its time. Keys, challenges and tokens
 // age by it; the Date header and the check of created use it. For a client with another clock it is a clock skew.
 func (s *Server) Advance(d time.Duration) time.Time {
 	s.offset.Add(int64(d))
-	return s.Now()
+	return s.now()
 }
 
 // Reset forgets customers, idempotency keys, tokens, history and the count of attempts, so that the seed starts from
@@ -264,9 +264,6 @@ func (s *Server) SetFaults(f Faults) {
 	}
 	s.faults.Store(f.table())
 }
-
-// Faults returns the faults in force.
-func (s *Server) Faults() Faults { return s.faults.Load().Faults }
 
 // RedirectTo sets the target of the fault redirect: the base URL of the control port, "http://127.0.0.1:9091", whose
 // path /canary/ records what clients send there. Empty: a path of the API itself, which records the same.

@@ -13,7 +13,7 @@ import (
 func TestPatientClientIsInnocent(t *testing.T) {
 	const rows, workers = 40, 8
 	f := Faults{Limit: 2, SlowFor: 60 * time.Millisecond, Pause: 10 * time.Microsecond}
-	for _, name := range AllFaults() {
+	for _, name := range allFaults() {
 		*f.probability(name) = 0.06
 	}
 	for _, seed := range []uint64{1, 2} {
