@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"bufio"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -28,6 +29,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/pipeline/csvimport"
 	"github.com/purser-onboard/purser/sandbox"
@@ -390,6 +392,21 @@ func BenchmarkReplay(b *testing.B) {
 	})
 }
 
+// accepts has a ledger accept the rows of published messages.
+type accepts struct{ *ledger.Ledger }
+
+func (a accepts) Publish(ctx context.Context, _ string, messages []pipeline.Message) error {
+	rows := make([]pipeline.Row, len(messages))
+	for i, m := range messages {
+		var err error
+		if rows[i], err = pipeline.ParseMessage(m.Value); err != nil {
+			return err
+		}
+	}
+	_, err := a.Accept(ctx, rows)
+	return err
+}
+
 // settleAll writes the ledger of a run that onboarded every row of the export.
 func settleAll(b *testing.B, env []string, export string) {
 	b.Helper()
@@ -403,23 +420,8 @@ func settleAll(b *testing.B, env []string, export string) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	batch := make([]pipeline.Row, 0, 10_000)
-	for err == nil {
-		var row pipeline.Row
-		if row, _, err = rows.Next(); err == nil {
-			batch = append(batch, row)
-		}
-		if len(batch) == cap(batch) || err != nil && len(batch) > 0 {
-			if _, err := book.Accept(b.Context(), batch); err != nil {
-				b.Fatal(err)
-			}
-			batch = batch[:0]
-		}
-	}
-	if !errors.Is(err, io.EOF) {
-		b.Fatal(err)
-	}
-	if err := book.Close(); err != nil {
+	im := csvimport.Importer{Publisher: accepts{book}, Rejects: csvimport.NewRejectsWriter(io.Discard), BatchSize: 10_000}
+	if err := errors.Join(im.Import(b.Context(), rows), book.Close()); err != nil {
 		b.Fatal(err)
 	}
 	db, err := sql.Open("sqlite3", path)

@@ -111,9 +111,6 @@ func Claim(path string) (*Lock, error) {
 
 const oneName = "keep one name of it and remove the others"
 
-// Path returns the path that was passed to Acquire or Claim.
-func (l *Lock) Path() string { return l.path }
-
 // Check returns a *GoneError if the held file is no longer at its path. It costs one system call.
 func (l *Lock) Check() error {
 	info, err := os.Lstat(l.path)

@@ -1,14 +1,17 @@
 package csvimport_test
 
 import (
+	"context"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/purser-onboard/purser/pipeline/csvimport"
 )
 
-// An export is read record by record; each is a row or a reject that says why.
-func ExampleReader() {
+// An export is read record by record; each is a row or an invalid row that says why. Without a Publisher it is only
+// checked.
+func ExampleImporter() {
 	export, err := csvimport.NewReader(strings.NewReader(`address,externalId
 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed,c-1
 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAe,c-2
@@ -17,20 +20,16 @@ func ExampleReader() {
 		fmt.Println(err)
 		return
 	}
-	for {
-		row, reject, err := export.Next()
-		switch {
-		case err != nil:
-			fmt.Println(err)
-			return
-		case reject != nil:
-			fmt.Printf("line %d, %s: %s\n", reject.Line, reject.Field, reject.Reason)
-		default:
-			fmt.Printf("line %d: %s is %s\n", row.Line, row.Account, row.ExternalID)
-		}
+	importer := csvimport.Importer{
+		Rejects: csvimport.NewRejectsWriter(io.Discard),
+		OnReject: func(r *csvimport.Reject) {
+			fmt.Printf("line %d, %s: %s\n", r.Line, r.Field, r.Reason)
+		},
 	}
+	err = importer.Import(context.Background(), export)
+	stats := importer.Stats()
+	fmt.Printf("%d rows read, %d valid, %d invalid, error: %v\n", stats.Read, stats.Published, stats.Invalid, err)
 	// Output:
-	// line 2: eip155:300:0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed is c-1
 	// line 3, address: address has 39 hex digits, want 40
-	// EOF
+	// 2 rows read, 1 valid, 1 invalid, error: <nil>
 }

@@ -203,20 +203,6 @@ func quoteAll(fields []string) string {
 	return b.String()
 }
 
-// Line is the physical line that was read last.
-func (e *Reader) Line() int { return e.lines.number }
-
-// Next returns the next row, or a Reject, or an error of the reader; io.EOF at the end. Exactly one of the first two is
-// set when the error is nil.
-func (e *Reader) Next() (pipeline.Row, *Reject, error) {
-	rec, err := e.read()
-	if err != nil || rec.reject != nil {
-		return pipeline.Row{}, rec.reject, err
-	}
-	row, _, reject := e.check(rec)
-	return row, reject, nil
-}
-
 // record is a record of the export, split and not checked.
 type record struct {
 	line, lines        int // the first one, and how many it takes up

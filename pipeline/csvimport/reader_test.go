@@ -26,12 +26,16 @@ func readAll(t *testing.T, text string, chain uint64) (rows []pipeline.Row, reje
 func drain(t *testing.T, e *Reader) (rows []pipeline.Row, rejects []*Reject) {
 	t.Helper()
 	for {
-		row, reject, err := e.Next()
+		rec, err := e.read()
 		if errors.Is(err, io.EOF) {
 			return rows, rejects
 		}
 		if err != nil {
 			t.Fatal(err)
+		}
+		row, reject := pipeline.Row{}, rec.reject
+		if reject == nil {
+			row, _, reject = e.check(rec)
 		}
 		if reject != nil {
 			rejects = append(rejects, reject)

@@ -11,13 +11,9 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// RejectsHeader names the columns of a rejects file.
-func RejectsHeader() []string {
-	return []string{"file", "line", "field", "reason", "record"}
-}
-
-// RejectsWriter writes a rejects file: CSV with the columns of RejectsHeader. It is made to be opened in a spreadsheet:
-// no cell, and no part of one that a spreadsheet might split off at another separator, begins a formula.
+// RejectsWriter writes a rejects file: CSV with the columns file, line, field, reason and record. It is made to be
+// opened in a spreadsheet: no cell, and no part of one that a spreadsheet might split off at another separator, begins
+// a formula.
 type RejectsWriter struct {
 	csv *csv.Writer
 	n   int64
@@ -28,10 +24,10 @@ func NewRejectsWriter(w io.Writer) *RejectsWriter {
 	return &RejectsWriter{csv: csv.NewWriter(w)}
 }
 
-// Write adds a reject. It buffers; Flush reports late errors.
-func (w *RejectsWriter) Write(r *Reject) error {
+// write adds a reject. It buffers; Flush reports late errors.
+func (w *RejectsWriter) write(r *Reject) error {
 	if w.n == 0 {
-		if err := w.csv.Write(RejectsHeader()); err != nil {
+		if err := w.csv.Write([]string{"file", "line", "field", "reason", "record"}); err != nil {
 			return fmt.Errorf("write rejects: %w", err)
 		}
 	}

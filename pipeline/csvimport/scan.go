@@ -77,7 +77,7 @@ func (e *Reader) chunk() *chunk {
 			return c
 		}
 		if err != nil {
-			c.err = fmt.Errorf("read %s after line %d: %w", e.name, e.Line(), err)
+			c.err = fmt.Errorf("read %s after line %d: %w", e.name, e.lines.number, err)
 			return c
 		}
 		at := len(c.raw)
@@ -159,7 +159,7 @@ func (im *Importer) collect(ctx context.Context, ordered <-chan *chunk, batches 
 				if im.OnReject != nil {
 					im.OnReject(rec.reject)
 				}
-				if err := im.Rejects.Write(rec.reject); err != nil {
+				if err := im.Rejects.write(rec.reject); err != nil {
 					return err
 				}
 				continue
