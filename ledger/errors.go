@@ -19,8 +19,8 @@ var (
 	errDiskFull = errors.New("the disk is full")
 	// errReadOnly: the ledger's file or directory cannot be written.
 	errReadOnly = errors.New("file or directory cannot be written")
-	// ErrClosed: the ledger was closed before the call started.
-	ErrClosed = errors.New("the ledger is closed")
+	// errClosed: the ledger was closed before the call started.
+	errClosed = errors.New("the ledger is closed")
 	// errNotFound: the row does not exist.
 	errNotFound = errors.New("no such row in the ledger")
 	// ErrEmpty is returned by OpenReadOnly for a file that no consumer has opened yet.
@@ -153,7 +153,7 @@ func translate(path string, err error) error {
 	if !errors.As(err, &lite) {
 		switch {
 		case errors.Is(err, sql.ErrConnDone), errors.Is(err, sql.ErrTxDone), isClosedDB(err):
-			return ErrClosed
+			return errClosed
 		case isNoSpace(err):
 			return fmt.Errorf("ledger %s: %w: %w", path, errDiskFull, err)
 		case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):

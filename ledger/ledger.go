@@ -239,9 +239,9 @@ func (l *Ledger) prepareFile(ctx context.Context, o Options, steps []migration) 
 	return writeMeta(ctx, l.conn, metaClean, "0")
 }
 
-// Close waits for running calls, writes the log back into the database and unlocks the ledger. Later calls return
-// ErrClosed. Calling Close again waits for the first call and returns its error. It is an error if the ledger was
-// removed or replaced while it was open.
+// Close waits for running calls, writes the log back into the database and unlocks the ledger. Later calls fail.
+// Calling Close again waits for the first call and returns its error. It is an error if the ledger was removed or
+// replaced while it was open.
 func (l *Ledger) Close() error {
 	l.closing.Do(func() { l.closeErr = translate(l.path, l.close()) })
 	return l.closeErr

@@ -118,8 +118,8 @@ func TestCloseTwiceAndAfter(t *testing.T) {
 	_, getErr := l.get(t.Context(), r.Account.String(), r.ExternalID)
 	_, countErr := l.Counts(t.Context())
 	for _, err := range []error{updateErr, acceptErr, getErr, countErr, l.SetPartnerStatus(t.Context(), 1, "active")} {
-		if !errors.Is(err, ErrClosed) {
-			t.Errorf("after Close: got %v, want ErrClosed", err)
+		if !errors.Is(err, errClosed) {
+			t.Errorf("after Close: got %v, want errClosed", err)
 		}
 	}
 }
@@ -361,8 +361,8 @@ func TestReaderSeesASnapshot(t *testing.T) {
 			t.Errorf("Close: got %v, want nil", err)
 		}
 	}
-	if _, err := now.Counts(t.Context()); !errors.Is(err, ErrClosed) {
-		t.Errorf("after Close: got %v, want ErrClosed", err)
+	if _, err := now.Counts(t.Context()); !errors.Is(err, errClosed) {
+		t.Errorf("after Close: got %v, want errClosed", err)
 	}
 	// A Reader also works without a consumer.
 	reader.Close()

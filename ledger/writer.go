@@ -100,7 +100,7 @@ func (w *writer) do(ctx context.Context, weight int, run func(*tx) error) error 
 	w.mu.Lock()
 	if w.closed {
 		w.mu.Unlock()
-		return ErrClosed
+		return errClosed
 	}
 	w.waiting = append(w.waiting, op)
 	w.wake.Signal()

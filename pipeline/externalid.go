@@ -12,8 +12,8 @@ func checkExternalID(id string) error {
 	switch {
 	case id == "":
 		return errors.New("externalId is empty")
-	case len(id) > MaxExternalID:
-		return fmt.Errorf("externalId has %d bytes, at most %d are allowed", len(id), MaxExternalID)
+	case len(id) > maxExternalID:
+		return fmt.Errorf("externalId has %d bytes, at most %d are allowed", len(id), maxExternalID)
 	case !utf8.ValidString(id):
 		return errors.New("externalId is not valid UTF-8")
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// MessageVersion is the version of the work message that this program writes and reads.
-const MessageVersion = 1
+// messageVersion is the version of the work message that this program writes and reads.
+const messageVersion = 1
 
 // maxImportID bounds an import's id, in bytes.
 const maxImportID = 64
@@ -24,7 +24,8 @@ const maxImportID = 64
 // MaxFile is the greatest length of the name of a row's export, in bytes.
 const MaxFile = 255
 
-type wireRow struct {
+// messageJSON is the form of a work message.
+type messageJSON struct {
 	V          int    `json:"v"`
 	ChainID    string `json:"chainId"`
 	ExternalID string `json:"externalId"`
@@ -116,7 +117,7 @@ func ParseMessage(value []byte) (Row, error) {
 // readJSON reads any spelling of the message. Package json alone takes the last of two members of one name, takes a
 // name in another case for the right one, and replaces bytes that are not UTF-8: each can make it another customer's
 // message.
-func readJSON(value []byte) (w wireRow, err error) {
+func readJSON(value []byte) (w messageJSON, err error) {
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
 		return w, syntaxError("message is not a JSON object")
@@ -154,9 +155,9 @@ func readJSON(value []byte) (w wireRow, err error) {
 	switch {
 	case !seen["v"]:
 		return w, &MessageError{Class: "version", Reason: "message has no version (member v)"}
-	case w.V != MessageVersion:
+	case w.V != messageVersion:
 		return w, &MessageError{Class: "version",
-			Reason: fmt.Sprintf("message version %d is unknown: this program reads version %d", w.V, MessageVersion)}
+			Reason: fmt.Sprintf("message version %d is unknown: this program reads version %d", w.V, messageVersion)}
 	}
 	return w, first
 }
@@ -218,8 +219,8 @@ func escaped(digits []byte) rune {
 // readPlain reads the message as AppendMessage spells it, which is how nearly all come, when no text in it needs an
 // escape. It costs a fraction of readJSON, and a replay is little else than reading. What it does not know it leaves to
 // that one.
-func readPlain(text string) (w wireRow, ok bool) {
-	w.V = MessageVersion
+func readPlain(text string) (w messageJSON, ok bool) {
+	w.V = messageVersion
 	rest := text
 	for _, field := range [...]struct {
 		name  string

@@ -94,7 +94,7 @@ func FuzzMessage(f *testing.F) {
 			}
 			return
 		}
-		var want wireRow
+		var want messageJSON
 		if err := json.Unmarshal(value, &want); err != nil || strict != want {
 			t.Errorf("readJSON(%q): got %+v, want the result of package json, %+v, %v", value, strict, want, err)
 		}

@@ -130,11 +130,11 @@ func ParseAddress(s string) (address common.Address, text AddressText, err error
 	return address, text, nil
 }
 
-// MaxExternalID is the greatest length of an externalId, in bytes.
-const MaxExternalID = 255
+// maxExternalID is the greatest length of an externalId, in bytes.
+const maxExternalID = 255
 
 // CheckExternalID says what is wrong with an externalId: it must be present, valid UTF-8, printable, without space at
-// its ends, at most MaxExternalID bytes, and nothing that a spreadsheet would run as a formula.
+// its ends, at most maxExternalID bytes, and nothing that a spreadsheet would run as a formula.
 func CheckExternalID(id string) error {
 	return checkExternalID(id)
 }

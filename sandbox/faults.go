@@ -154,7 +154,7 @@ func ParseFaults(text string) (Faults, error) {
 			return Faults{}, fmt.Errorf("fault %q: %w", part, err)
 		}
 	}
-	if err := f.Validate(); err != nil {
+	if err := f.validate(); err != nil {
 		return Faults{}, err
 	}
 	return f, nil
@@ -184,9 +184,9 @@ func (f *Faults) set(name, value string) (err error) {
 	return err
 }
 
-// Validate returns an error for a probability below 0 or above 1, a negative limit or time, or an operation that has no
+// validate returns an error for a probability below 0 or above 1, a negative limit or time, or an operation that has no
 // faults.
-func (f Faults) Validate() error {
+func (f Faults) validate() error {
 	for _, name := range allFaults() {
 		if p := *f.probability(name); p < 0 || p > 1 || math.IsNaN(p) {
 			return fmt.Errorf("fault %s: %v is not a probability from 0 to 1", name, p)
@@ -286,7 +286,7 @@ func (f *Faults) UnmarshalJSON(data []byte) error {
 			return fmt.Errorf("fault %q: %w", name, err)
 		}
 	}
-	if err := next.Validate(); err != nil {
+	if err := next.validate(); err != nil {
 		return err
 	}
 	*f = next

@@ -38,7 +38,7 @@ type Entry struct {
 
 	// Signed is what a submitted wallet signature is over; empty when there is no signature or no such customer.
 	Signed Signed `json:"signed,omitempty"`
-	// HostileAs is the fault behind the challenge when Signed is SignedHostile.
+	// HostileAs is the fault behind the challenge when Signed is signedHostile.
 	HostileAs Fault `json:"hostileAs,omitempty"`
 
 	Faults       []Fault `json:"faults,omitempty"`       // that occurred
@@ -57,9 +57,9 @@ type Signed string
 
 // What a submitted signature can be over.
 const (
-	SignedOwn     Signed = "own"     // an honest challenge issued to that customer, by its account
-	SignedHostile Signed = "hostile" // a hostile challenge issued to that customer, by its account
-	SignedOther   Signed = "other"   // nothing that was ever issued to that customer, or not by its account
+	signedOwn     Signed = "own"     // an honest challenge issued to that customer, by its account
+	signedHostile Signed = "hostile" // a hostile challenge issued to that customer, by its account
+	signedOther   Signed = "other"   // nothing that was ever issued to that customer, or not by its account
 )
 
 func (e *Entry) note(f Fault) {

@@ -213,9 +213,9 @@ func openKeys(e evidence) (out []Violation) {
 func blindSignatures(e evidence) (out []Violation) {
 	for _, r := range e.Entries {
 		switch r.Signed {
-		case SignedHostile:
+		case signedHostile:
 			out = append(out, Violation{BlindSignature, r.CustomerID, []uint64{r.Seq}, "signed over " + string(r.HostileAs)})
-		case SignedOther:
+		case signedOther:
 			out = append(out, Violation{BlindSignature, r.CustomerID, []uint64{r.Seq},
 				"signed a text that was never issued to that customer, or with another account's key"})
 		}

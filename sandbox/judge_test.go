@@ -76,9 +76,9 @@ func TestJudgeRequests(t *testing.T) {
 		"new key before the answer left":   {[]Entry{creation(1, "k1", 500).but(late), creation(3, "k2", 201)}, OpenKey},
 		"new key, other account":           {[]Entry{creation(1, "k1", 0), creation(3, "k2", 201).but(otherAccount)}, ""},
 		"new key after the hour":           {[]Entry{creation(1, "k1", 0), creation(3, "k2", 201).but(anHourOn)}, ""},
-		"signed own challenge":             {[]Entry{signed(SignedOwn, "")}, ""},
-		"signed a hostile challenge":       {[]Entry{signed(SignedHostile, challengeChain)}, BlindSignature},
-		"signed something else":            {[]Entry{signed(SignedOther, "")}, BlindSignature},
+		"signed own challenge":             {[]Entry{signed(signedOwn, "")}, ""},
+		"signed a hostile challenge":       {[]Entry{signed(signedHostile, challengeChain)}, BlindSignature},
+		"signed something else":            {[]Entry{signed(signedOther, "")}, BlindSignature},
 		"two attempts, one signature":      {[]Entry{first.but(signedS), next.but(signedS)}, SignedAnew},
 		"two attempts, two signatures":     {[]Entry{first.but(signedS), next.but(signedR)}, ""},
 	} {

@@ -49,11 +49,11 @@ func (x *exchange) observeSigned() {
 	x.over = x.s.signedOver(c, sig)
 	switch {
 	case x.over.number == 0:
-		x.entry.Signed = SignedOther
+		x.entry.Signed = signedOther
 	case x.over.hostile != "":
-		x.entry.Signed, x.entry.HostileAs = SignedHostile, x.over.hostile
+		x.entry.Signed, x.entry.HostileAs = signedHostile, x.over.hostile
 	default:
-		x.entry.Signed = SignedOwn
+		x.entry.Signed = signedOwn
 	}
 }
 

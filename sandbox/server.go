@@ -159,7 +159,7 @@ func New(cfg Config) (*Server, error) {
 	case !cfg.ErrorShape.known():
 		return nil, fmt.Errorf("sandbox: Config.ErrorShape %q is unknown", cfg.ErrorShape)
 	}
-	if err := cfg.Faults.Validate(); err != nil {
+	if err := cfg.Faults.validate(); err != nil {
 		return nil, fmt.Errorf("sandbox: Config.Faults: %w", err)
 	}
 	withDefaults(&cfg)
@@ -257,9 +257,9 @@ func (s *Server) Reset() {
 	s.state.Store(s.freshState(s.state.Load().tokens.epoch + 1))
 }
 
-// SetFaults replaces the faults. It panics if they are not valid (Faults.Validate).
+// SetFaults replaces the faults. It panics if they are not valid.
 func (s *Server) SetFaults(f Faults) {
-	if err := f.Validate(); err != nil {
+	if err := f.validate(); err != nil {
 		panic("sandbox: SetFaults: " + err.Error())
 	}
 	s.faults.Store(f.table())

@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// NoSASL is the value of --kafka-sasl that means no login.
-const NoSASL = "none"
+// noSASL is the value of --kafka-sasl that means no login.
+const noSASL = "none"
 
 // Mechanism returns the SASL mechanism by its registered name, "" for none.
 func (k Kafka) Mechanism() string {
-	if strings.EqualFold(k.SASL, NoSASL) {
+	if strings.EqualFold(k.SASL, noSASL) {
 		return ""
 	}
 	return strings.ToUpper(k.SASL)

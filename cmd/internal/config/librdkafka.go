@@ -126,7 +126,7 @@ func (f *file) securityProtocol(key, value *yaml.Node) error {
 			f.name, key.Line, key.Value, quote(value.Value))
 	}
 	mechanism, ok := f.keys["kafka-sasl"]
-	named := ok && !strings.EqualFold(f.values["kafka-sasl"].Value, NoSASL)
+	named := ok && !strings.EqualFold(f.values["kafka-sasl"].Value, noSASL)
 	switch {
 	case login && !named:
 		return fileErrorf("%s:%d: %s %s is a login, but no sasl.mechanism says which: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 "+
