@@ -26,7 +26,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 	"github.com/google/uuid"
 
-	"github.com/purser-onboard/purser/signer/keystore"
+	"github.com/purser-onboard/purser/internal/keystoretest"
 )
 
 // The seed. Key i is the Keccak-256 of seed + " key " and i as eight bytes; externalId i is the UUIDv5 of
@@ -88,7 +88,7 @@ func writeKeys(dir string) error {
 	}
 	random := rand.NewChaCha8(sha256.Sum256([]byte(seed)))
 	for i := range keyCount {
-		data, err := keystore.Encrypt(key(i), []byte(password), 2, 1, random)
+		data, err := keystoretest.KeyFile(key(i), password, 2, 1, random)
 		if err != nil {
 			return err
 		}

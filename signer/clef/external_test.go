@@ -17,9 +17,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/purser-onboard/purser/internal/keystoretest"
 	"github.com/purser-onboard/purser/internal/remotetest"
 	"github.com/purser-onboard/purser/signer"
-	"github.com/purser-onboard/purser/signer/keystore"
 	"github.com/purser-onboard/purser/signer/signertest"
 )
 
@@ -82,7 +82,7 @@ func newInstallation(tb testing.TB, n, p int, keys ...*ecdsa.PrivateKey) install
 	c.run(tb, []string{masterPassword, masterPassword}, "init")
 	random := rand.NewChaCha8([32]byte{1})
 	for i, key := range keys {
-		file, err := keystore.Encrypt(key, []byte(filePassword), n, p, random)
+		file, err := keystoretest.KeyFile(key, filePassword, n, p, random)
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -11,12 +11,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
-	"github.com/google/uuid"
 	"golang.org/x/crypto/pbkdf2"
 	"golang.org/x/crypto/scrypt"
 )
@@ -48,7 +46,7 @@ type keyFile struct {
 }
 
 type keyFileJSON struct {
-	Address *string         `json:"address,omitempty"`
+	Address *string         `json:"address"`
 	Crypto  *cryptoJSON     `json:"crypto"`
 	ID      string          `json:"id"`
 	Version json.RawMessage `json:"version"`
@@ -69,11 +67,11 @@ type cipherParamsJSON struct {
 
 type kdfParamsJSON struct {
 	DKLen int    `json:"dklen"`
-	N     int    `json:"n,omitempty"`
-	R     int    `json:"r,omitempty"`
-	P     int    `json:"p,omitempty"`
-	C     int    `json:"c,omitempty"`
-	PRF   string `json:"prf,omitempty"`
+	N     int    `json:"n"`
+	R     int    `json:"r"`
+	P     int    `json:"p"`
+	C     int    `json:"c"`
+	PRF   string `json:"prf"`
 	Salt  string `json:"salt"`
 }
 
@@ -184,75 +182,18 @@ func (k *keyFile) decrypt(password []byte) (*ecdsa.PrivateKey, error) {
 	if subtle.ConstantTimeCompare(mac, k.mac) != 1 {
 		return nil, errPassword
 	}
-	plain, err := ctr(derived[:16], k.iv, k.ciphertext)
+	block, err := aes.NewCipher(derived[:16])
 	if err != nil {
 		return nil, err
 	}
+	plain := make([]byte, len(k.ciphertext))
 	defer clear(plain)
+	cipher.NewCTR(block, k.iv).XORKeyStream(plain, k.ciphertext)
 	key, err := crypto.ToECDSA(plain)
 	if err != nil {
 		return nil, errors.New("holds something that is not a secp256k1 key")
 	}
 	return key, nil
-}
-
-func ctr(key, iv, in []byte) ([]byte, error) {
-	block, err := aes.NewCipher(key)
-	if err != nil {
-		return nil, err
-	}
-	out := make([]byte, len(in))
-	cipher.NewCTR(block, iv).XORKeyStream(out, in)
-	return out, nil
-}
-
-// Encrypt makes a version 3 key file of key, under scrypt with cost n and parallelism p (r is 8). 262144 and 1 are the
-// standard, taking 256 MiB and a second or two; 4096 and 6 are what go-ethereum calls light; 2 and 1 protect nothing
-// and are for fixtures. Salt, IV and the file's id are read from random, so the same random gives the same file.
-func Encrypt(key *ecdsa.PrivateKey, password []byte, n, p int, random io.Reader) ([]byte, error) {
-	if key == nil || key.Curve != crypto.S256() {
-		return nil, errors.New("not a secp256k1 key")
-	}
-	salt, iv := make([]byte, 32), make([]byte, aes.BlockSize)
-	for _, b := range [][]byte{salt, iv} {
-		if _, err := io.ReadFull(random, b); err != nil {
-			return nil, fmt.Errorf("read randomness: %w", err)
-		}
-	}
-	id, err := uuid.NewRandomFromReader(random)
-	if err != nil {
-		return nil, fmt.Errorf("read randomness: %w", err)
-	}
-	params := kdfParamsJSON{DKLen: derivedLength, N: n, R: 8, P: p, Salt: hex.EncodeToString(salt)}
-	derive, err := derivation("scrypt", params)
-	if err != nil {
-		return nil, fmt.Errorf("key file %w", err)
-	}
-	derived, err := derive(password)
-	if err != nil {
-		return nil, err
-	}
-	defer clear(derived)
-	plain := crypto.FromECDSA(key)
-	defer clear(plain)
-	ciphertext, err := ctr(derived[:16], iv, plain)
-	if err != nil {
-		return nil, err
-	}
-	address := hex.EncodeToString(crypto.PubkeyToAddress(key.PublicKey).Bytes())
-	return json.Marshal(keyFileJSON{
-		Address: &address,
-		Crypto: &cryptoJSON{
-			Cipher:       "aes-128-ctr",
-			Ciphertext:   hex.EncodeToString(ciphertext),
-			CipherParams: cipherParamsJSON{IV: hex.EncodeToString(iv)},
-			KDF:          "scrypt",
-			KDFParams:    params,
-			MAC:          hex.EncodeToString(crypto.Keccak256(derived[16:32], ciphertext)),
-		},
-		ID:      id.String(),
-		Version: json.RawMessage("3"),
-	})
 }
 
 // looksLikeJSON reports whether a file begins as a key file would.

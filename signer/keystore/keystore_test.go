@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/purser-onboard/purser/internal/keystoretest"
 	"github.com/purser-onboard/purser/signer"
 	"github.com/purser-onboard/purser/signer/signertest"
 )
@@ -80,7 +81,7 @@ func (s *store) open() *Keystore {
 
 func encrypt(t *testing.T, key *ecdsa.PrivateKey, password string) string {
 	t.Helper()
-	data, err := Encrypt(key, []byte(password), 2, 1, rand.NewChaCha8([32]byte{1}))
+	data, err := keystoretest.KeyFile(key, password, 2, 1, rand.NewChaCha8([32]byte{1}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,7 +171,7 @@ func TestOpenStopsWithItsContext(t *testing.T) {
 func BenchmarkSign(b *testing.B) {
 	dir := b.TempDir()
 	key := signertest.Key(0)
-	data, err := Encrypt(key, []byte("p"), 2, 1, rand.NewChaCha8([32]byte{1}))
+	data, err := keystoretest.KeyFile(key, "p", 2, 1, rand.NewChaCha8([32]byte{1}))
 	if err != nil {
 		b.Fatal(err)
 	}
