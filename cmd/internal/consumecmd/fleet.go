@@ -67,7 +67,7 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 	if err != nil {
 		return nil, err
 	}
-	err = book.Follow(q.Ledgers(c.LedgerTopic, partitions), keys)
+	err = book.Follow(q.Changelog(c.LedgerTopic, partitions), keys)
 	if err == nil {
 		err = book.CheckChangelog(ctx, partitions)
 	}

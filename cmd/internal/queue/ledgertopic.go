@@ -15,7 +15,7 @@ import (
 // compacted, so that nothing in it is deleted by age. With --create-topics it creates the topic if it is missing. It
 // returns the number of partitions.
 func (q *Queue) CheckLedgerTopic(ctx context.Context, rows, ledgers string) (partitions int, err error) {
-	counts, err := q.cluster.Check(ctx, rows)
+	counts, err := q.Check(ctx, rows)
 	if err != nil {
 		return 0, err
 	}
@@ -32,7 +32,7 @@ func (q *Queue) CheckLedgerTopic(ctx context.Context, rows, ledgers string) (par
 	if n := counts[ledgers]; n != partitions {
 		return 0, WrongPartitions(ledgers, n, rows, partitions)
 	}
-	settings, err := q.cluster.TopicConfig(ctx, ledgers, "cleanup.policy")
+	settings, err := q.TopicConfig(ctx, ledgers, "cleanup.policy")
 	var denied *broker.DeniedError
 	switch {
 	case errors.As(err, &denied):
@@ -45,11 +45,6 @@ func (q *Queue) CheckLedgerTopic(ctx context.Context, rows, ledgers string) (par
 			"records of the ledgers", settings["cleanup.policy"]))
 	}
 	return partitions, nil
-}
-
-// Ledgers returns the topic of the ledgers, for reading only.
-func (q *Queue) Ledgers(topic string, partitions int) *broker.Changelog {
-	return q.cluster.Changelog(topic, partitions)
 }
 
 // WrongPartitions returns the error of a ledger topic whose number of partitions differs from that of the topic of the

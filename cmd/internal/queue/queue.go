@@ -16,13 +16,13 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// Queue is an open broker.
+// Queue is an open broker. The errors of Cluster's own methods carry no exit code.
 type Queue struct {
-	cluster *broker.Cluster
-	topics  *topics // the topics to create; nil: none
-	close   func() error
-	log     *slog.Logger
-	wait    time.Duration // see config.Queue.BrokerWait
+	*broker.Cluster
+	topics *topics // the topics to create; nil: none
+	close  func() error
+	log    *slog.Logger
+	wait   time.Duration // see config.Queue.BrokerWait
 }
 
 // Open opens the broker, which the caller must Close. With a cluster it blocks for up to q.BrokerWait while no broker
@@ -50,7 +50,7 @@ func Open(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, error)
 	if err != nil {
 		return nil, Coded(err)
 	}
-	return &Queue{cluster: embedded.Cluster, close: embedded.Close, log: log, wait: q.BrokerWait}, nil
+	return &Queue{Cluster: embedded.Cluster, close: embedded.Close, log: log, wait: q.BrokerWait}, nil
 }
 
 func connect(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, error) {
@@ -72,7 +72,7 @@ func connect(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, err
 		}
 		return nil, Coded(err)
 	}
-	opened := &Queue{cluster: cluster, close: cluster.Close, log: log, wait: q.BrokerWait}
+	opened := &Queue{Cluster: cluster, close: cluster.Close, log: log, wait: q.BrokerWait}
 	if q.CreateTopics {
 		opened.topics = newTopics(q)
 	}
@@ -115,7 +115,7 @@ func (q *Queue) CheckTopics(ctx context.Context, names ...string) error {
 }
 
 func (q *Queue) create(ctx context.Context, topics ...broker.Topic) error {
-	created, err := q.cluster.CreateTopics(ctx, topics...)
+	created, err := q.CreateTopics(ctx, topics...)
 	for _, name := range created {
 		q.log.Info("created a topic", "topic", name)
 	}
@@ -124,7 +124,7 @@ func (q *Queue) create(ctx context.Context, topics ...broker.Topic) error {
 
 // check returns the number of partitions of each topic, and an error when one does not exist.
 func (q *Queue) check(ctx context.Context, names ...string) (map[string]int, error) {
-	counts, err := q.cluster.Check(ctx, names...)
+	counts, err := q.Check(ctx, names...)
 	if errors.As(err, new(*broker.MissingTopicError)) && q.topics == nil {
 		err = fmt.Errorf("%w; --create-topics creates it", err)
 	}
@@ -133,12 +133,12 @@ func (q *Queue) check(ctx context.Context, names ...string) (map[string]int, err
 
 // Publisher returns a producer for rows and results.
 func (q *Queue) Publisher() pipeline.Publisher {
-	return broker.NewProducer(q.cluster, broker.ProducerOptions{Timeout: q.patience(), Logger: q.log})
+	return broker.NewProducer(q.Cluster, broker.ProducerOptions{Timeout: q.patience(), Logger: q.log})
 }
 
 // DeadLetters returns a producer of dead letters, which are truncated when they are larger than the topic accepts.
 func (q *Queue) DeadLetters() pipeline.Publisher {
-	return broker.NewProducer(q.cluster, broker.ProducerOptions{
+	return broker.NewProducer(q.Cluster, broker.ProducerOptions{
 		Timeout: q.patience(), Shorten: pipeline.TruncateDeadLetter, Logger: q.log,
 	})
 }
@@ -149,32 +149,10 @@ func (q *Queue) patience() time.Duration { return max(q.wait, 5*time.Second) }
 
 // Consumer returns the consumer of the work topic.
 func (q *Queue) Consumer(c *config.Consumer, drain bool, m broker.Membership) (*broker.Consumer, error) {
-	return broker.NewConsumer(q.cluster, broker.ConsumerOptions{
+	return broker.NewConsumer(q.Cluster, broker.ConsumerOptions{
 		Topic: c.Topic, Group: c.Group, Drain: drain, MaxOutstanding: c.MaxOutstanding,
 		Membership: m, StalledAfter: c.StalledAfter, LostAfter: q.patience(),
 		SessionTimeout: c.SessionTimeout, HeartbeatInterval: c.HeartbeatInterval,
 		Logger: q.log,
 	})
-}
-
-// Peek returns up to n of the messages that the group would read next; see broker.Cluster.Peek.
-func (q *Queue) Peek(ctx context.Context, topic, group string, n int) ([]pipeline.Message, error) {
-	return q.cluster.Peek(ctx, topic, group, n)
-}
-
-// Scan calls yield with the messages of a topic that a group has not committed; see broker.Cluster.Scan.
-func (q *Queue) Scan(
-	ctx context.Context, topic, group string, yield func(pipeline.Message) error,
-) (map[int]int64, error) {
-	return q.cluster.Scan(ctx, topic, group, yield)
-}
-
-// CommitScan commits the ends that Scan returned.
-func (q *Queue) CommitScan(ctx context.Context, topic, group string, ends map[int]int64) error {
-	return q.cluster.CommitScan(ctx, topic, group, ends)
-}
-
-// Lag returns the position of a group in each partition of a topic.
-func (q *Queue) Lag(ctx context.Context, topic, group string) ([]broker.PartitionLag, error) {
-	return q.cluster.Lag(ctx, topic, group)
 }
