@@ -25,7 +25,7 @@ func (c *Client) Check(ctx context.Context) (CheckResult, error) {
 	if failure := (*Error)(nil); errors.As(err, &failure) {
 		result.Advice = failure.Hint()
 	}
-	result.ClockSkew, _ = c.clock.Skew()
+	result.ClockSkew = c.clock.Skew()
 	if result.ClockSkew != 0 {
 		note := fmt.Sprintf("this machine's clock differs from the partner's by %v; set the clock by NTP",
 			result.ClockSkew.Abs().Round(time.Second))

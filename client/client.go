@@ -49,9 +49,8 @@ type RequestSigner interface {
 // Config is how to reach the partner. APISecret is sent in POST /auth/token only.
 type Config struct {
 	// BaseURL is the URL below which the API is, "https://api.offblocks.xyz/v1", without query, fragment or
-	// credentials. Plain http is an error except on loopback or with AllowPlaintext.
-	BaseURL        string
-	AllowPlaintext bool
+	// credentials. Plain http is an error except on loopback.
+	BaseURL string
 
 	APIKey    string // a UUID
 	APISecret string
@@ -116,7 +115,7 @@ type Client struct {
 
 // New returns a Client; it sends nothing. An error names the setting that is wrong.
 func New(config Config) (*Client, error) {
-	base, err := parseBase(config.BaseURL, config.AllowPlaintext)
+	base, err := parseBase(config.BaseURL)
 	if err != nil {
 		return nil, err
 	}
@@ -173,7 +172,7 @@ func setDefault[T comparable](field *T, value T) {
 	}
 }
 
-func parseBase(raw string, plaintext bool) (string, error) {
+func parseBase(raw string) (string, error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Host == "" {
 		// The error of url.Parse quotes its input, which may hold a password.
@@ -186,7 +185,7 @@ func parseBase(raw string, plaintext bool) (string, error) {
 		return "", errors.New("client: the API URL must not hold credentials")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return "", errors.New("client: the API URL must not have a query or a fragment")
-	case u.Scheme == "http" && !plaintext && !loopback.Is(u.Hostname()):
+	case u.Scheme == "http" && !loopback.Is(u.Hostname()):
 		return "", fmt.Errorf("client: the API URL is not https and %s is not this machine: "+
 			"the API secret would be sent in clear text", u.Hostname())
 	}
@@ -283,14 +282,11 @@ type Stats struct {
 	// ClockSkew is how far this machine's clock is ahead of the partner's (behind when negative), by the latest Date
 	// header. It is 0 while it is below a second and the resolution of Date (half a second and half a round trip).
 	ClockSkew time.Duration
-	FirstSeen time.Time // when a skew was first seen, by this machine's clock; zero if never
 }
 
 // Stats returns the counts so far.
 func (c *Client) Stats() Stats {
-	skew, first := c.clock.Skew()
-	return Stats{Sent: c.sent.Load(), Throttled: c.throttled.Load(), Retried: c.resent.Load(),
-		ClockSkew: skew, FirstSeen: first}
+	return Stats{Sent: c.sent.Load(), Throttled: c.throttled.Load(), Retried: c.resent.Load(), ClockSkew: c.clock.Skew()}
 }
 
 // Close closes idle connections. Calls in flight go on; it may be called twice.

@@ -291,11 +291,6 @@ func TestNewRefuses(t *testing.T) {
 			t.Errorf("%s: got %v, want no error", base, err)
 		}
 	}
-	config := testConfig("http://sandbox.internal/v1")
-	config.AllowPlaintext = true
-	if _, err := New(config); err != nil {
-		t.Errorf("AllowPlaintext: got %v, want no error", err)
-	}
 }
 
 func TestConfigKeepsItsSecrets(t *testing.T) {

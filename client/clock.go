@@ -21,7 +21,7 @@ type Clock struct {
 	base  time.Time // a local time, from which local times are counted
 	// The partner's time is ahead of the local time counted from base by at least low and at most high.
 	low, high time.Duration
-	first     time.Time // when a skew was first seen
+	noted     bool // a skew has been seen
 }
 
 // NewClock returns a Clock that uses now, and takes it for the partner's time until the first answer. margin is how far
@@ -45,11 +45,11 @@ func (c *Clock) Created() time.Time {
 func (c *Clock) local(t time.Time) time.Time { return c.base.Add(t.Sub(c.base)) }
 
 // Skew returns how far the wall clock of this machine is ahead of the partner's (behind when negative). It is 0 while
-// unknown, or below a second and the resolution of Date. first is when a skew was first seen, zero if never.
-func (c *Clock) Skew() (skew time.Duration, first time.Time) {
+// unknown, or below a second and the resolution of Date.
+func (c *Clock) Skew() time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.skew(c.now()), c.first
+	return c.skew(c.now())
 }
 
 func (c *Clock) skew(now time.Time) time.Duration {
@@ -91,11 +91,9 @@ func (c *Clock) see(h http.Header, sent, received time.Time) (skew time.Duration
 	} // else one of the clocks was set, and the earlier bounds are wrong
 	c.known, c.low, c.high = true, low, high
 	skew = c.skew(received)
-	if skew == 0 || !c.first.IsZero() {
-		return skew, false
-	}
-	c.first = sent
-	return skew, true
+	first = skew != 0 && !c.noted
+	c.noted = c.noted || first
+	return skew, first
 }
 
 // restart forgets earlier answers and evaluates this one: the partner did not accept a signature created by this clock.

@@ -347,8 +347,7 @@ func TestNothingListens(t *testing.T) {
 func TestProxyIsAsked(t *testing.T) {
 	p := newPartner(t, replying(http.StatusNotFound, ""))
 	var asked atomic.Int64
-	config := testConfig("http://api.invalid/v1")
-	config.AllowPlaintext = true
+	config := testConfig("http://localhost:1/v1")
 	config.Proxy = func(*http.Request) (*url.URL, error) {
 		asked.Add(1)
 		return url.Parse(p.URL)

@@ -7,7 +7,6 @@ import (
 	"crypto/sha512"
 	"encoding/base64"
 	"errors"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -40,9 +39,6 @@ type Options struct {
 	// Now is the clock for the parameter created, which is in whole seconds. Required.
 	Now func() time.Time
 
-	// Rand is passed to crypto/ecdsa, which ignores it since Go 1.26. Default crypto/rand.Reader.
-	Rand io.Reader
-
 	// Expires adds the parameter expires, that long after created, in whole seconds. Default 0: no such parameter.
 	Expires time.Duration
 
@@ -55,13 +51,12 @@ type Options struct {
 	Tag string
 }
 
-// Signer signs requests. It is safe for concurrent use if Now, Nonce and Rand are.
+// Signer signs requests. It is safe for concurrent use if Now and Nonce are.
 type Signer struct {
 	key        *ecdsa.PrivateKey
 	components []component
 	label      string
 	now        func() time.Time
-	rand       io.Reader
 	expires    int64  // seconds; 0: none
 	fixed      string // `;keyid="…";alg="…"`, the same in every signature
 	tag        string // `;tag="…"`
@@ -88,7 +83,7 @@ func NewSigner(key *ecdsa.PrivateKey, o Options) (*Signer, error) {
 		return nil, err
 	}
 	s := &Signer{
-		key: key, components: components, label: o.Label, now: o.Now, rand: o.Rand,
+		key: key, components: components, label: o.Label, now: o.Now,
 		expires: int64(o.Expires / time.Second), nonce: o.Nonce,
 	}
 	if s.label == "" {
@@ -96,9 +91,6 @@ func NewSigner(key *ecdsa.PrivateKey, o Options) (*Signer, error) {
 	}
 	if !isKey(s.label) {
 		return nil, option("Label", "must be a lower-case letter or * followed by a-z, 0-9, _, -, . or *")
-	}
-	if s.rand == nil {
-		s.rand = rand.Reader
 	}
 	keyid, err := sfString(o.KeyID)
 	if err != nil {
@@ -186,7 +178,7 @@ func (s *Signer) input(covered []component) (string, error) {
 // sign returns the member of Signature, label=:base64:.
 func (s *Signer) sign(base []byte) (string, error) {
 	digest := sha512.Sum384(base)
-	r, sv, err := ecdsa.Sign(s.rand, s.key, digest[:])
+	r, sv, err := ecdsa.Sign(rand.Reader, s.key, digest[:])
 	if err != nil {
 		return "", &Error{Label: s.label, Kind: ErrKey, Problem: "signing failed", Err: err}
 	}

@@ -208,7 +208,7 @@ func TestFailureTouchesNothing(t *testing.T) {
 	before := len(shared.partitions[0])
 	failed := errors.New("no")
 	op := func(id int64, err error) *operation {
-		return &operation{ctx: t.Context(), weight: 1, done: make(chan struct{}), run: func(tx *tx) error {
+		return &operation{weight: 1, done: make(chan struct{}), run: func(tx *tx) error {
 			tx.touch(id)
 			return err
 		}}

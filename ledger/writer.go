@@ -27,7 +27,6 @@ const (
 
 // operation is a call that writes.
 type operation struct {
-	ctx    context.Context
 	weight int             // in rows
 	run    func(*tx) error // may run twice; the transaction of the first run is then rolled back
 	state  atomic.Int32
@@ -52,7 +51,6 @@ type tx struct {
 // commits. During the fsync the next group collects. An idle writer starts an operation at once.
 type writer struct {
 	ctx     context.Context
-	conn    *sql.Conn
 	stmts   *statements
 	now     func() time.Time
 	hook    func(string)
@@ -79,7 +77,7 @@ func startWriter(
 		return nil, err
 	}
 	w := &writer{
-		ctx: ctx, conn: conn, stmts: stmts, now: o.Now, hook: o.Hook, watch: o.OnCommit, own: own, present: present,
+		ctx: ctx, stmts: stmts, now: o.Now, hook: o.Hook, watch: o.OnCommit, own: own, present: present,
 		stopped: make(chan struct{}),
 	}
 	if w.hook == nil {
@@ -96,7 +94,7 @@ func (w *writer) do(ctx context.Context, weight int, run func(*tx) error) error 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	op := &operation{ctx: ctx, weight: weight, run: run, done: make(chan struct{})}
+	op := &operation{weight: weight, run: run, done: make(chan struct{})}
 	w.mu.Lock()
 	if w.closed {
 		w.mu.Unlock()

@@ -44,8 +44,7 @@ type Importer struct {
 	Publisher pipeline.Publisher // nil: only check (dry run)
 	Topic     string
 	Rejects   *RejectsWriter
-	BatchSize int               // rows per Publish call; 0: 32,768
-	OnBatch   func(ImportStats) // called after each published batch, from one goroutine; may be nil
+	BatchSize int // rows per Publish call; 0: 32,768
 	// OnReject is called for every invalid row; may be nil.
 	OnReject func(*Reject)
 
@@ -115,9 +114,6 @@ func (im *Importer) Import(ctx context.Context, export *Reader) error {
 			}
 			im.published.Add(int64(len(b.messages)))
 			im.publishedLines.Add(b.lines)
-			if im.OnBatch != nil {
-				im.OnBatch(im.Stats())
-			}
 		}
 		return nil
 	})
