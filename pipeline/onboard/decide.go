@@ -56,17 +56,6 @@ const (
 	signerLost   outcome = "signer lost"  // the signer is locked, absent or refuses us
 )
 
-// outcomes lists every outcome.
-func outcomes() []outcome {
-	return []outcome{
-		throttled, notSent, misconfigured, unrecognized,
-		created, accepted, unproven, oldForm, unknown, serverFailed, conflicting, unprocessable, invalid, notFound, odd,
-		absent, initiating, past, rejectedThere, oddCustomer, other, unlisted, readFailed,
-		gotChallenge, noChallenge, checkPassed, hostile, expiring,
-		signed, noKey, declined, mismatch, signerFailed, signerLost, waiting,
-	}
-}
-
 // costs reports whether the outcome uses up one of the row's tries.
 func (o outcome) costs() bool {
 	switch o {

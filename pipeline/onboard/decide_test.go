@@ -7,6 +7,17 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
+// outcomes lists every outcome.
+func outcomes() []outcome {
+	return []outcome{
+		throttled, notSent, misconfigured, unrecognized,
+		created, accepted, unproven, oldForm, unknown, serverFailed, conflicting, unprocessable, invalid, notFound, odd,
+		absent, initiating, past, rejectedThere, oddCustomer, other, unlisted, readFailed,
+		gotChallenge, noChallenge, checkPassed, hostile, expiring,
+		signed, noKey, declined, mismatch, signerFailed, signerLost, waiting,
+	}
+}
+
 // TestTableIsWhole checks each cell of the table: its last branch always holds, its stages may follow each other, and
 // each bad end has a class.
 func TestTableIsWhole(t *testing.T) {
