@@ -64,7 +64,7 @@ func packageTests() map[string]func(*testing.T) {
 		"scan of markers":   TestScanPassesOverMarkers,
 		"recreated topic":   TestScanOfRecreatedTopic,
 		"rebalance":         TestRebalance,
-		"recreated in use":  TestTopicMadeAnew,
+		"recreated in use":  TestRecreatedTopic,
 		"bounded release":   TestReleaseIsBounded,
 		"markers":           TestMarkersAreNotMessages,
 		"changelog":         TestChangelog,

@@ -84,7 +84,7 @@ func members(t *testing.T, c *broker.Cluster, n int, s *sink, change func(*broke
 }
 
 // The topic is recreated while consumers run, with more rows in each partition than before: no row is skipped.
-func TestTopicMadeAnew(t *testing.T) {
+func TestRecreatedTopic(t *testing.T) {
 	for _, tt := range []struct{ members, before, after int }{{1, 6, 6}, {3, 6, 6}, {3, 6, 4}, {3, 4, 6}} {
 		n := tt.members
 		t.Run(fmt.Sprint(n, " members, ", tt.before, " partitions, then ", tt.after), func(t *testing.T) {

@@ -177,9 +177,9 @@ func limitChild(ctx context.Context, arguments []string) error {
 }
 
 // TestReadOnlyPlaces: a file and a directory that cannot be written. Root may write everywhere, so the child runs as
-// nobody.
+// an unprivileged user.
 func TestReadOnlyPlaces(t *testing.T) {
-	//nolint:usetesting // the directories above t.TempDir cannot be entered by the child, which is nobody
+	//nolint:usetesting // the directories above t.TempDir cannot be entered by the child, which is not root
 	dir, err := os.MkdirTemp("", "ledger")
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +202,7 @@ func TestReadOnlyPlaces(t *testing.T) {
 			t.Fatal(err)
 		}
 		if os.Getuid() == 0 && strings.HasPrefix(name, filepath.Dir(file)) {
-			if err := os.Chown(name, nobody, nobody); err != nil {
+			if err := os.Chown(name, unprivileged, unprivileged); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -220,12 +220,12 @@ func TestReadOnlyPlaces(t *testing.T) {
 	}
 }
 
-const nobody = 65534
+const unprivileged = 65534
 
 // readOnlyChild requires errReadOnly and prints it.
 func readOnlyChild(ctx context.Context, arguments []string) error {
 	if os.Getuid() == 0 {
-		if err := errors.Join(syscall.Setgid(nobody), syscall.Setuid(nobody)); err != nil {
+		if err := errors.Join(syscall.Setgid(unprivileged), syscall.Setuid(unprivileged)); err != nil {
 			return err
 		}
 	}

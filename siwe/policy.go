@@ -80,7 +80,7 @@ type Policy struct {
 	Skew time.Duration
 	// Now is the clock.
 	Now func() time.Time
-	// AllowHTTP allows http URIs besides https. Set it only for a partner on loopback. Default: https only.
+	// AllowHTTP allows http URIs as well as https. Set it only for a partner on loopback. Default: https only.
 	AllowHTTP bool
 	// AllowResources allows resources other than ReCaps (ERC-5573), which are always refused. Default: no resources.
 	AllowResources bool

@@ -1,7 +1,7 @@
 //go:build ignore
 
-// Generate writes the sample data beside it: the key files, both exports, what the messy one must come to, and the
-// table in README.md. Everything follows from the seed, so it may be run again at any time and changes nothing:
+// Generate writes the sample data into this directory: the key files, both exports, what the messy one must come to,
+// and the table in README.md. Everything follows from the seed, so it may be run again at any time and changes nothing:
 //
 //	go run testdata/generate.go
 package main
@@ -148,7 +148,7 @@ func (e *export) good(record, end, what string, a ...any) int {
 }
 
 func (e *export) bad(record, field, what string, a ...any) {
-	e.put(record, "\n", "rejected", field, what, a...)
+	e.put(record, "\n", "invalid", field, what, a...)
 }
 
 func writeExpected(path string, expected []expectation) error {
@@ -240,7 +240,7 @@ func messy() ([]byte, []expectation) {
 	e.bad(row("0X"+a[2:], externalID(110), "Ina", ""), "address", "0X for 0x")
 	e.bad(row("", externalID(110), "Ina", ""), "address", "empty")
 	e.bad(row("0x"+strings.Repeat("0", 40), externalID(110), "Ina", ""), "address",
-		"the zero address, for which nobody can sign")
+		"the zero address, for which no key is known")
 	e.bad(",,,", "address", "nothing but commas, as spreadsheets append")
 	e.bad("address,externalId,name,chainId", "chainId", "a second header: files were joined")
 	second := row(address(37), externalID(32), "Jan", "")
@@ -300,10 +300,10 @@ func messy() ([]byte, []expectation) {
 		"line %d once more, written otherwise", account)
 	e.put(row(address(31), externalID(131), "Bob", ""), lf, "conflict", "",
 		"the address of line %d with another externalId", first)
-	e.put(row(nobody(), externalID(111), "Kim", ""), lf, "failed", "", "an address whose key the signer does not hold")
+	e.put(row(keyless(), externalID(111), "Kim", ""), lf, "failed", "", "an address whose key the signer does not hold")
 
 	// A quote that is never closed: its line is lost, and nothing behind it.
-	e.bad(row(a, externalID(110), `"Ina, whose quote nobody closed`, ""), "record",
+	e.bad(row(a, externalID(110), `"Ina, whose quote is not closed`, ""), "record",
 		"unterminated quote")
 	e.good(row(address(0), externalID(0), "Lea", ""), lf, "good row behind the unterminated quote; in customers.csv too")
 	e.good(row(address(1), externalID(1), `"Mia, M."`, ""), crlf, "good row with quotes of its own")
@@ -336,7 +336,7 @@ func mistype(address string) string {
 	}
 }
 
-// nobody is an address made of a hash, not of a key.
-func nobody() string {
+// keyless is an address made of a hash, not of a key.
+func keyless() string {
 	return common.BytesToAddress(crypto.Keccak256([]byte(seed + " nobody"))[12:]).Hex()
 }

@@ -63,7 +63,7 @@ func TestMessyExport(t *testing.T) {
 		got[r.Line] = "published"
 	}
 	for _, r := range rejects {
-		got[r.Line] = "rejected " + r.Field
+		got[r.Line] = "invalid " + r.Field
 		if r.Reason == "" || r.Raw == "" {
 			t.Errorf("line %d: got %+v, want a reason and the record", r.Line, r)
 		}
@@ -83,8 +83,8 @@ func TestMessyExport(t *testing.T) {
 		}
 		want := "published"
 		switch r[1] {
-		case "rejected":
-			want = "rejected " + r[2]
+		case "invalid":
+			want = "invalid " + r[2]
 		case "blank":
 			want = ""
 		}
