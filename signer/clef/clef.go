@@ -68,20 +68,12 @@ func (c *Clef) version(ctx context.Context) (string, error) {
 
 // list asks for the accounts. A person who has to approve has a minute.
 func (c *Clef) list(ctx context.Context) (map[common.Address]struct{}, error) {
-	var addresses []string
-	err := c.rpc.Call(ctx, remote.MostList, &addresses, "account_list")
+	accounts, err := c.rpc.Accounts(ctx, "account_list")
 	if answered := (*remote.RPCError)(nil); errors.As(err, &answered) && answered.Message == requestDenied {
 		return nil, fmt.Errorf("%w: clef declined to list its accounts: its rules must approve ApproveListing: %w",
 			signer.ErrUnusable, err)
 	}
-	if err != nil {
-		return nil, c.explain(err)
-	}
-	accounts, err := remote.AddressSet(addresses)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", c.rpc.Name(), err)
-	}
-	return accounts, nil
+	return accounts, c.explain(err)
 }
 
 // SignMessage implements signer.Signer; v is 27 or 28. A person who has to approve has as long as Clef's server waits,
@@ -90,17 +82,11 @@ func (c *Clef) SignMessage(ctx context.Context, account common.Address, message 
 	if err := ctx.Err(); err != nil {
 		return signer.Signature{}, err
 	}
-	var text string
-	err := c.rpc.Call(ctx, remote.MostSignature, &text,
-		"account_signData", "text/plain", account.Hex(), remote.Data(message))
+	sig, err := c.rpc.Sign(ctx, "account_signData", "text/plain", account.Hex(), remote.Data(message))
 	if err != nil {
-		return signer.Signature{}, fmt.Errorf("sign for %v: %w", account, c.explain(err))
+		err = fmt.Errorf("sign for %v: %w", account, c.explain(err))
 	}
-	sig, err := remote.ParseSignature(text)
-	if err != nil {
-		return signer.Signature{}, fmt.Errorf("sign for %v: %s: %w", account, c.rpc.Name(), err)
-	}
-	return sig, nil
+	return sig, err
 }
 
 // explain wraps an error that Clef answered with in the sentinel that it stands for.

@@ -56,19 +56,12 @@ func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backe
 }
 
 func (n *Node) list(ctx context.Context) (map[common.Address]struct{}, error) {
-	var addresses []string
-	if err := n.rpc.Call(ctx, remote.MostList, &addresses, "eth_accounts"); err != nil {
-		explained := n.explain(err)
-		if errors.Is(explained, signer.ErrDeclined) { // not about one row
-			return nil, fmt.Errorf("%w: the node declined to list its accounts: %w", signer.ErrUnusable, err)
-		}
-		return nil, explained
+	accounts, err := n.rpc.Accounts(ctx, "eth_accounts")
+	explained := n.explain(err)
+	if errors.Is(explained, signer.ErrDeclined) { // not about one row
+		return nil, fmt.Errorf("%w: the node declined to list its accounts: %w", signer.ErrUnusable, err)
 	}
-	accounts, err := remote.AddressSet(addresses)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", n.rpc.Name(), err)
-	}
-	return accounts, nil
+	return accounts, explained
 }
 
 // SignMessage implements signer.Signer; v is the node's, 27 or 28 with anvil and go-ethereum.
@@ -76,16 +69,11 @@ func (n *Node) SignMessage(ctx context.Context, account common.Address, message 
 	if err := ctx.Err(); err != nil {
 		return signer.Signature{}, err
 	}
-	var text string
-	err := n.rpc.Call(ctx, remote.MostSignature, &text, "eth_sign", account.Hex(), remote.Data(message))
+	sig, err := n.rpc.Sign(ctx, "eth_sign", account.Hex(), remote.Data(message))
 	if err != nil {
-		return signer.Signature{}, fmt.Errorf("sign for %v: %w", account, n.explainSigning(ctx, account, err))
+		err = fmt.Errorf("sign for %v: %w", account, n.explainSigning(ctx, account, err))
 	}
-	sig, err := remote.ParseSignature(text)
-	if err != nil {
-		return signer.Signature{}, fmt.Errorf("sign for %v: %s: %w", account, n.rpc.Name(), err)
-	}
-	return sig, nil
+	return sig, err
 }
 
 // explainSigning is explain for a signature by an account that the node may not have.

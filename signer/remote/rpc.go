@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"sync/atomic"
 
+	"github.com/ethereum/go-ethereum/common"
+
 	"github.com/purser-onboard/purser/printable"
 	"github.com/purser-onboard/purser/signer"
 )
@@ -79,6 +81,32 @@ func (r *RPC) Call(ctx context.Context, limit int64, result any, method string, 
 		return fmt.Errorf("%s: %s: the result is not of its form: %w", r.Name(), method, err)
 	}
 	return nil
+}
+
+// Accounts calls method, which has no parameters, and reads its result as a list of addresses.
+func (r *RPC) Accounts(ctx context.Context, method string) (map[common.Address]struct{}, error) {
+	var list []string
+	if err := r.Call(ctx, MostList, &list, method); err != nil {
+		return nil, err
+	}
+	accounts, err := addressSet(list)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", r.Name(), err)
+	}
+	return accounts, nil
+}
+
+// Sign calls method with params and reads its result as a signature.
+func (r *RPC) Sign(ctx context.Context, method string, params ...any) (signer.Signature, error) {
+	var text string
+	if err := r.Call(ctx, MostSignature, &text, method, params...); err != nil {
+		return signer.Signature{}, err
+	}
+	sig, err := ParseSignature(text)
+	if err != nil {
+		return signer.Signature{}, fmt.Errorf("%s: %w", r.Name(), err)
+	}
+	return sig, nil
 }
 
 func (r *RPC) exchange(ctx context.Context, request []byte, limit int64) ([]byte, error) {

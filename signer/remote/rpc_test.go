@@ -111,13 +111,13 @@ func TestParseSignature(t *testing.T) {
 
 func TestAddressSet(t *testing.T) {
 	const a = "0x00000000000000000000000000000000000000aB"
-	set, err := AddressSet([]string{a, strings.ToLower(a)})
+	set, err := addressSet([]string{a, strings.ToLower(a)})
 	if _, ok := set[common.HexToAddress(a)]; err != nil || !ok || len(set) != 1 {
-		t.Errorf("AddressSet = %v, %v; want only %s", set, err, a)
+		t.Errorf("addressSet = %v, %v; want only %s", set, err, a)
 	}
 	for _, bad := range []string{"", a[2:], a[:41], a + "0", "0x" + strings.Repeat("g", 40)} {
-		if _, err := AddressSet([]string{a, bad}); err == nil || !strings.Contains(err.Error(), "entry 2") {
-			t.Errorf("AddressSet with %q: got error %v, want one about entry 2", bad, err)
+		if _, err := addressSet([]string{a, bad}); err == nil || !strings.Contains(err.Error(), "entry 2") {
+			t.Errorf("addressSet with %q: got error %v, want one about entry 2", bad, err)
 		}
 	}
 }

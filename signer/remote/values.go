@@ -34,9 +34,9 @@ func ParseSignature(text string) (signer.Signature, error) {
 	return sig, nil
 }
 
-// AddressSet reads a list of addresses, each 0x and 40 hex digits of any case. An address that is listed twice is there
+// addressSet reads a list of addresses, each 0x and 40 hex digits of any case. An address that is listed twice is there
 // once.
-func AddressSet(list []string) (map[common.Address]struct{}, error) {
+func addressSet(list []string) (map[common.Address]struct{}, error) {
 	set := make(map[common.Address]struct{}, len(list))
 	for i, text := range list {
 		if !strings.HasPrefix(text, "0x") || !common.IsHexAddress(text) {
