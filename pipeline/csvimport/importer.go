@@ -23,7 +23,7 @@ type ImportStats struct {
 	InvalidLines   int64
 }
 
-// sub returns the counts since an earlier point.
+// Sub returns the counts since an earlier point.
 func (s ImportStats) Sub(earlier ImportStats) ImportStats {
 	return ImportStats{
 		Lines: s.Lines - earlier.Lines, Header: s.Header - earlier.Header, Blank: s.Blank - earlier.Blank,
