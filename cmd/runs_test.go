@@ -4,11 +4,16 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 
+	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/pipeline/results"
 	"github.com/purser-onboard/purser/sandbox"
 )
@@ -113,4 +118,59 @@ func TestReportGoesWhereItIsSent(t *testing.T) {
 	if err != nil || len(files) != 1 || !strings.Contains(files[0], reportAt(t, files[0]).Run) {
 		t.Errorf("got reports %v, %v; want one, named by its run", files, err)
 	}
+}
+
+// TestHardStopIsRemembered: a second SIGINT cuts the request in flight short, and the end of the run is recorded.
+func TestHardStopIsRemembered(t *testing.T) {
+	t.Parallel()
+	begun, cut := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	_, env := partnerBehind(t, sandbox.Config{}, func(partner http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost && strings.HasSuffix(r.URL.Path, "/customers") {
+				_, _ = io.Copy(io.Discard, r.Body) // without it, the server does not notice that the client is gone
+				once.Do(func() { close(begun) })
+				<-r.Context().Done()
+				return
+			}
+			partner.ServeHTTP(w, r)
+		})
+	})
+	mustRun(t, env, "importer", customers)
+	cmd, out := command(t, env, "consumer", "--drain", "--report", filepath.Join(t.TempDir(), "report.json"))
+	output := &signalled{w: out, on: "stopping (interrupt)", then: func() { close(cut) }}
+	cmd.Stdout, cmd.Stderr = output, output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-begun
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	<-cut
+	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != 1 {
+		t.Errorf("got exit code %d, want 1:\n%s", got, out)
+	}
+	book, err := ledger.OpenReadOnly(t.Context(), filepath.Join(dataOf(env), "ledger.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs, err := book.Runs(t.Context(), 10)
+	if e := book.Close(); err != nil || e != nil {
+		t.Fatal(err, e)
+	}
+	if len(runs) != 1 || !runs[0].Ended() || runs[0].Exit != 1 || !strings.Contains(runs[0].Report, "interrupted") {
+		t.Errorf("got runs %+v, want one that ended with 1 because it was interrupted", runs)
+	}
+}
+
+// TestRunAndFleet: a fleet has no runs to ask for.
+func TestRunAndFleet(t *testing.T) {
+	t.Parallel()
+	_, env := partnerEnv(t, sandbox.Config{})
+	exitsWith(t, env, 2, []string{"--run", "--fleet"}, "consumer", "status", "--run", "last", "--fleet")
 }
