@@ -34,27 +34,30 @@ func TestMain(m *testing.M) {
 	}
 	testscript.Main(m, map[string]func(){
 		"importer": func() {
-			soft, _, stop := console.Signals(context.Background(), os.Stderr, importcmd.Stopping())
+			stderr := console.NewScreen(os.Stderr)
+			soft, _, stop := console.Signals(context.Background(), stderr, importcmd.Stopping())
 			stdout := console.Output(os.Stdout)
-			err := importcmd.Main(soft, os.Args[1:], os.Stdin, stdout, os.Stderr)
+			err := importcmd.Main(soft, os.Args[1:], os.Stdin, stdout, stderr)
 			stop()
-			os.Exit(console.Exit(os.Stderr, "importer", stdout.Result(err)))
+			os.Exit(console.Exit(stderr, "importer", stdout.Result(err)))
 		},
 		"consumer": func() {
-			soft, hard, stop := console.Signals(context.Background(), os.Stderr, consumecmd.Stopping())
+			stderr := console.NewScreen(os.Stderr)
+			soft, hard, stop := console.Signals(context.Background(), stderr, consumecmd.Stopping())
 			stdout := console.Output(os.Stdout)
 			err := consumecmd.Main(soft, hard, os.Args[1:], consumecmd.Streams{
-				Stdout: stdout, Stderr: os.Stderr, Getenv: os.Getenv,
+				Stdout: stdout, Stderr: stderr, Getenv: os.Getenv,
 			})
 			stop()
-			os.Exit(console.Exit(os.Stderr, "consumer", stdout.Result(err)))
+			os.Exit(console.Exit(stderr, "consumer", stdout.Result(err)))
 		},
 		"sandbox": func() {
-			soft, hard, stop := console.Signals(context.Background(), os.Stderr, sandboxcmd.Stopping())
+			stderr := console.NewScreen(os.Stderr)
+			soft, hard, stop := console.Signals(context.Background(), stderr, sandboxcmd.Stopping())
 			stdout := console.Output(os.Stdout)
-			err := sandboxcmd.Main(soft, hard, os.Args[1:], stdout, os.Stderr)
+			err := sandboxcmd.Main(soft, hard, os.Args[1:], stdout, stderr)
 			stop()
-			os.Exit(console.Exit(os.Stderr, "sandbox", stdout.Result(err)))
+			os.Exit(console.Exit(stderr, "sandbox", stdout.Result(err)))
 		},
 	})
 }

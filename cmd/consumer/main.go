@@ -10,11 +10,12 @@ import (
 )
 
 func main() {
-	gentle, hard, stop := console.Signals(context.Background(), os.Stderr, consumecmd.Stopping())
+	stderr := console.NewScreen(os.Stderr)
+	gentle, hard, stop := console.Signals(context.Background(), stderr, consumecmd.Stopping())
 	stdout := console.Output(os.Stdout)
 	err := consumecmd.Main(gentle, hard, os.Args[1:], consumecmd.Streams{
-		Stdout: stdout, Stderr: os.Stderr, Getenv: os.Getenv,
+		Stdout: stdout, Stderr: stderr, Getenv: os.Getenv,
 	})
 	stop()
-	os.Exit(console.Exit(os.Stderr, "consumer", stdout.Result(err)))
+	os.Exit(console.Exit(stderr, "consumer", stdout.Result(err)))
 }

@@ -10,9 +10,10 @@ import (
 )
 
 func main() {
-	gentle, _, stop := console.Signals(context.Background(), os.Stderr, importcmd.Stopping())
+	stderr := console.NewScreen(os.Stderr)
+	gentle, _, stop := console.Signals(context.Background(), stderr, importcmd.Stopping())
 	stdout := console.Output(os.Stdout)
-	err := importcmd.Main(gentle, os.Args[1:], os.Stdin, stdout, os.Stderr)
+	err := importcmd.Main(gentle, os.Args[1:], os.Stdin, stdout, stderr)
 	stop()
-	os.Exit(console.Exit(os.Stderr, "importer", stdout.Result(err)))
+	os.Exit(console.Exit(stderr, "importer", stdout.Result(err)))
 }

@@ -10,9 +10,10 @@ import (
 )
 
 func main() {
-	gentle, hard, stop := console.Signals(context.Background(), os.Stderr, sandboxcmd.Stopping())
+	stderr := console.NewScreen(os.Stderr)
+	gentle, hard, stop := console.Signals(context.Background(), stderr, sandboxcmd.Stopping())
 	stdout := console.Output(os.Stdout)
-	err := sandboxcmd.Main(gentle, hard, os.Args[1:], stdout, os.Stderr)
+	err := sandboxcmd.Main(gentle, hard, os.Args[1:], stdout, stderr)
 	stop()
-	os.Exit(console.Exit(os.Stderr, "sandbox", stdout.Result(err)))
+	os.Exit(console.Exit(stderr, "sandbox", stdout.Result(err)))
 }

@@ -111,6 +111,25 @@ func text(c *kong.DecodeContext, target reflect.Value) error {
 	return nil
 }
 
+// LogFormatOf returns the format of the log that arguments ask for, for what is wrong with the arguments themselves.
+// The configuration file is not read for it.
+func LogFormatOf(args []string) string {
+	const flag = "--log-format"
+	format := "text"
+	for i, arg := range args {
+		value, assigned := strings.CutPrefix(arg, flag+"=")
+		switch {
+		case arg == "--":
+			return format
+		case arg == flag && i+1 < len(args):
+			format = args[i+1]
+		case assigned:
+			format = value
+		}
+	}
+	return format
+}
+
 // settle makes the other settings follow --quiet.
 func (c *Common) settle() {
 	if !c.Quiet {

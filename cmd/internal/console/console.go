@@ -42,15 +42,17 @@ func Coded(code int, err error) error {
 	return &CodedError{Code: code, Err: err}
 }
 
-// Exit turns a command's error into its exit code, after saying on w what was wrong.
+// Exit turns a command's error into its exit code, after saying on w, in the format of its Screen, what was wrong.
 func Exit(w io.Writer, command string, err error) int {
 	code := Code(err)
-	switch {
-	case outOfFiles(err):
-		fmt.Fprintf(w, "%s: %s; the limit is %s: raise it with ulimit -n, to 256 or more\n", command, Line(err), fileLimit())
-	case code != ExitWell:
-		fmt.Fprintf(w, "%s: %s\n", command, Line(err))
+	if code == ExitWell {
+		return code
 	}
+	text := Line(err)
+	if outOfFiles(err) {
+		text += fmt.Sprintf("; the limit is %s: raise it with ulimit -n, to 256 or more", fileLimit())
+	}
+	NewScreen(w).complain(command, text, "exit", code)
 	return code
 }
 

@@ -106,3 +106,32 @@ func TestLastGates(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
+
+// TestScreenInJSON: what is said apart from the log is JSON, too, if the log is.
+func TestScreenInJSON(t *testing.T) {
+	var out bytes.Buffer
+	s := NewScreen(&out)
+	s.Format("json")
+	s.Say("12 rows\x1b[2J")
+	if got := Exit(s, "consumer", Coded(3, errors.New("some rows\ndid not end well"))); got != 3 {
+		t.Errorf("got exit code %d, want 3", got)
+	}
+	p := StartProgress(NewScreen(s), "auto", func() string { return "a line that is not JSON" })
+	p.Stop()
+	decoder := json.NewDecoder(&out)
+	for _, want := range []string{
+		`INFO 12 rows\x1b[2J  0`, `ERROR some rows; did not end well consumer 3`,
+	} {
+		var line struct {
+			Level, Msg, Command string
+			Exit                int
+		}
+		err := decoder.Decode(&line)
+		if got := fmt.Sprintf("%s %s %s %d", line.Level, line.Msg, line.Command, line.Exit); err != nil || got != want {
+			t.Errorf("got %q, %v; want %q", got, err, want)
+		}
+	}
+	if decoder.More() {
+		t.Errorf("got more than two records, want no more")
+	}
+}

@@ -3,23 +3,60 @@ package console
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/term"
 )
 
-// Screen is standard error, shared by the log and the progress line: what is logged goes above the line.
+// Screen is standard error, shared by the log, the progress line and what a command says apart from its log: what is
+// logged goes above the line.
 type Screen struct {
 	mu   sync.Mutex
 	w    io.Writer
 	line string // the progress line as it stands; empty: none
+
+	json atomic.Pointer[slog.Logger] // nil: text
 }
 
-// NewScreen writes to w.
-func NewScreen(w io.Writer) *Screen { return &Screen{w: w} }
+// NewScreen writes to w. A Screen is returned as it is.
+func NewScreen(w io.Writer) *Screen {
+	if s, ok := w.(*Screen); ok {
+		return s
+	}
+	return &Screen{w: w}
+}
+
+// Format sets the form of what Say writes, and of the progress: text, or json as with --log-format.
+func (s *Screen) Format(form string) {
+	if form == "json" {
+		s.json.Store(NewLogger(s, form, "info"))
+	} else {
+		s.json.Store(nil)
+	}
+}
+
+// Say writes a text apart from the log, whatever its level: as a line, or as a record of a JSON log.
+func (s *Screen) Say(text string) {
+	if log := s.json.Load(); log != nil {
+		log.Info(text)
+		return
+	}
+	fmt.Fprintln(s, text)
+}
+
+// complain writes what a command says under its name: as a line, or as an error of a JSON log with these attributes.
+func (s *Screen) complain(command, text string, attrs ...any) {
+	if log := s.json.Load(); log != nil {
+		log.With("command", command).Error(text, attrs...)
+		return
+	}
+	fmt.Fprintf(s, "%s: %s\n", command, text)
+}
 
 // Write implements io.Writer for whole lines.
 func (s *Screen) Write(p []byte) (int, error) {
@@ -73,13 +110,13 @@ type Progress struct {
 }
 
 // StartProgress begins to show what line returns. Mode is auto, plain or none; auto is a line that is rewritten on a
-// terminal and none elsewhere. Stop it.
+// terminal, and none elsewhere or with a JSON log. Stop it.
 func StartProgress(s *Screen, mode string, line func() string) *Progress {
 	p := &Progress{screen: s, line: line, stop: make(chan struct{})}
 	switch {
 	case mode == "plain":
 		p.every = 10 * time.Second
-	case mode == "auto" && s.width() > 0:
+	case mode == "auto" && s.width() > 0 && s.json.Load() == nil:
 		p.every, p.live = 200*time.Millisecond, true
 	default:
 		return p
@@ -101,7 +138,7 @@ func (p *Progress) show() {
 		case <-ticker.C:
 			text := p.line()
 			if !p.live {
-				fmt.Fprintln(p.screen, text)
+				p.screen.Say(text)
 				continue
 			}
 			if width := p.screen.width(); width > 0 && len(text) >= width {

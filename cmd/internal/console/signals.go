@@ -59,7 +59,8 @@ func Signals(parent context.Context, w io.Writer, s Stopping) (soft, hard contex
 			second = "ends the process"
 			signal.Reset(os.Interrupt, syscall.SIGTERM)
 		}
-		fmt.Fprintf(w, "%s: stopping (%v): %s; a second signal %s\n", s.Command, first, s.Waits, second)
+		NewScreen(w).complain(s.Command,
+			fmt.Sprintf("stopping (%v): %s; a second signal %s", first, s.Waits, second))
 		cancelSoft(fmt.Errorf("%w by %v", ErrInterrupted, first))
 		for {
 			got, more := next()

@@ -32,12 +32,16 @@ func Stopping() console.Stopping {
 // flight, hard to cut that short. The error carries the exit code (console.Exit).
 func Main(soft, hard context.Context, args []string, s Streams) error {
 	s.Stdout = console.Output(s.Stdout)
+	screen := console.NewScreen(s.Stderr)
+	s.Stderr = screen
+	screen.Format(config.LogFormatOf(args))
 	c, command, err := config.ParseConsumer(args, config.Streams{
 		Stdout: s.Stdout, Stderr: s.Stderr, IgnoreEnvironment: s.IgnoreEnvironment,
 	})
 	if err != nil {
 		return err
 	}
+	screen.Format(c.LogFormat)
 	return interrupted(soft, perform(soft, hard, c, command, s))
 }
 

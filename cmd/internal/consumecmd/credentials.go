@@ -57,7 +57,8 @@ func registerKey(ctx context.Context, c *config.Consumer, remove bool, s Streams
 		if err := p.client.DeleteKey(ctx); err != nil {
 			return refused(err)
 		}
-		fmt.Fprintln(s.Stderr, "the signing key is removed: no request can be signed until another one is registered")
+		console.NewScreen(s.Stderr).Say(
+			"the signing key is removed: no request can be signed until another one is registered")
 		return nil
 	}
 	keyID, err := p.client.RegisterKey(ctx, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}))
@@ -65,8 +66,8 @@ func registerKey(ctx context.Context, c *config.Consumer, remove bool, s Streams
 		return refused(err)
 	}
 	fmt.Fprintln(s.Stdout, keyID)
-	fmt.Fprintf(s.Stderr, "registered; next: set --signing-key-id %s (or OFFBLOCKS_SIGNING_KEY_ID=%s), "+
-		"then run `consumer check`\n", keyID, keyID)
+	console.NewScreen(s.Stderr).Say(fmt.Sprintf("registered; next: set --signing-key-id %s "+
+		"(or OFFBLOCKS_SIGNING_KEY_ID=%s), then run `consumer check`", keyID, keyID))
 	return nil
 }
 

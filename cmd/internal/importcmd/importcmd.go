@@ -36,11 +36,13 @@ func Stopping() console.Stopping {
 // Main parses the arguments and runs the importer. Its error carries the exit code (console.Exit).
 func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) error {
 	stdout = console.Output(stdout)
-	c, err := config.ParseImporter(args, config.Streams{Stdout: stdout, Stderr: stderr})
+	screen := console.NewScreen(stderr)
+	screen.Format(config.LogFormatOf(args))
+	c, err := config.ParseImporter(args, config.Streams{Stdout: stdout, Stderr: screen})
 	if err != nil {
 		return err
 	}
-	return Run(ctx, c, stdin, stdout, stderr)
+	return Run(ctx, c, stdin, stdout, screen)
 }
 
 // Run imports the exports. It ends early when ctx ends; what was published until then is in the queue.
@@ -63,6 +65,7 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 		return err
 	}
 	screen := console.NewScreen(stderr)
+	screen.Format(c.LogFormat)
 	log := console.NewLogger(screen, c.LogFormat, c.LogLevel)
 	rejects, err := outfile.Create(c.Rejects)
 	if err != nil {

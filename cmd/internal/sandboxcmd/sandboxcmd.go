@@ -20,15 +20,18 @@ func Stopping() console.Stopping {
 // finished. The end of hard is a hard stop, which cancels them. The error carries the exit code (console.Exit).
 func Main(soft, hard context.Context, args []string, stdout, stderr io.Writer) error {
 	stdout = console.Output(stdout)
-	c, command, err := config.ParseSandbox(args, config.Streams{Stdout: stdout, Stderr: stderr})
+	screen := console.NewScreen(stderr)
+	screen.Format(config.LogFormatOf(args))
+	c, command, err := config.ParseSandbox(args, config.Streams{Stdout: stdout, Stderr: screen})
 	if err != nil {
 		return err
 	}
+	screen.Format(c.LogFormat)
 	switch command {
 	case "serve":
-		return serve(soft, c, stdout, stderr)
+		return serve(soft, c, stdout, screen)
 	case "run":
-		return onboard(soft, hard, c, stdout, stderr)
+		return onboard(soft, hard, c, stdout, screen)
 	}
 	return fmt.Errorf("command %q is not known", command) // the grammar admits no other
 }
