@@ -19,6 +19,14 @@ type Common struct {
 	Version   kong.VersionFlag `help:"Print the version and exit."`
 }
 
+// Output says in which form a command prints what it found or did.
+type Output struct {
+	Output string `help:"Form of what is printed on standard output: text, or json, one document." enum:"text,json" default:"text"`
+}
+
+// JSON reports whether a JSON document is asked for.
+func (o Output) JSON() bool { return o.Output == "json" }
+
 // Queue says where the rows queue.
 type Queue struct {
 	Brokers         []string `help:"Kafka brokers, host:port (default: the embedded broker in the data directory)." env:"KAFKA_BROKERS" placeholder:"HOST:PORT,…"`
@@ -61,6 +69,7 @@ func (q Queue) Embedded() bool { return len(q.Brokers) == 0 }
 type Importer struct {
 	Common
 	Queue
+	Output
 	Files     []string `arg:"" name:"file" help:"Exports to import (CSV, also .gz and .zst); - is standard input."`
 	Chain     string   `help:"Chain of addresses without a chain, in CAIP-2, for example eip155:300." env:"PURSER_CHAIN" placeholder:"CHAIN"`
 	Rejects   string   `help:"File for invalid rows, with line, field and reason (default: rejects.csv in the data directory)." env:"PURSER_REJECTS" placeholder:"FILE"`
@@ -163,17 +172,20 @@ type ConsumerCommands struct {
 	Run struct {
 		Drain bool `help:"Onboard what is in the queue at the start, then end."`
 	} `cmd:"" default:"withargs" help:"Take rows from the queue and onboard them (default command)."`
-	Check  struct{} `cmd:"" help:"Test clock, token, request signature, signer, broker and ledger without touching a customer."`
+	Check  Output `cmd:"" help:"Test clock, token, request signature, signer, broker and ledger without touching a customer."`
 	Status struct {
 		Inspect
+		Output
 		Run string `help:"Print the report of a run, last or an id, and end with its exit code." placeholder:"RUN"`
 	} `cmd:"" help:"Count the ledger's rows by stage and reason."`
 	Runs struct {
+		Output
 		Last int `help:"Number of runs." default:"20"`
 	} `cmd:"" help:"List the latest runs with exit code, counts and reason."`
-	Failures  Inspect  `cmd:"" help:"Print unsettled and badly ended rows as CSV, ready to be imported again."`
-	Reconcile struct{} `cmd:"" help:"Read the partner's customer list and record each customer's status in the ledger."`
+	Failures  Inspect `cmd:"" help:"Print unsettled and badly ended rows as CSV, ready to be imported again."`
+	Reconcile Output  `cmd:"" help:"Read the partner's customer list and record each customer's status in the ledger."`
 	Redrive   struct {
+		Output
 		Reason string `help:"Only dead letters whose class or reason contains this text." placeholder:"TEXT"`
 		Since  string `help:"Only dead letters since a duration ago (24h), a day (2026-11-22) or a time." placeholder:"WHEN"`
 		DryRun bool   `help:"List the dead letters and put nothing back."`

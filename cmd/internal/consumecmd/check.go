@@ -26,30 +26,63 @@ import (
 // firstRows is how many of the queue's rows are looked at by check.
 const firstRows = 100
 
-// checklist prints the outcome of each check and remembers whether one failed.
+// checklist prints the outcome of each check, or collects them for a JSON document, and remembers whether one failed.
 type checklist struct {
-	w       io.Writer
+	w       io.Writer // nil: they are collected
+	checks  []checkResult
 	failed  int
 	patient bool // all failures may pass: something could not be reached
+}
+
+// checkResult is the outcome of a check. The field names are a contract.
+type checkResult struct {
+	Check  string `json:"check"`
+	Result string `json:"result"` // ok, warn or FAIL
+	Text   string `json:"text"`
 }
 
 func (l *checklist) say(what, line string, err error) {
 	if err != nil {
 		l.failed++
 		l.patient = l.patient && unreachable(err)
-		fmt.Fprintf(l.w, "FAIL  %-9s %s\n", what, console.Line(err))
+		l.add(checkResult{what, "FAIL", console.Line(err)})
 		return
 	}
-	fmt.Fprintf(l.w, "ok    %-9s %s\n", what, printable.Line(line, mostOfLine))
+	l.add(checkResult{what, "ok", line})
 }
 
 // warn prints what works and yet may not be meant.
-func (l *checklist) warn(what, line string) { fmt.Fprintf(l.w, "warn  %-9s %s\n", what, line) }
+func (l *checklist) warn(what, line string) { l.add(checkResult{what, "warn", line}) }
+
+func (l *checklist) add(c checkResult) {
+	c.Text = printable.Line(c.Text, mostOfLine)
+	l.checks = append(l.checks, c)
+	if l.w != nil {
+		fmt.Fprintf(l.w, "%-5s %-9s %s\n", c.Result, c.Check, c.Text)
+	}
+}
 
 // check tests everything that a run needs, without touching a customer and without a signature (rule "A wrong set-up
 // halts the run").
-func check(ctx context.Context, c *config.Consumer, s Streams) error {
+func check(ctx context.Context, c *config.Consumer, form config.Output, s Streams) error {
 	list := &checklist{w: s.Stdout, patient: true}
+	if form.JSON() {
+		list.w = nil
+	}
+	err := checkAll(ctx, list, c, s)
+	if form.JSON() && len(list.checks) > 0 {
+		document := struct {
+			Checks []checkResult `json:"checks"`
+			Failed int           `json:"failed"`
+		}{list.checks, list.failed}
+		if e := console.WriteJSON(s.Stdout, document); e != nil {
+			return errors.Join(err, e)
+		}
+	}
+	return err
+}
+
+func checkAll(ctx context.Context, list *checklist, c *config.Consumer, s Streams) error {
 	log := console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)
 	p, err := openPartner(c, s.Getenv, log, nil)
 	if err != nil {

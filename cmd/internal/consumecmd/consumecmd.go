@@ -50,7 +50,7 @@ func perform(soft, hard context.Context, c *config.ConsumerCommands, command str
 	case "run":
 		return consume(soft, hard, &c.Consumer, c.Run.Drain, s)
 	case "check":
-		return check(soft, &c.Consumer, s)
+		return check(soft, &c.Consumer, c.Check, s)
 	case "status":
 		if c.Status.Run != "" && c.Status.Fleet {
 			return &config.Error{Setting: "--run", Problem: "is for this ledger's runs, and --fleet has none"}
@@ -58,13 +58,13 @@ func perform(soft, hard context.Context, c *config.ConsumerCommands, command str
 		if c.Status.Run != "" {
 			return statusOfRun(soft, &c.Consumer, c.Status.Run, s)
 		}
-		return status(soft, &c.Consumer, c.Status.Fleet, s)
+		return status(soft, &c.Consumer, c.Status.Fleet, c.Status.Output, s)
 	case "runs":
-		return runs(soft, &c.Consumer, c.Runs.Last, s)
+		return runs(soft, &c.Consumer, c.Runs.Last, c.Runs.Output, s)
 	case "failures":
 		return failures(soft, &c.Consumer, c.Failures.Fleet, s)
 	case "reconcile":
-		return reconcile(soft, &c.Consumer, s)
+		return reconcile(soft, &c.Consumer, c.Reconcile, s)
 	case "redrive":
 		return queue.Coded(redrive(soft, c, s))
 	case "register-key":

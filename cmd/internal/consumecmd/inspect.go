@@ -5,6 +5,7 @@ import (
 	"encoding/csv"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"slices"
 	"strconv"
@@ -53,7 +54,7 @@ func openReader(ctx context.Context, c *config.Consumer) (*ledger.Reader, error)
 }
 
 // status counts the ledger's rows by stage and class.
-func status(ctx context.Context, c *config.Consumer, fleet bool, s Streams) (err error) {
+func status(ctx context.Context, c *config.Consumer, fleet bool, form config.Output, s Streams) (err error) {
 	book, what, err := openBook(ctx, c, fleet, s)
 	if err != nil {
 		return err
@@ -67,11 +68,14 @@ func status(ctx context.Context, c *config.Consumer, fleet bool, s Streams) (err
 	if err != nil {
 		return err
 	}
-	fmt.Fprintln(s.Stdout, printable.Line(fmt.Sprintf("%s, API %s", what, environment.API()), mostOfLine))
 	listed, err := book.DirectoryAsOf(ctx)
 	if err != nil {
 		return err
 	}
+	if form.JSON() {
+		return console.WriteJSON(s.Stdout, standingOf(what, environment, listed, counts))
+	}
+	fmt.Fprintln(s.Stdout, printable.Line(fmt.Sprintf("%s, API %s", what, environment.API()), mostOfLine))
 	if !listed.IsZero() {
 		fmt.Fprintf(s.Stdout, "the partner's list was read at %s\n", listed.UTC().Format(time.RFC3339))
 	}
@@ -88,6 +92,36 @@ func status(ctx context.Context, c *config.Consumer, fleet bool, s Streams) (err
 	}
 	fmt.Fprintf(table, "total\t\t%d\t\n", total)
 	return table.Flush()
+}
+
+// standing is the JSON document of `consumer status`. The field names are a contract.
+type standing struct {
+	Of       string          `json:"of"` // the ledger or the ledger topic
+	API      string          `json:"api"`
+	ListedAt time.Time       `json:"listedAt,omitzero"` // when the partner's list was read
+	Rows     int64           `json:"rows"`
+	Stages   []standingStage `json:"stages"`
+}
+
+// standingStage counts the rows of a stage and class.
+type standingStage struct {
+	Stage            pipeline.Stage `json:"stage"`
+	Class            string         `json:"class,omitempty"`
+	Rows             int64          `json:"rows"`
+	AlreadyOnboarded int64          `json:"alreadyOnboarded,omitempty"`
+	Reason           string         `json:"reason,omitempty"` // the latest
+}
+
+func standingOf(what string, environment ledger.Environment, listed time.Time, counts []ledger.Count) standing {
+	d := standing{
+		Of: printable.Line(what, mostOfLine), API: printable.Line(environment.API(), mostOfLine), ListedAt: listed.UTC(),
+		Stages: make([]standingStage, 0, len(counts)),
+	}
+	for _, n := range counts {
+		d.Rows += n.Rows
+		d.Stages = append(d.Stages, standingStage(n))
+	}
+	return d
 }
 
 // failures prints the rows that are not onboarded, in a form that the importer reads.
@@ -114,7 +148,7 @@ func failures(ctx context.Context, c *config.Consumer, fleet bool, s Streams) (e
 }
 
 // reconcile reads the partner's list and records the statuses.
-func reconcile(ctx context.Context, c *config.Consumer, s Streams) (err error) {
+func reconcile(ctx context.Context, c *config.Consumer, form config.Output, s Streams) (err error) {
 	log := console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)
 	p, err := openPartner(c, s.Getenv, log, nil)
 	if err != nil {
@@ -134,23 +168,10 @@ func reconcile(ctx context.Context, c *config.Consumer, s Streams) (err error) {
 		}
 		return err
 	}
-	fmt.Fprintf(s.Stdout, "partner   %d customers\nledger    %d rows, %d of them with the partner, %d statuses changed\n",
-		r.Customers, r.Rows, r.Matched, r.Updated)
-	names := make([]string, 0, len(r.Statuses))
-	for name := range r.Statuses {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		fmt.Fprintf(s.Stdout, "  %-12s %d\n", printable.Line(name, mostOfLine), r.Statuses[name])
-	}
-	if r.Partial != nil {
-		fmt.Fprintf(s.Stdout, "the list was read in part (%s): rows that are not in it are not counted as missing\n",
-			console.Line(r.Partial))
-	}
-	if r.Ahead > 0 {
-		fmt.Fprintf(s.Stdout, "%d rows that are not onboarded here are past initiating there: "+
-			"import them again to settle them\n", r.Ahead)
+	if form.JSON() {
+		err = console.WriteJSON(s.Stdout, reconciledOf(r))
+	} else {
+		printReconciled(s.Stdout, r)
 	}
 	if r.Fallen > 0 {
 		err = errors.Join(err, fmt.Errorf("%d onboarded rows have a customer that is initiating or rejected at the partner",
@@ -163,4 +184,54 @@ func reconcile(ctx context.Context, c *config.Consumer, s Streams) (err error) {
 		err = errors.Join(err, fmt.Errorf("%d onboarded rows are not in the partner's list", r.Missing))
 	}
 	return console.Coded(console.ExitRowsBad, err)
+}
+
+// reconciled is the JSON document of `consumer reconcile`: results.Reconciled. The field names are a contract.
+type reconciled struct {
+	Customers int64            `json:"customers"`
+	Rows      int64            `json:"rows"`
+	Matched   int64            `json:"matched"`
+	Updated   int64            `json:"updated"`
+	Statuses  map[string]int64 `json:"statuses"`
+	Partial   string           `json:"partial,omitempty"`
+	Missing   int64            `json:"missing"`
+	Fallen    int64            `json:"fallen"`
+	Odd       int64            `json:"undocumented"`
+	Ahead     int64            `json:"ahead"`
+}
+
+func reconciledOf(r results.Reconciled) reconciled {
+	d := reconciled{
+		Customers: r.Customers, Rows: r.Rows, Matched: r.Matched, Updated: r.Updated,
+		Statuses: make(map[string]int64, len(r.Statuses)),
+		Missing:  r.Missing, Fallen: r.Fallen, Odd: r.Odd, Ahead: r.Ahead,
+	}
+	for status, n := range r.Statuses {
+		d.Statuses[printable.Line(status, mostOfLine)] += n
+	}
+	if r.Partial != nil {
+		d.Partial = console.Line(r.Partial)
+	}
+	return d
+}
+
+func printReconciled(w io.Writer, r results.Reconciled) {
+	fmt.Fprintf(w, "partner   %d customers\nledger    %d rows, %d of them with the partner, %d statuses changed\n",
+		r.Customers, r.Rows, r.Matched, r.Updated)
+	names := make([]string, 0, len(r.Statuses))
+	for name := range r.Statuses {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		fmt.Fprintf(w, "  %-12s %d\n", printable.Line(name, mostOfLine), r.Statuses[name])
+	}
+	if r.Partial != nil {
+		fmt.Fprintf(w, "the list was read in part (%s): rows that are not in it are not counted as missing\n",
+			console.Line(r.Partial))
+	}
+	if r.Ahead > 0 {
+		fmt.Fprintf(w, "%d rows that are not onboarded here are past initiating there: "+
+			"import them again to settle them\n", r.Ahead)
+	}
 }

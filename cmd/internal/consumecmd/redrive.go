@@ -76,7 +76,11 @@ func redrive(ctx context.Context, c *config.ConsumerCommands, s Streams) (err er
 			return r.leave(ctx, m, problem)
 		}
 		chosen++
-		if c.Redrive.DryRun {
+		switch {
+		case c.Redrive.DryRun && c.Redrive.JSON():
+			r.listed = append(r.listed, listedLetter{Where: d.Where, Class: d.Class, Reason: d.Reason})
+			return nil
+		case c.Redrive.DryRun:
 			fmt.Fprintf(s.Stdout, "%s  %s: %s\n", d.Where, d.Class, d.Reason)
 			return nil
 		}
@@ -102,18 +106,44 @@ func redriveGroup(c *config.Consumer) string { return c.Group + "-redrive" }
 // conclude prints what was done, and says which exit code that is.
 func (r *redriving) conclude(chosen int, c *config.ConsumerCommands, s Streams) error {
 	verb, forgotten := "put back", ""
+	d := redriven{
+		Looked: len(r.looked), PutBack: chosen - r.tooLarge, Left: r.left, DryRun: c.Redrive.DryRun, Letters: r.listed,
+	}
 	switch {
 	case c.Redrive.DryRun:
 		verb = "would be put back"
 	case c.Redrive.Forget:
 		forgotten = fmt.Sprintf(", %d forgotten", r.left)
+		d.Left, d.Forgotten = 0, r.left
 	}
-	fmt.Fprintf(s.Stdout, "%d dead letters looked at, %d %s%s\n", len(r.looked), chosen-r.tooLarge, verb, forgotten)
+	if c.Redrive.JSON() {
+		if err := console.WriteJSON(s.Stdout, d); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(s.Stdout, "%d dead letters looked at, %d %s%s\n", d.Looked, d.PutBack, verb, forgotten)
+	}
 	if r.left == 0 || forgotten != "" {
 		return nil
 	}
 	return console.Coded(console.ExitRowsBad, fmt.Errorf("%d messages of %s cannot be put back and stay there; each is "+
 		"named above: fix the cause, then run this again, or give --forget", r.left, r.dead))
+}
+
+// redriven is the JSON document of `consumer redrive`. The field names are a contract.
+type redriven struct {
+	Looked    int            `json:"lookedAt"`
+	PutBack   int            `json:"putBack"` // with dryRun: what would be put back
+	Left      int            `json:"left"`    // cannot be put back, and stay
+	Forgotten int            `json:"forgotten"`
+	DryRun    bool           `json:"dryRun"`
+	Letters   []listedLetter `json:"letters,omitempty"` // with dryRun
+}
+
+type listedLetter struct {
+	Where  string `json:"where"`
+	Class  string `json:"class"`
+	Reason string `json:"reason"`
 }
 
 // redriving is what a redrive has at hand.
@@ -123,6 +153,7 @@ type redriving struct {
 	work, dead string            // topics
 	keys       *messageauth.Keys // of the work topic's messages; nil: they are not authenticated
 	batch      []pipeline.DeadLetter
+	listed     []listedLetter             // of a dry run, for its document
 	copies     bool                       // of what stays are made
 	stay       []pipeline.Message         // to be copied
 	looked     map[[sha256.Size]byte]bool // see again

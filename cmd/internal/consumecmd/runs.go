@@ -15,7 +15,7 @@ import (
 )
 
 // runs lists the ledger's latest runs.
-func runs(ctx context.Context, c *config.Consumer, last int, s Streams) (err error) {
+func runs(ctx context.Context, c *config.Consumer, last int, form config.Output, s Streams) (err error) {
 	book, err := openReader(ctx, c)
 	if err != nil {
 		return err
@@ -24,6 +24,9 @@ func runs(ctx context.Context, c *config.Consumer, last int, s Streams) (err err
 	list, err := book.Runs(ctx, last)
 	if err != nil {
 		return err
+	}
+	if form.JSON() {
+		return listRuns(s, list)
 	}
 	table := tabwriter.NewWriter(s.Stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "RUN\tSTARTED\tTOOK\tEXIT\tRECEIVED\tONBOARDED\tREASON")
@@ -40,6 +43,29 @@ func runs(ctx context.Context, c *config.Consumer, last int, s Streams) (err err
 			report.Rows.Received, report.Rows.Onboarded, report.Reason)
 	}
 	return table.Flush()
+}
+
+// listedRun is a run in the JSON document of `consumer runs`. The field names are a contract.
+type listedRun struct {
+	Program string         `json:"program"`
+	Host    string         `json:"host"`
+	Drain   bool           `json:"drain"`
+	Report  results.Report `json:"report"`
+}
+
+// listRuns prints the runs as JSON.
+func listRuns(s Streams, list []ledger.Run) error {
+	document := struct {
+		Runs []listedRun `json:"runs"`
+	}{make([]listedRun, 0, len(list))}
+	for _, r := range list {
+		report, err := reportOf(r)
+		if err != nil {
+			return err
+		}
+		document.Runs = append(document.Runs, listedRun{Program: r.Program, Host: r.Host, Drain: r.Drain, Report: report})
+	}
+	return console.WriteJSON(s.Stdout, document)
 }
 
 // statusOfRun prints the report of a run, "last" or an id, and ends with its exit code; 1 of a run that has not ended.

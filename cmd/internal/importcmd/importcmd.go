@@ -115,7 +115,12 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 	finished := err == nil
 	err = verdict(ctx, c, s, empty, err)
 	memory.end(err)
-	if !c.Quiet || console.Code(err) != console.ExitWell {
+	switch {
+	case c.JSON():
+		if e := console.WriteJSON(stdout, memory.document(c)); e != nil {
+			return errors.Join(err, e)
+		}
+	case !c.Quiet || console.Code(err) != console.ExitWell:
 		summarize(stdout, c, s, time.Since(started), finished)
 	}
 	return err

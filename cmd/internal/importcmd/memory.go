@@ -107,3 +107,18 @@ func countsOf(s csvimport.ImportStats) pipeline.ImportCounts {
 		Invalid: s.Invalid, InvalidLines: s.InvalidLines, Header: s.Header, Blank: s.Blank, Neither: s.Header + s.Blank,
 	}
 }
+
+// document is the importer's summary as JSON. The field names are a contract.
+type document struct {
+	pipeline.Import
+	DryRun  bool   `json:"dryRun"`            // published counts what would be published
+	Rejects string `json:"rejects,omitempty"` // the rejects file, if rows are invalid
+}
+
+func (m *memory) document(c *config.Importer) document {
+	d := document{Import: m.Import, DryRun: c.DryRun}
+	if m.Invalid > 0 {
+		d.Rejects = printable.Line(c.Rejects, mostOfNames)
+	}
+	return d
+}
