@@ -225,3 +225,57 @@ func TestImportsAreRemembered(t *testing.T) {
 		t.Errorf("in the ledger: got %s, want %s", got, want)
 	}
 }
+
+// TestNightIsMeasured: the ledger has the minutes of a run, and the report its latencies, the time per stage and the
+// settings, without secrets.
+func TestNightIsMeasured(t *testing.T) {
+	t.Parallel()
+	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
+	mustRun(t, env, "importer", export(t, 5, fmt.Sprintf(keyless, 1, 1)))
+	r, _ := drainReport(t, env)
+	book, err := ledger.OpenReadOnly(t.Context(), filepath.Join(dataOf(env), "ledger.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	runs, err := book.Runs(t.Context(), 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stored, err := book.Minutes(t.Context(), runs[0].ID)
+	if e := book.Close(); err != nil || e != nil {
+		t.Fatal(err, e)
+	}
+	settled, created, signatures := map[string]int64{}, int64(0), int64(0)
+	for _, m := range stored {
+		var minute results.Minute
+		if err := json.Unmarshal([]byte(m.Data), &minute); err != nil {
+			t.Fatal(err)
+		}
+		for stage, n := range minute.Settled {
+			settled[stage] += n
+		}
+		created += minute.Requests["create"]["2xx"]
+		signatures += minute.Signatures
+	}
+	if fmt.Sprint(settled) != "map[failed:1 onboarded:5]" || created != 5 || signatures != 5 {
+		t.Errorf("got settled %v, %d created, %d signatures; want 5 onboarded, 1 failed, 5 created, 5 signatures:\n%v",
+			settled, created, signatures, stored)
+	}
+	counts := map[string]int64{}
+	for _, l := range r.Latencies {
+		counts[l.Operation] = l.Count
+		if l.P50 <= 0 || l.P50 > l.P95 || l.P95 > l.P99 {
+			t.Errorf("got %+v, want quantiles in order", l)
+		}
+	}
+	if counts["create"] != 5 || counts["submit"] != 5 || counts["sign"] < 5 {
+		t.Errorf("got latencies %+v, want 5 of create, 5 of submit and 5 of the signer or more", r.Latencies)
+	}
+	if len(r.Stages) == 0 || r.Stages[0].Stage != string(pipeline.Planned) || r.Stages[0].Count != 6 {
+		t.Errorf("got stages %+v, want the first with 6 rows that were planned", r.Stages)
+	}
+	if r.Settings["rate"] != "500" || r.Settings["drain"] != "true" || r.Settings["api-secret-file"] != "(not shown)" ||
+		r.Settings["signer"] != "(not shown)" {
+		t.Errorf("got settings %v, want the rate and no secrets", r.Settings)
+	}
+}

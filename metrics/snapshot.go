@@ -7,6 +7,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/pipeline"
 )
 
 // OperationSign is the operation of the signer's calls in Snapshot.Latencies.
@@ -23,6 +24,7 @@ type Snapshot struct {
 	GateClosed   time.Duration // in all
 	RateAllowed  float64       // requests a second, now
 	Latencies    []Latency     // of the operations that occurred, and of the signer
+	Stages       []Latency     // of the time that rows spent in a stage, which is the operation
 }
 
 // Latency describes the durations of an operation, in seconds.
@@ -55,18 +57,24 @@ func (m *Metrics) Snapshot() Snapshot {
 				s.Requests[string(op)][class] = n
 			}
 		}
-		s.addLatency(string(op), r.took)
+		s.Latencies = appendLatency(s.Latencies, string(op), r.took)
 	}
-	s.addLatency(OperationSign, m.signerTook)
+	s.Latencies = appendLatency(s.Latencies, OperationSign, m.signerTook)
+	for _, stage := range pipeline.Stages() {
+		if took, ok := m.stages[stage]; ok {
+			s.Stages = appendLatency(s.Stages, string(stage), took)
+		}
+	}
 	return s
 }
 
-func (s *Snapshot) addLatency(operation string, observer any) {
+// appendLatency appends the durations of an operation that has occurred.
+func appendLatency(list []Latency, operation string, observer any) []Latency {
 	h := valueOf(observer).GetHistogram()
 	if h.GetSampleCount() == 0 {
-		return
+		return list
 	}
-	s.Latencies = append(s.Latencies, Latency{
+	return append(list, Latency{
 		Operation: operation, Count: int64(h.GetSampleCount()),
 		P50: quantile(h, .5), P95: quantile(h, .95), P99: quantile(h, .99),
 	})

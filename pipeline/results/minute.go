@@ -30,3 +30,13 @@ type Latency struct {
 	P95       float64 `json:"p95"`
 	P99       float64 `json:"p99"`
 }
+
+// StageTime is the distribution of the time that rows spent in a stage before the next, estimated like a Latency. The
+// field names are a contract.
+type StageTime struct {
+	Stage string  `json:"stage"` // planned, creating, …
+	Count int64   `json:"count"`
+	P50   float64 `json:"p50"` // seconds
+	P95   float64 `json:"p95"`
+	P99   float64 `json:"p99"`
+}

@@ -23,6 +23,13 @@ type Report struct {
 	Repeats string         `json:"repeats,omitempty"`
 	Imports []ReportImport `json:"imports,omitempty"` // those whose rows the run handled, the latest first, at most 100
 	Balance *Balance       `json:"balance,omitempty"` // absent until the run has ended
+	// Latencies are those of the operations that occurred, and of the signer. Latencies and Stages are absent until the
+	// run has ended.
+	Latencies []Latency   `json:"latencies,omitempty"`
+	Stages    []StageTime `json:"stages,omitempty"`
+	// Settings are the effective settings by the names of their flags. NotShown stands for those that may be secrets or
+	// name the files of secrets.
+	Settings map[string]string `json:"settings,omitempty"`
 }
 
 // State says whether the run of a report has ended.

@@ -142,8 +142,10 @@ type Consumer struct {
 
 	Notify
 
-	Secret     string     `kong:"-" json:"-"` // the API secret; never printed
-	Parameters Parameters `kong:"-"`          // from SignatureParameters
+	Secret string `kong:"-" json:"-"` // the API secret; never printed
+	// Settings are the effective settings by flag, for the memory of runs; what may be a secret is NotShown.
+	Settings   map[string]string `kong:"-"`
+	Parameters Parameters        `kong:"-"` // from SignatureParameters
 }
 
 // Notify says who is told of a run. The URLs hold tokens and are secrets, from a file or from a variable as well.

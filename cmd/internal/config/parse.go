@@ -89,6 +89,9 @@ func parse(grammar any, name, description string, args []string, s Streams) (com
 	if err := checkValues(context); err != nil {
 		return "", err
 	}
+	if c, ok := grammar.(*ConsumerCommands); ok {
+		c.Settings = effective(context)
+	}
 	command, _, _ = strings.Cut(context.Command(), " ")
 	if q, ok := grammar.(interface{ settle() }); ok {
 		q.settle()

@@ -43,6 +43,44 @@ func private(setting string) bool {
 	return false
 }
 
+// NotShown stands for the value of a setting that may be a secret or name the file of one.
+const NotShown = "(not shown)"
+
+// effective returns the values that flags have, by name, without those that are empty.
+func effective(context *kong.Context) map[string]string {
+	values := make(map[string]string)
+	for _, flag := range context.Flags() {
+		if flag.Name == "help" || flag.Name == "version" {
+			continue
+		}
+		value := fmt.Sprint(flag.Target.Interface())
+		text := texts(flag.Target)
+		if text != nil {
+			value = strings.Join(text, ",")
+		}
+		switch {
+		case value == "" || value == "<nil>":
+			continue
+		case private(flag.Name) && value != flag.Default:
+			value = NotShown
+		case text != nil && value != flag.Default && !shaped(flag.Name) && !shown(flag.Name, value),
+			text != nil && kindOfSecret(value, true) != "":
+			value = NotShown
+		}
+		values[flag.Name] = value
+	}
+	return values
+}
+
+// shaped reports whether a setting takes only hosts, addresses or names from a list, of any length.
+func shaped(setting string) bool {
+	switch setting {
+	case "api-url", "brokers", "challenge-domain", "challenge-uri-host", "signature-components":
+		return true
+	}
+	return false
+}
+
 // kindOfSecret says what a value is that no setting should have: "a PEM block", "a JSON web token", "hex text" or
 // "base64 text", as keys, tokens and generated passwords are. Ids may look like the last two, too: strict finds those
 // as well. Parts of URIs and lists are looked at one by one.

@@ -214,3 +214,37 @@ func TestSecretsOfOthersAndMarks(t *testing.T) {
 		}
 	}
 }
+
+// TestEffectiveSettings: the settings of a run are remembered with their defaults, and without secrets, the files of
+// secrets, and texts that may be secrets in the wrong place.
+func TestEffectiveSettings(t *testing.T) {
+	const misplaced = "correct-horse-battery-staple"
+	c, _, err := ParseConsumer([]string{
+		"--drain", "--rate", "7.5", "--api-url", "https://api.sandbox.offblocks.example/v1",
+		"--brokers", "kafka-1.internal.example:9092",
+		"--api-key", "6f1c2d3e-8a4b-4c5d-9e6f-7a8b9c0d1e2f", "--api-secret-file", "/run/secrets/api", "--group", misplaced,
+		"--signer", "keystore:///keys?password-file=/run/secrets/pw", "--kafka-sasl", "plain", "--kafka-tls",
+		"--kafka-username", "night", "--kafka-password-file", "/run/secrets/kafka",
+		"--report", "r.json", "--ping-url", "https://hc.example/x",
+	}, Streams{IgnoreEnvironment: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		"drain": "true", "rate": "7.5", "api-url": "https://api.sandbox.offblocks.example/v1", "concurrency": "32",
+		"brokers": "kafka-1.internal.example:9092", "request-timeout": "30s", "topic": "onboarding.customers",
+		"data-dir":             "./purser-data",
+		"signature-components": "@method,@authority,@path,@query,authorization,content-type,content-digest,idempotency-key",
+		"api-key":              NotShown, "api-secret-file": NotShown, "group": NotShown, "signer": NotShown, "kafka-username": NotShown,
+		"report": NotShown, "ping-url": NotShown, "ledger": "", "help": "",
+	} {
+		if got := c.Settings[name]; got != want {
+			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+	for name, value := range c.Settings {
+		if strings.Contains(value, misplaced) || strings.Contains(value, "/run/secrets") {
+			t.Errorf("%s: got %q, want it not shown", name, value)
+		}
+	}
+}

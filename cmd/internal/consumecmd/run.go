@@ -39,6 +39,7 @@ type run struct {
 	to         reportFile
 	metrics    *metrics.Metrics
 	textfile   *textfile // --metrics-textfile; nil: none, or not begun
+	recorder   *recorder // nil: not begun
 	begun      bool      // it has the ledger, and is recorded there
 
 	partner    *partner
@@ -77,6 +78,7 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, s Strea
 		screen: screen, log: console.NewLogger(screen, c.LogFormat, c.LogLevel),
 		report: results.Begun(id.String(), time.Now().UTC()), to: openReport(c.Report, id.String(), s),
 	}
+	r.report.Settings = c.Settings
 	r.metrics = metrics.New(metrics.Options{
 		Version: config.Version, Signer: schemeOf(c.Signer), Started: r.report.StartedAt, Now: time.Now,
 	})
@@ -98,7 +100,11 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, s Strea
 		tell.End(hard, endedNotice(&r.report, done.tally, err))()
 		return err
 	}
-	r.account(context.WithoutCancel(hard), done)
+	last := context.WithoutCancel(hard)
+	if r.recorder != nil {
+		measured(&r.report, r.recorder.end(last, time.Now()))
+	}
+	r.account(last, done)
 	err = judge(&r.report, done, cause)
 	if e := r.shut(r.remember(done)); e != nil {
 		err = judge(&r.report, done, errors.Join(cause, e))
@@ -209,6 +215,8 @@ func (r *run) open(getenv func(string) string) (err error) {
 		return err
 	}
 	r.watch()
+	r.recorder = &recorder{run: r.id, snapshot: r.metrics.Snapshot, put: r.ledger.PutMinute, log: r.log}
+	r.recorder.start(context.WithoutCancel(r.hard))
 	return nil
 }
 
