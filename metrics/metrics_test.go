@@ -334,3 +334,13 @@ func TestDocument(t *testing.T) {
 		t.Errorf("%s: got no line in the document, want one", name)
 	}
 }
+
+// BenchmarkScrape is what a scrape costs, or a writing of the file.
+func BenchmarkScrape(b *testing.B) {
+	m := busy(newNight())
+	for b.Loop() {
+		if err := m.WriteText(io.Discard); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
