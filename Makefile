@@ -54,6 +54,10 @@ test-hsm: ## run the tests on a PKCS#11 token, SoftHSM2 (installs it)
 test-kafka: ## run the tests on Apache Kafka 4 and 3.9 (fetches them; installs a JDK and Maven)
 	@.ci/kafka
 
+.PHONY: test-observability
+test-observability: ## run the tests with Prometheus, node_exporter and Alertmanager (installs them)
+	@.ci/observability
+
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@.ci/fuzz $(FUZZTIME) $(FUZZ_TOTAL)
@@ -79,7 +83,7 @@ gofmt: ## fail if gofmt would change a file
 
 .PHONY: vet
 vet: ## go vet, the tagged tests included
-	go vet -tags external,full,hsm,kafka ./...
+	go vet -tags external,full,hsm,kafka,observability ./...
 
 .PHONY: lint
 lint: ## golangci-lint, the directions of imports among its rules, and no test that sleeps
