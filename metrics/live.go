@@ -37,6 +37,12 @@ func (m *Metrics) Watch(s Sources) {
 	m.sources = s
 }
 
+func (m *Metrics) watched() Sources {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.sources
+}
+
 // live collects what the packages count themselves.
 type live struct {
 	m                      *Metrics
@@ -149,9 +155,8 @@ type reading struct {
 }
 
 func (m *Metrics) read() (r reading) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	s, now := m.sources, m.now()
+	// The lock is not held meanwhile: a source may wait for the lock of its package, whose holder calls Outage.
+	s, now := m.watched(), m.now()
 	if s.Tally != nil {
 		r.tally = s.Tally()
 	}
@@ -181,6 +186,8 @@ func (m *Metrics) read() (r reading) {
 	t := r.tally
 	r.rows[pipeline.Onboarded], r.rows[pipeline.Conflict] = t.Onboarded, t.Conflict
 	r.rows[pipeline.Refused], r.rows[pipeline.Rejected], r.rows[pipeline.Failed] = t.Refused, t.Rejected, t.Failed
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	r.outage, r.outages = m.outage()
 	if s.Follows && nothingLeft(r) {
 		m.success = now

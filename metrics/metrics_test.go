@@ -280,6 +280,18 @@ func TestReady(t *testing.T) {
 	check("")
 }
 
+// TestSourcesMayWait: a source may wait for a lock whose holder tells of an outage.
+func TestSourcesMayWait(t *testing.T) {
+	m := newMetrics(newNight())
+	m.Watch(metrics.Sources{Tally: func() pipeline.Tally {
+		m.Outage(true)
+		return pipeline.Tally{}
+	}})
+	if got := value(t, scrape(t, text(t, m)), "purser_outage"); got != 1 {
+		t.Errorf("purser_outage: got %v, want 1", got)
+	}
+}
+
 // BenchmarkRow is what a row costs: three requests, five stages, a signature and its share of a commit.
 func BenchmarkRow(b *testing.B) {
 	m := newMetrics(newNight())
