@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"os"
+	"path/filepath"
 	"syscall"
 	"testing"
 
@@ -33,6 +35,10 @@ func TestJSONToTheLastLine(t *testing.T) {
 			t.Errorf("%v: got the last record %+v, want the error with exit code %d:\n%s", args, line, exit, stderr)
 		}
 	}
+	file := filepath.Join(t.TempDir(), "purser.yaml")
+	if err := os.WriteFile(file, []byte("log-format: json\nunknown: 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		exit int
 		args []string
@@ -42,6 +48,7 @@ func TestJSONToTheLastLine(t *testing.T) {
 		{2, []string{"consumer", "--log-format", "json", "--rate", "0"}},
 		{2, []string{"sandbox", "serve", "--log-format", "json", "--listen", "1.2.3.4:80"}},
 		{0, []string{"consumer", "check", "--log-format", "json"}},
+		{2, []string{"consumer", "--config", file}},
 	} {
 		cmd, _ := command(t, env, tt.args[0], tt.args[1:]...)
 		var stderr bytes.Buffer

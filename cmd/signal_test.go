@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -44,7 +45,8 @@ func TestStopInTheMiddle(t *testing.T) {
 			answered := newAfterLines(15)
 			server, env := partnerEnv(t, sandbox.Config{Latency: 20 * time.Millisecond, HistoryLog: answered, DeclaredRate: 500})
 			mustRun(t, env, "importer", customers)
-			cmd, out := command(t, env, "consumer", "--drain", "--concurrency", "3")
+			report := filepath.Join(t.TempDir(), "report.json")
+			cmd, out := command(t, env, "consumer", "--drain", "--concurrency", "3", "--report", report)
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
@@ -56,6 +58,9 @@ func TestStopInTheMiddle(t *testing.T) {
 			var exit *exec.ExitError
 			if !errors.As(err, &exit) || exit.ExitCode() != tt.exit || !strings.Contains(out.String(), tt.says) {
 				t.Fatalf("got %v, want exit code %d and %q:\n%s", err, tt.exit, tt.says, out)
+			}
+			if b := reportAt(t, report).Balance; tt.exit == 1 && (b == nil || !b.Received.OK || b.Received.Returned == 0) {
+				t.Errorf("got balance %+v, want messages that were returned, and the sums to be right", b)
 			}
 			if tt.exit == 1 && !strings.Contains(out.String(), "not settled") {
 				t.Errorf("got this output, want \"not settled\" in it:\n%s", out)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 
 	"github.com/alecthomas/kong"
 	"github.com/google/uuid"
+	"go.yaml.in/yaml/v3"
 
 	"github.com/purser-onboard/purser/loopback"
 	"github.com/purser-onboard/purser/pipeline"
@@ -114,23 +116,37 @@ func text(c *kong.DecodeContext, target reflect.Value) error {
 	return nil
 }
 
-// LogFormatOf returns the format of the log that arguments ask for, for what is wrong with the arguments themselves.
-// The configuration file is not read for it.
+// LogFormatOf returns the format of the log that arguments, or the configuration file that they name, ask for: what is
+// wrong with arguments or file is said in it.
 func LogFormatOf(args []string) string {
-	const flag = "--log-format"
-	format := "text"
+	if format := valueOf(args, "--log-format"); format != "" {
+		return format
+	}
+	content, err := secretfile.ReadPlain(kong.ExpandPath(valueOf(args, "--config")), mostFile)
+	if err != nil {
+		return "text"
+	}
+	var settings struct {
+		LogFormat string `yaml:"log-format"`
+	}
+	_ = yaml.Unmarshal(content, &settings) // a file that cannot be read asks for none
+	return cmp.Or(settings.LogFormat, "text")
+}
+
+// valueOf returns the last value that arguments give a flag; empty: none.
+func valueOf(args []string, flag string) (value string) {
 	for i, arg := range args {
-		value, assigned := strings.CutPrefix(arg, flag+"=")
+		text, assigned := strings.CutPrefix(arg, flag+"=")
 		switch {
 		case arg == "--":
-			return format
+			return value
 		case arg == flag && i+1 < len(args):
-			format = args[i+1]
+			value = args[i+1]
 		case assigned:
-			format = value
+			value = text
 		}
 	}
-	return format
+	return value
 }
 
 // settle makes the other settings follow --quiet.

@@ -14,8 +14,8 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// memory records the import in the data directory: when it begins, after each file, and when it ends. A directory that
-// cannot be written to is reported once, and the import goes on.
+// memory records the import in the data directory: when it begins, after files that took long, and when it ends. A
+// directory that cannot be written to is reported once, and the import goes on.
 type memory struct {
 	pipeline.Import
 	reasons csvimport.Reasons
@@ -24,6 +24,7 @@ type memory struct {
 	to      importlog.Log
 	off     bool                       // nothing is recorded: a dry run, or the directory cannot be written to
 	earlier map[string]pipeline.Import // by digest of a file
+	written time.Time
 }
 
 // remember begins the record of an import.
@@ -68,6 +69,7 @@ func (m *memory) put() {
 	if m.off {
 		return
 	}
+	m.written = time.Now()
 	if err := m.to.Put(m.Import); err != nil {
 		m.off = true
 		m.log.Warn("the import cannot be recorded in the data directory; it goes on without a record", "error", err)
@@ -89,7 +91,9 @@ func (m *memory) add(name string, read *digest, s csvimport.ImportStats) {
 	m.Files = append(m.Files, file)
 	m.ImportCounts = m.Plus(file.ImportCounts)
 	m.note(m.Import)
-	m.put()
+	if time.Since(m.written) > time.Second { // there may be thousands of small files
+		m.put()
+	}
 }
 
 // end records how the import ended.

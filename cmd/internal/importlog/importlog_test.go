@@ -1,0 +1,71 @@
+package importlog
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// TestLog: imports come back the latest first, the oldest beyond the bound are forgotten, and a file that cannot be read
+// does not hide the others.
+func TestLog(t *testing.T) {
+	dir := t.TempDir()
+	log := In(dir)
+	if all, err := log.All(); err != nil || len(all) != 0 {
+		t.Errorf("no directory: got %v, %v; want none", all, err)
+	}
+	ids := make([]string, kept+3)
+	for i := range ids {
+		ids[i] = uuid.Must(uuid.NewV7()).String()
+	}
+	put := func(id string) {
+		t.Helper()
+		if err := log.Put(pipeline.Import{ID: id, Host: "night\x1b-1", StartedAt: time.Unix(1, 0)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(ids[0])
+	first, err := os.ReadFile(filepath.Join(dir, "imports", ids[0]+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, id := range ids[1 : kept+2] { // without the fsync of each
+		content := strings.ReplaceAll(string(first), ids[0], id)
+		if err := os.WriteFile(filepath.Join(dir, "imports", id+".json"), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(ids[kept+2])
+	all, err := log.All()
+	if err != nil || len(all) != kept {
+		t.Fatalf("got %d imports, %v; want the latest %d", len(all), err, kept)
+	}
+	if first, last := all[0].ID, all[kept-1].ID; first != ids[kept+2] || last != ids[3] {
+		t.Errorf("got imports %s to %s, want %s to %s", first, last, ids[kept+2], ids[3])
+	}
+	if got := all[0].Host; got != `night\x1b-1` {
+		t.Errorf("got host %q, want it printable", got)
+	}
+	if err := log.Put(pipeline.Import{ID: "../../outside"}); err == nil {
+		t.Error("an id that is no UUID: got no error, want one")
+	}
+	another, err := os.ReadFile(filepath.Join(dir, "imports", ids[10]+".json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, content := range map[string][]byte{ids[8]: []byte("{"), ids[9]: another} {
+		if err := os.WriteFile(filepath.Join(dir, "imports", id+".json"), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err = log.All()
+	if len(all) != kept-2 || err == nil || !strings.Contains(err.Error(), ids[8]) || !strings.Contains(err.Error(), ids[9]) {
+		t.Errorf("got %d imports, %v; want all but two, which the error names", len(all), err)
+	}
+}

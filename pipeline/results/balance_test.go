@@ -1,0 +1,48 @@
+package results
+
+import (
+	"testing"
+	"time"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+// TestBalanceOf: lines and messages that disappear are shown. Imports that have not ended say nothing yet.
+func TestBalanceOf(t *testing.T) {
+	ended := time.Date(2026, 3, 1, 22, 0, 0, 0, time.UTC)
+	importer := func(lines int64, at time.Time) *pipeline.Import {
+		return &pipeline.Import{EndedAt: at, ImportCounts: pipeline.ImportCounts{
+			Lines: lines, Published: 5, PublishedLines: 6, Invalid: 1, InvalidLines: 2, Header: 1, Blank: 1, Neither: 2,
+		}}
+	}
+	tally := pipeline.Tally{
+		Received: 20, Skipped: 1, Onboarded: 8, AlreadyOnboarded: 2, Conflict: 1, Refused: 2, Rejected: 3, Failed: 2,
+		DeadLettered: 1, Returned: 2,
+	}
+	short := tally
+	short.Returned--
+	for name, tt := range map[string]struct {
+		tally    pipeline.Tally
+		imports  []ReportImport
+		received ReceivedBalance
+		lines    *LineBalance
+	}{
+		"no importer known": {tally, []ReportImport{{ID: "theirs"}},
+			ReceivedBalance{Received: 20, Outcomes: 18, Returned: 2, OK: true}, nil},
+		"message lost": {short, nil, ReceivedBalance{Received: 20, Outcomes: 18, Returned: 1}, nil},
+		"lines add up": {tally, []ReportImport{{Importer: importer(10, ended)}, {Importer: importer(7, time.Time{})}},
+			ReceivedBalance{Received: 20, Outcomes: 18, Returned: 2, OK: true},
+			&LineBalance{Read: 10, Published: 6, Invalid: 2, Neither: 2, OK: true}},
+		"line lost": {tally, []ReportImport{{Importer: importer(10, ended)}, {Importer: importer(11, ended)}},
+			ReceivedBalance{Received: 20, Outcomes: 18, Returned: 2, OK: true},
+			&LineBalance{Read: 21, Published: 12, Invalid: 4, Neither: 4}},
+	} {
+		got := BalanceOf(tt.tally, tt.imports)
+		if got.Received != tt.received {
+			t.Errorf("%s: got %+v, want %+v", name, got.Received, tt.received)
+		}
+		if (got.Lines == nil) != (tt.lines == nil) || got.Lines != nil && *got.Lines != *tt.lines {
+			t.Errorf("%s: got lines %+v, want %+v", name, got.Lines, tt.lines)
+		}
+	}
+}
