@@ -67,17 +67,12 @@ func (r *run) leftovers(ctx context.Context, t pipeline.Tally) (*leftover, error
 		if p.Ended() && p.Exit == console.ExitWell || reported && t.Received > 0 {
 			break
 		}
-		report, err := reportOf(p)
-		if err != nil {
-			return nil, err
-		}
+		report, _ := reportOf(p) // one that cannot be read names neither a run nor dead letters
 		left.run = p
 		origin := slices.IndexFunc(past, func(o ledger.Run) bool { return o.ID.String() == report.Repeats })
 		if origin >= 0 {
 			left.run = past[origin]
-			if report, err = reportOf(left.run); err != nil {
-				return nil, err
-			}
+			report, _ = reportOf(left.run)
 		}
 		chain = append(chain, p.ID)
 		letters += report.Rows.DeadLettered
