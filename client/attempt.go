@@ -168,7 +168,7 @@ func (c *Client) send(ctx context.Context, k call, token bearerToken, closings u
 	header := time.AfterFunc(c.config.Timeout, func() { stop(errTimeout) }) // for a list, too
 	c.config.Observer.Began(k.name)
 	sent := c.config.Now()
-	response, err := c.transport.RoundTrip(request) //nolint:bodyclose // reply.finish does
+	response, err := c.around.RoundTrip(request) //nolint:bodyclose // reply.finish does
 	took := c.config.Now().Sub(sent)
 	header.Stop()
 	if err != nil {

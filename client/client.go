@@ -66,6 +66,9 @@ type Config struct {
 	// must neither repeat requests nor follow redirects. Nil: a transport with TLS 1.2 or later, HTTP/2 if the server
 	// has it, RootCAs and Proxy.
 	Transport http.RoundTripper
+	// Around wraps what sends the requests, for example to trace them. What it returns must neither repeat requests nor
+	// follow redirects, and must return the same errors. Nil: nothing is wrapped.
+	Around func(http.RoundTripper) http.RoundTripper
 	// RootCAs verify the certificates of the API and of an https proxy when Transport is nil. Nil: the system's.
 	RootCAs *x509.CertPool
 	// Proxy chooses the proxy for a request when Transport is nil. Nil: http.ProxyFromEnvironment. An https API is
@@ -102,8 +105,9 @@ func (c Config) GoString() string { return c.String() }
 // answer or an error, or ctx ends. Errors are *Error, ErrStopped, or ctx's: the request may have been sent then, too.
 type Client struct {
 	config    Config
-	base      string // without a trailing slash
-	transport http.RoundTripper
+	base      string            // without a trailing slash
+	transport http.RoundTripper // Close closes its idle connections
+	around    http.RoundTripper // transport, with Config.Around
 	logger    *slog.Logger
 	tokens    *tokens
 	rand      sync.Mutex // for Config.Rand
@@ -158,6 +162,9 @@ func New(config Config) (*Client, error) {
 	c := &Client{
 		config: config, base: base, clock: config.Clock, transport: guardedTransport(config), logger: config.Logger,
 		tokens: newTokens(config.APIKey, config.APISecret),
+	}
+	if c.around = c.transport; config.Around != nil {
+		c.around = config.Around(c.transport)
 	}
 	if c.logger == nil {
 		c.logger = slog.New(slog.DiscardHandler)

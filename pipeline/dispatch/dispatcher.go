@@ -52,6 +52,8 @@ type Options struct {
 	// OnOutage is called when the probe fails for the first time, with the cause, and with nil when it is answered again.
 	// It must not block. May be nil.
 	OnOutage func(cause error)
+	// Trace follows each row. May be nil.
+	Trace Tracer
 }
 
 // Dispatcher is the consumer's loop: it takes batches from a Queue, accepts their rows into the ledger, and has
@@ -278,7 +280,7 @@ func (r *Dispatcher) advance(ctx context.Context, t *item, q *taskQueue) {
 				return
 			}
 		}
-		d, err := r.Worker.Step(ctx, t.Task)
+		d, err := r.step(ctx, t)
 		if errors.Is(err, pipeline.ErrStale) {
 			var settled bool
 			if d, settled, err = r.reload(ctx, t); settled {
@@ -450,6 +452,10 @@ func (r *Dispatcher) forget(t *item) {
 	if t.index >= 0 {
 		r.queueOf(t).remove(t)
 		r.forPartner.wake.Signal() // the signer's backlog may be shorter
+	}
+	if t.trace != nil {
+		t.trace.End(t.Record)
+		t.trace = nil
 	}
 	r.endTrial(t) // which changes the place in the queue, so after the row has left it
 	r.idle.Broadcast()

@@ -18,6 +18,9 @@ func (r *Dispatcher) Take(ctx context.Context, batch []pipeline.Message, settled
 		if err != nil {
 			letter := pipeline.NewDeadLetter(m, err)
 			dead = append(dead, letter)
+			if r.Trace != nil {
+				r.Trace.DeadLetter(m, err)
+			}
 			r.warnOfDead(letter.Header(pipeline.HeaderClass), m, err)
 			continue
 		}
@@ -119,6 +122,9 @@ func (r *Dispatcher) admit(a pipeline.Acceptance, m pipeline.Message, settled fu
 		settled(m)
 		return
 	case pipeline.Contradicted:
+		if r.Trace != nil {
+			r.Trace.Begin(m, a.Record).End(a.Record)
+		}
 		r.count(a.Record)
 		settled(m)
 		return
@@ -126,10 +132,16 @@ func (r *Dispatcher) admit(a pipeline.Acceptance, m pipeline.Message, settled fu
 	d := delivery{Message: m, settled: settled}
 	if t, ok := r.tasks[a.Record.ID]; ok {
 		t.messages = append(t.messages, d) // the row is under way: this message is settled with it
+		if t.trace != nil {
+			t.trace.Join(m)
+		}
 		return
 	}
 	t := &item{Task: r.Worker.Begin(a), messages: []delivery{d}, index: -1}
 	r.tasks[a.Record.ID] = t
+	if r.Trace != nil {
+		t.trace = r.Trace.Begin(m, a.Record)
+	}
 	// A partition with few rows is not kept waiting behind one with many: each is in turn, and the rate that this consumer
 	// has for all of its partitions is used to the end.
 	t.turn = max(r.turns[m.Partition], r.round) + 1

@@ -13,6 +13,7 @@ type item struct {
 	*onboard.Task
 
 	running  bool
+	trace    RowTrace   // nil: the row is not traced
 	messages []delivery // which settle with the row
 	ready    time.Time  // not before then; zero: now
 	asked    time.Time  // when this process first found the row waiting for the custodian; zero: it is not
