@@ -230,16 +230,27 @@ func steadyRate(history []sandbox.Entry) float64 {
 func BenchmarkRowCPU(b *testing.B) {
 	const rows = 10_000
 	p := buildPrograms(b)
-	for _, workers := range []int{32, 256} {
-		b.Run(fmt.Sprintf("workers=%d", workers), func(b *testing.B) {
+	for _, set := range []struct {
+		name    string
+		workers int
+		traced  bool // each row has a trace, which is exported to a server in this process
+	}{{"workers=32", 32, false}, {"workers=256", 256, false}, {"workers=32/traced", 32, true}} {
+		b.Run(set.name, func(b *testing.B) {
 			own, wallet := bareCryptography(b)
 			var cpu time.Duration
 			for b.Loop() {
 				_, env := partnerEnv(b, sandbox.Config{}) // for its credentials
 				free := httptest.NewServer(freePartner(b))
 				env = append(env, "OFFBLOCKS_API_URL="+free.URL+"/v1", "PURSER_RATE=1000000",
-					fmt.Sprint("PURSER_CONCURRENCY=", workers))
-				env = queued(b, p, env, rows)
+					fmt.Sprint("PURSER_CONCURRENCY=", set.workers))
+				if set.traced {
+					takes := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+						_, _ = io.Copy(io.Discard, r.Body)
+					}))
+					defer takes.Close()
+					env = append(env, "OTEL_EXPORTER_OTLP_ENDPOINT="+takes.URL, "OTEL_BSP_MAX_QUEUE_SIZE=1000000")
+				}
+				env = queued(b, p, append(env, "PURSER_CHALLENGE_STATEMENT="+freeStatement), rows)
 				full := p.run(b, env, p.consumer, "--drain")
 				if want := fmt.Sprintf("%[1]d received: %[1]d onboarded\n", rows); !strings.Contains(full.said, want) {
 					b.Fatalf("got output %q, want %q in it", full.said, want)
@@ -319,6 +330,9 @@ func processorTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
+// freeStatement is the statement of freePartner's challenges.
+const freeStatement = "Sign in with Ethereum to the app."
+
 // freePartner answers the requests for new customers and verifies nothing.
 func freePartner(b *testing.B) http.Handler {
 	mux := http.NewServeMux()
@@ -342,8 +356,8 @@ func freePartner(b *testing.B) http.Handler {
 		id := sha512.Sum512_256([]byte(asked.ChainID))
 		account := strings.Split(asked.ChainID, ":")
 		challenge := fmt.Sprintf("%s wants you to sign in with your Ethereum account:\n%s\n\n"+
-			"Sign in with Ethereum to the app.\n\nURI: http://%[1]s\nVersion: 1\nChain ID: %[3]s\nNonce: %[4]x\nIssued At: %[5]s",
-			r.Host, account[2], account[1], id[:8], time.Now().UTC().Format(time.RFC3339))
+			"%[6]s\n\nURI: http://%[1]s\nVersion: 1\nChain ID: %[3]s\nNonce: %[4]x\nIssued At: %[5]s",
+			r.Host, account[2], account[1], id[:8], time.Now().UTC().Format(time.RFC3339), freeStatement)
 		answer(w, http.StatusCreated, map[string]any{
 			"id":      fmt.Sprintf("%x-%x-4%03x-8%03x-%x", id[:4], id[4:6], id[6], id[7], id[8:14]),
 			"chainId": asked.ChainID, "externalId": asked.ExternalID, "status": "initiating",
