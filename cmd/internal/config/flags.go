@@ -43,6 +43,11 @@ type Queue struct {
 	CreateReplication   int           `help:"Replication factor of a topic that is created (default: the brokers' default)." env:"PURSER_CREATE_REPLICATION" placeholder:"N"`
 }
 
+// Traces says what traces hold. Where they go is said by the variables of OpenTelemetry, see TraceExporter.
+type Traces struct {
+	CustomerData bool `name:"trace-customer-data" help:"Put accounts, externalIds, customer ids and reasons into traces; without it they have file and line." env:"PURSER_TRACE_CUSTOMER_DATA"`
+}
+
 // Kafka says how to connect to the brokers and log in.
 type Kafka struct {
 	TLS          bool   `name:"kafka-tls" help:"Use TLS to the brokers." env:"KAFKA_TLS"`
@@ -70,6 +75,7 @@ type Importer struct {
 	Common
 	Queue
 	Output
+	Traces
 	Files     []string `arg:"" name:"file" help:"Exports to import (CSV, also .gz and .zst); - is standard input."`
 	Chain     string   `help:"Chain of addresses without a chain, in CAIP-2, for example eip155:300." env:"PURSER_CHAIN" placeholder:"CHAIN"`
 	Rejects   string   `help:"File for invalid rows, with line, field and reason (default: rejects.csv in the data directory)." env:"PURSER_REJECTS" placeholder:"FILE"`
@@ -81,6 +87,8 @@ type Importer struct {
 	ChainNumber  uint64 `kong:"-"` // from Chain; 0: none
 	Comma        rune   `kong:"-"` // from Delimiter
 	RejectsGiven bool   `kong:"-"` // Rejects was given, and is not the default
+
+	IgnoreEnvironment bool `kong:"-"` // the process's variables are not settings; see Streams
 }
 
 // Partner says how to reach the partner API and sign requests to it.
@@ -110,6 +118,7 @@ type Parameters struct {
 type Consumer struct {
 	Common
 	Queue
+	Traces
 	Membership
 	Partner
 	Challenge

@@ -183,7 +183,7 @@ func (e *UsageError) Unwrap() error { return e.Err }
 
 // ParseImporter reads the settings of `importer`.
 func ParseImporter(args []string, s Streams) (*Importer, error) {
-	var c Importer
+	c := Importer{IgnoreEnvironment: s.IgnoreEnvironment}
 	_, err := parse(&c, "importer", "Checks exports and publishes their rows to Kafka.", args, s)
 	if err != nil {
 		return nil, err

@@ -33,9 +33,11 @@ type partner struct {
 	key     *ecdsa.PrivateKey // signs the requests
 }
 
-// openPartner connects to the API as the settings say. watch is told of the requests; it may be nil.
+// openPartner connects to the API as the settings say. watch is told of the requests; it may be nil. alter may change
+// the client's settings.
 func openPartner(
 	c *config.Consumer, getenv func(string) string, log *slog.Logger, watch client.Observer,
+	alter ...func(*client.Config),
 ) (*partner, error) {
 	base, err := c.CheckPartner(getenv)
 	if err != nil {
@@ -45,7 +47,7 @@ func openPartner(
 	if err != nil {
 		return nil, err
 	}
-	return newPartner(c, base, key, log, watch)
+	return newPartner(c, base, key, log, watch, alter...)
 }
 
 // signingKey reads the key that signs the requests.
@@ -65,6 +67,7 @@ func signingKey(c *config.Consumer) (*ecdsa.PrivateKey, error) {
 // newPartner connects to the API of settings that were checked. Without a key, requests are not signed.
 func newPartner(
 	c *config.Consumer, base *url.URL, key *ecdsa.PrivateKey, log *slog.Logger, watch client.Observer,
+	alter ...func(*client.Config),
 ) (*partner, error) {
 	console.AdoptStandardLog(log)
 	authorities, err := c.Authorities()
@@ -80,14 +83,17 @@ func newPartner(
 			return nil, err
 		}
 	}
-	p.client, err = client.New(client.Config{
+	settings := client.Config{
 		BaseURL: c.APIURL, APIKey: c.APIKey, APISecret: c.Secret, Secret: c.SecretReader(), RootCAs: authorities,
 		Sign: sign, Digest: c.ContentDigest,
 		Timeout: c.RequestTimeout, Now: time.Now, RateLimiter: p.limiter, Clock: p.clock,
 		Concurrency: c.Concurrency,
 		UserAgent:   "purser/" + config.Version, Logger: log, Observer: watch,
-	})
-	if err != nil {
+	}
+	for _, a := range alter {
+		a(&settings)
+	}
+	if p.client, err = client.New(settings); err != nil {
 		return nil, console.Coded(console.ExitUsage, err)
 	}
 	anybody := pipeline.Account{Chain: 1, Address: common.Address{1}}

@@ -16,6 +16,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/cmd/internal/queue"
+	"github.com/purser-onboard/purser/cmd/internal/tracing/rowtrace"
 	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/messageauth"
 	"github.com/purser-onboard/purser/metrics"
@@ -38,9 +39,10 @@ type run struct {
 	report     results.Report
 	to         reportFile
 	metrics    *metrics.Metrics
-	textfile   *textfile // --metrics-textfile; nil: none, or not begun
-	recorder   *recorder // nil: not begun
-	begun      bool      // it has the ledger, and is recorded there
+	traces     *rowtrace.Tracer // nil: nothing is traced
+	textfile   *textfile        // --metrics-textfile; nil: none, or not begun
+	recorder   *recorder        // nil: not begun
+	begun      bool             // it has the ledger, and is recorded there
 
 	partner    *partner
 	signer     signer.Backend
@@ -87,6 +89,11 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, s Strea
 	if err != nil {
 		return err
 	}
+	stopTraces, err := r.trace(s)
+	if err != nil {
+		return err
+	}
+	defer stopTraces()
 	tell.Begin(hard, begunNotice(&r.report))
 	var done ended
 	cause := r.open(s.Getenv)
@@ -176,7 +183,7 @@ func (r *run) open(getenv func(string) string) (err error) {
 	if err != nil {
 		return err
 	}
-	if r.partner, err = openPartner(r.c, getenv, r.log, r.metrics); err != nil {
+	if r.partner, err = openPartner(r.c, getenv, r.log, r.metrics, r.traced); err != nil {
 		return err
 	}
 	r.opened("connections", func() error { r.partner.client.Close(); return nil })
@@ -238,7 +245,8 @@ func (r *run) newWorker(hook func(string)) (*onboard.Worker, error) {
 		return nil, err
 	}
 	o := onboard.Options{
-		API: r.partner.client, Signer: r.signer, Ledger: r.ledger,
+		API: r.partner.client, Ledger: r.traces.Ledger(r.ledger),
+		Signer:  r.traces.Signer(r.signer, signer.Scheme(r.c.Signer)),
 		Keyring: pipeline.Keyring{APIHost: r.partner.base.Host, APIKeyID: r.c.APIKey}, Aliases: aliases,
 		Limits: limits(r.c), Encoding: encoding(r.c), Policy: r.partner.policy(r.c),
 		CheckClock: func() error { return checkSkew(r.partner.client.Stats().ClockSkew) },
@@ -283,6 +291,7 @@ func (r *run) newDispatcher(
 			warnOfOutage(cause, r.c.OutageWait, r.log)
 		},
 		OnSettled: func(pipeline.Record) { r.events.wake() },
+		Trace:     r.traces.Rows(),
 	}
 	if r.drain {
 		o.SignerWait = r.c.SignerWait

@@ -86,6 +86,12 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 		if keys != nil {
 			im.Publisher = keys.Publisher(im.Publisher)
 		}
+		traces, err := openTraces(ctx, c, importID.String(), stderr, log)
+		if err != nil {
+			return err
+		}
+		defer func() { traces.Close(ctx) }()
+		im.Publisher = traces.Publisher(im.Publisher)
 	}
 	memory := remember(c, importID.String(), started, log)
 	im.OnReject = memory.reasons.Add
