@@ -58,6 +58,10 @@ test-kafka: ## run the tests on Apache Kafka 4 and 3.9 (fetches them; installs a
 test-observability: ## run the tests with Prometheus, node_exporter and Alertmanager (installs them)
 	@.ci/observability
 
+.PHONY: test-traces
+test-traces: ## run the tests that export to an OpenTelemetry Collector (builds it from Go modules)
+	@.ci/traces
+
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@.ci/fuzz $(FUZZTIME) $(FUZZ_TOTAL)
@@ -83,7 +87,7 @@ gofmt: ## fail if gofmt would change a file
 
 .PHONY: vet
 vet: ## go vet, the tagged tests included
-	go vet -tags external,full,hsm,kafka,observability ./...
+	go vet -tags external,full,hsm,kafka,observability,traces ./...
 
 .PHONY: lint
 lint: ## golangci-lint, the directions of imports among its rules, and no test that sleeps
