@@ -8,7 +8,10 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/purser-onboard/purser/lockfile"
 )
@@ -20,9 +23,10 @@ type File struct {
 	done bool
 }
 
-// Create begins a file with mode 0600. Its directory is made, with mode 0700, if it is missing. What stands at the path
-// already must be a regular file: a device or a directory is not replaced. Symbolic links are followed if they are this
-// user's or root's; those of other users are refused, as the kernel's protected_symlinks does: *lockfile.UnsafeError.
+// Create begins a file with mode 0600. What killed processes have left of earlier attempts is removed. Its directory is
+// made, with mode 0700, if it is missing. What stands at the path already must be a regular file: a device or a
+// directory is not replaced. Symbolic links are followed if they are this user's or root's; those of other users are
+// refused, as the kernel's protected_symlinks does: *lockfile.UnsafeError.
 func Create(path string) (*File, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("%s is not a regular file and is not replaced by one", path)
@@ -35,11 +39,67 @@ func Create(path string) (*File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*") // CreateTemp gives 0600
+	prefix := "." + filepath.Base(path) + "."
+	if err := removeLeftovers(dir, prefix); err != nil {
+		return nil, err
+	}
+	f, err := createLocked(dir, prefix)
 	if err != nil {
 		return nil, err
 	}
 	return &File{File: f, path: path}, nil
+}
+
+// createLocked makes a temporary file with mode 0600 and a lock that ends with this process.
+func createLocked(dir, prefix string) (*os.File, error) {
+	for {
+		f, err := os.CreateTemp(dir, prefix+"*") // gives 0600
+		if err != nil {
+			return nil, err
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil && !unsupported(err) {
+			// Another process has just taken it for a leftover.
+			_ = f.Close()
+			continue
+		}
+		ours, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		if named, err := os.Lstat(f.Name()); err == nil && os.SameFile(ours, named) {
+			return f, nil
+		}
+		_ = f.Close()
+	}
+}
+
+// unsupported reports whether a file system has no locks.
+func unsupported(err error) bool {
+	return errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS)
+}
+
+// removeLeftovers removes the temporary files of processes that were killed: those that are locked by none.
+func removeLeftovers(dir, prefix string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		random, ok := strings.CutPrefix(entry.Name(), prefix)
+		if !ok || random == "" || strings.Trim(random, "0123456789") != "" || !entry.Type().IsRegular() {
+			continue
+		}
+		path := filepath.Join(dir, entry.Name())
+		f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW, 0)
+		if err != nil {
+			continue // it is gone, or not ours
+		}
+		if unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			_ = os.Remove(path) // what cannot be removed does no harm
+		}
+		_ = f.Close()
+	}
+	return nil
 }
 
 // mostLinks is how many symbolic links a path may have, as many as the kernel follows.

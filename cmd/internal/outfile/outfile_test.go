@@ -89,3 +89,30 @@ func TestTrusted(t *testing.T) {
 		}
 	}
 }
+
+// TestLeftovers: the temporary file of a process that was killed is removed by the next, and that of a process that
+// lives is not.
+func TestLeftovers(t *testing.T) {
+	dir := t.TempDir()
+	leftover, other := filepath.Join(dir, ".rejects.csv.123"), filepath.Join(dir, ".rejects.csv.keep")
+	for _, path := range []string{leftover, other} {
+		if err := os.WriteFile(path, []byte("customers"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	first, err := Create(filepath.Join(dir, "rejects.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer first.Discard()
+	second, err := Create(filepath.Join(dir, "rejects.csv"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Discard()
+	for path, want := range map[string]bool{leftover: false, other: true, first.Name(): true, second.Name(): true} {
+		if _, err := os.Lstat(path); (err == nil) != want {
+			t.Errorf("%s: got %v, want it to be there: %v", filepath.Base(path), err, want)
+		}
+	}
+}
