@@ -159,7 +159,14 @@ func (t *tx) accept(it item) (pipeline.Acceptance, error) {
 	if err := t.fence(it.row, it.chainID); err != nil {
 		return pipeline.Acceptance{}, err
 	}
-	if !it.known {
+	isTaken := it.known
+	if !isTaken {
+		var err error
+		if isTaken, err = t.isSpelledOtherwise(it); err != nil {
+			return pipeline.Acceptance{}, err
+		}
+	}
+	if !isTaken {
 		// Most rows are new and contradict no other: then no unique index prevents the insertion.
 		answer, inserted, err := t.insert(it, pipeline.Planned, "", "")
 		if err != nil || inserted {

@@ -331,3 +331,29 @@ func TestOpenCreationKeepsItsClaim(t *testing.T) {
 	execSQL(t, l, `UPDATE keys SET first_sent = ?`, o.Now().Add(-3*time.Hour).UnixMicro())
 	acceptOne(t, l, pair(1, 3, "i2"), pipeline.Open)
 }
+
+// TestUnicodeForms: an externalId in composed and in decomposed form is one externalId, whichever comes first, within a
+// batch and between imports.
+func TestUnicodeForms(t *testing.T) {
+	composed, decomposed := "caf\u00e9", "cafe\u0301"
+	for _, ids := range [][]string{{composed, decomposed}, {decomposed, composed}} {
+		first, second, plain := testRow(1, "i1"), testRow(2, "i1"), testRow(3, "i1")
+		first.ExternalID, second.ExternalID, plain.ExternalID = ids[0], ids[1], "cafe"
+		l, _ := openTest(t)
+		got := accept(t, l, first, second, plain)
+		if got[0].Admission != pipeline.Open || got[1].Admission != pipeline.Contradicted || got[2].Admission != pipeline.Open {
+			t.Errorf("%+q: got %v, %v, %v, want the second in conflict", ids, got[0].Admission, got[1].Admission, got[2].Admission)
+		}
+		want := "has the same externalId in another Unicode form (NFC or NFD) with account " + first.Account.String()
+		if !strings.Contains(got[1].Record.Reason, want) {
+			t.Errorf("%+q: got the reason %q, want %q in it", ids, got[1].Record.Reason, want)
+		}
+		second.ImportID = "i2"
+		acceptOne(t, l, second, pipeline.Contradicted)
+		settle(t, l, got[0].Record, pipeline.Failed, "")
+		second.ImportID = "i3" // the export was corrected: the first row has lost its claim
+		acceptOne(t, l, second, pipeline.Open)
+		first.ImportID = "i3"
+		acceptOne(t, l, first, pipeline.Contradicted)
+	}
+}

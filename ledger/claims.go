@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/purser-onboard/purser/pipeline"
@@ -38,8 +39,9 @@ func (h claimHolder) mayLoseClaim(to pipeline.Row, now time.Time) bool {
 		h.customerID == "" && h.ImportID != to.ImportID && (h.open.IsZero() || now.Sub(h.open) > maxOpenCreation)
 }
 
-// takeClaims releases the claims of other rows on the row's account and externalId. If one of them may not be released,
-// it releases none and returns the reason of the contradiction. self is the row's own id, 0 for a new row.
+// takeClaims releases the claims of other rows on the row's account and externalId, in any Unicode form. If one of them
+// may not be released, it releases none and returns the reason of the contradiction. self is the row's own id, 0 for a
+// new row.
 func (t *tx) takeClaims(it item, self int64) (reason string, err error) {
 	account, err := t.readHolder(t.accountHolder.QueryRowContext(t.ctx, it.chainID))
 	if err != nil {
@@ -49,9 +51,18 @@ func (t *tx) takeClaims(it item, self int64) (reason string, err error) {
 	if err != nil {
 		return "", err
 	}
-	holders := make([]claimHolder, 0, 2)
-	for _, h := range []claimHolder{account, external} {
-		if h.id == 0 || h.id == self || len(holders) == 1 && holders[0].id == h.id {
+	found := []claimHolder{account, external}
+	for _, form := range pipeline.OtherForms(it.row.ExternalID) {
+		h, err := t.readHolder(t.externalHolder.QueryRowContext(t.ctx, form))
+		if err != nil {
+			return "", err
+		}
+		found = append(found, h)
+	}
+	holders := make([]claimHolder, 0, len(found))
+	for _, h := range found {
+		known := func(other claimHolder) bool { return other.id == h.id }
+		if h.id == 0 || h.id == self || slices.ContainsFunc(holders, known) {
 			continue
 		}
 		if !h.mayLoseClaim(it.row, t.now) {
@@ -87,5 +98,19 @@ func contradiction(it item, h claimHolder) string {
 	if h.chainID == it.chainID {
 		return fmt.Sprintf("%s has the same account with externalId %s", h.Where(), h.ExternalID)
 	}
+	if h.ExternalID != it.row.ExternalID {
+		return fmt.Sprintf("%s has the same externalId in another Unicode form (NFC or NFD) with account %s",
+			h.Where(), h.chainID)
+	}
 	return fmt.Sprintf("%s has the same externalId with account %s", h.Where(), h.chainID)
+}
+
+// isSpelledOtherwise reports whether a row has the externalId in another Unicode form. No unique index knows.
+func (t *tx) isSpelledOtherwise(it item) (bool, error) {
+	for _, form := range pipeline.OtherForms(it.row.ExternalID) {
+		if h, err := t.readHolder(t.externalHolder.QueryRowContext(t.ctx, form)); err != nil || h.id != 0 {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }

@@ -269,7 +269,7 @@ func (s *snapshot) check() error {
 	if account.String() != s.ChainID {
 		return fmt.Errorf("chainId %s is not in EIP-55 form", printable.Quote(s.ChainID, maxQuoted))
 	}
-	if err := pipeline.CheckExternalID(s.ExternalID); err != nil {
+	if err := pipeline.CheckStoredID(s.ExternalID); err != nil {
 		return err
 	}
 	if _, err := pipeline.ParseStage(s.Stage); err != nil {

@@ -96,11 +96,11 @@ func ParseChain(id string) (uint64, error) {
 // EIP-55 checksum.
 func ParseAddress(s string) (address common.Address, text AddressText, err error) {
 	if len(s) < 2 || s[0] != '0' || s[1] != 'x' {
-		return address, text, errors.New("address does not begin with 0x")
+		return address, text, prefixError(s)
 	}
 	digits := s[2:]
 	if len(digits) != 2*common.AddressLength {
-		return address, text, fmt.Errorf("address has %d hex digits, want 40", len(digits))
+		return address, text, lengthError(digits)
 	}
 	// An address that is its own EIP-55 form, as most are, is right in every digit: the loop below, whose branches nothing
 	// predicts, is for the others.
@@ -130,14 +130,29 @@ func ParseAddress(s string) (address common.Address, text AddressText, err error
 	return address, text, nil
 }
 
+// prefixError says what a text without 0x is.
+func prefixError(s string) error {
+	switch {
+	case isScientific(s):
+		return errors.New("address is a number in scientific notation, as a spreadsheet writes long numbers: " +
+			"its digits are lost")
+	case s != "" && isErrorValue(s):
+		return errors.New("address is an error value or placeholder of a spreadsheet")
+	}
+	return errors.New("address does not begin with 0x")
+}
+
+// lengthError says what is wrong with the number of digits.
+func lengthError(digits string) error {
+	const most = 2 * common.AddressLength
+	if n := len(digits); n < most && n >= most-8 && strings.Trim(digits, "0123456789abcdefABCDEF") == "" {
+		return fmt.Errorf("address has %d hex digits, want 40: were digits cut off, or leading zeros lost?", n)
+	}
+	return fmt.Errorf("address has %d hex digits, want 40", len(digits))
+}
+
 // maxExternalID is the greatest length of an externalId, in bytes.
 const maxExternalID = 255
-
-// CheckExternalID says what is wrong with an externalId: it must be present, valid UTF-8, printable, without space at
-// its ends, at most maxExternalID bytes, and nothing that a spreadsheet would run as a formula.
-func CheckExternalID(id string) error {
-	return checkExternalID(id)
-}
 
 // Row is one line of an export: one customer to onboard. A row is known by its pair (Account, ExternalID).
 type Row struct {

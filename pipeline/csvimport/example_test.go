@@ -30,6 +30,6 @@ func ExampleImporter() {
 	stats := importer.Stats()
 	fmt.Printf("%d rows read, %d valid, %d invalid, error: %v\n", stats.Read, stats.Published, stats.Invalid, err)
 	// Output:
-	// line 3, address: address has 39 hex digits, want 40
+	// line 3, address: address has 39 hex digits, want 40: were digits cut off, or leading zeros lost?
 	// 2 rows read, 1 valid, 1 invalid, error: <nil>
 }
