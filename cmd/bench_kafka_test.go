@@ -50,7 +50,8 @@ func dumpMessages(b *testing.B, export string) (path string) {
 		b.Fatal(err)
 	}
 	defer in.Close()
-	rows, err := csvimport.NewReader(in, "export.csv", 300, ',', "019f0000-0000-7000-8000-000000000000")
+	rows, err := csvimport.NewReader(csvimport.Input{Reader: in},
+		csvimport.Options{Name: "export.csv", Chain: 300, ImportID: "019f0000-0000-7000-8000-000000000000"})
 	if err != nil {
 		b.Fatal(err)
 	}

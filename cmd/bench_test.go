@@ -430,7 +430,8 @@ func settleAll(b *testing.B, env []string, export string) {
 		b.Fatal(err)
 	}
 	defer f.Close()
-	rows, err := csvimport.NewReader(f, "export.csv", 300, ',', "first")
+	rows, err := csvimport.NewReader(csvimport.Input{Reader: f},
+		csvimport.Options{Name: "export.csv", Chain: 300, ImportID: "first"})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -12,10 +12,10 @@ import (
 // An export is read record by record; each is a row or an invalid row that says why. Without a Publisher it is only
 // checked.
 func ExampleImporter() {
-	export, err := csvimport.NewReader(strings.NewReader(`address,externalId
+	export, err := csvimport.NewReader(csvimport.Input{Reader: strings.NewReader(`address,externalId
 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed,c-1
 0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAe,c-2
-`), "export.csv", 300, ',', "import-1")
+`)}, csvimport.Options{Name: "export.csv", Chain: 300, ImportID: "import-1"})
 	if err != nil {
 		fmt.Println(err)
 		return

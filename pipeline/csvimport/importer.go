@@ -21,6 +21,7 @@ type ImportStats struct {
 	PublishedLines int64
 	Invalid        int64 // rows written to the rejects file
 	InvalidLines   int64
+	Trimmed        int64 // rows around whose fields white space was removed
 }
 
 // Sub returns the counts since an earlier point.
@@ -30,6 +31,7 @@ func (s ImportStats) Sub(earlier ImportStats) ImportStats {
 		Read:      s.Read - earlier.Read,
 		Published: s.Published - earlier.Published, PublishedLines: s.PublishedLines - earlier.PublishedLines,
 		Invalid: s.Invalid - earlier.Invalid, InvalidLines: s.InvalidLines - earlier.InvalidLines,
+		Trimmed: s.Trimmed - earlier.Trimmed,
 	}
 }
 
@@ -47,8 +49,10 @@ type Importer struct {
 	BatchSize int // rows per Publish call; 0: 32,768
 	// OnReject is called for every invalid row; may be nil.
 	OnReject func(*Reject)
+	// MaxInvalid ends an import early that has more invalid rows; nil: none does.
+	MaxInvalid *InvalidLimit
 
-	lines, header, blank, read, published, publishedLines, invalid, invalidLines atomic.Int64
+	lines, header, blank, read, published, publishedLines, invalid, invalidLines, trimmed atomic.Int64
 }
 
 // PublishError says how far an import had come when the broker failed it. Importing the file again is safe: the ledger
@@ -83,22 +87,58 @@ func (e *AccountingError) Error() string {
 		e.File, s.Lines, s.Header, s.Blank, s.PublishedLines, s.Published, s.InvalidLines, s.Invalid, s.Read)
 }
 
+// InvalidLimit is how many rows may be invalid, of all that an Importer has read.
+type InvalidLimit struct {
+	Rows    int64   // -1: any number
+	Percent float64 // of the rows read, from percentFrom rows on; -1: any share
+}
+
+// percentFrom is how many rows must have been read before a percentage says something.
+const percentFrom = 1000
+
+// exceeded returns an *InvalidLimitError if the counts are beyond the limit. At the end of an export, any number of
+// rows is enough for a percentage.
+func (l *InvalidLimit) exceeded(file string, s ImportStats, ended bool) error {
+	switch {
+	case l == nil || s.Invalid == 0:
+		return nil
+	case l.Rows >= 0 && s.Invalid > l.Rows:
+	case l.Percent >= 0 && (ended || s.Read >= percentFrom) && float64(s.Invalid)*100 > l.Percent*float64(s.Read):
+	default:
+		return nil
+	}
+	return &InvalidLimitError{File: file, Stats: s}
+}
+
+// InvalidLimitError is an import that ended early because too many rows are invalid. Of the valid rows that were read,
+// some may be published.
+type InvalidLimitError struct {
+	File  string
+	Stats ImportStats
+}
+
+func (e *InvalidLimitError) Error() string {
+	return fmt.Sprintf("%s: %d of the first %d rows are invalid, which is more than --max-invalid allows: reading ended; "+
+		"importing the corrected file is safe", e.File, e.Stats.Invalid, e.Stats.Read)
+}
+
 // Stats returns the counts so far; it may be called at any time. The lines of an export are added when it ends.
 func (im *Importer) Stats() ImportStats {
 	return ImportStats{
 		Lines: im.lines.Load(), Header: im.header.Load(), Blank: im.blank.Load(), Read: im.read.Load(),
 		Published: im.published.Load(), PublishedLines: im.publishedLines.Load(),
-		Invalid: im.invalid.Load(), InvalidLines: im.invalidLines.Load(),
+		Invalid: im.invalid.Load(), InvalidLines: im.invalidLines.Load(), Trimmed: im.trimmed.Load(),
 	}
 }
 
 // Import publishes one export and returns when all its rows are acknowledged and every line that was read is accounted
-// for. It may be called for one export after another. The error is a *PublishError, an *AccountingError, one of the
-// export's reader or the rejects writer, or ctx's.
+// for. It may be called for one export after another. The error is a *PublishError, an *AccountingError, an
+// *InvalidLimitError, one of the export's reader or the rejects writer, or ctx's.
 func (im *Importer) Import(ctx context.Context, export *Reader) error {
 	before := im.Stats()
-	im.header.Add(int64(export.header))
-	im.blank.Add(int64(export.blank))
+	_, header, blank := export.source.counts()
+	im.header.Add(header)
+	im.blank.Add(blank)
 	batches := make(chan batch, 2)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -118,10 +158,15 @@ func (im *Importer) Import(ctx context.Context, export *Reader) error {
 		return nil
 	})
 	err := group.Wait()
-	im.lines.Add(export.counter.lines())
+	lines, _, _ := export.source.counts()
+	im.lines.Add(lines)
+	im.trimmed.Add(export.trimmed.Load())
 	err = errors.Join(err, im.Rejects.Flush())
 	if s := im.Stats().Sub(before); err == nil && (s.Missing() != 0 || s.Read != s.Published+s.Invalid) {
 		return &AccountingError{File: export.name, Stats: s}
+	}
+	if err == nil {
+		err = im.MaxInvalid.exceeded(export.name, im.Stats(), true)
 	}
 	return err
 }

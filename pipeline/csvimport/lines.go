@@ -19,7 +19,9 @@ func (l rawLine) isBlank() bool { return !l.tooLong && len(bytes.TrimLeft(l.text
 // lineReader splits into physical lines (LF or CRLF) and numbers them.
 type lineReader struct {
 	r      *bufio.Reader
-	number int // of the line that was read last
+	number int  // of the line that was read last
+	crlf   bool // the first line ends in CRLF
+	open   bool // the line that was read last has no line end
 }
 
 func newLineReader(r io.Reader) *lineReader {
@@ -44,6 +46,10 @@ func (l *lineReader) next() (rawLine, error) {
 		return rawLine{}, io.EOF
 	}
 	l.number++
+	l.open = err != nil
+	if l.number == 1 {
+		l.crlf = bytes.HasSuffix(text, []byte("\r\n"))
+	}
 	if !line.tooLong {
 		line.text = bytes.TrimSuffix(line.text, []byte{'\n'})
 		line.text = bytes.TrimSuffix(line.text, []byte{'\r'})

@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
-	"unicode/utf8"
 
 	"github.com/purser-onboard/purser/printable"
 )
@@ -33,7 +31,7 @@ func (w *RejectsWriter) write(r *Reject) error {
 	}
 	w.n++
 	err := w.csv.Write([]string{
-		Defuse(r.File), strconv.Itoa(r.Line), r.Field, Defuse(r.Reason), Defuse(r.Raw),
+		printable.Defuse(r.File), strconv.Itoa(r.Line), r.Field, printable.Defuse(r.Reason), printable.Defuse(r.Raw),
 	})
 	if err != nil {
 		return fmt.Errorf("write rejects: %w", err)
@@ -51,32 +49,4 @@ func (w *RejectsWriter) Flush() error {
 		return fmt.Errorf("write rejects: %w", err)
 	}
 	return nil
-}
-
-// maxEscape is the length of the longest escape, \U0010ffff.
-const maxEscape = 10
-
-// Defuse makes text safe to open in a spreadsheet: an apostrophe goes before every =, +, - or @ that stands at the
-// beginning or behind a separator or quote, and all but line feeds is made printable. Text that needs none of it is
-// returned as it is.
-func Defuse(s string) string {
-	var b strings.Builder
-	starts := true
-	for i := 0; i < len(s); {
-		r, size := utf8.DecodeRuneInString(s[i:])
-		switch {
-		case r != '\n' && !printable.Is(s[i:i+size]):
-			b.WriteString(printable.Line(s[i:i+size], maxEscape))
-			starts = true
-		case starts && strings.ContainsRune("=+-@＝＋－＠", r):
-			b.WriteByte('\'')
-			b.WriteRune(r)
-			starts = false
-		default:
-			b.WriteString(s[i : i+size])
-			starts = strings.ContainsRune(",;|\n\"'", r) || starts && r == ' '
-		}
-		i += size
-	}
-	return b.String()
 }

@@ -22,7 +22,7 @@ const (
 type chunk struct {
 	records []record
 	raw     []byte // what the records' raw are pieces of
-	blank   int    // blank lines before, between and behind them
+	blank   int64  // blank lines before, between and behind them
 	err     error  // of the export, behind the last record; io.EOF at its end
 
 	checked  chan struct{}      // closed when the rest is there
@@ -61,23 +61,26 @@ func (im *Importer) scan(ctx context.Context, export *Reader, batches chan<- bat
 			return nil
 		})
 	}
-	group.Go(func() error { return im.collect(ctx, ordered, batches) })
+	group.Go(func() error { return im.collect(ctx, export.name, ordered, batches) })
 	return group.Wait()
 }
 
 // chunk reads the next records.
 func (e *Reader) chunk() *chunk {
 	c := &chunk{records: make([]record, 0, chunkRecords), checked: make(chan struct{})}
-	blank := e.blank
-	defer func() { c.blank = e.blank - blank }()
+	_, _, blank := e.source.counts()
+	defer func() {
+		_, _, after := e.source.counts()
+		c.blank = after - blank
+	}()
 	for len(c.records) < chunkRecords && len(c.raw) < chunkBytes {
-		rec, err := e.read()
+		rec, err := e.source.read()
 		if errors.Is(err, io.EOF) {
 			c.err = err
 			return c
 		}
 		if err != nil {
-			c.err = fmt.Errorf("read %s after line %d: %w", e.name, e.lines.number, err)
+			c.err = fmt.Errorf("read %s after line %d: %w", e.name, e.source.line(), err)
 			return c
 		}
 		at := len(c.raw)
@@ -125,7 +128,7 @@ type batch struct {
 }
 
 // collect counts, lists the rejects and hands the messages over in batches.
-func (im *Importer) collect(ctx context.Context, ordered <-chan *chunk, batches chan<- batch) error {
+func (im *Importer) collect(ctx context.Context, name string, ordered <-chan *chunk, batches chan<- batch) error {
 	size := im.BatchSize
 	if size <= 0 {
 		size = 32_768
@@ -149,7 +152,7 @@ func (im *Importer) collect(ctx context.Context, ordered <-chan *chunk, batches 
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		im.blank.Add(int64(c.blank))
+		im.blank.Add(c.blank)
 		good := c.messages
 		for _, rec := range c.records {
 			im.read.Add(1)
@@ -160,6 +163,9 @@ func (im *Importer) collect(ctx context.Context, ordered <-chan *chunk, batches 
 					im.OnReject(rec.reject)
 				}
 				if err := im.Rejects.write(rec.reject); err != nil {
+					return err
+				}
+				if err := im.MaxInvalid.exceeded(name, im.Stats(), false); err != nil {
 					return err
 				}
 				continue

@@ -144,8 +144,25 @@ func (f *file) Resolve(_ *kong.Context, _ *kong.Path, flag *kong.Flag) (any, err
 			parts[i] = n.Value
 		}
 		return strings.Join(parts, ","), nil
+	case yaml.MappingNode:
+		if flag.Name == "columns" {
+			return f.columns(node)
+		}
 	}
 	return nil, fileErrorf("%s:%d: want a value or a list", f.name, node.Line)
+}
+
+// columns is a mapping of columns to their names as the flag takes it.
+func (f *file) columns(node *yaml.Node) (any, error) {
+	var parts []string
+	for i := 0; i+1 < len(node.Content); i += 2 {
+		key, value := node.Content[i], node.Content[i+1]
+		if value.Kind != yaml.ScalarNode {
+			return nil, fileErrorf("%s:%d: want a column's name", f.name, value.Line)
+		}
+		parts = append(parts, key.Value+`="`+strings.ReplaceAll(value.Value, `"`, `""`)+`"`)
+	}
+	return strings.Join(parts, ","), nil
 }
 
 // knownNames are the flags of all commands.

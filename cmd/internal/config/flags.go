@@ -76,17 +76,26 @@ type Importer struct {
 	Queue
 	Output
 	Traces
-	Files     []string `arg:"" name:"file" help:"Exports to import (CSV, also .gz and .zst); - is standard input."`
-	Chain     string   `help:"Chain of addresses without a chain, in CAIP-2, for example eip155:300." env:"PURSER_CHAIN" placeholder:"CHAIN"`
-	Rejects   string   `help:"File for invalid rows, with line, field and reason (default: rejects.csv in the data directory)." env:"PURSER_REJECTS" placeholder:"FILE"`
-	Delimiter string   `help:"Field separator of the exports." default:","`
-	DryRun    bool     `help:"Validate the exports and write the rejects file, but publish nothing."`
+	Files             []string `arg:"" name:"file" help:"Exports to import: CSV, JSON Lines, .xlsx or Parquet, recognised by content, the first two also compressed with gzip or zstd; directories; patterns such as '/exports/*.csv'; - is standard input."`
+	Chain             string   `help:"Chain of addresses without a chain, in CAIP-2, for example eip155:300." env:"PURSER_CHAIN" placeholder:"CHAIN"`
+	Columns           string   `help:"Columns with other names, for example address=wallet,externalId=\"Customer ID\",chainId=network." env:"PURSER_COLUMNS" placeholder:"COLUMN=NAME,…"`
+	Delimiter         string   `help:"Field separator of CSV: one character, or \\t (default: recognised)." env:"PURSER_DELIMITER" placeholder:"CHARACTER"`
+	Encoding          string   `help:"Encoding of text: auto (UTF-8, or UTF-16 with a byte order mark), utf-8, utf-16le, utf-16be, windows-1252 or iso-8859-1." enum:"auto,utf-8,utf-16le,utf-16be,windows-1252,iso-8859-1" env:"PURSER_ENCODING" default:"auto"`
+	Sheet             string   `help:"Sheet of a workbook (default: the first)." env:"PURSER_SHEET" placeholder:"NAME"`
+	Trim              bool     `help:"Remove white space around address, externalId and chainId, and report in how many rows." env:"PURSER_TRIM"`
+	AllowUnterminated bool     `help:"Accept a last line without a line end in a file that is still being changed." env:"PURSER_ALLOW_UNTERMINATED"`
+	Rejects           string   `help:"File for invalid rows, with line, field and reason (default: rejects.csv in the data directory)." env:"PURSER_REJECTS" placeholder:"FILE"`
+	MaxInvalid        string   `help:"Stop when more rows than this are invalid: a number, or a percentage of the rows read." env:"PURSER_MAX_INVALID" default:"100000" placeholder:"N|P%"`
+	DryRun            bool     `help:"Validate the exports and write the rejects file, but publish nothing."`
 
 	RequireRows bool `help:"End with exit code 3 if an export has a header and no rows." env:"PURSER_REQUIRE_ROWS"`
 
-	ChainNumber  uint64 `kong:"-"` // from Chain; 0: none
-	Comma        rune   `kong:"-"` // from Delimiter
-	RejectsGiven bool   `kong:"-"` // Rejects was given, and is not the default
+	ChainNumber       uint64            `kong:"-"` // from Chain; 0: none
+	Comma             rune              `kong:"-"` // from Delimiter; 0: to be recognised
+	ColumnNames       map[string]string `kong:"-"` // from Columns: address, externalId and chainId to their names
+	MaxInvalidRows    int64             `kong:"-"` // from MaxInvalid; -1: no limit
+	MaxInvalidPercent float64           `kong:"-"` // from MaxInvalid; -1: no limit
+	RejectsGiven      bool              `kong:"-"` // Rejects was given, and is not the default
 
 	IgnoreEnvironment bool `kong:"-"` // the process's variables are not settings; see Streams
 }

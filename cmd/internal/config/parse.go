@@ -14,7 +14,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/alecthomas/kong"
 	"github.com/google/uuid"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/purser-onboard/purser/loopback"
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/printable"
 	"github.com/purser-onboard/purser/secretfile"
 )
 
@@ -198,11 +198,9 @@ func ParseImporter(args []string, s Streams) (*Importer, error) {
 	if err := c.Queue.check(); err != nil {
 		return nil, err
 	}
-	comma, size := utf8.DecodeRuneInString(unescape(c.Delimiter))
-	if size != len(unescape(c.Delimiter)) || strings.ContainsRune("\"\r\n", comma) || comma == utf8.RuneError {
-		return nil, &Error{"--delimiter", c.Delimiter, `want one character, or \t`}
+	if err := c.settleDialect(); err != nil {
+		return nil, err
 	}
-	c.Comma = comma
 	stdin := 0
 	for _, f := range c.Files {
 		if f == "-" {
@@ -218,8 +216,6 @@ func ParseImporter(args []string, s Streams) (*Importer, error) {
 	}
 	return &c, nil
 }
-
-func unescape(s string) string { return strings.ReplaceAll(s, `\t`, "\t") }
 
 // ParseConsumer reads the settings of `consumer` and the command. What only some commands need is checked by
 // CheckPartner and CheckSigner.
@@ -239,6 +235,9 @@ func ParseConsumer(args []string, s Streams) (*ConsumerCommands, string, error) 
 	}
 	if err := c.Membership.check(c.Embedded()); err != nil {
 		return nil, "", err
+	}
+	if !validGroup(c.Group) {
+		return nil, "", &Error{"--group", c.Group, "want 1 to 255 printable characters without space at either end"}
 	}
 	if c.Ledger == "" {
 		c.Ledger = filepath.Join(c.DataDir, "ledger.db")
@@ -393,7 +392,9 @@ func ParseSandbox(args []string, s Streams) (*SandboxCommands, string, error) {
 }
 
 func (q Queue) check() error {
-	for _, b := range q.Brokers {
+	for i, b := range q.Brokers {
+		b = strings.TrimSpace(b) // a list may have spaces behind its commas
+		q.Brokers[i] = b
 		if _, _, err := net.SplitHostPort(b); err != nil {
 			return &Error{"--brokers", b, "want host:port"}
 		}
@@ -445,6 +446,12 @@ func validTopic(s string) bool {
 		return false
 	}
 	return strings.Trim(s, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == ""
+}
+
+// validGroup reports whether a consumer group may have a name. Kafka takes nearly any; this keeps out what was not
+// meant and what cannot be read in the brokers' logs and tools.
+func validGroup(s string) bool {
+	return s != "" && len(s) <= 255 && strings.TrimSpace(s) == s && printable.Is(s)
 }
 
 // CheckPartner is CheckAPI for commands whose requests are signed: they need the signing key's id, too.

@@ -16,7 +16,6 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/pipeline"
-	"github.com/purser-onboard/purser/pipeline/csvimport"
 	"github.com/purser-onboard/purser/pipeline/results"
 	"github.com/purser-onboard/purser/printable"
 )
@@ -139,8 +138,8 @@ func failures(ctx context.Context, c *config.Consumer, fleet bool, s Streams) (e
 	err = book.Failures(ctx, func(r pipeline.Record) error {
 		return out.Write([]string{
 			r.Account.Address.Hex(), r.ExternalID, "eip155:" + strconv.FormatUint(r.Account.Chain, 10),
-			string(r.Stage), csvimport.Defuse(r.Class), csvimport.Defuse(r.Reason),
-			csvimport.Defuse(r.File), strconv.Itoa(r.Line),
+			string(r.Stage), printable.Defuse(r.Class), printable.Defuse(r.Reason),
+			printable.Defuse(r.File), strconv.Itoa(r.Line),
 		})
 	})
 	out.Flush()

@@ -52,27 +52,36 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 	if err != nil {
 		return fmt.Errorf("draw an import id: %w", err)
 	}
-	for _, file := range c.Files { // a file that cannot be used is found before anything is published
-		if err := probe(ctx, c, file); err != nil {
-			return console.Coded(console.ExitUsage, err)
-		}
-	}
-	if err := checkRejects(c); err != nil {
+	screen := console.NewScreen(stderr)
+	screen.Format(c.LogFormat)
+	log := console.NewLogger(screen, c.LogFormat, c.LogLevel)
+	files, err := expand(c.Files, log)
+	if err != nil {
 		return err
+	}
+	if err := checkRejects(c, files); err != nil {
+		return err
+	}
+	inputs := &inputs{settings: c, importID: importID.String(), stdin: stdin, now: time.Now, pipes: map[string]*input{}}
+	defer inputs.close()
+	for _, file := range files { // a file that cannot be used is found before anything is published
+		if err := inputs.check(ctx, file); err != nil {
+			return err
+		}
 	}
 	keys, err := c.MessageKeys()
 	if err != nil {
 		return err
 	}
-	screen := console.NewScreen(stderr)
-	screen.Format(c.LogFormat)
-	log := console.NewLogger(screen, c.LogFormat, c.LogLevel)
 	rejects, err := outfile.Create(c.Rejects)
 	if err != nil {
 		return fmt.Errorf("rejects file: %w", err)
 	}
 	defer rejects.Discard()
-	im := &csvimport.Importer{Topic: c.Topic, Rejects: csvimport.NewRejectsWriter(rejects)}
+	im := &csvimport.Importer{
+		Topic: c.Topic, Rejects: csvimport.NewRejectsWriter(rejects),
+		MaxInvalid: &csvimport.InvalidLimit{Rows: c.MaxInvalidRows, Percent: c.MaxInvalidPercent},
+	}
 	if !c.DryRun {
 		q, err := queue.Open(ctx, c.Queue, log)
 		if err != nil {
@@ -94,19 +103,27 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 		im.Publisher = traces.Publisher(im.Publisher)
 	}
 	memory := remember(c, importID.String(), started, log)
-	im.OnReject = memory.reasons.Add
+	var invalid csvimport.Summary
+	im.OnReject = func(r *csvimport.Reject) {
+		memory.reasons.Add(r)
+		invalid.Add(r)
+	}
 	progress := console.StartProgress(screen, c.Progress, func() string {
 		s := im.Stats()
 		return fmt.Sprintf("%d rows read, %d %s, %d invalid", s.Read, s.Published, verb(c), s.Invalid)
 	})
 	defer progress.Stop()
-	var empty []string // exports without a row
-	for _, file := range c.Files {
+	var empty, changed []string // exports without a row, and those that changed while they were read
+	for _, file := range files {
 		before := im.Stats()
-		read, e := importFile(ctx, c, im, file, stdin, importID.String())
-		memory.add(file, read, im.Stats().Sub(before))
+		read, e := inputs.importFile(ctx, im, file, log)
+		memory.add(file, read.digest, im.Stats().Sub(before))
 		if err = e; err != nil {
 			break
+		}
+		if read.change != "" {
+			log.Warn("the export changed while it was read; rows may be missing", "file", file, "change", read.change)
+			changed = append(changed, file)
 		}
 		if im.Stats().Read == before.Read {
 			log.Warn("the export has a header and no row", "file", file)
@@ -119,7 +136,7 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 	}
 	s := im.Stats()
 	finished := err == nil
-	err = verdict(ctx, c, s, empty, err)
+	err = verdict(ctx, c, s, empty, changed, err)
 	memory.end(err)
 	switch {
 	case c.JSON():
@@ -127,22 +144,28 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 			return errors.Join(err, e)
 		}
 	case !c.Quiet || console.Code(err) != console.ExitWell:
-		summarize(stdout, c, s, time.Since(started), finished)
+		summarize(stdout, c, s, invalid.Kinds(), time.Since(started), finished)
 	}
 	return err
 }
 
 // verdict gives the error that an import ended with its exit code, and says what there is to do.
-func verdict(ctx context.Context, c *config.Importer, s csvimport.ImportStats, empty []string, err error) error {
+func verdict(
+	ctx context.Context, c *config.Importer, s csvimport.ImportStats, empty, changed []string, err error,
+) error {
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return fmt.Errorf("%w: %d rows are in the queue, the rest is not; importing the same files again is safe",
 			context.Cause(ctx), s.Published)
+	case errors.As(err, new(*csvimport.InvalidLimitError)):
+		return console.Coded(console.ExitUsage, err)
 	case err != nil:
 		return queue.Coded(err)
 	case s.Invalid > 0:
 		return console.Coded(console.ExitRowsBad,
 			fmt.Errorf("%d of %d rows are invalid: see %s", s.Invalid, s.Read, c.Rejects))
+	case len(changed) > 0:
+		return fmt.Errorf("%s changed while it was read: import it again when it is complete", strings.Join(changed, ", "))
 	case c.RequireRows && len(empty) > 0:
 		return console.Coded(console.ExitRowsBad,
 			fmt.Errorf("no row in %s, and --require-rows asks for some", strings.Join(empty, ", ")))
@@ -186,12 +209,12 @@ func moveAside(path string) error {
 }
 
 // checkRejects keeps the rejects file from being one of the exports.
-func checkRejects(c *config.Importer) error {
+func checkRejects(c *config.Importer, files []string) error {
 	target, err := os.Stat(c.Rejects)
 	if err != nil {
 		return nil // it is not there; whether it can be made, making it will tell
 	}
-	for _, file := range c.Files {
+	for _, file := range files {
 		if info, err := os.Stat(file); err == nil && os.SameFile(info, target) {
 			return &config.Error{Setting: "--rejects", Value: c.Rejects, Problem: "is one of the exports, and would replace it"}
 		}
@@ -208,7 +231,9 @@ func verb(c *config.Importer) string {
 }
 
 // summarize prints what was made of the rows, and of the lines. An import that ended early leaves lines unfinished.
-func summarize(w io.Writer, c *config.Importer, s csvimport.ImportStats, took time.Duration, finished bool) {
+func summarize(
+	w io.Writer, c *config.Importer, s csvimport.ImportStats, invalid []csvimport.Kind, took time.Duration, finished bool,
+) {
 	var b strings.Builder // one write, for a reader that takes only the beginning
 	fmt.Fprintf(&b, "imported %s: %d rows read, %d %s, %d invalid in %s\n",
 		printable.Line(strings.Join(c.Files, ", "), mostOfNames), s.Read, s.Published, verb(c), s.Invalid,
@@ -219,46 +244,20 @@ func summarize(w io.Writer, c *config.Importer, s csvimport.ImportStats, took ti
 		fmt.Fprintf(&b, ", %d not finished", s.Missing())
 	}
 	b.WriteByte('\n')
+	if c.Trim {
+		fmt.Fprintf(&b, "trimmed: %d rows\n", s.Trimmed)
+	}
+	const most = 10
+	for i, k := range invalid {
+		if i == most {
+			fmt.Fprintf(&b, "invalid: and %d other reasons\n", len(invalid)-most)
+			break
+		}
+		fmt.Fprintf(&b, "invalid: %d %s: %s (first: %s:%d)\n", k.Rows, k.First.Field,
+			printable.Line(k.First.Reason, 300), k.First.File, k.First.Line)
+	}
 	if s.Invalid > 0 {
 		fmt.Fprintf(&b, "rejects: %s\n", printable.Line(c.Rejects, mostOfNames))
 	}
 	fmt.Fprint(w, b.String())
-}
-
-// probe makes sure that a file can be opened and begins with a header that can be used. Standard input and pipes cannot
-// be read twice and are left alone.
-func probe(ctx context.Context, c *config.Importer, file string) error {
-	if info, err := os.Stat(file); file == "-" || err == nil && !info.Mode().IsRegular() && !info.IsDir() {
-		return nil
-	}
-	r, err := open(ctx, file, nil)
-	if err != nil {
-		return err
-	}
-	defer r.Close()
-	_, err = csvimport.NewReader(r, filepath.Base(file), c.ChainNumber, c.Comma, "probe")
-	return err
-}
-
-// importFile imports an export. It returns the digest of the file, nil if it was not read to its end.
-func importFile(
-	ctx context.Context, c *config.Importer, im *csvimport.Importer, file string, stdin io.Reader, importID string,
-) (*digest, error) {
-	e, err := open(ctx, file, stdin)
-	if err != nil {
-		return nil, err
-	}
-	r := readAhead(ctx, e)
-	export, err := csvimport.NewReader(r, filepath.Base(file), c.ChainNumber, c.Comma, importID)
-	if err == nil {
-		err = im.Import(ctx, export)
-	}
-	var header *csvimport.HeaderError
-	if errors.As(err, &header) {
-		err = console.Coded(console.ExitUsage, err)
-	}
-	if e := r.Close(); err == nil {
-		err = e
-	}
-	return r.digest.Load(), err
 }

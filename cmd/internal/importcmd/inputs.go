@@ -1,0 +1,323 @@
+package importcmd
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/pipeline/csvimport"
+)
+
+// expand returns the files that the arguments name: themselves, the files of a directory, and the matches of a pattern,
+// each in the order of their names.
+func expand(args []string, log *slog.Logger) ([]string, error) {
+	var files []string
+	fail := func(arg, problem string) error {
+		return console.Coded(console.ExitUsage, fmt.Errorf("%s: %s", arg, problem))
+	}
+	for _, arg := range args {
+		info, err := os.Stat(arg)
+		switch {
+		case arg == "-" || err == nil && !info.IsDir():
+			files = append(files, arg)
+		case err == nil:
+			found, err := filesIn(arg, log)
+			if err != nil {
+				return nil, console.Coded(console.ExitUsage, err)
+			}
+			if len(found) == 0 {
+				return nil, fail(arg, "the directory has no file")
+			}
+			files = append(files, found...)
+		case errors.Is(err, fs.ErrNotExist) && strings.ContainsAny(arg, "*?["):
+			found, err := filepath.Glob(arg)
+			if err != nil {
+				return nil, fail(arg, "there is no such file, and it is not a valid pattern")
+			}
+			if len(found) == 0 {
+				return nil, fail(arg, "no file has a name of this pattern")
+			}
+			files = append(files, found...)
+		default:
+			return nil, console.Coded(console.ExitUsage, err)
+		}
+	}
+	return files, nil
+}
+
+// filesIn returns the files of a directory, apart from hidden ones and those of directories in it.
+func filesIn(dir string, log *slog.Logger) ([]string, error) {
+	entries, err := os.ReadDir(dir) // sorted by name
+	if err != nil {
+		return nil, err
+	}
+	var files []string
+	for _, entry := range entries {
+		path := filepath.Join(dir, entry.Name())
+		if strings.HasPrefix(entry.Name(), ".") {
+			continue
+		}
+		info, err := os.Stat(path) // what a symbolic link leads to
+		switch {
+		case err != nil:
+			return nil, err
+		case info.IsDir():
+			log.Warn("a directory in a directory is not imported", "directory", path)
+		default:
+			files = append(files, path)
+		}
+	}
+	return files, nil
+}
+
+// inputs opens the files. A file is opened twice, to find out before anything is published whether it can be used, and
+// to read it. A pipe can be opened once only.
+type inputs struct {
+	settings *config.Importer
+	importID string
+	stdin    io.Reader
+	now      func() time.Time
+	pipes    map[string]*input // open, with their headers read
+}
+
+// input is an export that was opened.
+type input struct {
+	*csvimport.Reader
+	ahead *ahead
+	file  *os.File    // nil: standard input
+	info  fs.FileInfo // of a regular file when it was opened; nil: it is none
+}
+
+// check makes sure that a file begins as an export does. It waits for the writer of a pipe.
+func (i *inputs) check(ctx context.Context, file string) error {
+	if i.pipes[file] != nil {
+		return console.Coded(console.ExitUsage, fmt.Errorf("%s is a pipe and can be read only once", file))
+	}
+	in, err := i.open(ctx, file)
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		return console.Coded(console.ExitUsage, err)
+	}
+	if in.info != nil {
+		return in.close()
+	}
+	i.pipes[file] = in
+	return nil
+}
+
+// outcome is what is known of a file that was read.
+type outcome struct {
+	digest *digest // nil: it was not read to its end
+	change string  // how a file changed that was written to in the meantime; "": it did not
+}
+
+// importFile imports a file.
+func (i *inputs) importFile(
+	ctx context.Context, im *csvimport.Importer, file string, log *slog.Logger,
+) (read outcome, err error) {
+	in := i.pipes[file]
+	delete(i.pipes, file)
+	if in == nil {
+		if in, err = i.open(ctx, file); err != nil {
+			if header := new(csvimport.HeaderError); errors.As(err, &header) {
+				err = console.Coded(console.ExitUsage, err)
+			}
+			return read, err
+		}
+	}
+	log.Info("reading", "file", file, "as", in.Format())
+	if note := in.Note(); note != "" {
+		log.Warn(note, "file", file)
+	}
+	if err = im.Import(ctx, in.Reader); err == nil {
+		_, err = io.Copy(io.Discard, in.ahead) // what was not read from front to back is digested as well
+	}
+	read.change = in.change()
+	if e := in.close(); err == nil {
+		err = e
+	}
+	read.digest = in.ahead.digest.Load()
+	return read, err
+}
+
+func (i *inputs) close() {
+	for _, in := range i.pipes {
+		_ = in.close() // nothing of it was imported
+	}
+}
+
+// open opens an export and reads its header.
+func (i *inputs) open(ctx context.Context, file string) (*input, error) {
+	f, err := openFile(ctx, file)
+	if err != nil {
+		return nil, err
+	}
+	in := &input{file: f}
+	c := i.settings
+	options := csvimport.Options{
+		Name: filepath.Base(file), Chain: c.ChainNumber, ImportID: i.importID,
+		Columns: csvimport.Columns{
+			Address: c.ColumnNames["address"], ExternalID: c.ColumnNames["externalId"], ChainID: c.ColumnNames["chainId"],
+		},
+		Delimiter: c.Comma, Encoding: c.Encoding, Sheet: c.Sheet, Trim: c.Trim,
+	}
+	from := csvimport.Input{}
+	if f == nil {
+		in.ahead = readAhead(ctx, i.stdin, nil)
+	} else {
+		info, err := f.Stat()
+		if err != nil {
+			return nil, errors.Join(err, f.Close())
+		}
+		if info.Mode().IsRegular() {
+			in.info = info
+			from.At, from.Size = f, info.Size()
+			if !c.AllowUnterminated {
+				options.Unterminated = func() string { return in.unterminated(i.now()) }
+			}
+		}
+		in.ahead = readAhead(ctx, f, f)
+	}
+	from.Reader = in.ahead
+	if in.Reader, err = csvimport.NewReader(from, options); err != nil {
+		return nil, errors.Join(err, in.ahead.Close())
+	}
+	return in, nil
+}
+
+func (in *input) close() error {
+	err := in.ahead.Close()
+	in.Reader.Close()
+	return err
+}
+
+// atRest is how long a file must not have changed for its last line to be taken for whole without a line end.
+const atRest = time.Minute
+
+// unterminated says why the last line of a file, which has no line end, may not be whole.
+func (in *input) unterminated(now time.Time) string {
+	const advice = "is the file still being written? (--allow-unterminated accepts the line)"
+	if change := in.change(); change != "" {
+		return "the last line has no line end, and the file changed while it was read: " + advice
+	}
+	if age := now.Sub(in.info.ModTime()).Abs(); age < atRest {
+		return fmt.Sprintf("the last line has no line end, and the file was changed less than %d s ago: %s",
+			int(atRest.Seconds()), advice)
+	}
+	return ""
+}
+
+// change says how a regular file differs from what it was when it was opened; "" if it does not.
+func (in *input) change() string {
+	if in.info == nil {
+		return ""
+	}
+	info, err := in.file.Stat()
+	switch {
+	case err != nil:
+		return err.Error()
+	case info.Size() != in.info.Size():
+		return fmt.Sprintf("from %d to %d bytes", in.info.Size(), info.Size())
+	case !info.ModTime().Equal(in.info.ModTime()):
+		return "written to at " + info.ModTime().UTC().Format(time.RFC3339)
+	}
+	return ""
+}
+
+// openFile opens a file; nil stands for standard input. An open that blocks, as that of a pipe without a writer does,
+// ends with ctx; the goroutine that waits for it then ends with the process.
+func openFile(ctx context.Context, file string) (*os.File, error) {
+	if file == "-" {
+		return nil, nil
+	}
+	type opened struct {
+		*os.File
+		err error
+	}
+	done := make(chan opened, 1)
+	go func() {
+		f, err := os.Open(file)
+		done <- opened{f, err}
+	}()
+	select {
+	case o := <-done:
+		return o.File, o.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// ahead is an export that is read by a goroutine of its own, so that a read that blocks ends with the context.
+type ahead struct {
+	*io.PipeReader
+	file    io.Closer     // nil: standard input
+	ended   chan struct{} // closed when the goroutine has ended
+	unwatch func() bool
+	digest  atomic.Pointer[digest] // nil until the file was read to its end
+}
+
+// digest is that of a file that was read to its end.
+type digest struct {
+	size   int64
+	sha256 string // hex
+}
+
+// digester passes on the bytes of a file and computes their digest. It hides what else a reader can do: a file would
+// copy itself, in smaller pieces.
+type digester struct {
+	r    io.Reader
+	hash hash.Hash
+	size int64
+}
+
+// Read implements io.Reader.
+func (d *digester) Read(p []byte) (int, error) {
+	n, err := d.r.Read(p)
+	d.hash.Write(p[:n]) // never fails
+	d.size += int64(n)
+	return n, err
+}
+
+func readAhead(ctx context.Context, from io.Reader, file io.Closer) *ahead {
+	out, in := io.Pipe()
+	a := &ahead{PipeReader: out, file: file, ended: make(chan struct{})}
+	go func() {
+		defer close(a.ended)
+		raw := &digester{r: from, hash: sha256.New()}
+		_, err := io.CopyBuffer(in, raw, make([]byte, 256<<10))
+		if err == nil {
+			a.digest.Store(&digest{size: raw.size, sha256: hex.EncodeToString(raw.hash.Sum(nil))})
+		}
+		in.CloseWithError(err) // nil is io.EOF
+	}()
+	a.unwatch = context.AfterFunc(ctx, func() { out.CloseWithError(ctx.Err()) })
+	return a
+}
+
+// Close ends the goroutine, waits for it, and closes the file. A read of standard input cannot be ended; its goroutine
+// ends with the process.
+func (a *ahead) Close() error {
+	a.unwatch()
+	_ = a.PipeReader.Close() // always nil
+	if a.file == nil {
+		return nil
+	}
+	err := a.file.Close() // ends a read that blocks
+	<-a.ended
+	return err
+}

@@ -1,0 +1,129 @@
+package importcmd
+
+import (
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/purser-onboard/purser/cmd/internal/console"
+)
+
+const openLine = "address,externalId\n0xE66c9b8E74D0ece13e824f4987Aa568Bc3963C3f,cust-10"
+
+// dryRun runs the importer on files without publishing.
+func dryRun(t *testing.T, args ...string) (code int, out string) {
+	t.Helper()
+	var b strings.Builder
+	err := Main(t.Context(), append([]string{"--dry-run", "--chain=eip155:300", "--data-dir", t.TempDir()}, args...), nil, &b, &b)
+	if err != nil {
+		b.WriteString(err.Error())
+	}
+	return console.Code(err), b.String()
+}
+
+// TestUploadPartial: the last line of a file that was just written to counts only with a line end.
+func TestUploadPartial(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "upload-partial.csv")
+	if err := os.WriteFile(path, []byte(openLine), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out := dryRun(t, path)
+	if code != console.ExitRowsBad || !strings.Contains(out, "is the file still being written?") {
+		t.Errorf("just written: got %d, %s; want 3 and the reason", code, out)
+	}
+	if code, out := dryRun(t, "--allow-unterminated", path); code != 0 {
+		t.Errorf("allowed: got %d, %s; want 0", code, out)
+	}
+	if err := os.Chtimes(path, time.Time{}, time.Now().Add(-2*atRest)); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := dryRun(t, path); code != 0 {
+		t.Errorf("at rest: got %d, %s; want 0", code, out)
+	}
+}
+
+// grow is the standard error of an importer whose export grows while it is read: when the first line says that reading
+// has begun.
+type grow struct {
+	t    *testing.T
+	path string
+	text string
+	once bool
+	strings.Builder
+}
+
+func (g *grow) Write(p []byte) (int, error) {
+	if !g.once && strings.Contains(string(p), "msg=reading") {
+		g.once = true
+		f, err := os.OpenFile(g.path, os.O_APPEND|os.O_WRONLY, 0)
+		if err != nil {
+			g.t.Error(err)
+			return 0, err
+		}
+		if _, err := io.WriteString(f, g.text); err != nil {
+			g.t.Error(err)
+		}
+		f.Close()
+	}
+	return g.Builder.Write(p)
+}
+
+// TestChangedWhileRead: a file that grows while it is read is reported, and its open last line is invalid.
+func TestChangedWhileRead(t *testing.T) {
+	for begin, want := range map[string]int{openLine + "\n": console.ExitUnfinished, openLine: console.ExitRowsBad} {
+		path := filepath.Join(t.TempDir(), "e.csv")
+		if err := os.WriteFile(path, []byte(begin), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, time.Time{}, time.Now().Add(-2*atRest)); err != nil {
+			t.Fatal(err)
+		}
+		out := &grow{t: t, path: path, text: "\n" + openLine[19:]}
+		args := []string{"--dry-run", "--chain=eip155:300", "--data-dir", t.TempDir(), path}
+		err := Main(t.Context(), args, nil, io.Discard, out)
+		if console.Code(err) != want || !strings.Contains(out.String(), "changed while it was read") {
+			t.Errorf("%q: got %v with %d and %s; want %d and a warning", begin, err, console.Code(err), out, want)
+		}
+	}
+}
+
+// TestExpand: directories and patterns stand for their files, in order.
+func TestExpand(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{"b.csv", "a.csv", ".hidden", "c[1].csv", "sub/x.csv", "na\xefve.csv"} {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
+			t.Skipf("the file system takes no such name: %v", err)
+		}
+	}
+	var said strings.Builder
+	log := console.NewLogger(console.NewScreen(&said), "text", "info")
+	for arg, want := range map[string]string{
+		dir:                             "a.csv b.csv c[1].csv na\xefve.csv",
+		filepath.Join(dir, "[ab].csv"):  "a.csv b.csv",
+		filepath.Join(dir, "c[1].csv"):  "c[1].csv",
+		filepath.Join(dir, "na*"):       "na\xefve.csv",
+		filepath.Join(dir, "sub/../a*"): "a.csv",
+	} {
+		files, err := expand([]string{arg}, log)
+		var names []string
+		for _, f := range files {
+			names = append(names, filepath.Base(f))
+		}
+		if got := strings.Join(names, " "); err != nil || got != want {
+			t.Errorf("%s: got %q, %v, want %q", arg, got, err, want)
+		}
+	}
+	if !strings.Contains(said.String(), "a directory in a directory is not imported") {
+		t.Errorf("got %q, want a warning about sub", said.String())
+	}
+	for _, arg := range []string{filepath.Join(dir, "none*"), filepath.Join(dir, "none.csv"), filepath.Join(dir, "[")} {
+		if _, err := expand([]string{arg}, log); console.Code(err) != console.ExitUsage {
+			t.Errorf("%s: got %v, want an error of the usage", arg, err)
+		}
+	}
+}
