@@ -88,7 +88,7 @@ func TestRetryStaysRed(t *testing.T) {
 		t.Errorf("the rows imported again: got %+v, want exit 3 with a failed row", again)
 	}
 	if retry, out := drainReport(t, env); retry.Exit != 3 || retry.Repeats != again.Run ||
-		!strings.Contains(out, "left 1 failed rows") {
+		!strings.Contains(out, "left 1 failed row;") {
 		t.Errorf("its retry: got %+v, want exit 3 for run %s:\n%s", retry, again.Run, out)
 	}
 }
@@ -105,7 +105,7 @@ func TestRetryAfterAKill(t *testing.T) {
 	execLedger(t, env, `UPDATE runs SET ended_at = NULL, exit = NULL, report = json_set(report, '$.state', 'running')
 		WHERE id = '`+id+`'; DELETE FROM run_rows`)
 	retry, out := drainReport(t, env)
-	if retry.Exit != 3 || retry.Repeats != id || !strings.Contains(out, "left 1 failed rows") {
+	if retry.Exit != 3 || retry.Repeats != id || !strings.Contains(out, "left 1 failed row;") {
 		t.Errorf("the retry: got %+v, want exit 3 for run %s:\n%s", retry, id, out)
 	}
 	if again, out := drainReport(t, env); again.Exit != 3 || again.Repeats != id {
@@ -120,7 +120,7 @@ func TestRetryWithDeadLetters(t *testing.T) {
 	publishEmbedded(t, env, "onboarding.customers", []pipeline.Message{{Key: []byte("k"), Value: []byte("not json")}})
 	night, _ := drainReport(t, env)
 	retry, out := drainReport(t, env)
-	if retry.Exit != 3 || retry.Repeats != night.Run || !strings.Contains(out, "left 1 dead letters") {
+	if retry.Exit != 3 || retry.Repeats != night.Run || !strings.Contains(out, "left 1 dead letter;") {
 		t.Errorf("the retry: got %+v, want exit 3 for run %s:\n%s", retry, night.Run, out)
 	}
 	mustRun(t, env, "consumer", "redrive", "--forget")

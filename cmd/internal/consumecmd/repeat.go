@@ -28,16 +28,23 @@ func (l *leftover) String() string {
 	for _, stage := range pipeline.Stages() {
 		switch n := l.stages[stage]; {
 		case n > 0 && stage == pipeline.Conflict:
-			parts = append(parts, fmt.Sprintf("%d rows in conflict", n))
+			parts = append(parts, plural(n, "row")+" in conflict")
 		case n > 0:
-			parts = append(parts, fmt.Sprintf("%d %s rows", n, stage))
+			parts = append(parts, plural(n, string(stage)+" row"))
 		}
 	}
 	if l.letters > 0 {
-		parts = append(parts, fmt.Sprintf("%d dead letters", l.letters))
+		parts = append(parts, plural(l.letters, "dead letter"))
 	}
 	return fmt.Sprintf("run %s of %s left %s", l.run.ID, l.run.StartedAt.UTC().Format("2006-01-02 15:04Z"),
 		strings.Join(parts, ", "))
+}
+
+func plural(n int64, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
 
 // leftovers returns what this drain has to answer for in place of the drains before it; nil: nothing. A retry is not
