@@ -21,9 +21,9 @@ help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / {printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## build bin/importer, bin/consumer and bin/sandbox
+build: ## build bin/purser, and bin/importer, bin/consumer and bin/sandbox
 	@.ci/need cc:gcc
-	go build -o bin/ ./cmd/importer ./cmd/consumer ./cmd/sandbox
+	go build -o bin/ ./cmd/purser ./cmd/importer ./cmd/consumer ./cmd/sandbox
 
 .PHONY: run-sandbox
 run-sandbox: ## onboard testdata/customers.csv with the sandbox, nothing else needed

@@ -19,6 +19,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/cmd/internal/consumecmd"
 	"github.com/purser-onboard/purser/cmd/internal/importcmd"
+	"github.com/purser-onboard/purser/cmd/internal/pursercmd"
 	"github.com/purser-onboard/purser/cmd/internal/sandboxcmd"
 	"github.com/purser-onboard/purser/sandbox"
 )
@@ -26,7 +27,7 @@ import (
 // customers is the sample export.
 const customers = "../testdata/customers.csv"
 
-// TestMain lets the test binary stand for the three commands: started under one of their names, it is that command. The
+// TestMain lets the test binary stand for the commands: started under one of their names, it is that command. The
 // tests mostly wait for processes, so more of them run in parallel than there are cores, unless -parallel is given.
 func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "4"); err != nil {
@@ -50,6 +51,16 @@ func TestMain(m *testing.M) {
 			})
 			stop()
 			os.Exit(console.Exit(stderr, "consumer", stdout.Result(err)))
+		},
+		"purser": func() {
+			stderr := console.NewScreen(os.Stderr)
+			soft, hard, stop := console.Signals(context.Background(), stderr, pursercmd.Stopping(os.Args[1:]))
+			stdout := console.Output(os.Stdout)
+			err := pursercmd.Main(soft, hard, os.Args[1:], pursercmd.Streams{
+				Stdin: os.Stdin, Stdout: stdout, Stderr: stderr, Getenv: os.Getenv,
+			})
+			stop()
+			os.Exit(console.Exit(stderr, pursercmd.Program, stdout.Result(err)))
 		},
 		"sandbox": func() {
 			stderr := console.NewScreen(os.Stderr)

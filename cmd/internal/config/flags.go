@@ -191,36 +191,36 @@ type ConsumerCommands struct {
 	Consumer
 	Run struct {
 		Drain bool `help:"Onboard what is in the queue at the start, then end."`
-	} `cmd:"" default:"withargs" help:"Take rows from the queue and onboard them (default command)."`
-	Check  Output `cmd:"" help:"Test clock, token, request signature, signer, broker and ledger without touching a customer."`
+	} `cmd:"" group:"night" default:"withargs" help:"Take rows from the queue and onboard them (default command)."`
+	Check  Output `cmd:"" group:"night" help:"Test clock, token, request signature, signer, broker and ledger without touching a customer."`
 	Status struct {
 		Inspect
 		Output
 		Run string `help:"Print the report of a run, last or an id, and end with its exit code." placeholder:"RUN"`
-	} `cmd:"" help:"Count the ledger's rows by stage and reason."`
+	} `cmd:"" group:"look" help:"Count the ledger's rows by stage and reason."`
 	Runs struct {
 		Output
 		Last int `help:"Number of runs." default:"20"`
-	} `cmd:"" help:"List the latest runs with exit code, counts and reason."`
-	Failures  Inspect `cmd:"" help:"Print unsettled and badly ended rows as CSV, ready to be imported again."`
-	Reconcile Output  `cmd:"" help:"Read the partner's customer list and record each customer's status in the ledger."`
+	} `cmd:"" group:"look" help:"List the latest runs with exit code, counts and reason."`
+	Failures  Inspect `cmd:"" group:"look" help:"Print unsettled and badly ended rows as CSV, ready to be imported again."`
+	Reconcile Output  `cmd:"" group:"settle" help:"Read the partner's customer list and record each customer's status in the ledger."`
 	Redrive   struct {
 		Output
 		Reason string `help:"Only dead letters whose class or reason contains this text." placeholder:"TEXT"`
 		Since  string `help:"Only dead letters since a duration ago (24h), a day (2026-11-22) or a time." placeholder:"WHEN"`
 		DryRun bool   `help:"List the dead letters and put nothing back."`
 		Forget bool   `help:"Report for the last time the dead letters that cannot be put back; later redrives skip them."`
-	} `cmd:"" help:"Put dead letters back into the queue."`
+	} `cmd:"" group:"settle" help:"Put dead letters back into the queue."`
 	RegisterKey struct {
 		Delete bool `help:"Remove the registered key instead."`
-	} `cmd:"" help:"Register the public half of --signing-key with the partner, and print the id for --signing-key-id."`
+	} `cmd:"" group:"keys" help:"Register the public half of --signing-key with the partner, and print the id for --signing-key-id."`
 	RotateSecret struct {
 		NewSecretFile string `required:"" help:"File with the new API secret; required." placeholder:"FILE"`
 		ReplaceFile   bool   `help:"Write the new secret to --api-secret-file as soon as the partner has issued a token for it."`
-	} `cmd:"" help:"Replace the API secret at the partner with the secret in a file."`
+	} `cmd:"" group:"keys" help:"Replace the API secret at the partner with the secret in a file."`
 	Rebind struct {
 		From string `help:"Earlier id of the API key, for a ledger that does not know it, such as that of a new member of a fleet." placeholder:"UUID"`
-	} `cmd:"" help:"Bind the ledger to --api-key after the API key's id was rotated."`
+	} `cmd:"" group:"keys" help:"Bind the ledger to --api-key after the API key's id was rotated."`
 }
 
 // Inspect says whose rows a command looks at.

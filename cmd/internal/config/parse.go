@@ -10,7 +10,6 @@ import (
 	"net/url"
 	"path/filepath"
 	"reflect"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"time"
@@ -56,17 +55,32 @@ type exited int
 type Streams struct {
 	Stdout, Stderr    io.Writer
 	IgnoreEnvironment bool // for `sandbox run`, which must not meet the settings of production
+	// Program is the program whose subcommands the commands are; empty if each is a program of its own.
+	Program string
+}
+
+// name returns how a command is called: importer, or purser import.
+func (s Streams) name(command string) string {
+	switch {
+	case s.Program == "":
+		return command
+	case command == "consumer": // its commands are the program's own
+		return s.Program
+	case command == "importer":
+		command = "import"
+	}
+	return s.Program + " " + command
 }
 
 // parse fills a command's settings. It returns the chosen command ("run") for grammars that have several.
 func parse(grammar any, name, description string, args []string, s Streams) (command string, err error) {
-	build, _ := debug.ReadBuildInfo() // nil if the binary has none
+	name = s.name(name)
 	parser, err := kong.New(grammar,
 		kong.Name(name), kong.Description(description),
 		kong.Writers(s.Stdout, s.Stderr),
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.KindMapper(reflect.String, kong.MapperFunc(text)),
-		kong.Vars{"version": versionText(build)},
+		kong.ExplicitGroups(groups()), kong.Vars{"version": VersionText()},
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 	)
 	if err != nil {

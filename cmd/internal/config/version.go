@@ -10,6 +10,12 @@ import (
 // Version is the program's version.
 const Version = "0.2.0"
 
+// VersionText is what --version prints.
+func VersionText() string {
+	build, _ := debug.ReadBuildInfo() // nil if the binary has none
+	return versionText(build)
+}
+
 // versionText is what --version prints: the version, the revision of the source it was built from and whether that was
 // modified, as far as the build knows them, the version of Go, and those of the libraries that talk to Kafka and keep
 // the ledger, as far as the command links them.

@@ -20,7 +20,9 @@ type Screen struct {
 	w    io.Writer
 	line string // the progress line as it stands; empty: none
 
-	json atomic.Pointer[slog.Logger] // nil: text
+	json  atomic.Pointer[slog.Logger] // nil: text
+	names *strings.Replacer           // of the commands in hints; nil: their own
+	under string                      // the program whose subcommands they are; empty: none
 }
 
 // NewScreen writes to w. A Screen is returned as it is.
@@ -29,6 +31,27 @@ func NewScreen(w io.Writer) *Screen {
 		return s
 	}
 	return &Screen{w: w}
+}
+
+// Under makes hints name the commands as subcommands of a program: `consumer check` becomes `purser check`. It is to be
+// called before anything is written.
+func (s *Screen) Under(program string) {
+	s.under = program
+	s.names = strings.NewReplacer(
+		"`consumer ", "`"+program+" ", "`importer ", "`"+program+" import ", "`sandbox ", "`"+program+" sandbox ",
+	)
+}
+
+// Program returns what was given to Under.
+func (s *Screen) Program() string { return s.under }
+
+// Hints returns a text of ours with its commands named as Under has it. What is written to the screen is named so
+// without it.
+func (s *Screen) Hints(text string) string {
+	if s.names == nil {
+		return text
+	}
+	return s.names.Replace(text)
 }
 
 // Format sets the form of what Say writes, and of the progress: text, or json as with --log-format.
@@ -65,11 +88,14 @@ func (s *Screen) Write(p []byte) (int, error) {
 	if s.line != "" {
 		fmt.Fprintf(s.w, "\r%s\r", strings.Repeat(" ", len(s.line)))
 	}
-	n, err := s.w.Write(p)
+	_, err := io.WriteString(s.w, s.Hints(string(p)))
 	if s.line != "" {
 		fmt.Fprint(s.w, s.line)
 	}
-	return n, err
+	if err != nil {
+		return 0, err
+	}
+	return len(p), nil
 }
 
 // show replaces the progress line; an empty one clears it.

@@ -29,6 +29,7 @@ const firstRows = 100
 // checklist prints the outcome of each check, or collects them for a JSON document, and remembers whether one failed.
 type checklist struct {
 	w       io.Writer // nil: they are collected
+	hints   func(string) string
 	checks  []checkResult
 	failed  int
 	patient bool // all failures may pass: something could not be reached
@@ -55,7 +56,7 @@ func (l *checklist) say(what, line string, err error) {
 func (l *checklist) warn(what, line string) { l.add(checkResult{what, "warn", line}) }
 
 func (l *checklist) add(c checkResult) {
-	c.Text = printable.Line(c.Text, mostOfLine)
+	c.Text = printable.Line(l.hints(c.Text), mostOfLine)
 	l.checks = append(l.checks, c)
 	if l.w != nil {
 		fmt.Fprintf(l.w, "%-5s %-9s %s\n", c.Result, c.Check, c.Text)
@@ -65,7 +66,7 @@ func (l *checklist) add(c checkResult) {
 // check tests everything that a run needs, without touching a customer and without a signature (rule "A wrong set-up
 // halts the run").
 func check(ctx context.Context, c *config.Consumer, form config.Output, s Streams) error {
-	list := &checklist{w: s.Stdout, patient: true}
+	list := &checklist{w: s.Stdout, hints: console.NewScreen(s.Stderr).Hints, patient: true}
 	if form.JSON() {
 		list.w = nil
 	}

@@ -36,7 +36,7 @@ func Main(soft, hard context.Context, args []string, s Streams) error {
 	s.Stderr = screen
 	screen.Format(config.LogFormatOf(args))
 	c, command, err := config.ParseConsumer(args, config.Streams{
-		Stdout: s.Stdout, Stderr: s.Stderr, IgnoreEnvironment: s.IgnoreEnvironment,
+		Stdout: s.Stdout, Stderr: s.Stderr, IgnoreEnvironment: s.IgnoreEnvironment, Program: screen.Program(),
 	})
 	if err != nil {
 		return err

@@ -103,8 +103,8 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, s Strea
 	cause = interrupted(soft, cause)
 	if !r.begun {
 		err := r.shut(cause)
-		_ = judge(&r.report, done, err) // for its counts; the error has its code
-		tell.End(hard, endedNotice(&r.report, done.tally, err))()
+		_ = r.judge(done, err) // for its counts; the error has its code
+		tell.End(hard, r.endedNotice(done.tally, err))()
 		return err
 	}
 	last := context.WithoutCancel(hard)
@@ -112,18 +112,18 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, s Strea
 		measured(&r.report, r.recorder.end(last, time.Now()))
 	}
 	r.account(last, done)
-	err = judge(&r.report, done, cause)
+	err = r.judge(done, cause)
 	if e := r.shut(r.remember(done)); e != nil {
-		err = judge(&r.report, done, errors.Join(cause, e))
+		err = r.judge(done, errors.Join(cause, e))
 	}
 	r.endMetrics(err, cause)
 	if e := r.to.end(r.report); e != nil { // before the summary, whose reader may keep it waiting
 		err = console.Coded(max(r.report.Exit, console.ExitUnfinished), errors.Join(err, e))
 	}
-	told := tell.End(hard, endedNotice(&r.report, done.tally, err))
+	told := tell.End(hard, r.endedNotice(done.tally, err))
 	defer told()
 	if !c.Quiet || err != nil {
-		listWaiting(s.Stdout, done.waiting)
+		r.listWaiting(s.Stdout, done.waiting)
 		summarize(s.Stdout, &r.report, done.tally)
 	}
 	return err

@@ -12,6 +12,13 @@ import (
 	"github.com/purser-onboard/purser/pipeline/results"
 )
 
+// judge fills in the report of the run, and returns its error with the exit code.
+func (r *run) judge(done ended, err error) error {
+	err = judge(&r.report, done, err)
+	r.report.Reason = r.screen.Hints(r.report.Reason)
+	return err
+}
+
 // judge fills in the report of a run that has ended, and returns its error with the exit code.
 func judge(report *results.Report, done ended, err error) error {
 	t, stats := done.tally, done.stats
@@ -99,18 +106,18 @@ func summarize(w io.Writer, r *results.Report, t pipeline.Tally) {
 }
 
 // listWaiting names the rows that were left to the custodian.
-func listWaiting(w io.Writer, rows []pipeline.Record) {
+func (r *run) listWaiting(w io.Writer, rows []pipeline.Record) {
 	const most = 50
-	for i, r := range rows {
+	for i, row := range rows {
 		if i == most {
-			fmt.Fprintf(w, "waiting   and %d more: `consumer failures` lists them\n", len(rows)-most)
+			fmt.Fprint(w, r.screen.Hints(fmt.Sprintf("waiting   and %d more: `consumer failures` lists them\n", len(rows)-most)))
 			return
 		}
 		because := ""
-		if r.Reason != "" {
-			because = "; its last poll failed: " + r.Reason
+		if row.Reason != "" {
+			because = "; its last poll failed: " + row.Reason
 		}
 		fmt.Fprintf(w, "waiting   %s %s: for the custodian's transaction %s%s\n",
-			r.Where(), r.Account, r.ExternalTxID, because)
+			row.Where(), row.Account, row.ExternalTxID, because)
 	}
 }

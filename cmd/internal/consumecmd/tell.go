@@ -55,7 +55,13 @@ func begunNotice(r *results.Report) notify.Notice {
 	return notice(e, e.Text+"\n")
 }
 
-// endedNotice tells how a run has ended.
+// endedNotice tells how the run has ended.
+func (r *run) endedNotice(t pipeline.Tally, err error) notify.Notice {
+	n := endedNotice(&r.report, t, err)
+	n.Text = r.screen.Hints(n.Text)
+	return n
+}
+
 func endedNotice(r *results.Report, t pipeline.Tally, err error) notify.Notice {
 	exit := console.Code(err)
 	e := webhookEvent{

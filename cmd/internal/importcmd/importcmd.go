@@ -38,7 +38,7 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	stdout = console.Output(stdout)
 	screen := console.NewScreen(stderr)
 	screen.Format(config.LogFormatOf(args))
-	c, err := config.ParseImporter(args, config.Streams{Stdout: stdout, Stderr: screen})
+	c, err := config.ParseImporter(args, config.Streams{Stdout: stdout, Stderr: screen, Program: screen.Program()})
 	if err != nil {
 		return err
 	}

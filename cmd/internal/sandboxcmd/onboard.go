@@ -96,7 +96,7 @@ func onboard(soft, hard context.Context, c *config.SandboxCommands, stdout, stde
 	})
 	summarize(stdout, server.Stats())
 	if code := console.Code(onboarded); code == console.ExitWell || code == console.ExitRowsBad {
-		if err := listBad(hard, filepath.Join(dir, "ledger.db"), stdout); err != nil {
+		if err := listBad(hard, filepath.Join(dir, "ledger.db"), stdout, console.NewScreen(stderr).Hints); err != nil {
 			return errors.Join(onboarded, err)
 		}
 	}
@@ -139,7 +139,7 @@ func summarize(w io.Writer, s sandbox.Stats) {
 }
 
 // listBad prints the first 20 rows that are not onboarded.
-func listBad(ctx context.Context, path string, w io.Writer) error {
+func listBad(ctx context.Context, path string, w io.Writer, hints func(string) string) error {
 	const most = 20
 	records, err := ledger.OpenReadOnly(ctx, path)
 	if err != nil {
@@ -153,7 +153,8 @@ func listBad(ctx context.Context, path string, w io.Writer) error {
 		return nil
 	})
 	if n > most {
-		fmt.Fprintf(w, "  and %d more: consumer failures --data-dir %s\n", n-most, filepath.Dir(path))
+		fmt.Fprintf(w, "  and %d more: %s lists them\n", n-most,
+			hints("`consumer failures --data-dir "+filepath.Dir(path)+"`"))
 	}
 	return errors.Join(err, records.Close())
 }

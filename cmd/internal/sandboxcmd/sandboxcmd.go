@@ -22,7 +22,9 @@ func Main(soft, hard context.Context, args []string, stdout, stderr io.Writer) e
 	stdout = console.Output(stdout)
 	screen := console.NewScreen(stderr)
 	screen.Format(config.LogFormatOf(args))
-	c, command, err := config.ParseSandbox(args, config.Streams{Stdout: stdout, Stderr: screen})
+	c, command, err := config.ParseSandbox(args, config.Streams{
+		Stdout: stdout, Stderr: screen, Program: screen.Program(),
+	})
 	if err != nil {
 		return err
 	}
