@@ -39,7 +39,7 @@ func TestLedgerMoves(t *testing.T) {
 	settle(t, first, acceptOne(t, first, testRow(3, "i1"), pipeline.Open), pipeline.Failed, "")
 	accept(t, first, pair(2, 9, "i1")) // contradicts: its account has a customer
 	published := get(t, first, testRow(2, ""))
-	if err := first.Announced(t.Context(), []pipeline.Record{published}); err != nil {
+	if err := first.Published(t.Context(), []pipeline.Record{published}); err != nil {
 		t.Fatal(err)
 	}
 	want := dump(t, first, f1, 0)
@@ -58,7 +58,7 @@ func TestLedgerMoves(t *testing.T) {
 		t.Errorf("got %+v, want %+v apart from the id", moved, r)
 	}
 	// The second ledger publishes the events that the first one has not.
-	events, err := second.Unannounced(t.Context(), 10)
+	events, err := second.Unpublished(t.Context(), 10)
 	if err != nil || len(events) != 2 || events[0].Stage != pipeline.Failed || events[1].Stage != pipeline.Conflict {
 		t.Errorf("outbox: got %+v, %v; want a failed row and a conflict", events, err)
 	}
@@ -83,7 +83,7 @@ func TestSameVersionCounts(t *testing.T) {
 	second, f2 := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
 	restore(t, second, f2, 0)
 	f2.held[0] = false
-	if err := first.Announced(t.Context(), []pipeline.Record{get(t, first, settled.Row)}); err != nil {
+	if err := first.Published(t.Context(), []pipeline.Record{get(t, first, settled.Row)}); err != nil {
 		t.Fatal(err)
 	}
 	accept(t, first, testRow(2, "i2"))
@@ -91,7 +91,7 @@ func TestSameVersionCounts(t *testing.T) {
 	if got := restore(t, second, f2, 0); got.Records != 2 || got.Newer != 0 {
 		t.Errorf("got %+v, want 2 records, none newer", got)
 	}
-	if events, err := second.Unannounced(t.Context(), 10); err != nil || len(events) != 0 {
+	if events, err := second.Unpublished(t.Context(), 10); err != nil || len(events) != 0 {
 		t.Errorf("outbox: got %+v, %v; want it empty", events, err)
 	}
 	if now := get(t, second, testRow(2, "")); now.ImportID != "i2" {
@@ -130,7 +130,7 @@ func TestOutboxOfOwnPartitions(t *testing.T) {
 	restore(t, first, f1, 0)
 	settle(t, first, acceptOne(t, first, testRow(1, "i1"), pipeline.Open), pipeline.Failed, "")
 	count := func() int {
-		events, err := first.Unannounced(t.Context(), 10)
+		events, err := first.Unpublished(t.Context(), 10)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -148,7 +148,7 @@ func TestOutboxOfOwnPartitions(t *testing.T) {
 		t.Errorf("partition that is not restored: got %d events, want 0", n)
 	}
 	written := len(shared.partitions[0])
-	if err := first.Announced(t.Context(), []pipeline.Record{get(t, first, testRow(1, ""))}); err != nil {
+	if err := first.Published(t.Context(), []pipeline.Record{get(t, first, testRow(1, ""))}); err != nil {
 		t.Fatal(err)
 	}
 	if n := len(shared.partitions[0]); n != written {

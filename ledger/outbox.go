@@ -7,10 +7,10 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// Unannounced implements results.Outbox: it returns up to n settled rows whose event is still to be published, oldest
+// Unpublished implements results.Outbox: it returns up to n settled rows whose event is still to be published, oldest
 // first. With a ledger topic it leaves out rows of partitions that are not ours: their owner publishes the events, and
 // the rows may have changed there.
-func (l *Ledger) Unannounced(ctx context.Context, n int) ([]pipeline.Record, error) {
+func (l *Ledger) Unpublished(ctx context.Context, n int) ([]pipeline.Record, error) {
 	var found []pipeline.Record
 	err := l.each(ctx, recordQuery+` JOIN outbox o ON o.row_id = r.id ORDER BY o.row_id`, nil,
 		func(r pipeline.Record) error {
@@ -39,9 +39,9 @@ const inOutboxQuery = `SELECT EXISTS (SELECT 1 FROM outbox WHERE row_id = ?)`
 const addToOutboxQuery = `INSERT INTO outbox (row_id, version) VALUES (?, ?)
 	ON CONFLICT DO UPDATE SET version = excluded.version`
 
-// Announced implements results.Outbox: it removes rows from the outbox because their events have been published. A row
+// Published implements results.Outbox: it removes rows from the outbox because their events have been published. A row
 // that has been settled again since it was read stays.
-func (l *Ledger) Announced(ctx context.Context, rows []pipeline.Record) error {
+func (l *Ledger) Published(ctx context.Context, rows []pipeline.Record) error {
 	err := l.writer.do(ctx, len(rows), func(t *tx) error {
 		for _, r := range rows {
 			if !t.owns(r.Account.String()) {

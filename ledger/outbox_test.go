@@ -13,7 +13,7 @@ func TestOutbox(t *testing.T) {
 	l, o := openTest(t)
 	waiting := func(want ...pipeline.Stage) []pipeline.Record {
 		t.Helper()
-		rows, err := l.Unannounced(t.Context(), 10)
+		rows, err := l.Unpublished(t.Context(), 10)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -50,7 +50,7 @@ func TestOutbox(t *testing.T) {
 	record = accept(pair(1, 1, "i2")) // a new import
 	waiting(pipeline.Conflict)
 	fail(record)
-	if err := l.Announced(t.Context(), stale); err != nil { // events of the earlier settlement
+	if err := l.Published(t.Context(), stale); err != nil { // events of the earlier settlement
 		t.Fatal(err)
 	}
 	fresh := waiting(pipeline.Failed)
@@ -64,7 +64,7 @@ func TestOutbox(t *testing.T) {
 	}
 	defer l.Close()
 	waiting(pipeline.Failed)
-	if err := l.Announced(t.Context(), fresh); err != nil {
+	if err := l.Published(t.Context(), fresh); err != nil {
 		t.Fatal(err)
 	}
 	waiting()

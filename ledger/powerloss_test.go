@@ -206,9 +206,9 @@ func (r *recorder) live(t *testing.T, random *rand.Rand, rounds int) {
 			}
 			replace(t, r.Ledger, time.Now(), list...)
 		case round%5 == 2:
-			settled, err := r.Unannounced(t.Context(), 3)
+			settled, err := r.Unpublished(t.Context(), 3)
 			if err == nil {
-				err = r.Announced(t.Context(), settled)
+				err = r.Published(t.Context(), settled)
 			}
 			if err != nil {
 				t.Fatal(err)

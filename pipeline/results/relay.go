@@ -11,14 +11,14 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// Outbox is the ledger's memory of what is still to be announced; package ledger implements it. A row enters it in the
-// transaction that settles it.
+// Outbox is the ledger's memory of events that are still to be published; package ledger implements it. A row enters it
+// in the transaction that settles it.
 type Outbox interface {
-	// Unannounced returns up to n settled rows whose event is still to be published.
-	Unannounced(ctx context.Context, n int) ([]pipeline.Record, error)
-	// Announced takes rows out whose events are published; a row that was settled again meanwhile stays. ErrFenced:
+	// Unpublished returns up to n settled rows whose event is still to be published.
+	Unpublished(ctx context.Context, n int) ([]pipeline.Record, error)
+	// Published takes rows out whose events are published; a row that was settled again meanwhile stays. ErrFenced:
 	// nothing was taken out, because one of the rows is about to be another consumer's.
-	Announced(ctx context.Context, rows []pipeline.Record) error
+	Published(ctx context.Context, rows []pipeline.Record) error
 }
 
 // Event is what the results topic says of a settled row; its key is the CAIP-10 account, like the work message's, so
@@ -62,12 +62,13 @@ type Relay struct {
 }
 
 const (
-	// announceBatch is how many events are published at once.
-	announceBatch = 1000
-	// announceGather is how long events are gathered: publishing each row's for itself costs more than its requests.
-	announceGather = 100 * time.Millisecond
-	// announceRetry is how long to wait after a publication that failed; the publisher itself has tried for long by then.
-	announceRetry = 10 * time.Second
+	// publishBatch is how many events are published at once.
+	publishBatch = 1000
+	// publishGather is how long events are gathered: publishing events one by one costs more than the row's
+	// requests.
+	publishGather = 100 * time.Millisecond
+	// publishRetry is how long to wait after a publication that failed; the publisher itself has tried for long by then.
+	publishRetry = 10 * time.Second
 )
 
 // NewRelay returns a Relay; Run it.
@@ -91,12 +92,12 @@ func (a *Relay) Run(ctx context.Context) {
 			if a.OnTrouble != nil {
 				a.OnTrouble(err)
 			}
-			wait(ctx, announceRetry)
+			wait(ctx, publishRetry)
 			continue
 		}
 		select {
 		case <-a.wake:
-			wait(ctx, announceGather)
+			wait(ctx, publishGather)
 		case <-ctx.Done():
 		}
 	}
@@ -115,7 +116,7 @@ func (a *Relay) Flush(ctx context.Context) error {
 	a.flushing.Lock()
 	defer a.flushing.Unlock()
 	for {
-		rows, err := a.Outbox.Unannounced(ctx, announceBatch)
+		rows, err := a.Outbox.Unpublished(ctx, publishBatch)
 		if err != nil || len(rows) == 0 {
 			return err
 		}
@@ -130,7 +131,7 @@ func (a *Relay) Flush(ctx context.Context) error {
 		if err := a.Publisher.Publish(ctx, a.Topic, messages); err != nil {
 			return fmt.Errorf("publish the results: %w; the next run publishes them", err)
 		}
-		err = a.Outbox.Announced(ctx, rows)
+		err = a.Outbox.Published(ctx, rows)
 		if errors.Is(err, pipeline.ErrFenced) { // nothing was noted, so they are published once more, here or elsewhere
 			return nil
 		}

@@ -12,14 +12,14 @@ import (
 // memoryOutbox is an Outbox without a disk. Its rows leave in order.
 type memoryOutbox struct {
 	rows []pipeline.Record
-	fail error // returned by Announced; nil: it succeeds
+	fail error // returned by Published; nil: it succeeds
 }
 
-func (o *memoryOutbox) Unannounced(_ context.Context, n int) ([]pipeline.Record, error) {
+func (o *memoryOutbox) Unpublished(_ context.Context, n int) ([]pipeline.Record, error) {
 	return o.rows[:min(n, len(o.rows))], nil
 }
 
-func (o *memoryOutbox) Announced(_ context.Context, rows []pipeline.Record) error {
+func (o *memoryOutbox) Published(_ context.Context, rows []pipeline.Record) error {
 	if o.fail != nil {
 		return o.fail
 	}
@@ -46,7 +46,7 @@ func (p *topic) Publish(_ context.Context, name string, messages []pipeline.Mess
 func TestFlush(t *testing.T) {
 	full := errors.New("disk full")
 	lost := errors.New("broker lost")
-	const rows = 2*announceBatch + 1
+	const rows = 2*publishBatch + 1
 	for name, tt := range map[string]struct {
 		publish, announced error // what the publisher and the outbox return
 		want               error
@@ -54,8 +54,8 @@ func TestFlush(t *testing.T) {
 	}{
 		"all published":     {published: rows},
 		"broker lost":       {publish: lost, want: lost, left: rows},
-		"partition fenced":  {announced: pipeline.ErrFenced, published: announceBatch, left: rows},
-		"outbox not stored": {announced: full, want: full, published: announceBatch, left: rows},
+		"partition fenced":  {announced: pipeline.ErrFenced, published: publishBatch, left: rows},
+		"outbox not stored": {announced: full, want: full, published: publishBatch, left: rows},
 	} {
 		t.Run(name, func(t *testing.T) {
 			outbox, results := &memoryOutbox{fail: tt.announced}, &topic{fail: tt.publish}
