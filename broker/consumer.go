@@ -193,7 +193,7 @@ func (c *Consumer) Defer(m pipeline.Message) {
 		return
 	}
 	if r := a.readers[m.Partition]; r != nil {
-		r.offsets.postpone(m.Offset)
+		r.offsets.deferOffset(m.Offset)
 	}
 }
 

@@ -55,8 +55,8 @@ func (t *offsetTracker) skipTo(next int64) {
 // ack marks a message as acknowledged. A second call, or an offset that was never delivered, changes nothing.
 func (t *offsetTracker) ack(offset int64) { t.mark(offset, acknowledged) }
 
-// postpone marks a message as deferred: it still holds back the prefix, but room and idle do not count it.
-func (t *offsetTracker) postpone(offset int64) { t.mark(offset, deferred) }
+// deferOffset marks a message as deferred: it still holds back the prefix, but room and idle do not count it.
+func (t *offsetTracker) deferOffset(offset int64) { t.mark(offset, deferred) }
 
 func (t *offsetTracker) mark(offset int64, as offsetState) {
 	t.mu.Lock()

@@ -27,7 +27,7 @@ func TestOffsetTrackerPrefix(t *testing.T) {
 	o.ack(10)
 	o.ack(12) // never delivered
 	wantPrefix(15)
-	o.postpone(15)
+	o.deferOffset(15)
 	wantPrefix(15)
 	if got := o.outstanding(); got != 0 {
 		t.Errorf("got %d outstanding messages, want 0: a deferred message does not count", got)
@@ -65,7 +65,7 @@ func TestOffsetTrackerModel(t *testing.T) {
 				}
 			},
 			"ack":   func(t *rapid.T) { o := draw(t); tracker.ack(o); states[o] = acknowledged },
-			"defer": func(t *rapid.T) { o := draw(t); tracker.postpone(o); states[o] = max(states[o], deferred) },
+			"defer": func(t *rapid.T) { o := draw(t); tracker.deferOffset(o); states[o] = max(states[o], deferred) },
 			"ack all but one": func(t *rapid.T) {
 				keep := draw(t)
 				for _, o := range delivered {

@@ -98,7 +98,7 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 // the request's signature (the clock may have been wrong, and that answer corrects it).
 func (c *Client) open(ctx context.Context, k call) (*reply, error) {
 	for again := k.once; ; again = true {
-		token, closings, err := c.place(ctx)
+		token, closings, err := c.waitForToken(ctx)
 		if err != nil {
 			return nil, noToken(ctx, k.op, err)
 		}

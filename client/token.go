@@ -140,8 +140,8 @@ func (t *tokens) failed() (uint64, error) {
 	return t.failures, t.failure
 }
 
-// place waits for the rate limiter and returns a token that is valid then.
-func (c *Client) place(ctx context.Context) (bearerToken, uint64, error) {
+// waitForToken waits for the rate limiter and returns a token that is valid then.
+func (c *Client) waitForToken(ctx context.Context) (bearerToken, uint64, error) {
 	before, _ := c.tokens.failed()
 	since := c.config.Now()
 	if err := c.config.RateLimiter.join(ctx); err != nil {
@@ -179,7 +179,7 @@ func (c *Client) place(ctx context.Context) (bearerToken, uint64, error) {
 // Authenticate fetches a token unless the latest is still valid. An error is the *Error of POST /auth/token,
 // ErrStopped, or ctx's.
 func (c *Client) Authenticate(ctx context.Context) error {
-	_, _, err := c.place(ctx)
+	_, _, err := c.waitForToken(ctx)
 	return err
 }
 
