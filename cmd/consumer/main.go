@@ -11,9 +11,9 @@ import (
 
 func main() {
 	stderr := console.NewScreen(os.Stderr)
-	gentle, hard, stop := console.Signals(context.Background(), stderr, consumecmd.Stopping())
+	soft, hard, stop := console.Signals(context.Background(), stderr, consumecmd.Stopping())
 	stdout := console.Output(os.Stdout)
-	err := consumecmd.Main(gentle, hard, os.Args[1:], consumecmd.Streams{
+	err := consumecmd.Main(soft, hard, os.Args[1:], consumecmd.Streams{
 		Stdout: stdout, Stderr: stderr, Getenv: os.Getenv,
 	})
 	stop()

@@ -11,9 +11,9 @@ import (
 
 func main() {
 	stderr := console.NewScreen(os.Stderr)
-	gentle, _, stop := console.Signals(context.Background(), stderr, importcmd.Stopping())
+	soft, _, stop := console.Signals(context.Background(), stderr, importcmd.Stopping())
 	stdout := console.Output(os.Stdout)
-	err := importcmd.Main(gentle, os.Args[1:], os.Stdin, stdout, stderr)
+	err := importcmd.Main(soft, os.Args[1:], os.Stdin, stdout, stderr)
 	stop()
 	os.Exit(console.Exit(stderr, "importer", stdout.Result(err)))
 }

@@ -11,9 +11,9 @@ import (
 
 func main() {
 	stderr := console.NewScreen(os.Stderr)
-	gentle, hard, stop := console.Signals(context.Background(), stderr, sandboxcmd.Stopping())
+	soft, hard, stop := console.Signals(context.Background(), stderr, sandboxcmd.Stopping())
 	stdout := console.Output(os.Stdout)
-	err := sandboxcmd.Main(gentle, hard, os.Args[1:], stdout, stderr)
+	err := sandboxcmd.Main(soft, hard, os.Args[1:], stdout, stderr)
 	stop()
 	os.Exit(console.Exit(stderr, "sandbox", stdout.Result(err)))
 }
