@@ -83,7 +83,7 @@ func (k scannedKey) key(operation pipeline.Operation) (pipeline.Key, error) {
 		ID:         id,
 		FirstSent:  fromMicros(k.firstSent),
 		LastSent:   fromMicros(k.lastSent),
-		Outcome:    pipeline.KeyOutcome(k.outcome.String),
+		Outcome:    pipeline.KeyState(k.outcome.String),
 	}
 	copy(key.Digest[:], k.digest)
 	return key, nil

@@ -67,13 +67,13 @@ type snapshot struct {
 }
 
 type snapshotKey struct {
-	Operation  pipeline.Operation  `json:"operation"`
-	Generation int                 `json:"generation"`
-	ID         uuid.UUID           `json:"id"`
-	Digest     hexDigest           `json:"digest"` // SHA-256 of the payload
-	FirstSent  *stamp              `json:"firstSent,omitempty"`
-	LastSent   *stamp              `json:"lastSent,omitempty"`
-	Outcome    pipeline.KeyOutcome `json:"outcome"`
+	Operation  pipeline.Operation `json:"operation"`
+	Generation int                `json:"generation"`
+	ID         uuid.UUID          `json:"id"`
+	Digest     hexDigest          `json:"digest"` // SHA-256 of the payload
+	FirstSent  *stamp             `json:"firstSent,omitempty"`
+	LastSent   *stamp             `json:"lastSent,omitempty"`
+	Outcome    pipeline.KeyState  `json:"outcome"`
 }
 
 type snapshotKeyring struct {

@@ -64,7 +64,7 @@ func NewDeadLetter(m Message, cause error) Message {
 		Header{HeaderPartition, []byte(strconv.Itoa(m.Partition))},
 		Header{HeaderOffset, []byte(strconv.FormatInt(m.Offset, 10))},
 	)
-	return Message{Key: m.Key, Value: m.Value, Headers: headers} // its time is that of its becoming one
+	return Message{Key: m.Key, Value: m.Value, Headers: headers} // Time stays zero: the producer sets it
 }
 
 // TruncateDeadLetter cuts a dead letter down so that key, value and the original headers take at most so many bytes,
@@ -103,19 +103,9 @@ func TruncateDeadLetter(m Message, most int) (shorter Message, ok bool) {
 	return shorter, ok
 }
 
-// originalHeaders are a message's headers without those of its time as a dead letter.
+// originalHeaders are a message's headers without the dead-letter headers.
 func originalHeaders(m Message) []Header {
 	return slices.DeleteFunc(slices.Clone(m.Headers), func(h Header) bool { return strings.HasPrefix(h.Key, deadPrefix) })
-}
-
-// Header returns the value of the first header of that name, "" if there is none.
-func (m Message) Header(key string) string {
-	for _, h := range m.Headers {
-		if h.Key == key {
-			return string(h.Value)
-		}
-	}
-	return ""
 }
 
 // DeadLetter is a dead letter as an operator sees it. Its texts are printable, whatever the message contained.

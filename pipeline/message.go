@@ -8,12 +8,40 @@ import (
 	"io"
 	"strconv"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/purser-onboard/purser/printable"
 )
+
+// Header is a header of a Kafka message.
+type Header struct {
+	Key   string
+	Value []byte
+}
+
+// Message is a Kafka message. When publishing, Topic, Partition and Offset are the broker's to choose unless stated.
+type Message struct {
+	Topic     string
+	Partition int
+	Offset    int64
+	Key       []byte
+	Value     []byte
+	Headers   []Header
+	Time      time.Time
+}
+
+// Header returns the value of the first header of that name, "" if there is none.
+func (m Message) Header(key string) string {
+	for _, h := range m.Headers {
+		if h.Key == key {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
 
 // messageVersion is the version of the work message that this program writes and reads.
 const messageVersion = 1
@@ -87,7 +115,7 @@ func (e *MessageError) Error() string { return e.Reason }
 
 // ParseMessage reads a work message, strictly: version 1, each member once and under its exact name, no unknown
 // members, text in valid UTF-8, nothing behind the object, and a row that passes the importer's own checks. The file is
-// only a label: it is cleaned, and no message is refused for it. Errors are *MessageError.
+// only a label: it is cleaned, and no message is turned away for it. Errors are *MessageError.
 func ParseMessage(value []byte) (Row, error) {
 	w, plain := readPlain(string(value))
 	if !plain {
@@ -216,9 +244,8 @@ func escaped(digits []byte) rune {
 	return rune(unit)
 }
 
-// readPlain reads the message as AppendMessage spells it, which is how nearly all come, when no text in it needs an
-// escape. It costs a fraction of readJSON, and a replay is little else than reading. What it does not know it leaves to
-// that one.
+// readPlain is the fast path for messages as AppendMessage writes them, without escapes; ok is false for any other
+// form.
 func readPlain(text string) (w messageJSON, ok bool) {
 	w.V = messageVersion
 	rest := text

@@ -49,9 +49,8 @@ var ErrNonceUsed = errors.New("the challenge's nonce was used by another challen
 // written, and nothing may be sent for the row: its messages go to the partition's owner.
 var ErrFenced = errors.New("the partition of the row is another consumer's")
 
-// ErrChangelogRecreated: the topic of the ledgers ends before the place that a ledger has come to, so it was deleted
-// and created again.
-var ErrChangelogRecreated = errors.New("the topic of the ledgers was recreated")
+// ErrChangelogRecreated: the ledger topic ends before the position of a ledger, so it was deleted and created again.
+var ErrChangelogRecreated = errors.New("the ledger topic was recreated")
 
 // Ledger is the durable memory of the run; package ledger implements it. All methods may be called by many goroutines;
 // those that write return only when the change is durable, and share one fsync where they meet (group commit).
@@ -80,23 +79,6 @@ type Directory interface {
 	FindCustomers(ctx context.Context, chainID, externalID string) ([]Customer, error)
 }
 
-// Header is a header of a Kafka message.
-type Header struct {
-	Key   string
-	Value []byte
-}
-
-// Message is a Kafka message. When publishing, Topic, Partition and Offset are the broker's to choose unless stated.
-type Message struct {
-	Topic     string
-	Partition int
-	Offset    int64
-	Key       []byte
-	Value     []byte
-	Headers   []Header
-	Time      time.Time
-}
-
 // Publisher writes messages to Kafka.
 type Publisher interface {
 	// Publish writes all messages to the topic and returns when every in-sync replica has them (acks=all). The partition
@@ -108,12 +90,12 @@ type Publisher interface {
 // Handler takes what a Queue delivers.
 type Handler interface {
 	// Take is called with one batch at a time per partition, concurrently for several partitions, in order of offsets.
-	// It blocks while the task queue is full (back-pressure) and returns early with ctx's error when ctx ends. ack must
-	// be called once for each message whose row is durably settled, in any order, from any goroutine, also after Take
-	// has returned. Messages that are not acknowledged are delivered again later.
+	// It does not wait for the rows; the queue bounds the unacknowledged messages. It returns early with ctx's error when
+	// ctx ends. ack must be called once for each message whose row is durably settled, in any order, from any goroutine,
+	// also after Take has returned. Messages that are not acknowledged are delivered again later.
 	Take(ctx context.Context, batch []Message, ack func(Message)) error
-	// Release is called when the partition is revoked or the run ends. It drops rows that have not been started, waits
-	// for rows in flight (bounded by ctx), and returns when ack will not be called again for the partition.
+	// Release is called when the partition is revoked or the run ends. It drops rows that no worker has, waits for rows
+	// at work (bounded by ctx), and returns when ack will not be called again for the partition.
 	Release(ctx context.Context, partition int)
 }
 

@@ -16,23 +16,23 @@ const (
 	OpSubmit Operation = "submit" // POST /customers/{id}/challenge/sign
 )
 
-// KeyOutcome is what is known of the requests sent under an idempotency key.
-type KeyOutcome string
+// KeyState is what is known of the requests sent under an idempotency key.
+type KeyState string
 
 const (
 	// KeyOpen: no answer was received yet; the partner may or may not have acted.
-	KeyOpen KeyOutcome = "open"
+	KeyOpen KeyState = "open"
 	// KeyHeard: one answer was received that settles nothing (the partner's 5xx). It may be a gateway's, while an earlier
 	// request is still under way.
-	KeyHeard KeyOutcome = "heard"
+	KeyHeard KeyState = "heard"
 	// KeyAnswered: answers were received that settle nothing (twice a 5xx without a silence between them, 422): they are
 	// stored under the key, and the generation may go up.
-	KeyAnswered KeyOutcome = "answered"
-	// KeyRefused: what was sent under it is not to be sent again: the partner answered 400 to the signature, or it is in
-	// an encoding that is not used any more.
-	KeyRefused KeyOutcome = "refused"
+	KeyAnswered KeyState = "answered"
+	// KeyRefused: what was sent under it is not to be sent again: the partner did not accept the signature (400), or it
+	// is in an encoding that is not used any more.
+	KeyRefused KeyState = "refused"
 	// KeySettled: the operation is known to have happened, or never to happen under this key.
-	KeySettled KeyOutcome = "settled"
+	KeySettled KeyState = "settled"
 )
 
 // Key is an idempotency key as the ledger keeps it.
@@ -43,7 +43,7 @@ type Key struct {
 	Digest     [sha256.Size]byte // SHA-256 of the payload; the payload of one key never changes
 	FirstSent  time.Time         // when it was recorded, just before the first send
 	LastSent   time.Time         // when the latest send was recorded
-	Outcome    KeyOutcome
+	Outcome    KeyState
 }
 
 // Record is all that the ledger knows of a row. The worker computes the next Record; the ledger stores it by
@@ -66,15 +66,15 @@ type Record struct {
 
 	ExternalTxID string // a custodian's transaction id, recorded before the custodian is asked
 	Signature    string // 65 bytes as 0x hex, v 27 or 28; recorded before it is sent
-	Refusals     int    // signatures the partner refused (rule "Fresh challenge")
+	Refusals     int    // signatures that the partner did not accept (rule "Fresh challenge")
 
 	CreateKey Key // zero until the first creation is recorded
 	SubmitKey Key // zero until the first submission is recorded; replaced with each new signature
 
-	Attempts         int  // tries of the present operation that gave no settling answer
+	Attempts         int  // of the present operation that settled nothing
 	AlreadyOnboarded bool // onboarded because the customer was found past initiating
 
-	Class  string // machine-readable kind of a bad end, "no-key", "invalid", …; empty otherwise
+	Class  string // machine-readable kind if the row ended badly, "no-key", "invalid", …; else empty
 	Reason string // one line for the operator; no secrets
 
 	AcceptedAt time.Time

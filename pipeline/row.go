@@ -44,7 +44,7 @@ func checksummed(a common.Address) AddressText {
 	sum := crypto.Keccak256Hash(digits)
 	for i, c := range digits {
 		// EIP-55: a letter is upper case where the hash of the lower-case digits has the high bit of its nibble set. Without
-		// a branch, because nothing predicts it: a letter has the bit 0x40, and an upper-case one lacks the bit 0x20.
+		// a branch, which would be unpredictable: a letter has the bit 0x40, and an upper-case one lacks the bit 0x20.
 		digits[i] = c ^ (c>>1)&(sum[i/2]<<(4*(i%2))>>2)&0x20
 	}
 	return text
@@ -102,8 +102,8 @@ func ParseAddress(s string) (address common.Address, text AddressText, err error
 	if len(digits) != 2*common.AddressLength {
 		return address, text, lengthError(digits)
 	}
-	// An address that is its own EIP-55 form, as most are, is right in every digit: the loop below, whose branches nothing
-	// predicts, is for the others.
+	// An address that is its own EIP-55 form, as most are, is right in every digit: the loop below, whose branches are
+	// unpredictable, is for the others.
 	for i := 0; i < len(digits); i++ {
 		address[i/2] = address[i/2]<<4 | digits[i]&0x0f + 9*(digits[i]>>6)
 	}

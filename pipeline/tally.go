@@ -20,7 +20,7 @@ type Tally struct {
 	Signatures       int64 // signatures made
 }
 
-// Bad reports whether any row of the run is not well.
+// Bad reports whether the exit code is 3: rows ended badly, wait for a custodian, or messages are dead letters.
 func (t Tally) Bad() bool {
 	return t.BadRows+t.DeadLettered+t.Waiting > 0
 }

@@ -204,7 +204,7 @@ func (r *Dispatcher) Imports() map[string]pipeline.ImportTally {
 // queueOf is where a task waits for its next action.
 func (r *Dispatcher) queueOf(t *item) *taskQueue {
 	switch {
-	case t.Action == onboard.DoSign && t.Polled():
+	case t.Action == onboard.DoSign && t.AtCustodian():
 		return &r.forCustodian
 	case t.Action == onboard.DoSign:
 		return &r.forSigner
@@ -231,7 +231,7 @@ func (r *Dispatcher) wakeAll() {
 // work is one worker: it takes the next ready task of its queue and brings it as far as it goes without waiting.
 func (r *Dispatcher) work(ctx context.Context, q *taskQueue) {
 	for {
-		t := r.next(ctx, q)
+		t := r.takeTask(ctx, q)
 		if t == nil {
 			return
 		}
@@ -239,8 +239,8 @@ func (r *Dispatcher) work(ctx context.Context, q *taskQueue) {
 	}
 }
 
-// next blocks for a ready task; nil when the dispatcher closes or has halted.
-func (r *Dispatcher) next(ctx context.Context, q *taskQueue) *item {
+// takeTask blocks for a ready task; nil when the dispatcher closes or has halted.
+func (r *Dispatcher) takeTask(ctx context.Context, q *taskQueue) *item {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for !r.closed && r.halted == nil && ctx.Err() == nil {
@@ -320,7 +320,7 @@ func (r *Dispatcher) skipAll(t *item) {
 	defer r.mu.Unlock()
 	for _, m := range t.messages {
 		r.skip(t.Record)
-		m.settled(m.Message)
+		m.ack(m.Message)
 	}
 	r.forget(t)
 }
@@ -330,7 +330,7 @@ func (r *Dispatcher) afterStep(ctx context.Context, t *item, q *taskQueue, d onb
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	defer r.idle.Broadcast() // its action has ended: Release may wait for that
-	if t.Stage.Terminal() {  // also when this row was one too many and the run halts for it
+	if t.Stage.Terminal() {  // a terminal row is settled even if the breaker halts the run with it
 		r.settle(t)
 		if err != nil && ctx.Err() == nil {
 			r.halt(err)
@@ -365,7 +365,7 @@ func (r *Dispatcher) afterStep(ctx context.Context, t *item, q *taskQueue, d onb
 	case t.AtCustodian() && r.tooLong(t):
 		r.leaveToCustodian(t)
 	case d.After > 0:
-		if t.Polled() { // the custodian has it: that is as far as a row comes without a person
+		if t.AtCustodian() { // the custodian has it: that is as far as a row comes without a person
 			r.finished()
 		}
 		if q := r.queueOf(t); q == &r.forCustodian { // the more rows wait, the more seldom each is asked after
@@ -425,7 +425,7 @@ func (r *Dispatcher) settle(t *item) {
 		if i > 0 {
 			r.skip(t.Record)
 		}
-		m.settled(m.Message)
+		m.ack(m.Message)
 	}
 	r.Worker.Hook("settled")
 	if t.Stage == pipeline.Onboarded || t.Stage == pipeline.Rejected {

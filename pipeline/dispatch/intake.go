@@ -9,7 +9,7 @@ import (
 )
 
 // Take implements Handler.
-func (r *Dispatcher) Take(ctx context.Context, batch []pipeline.Message, settled func(pipeline.Message)) error {
+func (r *Dispatcher) Take(ctx context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
 	rows := make([]pipeline.Row, 0, len(batch))
 	messages := make([]pipeline.Message, 0, len(batch))
 	var dead []pipeline.Message
@@ -36,7 +36,7 @@ func (r *Dispatcher) Take(ctx context.Context, batch []pipeline.Message, settled
 				i++
 				continue
 			}
-			settled(m)
+			ack(m)
 		}
 	}
 	var accepted []pipeline.Acceptance
@@ -58,7 +58,7 @@ func (r *Dispatcher) Take(ctx context.Context, batch []pipeline.Message, settled
 	r.tally.DeadLettered += int64(len(dead))
 	for i, a := range accepted {
 		r.countImport(rows[i].ImportID, a)
-		r.admit(a, messages[i], settled)
+		r.admit(a, messages[i], ack)
 	}
 	return nil
 }
@@ -115,21 +115,21 @@ func (r *Dispatcher) warnOfDead(class string, m pipeline.Message, cause error) {
 }
 
 // admit takes up one accepted row. The lock is held.
-func (r *Dispatcher) admit(a pipeline.Acceptance, m pipeline.Message, settled func(pipeline.Message)) {
+func (r *Dispatcher) admit(a pipeline.Acceptance, m pipeline.Message, ack func(pipeline.Message)) {
 	switch a.Admission {
 	case pipeline.Settled:
 		r.skip(a.Record)
-		settled(m)
+		ack(m)
 		return
 	case pipeline.Contradicted:
 		if r.Trace != nil {
 			r.Trace.Begin(m, a.Record).End(a.Record)
 		}
 		r.count(a.Record)
-		settled(m)
+		ack(m)
 		return
 	}
-	d := delivery{Message: m, settled: settled}
+	d := delivery{Message: m, ack: ack}
 	if t, ok := r.tasks[a.Record.ID]; ok {
 		t.messages = append(t.messages, d) // the row is under way: this message is settled with it
 		if t.trace != nil {
@@ -151,12 +151,11 @@ func (r *Dispatcher) admit(a pipeline.Acceptance, m pipeline.Message, settled fu
 
 func (r *Dispatcher) skip(rec pipeline.Record) {
 	r.tally.Skipped++
-	r.judge(rec)
+	r.noteEnd(rec)
 }
 
-// judge takes in how a row stands. The last word counts: a message of an old import, whose row fails or had failed, may
-// come before that of the new one, which has the row onboarded.
-func (r *Dispatcher) judge(rec pipeline.Record) {
+// noteEnd updates the set of rows that ended badly; the latest message of a row decides.
+func (r *Dispatcher) noteEnd(rec pipeline.Record) {
 	if rec.Stage == pipeline.Onboarded {
 		delete(r.bad, rec.ID)
 	} else {
@@ -165,7 +164,7 @@ func (r *Dispatcher) judge(rec pipeline.Record) {
 }
 
 func (r *Dispatcher) count(rec pipeline.Record) {
-	r.judge(rec)
+	r.noteEnd(rec)
 	switch rec.Stage {
 	case pipeline.Onboarded:
 		r.tally.Onboarded++

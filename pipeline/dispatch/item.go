@@ -7,8 +7,8 @@ import (
 	"github.com/purser-onboard/purser/pipeline/onboard"
 )
 
-// item is a task with all that its scheduling takes. The Dispatcher's lock guards it, but for the Task, which is the
-// worker's that runs it.
+// item is a task with all that its scheduling takes. The Dispatcher's lock guards all fields except Task; Task
+// belongs to the worker while running is true.
 type item struct {
 	*onboard.Task
 
@@ -18,7 +18,7 @@ type item struct {
 	ready    time.Time  // not before then; zero: now
 	asked    time.Time  // when this process first found the row waiting for the custodian; zero: it is not
 	trial    bool       // one of the few rows that are begun before any has come through
-	turn     int64      // in which round of its partition's rows it is
+	turn     int64      // its place among the rows of its partition, in rounds of one row per partition
 	seq      int64      // order of arrival in its queue
 	index    int        // in the queue's heap, -1 when not in it
 }

@@ -29,8 +29,8 @@ func (r *Dispatcher) mustProbe(q *taskQueue) bool {
 	return !r.probed || q == &r.forPartner && (r.probing || r.Worker.Suspect())
 }
 
-// probe asks until the partner answers, and halts when it does not, or not as it should. The lock is held, and let go
-// while it asks and waits. An outage goes on over a rebalance, which ends this call.
+// probe repeats the probe until it is answered, and halts the run on a set-up error or after OutageWait. The lock is
+// held; probe unlocks it meanwhile. A rebalance ends this call, but not an outage.
 func (r *Dispatcher) probe(ctx context.Context) {
 	r.probing = true
 	outage := r.outage
@@ -49,7 +49,7 @@ func (r *Dispatcher) probe(ctx context.Context) {
 		}
 		var failure *client.Error
 		passing := errors.As(err, &failure) && failure.Passing()
-		// What answered before, and now answers anything with a 2xx, is a page that stands for the partner.
+		// After a first good probe, an unexpected 2xx is taken for a maintenance page: an outage, not a wrong set-up.
 		passing = passing || r.probed && failure != nil && failure.Kind == client.Unexpected && failure.Status/100 == 2
 		if failure != nil && failure.Root().Kind == client.Unrecognized {
 			strange++
@@ -76,7 +76,7 @@ func (r *Dispatcher) probe(ctx context.Context) {
 		waited := pipeline.Monotonic().Sub(outage)
 		if waited >= r.OutageWait {
 			halt = &onboard.HaltError{Class: onboard.HaltUnreachable, Err: fmt.Errorf(
-				"the partner gave no usable answer for %v: %w", waited.Round(time.Second), err)}
+				"no usable response from the partner for %v: %w", waited.Round(time.Second), err)}
 			break
 		}
 		if !r.pause(ctx, min(wait, r.OutageWait-waited)) {

@@ -8,9 +8,8 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// taskQueue is a queue of rows that wait for a worker. Those that are due come first by how far they are, so that a row
-// that is under way, with a challenge that runs out, does not wait behind all that have not; then by turn, so that
-// partitions take turns; then by arrival. All of it is guarded by the Dispatcher's lock.
+// taskQueue is a queue of rows that wait for a worker. Due rows run in this order: started rows
+// before new ones, partitions in turn, then by arrival. The Dispatcher's lock guards it.
 type taskQueue struct {
 	wake  *sync.Cond // there may be a ready task
 	timer *time.Timer

@@ -7,17 +7,16 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// delivery is a message and the way to say that its row is settled. A row may have several, also of other partitions:
-// foreign producers choose keys of their own, and partitions may be added.
+// delivery is a message together with its ack. A row may have several, also of other partitions: foreign producers
+// choose keys of their own, and partitions may be added.
 type delivery struct {
 	pipeline.Message
-	settled func(pipeline.Message)
+	ack     func(pipeline.Message)
 	leaving bool // its partition is being released
 }
 
-// Release implements Handler. Rows that no worker is at lose the partition's messages at once, those at work when they
-// have finished their action, or when ctx ends: its offset is no longer ours then. A row that
-// has no message left is given up.
+// Release implements Handler. It takes the partition's messages from rows without a worker at once, and from rows at
+// work after their action or when ctx ends. A row without messages is dropped.
 func (r *Dispatcher) Release(ctx context.Context, partition int) {
 	stop := context.AfterFunc(ctx, r.wakeAll)
 	defer stop()

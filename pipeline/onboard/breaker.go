@@ -110,7 +110,7 @@ func setupHint(class Class) (hint string, ok bool) {
 	case classUnexpected, classNotRecognized, classCustomerGone, classConflictUnresolved:
 		return "check --api-url, and whether the partner has changed its API", true
 	case classServerError, classNoAnswer:
-		return "ask the partner why it fails on them", true
+		return "ask the partner why requests for these rows fail", true
 	}
 	return "", false
 }
@@ -128,7 +128,7 @@ type breaker struct {
 
 	lastGood     time.Time // when the partner gave a usable answer, monotonic
 	bad          int       // unusable answers since lastGood
-	refused      int       // rows that ended for a 400 since the partner last accepted a request
+	notAccepted  int       // rows that ended for a 400 since the partner last accepted a request
 	throttled    time.Time // since when it has done nothing but throttle, monotonic; zero: it does not
 	suspect      bool      // the partner has to be probed before anything else is sent
 	answers      int       // of the present hundred
@@ -179,7 +179,7 @@ func (b *breaker) end(t *Task, d Disposition, cause error) (stored bool, halt er
 		s = &streak{ids: map[int64]bool{}}
 		b.streaks[at][d.Class] = s
 	}
-	// Of an unanswered request the probe has said that it is the row's own trouble: a run of such rows alone ends, too.
+	// no-answer and server-error count only towards HaltAfter: the probe has shown that the partner is up.
 	never := b.proven[at].IsZero()
 	limit := b.haltAfter
 	if never && d.Class != classServerError && d.Class != classNoAnswer {
@@ -222,8 +222,8 @@ func (b *breaker) partnerIsUp() bool {
 // upFor is how long one good answer shows that the partner is there.
 const upFor = 30 * time.Second
 
-// noteShape takes in whether the answer to the task's action was understood. The error says that the API is another
-// one: of several answers in a row none was, or, after one was understood, of several rows' none.
+// noteShape counts unrecognized answers per action. It returns an error after SetupLimit of them in a row, or, once an
+// answer was understood, from SetupLimit different rows.
 func (b *breaker) noteShape(t *Task, res result) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -320,7 +320,7 @@ func (b *breaker) take(t *Task, res result) (trouble []Trouble) {
 		b.lastGood, b.bad, b.throttled = now, 0, time.Time{}
 		t.unanswered = time.Time{}
 		if res.outcome != invalid && res.outcome != notFound && res.outcome != odd {
-			b.refused = 0
+			b.notAccepted = 0
 		}
 		if b.reportedBusy && now.Sub(b.busy) > throttleOver {
 			b.reportedBusy = false
@@ -356,8 +356,8 @@ func (b *breaker) mayEnd(t *Task, d Disposition) bool {
 			return true
 		}
 	case classNotAccepted:
-		if b.refused < SetupLimit {
-			b.refused++
+		if b.notAccepted < SetupLimit {
+			b.notAccepted++
 			return true
 		}
 	default:
@@ -388,7 +388,7 @@ func (b *breaker) suspected() bool {
 func (b *breaker) probeAnswered() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.lastGood, b.bad, b.refused, b.suspect = pipeline.Monotonic(), 0, 0, false
+	b.lastGood, b.bad, b.notAccepted, b.suspect = pipeline.Monotonic(), 0, 0, false
 	b.answers, b.unusable, b.reported = 0, 0, false // an outage is reported by itself
 }
 

@@ -30,7 +30,7 @@ func (w *Worker) fetch(ctx context.Context, t *Task) (result, error) {
 	}}, nil
 }
 
-// check asks the rule "Sign nothing blind"'s question of the challenge: is it this very customer's sign-in?
+// check reports whether the challenge is this customer's own sign-in (rule "Sign nothing blind").
 func (w *Worker) check(t *Task) result {
 	if w.CheckClock != nil {
 		if err := w.CheckClock(); err != nil {
@@ -39,7 +39,7 @@ func (w *Worker) check(t *Task) result {
 	}
 	now := w.Now()
 	if !w.Limits.challengeIsFresh(t.ChallengeAt, now) {
-		return result{outcome: expiring, err: errors.New("the challenge is near its end")}
+		return result{outcome: expiring, err: errors.New("the challenge is about to expire")}
 	}
 	message, err := siwe.Parse(t.Challenge)
 	if err != nil {
@@ -56,7 +56,7 @@ func (w *Worker) check(t *Task) result {
 	case err != nil:
 		return result{outcome: hostile, err: err}
 	case !w.Limits.challengeIsFresh(message.IssuedAt, now):
-		return result{outcome: expiring, err: errors.New("the challenge is near its end")}
+		return result{outcome: expiring, err: errors.New("the challenge is about to expire")}
 	}
 	return result{outcome: checkPassed, change: func(r *pipeline.Record) {
 		r.Nonce = message.Nonce

@@ -1,7 +1,7 @@
 package onboard
 
-// Class is the machine-readable kind of a bad end of a row, or of a halt of the run. The values are kept in the ledger,
-// the results and the report: they never change.
+// Class is the machine-readable kind of a row that ended badly, or of a halt of the run. The values are kept in the
+// ledger, the results and the report: they never change.
 type Class string
 
 // With these, rows end.

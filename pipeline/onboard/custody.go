@@ -36,8 +36,9 @@ func (w *Worker) custody(ctx context.Context, t *Task, c signer.Custodian) (sign
 	return c.Poll(ctx, t.ExternalTxID, t.Account.Address, message)
 }
 
-// giveUp deals with a challenge that runs out while the custodian is thinking. What was decided at last counts: a
-// refusal ends the row, a signature is used as long as the partner may still take it. Otherwise the request is
+// giveUp handles a challenge that expires before the custodian decides: it polls once more and uses a decision that is
+// there. If the custodian declined, the row ends; a signature is used as long as the partner may still take it.
+// Otherwise the request is
 // cancelled, where the vendor allows that, so that no person approves a request that is no longer needed, and a new
 // challenge is fetched.
 func (w *Worker) giveUp(ctx context.Context, t *Task, c signer.Custodian, expiring result) (result, error) {
@@ -122,7 +123,7 @@ func (p *pollTroubles) note(t *Task, report func(PollTrouble)) {
 
 // pollFailed is what a question to the custodian comes to that got no usable answer. A custodian that has answered
 // about the row before was asked and may have decided: this costs the row nothing, until its polls have failed for
-// PollLimit. The row's tries are spent then.
+// PollLimit. The row's attempts are spent then.
 func (w *Worker) pollFailed(t *Task, cause error) result {
 	now := pipeline.Monotonic()
 	if t.failing.polls == 0 {

@@ -49,14 +49,14 @@ const (
 	expiring     outcome = "expiring"     // the challenge is too near its end to be signed
 	signed       outcome = "signed"       // a checked signature
 	noKey        outcome = "no key"       // the signer has no key of the account
-	declined     outcome = "declined"     // the signer refused
+	declined     outcome = "declined"     // the signer declined
 	mismatch     outcome = "mismatch"     // the signature does not recover to the account
 	signerFailed outcome = "signer error" // the signer failed this time
 	waiting      outcome = "waiting"      // the custodian has been asked and has not decided
-	signerLost   outcome = "signer lost"  // the signer is locked, absent or refuses us
+	signerLost   outcome = "signer lost"  // the signer is locked, absent or does not admit us
 )
 
-// costs reports whether the outcome uses up one of the row's tries.
+// costs reports whether the outcome uses up one of the row's attempts.
 func (o outcome) costs() bool {
 	switch o {
 	case unrecognized, unproven, unknown, serverFailed, conflicting, unprocessable, notFound, readFailed, unlisted,
@@ -102,19 +102,19 @@ type when string
 
 // The conditions. A cell's branches are tried in order.
 const (
-	otherwise    when = "always"
-	keyFresh     when = "key fresh"     // the key's first use is well within its hour
-	answered     when = "key answered"  // answers that settle nothing were received under the key
-	keyForeign   when = "key foreign"   // the key was derived for an earlier API key id
-	sigRefused   when = "refused"       // the partner refused the signature under this key, or it is in an old form
-	lastRefusal  when = "last refusal"  // … and it was the last one allowed
-	triesLeft    when = "tries left"    // the row has tries left
-	triesSpent   when = "tries spent"   // it has none
-	spentHeard   when = "spent, heard"  // it has none, and its key was answered
-	spentOdd     when = "spent, odd"    // it has none, and its signatures were answered by 2xx that prove nothing
-	heardTwice   when = "heard twice"   // the row has tries left, and its key was answered twice, no silence between
-	firstTries   when = "first tries"   // the row has been tried less than three times
-	challengeOld when = "challenge old" // the challenge is near or over its hour
+	otherwise      when = "always"
+	keyFresh       when = "key fresh"      // the key's first use is well within its hour
+	answered       when = "key answered"   // answers that settle nothing were received under the key
+	keyForeign     when = "key foreign"    // the key was derived for an earlier API key id
+	sigNotAccepted when = "not accepted"   // the partner did not accept this key's signature, or it is in an old form
+	lastRefusal    when = "last refusal"   // … and it was the last one allowed
+	attemptsLeft   when = "attempts left"  // the row has attempts left
+	attemptsSpent  when = "attempts spent" // it has none
+	spentHeard     when = "spent, heard"   // it has none, and its key was answered
+	spentOdd       when = "spent, odd"     // it has none, and its signatures were answered by 2xx that prove nothing
+	heardTwice     when = "heard twice"    // the row has attempts left, and its key was answered twice, no silence between
+	firstAttempts  when = "first attempts" // the row has had less than three attempts
+	challengeOld   when = "challenge old"  // the challenge is near or over its hour
 )
 
 // situation is all that a decision depends on.
@@ -123,27 +123,27 @@ type situation struct {
 	Outcome outcome
 
 	Now         time.Time
-	KeyFirst    time.Time           // first use of the operation's current key; zero: none
-	KeyOutcome  pipeline.KeyOutcome // what is known under it
-	KeyForeign  bool                // it was derived for an earlier API key id
-	ChallengeAt time.Time           // when the challenge was received; zero: none
-	Last        outcome             // the failure that the row is struggling with; empty: none
-	Attempts    int                 // tries that settled nothing, this one included
-	Heard       int                 // answers in a row under the key that settled nothing, no silence between
-	Refusals    int                 // refused signatures, this one included
+	KeyFirst    time.Time         // first use of the operation's current key; zero: none
+	KeyState    pipeline.KeyState // what is known under it
+	KeyForeign  bool              // it was derived for an earlier API key id
+	ChallengeAt time.Time         // when the challenge was received; zero: none
+	Last        outcome           // the failure that the row is struggling with; empty: none
+	Attempts    int               // that settled nothing, this one included
+	Heard       int               // answers in a row under the key that settled nothing, no silence between
+	Refusals    int               // signatures not accepted, this one included
 	RetryAfter  time.Duration
 	PartnerIsUp bool    // the partner has lately answered something
-	Jitter      float64 // from 0 to 1, the same for the same try of the same row
+	Jitter      float64 // from 0 to 1, the same for the same attempt of the same row
 }
 
 // Limits are the settings of the decision table.
 type Limits struct {
 	KeyTTL       time.Duration // how long the partner honours an idempotency key
 	ChallengeTTL time.Duration // how long a challenge lives
-	MaxAttempts  int           // tries of one operation before the row fails
-	MaxRefusals  int           // refused signatures before the row fails
-	RetryMin     time.Duration // first wait between two tries
-	RetryMax     time.Duration // longest wait between two tries
+	MaxAttempts  int           // at one operation before the row fails
+	MaxRefusals  int           // signatures not accepted before the row fails
+	RetryMin     time.Duration // first wait between two attempts
+	RetryMax     time.Duration // longest wait between two attempts
 	RetryAlone   time.Duration // longest wait of a row whose trouble is its own: the partner answers others
 }
 
@@ -181,7 +181,7 @@ func (l Limits) staleWhenAsked(issued, asked time.Time) bool {
 	return asked.Sub(issued) > l.ChallengeTTL+max(margin(l.ChallengeTTL), 2*time.Second)
 }
 
-// backoff is the wait before try number attempts+1: doubling from RetryMin to most, less up to half of it by jitter
+// backoff is the wait before attempt number attempts+1: doubling from RetryMin to most, less up to half of it by jitter
 // (from 0 to 1), and never less than the partner asked for.
 func (l Limits) backoff(attempts int, most time.Duration, jitter float64, retryAfter time.Duration) time.Duration {
 	wait := l.RetryMin
@@ -194,12 +194,12 @@ func (l Limits) backoff(attempts int, most time.Duration, jitter float64, retryA
 
 // Disposition is the decision: what the row becomes and what is done for it next.
 type Disposition struct {
-	Stage pipeline.Stage      // the stage to be in; the same one means stay
-	Do    Action              // what to do next
-	Wait  bool                // not before the backoff has passed
-	Class Class               // of a bad end or a halt: the machine-readable kind
-	Key   pipeline.KeyOutcome // what is known under the operation's key now; "" leaves it
-	After time.Duration       // filled in by decide from Wait
+	Stage pipeline.Stage    // the stage to be in; the same one means stay
+	Do    Action            // what to do next
+	Wait  bool              // not before the backoff has passed
+	Class Class             // machine-readable kind: why the row ended badly, or of a halt
+	Key   pipeline.KeyState // what is known under the operation's key now; "" leaves it
+	After time.Duration     // filled in by decide from Wait
 }
 
 // branch is one possibility of a cell of the decision table.
@@ -238,24 +238,24 @@ func (s situation) holds(w when, l Limits) bool {
 	case keyFresh:
 		return !s.KeyFirst.IsZero() && l.keyIsFresh(s.KeyFirst, s.Now)
 	case answered:
-		return s.KeyOutcome == pipeline.KeyAnswered
+		return s.KeyState == pipeline.KeyAnswered
 	case keyForeign:
 		return s.KeyForeign
-	case sigRefused:
-		return s.KeyOutcome == pipeline.KeyRefused
+	case sigNotAccepted:
+		return s.KeyState == pipeline.KeyRefused
 	case lastRefusal:
-		return s.KeyOutcome == pipeline.KeyRefused && s.Refusals >= l.MaxRefusals
-	case triesLeft:
+		return s.KeyState == pipeline.KeyRefused && s.Refusals >= l.MaxRefusals
+	case attemptsLeft:
 		return s.Attempts < l.MaxAttempts
-	case triesSpent:
+	case attemptsSpent:
 		return s.Attempts >= l.MaxAttempts
 	case spentHeard:
-		return s.Attempts >= l.MaxAttempts && s.KeyOutcome == pipeline.KeyAnswered
+		return s.Attempts >= l.MaxAttempts && s.KeyState == pipeline.KeyAnswered
 	case spentOdd:
 		return s.Attempts >= l.MaxAttempts && s.Last == unproven
 	case heardTwice:
 		return s.Attempts < l.MaxAttempts && s.Heard >= 2
-	case firstTries:
+	case firstAttempts:
 		return s.Attempts < min(3, l.MaxAttempts)
 	case challengeOld:
 		return !l.challengeIsFresh(s.ChallengeAt, s.Now)

@@ -76,7 +76,7 @@ func TestDecide(t *testing.T) {
 	settled := func(s pipeline.Stage, class Class) Disposition {
 		return Disposition{Stage: s, Do: DoSettle, Class: class, Key: pipeline.KeySettled}
 	}
-	wait := func(s pipeline.Stage, do Action, key pipeline.KeyOutcome, after time.Duration) Disposition {
+	wait := func(s pipeline.Stage, do Action, key pipeline.KeyState, after time.Duration) Disposition {
 		return Disposition{Stage: s, Do: do, Wait: true, Key: key, After: after}
 	}
 	const half = 500 * time.Millisecond
@@ -119,14 +119,14 @@ func TestDecide(t *testing.T) {
 		{"looked up: past", situation{Stage: pipeline.Creating, Outcome: past}, settled(pipeline.Onboarded, "")},
 		{"looked up: rejected", situation{Stage: pipeline.Creating, Outcome: rejectedThere}, settled(pipeline.Rejected, "")},
 		{"looked up: another pair", situation{Stage: pipeline.Creating, Outcome: other}, settled(pipeline.Conflict, "taken")},
-		{"absent, key open and fresh", situation{Stage: pipeline.Creating, Outcome: absent, KeyFirst: fresh, KeyOutcome: pipeline.KeyOpen, Attempts: 1}, wait(pipeline.Creating, DoCreate, "", half)},
-		{"absent, key answered", situation{Stage: pipeline.Creating, Outcome: absent, KeyFirst: fresh, KeyOutcome: pipeline.KeyAnswered}, Disposition{Stage: pipeline.Creating, Do: DoRekey}},
-		{"absent, key open and old", situation{Stage: pipeline.Creating, Outcome: absent, KeyFirst: old, KeyOutcome: pipeline.KeyOpen}, wait(pipeline.Creating, DoCreate, "", half)},
-		{"absent, foreign key", situation{Stage: pipeline.Creating, Outcome: absent, KeyFirst: fresh, KeyOutcome: pipeline.KeyOpen, KeyForeign: true}, Disposition{Stage: pipeline.Creating, Do: DoRekey}},
-		{"unlisted, key fresh", situation{Stage: pipeline.Creating, Outcome: unlisted, KeyFirst: fresh, KeyOutcome: pipeline.KeyOpen, Attempts: 1}, wait(pipeline.Creating, DoCreate, "", half)},
-		{"unlisted, key old", situation{Stage: pipeline.Creating, Outcome: unlisted, KeyFirst: old, KeyOutcome: pipeline.KeyOpen, Attempts: 1}, end(pipeline.Failed, "conflict-unresolved")},
-		{"unlisted, foreign key", situation{Stage: pipeline.Creating, Outcome: unlisted, KeyFirst: fresh, KeyOutcome: pipeline.KeyOpen, KeyForeign: true, Attempts: 1}, end(pipeline.Failed, "conflict-unresolved")},
-		{"unlisted, spent", situation{Stage: pipeline.Creating, Outcome: unlisted, KeyFirst: fresh, KeyOutcome: pipeline.KeyOpen, Attempts: 12}, end(pipeline.Failed, "conflict-unresolved")},
+		{"absent, key open and fresh", situation{Stage: pipeline.Creating, Outcome: absent, KeyFirst: fresh, KeyState: pipeline.KeyOpen, Attempts: 1}, wait(pipeline.Creating, DoCreate, "", half)},
+		{"absent, key answered", situation{Stage: pipeline.Creating, Outcome: absent, KeyFirst: fresh, KeyState: pipeline.KeyAnswered}, Disposition{Stage: pipeline.Creating, Do: DoRekey}},
+		{"absent, key open and old", situation{Stage: pipeline.Creating, Outcome: absent, KeyFirst: old, KeyState: pipeline.KeyOpen}, wait(pipeline.Creating, DoCreate, "", half)},
+		{"absent, foreign key", situation{Stage: pipeline.Creating, Outcome: absent, KeyFirst: fresh, KeyState: pipeline.KeyOpen, KeyForeign: true}, Disposition{Stage: pipeline.Creating, Do: DoRekey}},
+		{"unlisted, key fresh", situation{Stage: pipeline.Creating, Outcome: unlisted, KeyFirst: fresh, KeyState: pipeline.KeyOpen, Attempts: 1}, wait(pipeline.Creating, DoCreate, "", half)},
+		{"unlisted, key old", situation{Stage: pipeline.Creating, Outcome: unlisted, KeyFirst: old, KeyState: pipeline.KeyOpen, Attempts: 1}, end(pipeline.Failed, "conflict-unresolved")},
+		{"unlisted, foreign key", situation{Stage: pipeline.Creating, Outcome: unlisted, KeyFirst: fresh, KeyState: pipeline.KeyOpen, KeyForeign: true, Attempts: 1}, end(pipeline.Failed, "conflict-unresolved")},
+		{"unlisted, spent", situation{Stage: pipeline.Creating, Outcome: unlisted, KeyFirst: fresh, KeyState: pipeline.KeyOpen, Attempts: 12}, end(pipeline.Failed, "conflict-unresolved")},
 		{"looked up: undocumented status", situation{Stage: pipeline.Creating, Outcome: oddCustomer}, end(pipeline.Failed, "unexpected")},
 		{"create of no known shape", situation{Stage: pipeline.Creating, Outcome: unrecognized, Attempts: 1}, wait(pipeline.Creating, DoRepeat, "", half)},
 		{"create of no known shape, spent", situation{Stage: pipeline.Creating, Outcome: unrecognized, Attempts: 12}, end(pipeline.Failed, "unrecognized")},
@@ -166,10 +166,10 @@ func TestDecide(t *testing.T) {
 		{"submit 5xx, spent", situation{Stage: pipeline.Submitting, Outcome: serverFailed, Attempts: 12}, Disposition{Stage: pipeline.Submitting, Do: DoRead, Key: pipeline.KeyAnswered}},
 		{"submit another 2xx", situation{Stage: pipeline.Submitting, Outcome: unproven, Attempts: 1}, Disposition{Stage: pipeline.Submitting, Do: DoRead, Key: pipeline.KeyAnswered}},
 		{"submit in another encoding", situation{Stage: pipeline.Submitting, Outcome: oldForm}, Disposition{Stage: pipeline.Submitting, Do: DoRead, Key: pipeline.KeyRefused}},
-		{"still initiating, spent", situation{Stage: pipeline.Submitting, Outcome: initiating, KeyFirst: fresh, KeyOutcome: pipeline.KeyOpen, ChallengeAt: fresh, Attempts: 12}, end(pipeline.Failed, "no-answer")},
-		{"still initiating, spent on answers", situation{Stage: pipeline.Submitting, Outcome: initiating, KeyFirst: fresh, KeyOutcome: pipeline.KeyAnswered, ChallengeAt: fresh, Attempts: 12}, end(pipeline.Failed, "server-error")},
-		{"still initiating, spent on unproven answers", situation{Stage: pipeline.Submitting, Outcome: initiating, KeyFirst: fresh, KeyOutcome: pipeline.KeyAnswered, ChallengeAt: fresh, Attempts: 12, Last: unproven}, end(pipeline.Failed, "unexpected")},
-		{"still initiating, foreign key", situation{Stage: pipeline.Submitting, Outcome: initiating, KeyFirst: fresh, KeyOutcome: pipeline.KeyOpen, ChallengeAt: fresh, KeyForeign: true}, Disposition{Stage: pipeline.Submitting, Do: DoRekey}},
+		{"still initiating, spent", situation{Stage: pipeline.Submitting, Outcome: initiating, KeyFirst: fresh, KeyState: pipeline.KeyOpen, ChallengeAt: fresh, Attempts: 12}, end(pipeline.Failed, "no-answer")},
+		{"still initiating, spent on answers", situation{Stage: pipeline.Submitting, Outcome: initiating, KeyFirst: fresh, KeyState: pipeline.KeyAnswered, ChallengeAt: fresh, Attempts: 12}, end(pipeline.Failed, "server-error")},
+		{"still initiating, spent on unproven answers", situation{Stage: pipeline.Submitting, Outcome: initiating, KeyFirst: fresh, KeyState: pipeline.KeyAnswered, ChallengeAt: fresh, Attempts: 12, Last: unproven}, end(pipeline.Failed, "unexpected")},
+		{"still initiating, foreign key", situation{Stage: pipeline.Submitting, Outcome: initiating, KeyFirst: fresh, KeyState: pipeline.KeyOpen, ChallengeAt: fresh, KeyForeign: true}, Disposition{Stage: pipeline.Submitting, Do: DoRekey}},
 		{"submit 400", situation{Stage: pipeline.Submitting, Outcome: invalid, Refusals: 1}, Disposition{Stage: pipeline.Submitting, Do: DoRead, Key: pipeline.KeyRefused}},
 		{"submit 409", situation{Stage: pipeline.Submitting, Outcome: conflicting, Attempts: 1}, Disposition{Stage: pipeline.Submitting, Do: DoRead, Key: pipeline.KeyOpen}},
 		{"submit 409, spent", situation{Stage: pipeline.Submitting, Outcome: conflicting, Attempts: 12}, end(pipeline.Failed, "conflict-unresolved")},
@@ -182,12 +182,12 @@ func TestDecide(t *testing.T) {
 		{"after submit: rejected", situation{Stage: pipeline.Submitting, Outcome: rejectedThere}, settled(pipeline.Rejected, "")},
 		{"after submit: gone", situation{Stage: pipeline.Submitting, Outcome: absent}, end(pipeline.Failed, "customer-gone")},
 		{"after submit: another", situation{Stage: pipeline.Submitting, Outcome: other}, end(pipeline.Failed, "customer-gone")},
-		{"refused once", situation{Stage: pipeline.Submitting, Outcome: initiating, KeyFirst: fresh, KeyOutcome: pipeline.KeyRefused, ChallengeAt: fresh, Refusals: 1}, Disposition{Stage: pipeline.Challenged, Do: DoFetch}},
-		{"refused thrice", situation{Stage: pipeline.Submitting, Outcome: initiating, KeyFirst: fresh, KeyOutcome: pipeline.KeyRefused, ChallengeAt: fresh, Refusals: 3}, end(pipeline.Failed, "signature-refused")},
-		{"still initiating, 5xx stored", situation{Stage: pipeline.Submitting, Outcome: initiating, KeyFirst: fresh, KeyOutcome: pipeline.KeyAnswered, ChallengeAt: fresh, Attempts: 1}, wait(pipeline.Submitting, DoRekey, "", half)},
-		{"still initiating, in flight", situation{Stage: pipeline.Submitting, Outcome: initiating, KeyFirst: fresh, KeyOutcome: pipeline.KeyOpen, ChallengeAt: fresh, Attempts: 1}, wait(pipeline.Submitting, DoSubmit, "", half)},
-		{"still initiating, key old", situation{Stage: pipeline.Submitting, Outcome: initiating, KeyFirst: old, KeyOutcome: pipeline.KeyOpen, ChallengeAt: fresh}, Disposition{Stage: pipeline.Challenged, Do: DoFetch}},
-		{"still initiating, challenge old", situation{Stage: pipeline.Submitting, Outcome: initiating, KeyFirst: fresh, KeyOutcome: pipeline.KeyAnswered, ChallengeAt: old}, Disposition{Stage: pipeline.Challenged, Do: DoFetch}},
+		{"refused once", situation{Stage: pipeline.Submitting, Outcome: initiating, KeyFirst: fresh, KeyState: pipeline.KeyRefused, ChallengeAt: fresh, Refusals: 1}, Disposition{Stage: pipeline.Challenged, Do: DoFetch}},
+		{"refused thrice", situation{Stage: pipeline.Submitting, Outcome: initiating, KeyFirst: fresh, KeyState: pipeline.KeyRefused, ChallengeAt: fresh, Refusals: 3}, end(pipeline.Failed, "signature-refused")},
+		{"still initiating, 5xx stored", situation{Stage: pipeline.Submitting, Outcome: initiating, KeyFirst: fresh, KeyState: pipeline.KeyAnswered, ChallengeAt: fresh, Attempts: 1}, wait(pipeline.Submitting, DoRekey, "", half)},
+		{"still initiating, in flight", situation{Stage: pipeline.Submitting, Outcome: initiating, KeyFirst: fresh, KeyState: pipeline.KeyOpen, ChallengeAt: fresh, Attempts: 1}, wait(pipeline.Submitting, DoSubmit, "", half)},
+		{"still initiating, key old", situation{Stage: pipeline.Submitting, Outcome: initiating, KeyFirst: old, KeyState: pipeline.KeyOpen, ChallengeAt: fresh}, Disposition{Stage: pipeline.Challenged, Do: DoFetch}},
+		{"still initiating, challenge old", situation{Stage: pipeline.Submitting, Outcome: initiating, KeyFirst: fresh, KeyState: pipeline.KeyAnswered, ChallengeAt: old}, Disposition{Stage: pipeline.Challenged, Do: DoFetch}},
 
 		{"cannot meet", situation{Stage: pipeline.Signing, Outcome: created}, halt(pipeline.Signing, "impossible")},
 		{"terminal", situation{Stage: pipeline.Onboarded, Outcome: created}, halt(pipeline.Onboarded, "impossible")},
@@ -248,7 +248,7 @@ func TestBackoffOfOneRow(t *testing.T) {
 
 func TestNext(t *testing.T) {
 	l := DefaultLimits()
-	key := func(at time.Time, o pipeline.KeyOutcome) pipeline.Key { return pipeline.Key{FirstSent: at, Outcome: o} }
+	key := func(at time.Time, o pipeline.KeyState) pipeline.Key { return pipeline.Key{FirstSent: at, Outcome: o} }
 	tests := []struct {
 		name    string
 		r       pipeline.Record

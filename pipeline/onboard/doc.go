@@ -3,6 +3,7 @@
 // row becomes, and stores that before anything else happens. The breaker halts a run whose rows fail for a shared
 // cause.
 //
-// Where to read: worker.go has the steps in their order; create.go, lookup.go, challenge.go, sign.go and submit.go one
-// action each; table.go the decisions; breaker.go what rows have in common.
+// The files in the order of a step: worker.go (Step), next.go (which action is due), create.go, lookup.go with list.go,
+// challenge.go, sign.go with custody.go, and submit.go (the actions), outcome.go (what came of them), decide.go and
+// table.go (the decision), breaker.go and halt.go (whether the run goes on).
 package onboard

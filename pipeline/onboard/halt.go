@@ -32,7 +32,7 @@ func (e *HaltError) Error() string {
 		for i, r := range e.Spent {
 			where[i] = r.Where()
 		}
-		fmt.Fprintf(&b, ": %d rows in a row ended with %s (%s", e.Count, e.Class, strings.Join(where, ", "))
+		fmt.Fprintf(&b, ": %d consecutive rows ended with %s (%s", e.Count, e.Class, strings.Join(where, ", "))
 		if more := e.Count - len(e.Spent); more > 0 {
 			fmt.Fprintf(&b, " and %d more", more)
 		}
@@ -48,8 +48,7 @@ func (e *HaltError) Error() string {
 		b.WriteString("; " + hint)
 	}
 	if e.Count > 0 {
-		b.WriteString("; import the rows that ended again afterwards (`consumer failures` lists them), the others stay in " +
-			"the queue")
+		b.WriteString("; then import these rows again (`consumer failures` lists them); all other rows stay in the queue")
 	}
 	return b.String()
 }

@@ -45,10 +45,9 @@ func (l *lister) find(ctx context.Context, r pipeline.Row) ([]pipeline.Customer,
 	return l.dir.FindCustomers(ctx, r.Account.String(), r.ExternalID)
 }
 
-// current reports whether this process has read the list, from a moment after sent on: only such a list proves that a
-// customer is absent. sent is when this process last sent the creation, zero if it did not. Both times are monotonic:
-// those that the ledger keeps may be of a clock that was wrong. partial says why the list is not the whole one, so that
-// a customer that is not in it may exist.
+// current reports whether the list was read after sent (when this process last sent the creation, monotonic; zero: not
+// sent by this process). Only such a list proves absence. partial: why it is incomplete; a customer that is not in it
+// may exist.
 func (l *lister) current(ctx context.Context, sent time.Time) (current bool, partial, err error) {
 	if err := l.lock(ctx); err != nil {
 		return false, nil, err

@@ -26,7 +26,7 @@ func next(r pipeline.Record, now time.Time, l Limits, foreign bool) Action {
 		return DoLookUp
 	case pipeline.Creating:
 		if r.CreateKey.Outcome == pipeline.KeyAnswered {
-			return DoLookUp // the key says nothing else: what an earlier run heard is not asked again
+			return DoLookUp // the stored answer would be repeated: look the customer up instead
 		}
 		if !foreign && !r.CreateKey.IsZero() && l.keyIsFresh(r.CreateKey.FirstSent, now) {
 			return DoCreate

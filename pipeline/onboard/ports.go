@@ -10,9 +10,10 @@ import (
 	"github.com/purser-onboard/purser/signer"
 )
 
-// API is what the worker asks of the partner; *client.Client implements it. Each call is one attempt (plus at most one
-// repetition with a fresh token after a 401), takes its place in the rate, and blocks until there is an answer, an
-// error or ctx ends. Errors are *client.Error, or ctx's.
+// API is what the worker asks of the partner; *client.Client implements it. Each call is one attempt, or two: it is
+// repeated with a fresh token after a 401, and with a fresh signature after a signature error. It waits for the rate
+// limiter, and blocks until there is an answer, an error or ctx ends. Errors are *client.Error, client.ErrStopped, or
+// ctx's.
 type API interface {
 	CreateCustomer(ctx context.Context, key uuid.UUID, body []byte) (client.Customer, error)
 	Customer(ctx context.Context, id string) (client.Customer, error)

@@ -12,15 +12,15 @@ func cell(s pipeline.Stage, o outcome) []branch {
 	case misconfigured:
 		return always(Disposition{Do: DoHalt, Class: HaltConfiguration})
 	case throttled, notSent:
-		return always(Disposition{Do: DoRepeat, Wait: true}) // rule "Throttling is not failure": costs no try
+		return always(Disposition{Do: DoRepeat, Wait: true}) // rule "Throttling is not failure": costs no attempt
 	case readFailed:
 		return []branch{
-			{triesLeft, Disposition{Do: DoRepeat, Wait: true}}, // nothing was changed by reading
+			{attemptsLeft, Disposition{Do: DoRepeat, Wait: true}}, // nothing was changed by reading
 			{otherwise, failed(classNoAnswer)},
 		}
 	case unrecognized: // a request that changed something is answered the same under its key, so nothing is doubled
 		return []branch{
-			{triesLeft, Disposition{Do: DoRepeat, Wait: true}},
+			{attemptsLeft, Disposition{Do: DoRepeat, Wait: true}},
 			{otherwise, failed(classNotRecognized)},
 		}
 	case oddCustomer:
@@ -66,23 +66,23 @@ func creating(o outcome) []branch {
 	case unknown:
 		return []branch{
 			// Rules "Silence keeps the key" and "Old keys are not trusted": the same key, or look up.
-			{triesLeft, Disposition{Do: DoNext, Wait: true, Key: pipeline.KeyOpen}},
+			{attemptsLeft, Disposition{Do: DoNext, Wait: true, Key: pipeline.KeyOpen}},
 			{otherwise, failed(classNoAnswer)},
 		}
 	case serverFailed:
 		return []branch{
 			{heardTwice, Disposition{Do: DoLookUp, Key: pipeline.KeyAnswered}}, // it is stored: the key will say nothing else
-			{triesLeft, Disposition{Do: DoNext, Wait: true, Key: pipeline.KeyHeard}},
+			{attemptsLeft, Disposition{Do: DoNext, Wait: true, Key: pipeline.KeyHeard}},
 			{otherwise, failed(classServerError)},
 		}
 	case conflicting:
 		return []branch{
-			{triesLeft, Disposition{Do: DoLookUp, Key: pipeline.KeyOpen}}, // rule "409 is a question": a question, not an answer
+			{attemptsLeft, Disposition{Do: DoLookUp, Key: pipeline.KeyOpen}}, // rule "409 is a question"
 			{otherwise, failed(classConflictUnresolved)},
 		}
 	case unprocessable:
 		return []branch{
-			{firstTries, Disposition{Do: DoLookUp, Wait: true, Key: pipeline.KeyAnswered}},
+			{firstAttempts, Disposition{Do: DoLookUp, Wait: true, Key: pipeline.KeyAnswered}},
 			{otherwise, failed(classKeyReused)},
 		}
 	case invalid:
@@ -101,7 +101,7 @@ func creating(o outcome) []branch {
 		return always(Disposition{Stage: pipeline.Conflict, Do: DoSettle, Class: classTaken, Key: pipeline.KeySettled})
 	case unlisted: // that is no proof of absence: no other key, and an old one is not trusted
 		return []branch{
-			{triesSpent, failed(classConflictUnresolved)},
+			{attemptsSpent, failed(classConflictUnresolved)},
 			{keyForeign, failed(classConflictUnresolved)},
 			{keyFresh, Disposition{Do: DoCreate, Wait: true}},
 			{otherwise, failed(classConflictUnresolved)},
@@ -128,12 +128,12 @@ func challenged(o outcome) []branch {
 		return always(Disposition{Stage: pipeline.Refused, Do: DoSettle, Class: classChallengeRefused})
 	case expiring:
 		return []branch{
-			{triesLeft, Disposition{Do: DoFetch, Wait: true}}, // rule "Fresh challenge"
+			{attemptsLeft, Disposition{Do: DoFetch, Wait: true}}, // rule "Fresh challenge"
 			{otherwise, failed(classChallengeExpired)},
 		}
 	case noChallenge:
 		return []branch{
-			{triesLeft, Disposition{Do: DoRead, Wait: true}}, // what has become of the customer?
+			{attemptsLeft, Disposition{Do: DoRead, Wait: true}}, // what has become of the customer?
 			{otherwise, failed(classChallengeMissing)},
 		}
 	case initiating:
@@ -164,13 +164,13 @@ func signing(o outcome) []branch {
 		return always(failed(classSignerMismatch))
 	case signerFailed:
 		return []branch{
-			{triesLeft, Disposition{Do: DoNext, Wait: true}},
+			{attemptsLeft, Disposition{Do: DoNext, Wait: true}},
 			{otherwise, failed(classSignerError)},
 		}
 	case signerLost:
 		return always(Disposition{Do: DoHalt, Class: HaltSigner})
 	case waiting:
-		return always(Disposition{Do: DoRepeat, Wait: true}) // a person may have to approve: it costs no try
+		return always(Disposition{Do: DoRepeat, Wait: true}) // a person may have to approve: it costs no attempt
 	}
 	return nil
 }
@@ -188,20 +188,20 @@ func submitting(o outcome) []branch {
 	case serverFailed:
 		return always(Disposition{Do: DoRead, Key: pipeline.KeyAnswered})
 	case invalid:
-		return always(Disposition{Do: DoRead, Key: pipeline.KeyRefused}) // refused, or not needed any more
+		return always(Disposition{Do: DoRead, Key: pipeline.KeyRefused}) // not accepted, or not needed any more
 	case conflicting:
 		return []branch{
-			{triesLeft, Disposition{Do: DoRead, Key: pipeline.KeyOpen}},
+			{attemptsLeft, Disposition{Do: DoRead, Key: pipeline.KeyOpen}},
 			{otherwise, failed(classConflictUnresolved)},
 		}
 	case unprocessable:
 		return []branch{
-			{firstTries, Disposition{Do: DoRead, Wait: true, Key: pipeline.KeyAnswered}},
+			{firstAttempts, Disposition{Do: DoRead, Wait: true, Key: pipeline.KeyAnswered}},
 			{otherwise, failed(classKeyReused)},
 		}
 	case notFound:
 		return []branch{
-			{firstTries, Disposition{Do: DoRead, Wait: true, Key: pipeline.KeyAnswered}},
+			{firstAttempts, Disposition{Do: DoRead, Wait: true, Key: pipeline.KeyAnswered}},
 			{otherwise, failed(classCustomerGone)},
 		}
 	case odd:
@@ -217,8 +217,8 @@ func submitting(o outcome) []branch {
 			{lastRefusal, failed(classSignatureNotAccepted)},
 			{spentOdd, failed(classUnexpected)},
 			{spentHeard, failed(classServerError)},
-			{triesSpent, failed(classNoAnswer)},
-			{sigRefused, Disposition{Stage: pipeline.Challenged, Do: DoFetch}},
+			{attemptsSpent, failed(classNoAnswer)},
+			{sigNotAccepted, Disposition{Stage: pipeline.Challenged, Do: DoFetch}},
 			{challengeOld, Disposition{Stage: pipeline.Challenged, Do: DoFetch}},
 			// Read and still initiating: another key cannot double anything (rule "Silence keeps the key").
 			{answered, Disposition{Do: DoRekey, Wait: true}},

@@ -25,7 +25,7 @@ type Task struct {
 	delays   int       // how often in a row the action could not be done for reasons that are not the row's
 	resends  bool      // the request of this action was sent before
 
-	unanswered    time.Time // since when no try of the row has met a usable answer, monotonic; zero: the last one did
+	unanswered    time.Time // since when no attempt of the row has met a usable answer, monotonic; zero: the last one did
 	signerTrouble time.Time // when the signer first failed for the row
 }
 
@@ -40,13 +40,10 @@ func (w *Worker) Begin(a pipeline.Acceptance) *Task {
 }
 
 // Resume sets the action that the task's record asks for.
-func (w *Worker) Resume(t *Task) { t.Action = w.next(t) }
+func (w *Worker) Resume(t *Task) { t.Action = w.dueAction(t) }
 
 // AtCustodian reports whether the row waits for a custodian, who has been asked.
 func (t *Task) AtCustodian() bool { return t.polls > 0 && t.Stage == pipeline.Signing }
-
-// Polled reports whether the custodian has been asked about the row.
-func (t *Task) Polled() bool { return t.polls > 0 }
 
 // FailedPolls returns how many of the latest questions to the custodian failed, and how the last one did; 0 and nil if
 // it did not.

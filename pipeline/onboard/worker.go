@@ -61,8 +61,8 @@ type Options struct {
 	// OnStage is called when a row has gone from a stage to another, with the time since it came to the earlier one in
 	// this process. It must not block. May be nil.
 	OnStage func(from, to pipeline.Stage, after time.Duration)
-	// HaltAfter is how many rows in a row may end alike, for a reason that the set-up can cause, before the run halts; 0:
-	// any number. Before the first success at a step it is SetupLimit.
+	// HaltAfter is how many consecutive rows may end alike, for a reason that the set-up can cause, before the run halts;
+	// 0: any number. Before the first success at a step it is SetupLimit, except for no-answer and server-error.
 	HaltAfter int
 	// Probes says that the partner is probed whenever the worker suspects that it is away (Suspect), before anything else
 	// is sent. Without it, what only a probe could tell apart is taken for the row's own trouble.
@@ -136,7 +136,7 @@ type result struct {
 // action was interrupted: the row then stands where the ledger says, and the same key goes out again.
 func (w *Worker) Step(ctx context.Context, t *Task) (Disposition, error) {
 	if t.Action == DoNext || t.Action == "" {
-		t.Action = w.next(t)
+		t.Action = w.dueAction(t)
 	}
 	if t.Action == DoSettle {
 		return Disposition{Stage: t.Stage, Do: DoSettle}, nil
@@ -165,8 +165,10 @@ func Exhausted(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// next says what the task's record asks for.
-func (w *Worker) next(t *Task) Action { return next(t.Record, w.Now(), w.Limits, w.foreign(t.Record)) }
+// dueAction is what the task's record asks for.
+func (w *Worker) dueAction(t *Task) Action {
+	return next(t.Record, w.Now(), w.Limits, w.foreign(t.Record))
+}
 
 // foreign reports whether the key of the record's operation was derived for an earlier API key id. The partner keeps
 // the keys of each apart, so nothing is known under it any more.
@@ -215,8 +217,8 @@ func (w *Worker) conclude(ctx context.Context, t *Task, res result) (Disposition
 	if res.change != nil {
 		res.change(&next)
 	}
-	tries := w.remember(t, &next, res)
-	d := w.decide(t, next, res, tries)
+	attempts := w.remember(t, &next, res)
+	d := w.consultTable(t, next, res, attempts)
 	if stop, instead, err := w.consultBreaker(ctx, t, res, d); stop {
 		return instead, err
 	}
@@ -258,8 +260,9 @@ func (w *Worker) conclude(ctx context.Context, t *Task, res result) (Disposition
 	return d, halt
 }
 
-// remember takes the result into the task's memory and counts the try. It returns how many tries the next wait is for.
-func (w *Worker) remember(t *Task, next *pipeline.Record, res result) (tries int) {
+// remember takes the result into the task's memory, counts the attempt, and returns for how many attempts the next wait
+// is.
+func (w *Worker) remember(t *Task, next *pipeline.Record, res result) (attempts int) {
 	if res.outcome.costs() {
 		next.Attempts++
 	}
@@ -292,17 +295,17 @@ func (w *Worker) remember(t *Task, next *pipeline.Record, res result) (tries int
 	return next.Attempts
 }
 
-// decide asks the decision table.
-func (w *Worker) decide(t *Task, next pipeline.Record, res result, tries int) Disposition {
-	spread := jitter(t.Row, tries)
+// consultTable asks the decision table what to do.
+func (w *Worker) consultTable(t *Task, next pipeline.Record, res result, attempts int) Disposition {
+	spread := jitter(t.Row, attempts)
 	if res.outcome == waiting {
 		spread = 0 // the custodian's rows are asked after in turn as it is
 	}
 	op := operationKey(&next)
 	return decide(situation{
 		Stage: t.Stage, Outcome: res.outcome, Now: w.Now(),
-		KeyFirst: op.FirstSent, KeyOutcome: op.Outcome, KeyForeign: w.foreign(next), ChallengeAt: next.ChallengeAt,
-		Last: outcome(t.Class), Attempts: tries, Heard: t.heard, Refusals: next.Refusals, RetryAfter: res.after,
+		KeyFirst: op.FirstSent, KeyState: op.Outcome, KeyForeign: w.foreign(next), ChallengeAt: next.ChallengeAt,
+		Last: outcome(t.Class), Attempts: attempts, Heard: t.heard, Refusals: next.Refusals, RetryAfter: res.after,
 		PartnerIsUp: w.breaker.partnerIsUp(), Jitter: spread,
 	}, w.Limits)
 }
@@ -339,8 +342,8 @@ func (w *Worker) consultBreaker(
 	return true, Disposition{}, &HaltError{Class: d.Class, Row: t.Row, Err: cause}
 }
 
-// jitter spreads the tries of rows that failed together. It depends on the row and the try alone, so that a run can be
-// repeated.
+// jitter spreads the attempts of rows that failed together. It depends on the row and the attempt alone, so that a run
+// can be repeated.
 func jitter(r pipeline.Row, attempt int) float64 {
 	h := fnv.New64a()
 	_, _ = fmt.Fprint(h, r.Account, r.ExternalID, attempt) // a hash takes everything
