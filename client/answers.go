@@ -43,14 +43,14 @@ func (t *looseTime) UnmarshalJSON(text []byte) error {
 // decodeOne reads exactly one JSON value.
 func decodeOne(body []byte, into any) error {
 	if len(bytes.TrimSpace(body)) == 0 {
-		return errors.New("the answer is empty")
+		return errors.New("the response is empty")
 	}
 	err := json.Unmarshal(body, into)
 	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) && syntax.Offset >= int64(len(body)) {
-		return fmt.Errorf("the answer is cut off: %w", io.ErrUnexpectedEOF)
+		return fmt.Errorf("the response is cut off: %w", io.ErrUnexpectedEOF)
 	}
 	if err != nil {
-		return fmt.Errorf("the answer is not the expected JSON: %w", err)
+		return fmt.Errorf("the response is not the expected JSON: %w", err)
 	}
 	return nil
 }
@@ -70,7 +70,7 @@ func decodeShaped(endpoint, want string, body []byte, into any) error {
 func misshapen(endpoint, want string, body []byte) error {
 	body = bytes.TrimSpace(body)
 	if body[0] != '{' && body[0] != '[' {
-		return fmt.Errorf("the answer has no %q: it is not an object", want)
+		return fmt.Errorf("the response has no %q: it is not an object", want)
 	}
 	var wire struct {
 		Error  json.RawMessage `json:"error"`
@@ -87,7 +87,7 @@ func misshapen(endpoint, want string, body []byte) error {
 }
 
 // errReported is a 2xx answer that reports an error.
-var errReported = errors.New("the answer reports an error")
+var errReported = errors.New("the response reports an error")
 
 // reportedError returns the error in the member "error" of a 2xx answer, nil when the member is empty.
 func reportedError(member json.RawMessage) error {
@@ -142,7 +142,7 @@ func found(id string, a answer) (Customer, error) {
 	case !isUUID(got.ID):
 		return Customer{}, misshapen(endpoint, "id", a.body)
 	case !strings.EqualFold(got.ID, id):
-		return Customer{}, fmt.Errorf("the answer has the customer %q, want %q", got.ID, id)
+		return Customer{}, fmt.Errorf("the response has the customer %q, want %q", got.ID, id)
 	case customer.Status == "":
 		return Customer{}, misshapen(endpoint, "status", a.body)
 	}
@@ -155,7 +155,7 @@ func challengeIn(a answer) (string, error) {
 	const endpoint = "GET /customers/{id}/challenge"
 	body := bytes.TrimSpace(a.body)
 	if len(body) == 0 {
-		return "", errors.New("the answer is empty")
+		return "", errors.New("the response is empty")
 	}
 	switch {
 	case body[0] == '{', body[0] == '[' && json.Valid(body):
@@ -175,7 +175,7 @@ func challengeIn(a answer) (string, error) {
 			return "", err
 		}
 		if challenge == "" {
-			return "", errors.New("the answer is an empty string")
+			return "", errors.New("the response is an empty string")
 		}
 		return challenge, nil
 	}

@@ -250,7 +250,7 @@ func TestShapes(t *testing.T) {
 func TestShapeErrorsReachTheCaller(t *testing.T) {
 	c, _ := dial(t, reply200(`{"customer":{"id":"`+testID+`"},"apiSecret":"`+testSecret+`"}`))
 	_, err := c.Customer(t.Context(), testID)
-	want := `the answer to GET /customers/{id} has no "id"; it has "apiSecret", "customer", "customer.id"`
+	want := `the response to GET /customers/{id} has no "id"; it has "apiSecret", "customer", "customer.id"`
 	if got := (*shapeError)(nil); !errors.As(err, &got) || got.Error() != want {
 		t.Errorf("got %v, want %s", err, want)
 	}

@@ -16,7 +16,7 @@ import (
 
 // errTimeout ends an attempt that took too long. It is not context.DeadlineExceeded, which would look like the end of
 // the caller's context.
-var errTimeout = errors.New("no complete answer in time")
+var errTimeout = errors.New("no complete response in time")
 
 // call is a request; attempts are made from it.
 type call struct {
@@ -251,7 +251,7 @@ func (c *Client) read(r *reply) answer {
 	}
 	if int64(len(a.body)) > c.config.MaxBody {
 		a.body = a.body[:c.config.MaxBody]
-		a.broken = fmt.Errorf("the answer is larger than %d bytes", c.config.MaxBody)
+		a.broken = fmt.Errorf("the response is larger than %d bytes", c.config.MaxBody)
 	}
 	return a
 }

@@ -57,7 +57,7 @@ func (c *Client) probe(ctx context.Context, k call) error {
 	case err == nil:
 		c.read(r)
 		return &Error{Op: k.op, Kind: Unexpected, Status: r.StatusCode, RequestID: c.requestID(r.Header),
-			Message: "the answer to a random customer id says that the customer exists, want 404"}
+			Message: "the response to a random customer id says that the customer exists, want 404"}
 	case errors.As(err, &failure) && failure.Kind == NotFound:
 		return nil
 	}

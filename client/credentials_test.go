@@ -208,7 +208,7 @@ func TestSecretThatStaysRefused(t *testing.T) {
 
 func TestTokenOfAnotherShape(t *testing.T) {
 	for body, want := range map[string]string{
-		`{"expires_in":1,"accessToken":"eyJsecret"}`: `the answer to POST /auth/token has no "token"; ` +
+		`{"expires_in":1,"accessToken":"eyJsecret"}`: `the response to POST /auth/token has no "token"; ` +
 			`it has "accessToken", "expires_in"`,
 		`{"data":{"token":"eyJsecret"}}`:  `has no "token"; it has "data", "data.token"`,
 		`{"token":{"value":"eyJsecret"}}`: `has no usable "token"; it has "token", "token.value"`,

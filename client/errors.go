@@ -159,7 +159,7 @@ func (e *Error) Hint() string {
 			return "check --api-url, and --signature-components, --signature-parameters and --content-digest"
 		}
 	case KeyReused, Conflicting:
-		return "check --api-url: the answer does not fit the request"
+		return "check --api-url: the response does not fit the request"
 	case RequestSignature:
 		return "check --signing-key, --signing-key-id, --signature-components, --signature-parameters and this machine's " +
 			"clock; `consumer check` looks for a setting that the partner accepts"

@@ -89,7 +89,7 @@ func (c *Client) malformed(op string, a answer, err error) *Error {
 }
 
 // errPart is a 206 (RFC 9110 §15.3.7) to a request without a Range.
-var errPart = errors.New("the answer is only a part")
+var errPart = errors.New("the response is only a part")
 
 // unanswered returns the *Error of a request without an answer.
 func (c *Client) unanswered(op string, err error) *Error {

@@ -161,14 +161,14 @@ func (l *listReader) read() error {
 	case json.Delim('{'):
 		err = l.object()
 	default:
-		return errors.New("the answer is not a list")
+		return errors.New("the response is not a list")
 	}
 	if err != nil {
 		return err
 	}
 	l.step()
 	if _, err := l.decoder.Token(); err == nil {
-		return errors.New("the answer goes on after the list")
+		return errors.New("the response goes on after the list")
 	} else if err != io.EOF {
 		return err
 	}

@@ -28,7 +28,7 @@ func (e *shapeError) Error() string {
 	if len(e.Have) > 0 {
 		have = quoted(e.Have)
 	}
-	return fmt.Sprintf("the answer to %s has %s %q; it has %s", e.Endpoint, lack, e.Want, have)
+	return fmt.Sprintf("the response to %s has %s %q; it has %s", e.Endpoint, lack, e.Want, have)
 }
 
 func quoted(names []string) string {

@@ -103,12 +103,12 @@ func remote() []float64 {
 }
 
 func (m *Metrics) addRequests() {
-	m.inFlight = m.gauge("purser_requests_in_flight", "Requests that are sent and whose answer is not read.")
+	m.inFlight = m.gauge("purser_requests_in_flight", "Requests that are sent and whose response is not read.")
 	m.waited = m.histogram("purser_rate_wait_seconds", "Time that requests waited for the rate limiter.", remote())
 	sent := m.counters("purser_requests_total",
-		"Requests to the partner by status: 2xx, 3xx, 4xx, 409, 429, 5xx, or error without an answer.", "operation", "status")
+		"Requests to the partner by status: 2xx, 3xx, 4xx, 409, 429, 5xx, or error without a response.", "operation", "status")
 	took := m.histograms("purser_request_duration_seconds",
-		"Time from sending a request to the end of its answer.", remote(), "operation")
+		"Time from sending a request to the end of its response.", remote(), "operation")
 	for _, op := range client.Operations() {
 		r := request{byStatus: make(map[string]prometheus.Counter), took: took.WithLabelValues(string(op))}
 		for _, class := range statusClasses() {

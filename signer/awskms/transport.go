@@ -17,7 +17,7 @@ const (
 	mostBody = 1 << 20
 )
 
-var errBody = fmt.Errorf("the answer has more than %d bytes", mostBody)
+var errBody = fmt.Errorf("the response has more than %d bytes", mostBody)
 
 // newBuildable returns the SDK's own client, for configuration and credentials: AWS_CA_BUNDLE works with no other.
 func newBuildable() *awshttp.BuildableClient {

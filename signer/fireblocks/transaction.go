@@ -123,7 +123,7 @@ func (v *Vault) Request(ctx context.Context, externalID string, account common.A
 		return nil
 	}
 	if err == nil {
-		err = errors.New("fireblocks POST /v1/transactions: the answer names no transaction")
+		err = errors.New("fireblocks POST /v1/transactions: the response names no transaction")
 	}
 	var e *Error
 	answered := errors.As(err, &e)

@@ -55,12 +55,12 @@ func (v *Vault) call(ctx context.Context, method, target string, in, out any) er
 	case ctx.Err() != nil:
 		return fmt.Errorf("fireblocks %s %s: %w", method, path, ctx.Err())
 	case inner.Err() != nil: // our own time limit, not the end of ctx
-		return fmt.Errorf("fireblocks %s %s: no answer within %v", method, path, patience)
+		return fmt.Errorf("fireblocks %s %s: no response within %v", method, path, patience)
 	default:
 		return fmt.Errorf("fireblocks %s %s: %w", method, path, err)
 	}
 	if err := json.Unmarshal(answer, out); err != nil {
-		return fmt.Errorf("fireblocks %s %s: the answer is malformed: %w", method, path, err)
+		return fmt.Errorf("fireblocks %s %s: the response is malformed: %w", method, path, err)
 	}
 	return nil
 }
@@ -101,10 +101,10 @@ func (v *Vault) exchange(ctx context.Context, method, path, target string, body 
 		return nil, v.answerError(method, path, response, answer)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the answer broke off: %w", err)
+		return nil, fmt.Errorf("the response broke off: %w", err)
 	}
 	if len(answer) > mostBody {
-		return nil, fmt.Errorf("the answer has more than %d bytes", mostBody)
+		return nil, fmt.Errorf("the response has more than %d bytes", mostBody)
 	}
 	return answer, nil
 }

@@ -73,7 +73,7 @@ func explain(ctx, inner context.Context, name string, err error) error {
 	case ctx.Err() != nil:
 		return fmt.Errorf("%s: %w", name, ctx.Err())
 	case inner.Err() != nil: // our own time limit, not the end of ctx
-		return fmt.Errorf("%s: no answer within %v", name, patience)
+		return fmt.Errorf("%s: no response within %v", name, patience)
 	case errors.As(err, &status):
 		return err
 	case isCertificateError(err):

@@ -175,10 +175,10 @@ func (h *HTTP) exchange(
 	}
 	answer, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
 	if err != nil {
-		return nil, fmt.Errorf("the answer broke off: %w", err)
+		return nil, fmt.Errorf("the response broke off: %w", err)
 	}
 	if int64(len(answer)) > limit {
-		return nil, fmt.Errorf("the answer has more than %d bytes", limit)
+		return nil, fmt.Errorf("the response has more than %d bytes", limit)
 	}
 	return answer, nil
 }

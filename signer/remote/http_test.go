@@ -135,8 +135,8 @@ func TestNoAnswer(t *testing.T) {
 		h.client.Transport = silence{}
 		_, err = get(t, h, 10)
 		if err == nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, signer.ErrUnusable) ||
-			err.Error() != "http://h: no answer within 1m0s" {
-			t.Errorf("got error %v, want \"http://h: no answer within 1m0s\"", err)
+			err.Error() != "http://h: no response within 1m0s" {
+			t.Errorf("got error %v, want \"http://h: no response within 1m0s\"", err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		go cancel()

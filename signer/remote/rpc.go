@@ -167,7 +167,7 @@ func (r *RPC) read(answer []byte, id uint64, method string) (json.RawMessage, er
 	return a.Result, nil
 }
 
-var errMalformed = errors.New("the answer is not a JSON-RPC 2.0 response")
+var errMalformed = errors.New("the response is not JSON-RPC 2.0")
 
 // Close closes the idle connections. It may be called twice.
 func (r *RPC) Close() error {

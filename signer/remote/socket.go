@@ -105,7 +105,7 @@ func (l *line) exchange(ctx context.Context, request []byte, limit int64) (answe
 	var value json.RawMessage
 	if err := l.in.Decode(&value); err != nil {
 		if l.bound.N <= 0 {
-			return nil, fmt.Errorf("the answer has more than %d bytes", limit)
+			return nil, fmt.Errorf("the response has more than %d bytes", limit)
 		}
 		return nil, l.because(err, l.used && l.bound.N == limit)
 	}
@@ -117,7 +117,7 @@ func (l *line) because(err error, stale bool) error {
 		return fmt.Errorf("%w: %w", errStale, err)
 	}
 	if errors.Is(err, io.EOF) {
-		return fmt.Errorf("the connection was closed without an answer: %w", io.ErrUnexpectedEOF)
+		return fmt.Errorf("the connection was closed without a response: %w", io.ErrUnexpectedEOF)
 	}
 	return err
 }

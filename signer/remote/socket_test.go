@@ -51,7 +51,7 @@ func TestSocketAnswers(t *testing.T) {
 		"too long, spaces": {[]string{"         {}"}, 6, ``, "more than 6 bytes"},
 		"no JSON":          {[]string{`hello`}, 100, ``, "invalid character"},
 		"broken off":       {[]string{`{"a":`}, 100, ``, "unexpected EOF"},
-		"nothing":          {[]string{``}, 100, ``, "closed without an answer"},
+		"nothing":          {[]string{``}, 100, ``, "closed without a response"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := pipes(replies(test.answers...))
@@ -94,8 +94,8 @@ func TestSocketEndsWithContext(t *testing.T) {
 		})}
 		var result string
 		err := r.Call(t.Context(), 100, &result, "m")
-		if err == nil || err.Error() != "unix:s: no answer within 1m0s" || errors.Is(err, context.DeadlineExceeded) {
-			t.Errorf("got error %v, want \"unix:s: no answer within 1m0s\"", err)
+		if err == nil || err.Error() != "unix:s: no response within 1m0s" || errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("got error %v, want \"unix:s: no response within 1m0s\"", err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		go cancel()

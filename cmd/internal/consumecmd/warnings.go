@@ -21,9 +21,9 @@ func warnOfTrouble(t onboard.Trouble, log *slog.Logger) {
 	case t.Throttled:
 		log.Warn("the partner throttles: all workers wait, and the rate is lowered", "answer", t.Cause)
 	case t.Over:
-		log.Warn("the partner's answers are usable again", "unusable", t.Unusable, "of", t.Of)
+		log.Warn("the partner's responses are usable again", "unusable", t.Unusable, "of", t.Of)
 	default:
-		log.Warn("many of the partner's answers are unusable; the requests are repeated under the same keys",
+		log.Warn("many of the partner's responses are unusable; the requests are repeated under the same keys",
 			"unusable", t.Unusable, "of", t.Of, "latest", t.Cause)
 	}
 }

@@ -186,7 +186,7 @@ func (n *Notifier) deliver(ctx context.Context, t *target, path string, m Notice
 	}
 }
 
-var errRedirect = errors.New("the answer is a redirect that is not followed: to another host, or to be sent as GET")
+var errRedirect = errors.New("the response is a redirect that is not followed: to another host, or to be sent as GET")
 
 // sameHost follows redirects of a POST to the same scheme and host only: the URL's token is not for others.
 func sameHost(r *http.Request, via []*http.Request) error {
@@ -221,7 +221,7 @@ func (n *Notifier) send(ctx context.Context, t *target, path string, m Notice) (
 		return false, nil
 	}
 	passing = status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout
-	return passing, fmt.Errorf("the answer is %d %s", status, http.StatusText(status))
+	return passing, fmt.Errorf("the response is %d %s", status, http.StatusText(status))
 }
 
 // reason says why there was no answer, in words that hold nothing of the URL's path and query, nor of what a server
@@ -231,7 +231,7 @@ func reason(attempt context.Context, err error) error {
 	var certificate *tls.CertificateVerificationError
 	switch {
 	case attempt.Err() != nil:
-		return errors.New("there was no answer in time")
+		return errors.New("there was no response in time")
 	case errors.As(err, &certificate):
 		return certificate
 	case errors.As(err, &dial):

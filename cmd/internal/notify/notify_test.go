@@ -128,9 +128,9 @@ func TestRetries(t *testing.T) {
 			return status([]int{500, 429, 200}[n-1]), nil
 		}, 3, ""},
 		"500 each time": {func(int, *http.Request) (*http.Response, error) { return status(500), nil },
-			1 + retries, "the answer is 500 Internal Server Error"},
+			1 + retries, "the response is 500 Internal Server Error"},
 		"404": {func(int, *http.Request) (*http.Response, error) { return status(404), nil },
-			1, "the answer is 404 Not Found"},
+			1, "the response is 404 Not Found"},
 		"nothing there": {func(int, *http.Request) (*http.Response, error) { return nil, refused },
 			1 + retries, "connection refused"},
 		"odd answer": {func(_ int, r *http.Request) (*http.Response, error) {
