@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -82,7 +83,8 @@ func TestPrecedence(t *testing.T) {
 	}
 }
 
-// TestReadmeNamesEverySetting: the README names every flag and variable.
+// TestReadmeNamesEverySetting: the README names every flag and variable, and the subcommands that have a flag of their
+// own.
 func TestReadmeNamesEverySetting(t *testing.T) {
 	readme, err := os.ReadFile("../../../README.md")
 	if err != nil {
@@ -114,7 +116,25 @@ func TestReadmeNamesEverySetting(t *testing.T) {
 				}
 			}
 		}
+		for _, command := range parser.Model.Children {
+			for _, f := range command.Flags {
+				if command.Name != "run" && !slices.Contains(readmeCommands(string(readme), f.Name), command.Name) {
+					t.Errorf("README: got --%s without the command %s, want it in the last column", f.Name, command.Name)
+				}
+			}
+		}
 	}
+}
+
+// readmeCommands are the words in the last column of a flag's row.
+func readmeCommands(readme, flag string) []string {
+	for row := range strings.Lines(readme) {
+		cells := strings.Split(strings.TrimSpace(row), "|")
+		if len(cells) > 3 && strings.Contains(cells[1], "`--"+flag+"`") {
+			return strings.FieldsFunc(cells[len(cells)-2], func(r rune) bool { return strings.ContainsRune(" ,;", r) })
+		}
+	}
+	return nil
 }
 
 func TestSecret(t *testing.T) {

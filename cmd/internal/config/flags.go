@@ -148,7 +148,7 @@ type Consumer struct {
 	MaxAttempts        int           `help:"Attempts of one operation before the row fails." env:"PURSER_MAX_ATTEMPTS" default:"12"`
 	RetryMin           time.Duration `help:"First wait between two attempts of a row; it doubles." env:"PURSER_RETRY_MIN" default:"100ms"`
 	RetryMax           time.Duration `help:"Longest wait between two attempts of a row; 4s while other rows succeed." env:"PURSER_RETRY_MAX" default:"1m"`
-	HaltAfter          int           `help:"Halt after this many consecutive rows that end alike for a reason that a setting can cause; 5 until a first row has passed the step; 0: never." env:"PURSER_HALT_AFTER" default:"100"`
+	HaltAfter          int           `help:"Halt after this many consecutive rows that end alike for a reason that a setting can cause; 5 until a first row has passed the step, except for no-answer and server-error; 0: never." env:"PURSER_HALT_AFTER" default:"100"`
 	OutageWait         time.Duration `help:"How long to wait for a partner that gives no usable response before the run halts; it is probed every 5s." env:"PURSER_OUTAGE_WAIT" default:"2m"`
 	ListPause          time.Duration `help:"Shortest pause between two reads of the partner's customer list; in any case at least three times as long as a read takes, ten times if a read takes more than a second." env:"PURSER_LIST_PAUSE" default:"0s"`
 	MaxOutstanding     int           `help:"Maximum unsettled rows per partition." env:"PURSER_MAX_OUTSTANDING" default:"10000"`
@@ -197,12 +197,12 @@ type ConsumerCommands struct {
 		Inspect
 		Output
 		Run string `help:"Print the report of a run, last or an id, and end with its exit code." placeholder:"RUN"`
-	} `cmd:"" group:"look" help:"Count the ledger's rows by stage and reason."`
+	} `cmd:"" group:"look" help:"Count the ledger's rows by stage and class."`
 	Runs struct {
 		Output
 		Last int `help:"Number of runs." default:"20"`
 	} `cmd:"" group:"look" help:"List the latest runs with exit code, counts and reason."`
-	Failures  Inspect `cmd:"" group:"look" help:"Print unsettled and badly ended rows as CSV, ready to be imported again."`
+	Failures  Inspect `cmd:"" group:"look" help:"Print unsettled rows and rows that ended badly as CSV, ready to be imported again."`
 	Reconcile Output  `cmd:"" group:"settle" help:"Read the partner's customer list and record each customer's status in the ledger."`
 	Redrive   struct {
 		Output
