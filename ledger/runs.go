@@ -63,7 +63,7 @@ type RunEnd struct {
 	At     time.Time
 	Exit   int    // exit code
 	Report string // JSON
-	// Bad are the rows, by their ids here, that are not well, whether this run ended them or an earlier one. The first
+	// Bad are the rows, by their ids here, that ended badly, whether this run ended them or an earlier one. The first
 	// 1000 are kept, for StillBad.
 	Bad []int64
 }

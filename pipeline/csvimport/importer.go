@@ -72,8 +72,7 @@ func (e *PublishError) Error() string {
 
 func (e *PublishError) Unwrap() error { return e.Err }
 
-// AccountingError is an import that ended well by its own account, but not every line that it read became a header, a
-// blank line, or a row that is published or invalid. It is a bug of the importer.
+// AccountingError reports that an export's line or row counts do not add up after an import without another error.
 type AccountingError struct {
 	File  string
 	Stats ImportStats // of this file
@@ -81,9 +80,9 @@ type AccountingError struct {
 
 func (e *AccountingError) Error() string {
 	s := e.Stats
-	return fmt.Sprintf("%s: accounts do not balance: of %d lines read, %d are of headers, %d blank, "+
-		"%d of %d published rows, %d of %d invalid rows; %d rows read: this is a bug in the importer; conclude "+
-		"nothing from this import, keep the file and report it",
+	return fmt.Sprintf("%s: line and row counts do not add up (of %d lines read, %d are of headers, %d blank, "+
+		"%d of %d published rows, %d of %d invalid rows; %d rows read): this is a bug; do not rely on this import; "+
+		"keep the file and report it",
 		e.File, s.Lines, s.Header, s.Blank, s.PublishedLines, s.Published, s.InvalidLines, s.Invalid, s.Read)
 }
 

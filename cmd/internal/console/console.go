@@ -19,10 +19,10 @@ import (
 
 // Exit codes of all commands.
 const (
-	ExitWell       = 0 // all settled well
+	ExitWell       = 0 // all rows onboarded
 	ExitUnfinished = 1 // could not finish: halted, interrupted, broker gone
 	ExitUsage      = 2 // usage or configuration
-	ExitRowsBad    = 3 // finished, but some rows are rejected, failed, refused, in conflict or dead-lettered
+	ExitRowsBad    = 3 // finished, but some rows are invalid, rejected, failed, refused, in conflict or dead-lettered
 )
 
 // CodedError is an error with the exit code that it asks for.

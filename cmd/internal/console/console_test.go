@@ -113,14 +113,14 @@ func TestScreenInJSON(t *testing.T) {
 	s := NewScreen(&out)
 	s.Format("json")
 	s.Say("12 rows\x1b[2J")
-	if got := Exit(s, "consumer", Coded(3, errors.New("some rows\ndid not end well"))); got != 3 {
+	if got := Exit(s, "consumer", Coded(3, errors.New("some rows\nended badly"))); got != 3 {
 		t.Errorf("got exit code %d, want 3", got)
 	}
 	p := StartProgress(NewScreen(s), "auto", func() string { return "a line that is not JSON" })
 	p.Stop()
 	decoder := json.NewDecoder(&out)
 	for _, want := range []string{
-		`INFO 12 rows\x1b[2J  0`, `ERROR some rows; did not end well consumer 3`,
+		`INFO 12 rows\x1b[2J  0`, `ERROR some rows; ended badly consumer 3`,
 	} {
 		var line struct {
 			Level, Msg, Command string

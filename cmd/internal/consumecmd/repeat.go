@@ -14,10 +14,10 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// leftover is what an earlier run left behind that is still not well.
+// leftover is what an earlier run left behind: rows that ended badly, and dead letters.
 type leftover struct {
 	run     ledger.Run
-	stages  map[pipeline.Stage]int64 // rows that are bad
+	stages  map[pipeline.Stage]int64 // rows that ended badly
 	rows    []int64                  // the first of them
 	letters int64                    // dead letters that were not put back since
 }

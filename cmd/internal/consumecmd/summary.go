@@ -47,7 +47,7 @@ func judge(report *results.Report, done ended, err error) error {
 	return err
 }
 
-// whoIsBad says where to look for what did not end well, here and in earlier runs.
+// whoIsBad says where to look for rows that ended badly and for dead letters, here and in earlier runs.
 func whoIsBad(t pipeline.Tally, left *leftover) string {
 	var said []string
 	if left != nil {
@@ -63,12 +63,12 @@ func whoIsBad(t pipeline.Tally, left *leftover) string {
 	letters := t.DeadLettered > 0 || left != nil && left.letters > 0
 	t.DeadLettered = 0
 	if t.Bad() {
-		said = append(said, "some rows did not end well: `consumer failures` lists them")
+		said = append(said, "some rows ended badly: `consumer failures` lists them")
 	} else if left != nil && len(left.stages) > 0 {
 		said = append(said, "`consumer failures` lists them; fix them and import them again")
 	}
 	if letters {
-		said = append(said, "`consumer redrive --dry-run` lists the messages that cannot be read as rows")
+		said = append(said, "`consumer redrive --dry-run` lists the dead letters")
 	}
 	return strings.Join(said, "; ")
 }

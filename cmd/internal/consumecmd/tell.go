@@ -101,7 +101,7 @@ func publicReason(exit int, err error) string {
 	case exit == console.ExitWell:
 		return ""
 	case exit == console.ExitRowsBad:
-		return "some rows did not end well"
+		return "some rows ended badly"
 	case errors.Is(err, console.ErrInterrupted):
 		return "interrupted"
 	case errors.As(err, &halt):

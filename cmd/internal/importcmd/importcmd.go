@@ -168,7 +168,7 @@ func verdict(
 		return fmt.Errorf("%s changed while it was read: import it again when it is complete", strings.Join(changed, ", "))
 	case c.RequireRows && len(empty) > 0:
 		return console.Coded(console.ExitRowsBad,
-			fmt.Errorf("no row in %s, and --require-rows asks for some", strings.Join(empty, ", ")))
+			fmt.Errorf("no rows in %s (required by --require-rows)", strings.Join(empty, ", ")))
 	}
 	return nil
 }
