@@ -22,7 +22,7 @@ type Changelog struct {
 }
 
 // Changelog returns the changelog of the partitions that this consumer is assigned. The topic must have as many
-// partitions as the topic of the rows, so that a record and the message of its row move together.
+// partitions as the work topic, so that a record and the message of its row move together.
 func (c *Consumer) Changelog(topic string, partitions int) *Changelog {
 	return &Changelog{
 		cluster: c.cluster, lease: c.lease, topic: topic, partitions: partitions,

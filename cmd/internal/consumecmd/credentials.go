@@ -55,7 +55,7 @@ func registerKey(ctx context.Context, c *config.Consumer, remove bool, s Streams
 	defer p.client.Close()
 	if remove {
 		if err := p.client.DeleteKey(ctx); err != nil {
-			return refused(err)
+			return partnerError(err)
 		}
 		console.NewScreen(s.Stderr).Say(
 			"the signing key is removed: no request can be signed until another one is registered")
@@ -63,7 +63,7 @@ func registerKey(ctx context.Context, c *config.Consumer, remove bool, s Streams
 	}
 	keyID, err := p.client.RegisterKey(ctx, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}))
 	if err != nil {
-		return refused(err)
+		return partnerError(err)
 	}
 	fmt.Fprintln(s.Stdout, keyID)
 	console.NewScreen(s.Stderr).Say(fmt.Sprintf("registered; next: set --signing-key-id %s "+
@@ -71,8 +71,8 @@ func registerKey(ctx context.Context, c *config.Consumer, remove bool, s Streams
 	return nil
 }
 
-// refused gives an error of the partner API its exit code and says what to do.
-func refused(err error) error {
+// partnerError gives an error of the partner API its exit code and says what to do.
+func partnerError(err error) error {
 	var partner *client.Error
 	if errors.As(err, &partner) && partner.Hint() != "" {
 		err = fmt.Errorf("%w; %s", err, partner.Hint())
@@ -121,7 +121,7 @@ func rotateSecret(ctx context.Context, c *config.Consumer, file string, replace 
 		if !unreachable(err) && r.try(ctx, secret) == nil {
 			return r.proved()
 		}
-		return refused(err)
+		return partnerError(err)
 	}
 	if err := p.client.ReplaceSecret(ctx, secret); err != nil {
 		return r.findOut(ctx, err)
@@ -159,7 +159,7 @@ func (r *rotation) findOut(ctx context.Context, cause error) error {
 		}
 		return console.Coded(code, fmt.Errorf("the API secret was not replaced: %w; the secret in %s is still the valid "+
 			"one, the one in --new-secret-file is not: fix the cause, then run again", cause, r.holder()))
-	case refusedSecret(fresh) && refusedSecret(earlier):
+	case rejectsSecret(fresh) && rejectsSecret(earlier):
 		return console.Coded(console.ExitUsage, fmt.Errorf("replace the API secret: %w; the partner accepts neither the "+
 			"secret in --new-secret-file (%w) nor the one in %s (%w): keep both, and check the API key",
 			cause, fresh, r.holder(), earlier))
@@ -169,8 +169,8 @@ func (r *rotation) findOut(ctx context.Context, cause error) error {
 		"answers", cause, r.holder(), fresh))
 }
 
-// refusedSecret reports whether the partner refused a secret, rather than not answering.
-func refusedSecret(err error) bool {
+// rejectsSecret reports whether the partner did not accept a secret, rather than not answering.
+func rejectsSecret(err error) bool {
 	var failure *client.Error
 	if !errors.As(err, &failure) {
 		return false

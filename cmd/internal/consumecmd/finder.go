@@ -69,10 +69,10 @@ func alternatives(c *config.Consumer) []variant {
 	return list
 }
 
-// findSignature tries other ways to sign when the partner refused the one that is configured, with GETs that change
-// nothing, and says which setting it accepts. It is empty when the signature was not what it refused.
-func findSignature(ctx context.Context, c *config.Consumer, p *partner, refusal error) string {
-	if !refusedSignature(refusal) {
+// findSignature tries other ways to sign when the partner does not accept the one that is configured, with GETs that
+// change nothing, and says which setting it accepts. It is empty when the failure is not about the signature.
+func findSignature(ctx context.Context, c *config.Consumer, p *partner, failure error) string {
+	if !aboutSignature(failure) {
 		return ""
 	}
 	tried := 0
@@ -87,7 +87,7 @@ func findSignature(ctx context.Context, c *config.Consumer, p *partner, refusal 
 		if err == nil {
 			return "the partner accepts the request with " + v.setting + ": set that"
 		}
-		if !refusedSignature(err) {
+		if !aboutSignature(err) {
 			return fmt.Sprintf("the search for a setting that is accepted ended with: %v", err)
 		}
 	}
@@ -95,8 +95,8 @@ func findSignature(ctx context.Context, c *config.Consumer, p *partner, refusal 
 		"wrong: check --signing-key, --signing-key-id (`consumer register-key` registers a key) and --api-key", tried)
 }
 
-// refusedSignature reports whether the partner may have refused the request because of its signature.
-func refusedSignature(err error) bool {
+// aboutSignature reports whether the failure may be about the signature of the request.
+func aboutSignature(err error) bool {
 	var failure *client.Error
 	if !errors.As(err, &failure) {
 		return false

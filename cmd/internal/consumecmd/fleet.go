@@ -13,13 +13,13 @@ import (
 	"github.com/purser-onboard/purser/ledger"
 )
 
-// fleetBook is a ledger of its own, read from the topic of the ledgers and thrown away when it is closed.
+// fleetBook is a ledger of its own, read from the ledger topic and thrown away when it is closed.
 type fleetBook struct {
 	*ledger.Ledger
 	dir string
 }
 
-// openFleet reads the topic of the ledgers as it stands. It joins no group and writes nothing there.
+// openFleet reads the ledger topic as it stands. It joins no group and writes nothing there.
 func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook, err error) {
 	if c.LedgerTopic == "" {
 		return nil, &config.Error{Setting: "--fleet", Problem: "needs --ledger-topic: without it each consumer knows its " +
@@ -27,7 +27,7 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 	}
 	if c.APIURL == "" || c.APIKey == "" {
 		return nil, &config.Error{Setting: "--fleet",
-			Problem: "needs --api-url and --api-key: the topic of the ledgers belongs to one of each"}
+			Problem: "needs --api-url and --api-key: the ledger topic belongs to one of each"}
 	}
 	base, err := c.CheckURL()
 	if err != nil {

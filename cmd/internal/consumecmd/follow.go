@@ -14,12 +14,12 @@ import (
 
 // following is a ledger that follows its partitions by a topic.
 type following struct {
-	book *ledger.Ledger
-	c    *config.Consumer
-	log  *slog.Logger
+	ledger *ledger.Ledger
+	c      *config.Consumer
+	log    *slog.Logger
 
-	partitions int // of the topic of the ledgers
-	rows       int // partitions of the topic of the rows, as the latest assignment has it
+	partitions int // of the ledger topic
+	rows       int // partitions of the work topic, as the latest assignment has it
 }
 
 // follow has the ledger follow its partitions, if there is a topic for that, and returns where the rows of an account
@@ -38,10 +38,10 @@ func (f *following) follow(
 		return nil, err
 	}
 	log := consumer.Changelog(f.c.LedgerTopic, f.partitions)
-	if err := f.book.Follow(log, keys); err != nil {
+	if err := f.ledger.Follow(log, keys); err != nil {
 		return nil, err
 	}
-	if err := f.book.CheckChangelog(ctx, f.partitions); err != nil {
+	if err := f.ledger.CheckChangelog(ctx, f.partitions); err != nil {
 		return nil, classify(f.c, err)
 	}
 	return func(a pipeline.Account) int { return log.Partition(a.String()) }, nil
@@ -57,7 +57,7 @@ func (f *following) restore(ctx context.Context, partition int) (restored bool, 
 		return false, queue.WrongPartitions(f.c.LedgerTopic, f.partitions, f.c.Topic, f.rows)
 	}
 	begun := time.Now()
-	r, err := f.book.Restore(ctx, partition)
+	r, err := f.ledger.Restore(ctx, partition)
 	if err != nil {
 		return false, err
 	}

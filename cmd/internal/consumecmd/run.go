@@ -209,7 +209,7 @@ func (r *run) open(getenv func(string) string) (err error) {
 	if r.consumer, err = r.queue.Consumer(r.c, r.drain, r); err != nil {
 		return console.Coded(console.ExitUsage, err)
 	}
-	r.follower = &following{book: r.ledger, c: r.c, log: r.log}
+	r.follower = &following{ledger: r.ledger, c: r.c, log: r.log}
 	home, err := r.follower.follow(r.soft, r.queue, r.consumer)
 	if err != nil {
 		return err
@@ -349,13 +349,14 @@ type ended struct {
 	tally   pipeline.Tally
 	stats   client.Stats
 	waiting []pipeline.Record // rows left to the custodian
-	bad     []int64           // rows that are not well, by their ids in the ledger
+	bad     []int64           // rows that ended badly, by their ids in the ledger
 	imports map[string]pipeline.ImportTally
 	left    *leftover // of earlier runs; nil: nothing
 }
 
-// work takes messages until the queue is drained, a signal comes, or the run halts. First the queue's Run ends, which
-// has then released and committed everything; then the workers stop; then what is left of the results is published.
+// work takes messages until the queue is drained, a signal comes, or the run halts. The queue calls share,
+// share calls events, and events calls the dispatcher. First the queue's Run ends, which has then released and committed
+// everything; then the workers stop; then what is left of the results is published.
 func (r *run) work() (ended, error) {
 	r.dropped = dropSigned(r.taking, r.ledger, r.log)
 	r.events = publishEvents(r.taking, r.hard, r.c, r.queue, r.ledger, r.dispatcher, r.log)

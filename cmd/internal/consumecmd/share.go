@@ -70,7 +70,7 @@ func (s *share) set() {
 		s.limiter.SetRate(mine)
 		return
 	}
-	// Where my first partition lies among all is where I stand among the consumers.
+	// The phase is the first held partition divided by the number of partitions.
 	first := s.of
 	for p := range s.held {
 		first = min(first, p)
