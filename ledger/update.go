@@ -30,7 +30,8 @@ const putKeyQuery = `INSERT INTO keys (row_id, operation, generation, id, digest
 	(excluded.id, excluded.digest, excluded.first_sent, excluded.last_sent, excluded.outcome)`
 
 // Update implements pipeline.Ledger. It does not store the pair, import, file, line and UpdatedAt of next: Accept sets
-// import, file and line, and UpdatedAt becomes the transaction's time.
+// import, file and line, and UpdatedAt becomes the transaction's time. A trigger (0003_outbox.sql) adds a row that
+// becomes terminal to the outbox.
 //
 // Errors: pipeline.ErrStale, pipeline.ErrNonceUsed, pipeline.ErrFenced; others for a step that the state machine does
 // not allow, such as any step of a settled row (only Accept restarts it), and for a key whose generation is recorded

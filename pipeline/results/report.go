@@ -50,7 +50,7 @@ func Begun(run string, at time.Time) Report {
 }
 
 // ReportRows counts messages and rows. Received is the sum of the others but AlreadyOnboarded, unless the run could
-// not finish.
+// not finish or left rows to a custodian.
 type ReportRows struct {
 	Received         int64 `json:"received"` // messages taken
 	Skipped          int64 `json:"skipped"`  // messages whose row was terminal already, or is settled by another message
