@@ -99,81 +99,81 @@ func New(o Options) (*Dispatcher, error) {
 	case o.Worker.Probes != (o.Probe != nil):
 		return nil, errors.New("dispatch: the worker must know whether there is a probe")
 	}
-	r := &Dispatcher{
+	d := &Dispatcher{
 		Options: o, tasks: make(map[int64]*item), bad: make(map[int64]struct{}),
 		imports: make(map[string]*pipeline.ImportTally), turns: make(map[int]int64), ended: make(chan struct{}),
 	}
-	r.idle = sync.NewCond(&r.mu)
-	r.forPartner.init(&r.mu)
-	r.forSigner.init(&r.mu)
-	r.forCustodian.init(&r.mu)
-	return r, nil
+	d.idle = sync.NewCond(&d.mu)
+	d.forPartner.init(&d.mu)
+	d.forSigner.init(&d.mu)
+	d.forCustodian.init(&d.mu)
+	return d, nil
 }
 
 // Start starts the goroutines. ctx bounds what they do: ending it cuts requests short, which is safe but leaves
 // outcomes unknown; a soft stop is to end the Queue's Run, then Close.
-func (r *Dispatcher) Start(ctx context.Context) {
-	for range max(1, r.Concurrency) {
-		r.done.Go(func() { r.work(ctx, &r.forPartner) })
+func (d *Dispatcher) Start(ctx context.Context) {
+	for range max(1, d.Concurrency) {
+		d.done.Go(func() { d.work(ctx, &d.forPartner) })
 	}
-	for range max(1, r.SignerConcurrency) {
-		r.done.Go(func() { r.work(ctx, &r.forSigner) })
+	for range max(1, d.SignerConcurrency) {
+		d.done.Go(func() { d.work(ctx, &d.forSigner) })
 	}
-	r.done.Go(func() { r.work(ctx, &r.forCustodian) }) // one loop for all of them
+	d.done.Go(func() { d.work(ctx, &d.forCustodian) }) // one loop for all of them
 }
 
 // Close stops the workers when they have finished their action, and waits for them.
-func (r *Dispatcher) Close() {
-	r.mu.Lock()
-	if !r.closed && r.halted == nil {
-		close(r.ended)
+func (d *Dispatcher) Close() {
+	d.mu.Lock()
+	if !d.closed && d.halted == nil {
+		close(d.ended)
 	}
-	r.closed = true
-	r.mu.Unlock()
-	r.wakeAll()
-	r.done.Wait()
-	r.mu.Lock()
-	if r.trialEnd != nil {
-		r.trialEnd.Stop()
+	d.closed = true
+	d.mu.Unlock()
+	d.wakeAll()
+	d.done.Wait()
+	d.mu.Lock()
+	if d.trialEnd != nil {
+		d.trialEnd.Stop()
 	}
-	r.mu.Unlock()
-	r.forPartner.stop()
-	r.forSigner.stop()
-	r.forCustodian.stop()
+	d.mu.Unlock()
+	d.forPartner.stop()
+	d.forSigner.stop()
+	d.forCustodian.stop()
 }
 
 // Assigned notes that there is a new assignment: the partitions that were given back have an owner again.
-func (r *Dispatcher) Assigned() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.tally.Dropped = 0
+func (d *Dispatcher) Assigned() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.tally.Dropped = 0
 }
 
 // Waiting returns the rows that were left to the custodian. The reason of a row is why its last poll failed, and empty
 // if it did not.
-func (r *Dispatcher) Waiting() []pipeline.Record {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Clone(r.waiting)
+func (d *Dispatcher) Waiting() []pipeline.Record {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.waiting)
 }
 
 // Tally returns the counts so far.
-func (r *Dispatcher) Tally() pipeline.Tally {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	t := r.tally
-	t.Open, t.BadRows = int64(len(r.tasks)), int64(len(r.bad))
-	stats := r.Worker.Stats()
+func (d *Dispatcher) Tally() pipeline.Tally {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	t := d.tally
+	t.Open, t.BadRows = int64(len(d.tasks)), int64(len(d.bad))
+	stats := d.Worker.Stats()
 	t.Retried, t.Signatures = stats.Retried, stats.Signatures
 	return t
 }
 
 // Oldest returns when the message was published that has waited longest among those of rows under way; the zero time if
 // no row is under way.
-func (r *Dispatcher) Oldest() (oldest time.Time) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, t := range r.tasks {
+func (d *Dispatcher) Oldest() (oldest time.Time) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, t := range d.tasks {
 		for _, m := range t.messages {
 			if oldest.IsZero() || m.Time.Before(oldest) {
 				oldest = m.Time
@@ -184,69 +184,69 @@ func (r *Dispatcher) Oldest() (oldest time.Time) {
 }
 
 // Bad returns the rows, by their ids in the ledger, that Tally.Bad counts.
-func (r *Dispatcher) Bad() []int64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return slices.Sorted(maps.Keys(r.bad))
+func (d *Dispatcher) Bad() []int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Sorted(maps.Keys(d.bad))
 }
 
 // Imports returns the counts of the imports whose messages were taken, by import id, at most 1000 of them.
-func (r *Dispatcher) Imports() map[string]pipeline.ImportTally {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	counts := make(map[string]pipeline.ImportTally, len(r.imports))
-	for id, n := range r.imports {
+func (d *Dispatcher) Imports() map[string]pipeline.ImportTally {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	counts := make(map[string]pipeline.ImportTally, len(d.imports))
+	for id, n := range d.imports {
 		counts[id] = *n
 	}
 	return counts
 }
 
 // queueOf is where a task waits for its next action.
-func (r *Dispatcher) queueOf(t *item) *taskQueue {
+func (d *Dispatcher) queueOf(t *item) *taskQueue {
 	switch {
 	case t.Action == onboard.DoSign && t.AtCustodian():
-		return &r.forCustodian
+		return &d.forCustodian
 	case t.Action == onboard.DoSign:
-		return &r.forSigner
+		return &d.forSigner
 	}
-	return &r.forPartner
+	return &d.forPartner
 }
 
 // push makes a task ready at its time. The lock is held.
-func (r *Dispatcher) push(t *item) {
-	r.seq++
-	t.seq = r.seq
-	r.queueOf(t).push(t)
+func (d *Dispatcher) push(t *item) {
+	d.seq++
+	t.seq = d.seq
+	d.queueOf(t).push(t)
 }
 
-func (r *Dispatcher) wakeAll() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.forPartner.wake.Broadcast()
-	r.forSigner.wake.Broadcast()
-	r.forCustodian.wake.Broadcast()
-	r.idle.Broadcast()
+func (d *Dispatcher) wakeAll() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.forPartner.wake.Broadcast()
+	d.forSigner.wake.Broadcast()
+	d.forCustodian.wake.Broadcast()
+	d.idle.Broadcast()
 }
 
 // work is one worker: it takes the next ready task of its queue and brings it as far as it goes without waiting.
-func (r *Dispatcher) work(ctx context.Context, q *taskQueue) {
+func (d *Dispatcher) work(ctx context.Context, q *taskQueue) {
 	for {
-		t := r.takeTask(ctx, q)
+		t := d.takeTask(ctx, q)
 		if t == nil {
 			return
 		}
-		r.advance(ctx, t, q)
+		d.advance(ctx, t, q)
 	}
 }
 
 // takeTask blocks for a ready task; nil when the dispatcher closes or has halted.
-func (r *Dispatcher) takeTask(ctx context.Context, q *taskQueue) *item {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for !r.closed && r.halted == nil && ctx.Err() == nil {
-		if r.mustProbe(q) {
-			if !r.probing && q.ready() {
-				r.probe(ctx)
+func (d *Dispatcher) takeTask(ctx context.Context, q *taskQueue) *item {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for !d.closed && d.halted == nil && ctx.Err() == nil {
+		if d.mustProbe(q) {
+			if !d.probing && q.ready() {
+				d.probe(ctx)
 			} else {
 				q.wake.Wait()
 			}
@@ -254,16 +254,16 @@ func (r *Dispatcher) takeTask(ctx context.Context, q *taskQueue) *item {
 		}
 		// A signer that lags behind holds up new rows: their challenges would run out in its queue. And at most SetupLimit
 		// new rows run, for at most trialTime, until one has come through.
-		trying := !r.trialOver && !r.Worker.Through()
-		fresh := r.forSigner.backlog() < max(1, r.SignerConcurrency) && !(trying && r.trials >= onboard.SetupLimit)
+		trying := !d.trialOver && !d.Worker.Through()
+		fresh := d.forSigner.backlog() < max(1, d.SignerConcurrency) && !(trying && d.trials >= onboard.SetupLimit)
 		if t := q.pop(fresh); t != nil {
 			t.running = true
 			if trying && !t.begun() {
-				r.beginTrial(t)
+				d.beginTrial(t)
 			}
-			r.round = max(r.round, t.turn-1)
-			if q == &r.forSigner {
-				r.forPartner.wake.Signal()
+			d.round = max(d.round, t.turn-1)
+			if q == &d.forSigner {
+				d.forPartner.wake.Signal()
 			}
 			return t
 		}
@@ -272,23 +272,23 @@ func (r *Dispatcher) takeTask(ctx context.Context, q *taskQueue) *item {
 	return nil
 }
 
-func (r *Dispatcher) advance(ctx context.Context, t *item, q *taskQueue) {
+func (d *Dispatcher) advance(ctx context.Context, t *item, q *taskQueue) {
 	for {
-		if q == &r.forSigner && r.SignerPace != nil {
-			if err := r.SignerPace(ctx); err != nil {
-				r.afterStep(ctx, t, q, onboard.Disposition{}, client.ErrStopped)
+		if q == &d.forSigner && d.SignerPace != nil {
+			if err := d.SignerPace(ctx); err != nil {
+				d.afterStep(ctx, t, q, onboard.Disposition{}, client.ErrStopped)
 				return
 			}
 		}
-		d, err := r.step(ctx, t)
+		next, err := d.step(ctx, t)
 		if errors.Is(err, pipeline.ErrStale) {
 			var settled bool
-			if d, settled, err = r.reload(ctx, t); settled {
-				r.skipAll(t)
+			if next, settled, err = d.reload(ctx, t); settled {
+				d.skipAll(t)
 				return
 			}
 		}
-		if more := r.afterStep(ctx, t, q, d, err); !more {
+		if more := d.afterStep(ctx, t, q, next, err); !more {
 			return
 		}
 	}
@@ -296,8 +296,8 @@ func (r *Dispatcher) advance(ctx context.Context, t *item, q *taskQueue) {
 
 // reload reads a row again that was changed by another caller: a later import was accepted while the row was in
 // progress.
-func (r *Dispatcher) reload(ctx context.Context, t *item) (d onboard.Disposition, settled bool, err error) {
-	accepted, err := r.Worker.Ledger.Accept(ctx, []pipeline.Row{t.Row})
+func (d *Dispatcher) reload(ctx context.Context, t *item) (next onboard.Disposition, settled bool, err error) {
+	accepted, err := d.Worker.Ledger.Accept(ctx, []pipeline.Row{t.Row})
 	switch {
 	case errors.Is(err, pipeline.ErrFenced):
 		return onboard.Disposition{}, false, err
@@ -315,73 +315,73 @@ func (r *Dispatcher) reload(ctx context.Context, t *item) (d onboard.Disposition
 }
 
 // skipAll ends a task whose row another task has settled, and counted.
-func (r *Dispatcher) skipAll(t *item) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
+func (d *Dispatcher) skipAll(t *item) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	for _, m := range t.messages {
-		r.skip(t.Record)
+		d.skip(t.Record)
 		m.ack(m.Message)
 	}
-	r.forget(t)
+	d.forget(t)
 }
 
 // afterStep says whether the worker goes on with the task at once.
-func (r *Dispatcher) afterStep(ctx context.Context, t *item, q *taskQueue, d onboard.Disposition, err error) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	defer r.idle.Broadcast() // its action has ended: Release may wait for that
+func (d *Dispatcher) afterStep(ctx context.Context, t *item, q *taskQueue, next onboard.Disposition, err error) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	defer d.idle.Broadcast() // its action has ended: Release may wait for that
 	if t.Stage.Terminal() {  // a terminal row is settled even if the breaker halts the run with it
-		r.settle(t)
+		d.settle(t)
 		if err != nil && ctx.Err() == nil {
-			r.halt(err)
+			d.halt(err)
 		}
 		return false
 	}
-	r.dropLeaving(t)
+	d.dropLeaving(t)
 	if err != nil {
 		passing := errors.Is(err, client.ErrStopped) || errors.Is(err, pipeline.ErrFenced)
 		switch {
-		case passing && ctx.Err() == nil && len(t.messages) > 0 && !r.closed && r.halted == nil:
+		case passing && ctx.Err() == nil && len(t.messages) > 0 && !d.closed && d.halted == nil:
 			// Its partition is being released, which takes the row away; or it is ours again already, and a message of the
 			// new assignment has come to a row whose action belonged to the old one.
-			r.Worker.Resume(t.Task)
+			d.Worker.Resume(t.Task)
 			t.ready, t.running = pipeline.Monotonic().Add(onboard.PassingPause), false
-			r.push(t)
+			d.push(t)
 		default:
-			r.drop(t)
+			d.drop(t)
 		}
 		if ctx.Err() == nil && !passing {
-			r.halt(err)
+			d.halt(err)
 		}
 		return false
 	}
-	t.Action = d.Do
+	t.Action = next.Do
 	if t.Action == onboard.DoNext {
-		r.Worker.Resume(t.Task)
+		d.Worker.Resume(t.Task)
 	}
 	switch {
-	case len(t.messages) == 0 || r.closed || r.halted != nil:
-		r.drop(t)
-	case t.AtCustodian() && r.tooLong(t):
-		r.leaveToCustodian(t)
-	case d.After > 0:
+	case len(t.messages) == 0 || d.closed || d.halted != nil:
+		d.drop(t)
+	case t.AtCustodian() && d.tooLong(t):
+		d.leaveToCustodian(t)
+	case next.After > 0:
 		if t.AtCustodian() { // the custodian has it: that is as far as a row comes without a person
-			r.finished()
+			d.finished()
 		}
-		if q := r.queueOf(t); q == &r.forCustodian { // the more rows wait, the more seldom each is asked after
-			d.After = max(d.After, time.Duration(len(q.later.tasks))*pollEvery)
+		if q := d.queueOf(t); q == &d.forCustodian { // the more rows wait, the more seldom each is asked after
+			next.After = max(next.After, time.Duration(len(q.later.tasks))*pollEvery)
 		}
-		t.ready = pipeline.Monotonic().Add(d.After)
+		t.ready = pipeline.Monotonic().Add(next.After)
 		t.running = false
-		r.push(t)
-	case r.queueOf(t) != q:
+		d.push(t)
+	case d.queueOf(t) != q:
 		t.ready = time.Time{}
 		t.running = false
-		r.push(t)
-	case q == &r.forPartner && r.mustProbe(q): // nothing more is sent for it before the partner has answered
+		d.push(t)
+	case q == &d.forPartner && d.mustProbe(q): // nothing more is sent for it before the partner has answered
 		t.ready = time.Time{}
 		t.running = false
-		r.push(t)
+		d.push(t)
 	default:
 		return true
 	}
@@ -389,11 +389,11 @@ func (r *Dispatcher) afterStep(ctx context.Context, t *item, q *taskQueue, d onb
 }
 
 // tooLong reports whether a row has waited for the custodian as long as this run is willing to.
-func (r *Dispatcher) tooLong(t *item) bool {
+func (d *Dispatcher) tooLong(t *item) bool {
 	if t.asked.IsZero() {
 		t.asked = pipeline.Monotonic()
 	}
-	return r.SignerWait > 0 && pipeline.Monotonic().Sub(t.asked) >= r.SignerWait
+	return d.SignerWait > 0 && pipeline.Monotonic().Sub(t.asked) >= d.SignerWait
 }
 
 // pollEvery is the least time between two questions to the custodian, about whichever rows.
@@ -401,77 +401,77 @@ const pollEvery = 100 * time.Millisecond
 
 // leaveToCustodian gives a row up for this run: its messages stay in the queue, and the next run asks the custodian
 // what became of it. The lock is held.
-func (r *Dispatcher) leaveToCustodian(t *item) {
-	r.tally.Waiting++
+func (d *Dispatcher) leaveToCustodian(t *item) {
+	d.tally.Waiting++
 	left := t.Record
 	left.Class, left.Reason = "", ""
 	if n, last := t.FailedPolls(); n > 0 {
 		left.Reason = printable.Line(last.Error(), 500)
 	}
-	r.waiting = append(r.waiting, left)
-	r.tally.Returned += int64(len(t.messages))
-	if r.Defer != nil {
+	d.waiting = append(d.waiting, left)
+	d.tally.Returned += int64(len(t.messages))
+	if d.Defer != nil {
 		for _, m := range t.messages {
-			r.Defer(m.Message)
+			d.Defer(m.Message)
 		}
 	}
-	r.forget(t)
+	d.forget(t)
 }
 
 // settle ends a task whose row is terminal. The lock is held.
-func (r *Dispatcher) settle(t *item) {
-	r.count(t.Record)
+func (d *Dispatcher) settle(t *item) {
+	d.count(t.Record)
 	for i, m := range t.messages {
 		if i > 0 {
-			r.skip(t.Record)
+			d.skip(t.Record)
 		}
 		m.ack(m.Message)
 	}
-	r.Worker.Hook("settled")
+	d.Worker.Hook("settled")
 	if t.Stage == pipeline.Onboarded || t.Stage == pipeline.Rejected {
-		r.finished()
+		d.finished()
 	}
-	if r.OnSettled != nil {
-		r.OnSettled(t.Record)
+	if d.OnSettled != nil {
+		d.OnSettled(t.Record)
 	}
-	r.forget(t)
+	d.forget(t)
 }
 
 // drop gives a row up unsettled: its messages come again. The lock is held.
-func (r *Dispatcher) drop(t *item) {
-	r.tally.Dropped++
-	r.tally.Returned += int64(len(t.messages))
-	r.forget(t)
+func (d *Dispatcher) drop(t *item) {
+	d.tally.Dropped++
+	d.tally.Returned += int64(len(t.messages))
+	d.forget(t)
 }
 
-func (r *Dispatcher) forget(t *item) {
+func (d *Dispatcher) forget(t *item) {
 	t.running, t.messages = false, nil
-	if r.tasks[t.ID] == t {
-		delete(r.tasks, t.ID)
+	if d.tasks[t.ID] == t {
+		delete(d.tasks, t.ID)
 	}
 	if t.index >= 0 {
-		r.queueOf(t).remove(t)
-		r.forPartner.wake.Signal() // the signer's backlog may be shorter
+		d.queueOf(t).remove(t)
+		d.forPartner.wake.Signal() // the signer's backlog may be shorter
 	}
 	if t.trace != nil {
 		t.trace.End(t.Record)
 		t.trace = nil
 	}
-	r.endTrial(t) // which changes the place in the queue, so after the row has left it
-	r.idle.Broadcast()
+	d.endTrial(t) // which changes the place in the queue, so after the row has left it
+	d.idle.Broadcast()
 }
 
 // halt stops the run once. The lock is held.
-func (r *Dispatcher) halt(err error) {
-	if r.halted != nil {
+func (d *Dispatcher) halt(err error) {
+	if d.halted != nil {
 		return
 	}
-	r.halted = err
-	if !r.closed {
-		close(r.ended)
+	d.halted = err
+	if !d.closed {
+		close(d.ended)
 	}
-	r.forPartner.wake.Broadcast()
-	r.forSigner.wake.Broadcast()
-	r.forCustodian.wake.Broadcast()
-	r.OnHalt(err)
+	d.forPartner.wake.Broadcast()
+	d.forSigner.wake.Broadcast()
+	d.forCustodian.wake.Broadcast()
+	d.OnHalt(err)
 }

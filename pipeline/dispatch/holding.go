@@ -10,10 +10,10 @@ import (
 
 // Holding returns the row that a message is about and what is being done with it, for an operator who wonders. It is
 // false for a message without a row in progress.
-func (r *Dispatcher) Holding(partition int, offset int64) (row pipeline.Record, doing string, ok bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, t := range r.tasks {
+func (d *Dispatcher) Holding(partition int, offset int64) (row pipeline.Record, doing string, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, t := range d.tasks {
 		for _, m := range t.messages {
 			if m.Partition == partition && m.Offset == offset {
 				return t.Record, t.doing(), true

@@ -22,35 +22,35 @@ const (
 
 // mustProbe reports whether nothing may be taken from the queue before the partner was probed: at first from any,
 // later, when the partner seems to be away, from those that wait for the partner alone. The lock is held.
-func (r *Dispatcher) mustProbe(q *taskQueue) bool {
-	if r.Probe == nil {
+func (d *Dispatcher) mustProbe(q *taskQueue) bool {
+	if d.Probe == nil {
 		return false
 	}
-	return !r.probed || q == &r.forPartner && (r.probing || r.Worker.Suspect())
+	return !d.probed || q == &d.forPartner && (d.probing || d.Worker.Suspect())
 }
 
 // probe repeats the probe until it is answered, and halts the run on a set-up error or after OutageWait. The lock is
 // held; probe unlocks it meanwhile. A rebalance ends this call, but not an outage.
-func (r *Dispatcher) probe(ctx context.Context) {
-	r.probing = true
-	outage := r.outage
-	r.mu.Unlock()
+func (d *Dispatcher) probe(ctx context.Context) {
+	d.probing = true
+	outage := d.outage
+	d.mu.Unlock()
 	answered := false
 	var halt error
 	for wait, strange := probeFirst, 0; ; wait = min(2*wait, ProbeInterval) {
-		err := r.Probe(ctx)
+		err := d.Probe(ctx)
 		if err == nil {
 			answered = true
 			break
 		}
 		if errors.Is(err, client.ErrStopped) || ctx.Err() != nil {
-			r.pause(ctx, onboard.PassingPause) // partitions are dealt out again, or the run ends
+			d.pause(ctx, onboard.PassingPause) // partitions are dealt out again, or the run ends
 			break
 		}
 		var failure *client.Error
 		passing := errors.As(err, &failure) && failure.Passing()
 		// After a first good probe, an unexpected 2xx is taken for a maintenance page: an outage, not a wrong set-up.
-		passing = passing || r.probed && failure != nil && failure.Kind == client.Unexpected && failure.Status/100 == 2
+		passing = passing || d.probed && failure != nil && failure.Kind == client.Unexpected && failure.Status/100 == 2
 		if failure != nil && failure.Root().Kind == client.Unrecognized {
 			strange++
 			passing = strange < probeShapes
@@ -69,46 +69,46 @@ func (r *Dispatcher) probe(ctx context.Context) {
 		}
 		if outage.IsZero() {
 			outage = pipeline.Monotonic()
-			if r.OnOutage != nil {
-				r.OnOutage(err)
+			if d.OnOutage != nil {
+				d.OnOutage(err)
 			}
 		}
 		waited := pipeline.Monotonic().Sub(outage)
-		if waited >= r.OutageWait {
+		if waited >= d.OutageWait {
 			halt = &onboard.HaltError{Class: onboard.HaltUnreachable, Err: fmt.Errorf(
 				"no usable response from the partner for %v: %w", waited.Round(time.Second), err)}
 			break
 		}
-		if !r.pause(ctx, min(wait, r.OutageWait-waited)) {
+		if !d.pause(ctx, min(wait, d.OutageWait-waited)) {
 			break
 		}
 	}
-	r.mu.Lock()
-	r.probing, r.outage = false, outage
+	d.mu.Lock()
+	d.probing, d.outage = false, outage
 	if halt != nil {
-		r.halt(halt)
+		d.halt(halt)
 		return
 	}
 	if answered {
-		r.Worker.NoteProbe()
-		r.probed, r.outage = true, time.Time{}
-		if !outage.IsZero() && r.OnOutage != nil {
-			r.OnOutage(nil)
+		d.Worker.NoteProbe()
+		d.probed, d.outage = true, time.Time{}
+		if !outage.IsZero() && d.OnOutage != nil {
+			d.OnOutage(nil)
 		}
 	}
-	r.forPartner.wake.Broadcast()
-	r.forSigner.wake.Broadcast()
-	r.forCustodian.wake.Broadcast()
+	d.forPartner.wake.Broadcast()
+	d.forSigner.wake.Broadcast()
+	d.forCustodian.wake.Broadcast()
 }
 
 // pause waits, and reports false when the run ended meanwhile.
-func (r *Dispatcher) pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
+func (d *Dispatcher) pause(ctx context.Context, wait time.Duration) bool {
+	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
 		return true
-	case <-r.ended:
+	case <-d.ended:
 	case <-ctx.Done():
 	}
 	return false

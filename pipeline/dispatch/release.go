@@ -17,13 +17,13 @@ type delivery struct {
 
 // Release implements Handler. It takes the partition's messages from rows without a worker at once, and from rows at
 // work after their action or when ctx ends. A row without messages is dropped.
-func (r *Dispatcher) Release(ctx context.Context, partition int) {
-	stop := context.AfterFunc(ctx, r.wakeAll)
+func (d *Dispatcher) Release(ctx context.Context, partition int) {
+	stop := context.AfterFunc(ctx, d.wakeAll)
 	defer stop()
-	r.mu.Lock()
-	defer r.mu.Unlock()
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	var running []*item
-	for _, t := range r.tasks {
+	for _, t := range d.tasks {
 		if !t.leave(partition) {
 			continue
 		}
@@ -31,13 +31,13 @@ func (r *Dispatcher) Release(ctx context.Context, partition int) {
 			running = append(running, t)
 			continue
 		}
-		r.takeAway(t)
+		d.takeAway(t)
 	}
 	for _, t := range running {
 		for t.leaving(partition) && ctx.Err() == nil {
-			r.idle.Wait() // for the end of its action, which takes the messages away
+			d.idle.Wait() // for the end of its action, which takes the messages away
 		}
-		r.takeAway(t)
+		d.takeAway(t)
 	}
 }
 
@@ -58,16 +58,16 @@ func (t *item) leaving(partition int) bool {
 }
 
 // dropLeaving removes the messages that are leaving. The lock is held.
-func (r *Dispatcher) dropLeaving(t *item) {
+func (d *Dispatcher) dropLeaving(t *item) {
 	had := len(t.messages)
-	t.messages = slices.DeleteFunc(t.messages, func(d delivery) bool { return d.leaving })
-	r.tally.Returned += int64(had - len(t.messages))
+	t.messages = slices.DeleteFunc(t.messages, func(m delivery) bool { return m.leaving })
+	d.tally.Returned += int64(had - len(t.messages))
 }
 
 // takeAway removes the messages that are leaving, and drops a row without any left. The lock is held.
-func (r *Dispatcher) takeAway(t *item) {
-	r.dropLeaving(t)
-	if len(t.messages) == 0 && !t.running && r.tasks[t.ID] == t {
-		r.drop(t)
+func (d *Dispatcher) takeAway(t *item) {
+	d.dropLeaving(t)
+	if len(t.messages) == 0 && !t.running && d.tasks[t.ID] == t {
+		d.drop(t)
 	}
 }

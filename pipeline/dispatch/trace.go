@@ -28,12 +28,12 @@ type RowTrace interface {
 }
 
 // step is Worker.Step, followed by the row's trace.
-func (r *Dispatcher) step(ctx context.Context, t *item) (onboard.Disposition, error) {
+func (d *Dispatcher) step(ctx context.Context, t *item) (onboard.Disposition, error) {
 	if t.trace == nil {
-		return r.Worker.Step(ctx, t.Task)
+		return d.Worker.Step(ctx, t.Task)
 	}
 	ctx, end := t.trace.Action(ctx, t.Task)
-	d, err := r.Worker.Step(ctx, t.Task)
-	end(d, err)
-	return d, err
+	next, err := d.Worker.Step(ctx, t.Task)
+	end(next, err)
+	return next, err
 }

@@ -8,33 +8,33 @@ import (
 const trialTime = 30 * time.Second
 
 // finished notes that a row has come through. The lock is held.
-func (r *Dispatcher) finished() {
-	if !r.Worker.Through() {
-		r.Worker.NoteThrough()
-		r.forPartner.wake.Broadcast()
+func (d *Dispatcher) finished() {
+	if !d.Worker.Through() {
+		d.Worker.NoteThrough()
+		d.forPartner.wake.Broadcast()
 	}
 }
 
 // beginTrial counts a row that runs before any has come through. The lock is held.
-func (r *Dispatcher) beginTrial(t *item) {
+func (d *Dispatcher) beginTrial(t *item) {
 	t.trial = true
-	r.trials++
-	if r.trialEnd != nil {
+	d.trials++
+	if d.trialEnd != nil {
 		return
 	}
-	r.trialEnd = time.AfterFunc(trialTime, func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		r.trialOver = true
-		r.forPartner.wake.Broadcast()
+	d.trialEnd = time.AfterFunc(trialTime, func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.trialOver = true
+		d.forPartner.wake.Broadcast()
 	})
 }
 
 // endTrial lets another row run in the place of this one. The lock is held.
-func (r *Dispatcher) endTrial(t *item) {
+func (d *Dispatcher) endTrial(t *item) {
 	if t.trial {
 		t.trial = false
-		r.trials--
-		r.forPartner.wake.Signal()
+		d.trials--
+		d.forPartner.wake.Signal()
 	}
 }
