@@ -58,6 +58,10 @@ test-kafka: ## run the tests on Apache Kafka 4 and 3.9 (fetches them; installs a
 test-observability: ## run the tests with Prometheus, node_exporter and Alertmanager (installs them)
 	@.ci/observability
 
+.PHONY: test-page
+test-page: ## open the page of a night in Chromium (installs it, and Node.js with axe-core and html-validate)
+	@.ci/page
+
 .PHONY: test-traces
 test-traces: ## run the tests that export to an OpenTelemetry Collector (builds it from Go modules)
 	@.ci/traces
@@ -87,7 +91,7 @@ gofmt: ## fail if gofmt would change a file
 
 .PHONY: vet
 vet: ## go vet, the tagged tests included
-	go vet -tags external,full,hsm,kafka,observability,traces ./...
+	go vet -tags external,full,hsm,kafka,observability,page,traces ./...
 
 .PHONY: lint
 lint: ## golangci-lint, the directions of imports among its rules, and no test that sleeps

@@ -1,0 +1,413 @@
+package night
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/results"
+)
+
+// Verdict is the night in a sentence.
+type Verdict struct {
+	Level    Level  `json:"level"`
+	Sentence string `json:"sentence"`
+	Reason   string `json:"reason,omitempty"` // why the latest run could not finish
+	Exit     int    `json:"exit"`             // of the latest run
+}
+
+// Level is how the night went.
+type Level string
+
+// The levels of a verdict.
+const (
+	Good       Level = "good"       // all rows are onboarded
+	Bad        Level = "bad"        // some rows ended badly, or rows are missing
+	Unfinished Level = "unfinished" // the latest run halted, was interrupted, or has no end
+	Empty      Level = "empty"      // there was nothing to do
+)
+
+// Commands are the arguments by which the commands of an account find what the runs used: quoted for a shell, each with
+// a space before it.
+type Commands struct {
+	Ledger   string // for commands of the consumer that read the ledger
+	Queue    string // for those that need the queue, too
+	Importer string
+}
+
+// Conclude derives the verdict, what to do now, the balance and the incidents from the rest of the account.
+func (a *Account) Conclude(c Commands) {
+	slices.SortStableFunc(a.Minutes, func(x, y results.Minute) int { return x.At.Compare(y.At) })
+	a.Balance = a.balance()
+	a.Verdict = a.verdict()
+	a.Todo = a.todo(c)
+	a.Incidents = a.incidents()
+}
+
+// balance has a sum for each import that has ended, and for the runs that have.
+func (a *Account) balance() []Sum {
+	sums := []Sum{}
+	for _, i := range a.Imports {
+		if i.Importer == nil || !i.Importer.Ended() {
+			continue
+		}
+		c := i.Importer.ImportCounts
+		sums = append(sums, Sum{
+			Name: "Import of " + filesOf(i), Of: "lines read", Total: c.Lines,
+			Parts:      []Part{{published, c.PublishedLines}, {invalid, c.InvalidLines}, {"header or blank", c.Neither}},
+			Difference: c.Lines - c.PublishedLines - c.InvalidLines - c.Neither,
+		})
+	}
+	if !slices.ContainsFunc(a.Runs, Run.Ended) {
+		return sums
+	}
+	n := a.Rows()
+	s := Sum{Name: "Run", Of: "received", Total: n.Received, Parts: []Part{
+		{"onboarded", n.Onboarded}, {"skipped", n.Skipped}, {"failed", n.Failed}, {"refused", n.Refused},
+		{"in conflict", n.Conflict}, {"rejected", n.Rejected}, {"dead-lettered", n.DeadLettered},
+	}}
+	if len(a.Runs) > 1 {
+		s.Name = fmt.Sprintf("%d runs", len(a.Runs))
+	}
+	var returned int64
+	for _, r := range a.Runs {
+		switch b := r.Report.Balance; {
+		case b != nil:
+			returned += b.Received.Returned
+		case r.Report.Reason != "": // by an earlier version: it has not finished, or left rows to the custodian
+			returned += unsettled(r.Report.Rows)
+		}
+	}
+	if returned > 0 {
+		s.Parts = append(s.Parts, Part{"given back unsettled", returned})
+	}
+	s.Difference = s.Total
+	for _, p := range s.Parts {
+		s.Difference -= p.N
+	}
+	return append(sums, s)
+}
+
+// unsettled is how many messages were received and have no outcome.
+func unsettled(n results.ReportRows) int64 {
+	return n.Received - n.Onboarded - n.Skipped - n.Failed - n.Refused - n.Conflict - n.Rejected - n.DeadLettered
+}
+
+// Parts of a sum that have a pattern of another name.
+const (
+	published = "in published rows"
+	invalid   = "in invalid rows"
+)
+
+// filesOf names the files of an import.
+func filesOf(i results.ReportImport) string {
+	if i.Importer == nil {
+		return i.ID
+	}
+	names := make([]string, len(i.Importer.Files))
+	for j, f := range i.Importer.Files {
+		names[j] = f.Name
+	}
+	return files(names)
+}
+
+func files(names []string) string {
+	const most = 3
+	if len(names) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
+	}
+	return strings.Join(names, ", ")
+}
+
+// lost reports whether the balance does not add up.
+func (a *Account) lost() bool {
+	return slices.ContainsFunc(a.Balance, func(s Sum) bool { return s.Difference != 0 })
+}
+
+// bad is how many rows of the ledger are settled and not onboarded.
+func (a *Account) bad() (n int64) {
+	for _, f := range a.Failures {
+		if f.Stage.Terminal() {
+			n += f.Total
+		}
+	}
+	return n
+}
+
+// retryable is how many of them a new import starts again.
+func (a *Account) retryable() (n int64) {
+	for _, f := range a.Failures {
+		if f.Stage.Retryable() {
+			n += f.Total
+		}
+	}
+	return n
+}
+
+// invalidRows is how many rows the imports found invalid.
+func (a *Account) invalidRows() (n int64) {
+	for _, i := range a.Imports {
+		if i.Importer != nil {
+			n += i.Importer.Invalid
+		}
+	}
+	return n
+}
+
+func (a *Account) verdict() Verdict {
+	if len(a.Runs) == 0 {
+		return Verdict{Level: Empty, Sentence: "The ledger remembers no run."}
+	}
+	latest, n := a.Runs[0], a.Rows()
+	v := Verdict{Exit: latest.Report.Exit, Reason: latest.Report.Reason}
+	onboarded := fmt.Sprintf("%s of %s received rows are onboarded", count(n.Onboarded), count(n.Received))
+	switch {
+	case !latest.Ended():
+		v.Level, v.Reason = Unfinished, ""
+		v.Sentence = fmt.Sprintf("The run of %s on %s has no end: it is in progress, or its process was killed.",
+			clock(latest.Report.StartedAt), latest.Host)
+	case latest.Report.Exit == 2:
+		v.Level = Unfinished
+		v.Sentence = fmt.Sprintf("The run halted after %s because of a setting: %s.", span(latest.Took()), onboarded)
+	case latest.Report.Exit == 1:
+		v.Level = Unfinished
+		v.Sentence = fmt.Sprintf("The run could not finish, and ended after %s: %s.", span(latest.Took()), onboarded)
+	default:
+		v.Level, v.Sentence = a.finished(latest, n, onboarded)
+	}
+	if a.lost() {
+		if v.Level != Unfinished {
+			v.Level = Bad
+		}
+		v.Sentence += " The balance does not add up: rows are missing from the account."
+	}
+	return v
+}
+
+// finished is the verdict on runs of which the latest came to its end.
+func (a *Account) finished(latest Run, n results.ReportRows, onboarded string) (Level, string) {
+	bad := n.Failed + n.Refused + n.Conflict + n.Rejected
+	var not []string
+	for _, p := range []Part{
+		{"failed", n.Failed}, {"were refused", n.Refused}, {"are in conflict", n.Conflict},
+		{"were rejected by the partner", n.Rejected}, {"became dead letters", n.DeadLettered}, {"were skipped", n.Skipped},
+	} {
+		if p.N > 0 {
+			not = append(not, count(p.N)+" "+p.Name)
+		}
+	}
+	tail := "."
+	if len(not) > 0 {
+		tail = "; " + list(not) + "."
+	}
+	notPublished := ""
+	if i := a.invalidRows(); i > 0 {
+		notPublished = fmt.Sprintf(" %s of the exports %s invalid and %s not published.",
+			plural(i, "1 row", count(i)+" rows"), plural(i, "is", "are"), plural(i, "was", "were"))
+	}
+	switch {
+	case bad+n.DeadLettered > 0:
+		return Bad, onboarded + tail + notPublished
+	case latest.Report.Exit != 0 && a.Left.Waiting > 0:
+		return Bad, fmt.Sprintf("%s%s %s for the custodian.%s", onboarded, tail,
+			plural(a.Left.Waiting, "1 row waits", count(a.Left.Waiting)+" rows wait"), notPublished)
+	case a.bad() > 0:
+		if n.Received == 0 {
+			onboarded = "The queue was empty"
+		}
+		return Bad, fmt.Sprintf("%s%s But %s of this ledger ended badly in an earlier run and %s not been onboarded since.%s",
+			onboarded, tail, plural(a.bad(), "1 row", count(a.bad())+" rows"), plural(a.bad(), "has", "have"), notPublished)
+	case notPublished != "":
+		return Bad, onboarded + tail + notPublished
+	case latest.Report.Exit != 0:
+		return Bad, onboarded + tail
+	case n.Received == 0:
+		return Empty, "The queue was empty: the run received no rows."
+	case n.Onboarded == n.Received && n.Received == 1:
+		return Good, "The row that was received is onboarded."
+	case n.Onboarded == n.Received:
+		return Good, fmt.Sprintf("All %s received rows are onboarded.", count(n.Received))
+	case n.Onboarded == 0:
+		return Good, fmt.Sprintf("All %s received rows were settled before: nothing was left to do.", count(n.Received))
+	}
+	return Good, onboarded + "; the others were settled before."
+}
+
+// todo is what to do now, in this order.
+func (a *Account) todo(c Commands) (steps []Step) {
+	add := func(text string, commands ...string) { steps = append(steps, Step{text, commands}) }
+	if len(a.Runs) == 0 {
+		add("Import an export and run the consumer; the README lists the settings that they need.", "consumer runs"+c.Ledger)
+		return steps
+	}
+	latest := a.Runs[0]
+	var again []string // what running again is good for
+	switch {
+	case !latest.Ended():
+		add("See whether the run is in progress; while its process lives, the ledger refuses a second run.",
+			"consumer runs"+c.Ledger+" --last 5")
+		again = append(again, "goes on where this one was killed")
+	case latest.Report.Exit == 2:
+		add("Correct the setting that the reason names, and test the set-up; the test touches no customer.",
+			"consumer check"+c.Queue)
+		again = append(again, "takes the rows that had not ended from the queue")
+	case latest.Report.Exit == 1:
+		again = append(again, "takes the rows that had not ended from the queue")
+	}
+	if a.lost() {
+		add("Keep a copy of the data directory, and report the difference in the balance as a defect. Importing the file "+
+			"again is safe.", "consumer status"+c.Ledger)
+	}
+	if a.retryable() > 0 {
+		add("Remove the causes that “Why rows failed” lists. Then import the rows that ended badly again; rows that are "+
+			"onboarded are not touched.", "consumer failures"+c.Ledger+" > again.csv", "importer"+c.Importer+" again.csv")
+		again = append(again, "onboards the rows that were imported again")
+	}
+	if rejected := a.bad() - a.retryable(); rejected > 0 {
+		add(fmt.Sprintf("Ask the partner about the %s. A new import does not change that.",
+			plural(rejected, "row that it rejected", count(rejected)+" rows that it rejected")),
+			"consumer failures"+c.Ledger+" | grep ,rejected,")
+	}
+	if a.invalidRows() > 0 {
+		where := "The rejects file"
+		if a.RejectFile != "" {
+			where = "The file " + a.RejectFile
+		}
+		add("Have the invalid rows corrected where the export is made, and import the new export; rows that are onboarded " +
+			"are skipped. " + where + " lists them with file, line, field and reason.")
+	}
+	if a.Left.Waiting > 0 {
+		add("Have the custodian's transactions approved that “What is left” lists.")
+		again = append(again, "asks the custodian what became of its transactions")
+	}
+	if a.Left.LetterCount > 0 || a.Left.Letters == nil && a.Rows().DeadLettered > 0 {
+		add("Look at the dead letters, remove their cause, and put them back into the queue.",
+			"consumer redrive"+c.Queue+" --dry-run", "consumer redrive"+c.Queue)
+		again = append(again, "onboards the rows of the dead letters")
+	}
+	if n := a.Left.Unpublished; n > 0 {
+		again = append(again, plural(n, "publishes the event", "publishes the "+count(n)+" events")+" of settled rows that "+
+			plural(n, "was", "were")+" left")
+	}
+	if a.Verdict.Level == Empty {
+		add("Find out whether the export was imported tonight; the importer's log says so. If it was not, import it: rows "+
+			"that are onboarded are not touched.", "consumer runs"+c.Ledger+" --last 7")
+	}
+	if len(again) > 0 {
+		add("Run again. The run "+list(again)+".", "consumer"+c.Queue+" --drain")
+	}
+	return steps
+}
+
+// incidents are the times without an answer, of throttling and of a lowered rate, and what ended runs early.
+func (a *Account) incidents() []Incident {
+	var all []Incident
+	for _, r := range slices.Backward(a.Runs) {
+		switch {
+		case !r.Ended():
+			all = append(all, Incident{From: r.Report.StartedAt, Kind: "no end",
+				What: "run " + r.Report.Run + " is in progress, or its process was killed"})
+		case r.Report.Exit == 1 || r.Report.Exit == 2:
+			all = append(all, Incident{From: r.Report.FinishedAt, To: r.Report.FinishedAt, Kind: "run ended early",
+				What: fmt.Sprintf("exit %d: %s", r.Report.Exit, r.Report.Reason)})
+		}
+	}
+	for _, i := range a.Imports {
+		if m := i.Importer; m != nil && m.Exit != 0 && m.Exit != 3 {
+			all = append(all, Incident{From: m.StartedAt, To: m.EndedAt, Kind: "import not finished",
+				What: fmt.Sprintf("%s, exit %d: %s", filesOf(i), m.Exit, m.Reason)})
+		}
+	}
+	for _, k := range troubles() {
+		all = append(all, k.spans(a.Minutes, a.Rate)...)
+	}
+	slices.SortStableFunc(all, func(x, y Incident) int { return x.From.Compare(y.From) })
+	if len(all) > MaxIncidents {
+		rest := len(all) - MaxIncidents
+		all = append(all[:MaxIncidents:MaxIncidents], Incident{From: all[MaxIncidents].From, To: all[len(all)-1].To,
+			Kind: "more", What: fmt.Sprintf("%d more incidents", rest)})
+	}
+	return all
+}
+
+// trouble is something that minutes can have.
+type trouble struct {
+	kind  string
+	class string // in the page
+	what  func(n float64) string
+	of    func(m results.Minute, rate float64) float64 // 0: not in this minute
+}
+
+// lowered is the part of --rate below which the rate limiter was lowered.
+const lowered = 0.98
+
+func troubles() []trouble {
+	return []trouble{
+		{"outage", "outage", func(n float64) string {
+			return fmt.Sprintf("the partner did not answer for %s; only the probe was sent", span(seconds(n)))
+		}, func(m results.Minute, _ float64) float64 { return m.OutageSeconds }},
+		{"gate closed", "gate", func(n float64) string {
+			return fmt.Sprintf("throttling held all requests back for %s", span(seconds(n)))
+		}, func(m results.Minute, _ float64) float64 { return m.GateClosedSeconds }},
+		{"rate lowered", "slow", func(n float64) string {
+			return fmt.Sprintf("the rate limiter allowed less than --rate, at worst %s a second less", decimal(n))
+		}, func(m results.Minute, rate float64) float64 {
+			if rate <= 0 || m.RateAllowed <= 0 || m.RateAllowed >= lowered*rate {
+				return 0
+			}
+			return rate - m.RateAllowed
+		}},
+		{"throttled", "throttle", func(n float64) string {
+			return fmt.Sprintf("%s answers were 429, or 503 with Retry-After", count(int64(n)))
+		}, func(m results.Minute, _ float64) float64 { return float64(m.Throttled) }},
+		{"signer errors", "signer", func(n float64) string {
+			return fmt.Sprintf("%s calls of the signer failed", count(int64(n)))
+		}, func(m results.Minute, _ float64) float64 { return float64(m.SignerErrors) }},
+	}
+}
+
+// apart is how long a trouble must be absent for the next to be another incident.
+const apart = 3 * time.Minute
+
+// spans joins neighbouring minutes of a trouble into incidents.
+func (k trouble) spans(minutes []results.Minute, rate float64) (found []Incident) {
+	var from, to time.Time
+	sum, worst := 0.0, 0.0
+	flush := func() {
+		if from.IsZero() {
+			return
+		}
+		n := sum
+		if k.class == "slow" {
+			n = worst
+		}
+		found = append(found, Incident{From: from, To: to, Kind: k.kind, What: k.what(n)})
+		from, sum, worst = time.Time{}, 0, 0
+	}
+	for _, m := range minutes {
+		n := k.of(m, rate)
+		if n <= 0 {
+			continue
+		}
+		if !from.IsZero() && m.At.Sub(to) > apart {
+			flush()
+		}
+		if from.IsZero() {
+			from = m.At
+		}
+		to = m.At.Add(time.Minute)
+		sum, worst = sum+n, max(worst, n)
+	}
+	flush()
+	return found
+}
+
+// stageWord is a stage as the page names it.
+func stageWord(s pipeline.Stage) string {
+	if s == pipeline.Conflict {
+		return "in conflict"
+	}
+	return string(s)
+}

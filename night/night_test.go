@@ -1,0 +1,369 @@
+package night_test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	"golang.org/x/net/html"
+	"golang.org/x/net/html/atom"
+
+	"github.com/purser-onboard/purser/night"
+	"github.com/purser-onboard/purser/pipeline/results"
+	"github.com/purser-onboard/purser/printable"
+)
+
+func Example() {
+	a := emptyNight()
+	a.Conclude(night.Commands{Ledger: " --data-dir /srv/purser-data", Queue: " --data-dir /srv/purser-data"})
+	fmt.Println(a.Verdict.Sentence)
+	for _, step := range a.Todo {
+		fmt.Println(step.Commands[0])
+	}
+	// Output:
+	// The queue was empty: the run received no rows.
+	// consumer runs --data-dir /srv/purser-data --last 7
+}
+
+func fixtures() map[string]*night.Account {
+	return map[string]*night.Account{
+		"good": goodNight(), "bad": badNight(), "never-ended": neverEnded(), "halted": halted(), "empty": emptyNight(),
+		"no-run": noRun(), "lost": lostRows(), "hostile": hostileNight(), "huge": hugeNight(),
+	}
+}
+
+// parsed is the page of an account, as a browser reads it.
+func parsed(t *testing.T, a *night.Account) (*html.Node, []byte) {
+	t.Helper()
+	raw, err := a.HTML()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root, err := html.Parse(bytes.NewReader(raw))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return root, raw
+}
+
+func find(root *html.Node, match func(*html.Node) bool) (found []*html.Node) {
+	for n := range root.Descendants() {
+		if n.Type == html.ElementNode && match(n) {
+			found = append(found, n)
+		}
+	}
+	return found
+}
+
+func attribute(n *html.Node, name string) string {
+	for _, a := range n.Attr {
+		if a.Key == name {
+			return a.Val
+		}
+	}
+	return ""
+}
+
+func textOf(n *html.Node) string {
+	var b strings.Builder
+	for d := range n.Descendants() {
+		if d.Type == html.TextNode {
+			b.WriteString(d.Data)
+		}
+	}
+	return b.String()
+}
+
+// TestPageLoadsNothing: no page has a script, an attribute that runs one, a style that its policy does not allow, or an
+// address of anything outside of it; whatever text is in it.
+func TestPageLoadsNothing(t *testing.T) {
+	known := map[string]bool{}
+	for n := range strings.FieldsSeq(`html head meta title style body header main section footer h1 h2 h3 p a br strong code
+		pre span time ol li dl div dt dd table thead tbody tr th td figure figcaption details summary svg defs pattern rect
+		path circle line`) {
+		known[n] = true
+	}
+	for name, a := range fixtures() {
+		root, _ := parsed(t, a)
+		for _, n := range find(root, func(*html.Node) bool { return true }) {
+			if !known[n.Data] {
+				t.Errorf("%s: got the element %s, want none of that name", name, n.Data)
+			}
+			for _, at := range n.Attr {
+				outside := at.Key == "href" && !strings.HasPrefix(at.Val, "#") || at.Key == "src" || at.Key == "style" ||
+					strings.HasPrefix(at.Key, "on") || strings.Contains(at.Val, "url(") && !strings.Contains(at.Val, "url(#")
+				if outside {
+					t.Errorf("%s: got %s=%q of %s, want nothing that loads, runs or is styled", name, at.Key, at.Val, n.Data)
+				}
+			}
+		}
+		styles := find(root, func(n *html.Node) bool { return n.DataAtom == atom.Style })
+		if len(styles) != 1 {
+			t.Fatalf("%s: got %d styles, want 1", name, len(styles))
+		}
+		digest := sha256.Sum256([]byte(textOf(styles[0])))
+		want := "default-src 'none'; style-src 'sha256-" + base64.StdEncoding.EncodeToString(digest[:]) + "'; "
+		policies := find(root, func(n *html.Node) bool { return attribute(n, "http-equiv") == "Content-Security-Policy" })
+		if len(policies) != 1 || !strings.HasPrefix(attribute(policies[0], "content"), want) {
+			t.Errorf("%s: got %d policies, want one that begins %q", name, len(policies), want)
+		}
+	}
+}
+
+// TestPageIsInOrder: every page has the same sections, in the order in which they are needed, and ids that are unique.
+func TestPageIsInOrder(t *testing.T) {
+	want := "todo balance history failures invalid throughput latency left incidents settings"
+	for name, a := range fixtures() {
+		root, _ := parsed(t, a)
+		var got []string
+		for _, h := range find(root, func(n *html.Node) bool { return n.DataAtom == atom.H2 }) {
+			got = append(got, attribute(h, "id"))
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%s: got the sections %v, want %s", name, got, want)
+		}
+		seen := map[string]bool{}
+		for _, n := range find(root, func(n *html.Node) bool { return attribute(n, "id") != "" }) {
+			id := attribute(n, "id")
+			if seen[id] {
+				t.Errorf("%s: got two elements with the id %q, want one", name, id)
+			}
+			seen[id] = true
+		}
+		for _, n := range find(root, func(n *html.Node) bool { return strings.Contains(attribute(n, "fill"), "url(#") }) {
+			if id := strings.TrimSuffix(strings.TrimPrefix(attribute(n, "fill"), "url(#"), ")"); !seen[id] {
+				t.Errorf("%s: got the pattern %q, want one that the page has", name, id)
+			}
+		}
+		for _, n := range find(root, func(n *html.Node) bool { return n.DataAtom == atom.Svg && attribute(n, "role") == "img" }) {
+			if attribute(n, "aria-label") == "" {
+				t.Errorf("%s: got a chart without a label, want what it shows", name)
+			}
+		}
+	}
+}
+
+// TestVerdicts: the night in a sentence, and what to do now.
+func TestVerdicts(t *testing.T) {
+	retry := goodNight() // its rows are well, but those of an earlier run are not
+	retry.Runs[0].Report.Rows = results.ReportRows{}
+	retry.Failures, retry.Imports = badNight().Failures, nil
+	retry.Conclude(commands)
+	for name, tt := range map[string]struct {
+		account  *night.Account
+		level    night.Level
+		sentence string
+		commands string // some of those to run, in order
+	}{
+		"good": {goodNight(), night.Good, "All 12,000 received rows are onboarded.", ""},
+		"bad": {badNight(), night.Bad, "44,871 of 48,222 received rows are onboarded; 1,791 failed, 214 were refused",
+			"consumer failures > again.csv; importer again.csv; consumer redrive --dry-run; consumer --drain"},
+		"never ended": {neverEnded(), night.Unfinished, "has no end: it is in progress, or its process was killed",
+			"consumer runs --last 5; consumer --drain"},
+		"halted": {halted(), night.Unfinished, "The run halted after 12 s because of a setting",
+			"consumer check; consumer failures > again.csv; importer again.csv; consumer --drain"},
+		"empty":  {emptyNight(), night.Empty, "The queue was empty: the run received no rows.", "consumer runs --last 7"},
+		"no run": {noRun(), night.Empty, "The ledger remembers no run.", "consumer runs"},
+		"lost":   {lostRows(), night.Bad, "The balance does not add up", "consumer status"},
+		"retry": {retry, night.Bad, "ended badly in an earlier run and have not been onboarded since",
+			"consumer failures > again.csv; importer again.csv; consumer --drain"},
+	} {
+		v := tt.account.Verdict
+		if v.Level != tt.level || !strings.Contains(v.Sentence, tt.sentence) {
+			t.Errorf("%s: got %s, %q; want %s, %q", name, v.Level, v.Sentence, tt.level, tt.sentence)
+		}
+		var got []string
+		for _, step := range tt.account.Todo {
+			got = append(got, step.Commands...)
+		}
+		given := strings.ReplaceAll(strings.Join(got, "; "), commands.Queue, "")
+		rest := given
+		for want := range strings.SplitSeq(tt.commands, "; ") {
+			_, after, ok := strings.Cut(rest, want)
+			if !ok {
+				t.Errorf("%s: got the commands %q, want %q among them", name, given, tt.commands)
+				break
+			}
+			rest = after
+		}
+		if tt.level == night.Good && len(got) > 0 {
+			t.Errorf("%s: got the commands %q, want none", name, given)
+		}
+	}
+}
+
+// TestBalance: an equation that does not hold is red, and names the difference; one that holds is not.
+func TestBalance(t *testing.T) {
+	broken := func(n *html.Node) bool { return strings.Contains(attribute(n, "class"), "broken") }
+	root, _ := parsed(t, lostRows())
+	sums := find(root, broken)
+	if len(sums) != 2 {
+		t.Fatalf("got %d sums that do not add up, want the import's and the run's", len(sums))
+	}
+	for i, want := range []string{"It does not add up: 2 missing.", "It does not add up: 3 missing."} {
+		if got := textOf(sums[i]); !strings.Contains(got, want) {
+			t.Errorf("got %q, want %q in it", got, want)
+		}
+	}
+	for name, a := range map[string]*night.Account{"good": goodNight(), "bad": badNight(), "halted": halted()} {
+		root, _ := parsed(t, a)
+		if got := find(root, broken); len(got) > 0 {
+			t.Errorf("%s: got %q, want no sum that does not add up", name, textOf(got[0]))
+		}
+	}
+}
+
+// TestNotRecorded: a page says what was not recorded, instead of showing none of it.
+func TestNotRecorded(t *testing.T) {
+	root, _ := parsed(t, neverEnded())
+	page := textOf(root)
+	for _, want := range []string{
+		"Imports: not recorded for this run", "The queue was not read: another process has the embedded broker open",
+		"Outages and throttling are not recorded for this run",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("got a page without %q, want it", want)
+		}
+	}
+	if got := strings.Count(page, "Not recorded"); got != 4 { // invalid rows, throughput, latency, settings
+		t.Errorf("got %d sections that say that they are not recorded, want 4", got)
+	}
+}
+
+// TestHostileText: what came from outside is shown, and is not taken literally.
+func TestHostileText(t *testing.T) {
+	a := hostileNight()
+	root, raw := parsed(t, a)
+	page := textOf(root)
+	if !strings.Contains(page, `\x1b[2J</style></code><script>alert(1)</script>`) || !strings.Contains(page, `\u202etxt.exe`) {
+		t.Error("got a page without the hostile text, want it, escaped")
+	}
+	for name, text := range map[string][]byte{"page": raw, "text": a.Text()} {
+		for line := range bytes.SplitSeq(text, []byte("\n")) {
+			if !printable.Is(strings.ReplaceAll(string(line), "\t", "")) {
+				t.Errorf("%s: got the line %.200q, want printable text", name, line)
+			}
+		}
+	}
+}
+
+// TestPageIsSmall: whatever the size of the run.
+func TestPageIsSmall(t *testing.T) {
+	for name, a := range fixtures() {
+		_, raw := parsed(t, a)
+		if len(raw) >= 1_000_000 {
+			t.Errorf("%s: got %d bytes, want less than a megabyte", name, len(raw))
+		}
+	}
+}
+
+// TestThroughput: the chart marks what went wrong, and the table behind it has the numbers.
+func TestThroughput(t *testing.T) {
+	root, _ := parsed(t, badNight())
+	var lanes []string
+	for _, n := range find(root, func(n *html.Node) bool { return attribute(n, "class") == "lane" }) {
+		lanes = append(lanes, textOf(n))
+	}
+	if got, want := strings.Join(lanes, ", "), "outage, gate closed, rate lowered, throttled, signer errors"; got != want {
+		t.Errorf("got the strips %q, want %q", got, want)
+	}
+	for name, want := range map[string]int{"bad": 192, "huge": 236} { // 3300 minutes, 14 together
+		root, _ := parsed(t, fixtures()[name])
+		tables := find(root, func(n *html.Node) bool { return attribute(n, "aria-label") == "Table of the throughput" })
+		if len(tables) != 1 {
+			t.Fatalf("%s: got %d tables of the throughput, want 1", name, len(tables))
+		}
+		rows := find(tables[0], func(n *html.Node) bool { return n.DataAtom == atom.Tr })
+		if len(rows) != want+1 {
+			t.Errorf("%s: got %d rows, want %d and the header", name, len(rows), want)
+		}
+	}
+}
+
+// TestIncidents: neighbouring minutes are one incident.
+func TestIncidents(t *testing.T) {
+	var got []string
+	for _, i := range badNight().Incidents {
+		got = append(got, fmt.Sprintf("%s %s-%s", i.Kind, i.From.Format("15:04"), i.To.Format("15:04")))
+	}
+	want := "gate closed 03:03-03:21, rate lowered 03:03-03:33, throttled 03:03-03:21, outage 04:05-04:14, " +
+		"signer errors 04:45-04:51"
+	if strings.Join(got, ", ") != want {
+		t.Errorf("got %v, want %s", got, want)
+	}
+}
+
+func TestMask(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "17": "•••", "cust-1": "•••", "customer-00017": "cu…17", "山田太郎様御依頼分": "山田…頼分",
+		"0x4315aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa2691":            "0x4315…2691",
+		"eip155:300:0x4315aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa2691": "eip155:300:0x4315…2691",
+	} {
+		if got := night.Mask(text); got != want {
+			t.Errorf("Mask(%q): got %q, want %q", text, got, want)
+		}
+	}
+	for text, want := range map[string]string{
+		`customer 0199f7c2-4a10-7b3c-8d40-5e6f70819240 has account eip155:300:0x4315aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa2691 ` +
+			`and externalId "other-17", not mine-0001`: `customer 01…40 has account eip155:300:0x4315…2691 and externalId ` +
+			`"ot…17", not mi…01`,
+		`a.csv:3 has the same account with externalId Anna Maria 17`:                       `a.csv:3 has the same account with externalId An…17`,
+		`the created customer has externalId "other \"17\"", want "mine-0001"; status "x"`: `the created customer has externalId "ot…\"", want "mi…01"; status "x"`,
+	} {
+		if got := night.MaskText(text, "mine-0001"); got != want {
+			t.Errorf("MaskText(%q): got %q, want %q", text, got, want)
+		}
+	}
+}
+
+// TestTextAndJSON: both have what the page has.
+func TestTextAndJSON(t *testing.T) {
+	a := badNight()
+	text := string(a.Text())
+	for _, want := range []string{"Needs attention: 44,871 of", "consumer failures" + commands.Ledger + " > again.csv",
+		"48,222 received = 44,871 onboarded", "docs/runbook.md#no-answer", "customers-2026-11-25.csv:919", "p50", "outage",
+		"23 dead letters", "--rate 20"} {
+		if !strings.Contains(strings.ToLower(text), strings.ToLower(want)) {
+			t.Errorf("got the text\n%s\nwant %q in it", text, want)
+		}
+	}
+	raw, err := a.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again night.Account
+	if err := json.Unmarshal(raw, &again); err != nil {
+		t.Fatal(err)
+	}
+	if again.Verdict != a.Verdict || len(again.Minutes) != len(a.Minutes) || len(again.Failures) != len(a.Failures) {
+		t.Errorf("got %+v back, want what was written", again.Verdict)
+	}
+	if want := `"latencies": null`; !strings.Contains(jsonOf(t, neverEnded()), want) {
+		t.Errorf("got a JSON without %s, want it for what was not recorded", want)
+	}
+}
+
+func jsonOf(t *testing.T, a *night.Account) string {
+	t.Helper()
+	raw, err := a.JSON()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(raw)
+}
+
+// writePages writes the pages of the fixtures into a folder.
+func writePages(t *testing.T, folder string) {
+	t.Helper()
+	for name, a := range fixtures() {
+		_, raw := parsed(t, a)
+		if err := os.WriteFile(folder+"/"+name+".html", raw, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
