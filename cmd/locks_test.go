@@ -138,7 +138,7 @@ func TestClosedPipe(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"importer", customers}, {"consumer", "--drain", "--report", report}, {"consumer", "status"},
-		{"consumer", "failures"}, {"consumer", "check"},
+		{"consumer", "failures"}, {"consumer", "report", "--format", "html"}, {"consumer", "check"},
 	} {
 		reader, writer, err := os.Pipe()
 		if err != nil {

@@ -363,7 +363,10 @@ func TestHostileLedger(t *testing.T) {
 	h.run(t, "consumer", "status")
 	h.run(t, "consumer", "failures")
 	h.run(t, "consumer", "reconcile")
-	for _, command := range []string{"status", "failures"} {
+	for _, format := range []string{"text", "html", "json"} {
+		h.run(t, "consumer", "report", "--format", format)
+	}
+	for _, command := range []string{"status", "failures", "report"} {
 		exitsWith(t, h.env, 0, []string{`\x1b[2J\x1b]8;;`, `\a\rOVER\nFORGED\u202e\u2066\u2028\u200b\x7f\u0085\u009b\xff\x00AAA`},
 			"consumer", command)
 	}

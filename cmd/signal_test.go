@@ -197,7 +197,7 @@ func TestFullOutput(t *testing.T) {
 	for _, args := range [][]string{
 		{"importer", "--dry-run", customers}, {"importer", "--help"}, {"consumer", "check"}, {"consumer", "redrive"},
 		{"consumer", "--drain"}, {"consumer", "reconcile"}, {"consumer", "status"}, {"consumer", "failures"},
-		{"consumer", "rebind"}, {"sandbox", "--version"},
+		{"consumer", "report"}, {"consumer", "rebind"}, {"sandbox", "--version"},
 	} {
 		for out, want := range map[*os.File]int{full: 1, closed: 0} {
 			cmd, said := command(t, env, args[0], args[1:]...)

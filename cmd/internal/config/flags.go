@@ -160,6 +160,8 @@ type Consumer struct {
 
 	Notify
 
+	ReportHTML string `name:"report-html" help:"Write the account of the night as a page to this file, when the run begins and when it ends; - is standard output, {run} the run's id." env:"PURSER_REPORT_HTML" placeholder:"FILE"`
+
 	Secret string `kong:"-" json:"-"` // the API secret; never printed
 	// Settings are the effective settings by flag, for the memory of runs; what may be a secret is NotShown.
 	Settings   map[string]string `kong:"-"`
@@ -202,6 +204,12 @@ type ConsumerCommands struct {
 		Output
 		Last int `help:"Number of runs." default:"20"`
 	} `cmd:"" group:"look" help:"List the latest runs with exit code, counts and reason."`
+	Account struct {
+		Run    string `help:"Id of the run (default: the latest)." placeholder:"RUN"`
+		Last   int    `help:"The latest runs together, so many." default:"1"`
+		Format string `help:"text, html (one page without scripts) or json." enum:"text,html,json" default:"text"`
+		Unmask bool   `help:"Show ids and addresses in full."`
+	} `cmd:"" name:"report" group:"look" help:"Tell a night: what became of its rows, what is left, and what to do now."`
 	Failures  Inspect `cmd:"" group:"look" help:"Print unsettled rows and rows that ended badly as CSV, ready to be imported again."`
 	Reconcile Output  `cmd:"" group:"settle" help:"Read the partner's customer list and record each customer's status in the ledger."`
 	Redrive   struct {

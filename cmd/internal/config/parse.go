@@ -287,6 +287,12 @@ func ParseConsumer(args []string, s Streams) (*ConsumerCommands, string, error) 
 	if c.HaltAfter < 0 {
 		return nil, "", &Error{"--halt-after", fmt.Sprint(c.HaltAfter), "must be 0 or more"}
 	}
+	if c.Account.Last < 1 {
+		return nil, "", &Error{"--last", fmt.Sprint(c.Account.Last), "must be 1 or more"}
+	}
+	if c.Account.Run != "" && c.Account.Last > 1 {
+		return nil, "", &Error{Setting: "--last", Problem: "cannot be combined with --run"}
+	}
 	if c.OutageWait < 0 {
 		return nil, "", &Error{"--outage-wait", c.OutageWait.String(), "must be 0 or more"}
 	}

@@ -37,7 +37,8 @@ func private(setting string) bool {
 	case "api-ca", "api-key", "api-secret-file", "config", "data-dir", "dir", "from", "kafka-ca", "kafka-cert",
 		"kafka-key", "kafka-password-file", "kafka-token-file", "kafka-username", "keystore", "ledger",
 		"ledger-topic-key-file", "message-key-file", "metrics-textfile", "new-secret-file", "password-file", "ping-url",
-		"ping-url-file", "rejects", "report", "signer", "signing-key", "signing-key-id", "webhook-url", "webhook-url-file":
+		"ping-url-file", "rejects", "report", "report-html", "signer", "signing-key", "signing-key-id", "webhook-url",
+		"webhook-url-file":
 		return true
 	}
 	return false

@@ -61,6 +61,8 @@ func perform(soft, hard context.Context, c *config.ConsumerCommands, command str
 		return status(soft, &c.Consumer, c.Status.Fleet, c.Status.Output, s)
 	case "runs":
 		return runs(soft, &c.Consumer, c.Runs.Last, c.Runs.Output, s)
+	case "report":
+		return reportNight(soft, c, s)
 	case "failures":
 		return failures(soft, &c.Consumer, c.Failures.Fleet, s)
 	case "reconcile":

@@ -16,6 +16,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/onboard"
 	"github.com/purser-onboard/purser/pipeline/results"
 	"github.com/purser-onboard/purser/printable"
 )
@@ -90,7 +91,15 @@ func status(ctx context.Context, c *config.Consumer, fleet bool, form config.Out
 		fmt.Fprintf(table, "%s\t%s\t%d\t%s\n", n.Stage, n.Class, n.Rows, reason)
 	}
 	fmt.Fprintf(table, "total\t\t%d\t\n", total)
-	return table.Flush()
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	for _, n := range counts {
+		if class := onboard.ClassOf(n.Class, n.Stage); n.Stage.Terminal() && class.Advice() != "" {
+			fmt.Fprintf(s.Stdout, "%s: %s See %s.\n", class, class.Advice(), class.Runbook())
+		}
+	}
+	return nil
 }
 
 // standing is the JSON document of `consumer status`. The field names are a contract.
@@ -131,7 +140,7 @@ func failures(ctx context.Context, c *config.Consumer, fleet bool, s Streams) (e
 	}
 	defer closing(&err, "ledger", book.Close)
 	out := csv.NewWriter(s.Stdout)
-	header := []string{"address", "externalId", "chainId", "stage", "class", "reason", "file", "line"}
+	header := []string{"address", "externalId", "chainId", "stage", "class", "reason", "file", "line", "runbook"}
 	if err := out.Write(header); err != nil {
 		return err
 	}
@@ -139,7 +148,7 @@ func failures(ctx context.Context, c *config.Consumer, fleet bool, s Streams) (e
 		return out.Write([]string{
 			r.Account.Address.Hex(), r.ExternalID, "eip155:" + strconv.FormatUint(r.Account.Chain, 10),
 			string(r.Stage), printable.Defuse(r.Class), printable.Defuse(r.Reason),
-			printable.Defuse(r.File), strconv.Itoa(r.Line),
+			printable.Defuse(r.File), strconv.Itoa(r.Line), onboard.ClassOf(r.Class, r.Stage).Runbook(),
 		})
 	})
 	out.Flush()

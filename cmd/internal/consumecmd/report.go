@@ -8,10 +8,10 @@ import (
 	"syscall"
 
 	"github.com/purser-onboard/purser/cmd/internal/outfile"
-	"github.com/purser-onboard/purser/pipeline/results"
 )
 
-// reportFile is where --report goes: a file, which is replaced as a whole, or a stream or device, which is written to.
+// reportFile is where --report or --report-html goes: a file, which is replaced as a whole, or a stream or device,
+// which is written to.
 type reportFile struct {
 	path   string // empty: nowhere
 	stream io.Writer
@@ -31,25 +31,25 @@ func openReport(setting, run string, s Streams) reportFile {
 
 // begin writes the report of a run that has begun, so that the report of an earlier run is not taken for this one's.
 // Streams and devices get only the final report.
-func (f reportFile) begin(r results.Report) error {
+func (f reportFile) begin(content []byte) error {
 	if f.path == "" || f.stream != nil || f.device() {
 		return nil
 	}
-	return f.named(outfile.Write(f.path, r.JSON()))
+	return f.named(outfile.Write(f.path, content))
 }
 
 // end writes the final report.
-func (f reportFile) end(r results.Report) error {
+func (f reportFile) end(content []byte) error {
 	switch {
 	case f.path == "":
 		return nil
 	case f.stream != nil:
-		_, err := f.stream.Write(r.JSON())
+		_, err := f.stream.Write(content)
 		return f.named(err)
 	case f.device():
-		return f.named(writeTo(f.path, r.JSON()))
+		return f.named(writeTo(f.path, content))
 	}
-	return f.named(outfile.Write(f.path, r.JSON()))
+	return f.named(outfile.Write(f.path, content))
 }
 
 func (f reportFile) named(err error) error {

@@ -38,6 +38,7 @@ type run struct {
 	log        *slog.Logger
 	report     results.Report
 	to         reportFile
+	page       reportFile // --report-html
 	metrics    *metrics.Metrics
 	traces     *rowtrace.Tracer // nil: nothing is traced
 	textfile   *textfile        // --metrics-textfile; nil: none, or not begun
@@ -79,6 +80,7 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, s Strea
 		id: id, c: c, drain: drain, soft: soft, hard: hard,
 		screen: screen, log: console.NewLogger(screen, c.LogFormat, c.LogLevel),
 		report: results.Begun(id.String(), time.Now().UTC()), to: openReport(c.Report, id.String(), s),
+		page: openReport(c.ReportHTML, id.String(), s),
 	}
 	r.report.Settings = c.Settings
 	r.metrics = metrics.New(metrics.Options{
@@ -113,11 +115,17 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, s Strea
 	}
 	r.account(last, done)
 	err = r.judge(done, cause)
-	if e := r.shut(r.remember(done)); e != nil {
+	kept := r.remember(done)
+	page, drawn := r.drawPage(context.WithoutCancel(hard), true) // while ledger and queue are open
+	if e := r.shut(kept); e != nil {
 		err = r.judge(done, errors.Join(cause, e))
 	}
 	r.endMetrics(err, cause)
-	if e := r.to.end(r.report); e != nil { // before the summary, whose reader may keep it waiting
+	e := r.to.end(r.report.JSON()) // before the summary, whose reader may keep it waiting
+	if drawn == nil {
+		drawn = r.page.end(page)
+	}
+	if e := errors.Join(e, drawn); e != nil {
 		err = console.Coded(max(r.report.Exit, console.ExitUnfinished), errors.Join(err, e))
 	}
 	told := tell.End(hard, r.endedNotice(done.tally, err))
@@ -144,9 +152,12 @@ func (r *run) begin() error {
 	}
 	r.begun = true
 	r.log.Info("the run begins", "run", r.id, "drain", r.drain)
-	if err := r.to.begin(r.report); err != nil {
+	if err := r.to.begin(r.report.JSON()); err != nil {
 		r.to = reportFile{} // the end would fail alike
 		return console.Coded(console.ExitUsage, err)
+	}
+	if err := r.beginPage(); err != nil {
+		return err
 	}
 	return r.beginTextfile()
 }
