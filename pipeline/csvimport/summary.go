@@ -2,8 +2,34 @@ package csvimport
 
 import (
 	"cmp"
+	"regexp"
 	"slices"
+	"strings"
+
+	"github.com/purser-onboard/purser/pipeline"
 )
+
+var (
+	reasonLines  = regexp.MustCompile(` \(lines \d+-\d+\)$`)
+	reasonQuoted = regexp.MustCompile(`"(?:[^"\\]|\\.)*"`)
+	// Numbers of a rule stay (want 40, EIP-55, eip155, 0x), those of a row go.
+	reasonNumber = regexp.MustCompile(`(?:want |at most |-|U\+[0-9A-F]*|[a-z]+)?\d+x?`)
+)
+
+// Kind is the reason without what is particular to the record: its numbers become N, and quoted text an ellipsis. It
+// holds no customer's data.
+func (r *Reject) Kind() string {
+	kind := reasonQuoted.ReplaceAllString(reasonLines.ReplaceAllString(r.Reason, ""), "…")
+	return reasonNumber.ReplaceAllStringFunc(kind, func(number string) string {
+		if c := number[0]; c < '0' || c > '9' || strings.HasSuffix(number, "x") {
+			return number
+		}
+		return "N"
+	})
+}
+
+// mostReasons bounds the kinds of reasons that are told apart.
+const mostReasons = 100
 
 // Kind is a kind of invalid rows: those with the same field and, but for what is particular to a row, the same reason.
 type Kind struct {
@@ -49,4 +75,16 @@ func (s *Summary) Kinds() []Kind {
 			cmp.Compare(a.First.Line, b.First.Line))
 	})
 	return kinds
+}
+
+// Reasons returns the kinds without their examples, so without customers' data, the most frequent first.
+func (s *Summary) Reasons() []pipeline.InvalidReason {
+	reasons := make([]pipeline.InvalidReason, 0, len(s.kinds))
+	for key, k := range s.kinds {
+		reasons = append(reasons, pipeline.InvalidReason{Field: key[0], Reason: key[1], Rows: k.Rows})
+	}
+	slices.SortFunc(reasons, func(a, b pipeline.InvalidReason) int {
+		return cmp.Or(cmp.Compare(b.Rows, a.Rows), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Reason, b.Reason))
+	})
+	return reasons
 }

@@ -53,7 +53,7 @@ type grow struct {
 	path string
 	text string
 	once bool
-	strings.Builder
+	out  strings.Builder
 }
 
 func (g *grow) Write(p []byte) (int, error) {
@@ -69,7 +69,7 @@ func (g *grow) Write(p []byte) (int, error) {
 		}
 		f.Close()
 	}
-	return g.Builder.Write(p)
+	return g.out.Write(p)
 }
 
 // TestChangedWhileRead: a file that grows while it is read is reported, and its open last line is invalid.
@@ -85,8 +85,8 @@ func TestChangedWhileRead(t *testing.T) {
 		out := &grow{t: t, path: path, text: "\n" + openLine[19:]}
 		args := []string{"--dry-run", "--chain=eip155:300", "--data-dir", t.TempDir(), path}
 		err := Main(t.Context(), args, nil, io.Discard, out)
-		if console.Code(err) != want || !strings.Contains(out.String(), "changed while it was read") {
-			t.Errorf("%q: got %v with %d and %s; want %d and a warning", begin, err, console.Code(err), out, want)
+		if console.Code(err) != want || !strings.Contains(out.out.String(), "changed while it was read") {
+			t.Errorf("%q: got %v with %d and %s; want %d and a warning", begin, err, console.Code(err), out.out.String(), want)
 		}
 	}
 }

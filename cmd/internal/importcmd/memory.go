@@ -18,7 +18,7 @@ import (
 // directory that cannot be written to is reported once, and the import goes on.
 type memory struct {
 	pipeline.Import
-	reasons csvimport.Reasons
+	reasons csvimport.Summary
 
 	log     *slog.Logger
 	to      importlog.Log
@@ -79,7 +79,7 @@ func (m *memory) put() {
 // add records what became of a file; read is nil if it was not read to its end.
 func (m *memory) add(name string, read *digest, s csvimport.ImportStats) {
 	file := pipeline.ImportFile{
-		Name: printable.Line(filepath.Base(name), pipeline.MaxFile), ImportCounts: countsOf(s), Reasons: m.reasons.Take(),
+		Name: printable.Line(filepath.Base(name), pipeline.MaxFile), ImportCounts: countsOf(s), Reasons: m.reasons.Reasons(),
 	}
 	if read != nil {
 		file.Size, file.SHA256 = read.size, read.sha256
@@ -88,6 +88,7 @@ func (m *memory) add(name string, read *digest, s csvimport.ImportStats) {
 				"file", file.Name, "import", before.ID, "at", before.StartedAt)
 		}
 	}
+	m.reasons = csvimport.Summary{}
 	m.Files = append(m.Files, file)
 	m.ImportCounts = m.Plus(file.ImportCounts)
 	m.note(m.Import)
