@@ -88,7 +88,7 @@ func (s *Screen) Write(p []byte) (int, error) {
 	if s.line != "" {
 		fmt.Fprintf(s.w, "\r%s\r", strings.Repeat(" ", len(s.line)))
 	}
-	_, err := io.WriteString(s.w, s.Hints(string(p)))
+	_, err := s.w.Write([]byte(s.Hints(string(p)))) // one write
 	if s.line != "" {
 		fmt.Fprint(s.w, s.line)
 	}
