@@ -140,7 +140,7 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 	memory.end(err)
 	switch {
 	case c.JSON():
-		if e := console.WriteJSON(stdout, memory.document(c)); e != nil {
+		if e := console.WriteJSON(stdout, memory.document(c, s.Trimmed)); e != nil {
 			return errors.Join(err, e)
 		}
 	case !c.Quiet || console.Code(err) != console.ExitWell:

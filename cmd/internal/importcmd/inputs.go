@@ -163,6 +163,9 @@ func (i *inputs) close() {
 
 // open opens an export and reads its header.
 func (i *inputs) open(ctx context.Context, file string) (*input, error) {
+	if file == "-" && i.stdin == nil {
+		return nil, errors.New("-: this command does not read exports from standard input: give a file")
+	}
 	f, err := openFile(ctx, file)
 	if err != nil {
 		return nil, err

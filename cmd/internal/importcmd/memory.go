@@ -118,10 +118,11 @@ type document struct {
 	pipeline.Import
 	DryRun  bool   `json:"dryRun"`            // published counts what would be published
 	Rejects string `json:"rejects,omitempty"` // the rejects file, if rows are invalid
+	Trimmed int64  `json:"trimmed,omitempty"` // rows around whose values --trim removed white space
 }
 
-func (m *memory) document(c *config.Importer) document {
-	d := document{Import: m.Import, DryRun: c.DryRun}
+func (m *memory) document(c *config.Importer, trimmed int64) document {
+	d := document{Import: m.Import, DryRun: c.DryRun, Trimmed: trimmed}
 	if m.Invalid > 0 {
 		d.Rejects = printable.Line(c.Rejects, mostOfNames)
 	}
