@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime/debug"
 	"strconv"
 	"strings"
 
@@ -69,6 +70,10 @@ func newParquet(in Input, o Options) (s *parquetSource, err error) {
 			reader.chunks = append(reader.chunks, chunk)
 		}
 		for _, group := range file.Metadata().RowGroups {
+			if n := group.Columns[column.Index()].MetaData.NumValues; n != group.NumRows {
+				return fail(fmt.Sprintf("column %s has %d values in a row group of %d rows: the file is damaged",
+					printable.Quote(column.Name(), 40), n, group.NumRows))
+			}
 			if size := group.Columns[column.Index()].MetaData.TotalUncompressedSize; size > maxChunk {
 				return fail(fmt.Sprintf("column %s has %d MiB in one row group, and the limit is %d: write smaller row groups",
 					printable.Quote(column.Name(), 40), size>>20, maxChunk>>20))
@@ -80,8 +85,10 @@ func newParquet(in Input, o Options) (s *parquetSource, err error) {
 	return s, nil
 }
 
-// guard turns a panic of the library over a damaged file into an error.
+// guard turns a panic of the library over a damaged file into an error, and a fault, too: its readers of values use
+// package unsafe.
 func guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("the file is damaged: %v", r)
