@@ -33,6 +33,21 @@ const (
 	HeaderDropped        = deadPrefix + "headers-dropped" // how many headers the original had: none is kept
 )
 
+// Headers of Kafka Connect's dead letters (KIP-298, DeadLetterQueueReporter), for tools that read those. They repeat
+// what the headers above say. Left out are task.id and exception.stacktrace: there is nothing to say there.
+const (
+	connectPrefix = "__connect.errors."
+
+	ConnectTopic     = connectPrefix + "topic"                // as HeaderTopic
+	ConnectPartition = connectPrefix + "partition"            // as HeaderPartition
+	ConnectOffset    = connectPrefix + "offset"               // as HeaderOffset
+	ConnectName      = connectPrefix + "connector.name"       // "purser"
+	ConnectStage     = connectPrefix + "stage"                // of Connect's stages, see connectStage
+	ConnectClass     = connectPrefix + "class.name"           // what found the error: "purser.consumer"
+	ConnectException = connectPrefix + "exception.class.name" // "purser." and HeaderClass
+	ConnectMessage   = connectPrefix + "exception.message"    // as HeaderReason
+)
+
 // maxDeadAttempts bounds a count that comes from a message.
 const maxDeadAttempts = 1_000_000
 
@@ -55,23 +70,46 @@ func NewDeadLetter(m Message, cause error) Message {
 	if err != nil || attempts < 0 || attempts > maxDeadAttempts {
 		attempts = 0 // it has not been one before
 	}
-	headers := append(originalHeaders(m),
+	reason := []byte(printable.Line(cause.Error(), 500))
+	topic, partition := []byte(m.Topic), []byte(strconv.Itoa(m.Partition))
+	offset := []byte(strconv.FormatInt(m.Offset, 10))
+	headers, _ := splitHeaders(m)
+	headers = append(headers,
 		Header{HeaderClass, []byte(class)},
-		Header{HeaderReason, []byte(printable.Line(cause.Error(), 500))},
+		Header{HeaderReason, reason},
 		Header{HeaderStage, []byte("intake")},
 		Header{HeaderAttempts, []byte(strconv.Itoa(attempts + 1))},
-		Header{HeaderTopic, []byte(m.Topic)},
-		Header{HeaderPartition, []byte(strconv.Itoa(m.Partition))},
-		Header{HeaderOffset, []byte(strconv.FormatInt(m.Offset, 10))},
+		Header{HeaderTopic, topic},
+		Header{HeaderPartition, partition},
+		Header{HeaderOffset, offset},
+		Header{ConnectTopic, topic},
+		Header{ConnectPartition, partition},
+		Header{ConnectOffset, offset},
+		Header{ConnectName, []byte("purser")},
+		Header{ConnectStage, []byte(connectStage(class))},
+		Header{ConnectClass, []byte("purser.consumer")},
+		Header{ConnectException, []byte("purser." + class)},
+		Header{ConnectMessage, reason},
 	)
 	return Message{Key: m.Key, Value: m.Value, Headers: headers} // Time stays zero: the producer sets it
+}
+
+// connectStage is the stage of Connect's in which a message of the class would have failed.
+func connectStage(class string) string {
+	switch class {
+	case "partition":
+		return "KAFKA_CONSUME"
+	case "unauthenticated":
+		return "HEADER_CONVERTER"
+	}
+	return "VALUE_CONVERTER"
 }
 
 // TruncateDeadLetter cuts a dead letter down so that key, value and the original headers take at most so many bytes,
 // and notes in headers what is missing. The headers that make it a dead letter stay. It returns false when there was
 // nothing to cut.
 func TruncateDeadLetter(m Message, most int) (shorter Message, ok bool) {
-	theirs := originalHeaders(m)
+	theirs, ours := splitHeaders(m)
 	shorter = m
 	size := 0
 	for _, h := range theirs {
@@ -79,10 +117,7 @@ func TruncateDeadLetter(m Message, most int) (shorter Message, ok bool) {
 	}
 	shorter.Headers = slices.Clone(m.Headers)
 	if size > most/4 {
-		shorter.Headers = slices.DeleteFunc(shorter.Headers, func(h Header) bool {
-			return !strings.HasPrefix(h.Key, deadPrefix)
-		})
-		shorter.Headers = append(shorter.Headers, Header{HeaderDropped, []byte(strconv.Itoa(len(theirs)))})
+		shorter.Headers = append(ours, Header{HeaderDropped, []byte(strconv.Itoa(len(theirs)))})
 		size, ok = 0, true
 	}
 	if n := len(m.Key); n > most/4 {
@@ -103,9 +138,18 @@ func TruncateDeadLetter(m Message, most int) (shorter Message, ok bool) {
 	return shorter, ok
 }
 
-// originalHeaders are a message's headers without the dead-letter headers.
-func originalHeaders(m Message) []Header {
-	return slices.DeleteFunc(slices.Clone(m.Headers), func(h Header) bool { return strings.HasPrefix(h.Key, deadPrefix) })
+// splitHeaders separates a message's own headers from the dead-letter headers. Headers of Connect's are ours where they
+// follow headers of ours; in front of those they are the message's own: it may have been a dead letter of Connect's
+// before it was a message of the work topic.
+func splitHeaders(m Message) (theirs, ours []Header) {
+	for _, h := range m.Headers {
+		if strings.HasPrefix(h.Key, deadPrefix) || len(ours) > 0 && strings.HasPrefix(h.Key, connectPrefix) {
+			ours = append(ours, h)
+		} else {
+			theirs = append(theirs, h)
+		}
+	}
+	return theirs, ours
 }
 
 // DeadLetter is a dead letter as an operator sees it. Its texts are printable, whatever the message contained.
@@ -139,6 +183,7 @@ func (d DeadLetter) Again() Message {
 	if row, err := ParseMessage(d.Value); err == nil {
 		key = []byte(row.Account.String())
 	}
-	headers := append(originalHeaders(d.Message), Header{HeaderAttempts, []byte(d.Message.Header(HeaderAttempts))})
+	headers, _ := splitHeaders(d.Message)
+	headers = append(headers, Header{HeaderAttempts, []byte(d.Message.Header(HeaderAttempts))})
 	return Message{Key: key, Value: d.Value, Headers: headers}
 }

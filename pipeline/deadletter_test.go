@@ -41,7 +41,8 @@ func TestDeadLetterIsCutToWhatFits(t *testing.T) {
 				t.Fatalf("got a dead letter of %d bytes left whole, want it cut to %d", len(whole.Key)+len(whole.Value), most)
 			}
 			size := len(got.Key) + len(got.Value)
-			for _, h := range originalHeaders(got) {
+			theirs, _ := splitHeaders(got)
+			for _, h := range theirs {
 				size += len(h.Key) + len(h.Value)
 			}
 			if size > most {
@@ -60,6 +61,9 @@ func TestDeadLetterIsCutToWhatFits(t *testing.T) {
 				got.Header(HeaderValueSHA256) != hex.EncodeToString(digest[:])) {
 				t.Errorf("got length %s and digest %s, want 100000 and %x", got.Header(HeaderValueLength),
 					got.Header(HeaderValueSHA256), digest)
+			}
+			if got.Header(ConnectMessage) != "junk" {
+				t.Errorf("got header %s %q, want it kept: junk", ConnectMessage, got.Header(ConnectMessage))
 			}
 			d, err := ReadDeadLetter(got)
 			if err != nil || !d.Truncated || d.Reason != "junk" || d.Where != "work/3 offset 17" {
@@ -95,11 +99,56 @@ func TestDeadLetterAgain(t *testing.T) {
 	}
 }
 
+// TestConnectHeaders: a dead letter has the headers of Kafka Connect's, in their format and once, also after it was put
+// back; those that the message had before are kept.
+func TestConnectHeaders(t *testing.T) {
+	const p = "__connect.errors."
+	for class, stage := range map[string]string{
+		"syntax": "VALUE_CONVERTER", "version": "VALUE_CONVERTER", "row": "VALUE_CONVERTER",
+		"partition": "KAFKA_CONSUME", "unauthenticated": "HEADER_CONVERTER",
+	} {
+		want := []Header{
+			{p + "topic", []byte("work")}, {p + "partition", []byte("3")}, {p + "offset", []byte("17")},
+			{p + "connector.name", []byte("purser")}, {p + "stage", []byte(stage)},
+			{p + "class.name", []byte("purser.consumer")}, {p + "exception.class.name", []byte("purser." + class)},
+			{p + "exception.message", []byte(`not \x1b valid`)},
+		}
+		earlier := Header{p + "topic", []byte("orders")} // of a dead letter of a connector
+		m := original([]byte("k"), []byte("v"), earlier, Header{"trace", []byte("t")})
+		for attempt := range 3 {
+			letter := NewDeadLetter(m, &MessageError{Class: class, Reason: "not \x1b valid"})
+			var got []Header
+			for _, h := range letter.Headers {
+				if strings.HasPrefix(h.Key, p) {
+					got = append(got, h)
+				}
+			}
+			same := func(a, b Header) bool { return a.Key == b.Key && bytes.Equal(a.Value, b.Value) }
+			if all := append([]Header{earlier}, want...); !slices.EqualFunc(got, all, same) {
+				t.Errorf("%s, attempt %d: got headers %q, want %q", class, attempt, got, all)
+			}
+			d, err := ReadDeadLetter(letter)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again := d.Again()
+			if len(again.Headers) != 3 { // earlier, trace, attempts
+				t.Errorf("%s, attempt %d: got headers %q put back, want 3", class, attempt, again.Headers)
+			}
+			m.Headers = again.Headers
+			if attempt == 1 {
+				m.Headers = letter.Headers // copied back by another tool than redrive
+			}
+		}
+	}
+}
+
 // FuzzDeadLetter: any message in the dead-letter topic is read, or an error, and what is printed of it is printable.
 func FuzzDeadLetter(f *testing.F) {
 	f.Add([]byte("k"), []byte("v"), "purser-topic", "work", "purser-reason", "\x1b[31mred\n", 10)
 	f.Add([]byte(nil), []byte("{}x"), "purser-topic", "wo\nrk", "purser-attempts", "9223372036854775807", 0)
 	f.Add(bytes.Repeat([]byte("k"), 900), bytes.Repeat([]byte("v"), 900), "purser-topic", "work", "trace", "\xff", 300)
+	f.Add([]byte("k"), []byte("v"), "purser-topic", "work", "__connect.errors.topic", "orders", 1000)
 	f.Add([]byte("k"), []byte(`{"v":2}`), "purser-value-truncated", "", "purser-topic", "work", 1)
 	f.Fuzz(func(t *testing.T, key, value []byte, name1, header1, name2, header2 string, most int) {
 		m := original(key, value, Header{name1, []byte(header1)}, Header{name2, []byte(header2)})
@@ -110,8 +159,8 @@ func FuzzDeadLetter(f *testing.F) {
 				t.Errorf("got %q, want it printable", text)
 			}
 			again := d.Again()
-			if n := len(again.Headers) - len(originalHeaders(again)); n != 1 {
-				t.Errorf("got %d headers of ours put back, want 1: %q", n, again.Headers)
+			if _, ours := splitHeaders(again); len(ours) != 1 {
+				t.Errorf("got %d headers of ours put back, want 1: %q", len(ours), again.Headers)
 			}
 		} else if strings.ContainsFunc(err.Error(), unprintable) {
 			t.Errorf("got error %q, want it printable", err)
@@ -123,7 +172,8 @@ func FuzzDeadLetter(f *testing.F) {
 		most = int(uint(most) % 2000)
 		short, ok := TruncateDeadLetter(dead, most)
 		size := len(short.Key) + len(short.Value)
-		for _, h := range originalHeaders(short) {
+		theirs, _ := splitHeaders(short)
+		for _, h := range theirs {
 			size += len(h.Key) + len(h.Value)
 		}
 		if read, err := ReadDeadLetter(short); size > most || err != nil || read.Truncated != ok {

@@ -52,8 +52,8 @@ func TestBadMessageGoesToTheDeadLetters(t *testing.T) {
 			t.Fatal(err)
 		}
 		h.await(2)
-		if len(h.dead.published) != 1 || string(h.dead.published[0].Value) != "{" || len(h.dead.published[0].Headers) != 8 {
-			t.Errorf("got dead letters %+v, want 1 with value { and 8 headers", h.dead.published)
+		if len(h.dead.published) != 1 || string(h.dead.published[0].Value) != "{" || len(h.dead.published[0].Headers) != 16 {
+			t.Errorf("got dead letters %+v, want 1 with value { and 16 headers", h.dead.published)
 		}
 		if tally := h.dispatcher.Tally(); tally.DeadLettered != 1 || tally.Onboarded != 1 || tally.Received != 2 {
 			t.Errorf("got %+v, want 2 received, 1 dead-lettered, 1 onboarded", tally)
