@@ -54,6 +54,7 @@ type Relay struct {
 	Outbox    Outbox
 	Publisher pipeline.Publisher
 	Topic     string
+	Source    string // of the events, see the function Source
 	// OnTrouble gets the reason when events cannot be published for now. It must not block. May be nil.
 	OnTrouble func(error)
 
@@ -72,8 +73,8 @@ const (
 )
 
 // NewRelay returns a Relay; Run it.
-func NewRelay(outbox Outbox, publisher pipeline.Publisher, topic string) *Relay {
-	return &Relay{Outbox: outbox, Publisher: publisher, Topic: topic, wake: make(chan struct{}, 1)}
+func NewRelay(outbox Outbox, publisher pipeline.Publisher, topic, source string) *Relay {
+	return &Relay{Outbox: outbox, Publisher: publisher, Topic: topic, Source: source, wake: make(chan struct{}, 1)}
 }
 
 // Wake tells that a row was settled. It never blocks.
@@ -122,11 +123,14 @@ func (a *Relay) Flush(ctx context.Context) error {
 		}
 		messages := make([]pipeline.Message, len(rows))
 		for i, r := range rows {
-			value, err := json.Marshal(eventOf(r))
+			event := eventOf(r)
+			value, err := json.Marshal(event)
 			if err != nil {
 				return fmt.Errorf("event of %s: %w", r.Where(), err)
 			}
-			messages[i] = pipeline.Message{Key: []byte(r.Account.String()), Value: value}
+			messages[i] = pipeline.Message{
+				Key: []byte(r.Account.String()), Value: value, Headers: headersOf(r, event, a.Source),
+			}
 		}
 		if err := a.Publisher.Publish(ctx, a.Topic, messages); err != nil {
 			return fmt.Errorf("publish the results: %w; the next run publishes them", err)

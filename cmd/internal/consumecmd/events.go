@@ -29,9 +29,10 @@ type events struct {
 const publishGrace = time.Second
 
 // publishEvents begins to publish, if there is a topic for it; end must follow. taking ends with a soft stop or a halt.
+// source is that of the events.
 func publishEvents(
-	taking, ctx context.Context, c *config.Consumer, q *queue.Queue, book *ledger.Ledger, d *dispatch.Dispatcher,
-	log *slog.Logger,
+	taking, ctx context.Context, c *config.Consumer, source string, q *queue.Queue, book *ledger.Ledger,
+	d *dispatch.Dispatcher, log *slog.Logger,
 ) *events {
 	e := &events{Handler: d, stop: func() {}, ended: make(chan struct{})}
 	publish, cancel := context.WithCancel(ctx)
@@ -53,7 +54,7 @@ func publishEvents(
 		close(e.ended)
 		return e
 	}
-	e.relay = results.NewRelay(book, q.Publisher(), c.ResultsTopic)
+	e.relay = results.NewRelay(book, q.Publisher(), c.ResultsTopic, source)
 	e.relay.OnTrouble = func(err error) {
 		log.Error("results are not published for now; they wait in the ledger", "error", err)
 	}
