@@ -84,6 +84,10 @@ cover: ## say how much of each function the tests reach, in total last (bin/cove
 fmt: ## format the code as lint wants it
 	@$(golangci_lint); "$$tool" fmt ./...
 
+.PHONY: schemas
+schemas: ## write schemas/ from the code, after a change of a report, event, message or setting
+	go test ./cmd/contracts -run 'TestSchemas$$' -update
+
 .PHONY: gofmt
 gofmt: ## fail if gofmt would change a file
 	@files=$$(git ls-files -co --exclude-standard '*.go' | xargs -r gofmt -l); \

@@ -113,11 +113,9 @@ func operations(t *testing.T) (ids []string) {
 	return ids
 }
 
-// TestOpenAPI: every request that Purser sends, and every answer of a partner without faults of form, is as
-// docs/openapi.yaml says; each of its operations is used.
-func TestOpenAPI(t *testing.T) {
-	t.Parallel()
-	n := badNight(t)
+// testTraffic checks that every request that was sent, and every answer of a partner without faults of form, is as
+// docs/openapi.yaml says, and that each of its operations was used.
+func (n *night) testTraffic(t *testing.T) {
 	secret := filepath.Join(n.dir, "next-secret")
 	if err := os.WriteFile(secret, []byte("another secret"), 0o600); err != nil {
 		t.Fatal(err)
