@@ -78,7 +78,8 @@ func conforms(t *testing.T, s *jsonschema.Schema, value any, optional ...string)
 	alter("", value)
 }
 
-// TestNight: what the commands write in a night with trouble is as the schemas say.
+// TestNight: what the commands write in a night with trouble is as the schemas say, their requests are as
+// docs/openapi.yaml says, and the ledger answers the questions of docs/looking-into-a-night.md.
 func TestNight(t *testing.T) {
 	t.Parallel()
 	n := badNight(t)
@@ -86,6 +87,8 @@ func TestNight(t *testing.T) {
 	t.Run("messages", n.testMessages)
 	t.Run("results", n.testResults)
 	t.Run("dead letters", n.testDeadLetters)
+	t.Run("queries", n.testQueries)
+	t.Run("metadata", n.testMetadata)
 	t.Run("traffic", n.testTraffic) // last: it changes the credentials
 }
 
@@ -143,7 +146,7 @@ func (n *night) testResults(t *testing.T) {
 		}
 		stages[event.Stage]++
 		ids[m.Header("ce_id")]++
-		if m.Header("ce_specversion") != "1.0" || m.Header("ce_subject") != event.ChainID ||
+		if m.Header("ce_subject") != event.ChainID || m.Header("ce_time") != event.SettledAt.Format(time.RFC3339Nano) ||
 			!strings.HasPrefix(m.Header("ce_source"), "/purser/127.0.0.1:") ||
 			m.Header("ce_type") != "com.github.purser-onboard.row."+string(event.Stage) {
 			t.Errorf("got headers %q, want those of a CloudEvent of %s", m.Headers, m.Value)
