@@ -135,7 +135,7 @@ func (n *night) testMessages(t *testing.T) {
 }
 
 func (n *night) testResults(t *testing.T) {
-	s := schema(t, "result")
+	s, headers := schema(t, "result"), asyncSchema(t, "cloudEvent")
 	stages := map[pipeline.Stage]int{}
 	ids := map[string]int{}
 	for _, m := range n.messages(t, resultsTopic) {
@@ -144,6 +144,7 @@ func (n *night) testResults(t *testing.T) {
 		if err := json.Unmarshal(m.Value, &event); err != nil {
 			t.Fatal(err)
 		}
+		conformsToCloudEvents(t, headers, m)
 		stages[event.Stage]++
 		ids[m.Header("ce_id")]++
 		if m.Header("ce_subject") != event.ChainID || m.Header("ce_time") != event.SettledAt.Format(time.RFC3339Nano) ||
