@@ -106,7 +106,7 @@ func (m *Metrics) addRequests() {
 	m.inFlight = m.gauge("purser_requests_in_flight", "Requests that are sent and whose response is not read.")
 	m.waited = m.histogram("purser_rate_wait_seconds", "Time that requests waited for the rate limiter.", remote())
 	sent := m.counters("purser_requests_total",
-		"Requests to the partner by status: 2xx, 3xx, 4xx, 409, 429, 5xx, or error without a response.", "operation", "status")
+		"Requests to the partner by status: 2xx, 3xx, 4xx, 409, 429, 5xx, or error if there is none.", "operation", "status")
 	took := m.histograms("purser_request_duration_seconds",
 		"Time from sending a request to the end of its response.", remote(), "operation")
 	for _, op := range client.Operations() {

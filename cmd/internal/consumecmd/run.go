@@ -366,8 +366,8 @@ type ended struct {
 }
 
 // work takes messages until the queue is drained, a signal comes, or the run halts. The queue calls share,
-// share calls events, and events calls the dispatcher. First the queue's Run ends, which has then released and committed
-// everything; then the workers stop; then what is left of the results is published.
+// share calls events, and events calls the dispatcher. First the queue's Run ends, which has then released and
+// committed everything; then the workers stop; then what is left of the results is published.
 func (r *run) work() (ended, error) {
 	r.dropped = dropSigned(r.taking, r.ledger, r.log)
 	source := results.Source(r.partner.base.Host, r.partner.base.EscapedPath())

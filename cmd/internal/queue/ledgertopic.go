@@ -11,8 +11,9 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/console"
 )
 
-// CheckLedgerTopic checks that the ledger topic exists, has as many partitions as the work topic, and is compacted, so that nothing in it is deleted by age. With --create-topics it creates the topic if it is missing. It
-// returns the number of partitions.
+// CheckLedgerTopic checks that the ledger topic exists, has as many partitions as the work topic, and is compacted, so
+// that nothing in it is deleted by age. With --create-topics it creates the topic if it is missing. It returns
+// the number of partitions.
 func (q *Queue) CheckLedgerTopic(ctx context.Context, rows, ledgers string) (partitions int, err error) {
 	counts, err := q.Check(ctx, rows)
 	if err != nil {
@@ -46,8 +47,8 @@ func (q *Queue) CheckLedgerTopic(ctx context.Context, rows, ledgers string) (par
 	return partitions, nil
 }
 
-// WrongPartitions returns the error of a ledger topic whose number of partitions differs from that of the work topic. It
-// carries the exit code.
+// WrongPartitions returns the error of a ledger topic whose number of partitions differs from that of the work topic.
+// It carries the exit code.
 func WrongPartitions(ledgers string, have int, rows string, want int) error {
 	return wrongLedgerTopic(ledgers, fmt.Sprintf("has %d partitions, but topic %s of the rows has %d: create it with "+
 		"as many, because a partition's ledger moves with its rows", have, rows, want))

@@ -42,8 +42,8 @@ func (t *topics) describe(names []string) []broker.Topic {
 	return all
 }
 
-// ledger returns the settings of the ledger topic, which keeps the latest record of each row. partitions is the number of
-// partitions of the work topic.
+// ledger returns the settings of the ledger topic, which keeps the latest record of each row. partitions is the number
+// of partitions of the work topic.
 func (t *topics) ledger(name string, partitions int) broker.Topic {
 	topic := t.topic(name, partitions)
 	topic.Config["cleanup.policy"] = "compact"
