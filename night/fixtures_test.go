@@ -181,7 +181,7 @@ func neverEnded() *night.Account {
 func halted() *night.Account {
 	a := account(ended(43, began, 12*time.Second, 2, results.ReportRows{Received: 40, Failed: 5}))
 	a.Runs[0].Report.Balance = &results.Balance{Received: results.ReceivedBalance{Returned: 35}}
-	a.Runs[0].Report.Reason = "halted: 5 rows in a row ended with no-key (customers.csv:2, customers.csv:3, customers.csv:4, " +
+	a.Runs[0].Report.Reason = "halted: 5 consecutive rows ended with no-key (customers.csv:2, customers.csv:3, customers.csv:4, " +
 		"customers.csv:5, customers.csv:6): the signer has no key of the account; no row has passed this step in this run; " +
 		"check --signer: it has no key of these accounts"
 	a.History = a.Runs

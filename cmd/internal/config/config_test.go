@@ -126,15 +126,17 @@ func TestReadmeNamesEverySetting(t *testing.T) {
 	}
 }
 
-// readmeCommands are the words in the last column of a flag's row.
-func readmeCommands(readme, flag string) []string {
+// readmeCommands are the words in the last column of a flag's rows.
+func readmeCommands(readme, flag string) (words []string) {
 	for row := range strings.Lines(readme) {
 		cells := strings.Split(strings.TrimSpace(row), "|")
 		if len(cells) > 3 && strings.Contains(cells[1], "`--"+flag+"`") {
-			return strings.FieldsFunc(cells[len(cells)-2], func(r rune) bool { return strings.ContainsRune(" ,;", r) })
+			words = append(words, strings.FieldsFunc(cells[len(cells)-2], func(r rune) bool {
+				return strings.ContainsRune(" ,;", r)
+			})...)
 		}
 	}
-	return nil
+	return words
 }
 
 func TestSecret(t *testing.T) {
