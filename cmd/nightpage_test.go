@@ -92,7 +92,7 @@ func TestNightPage(t *testing.T) {
 			t.Errorf("%s: got %s, want no misuse", line, out)
 		}
 	}
-	want := "consumer failures > again.csv: 0; importer again.csv: 0; consumer --drain: 3" // the signer still has no key
+	want := "consumer failures > again.csv: 0; importer again.csv: 0; consumer run --drain: 3" // the signer still has no key
 	if strings.Join(got, "; ") != want {
 		t.Errorf("the page's commands: got %q, want %q", strings.Join(got, "; "), want)
 	}
@@ -117,6 +117,8 @@ func TestReport(t *testing.T) {
 	}, "consumer", "report")
 	exitsWith(t, env, 0, []string{"4 of 8 received rows are onboarded", "2 runs: 8 received"}, "consumer", "report", "--last", "2")
 	exitsWith(t, env, 0, []string{"keyless-1", "0x0000000000000000000000000000000000000001"}, "consumer", "report", "--unmask")
+	exitsWith(t, env, 0, []string{"purser failures --data-dir", "purser import --data-dir", "purser run --data-dir"},
+		"purser", "report")
 	exitsWith(t, env, 0, []string{"<!DOCTYPE html>", "Content-Security-Policy"}, "consumer", "report", "--format", "html")
 	exitsWith(t, env, 2, []string{"no such run"}, "consumer", "report", "--run", "01a21b0a-0000-7000-8000-000000000000")
 	exitsWith(t, env, 2, []string{"--last"}, "consumer", "report", "--run", first.Run, "--last", "2")

@@ -51,6 +51,8 @@ type Account struct {
 	Left      Left       `json:"left"`
 	Incidents []Incident `json:"incidents"` // by Conclude
 	Settings  []Setting  `json:"settings"`
+
+	consume string // the consumer's program, by Conclude
 }
 
 // Run is a run of the consumer as the ledger remembers it.

@@ -1,6 +1,7 @@
 package night
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -29,9 +30,11 @@ const (
 	Empty      Level = "empty"      // there was nothing to do
 )
 
-// Commands are the arguments by which the commands of an account find what the runs used: quoted for a shell, each with
-// a space before it.
+// Commands are the programs, and the arguments by which the commands of an account find what the runs used: quoted for
+// a shell, each with a space before it.
 type Commands struct {
+	Consume, Import string // programs; empty: consumer and importer
+
 	Ledger   string // for commands of the consumer that read the ledger
 	Queue    string // for those that need the queue, too
 	Importer string
@@ -39,6 +42,8 @@ type Commands struct {
 
 // Conclude derives the verdict, what to do now, the balance and the incidents from the rest of the account.
 func (a *Account) Conclude(c Commands) {
+	c.Consume, c.Import = cmp.Or(c.Consume, "consumer"), cmp.Or(c.Import, "importer")
+	a.consume = c.Consume
 	slices.SortStableFunc(a.Minutes, func(x, y results.Minute) int { return x.At.Compare(y.At) })
 	a.Balance = a.balance()
 	a.Verdict = a.verdict()
@@ -239,7 +244,8 @@ func (a *Account) finished(latest Run, n results.ReportRows, onboarded string) (
 func (a *Account) todo(c Commands) (steps []Step) {
 	add := func(text string, commands ...string) { steps = append(steps, Step{text, commands}) }
 	if len(a.Runs) == 0 {
-		add("Import an export and run the consumer; the README lists the settings that they need.", "consumer runs"+c.Ledger)
+		add("Import an export and run the consumer; the README lists the settings that they need.",
+			c.Consume+" runs"+c.Ledger)
 		return steps
 	}
 	latest := a.Runs[0]
@@ -247,28 +253,30 @@ func (a *Account) todo(c Commands) (steps []Step) {
 	switch {
 	case !latest.Ended():
 		add("See whether the run is in progress; while its process lives, the ledger refuses a second run.",
-			"consumer runs"+c.Ledger+" --last 5")
+			c.Consume+" runs"+c.Ledger+" --last 5")
 		again = append(again, "goes on where this one was killed")
 	case latest.Report.Exit == 2:
-		add("Correct the setting that the reason names, and test the set-up; the test touches no customer.",
-			"consumer check"+c.Queue)
+		add("Correct the setting that the reason names, and test the set-up; the test touches no customer. The runbook has "+
+			"each halt: docs/runbook.md#runs-that-halted.",
+			c.Consume+" check"+c.Queue)
 		again = append(again, "takes the rows that had not ended from the queue")
 	case latest.Report.Exit == 1:
+		add("Remove the cause that the reason names. The runbook has each halt: docs/runbook.md#runs-that-halted.")
 		again = append(again, "takes the rows that had not ended from the queue")
 	}
 	if a.lost() {
 		add("Keep a copy of the data directory, and report the difference in the balance as a defect. Importing the file "+
-			"again is safe.", "consumer status"+c.Ledger)
+			"again is safe.", c.Consume+" status"+c.Ledger)
 	}
 	if a.retryable() > 0 {
 		add("Remove the causes that “Why rows failed” lists. Then import the rows that ended badly again; rows that are "+
-			"onboarded are not touched.", "consumer failures"+c.Ledger+" > again.csv", "importer"+c.Importer+" again.csv")
+			"onboarded are not touched.", c.Consume+" failures"+c.Ledger+" > again.csv", c.Import+c.Importer+" again.csv")
 		again = append(again, "onboards the rows that were imported again")
 	}
 	if rejected := a.bad() - a.retryable(); rejected > 0 {
 		add(fmt.Sprintf("Ask the partner about the %s. A new import does not change that.",
 			plural(rejected, "row that it rejected", count(rejected)+" rows that it rejected")),
-			"consumer failures"+c.Ledger+" | grep ,rejected,")
+			c.Consume+" failures"+c.Ledger+" | grep ,rejected,")
 	}
 	if a.invalidRows() > 0 {
 		where := "The rejects file"
@@ -284,7 +292,7 @@ func (a *Account) todo(c Commands) (steps []Step) {
 	}
 	if a.Left.LetterCount > 0 || a.Left.Letters == nil && a.Rows().DeadLettered > 0 {
 		add("Look at the dead letters, remove their cause, and put them back into the queue.",
-			"consumer redrive"+c.Queue+" --dry-run", "consumer redrive"+c.Queue)
+			c.Consume+" redrive"+c.Queue+" --dry-run", c.Consume+" redrive"+c.Queue)
 		again = append(again, "onboards the rows of the dead letters")
 	}
 	if n := a.Left.Unpublished; n > 0 {
@@ -293,10 +301,10 @@ func (a *Account) todo(c Commands) (steps []Step) {
 	}
 	if a.Verdict.Level == Empty {
 		add("Find out whether the export was imported tonight; the importer's log says so. If it was not, import it: rows "+
-			"that are onboarded are not touched.", "consumer runs"+c.Ledger+" --last 7")
+			"that are onboarded are not touched.", c.Consume+" runs"+c.Ledger+" --last 7")
 	}
 	if len(again) > 0 {
-		add("Run again. The run "+list(again)+".", "consumer"+c.Queue+" --drain")
+		add("Run again. The run "+list(again)+".", c.Consume+" run"+c.Queue+" --drain")
 	}
 	return steps
 }

@@ -162,16 +162,16 @@ func TestVerdicts(t *testing.T) {
 	}{
 		"good": {goodNight(), night.Good, "All 12,000 received rows are onboarded.", ""},
 		"bad": {badNight(), night.Bad, "44,871 of 48,222 received rows are onboarded; 1,791 failed, 214 were refused",
-			"consumer failures > again.csv; importer again.csv; consumer redrive --dry-run; consumer --drain"},
+			"consumer failures > again.csv; importer again.csv; consumer redrive --dry-run; consumer run --drain"},
 		"never ended": {neverEnded(), night.Unfinished, "has no end: it is in progress, or its process was killed",
-			"consumer runs --last 5; consumer --drain"},
+			"consumer runs --last 5; consumer run --drain"},
 		"halted": {halted(), night.Unfinished, "The run halted after 12 s because of a setting",
-			"consumer check; consumer failures > again.csv; importer again.csv; consumer --drain"},
+			"consumer check; consumer failures > again.csv; importer again.csv; consumer run --drain"},
 		"empty":  {emptyNight(), night.Empty, "The queue was empty: the run received no rows.", "consumer runs --last 7"},
 		"no run": {noRun(), night.Empty, "The ledger remembers no run.", "consumer runs"},
 		"lost":   {lostRows(), night.Bad, "The balance does not add up", "consumer status"},
 		"retry": {retry, night.Bad, "ended badly in an earlier run and have not been onboarded since",
-			"consumer failures > again.csv; importer again.csv; consumer --drain"},
+			"consumer failures > again.csv; importer again.csv; consumer run --drain"},
 	} {
 		v := tt.account.Verdict
 		if v.Level != tt.level || !strings.Contains(v.Sentence, tt.sentence) {
@@ -194,6 +194,21 @@ func TestVerdicts(t *testing.T) {
 		if tt.level == night.Good && len(got) > 0 {
 			t.Errorf("%s: got the commands %q, want none", name, given)
 		}
+	}
+}
+
+// TestCommandsOfOneProgram: where the commands are subcommands of one program, the account names them so.
+func TestCommandsOfOneProgram(t *testing.T) {
+	a := badNight()
+	a.Conclude(night.Commands{Consume: "purser", Import: "purser import"})
+	var got []string
+	for _, step := range a.Todo {
+		got = append(got, step.Commands...)
+	}
+	want := "purser failures > again.csv; purser import again.csv; purser failures | grep ,rejected,; " +
+		"purser redrive --dry-run; purser redrive; purser run --drain"
+	if strings.Join(got, "; ") != want {
+		t.Errorf("got the commands %q, want %q", strings.Join(got, "; "), want)
 	}
 }
 

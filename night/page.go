@@ -71,6 +71,9 @@ type page struct {
 	Spreads, StageSpreads *spreads
 }
 
+// Consume is the consumer's program.
+func (p page) Consume() string { return p.consume }
+
 // Title names the night by its day.
 func (p page) Title() string {
 	if len(p.Runs) == 0 {

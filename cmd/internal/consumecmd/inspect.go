@@ -94,9 +94,10 @@ func status(ctx context.Context, c *config.Consumer, fleet bool, form config.Out
 	if err := table.Flush(); err != nil {
 		return err
 	}
+	hints := console.NewScreen(s.Stderr).Hints
 	for _, n := range counts {
 		if class := onboard.ClassOf(n.Class, n.Stage); n.Stage.Terminal() && class.Advice() != "" {
-			fmt.Fprintf(s.Stdout, "%s: %s See %s.\n", class, class.Advice(), class.Runbook())
+			fmt.Fprintf(s.Stdout, "%s: %s See %s.\n", class, hints(class.Advice()), class.Runbook())
 		}
 	}
 	return nil

@@ -49,7 +49,7 @@ func reportNight(ctx context.Context, c *config.ConsumerCommands, s Streams) (er
 		return err
 	}
 	d := drawer{c: &c.Consumer, book: book, unmask: c.Account.Unmask, now: time.Now(),
-		log: console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)}
+		log: console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel), screen: console.NewScreen(s.Stderr)}
 	a, err := d.draw(ctx, chosen)
 	if err != nil {
 		return err
@@ -91,7 +91,7 @@ func (r *run) drawPage(ctx context.Context, ended bool) ([]byte, error) {
 	if r.page.path == "" {
 		return nil, nil
 	}
-	d := drawer{c: r.c, book: r.ledger, now: time.Now(), log: r.log, brief: !ended}
+	d := drawer{c: r.c, book: r.ledger, now: time.Now(), log: r.log, screen: r.screen, brief: !ended}
 	all, err := r.ledger.Runs(ctx, night.MaxHistory)
 	if err != nil {
 		return nil, err
@@ -136,6 +136,7 @@ type drawer struct {
 	brief  bool // the rows are left out, because they are not what they will be
 	now    time.Time
 	log    *slog.Logger
+	screen *console.Screen
 }
 
 // draw reads what the ledger knows of runs and rows, and what the importers recorded.
@@ -330,7 +331,8 @@ func (d *drawer) failures(ctx context.Context, a *night.Account) error {
 	for _, e := range ends[:min(len(ends), night.MaxFailures)] {
 		class := onboard.ClassOf(e.Class, e.Stage)
 		f := night.Failure{
-			Class: e.Class, Stage: e.Stage, Rows: e.Since, Total: e.Total, Advice: class.Advice(), Runbook: class.Runbook(),
+			Class: e.Class, Stage: e.Stage, Rows: e.Since, Total: e.Total, Advice: d.screen.Hints(class.Advice()),
+			Runbook: class.Runbook(),
 		}
 		for _, r := range e.Examples {
 			f.Examples = append(f.Examples, night.Example{
@@ -493,6 +495,9 @@ func (d *drawer) commands() night.Commands {
 		add(&common, "--topic", d.c.Topic)
 		add(&common, "--dead-letter-topic", d.c.DeadLetterTopic)
 		add(&own, "--group", d.c.Group)
+	}
+	if program := d.screen.Program(); program != "" {
+		c.Consume, c.Import = program, program+" import"
 	}
 	c.Queue, c.Importer = common.String()+own.String(), common.String()
 	return c
