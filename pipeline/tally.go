@@ -29,4 +29,6 @@ func (t Tally) Bad() bool {
 type ImportTally struct {
 	Received int64 // messages taken
 	Earlier  int64 // … whose row an earlier import had settled: it stays that import's
+	// EarlierStages are the stages of the rows of Earlier.
+	EarlierStages map[Stage]int64
 }

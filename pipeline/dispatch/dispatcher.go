@@ -196,7 +196,9 @@ func (d *Dispatcher) Imports() map[string]pipeline.ImportTally {
 	defer d.mu.Unlock()
 	counts := make(map[string]pipeline.ImportTally, len(d.imports))
 	for id, n := range d.imports {
-		counts[id] = *n
+		count := *n
+		count.EarlierStages = maps.Clone(n.EarlierStages)
+		counts[id] = count
 	}
 	return counts
 }

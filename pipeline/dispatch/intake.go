@@ -78,7 +78,10 @@ func (d *Dispatcher) countImport(id string, a pipeline.Acceptance) {
 	}
 	n.Received++
 	if a.Admission == pipeline.Settled && a.Record.ImportID != id {
-		n.Earlier++
+		if n.Earlier++; n.EarlierStages == nil {
+			n.EarlierStages = make(map[pipeline.Stage]int64)
+		}
+		n.EarlierStages[a.Record.Stage]++
 	}
 }
 

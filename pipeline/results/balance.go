@@ -8,8 +8,10 @@ type ReportImport struct {
 	Received int64  `json:"received"` // messages of the import that the run took
 	// Earlier are those of Received whose row an earlier import had settled. Such a row stays with the earlier import and
 	// is not in Outcome.
-	Earlier int64         `json:"earlier"`
-	Outcome ImportOutcome `json:"outcome"` // of the rows of the import in the ledger, at the end of the run
+	Earlier int64 `json:"earlier"`
+	// EarlierOutcome is that of the rows of Earlier.
+	EarlierOutcome *ImportOutcome `json:"earlierOutcome,omitempty"`
+	Outcome        ImportOutcome  `json:"outcome"` // of the rows of the import in the ledger, at the end of the run
 	// Importer is what the importer recorded; absent if it used another data directory.
 	Importer *pipeline.Import `json:"importer,omitempty"`
 }
@@ -23,6 +25,15 @@ type ImportOutcome struct {
 	Refused   int64 `json:"refused"`
 	Rejected  int64 `json:"rejected"`
 	Failed    int64 `json:"failed"`
+}
+
+// Plus returns the sum of the outcomes of different rows.
+func (o ImportOutcome) Plus(other ImportOutcome) ImportOutcome {
+	return ImportOutcome{
+		Rows: o.Rows + other.Rows, Open: o.Open + other.Open, Onboarded: o.Onboarded + other.Onboarded,
+		Conflict: o.Conflict + other.Conflict, Refused: o.Refused + other.Refused, Rejected: o.Rejected + other.Rejected,
+		Failed: o.Failed + other.Failed,
+	}
 }
 
 // OutcomeOf sums up the rows of an import by stage.

@@ -76,6 +76,14 @@ type Importer struct {
 	Queue
 	Output
 	Traces
+	Input
+	DryRun bool `help:"Validate the exports and write the rejects file, but publish nothing."`
+
+	IgnoreEnvironment bool `kong:"-"` // the process's variables are not settings; see Streams
+}
+
+// Input are the settings of what is imported, and of what is invalid in it.
+type Input struct {
 	Files             []string `arg:"" name:"file" help:"Exports to import: CSV, JSON Lines, .xlsx or Parquet, recognised by content, the first two also compressed with gzip or zstd; directories; patterns such as '/exports/*.csv'; - is standard input."`
 	Chain             string   `help:"Chain of addresses without a chain, in CAIP-2, for example eip155:300." env:"PURSER_CHAIN" placeholder:"CHAIN"`
 	Columns           string   `help:"Columns with other names, for example address=wallet,externalId=\"Customer ID\",chainId=network." env:"PURSER_COLUMNS" placeholder:"COLUMN=NAME,…"`
@@ -86,9 +94,7 @@ type Importer struct {
 	AllowUnterminated bool     `help:"Accept a last line without a line end in a file that is still being changed." env:"PURSER_ALLOW_UNTERMINATED"`
 	Rejects           string   `help:"File for invalid rows, with line, field and reason (default: rejects.csv in the data directory)." env:"PURSER_REJECTS" placeholder:"FILE"`
 	MaxInvalid        string   `help:"Stop when more rows than this are invalid: a number, or a percentage of the rows read." env:"PURSER_MAX_INVALID" default:"100000" placeholder:"N|P%"`
-	DryRun            bool     `help:"Validate the exports and write the rejects file, but publish nothing."`
-
-	RequireRows bool `help:"End with exit code 3 if an export has a header and no rows." env:"PURSER_REQUIRE_ROWS"`
+	RequireRows       bool     `help:"End with exit code 3 if an export has a header and no rows." env:"PURSER_REQUIRE_ROWS"`
 
 	ChainNumber       uint64            `kong:"-"` // from Chain; 0: none
 	Comma             rune              `kong:"-"` // from Delimiter; 0: to be recognised
@@ -96,8 +102,12 @@ type Importer struct {
 	MaxInvalidRows    int64             `kong:"-"` // from MaxInvalid; -1: no limit
 	MaxInvalidPercent float64           `kong:"-"` // from MaxInvalid; -1: no limit
 	RejectsGiven      bool              `kong:"-"` // Rejects was given, and is not the default
+}
 
-	IgnoreEnvironment bool `kong:"-"` // the process's variables are not settings; see Streams
+// night are the settings of `purser night`: an import and a drain.
+type night struct {
+	Consumer
+	Input
 }
 
 // Partner says how to reach the partner API and sign requests to it.

@@ -105,7 +105,10 @@ func parse(grammar any, name, description string, args []string, s Streams) (com
 	if err := checkValues(context); err != nil {
 		return "", err
 	}
-	if c, ok := grammar.(*ConsumerCommands); ok {
+	switch c := grammar.(type) {
+	case *ConsumerCommands:
+		c.Settings = effective(context)
+	case *night:
 		c.Settings = effective(context)
 	}
 	command, _, _ = strings.Cut(context.Command(), " ")
@@ -199,21 +202,29 @@ func (e *UsageError) Unwrap() error { return e.Err }
 func ParseImporter(args []string, s Streams) (*Importer, error) {
 	c := Importer{IgnoreEnvironment: s.IgnoreEnvironment}
 	_, err := parse(&c, "importer", "Checks exports and publishes their rows to Kafka.", args, s)
+	if err == nil {
+		err = c.validate()
+	}
 	if err != nil {
 		return nil, err
 	}
+	return &c, nil
+}
+
+// validate checks what the parser does not, and fills in what follows from other settings.
+func (c *Importer) validate() error {
 	if c.Chain != "" {
 		chain, err := pipeline.ParseChain(c.Chain)
 		if err != nil {
-			return nil, &Error{"--chain", c.Chain, err.Error()}
+			return &Error{"--chain", c.Chain, err.Error()}
 		}
 		c.ChainNumber = chain
 	}
 	if err := c.Queue.check(); err != nil {
-		return nil, err
+		return err
 	}
 	if err := c.settleDialect(); err != nil {
-		return nil, err
+		return err
 	}
 	stdin := 0
 	for _, f := range c.Files {
@@ -222,13 +233,32 @@ func ParseImporter(args []string, s Streams) (*Importer, error) {
 		}
 	}
 	if stdin > 1 {
-		return nil, &Error{"FILE", "-", "standard input can be read only once"}
+		return &Error{"FILE", "-", "standard input can be read only once"}
 	}
 	c.RejectsGiven = c.Rejects != ""
 	if !c.RejectsGiven {
 		c.Rejects = filepath.Join(c.DataDir, "rejects.csv")
 	}
-	return &c, nil
+	return nil
+}
+
+// ParseNight reads the settings of `purser night`: those of its import and of its drain. Flags of both are given once.
+func ParseNight(args []string, s Streams) (*Importer, *Consumer, error) {
+	var n night
+	const about = "Imports exports and onboards what is in the queue: one run, one report, one exit code."
+	if _, err := parse(&n, "night", about, args, s); err != nil {
+		return nil, nil, err
+	}
+	if err := n.Consumer.validate(); err != nil {
+		return nil, nil, err
+	}
+	i := &Importer{
+		Common: n.Common, Queue: n.Queue, Traces: n.Traces, Input: n.Input, IgnoreEnvironment: s.IgnoreEnvironment,
+	}
+	if err := i.validate(); err != nil {
+		return nil, nil, err
+	}
+	return i, &n.Consumer, nil
 }
 
 // ParseConsumer reads the settings of `consumer` and the command. What only some commands need is checked by
@@ -239,25 +269,42 @@ func ParseConsumer(args []string, s Streams) (*ConsumerCommands, string, error) 
 	if err != nil {
 		return nil, "", err
 	}
-	for _, id := range []struct{ flag, value string }{{"--api-key", c.APIKey}, {"--from", c.Rebind.From}} {
-		if id.value != "" && !isUUID(id.value) {
-			return nil, "", &Error{Setting: id.flag, Problem: "is not a UUID, as the partner's ids are"}
-		}
+	if from := c.Rebind.From; from != "" && !isUUID(from) {
+		return nil, "", &Error{Setting: "--from", Problem: notUUID}
+	}
+	if err := c.validate(); err != nil {
+		return nil, "", err
+	}
+	if c.Account.Last < 1 {
+		return nil, "", &Error{"--last", fmt.Sprint(c.Account.Last), "must be 1 or more"}
+	}
+	if c.Account.Run != "" && c.Account.Last > 1 {
+		return nil, "", &Error{Setting: "--last", Problem: "cannot be combined with --run"}
+	}
+	return &c, command, nil
+}
+
+const notUUID = "is not a UUID, as the partner's ids are"
+
+// validate checks what the parser does not, and fills in what follows from other settings.
+func (c *Consumer) validate() (err error) {
+	if c.APIKey != "" && !isUUID(c.APIKey) {
+		return &Error{Setting: "--api-key", Problem: notUUID}
 	}
 	if err := c.Queue.check(); err != nil {
-		return nil, "", err
+		return err
 	}
 	if err := c.Membership.check(c.Embedded()); err != nil {
-		return nil, "", err
+		return err
 	}
 	if !validGroup(c.Group) {
-		return nil, "", &Error{"--group", c.Group, "want 1 to 255 printable characters without space at either end"}
+		return &Error{"--group", c.Group, "want 1 to 255 printable characters without space at either end"}
 	}
 	if c.Ledger == "" {
 		c.Ledger = filepath.Join(c.DataDir, "ledger.db")
 	}
 	if err := c.checkLedgerTopic(); err != nil {
-		return nil, "", err
+		return err
 	}
 	positive := []struct {
 		name  string
@@ -278,43 +325,37 @@ func ParseConsumer(args []string, s Streams) (*ConsumerCommands, string, error) 
 	}
 	for _, p := range positive {
 		if !(p.value > 0) || math.IsInf(p.value, 0) {
-			return nil, "", &Error{p.name, p.text, "must be greater than 0"}
+			return &Error{p.name, p.text, "must be greater than 0"}
 		}
 	}
 	if c.Rate < 0.001 || c.Rate > 1e6 {
-		return nil, "", &Error{"--rate", fmt.Sprint(c.Rate), "want between 0.001 and 1,000,000 requests a second"}
+		return &Error{"--rate", fmt.Sprint(c.Rate), "want between 0.001 and 1,000,000 requests a second"}
 	}
 	if c.HaltAfter < 0 {
-		return nil, "", &Error{"--halt-after", fmt.Sprint(c.HaltAfter), "must be 0 or more"}
-	}
-	if c.Account.Last < 1 {
-		return nil, "", &Error{"--last", fmt.Sprint(c.Account.Last), "must be 1 or more"}
-	}
-	if c.Account.Run != "" && c.Account.Last > 1 {
-		return nil, "", &Error{Setting: "--last", Problem: "cannot be combined with --run"}
+		return &Error{"--halt-after", fmt.Sprint(c.HaltAfter), "must be 0 or more"}
 	}
 	if c.OutageWait < 0 {
-		return nil, "", &Error{"--outage-wait", c.OutageWait.String(), "must be 0 or more"}
+		return &Error{"--outage-wait", c.OutageWait.String(), "must be 0 or more"}
 	}
 	if c.SignatureAge < 0 || c.SignatureAge > time.Hour {
-		return nil, "", &Error{"--signature-age", c.SignatureAge.String(), "want 0s to 1h"}
+		return &Error{"--signature-age", c.SignatureAge.String(), "want 0s to 1h"}
 	}
 	if c.Parameters, err = parseParameters(c.SignatureParameters); err != nil {
-		return nil, "", err
+		return err
 	}
 	if c.Concurrency > 4096 {
-		return nil, "", &Error{"--concurrency", fmt.Sprint(c.Concurrency), "want at most 4096"}
+		return &Error{"--concurrency", fmt.Sprint(c.Concurrency), "want at most 4096"}
 	}
 	if !(c.SignerRate >= 0) || math.IsInf(c.SignerRate, 0) {
-		return nil, "", &Error{"--signer-rate", fmt.Sprint(c.SignerRate), "must be 0 or more"}
+		return &Error{"--signer-rate", fmt.Sprint(c.SignerRate), "must be 0 or more"}
 	}
 	if err := c.checkMetrics(); err != nil {
-		return nil, "", err
+		return err
 	}
 	if c.RetryMax < c.RetryMin {
-		return nil, "", &Error{"--retry-max", c.RetryMax.String(), "must not be less than --retry-min"}
+		return &Error{"--retry-max", c.RetryMax.String(), "must not be less than --retry-min"}
 	}
-	return &c, command, nil
+	return nil
 }
 
 // checkMetrics brings --metrics-listen into the form host:port, and checks what belongs to it.

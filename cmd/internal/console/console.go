@@ -8,6 +8,7 @@ import (
 	"io"
 	"log" //nolint:depguard // whose output is adopted here
 	"log/slog"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -94,6 +95,22 @@ func Code(err error) int {
 		return ExitUsage
 	}
 	return ExitUnfinished
+}
+
+// Worse joins the errors of two parts of a command, and gives them the worse of their exit codes: 2, where something
+// has to be fixed first, is worse than 1, where another attempt may do, and that than 3.
+func Worse(first, second error) error {
+	rank := []int{ExitWell, ExitRowsBad, ExitUnfinished, ExitUsage}
+	one, other := Code(first), Code(second)
+	switch {
+	case one == ExitWell:
+		return second
+	case other == ExitWell:
+		return first
+	case slices.Index(rank, other) > slices.Index(rank, one):
+		one = other
+	}
+	return Coded(one, errors.Join(first, second))
 }
 
 // NewLogger returns the log of a command. Message and attributes are made printable, those of any other type than

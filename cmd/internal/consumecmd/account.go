@@ -27,9 +27,14 @@ func (r *run) account(ctx context.Context, done ended) {
 		}
 		for _, id := range ids {
 			n := done.imports[id]
-			r.report.Imports = append(r.report.Imports, results.ReportImport{
+			i := results.ReportImport{
 				ID: id, Received: n.Received, Earlier: n.Earlier, Outcome: results.OutcomeOf(stages[id]), Importer: known[id],
-			})
+			}
+			if n.Earlier > 0 {
+				earlier := results.OutcomeOf(n.EarlierStages)
+				i.EarlierOutcome = &earlier
+			}
+			r.report.Imports = append(r.report.Imports, i)
 		}
 	}
 	r.report.Balance = results.BalanceOf(done.tally, r.report.Imports)

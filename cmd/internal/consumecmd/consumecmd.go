@@ -48,7 +48,7 @@ func Main(soft, hard context.Context, args []string, s Streams) error {
 func perform(soft, hard context.Context, c *config.ConsumerCommands, command string, s Streams) error {
 	switch command {
 	case "run":
-		return consume(soft, hard, &c.Consumer, c.Run.Drain, s)
+		return consume(soft, hard, &c.Consumer, c.Run.Drain, nil, s)
 	case "check":
 		return check(soft, &c.Consumer, c.Check, s)
 	case "status":

@@ -44,6 +44,8 @@ type run struct {
 	textfile   *textfile        // --metrics-textfile; nil: none, or not begun
 	recorder   *recorder        // nil: not begun
 	begun      bool             // it has the ledger, and is recorded there
+	feed       Feed             // nil: nothing is imported
+	imported   Import           // what feed returned
 
 	partner    *partner
 	signer     signer.Backend
@@ -70,14 +72,14 @@ type closer struct {
 
 // consume is the command `run`. A run begins when it has the ledger; one that ends before that leaves the report of an
 // earlier run as it is. The run is closed before its report is written, so that the report covers everything.
-func consume(soft, hard context.Context, c *config.Consumer, drain bool, s Streams) error {
+func consume(soft, hard context.Context, c *config.Consumer, drain bool, feed Feed, s Streams) error {
 	id, err := uuid.NewV7()
 	if err != nil {
 		return fmt.Errorf("draw an id for the run: %w", err)
 	}
 	screen := console.NewScreen(s.Stderr)
 	r := &run{
-		id: id, c: c, drain: drain, soft: soft, hard: hard,
+		id: id, c: c, drain: drain, feed: feed, soft: soft, hard: hard,
 		screen: screen, log: console.NewLogger(screen, c.LogFormat, c.LogLevel),
 		report: results.Begun(id.String(), time.Now().UTC()), to: openReport(c.Report, id.String(), s),
 		page: openReport(c.ReportHTML, id.String(), s),
@@ -109,6 +111,7 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, s Strea
 		tell.End(hard, r.endedNotice(done.tally, err))()
 		return err
 	}
+	done.take(r.imported)
 	last := context.WithoutCancel(hard)
 	if r.recorder != nil {
 		measured(&r.report, r.recorder.end(last, time.Now()))
@@ -133,6 +136,7 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, s Strea
 	if !c.Quiet || err != nil {
 		r.listWaiting(s.Stdout, done.waiting)
 		summarize(s.Stdout, &r.report, done.tally)
+		r.summarizeImport(s.Stdout)
 	}
 	return err
 }
@@ -208,6 +212,9 @@ func (r *run) open(getenv func(string) string) (err error) {
 	}
 	r.opened("ledger", r.ledger.Close)
 	if err := r.begin(); err != nil {
+		return err
+	}
+	if err := r.takeImport(); err != nil {
 		return err
 	}
 	if r.queue, err = queue.Open(r.soft, r.c.Queue, r.log); err != nil {

@@ -14,7 +14,7 @@ import (
 
 // judge fills in the report of the run, and returns its error with the exit code.
 func (r *run) judge(done ended, err error) error {
-	err = judge(&r.report, done, err)
+	err = r.withImport(judge(&r.report, done, err))
 	r.report.Reason = r.screen.Hints(r.report.Reason)
 	return err
 }

@@ -45,37 +45,52 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	return Run(ctx, c, stdin, stdout, screen)
 }
 
-// Run imports the exports. It ends early when ctx ends; what was published until then is in the queue.
+// Run is Import for callers who need no Result.
 func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stderr io.Writer) error {
+	_, err := Import(ctx, c, stdin, stdout, stderr)
+	return err
+}
+
+// Result is what is known of an import, also of one that failed.
+type Result struct {
+	ID          string // the import id
+	QueueFailed bool   // the queue could not be opened or written to
+}
+
+// Import imports the exports. It ends early when ctx ends; what was published until then is in the queue.
+func Import(
+	ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stderr io.Writer,
+) (result Result, err error) {
 	started := time.Now()
 	importID, err := uuid.NewV7()
 	if err != nil {
-		return fmt.Errorf("draw an import id: %w", err)
+		return result, fmt.Errorf("draw an import id: %w", err)
 	}
+	result.ID = importID.String()
 	screen := console.NewScreen(stderr)
 	screen.Format(c.LogFormat)
 	log := console.NewLogger(screen, c.LogFormat, c.LogLevel)
 	files, err := expand(c.Files, log)
 	if err != nil {
-		return err
+		return result, err
 	}
 	if err := checkRejects(c, files); err != nil {
-		return err
+		return result, err
 	}
 	inputs := &inputs{settings: c, importID: importID.String(), stdin: stdin, now: time.Now, pipes: map[string]*input{}}
 	defer inputs.close()
 	for _, file := range files { // a file that cannot be used is found before anything is published
 		if err := inputs.check(ctx, file); err != nil {
-			return err
+			return result, err
 		}
 	}
 	keys, err := c.MessageKeys()
 	if err != nil {
-		return err
+		return result, err
 	}
 	rejects, err := outfile.Create(c.Rejects)
 	if err != nil {
-		return fmt.Errorf("rejects file: %w", err)
+		return result, fmt.Errorf("rejects file: %w", err)
 	}
 	defer rejects.Discard()
 	im := &csvimport.Importer{
@@ -85,11 +100,13 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 	if !c.DryRun {
 		q, err := queue.Open(ctx, c.Queue, log)
 		if err != nil {
-			return err
+			result.QueueFailed = true
+			return result, err
 		}
 		defer func() { q.Close() }()
 		if err := q.CheckTopics(ctx, c.Topic); err != nil {
-			return err
+			result.QueueFailed = true
+			return result, err
 		}
 		im.Publisher = q.Publisher()
 		if keys != nil {
@@ -97,7 +114,7 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 		}
 		traces, err := openTraces(ctx, c, importID.String(), stderr, log)
 		if err != nil {
-			return err
+			return result, err
 		}
 		defer func() { traces.Close(ctx) }()
 		im.Publisher = traces.Publisher(im.Publisher)
@@ -131,6 +148,7 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 		}
 	}
 	progress.Stop()
+	result.QueueFailed = errors.As(err, new(*csvimport.PublishError))
 	if keep := finishRejects(c, im, rejects); keep != nil {
 		err = errors.Join(err, keep)
 	}
@@ -141,12 +159,12 @@ func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stder
 	switch {
 	case c.JSON():
 		if e := console.WriteJSON(stdout, memory.document(c, s.Trimmed)); e != nil {
-			return errors.Join(err, e)
+			return result, errors.Join(err, e)
 		}
 	case !c.Quiet || console.Code(err) != console.ExitWell:
 		summarize(stdout, c, s, invalid.Kinds(), time.Since(started), finished)
 	}
-	return err
+	return result, err
 }
 
 // verdict gives the error that an import ended with its exit code, and says what there is to do.

@@ -33,6 +33,8 @@ func Stopping(args []string) console.Stopping {
 	switch first(args) {
 	case "import":
 		s = importcmd.Stopping()
+	case "night":
+		s.Waits = "reading no more, " + s.Waits
 	case "sandbox":
 		s = sandboxcmd.Stopping()
 	}
@@ -62,6 +64,8 @@ func Main(soft, hard context.Context, args []string, s Streams) error {
 		return nil
 	case "import":
 		return importcmd.Main(soft, args[1:], s.Stdin, stdout, screen)
+	case "night":
+		return night(soft, hard, args[1:], stdout, screen, s)
 	case "sandbox":
 		return sandboxcmd.Main(soft, hard, args[1:], stdout, screen)
 	default:
@@ -101,6 +105,8 @@ func usage(problem string) error {
 // commands are all subcommands, group by group.
 func commands() []config.CommandHelp {
 	list := []config.CommandHelp{
+		{Name: "night", Help: "Import exports and onboard what is in the queue: one report, one exit code.",
+			Group: config.GroupNight},
 		{Name: "import", Help: "Check exports and put their rows into the queue.", Group: config.GroupNight},
 	}
 	list = append(list, config.ConsumerHelp()...)

@@ -1,0 +1,104 @@
+package consumecmd
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/results"
+)
+
+// Feed puts rows into the queue before a drain. It ends early when ctx ends.
+type Feed func(ctx context.Context) Import
+
+// Import is what became of a Feed.
+type Import struct {
+	ID    string // the import id
+	Err   error  // with its exit code
+	Stops bool   // Err is of a kind that a drain would meet, too: there is none
+}
+
+// Night imports by feed, drains the queue, and reports both as one run. It begins when the run has the ledger, so that
+// settings, signer and ledger are known to be usable before a row is queued. An import that failed does not keep the
+// queue from being drained, unless it was interrupted or the queue itself failed: the rows of earlier imports have
+// nothing to do with an export that cannot be read. The error has the worse exit code of the two.
+func Night(soft, hard context.Context, c *config.Consumer, feed Feed, s Streams) error {
+	return interrupted(soft, consume(soft, hard, c, true, feed, s))
+}
+
+// takeImport runs the feed. Its error ends the run.
+func (r *run) takeImport() error {
+	if r.feed == nil {
+		return nil
+	}
+	r.imported = r.feed(r.soft)
+	switch {
+	case r.imported.Stops:
+		return r.imported.Err
+	case r.imported.Err != nil && console.Code(r.imported.Err) != console.ExitRowsBad:
+		r.log.Warn("the import has failed; the queue is drained all the same", "error", r.imported.Err)
+	}
+	return nil
+}
+
+// withImport adds the import's error to that of a run which went on in spite of it.
+func (r *run) withImport(err error) error {
+	if r.imported.Err == nil || r.imported.Stops {
+		return err
+	}
+	err = console.Worse(r.imported.Err, err)
+	if r.report.Exit = console.Code(err); r.report.Exit != console.ExitRowsBad {
+		r.report.Reason = console.Line(err)
+	}
+	return err
+}
+
+// take has the import accounted for, also if none of its rows came to the run.
+func (e *ended) take(i Import) {
+	if i.ID == "" {
+		return
+	}
+	if e.imports == nil {
+		e.imports = make(map[string]pipeline.ImportTally)
+	}
+	if _, known := e.imports[i.ID]; !known {
+		e.imports[i.ID] = pipeline.ImportTally{}
+	}
+}
+
+// summarizeImport prints how the rows of the import stand: those that it brought, and those that an earlier import had
+// settled, as it is when a night is repeated.
+func (r *run) summarizeImport(w io.Writer) {
+	for _, i := range r.report.Imports {
+		if i.ID != r.imported.ID {
+			continue
+		}
+		all := i.Outcome
+		if i.EarlierOutcome != nil {
+			all = all.Plus(*i.EarlierOutcome)
+		}
+		fmt.Fprintf(w, "night     %d rows: %d onboarded", all.Rows, all.Onboarded)
+		for _, part := range []struct {
+			n    int64
+			what string
+		}{
+			{all.Conflict, "in conflict"}, {all.Refused, "refused"}, {all.Rejected, "rejected by the partner"},
+			{all.Failed, "failed"}, {all.Open, "not settled"}, {invalid(i), "more are invalid"},
+		} {
+			if part.n > 0 {
+				fmt.Fprintf(w, ", %d %s", part.n, part.what)
+			}
+		}
+		fmt.Fprintln(w)
+	}
+}
+
+func invalid(i results.ReportImport) int64 {
+	if i.Importer == nil {
+		return 0
+	}
+	return i.Importer.Invalid
+}

@@ -1,0 +1,24 @@
+package pursercmd
+
+import (
+	"context"
+
+	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/cmd/internal/consumecmd"
+	"github.com/purser-onboard/purser/cmd/internal/importcmd"
+)
+
+// night is the command `purser night`: what `importer` and `consumer --drain` do, as one run.
+func night(soft, hard context.Context, args []string, stdout *console.Stdout, screen *console.Screen, s Streams) error {
+	i, c, err := config.ParseNight(args, config.Streams{Stdout: stdout, Stderr: screen, Program: Program})
+	if err != nil {
+		return err
+	}
+	screen.Format(c.LogFormat)
+	feed := func(ctx context.Context) consumecmd.Import {
+		result, err := importcmd.Import(ctx, i, s.Stdin, stdout, screen)
+		return consumecmd.Import{ID: result.ID, Err: err, Stops: err != nil && (result.QueueFailed || ctx.Err() != nil)}
+	}
+	return consumecmd.Night(soft, hard, c, feed, consumecmd.Streams{Stdout: stdout, Stderr: screen, Getenv: s.Getenv})
+}
