@@ -8,6 +8,7 @@ import (
 	"math"
 	"net"
 	"net/url"
+	"os"
 	"path/filepath"
 	"reflect"
 	"strconv"
@@ -137,6 +138,9 @@ func text(c *kong.DecodeContext, target reflect.Value) error {
 // wrong with arguments or file is said in it.
 func LogFormatOf(args []string) string {
 	if format := valueOf(args, "--log-format"); format != "" {
+		return format
+	}
+	if format, set := os.LookupEnv("PURSER_LOG_FORMAT"); set {
 		return format
 	}
 	content, err := secretfile.ReadPlain(kong.ExpandPath(valueOf(args, "--config")), mostFile)
@@ -515,28 +519,54 @@ func validGroup(s string) bool {
 	return s != "" && len(s) <= 255 && strings.TrimSpace(s) == s && printable.Is(s)
 }
 
+// CheckRun finds the settings that a run needs and that are missing, all of them at once.
+func (c *Consumer) CheckRun(getenv func(string) string) error { return c.missing(getenv, true, true) }
+
+// missing returns an error for each setting that is missing, joined: those of the partner API, and, if they are needed,
+// the signing key's id and the signer.
+func (c *Consumer) missing(getenv func(string) string, keyID, signer bool) error {
+	given := func(value string) bool { return value != "" }
+	var all []error
+	for _, s := range []struct {
+		flag, or string
+		given    bool
+	}{
+		{"--api-url", "$OFFBLOCKS_API_URL)", given(c.APIURL)},
+		{"--api-key", "$OFFBLOCKS_API_KEY)", given(c.APIKey)},
+		{
+			"--api-secret-file", "$OFFBLOCKS_API_SECRET, the secret itself)",
+			given(c.APISecretFile) || given(getenv("OFFBLOCKS_API_SECRET")),
+		},
+		{"--signing-key", "$OFFBLOCKS_SIGNING_KEY)", given(c.SigningKey)},
+		{
+			"--signing-key-id", "$OFFBLOCKS_SIGNING_KEY_ID); `consumer register-key` registers the key and prints its id",
+			given(c.SigningKeyID) || !keyID,
+		},
+		{"--signer", "$PURSER_SIGNER)", given(c.Signer) || !signer},
+	} {
+		if !s.given {
+			all = append(all, &Error{Setting: s.flag, Problem: "is missing (or " + s.or})
+		}
+	}
+	if len(all) == 1 {
+		return all[0]
+	}
+	return errors.Join(all...)
+}
+
 // CheckPartner is CheckAPI for commands whose requests are signed: they need the signing key's id, too.
 func (c *Consumer) CheckPartner(getenv func(string) string) (*url.URL, error) {
-	base, err := c.CheckAPI(getenv)
-	if err == nil && c.SigningKeyID == "" {
-		return nil, &Error{Setting: "--signing-key-id", Problem: "is missing (or $OFFBLOCKS_SIGNING_KEY_ID); " +
-			"`consumer register-key` registers the key and prints its id"}
+	if err := c.missing(getenv, true, false); err != nil {
+		return nil, err
 	}
-	return base, err
+	return c.CheckAPI(getenv)
 }
 
 // CheckAPI makes sure that the partner API can be talked to, reads the secret and the challenge's statement, and brings
 // the API URL and the challenge domain into their one form. It returns the base URL.
 func (c *Consumer) CheckAPI(getenv func(string) string) (*url.URL, error) {
-	required := []struct{ flag, variable, value string }{
-		{"--api-url", "OFFBLOCKS_API_URL", c.APIURL},
-		{"--api-key", "OFFBLOCKS_API_KEY", c.APIKey},
-		{"--signing-key", "OFFBLOCKS_SIGNING_KEY", c.SigningKey},
-	}
-	for _, r := range required {
-		if r.value == "" {
-			return nil, &Error{Setting: r.flag, Problem: "is missing (or $" + r.variable + ")"}
-		}
+	if err := c.missing(getenv, false, false); err != nil {
+		return nil, err
 	}
 	base, err := c.CheckURL()
 	if err != nil {
@@ -550,10 +580,11 @@ func (c *Consumer) CheckAPI(getenv func(string) string) (*url.URL, error) {
 		if c.Secret, err = ReadSecret("--api-secret-file", c.APISecretFile, c.InsecurePermissions); err != nil {
 			return nil, err
 		}
-	} else if c.Secret = getenv("OFFBLOCKS_API_SECRET"); c.Secret == "" {
-		return nil, &Error{Setting: "--api-secret-file", Problem: "is missing (or $OFFBLOCKS_API_SECRET, the secret itself)"}
-	} else if c.Secret, err = secretIn("--api-secret-file", "OFFBLOCKS_API_SECRET", c.Secret); err != nil {
-		return nil, err
+	} else {
+		c.Secret, err = secretIn("--api-secret-file", "OFFBLOCKS_API_SECRET", getenv("OFFBLOCKS_API_SECRET"))
+		if err != nil {
+			return nil, err
+		}
 	}
 	given := c.ChallengeDomain
 	if given == "" {

@@ -191,6 +191,9 @@ func (r *run) shut(err error) error {
 
 // open opens all that a run needs and checks that it fits together. Nothing is sent for a row yet.
 func (r *run) open(getenv func(string) string) (err error) {
+	if err := r.c.CheckRun(getenv); err != nil {
+		return err
+	}
 	if err := r.serveMetrics(); err != nil {
 		return err
 	}
