@@ -274,6 +274,9 @@ type SandboxServe struct {
 	Dir          string  `help:"Directory of the credentials that a consumer needs; created if missing; existing credentials in it are used again." default:"./sandbox-data"`
 	Rate         float64 `help:"Requests per second above which the answer is 429; 0: no limit." default:"0"`
 	DeclaredRate float64 `help:"Rate that the client has promised, for the judge; 0: not judged." default:"0"`
+	Chain        string  `help:"Chain of addresses without a chain, for sandbox.env." default:"eip155:300"`
+	Keystore     string  `help:"Directory of the customers' V3 key files, for sandbox.env; if it does not exist, sandbox.env names no signer." default:"./testdata/keystore" placeholder:"DIR"`
+	PasswordFile string  `help:"File with the password of the key files (default: keystore-password next to the keystore)." placeholder:"FILE"`
 	Domain       string  `help:"Domain of the challenges (default: the host of the request)." placeholder:"DOMAIN"`
 
 	RequireParameters []string `help:"Parameters that every request signature must have: created, expires, keyid, alg, nonce, tag." placeholder:"NAME,…"`

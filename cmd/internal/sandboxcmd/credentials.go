@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/outfile"
 	"github.com/purser-onboard/purser/sandbox"
 )
@@ -78,21 +79,30 @@ func makeCredentials(dir string) (sandbox.Credentials, error) {
 	return creds, nil
 }
 
-// writeEnvironment writes the consumer's settings as a file for the shell's `source` and returns its path.
-func writeEnvironment(dir string, creds sandbox.Credentials, url string) (string, error) {
-	abs, err := filepath.Abs(dir)
+// writeEnvironment writes the settings of importer and consumer as a file for the shell's `source`. It returns its path.
+func writeEnvironment(c config.SandboxServe, creds sandbox.Credentials, url string) (string, error) {
+	abs, err := filepath.Abs(c.Dir)
 	if err != nil {
 		return "", err
 	}
 	var b strings.Builder
-	for _, v := range [][2]string{
+	variables := [][2]string{
 		{"OFFBLOCKS_API_URL", url},
 		{"OFFBLOCKS_API_KEY", creds.APIKey},
 		{"OFFBLOCKS_API_SECRET_FILE", filepath.Join(abs, secretFile)},
 		{"OFFBLOCKS_SIGNING_KEY", filepath.Join(abs, keyFile)},
 		{"OFFBLOCKS_SIGNING_KEY_ID", creds.KeyID},
 		{"PURSER_INSECURE_PERMISSIONS", "true"}, // the sample keys of a clone are readable by other users
-	} {
+		{"PURSER_CHAIN", c.Chain},
+	}
+	if _, err := os.Stat(c.Keystore); err == nil {
+		password := c.PasswordFile
+		if password == "" {
+			password = filepath.Join(filepath.Dir(filepath.Clean(c.Keystore)), "keystore-password")
+		}
+		variables = append(variables, [2]string{"PURSER_SIGNER", keystoreURI(c.Keystore, password)})
+	}
+	for _, v := range variables {
 		fmt.Fprintf(&b, "export %s='%s'\n", v[0], strings.ReplaceAll(v[1], "'", `'\''`))
 	}
 	path := filepath.Join(abs, envFile)

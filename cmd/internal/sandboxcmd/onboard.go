@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
@@ -82,7 +81,7 @@ func onboard(soft, hard context.Context, c *config.SandboxCommands, stdout, stde
 		"--api-url", base, "--api-key", creds.APIKey,
 		"--api-secret-file", filepath.Join(dir, "credentials", secretFile),
 		"--signing-key", filepath.Join(dir, "credentials", keyFile), "--signing-key-id", creds.KeyID,
-		"--signer", keystoreURI(c.Run), "--challenge-domain", listener.Addr().String(),
+		"--signer", keystoreOf(c.Run), "--challenge-domain", listener.Addr().String(),
 		"--insecure-permissions", // in a clone of the repository other users can read the sample keystore
 		"--rate", strconv.FormatFloat(c.Run.Rate, 'g', -1, 64), "--concurrency", strconv.Itoa(c.Run.Concurrency),
 		"--idempotency-ttl", c.Run.KeyTTL.String(), "--challenge-ttl", c.Run.ChallengeTTL.String(),
@@ -177,8 +176,8 @@ func dataDir(given string) (dir string, cleanUp func(well bool) error, err error
 	}, nil
 }
 
-// keystoreURI returns the signer's URI: of the given keystore, or of the one in the first export's directory.
-func keystoreURI(r config.SandboxRun) string {
+// keystoreOf returns the signer's URI: of the given keystore, or of the one in the first export's directory.
+func keystoreOf(r config.SandboxRun) string {
 	exports := filepath.Dir(r.Files[0])
 	dir, password := r.Keystore, r.PasswordFile
 	if dir == "" {
@@ -187,8 +186,12 @@ func keystoreURI(r config.SandboxRun) string {
 	if password == "" {
 		password = filepath.Join(exports, "keystore-password")
 	}
+	return keystoreURI(dir, password)
+}
+
+func keystoreURI(dir, password string) string {
 	u := url.URL{Scheme: "keystore", Path: absolute(dir), RawQuery: "password-file=" + url.QueryEscape(absolute(password))}
-	return strings.Replace(u.String(), "keystore:/", "keystore:///", 1)
+	return u.String()
 }
 
 func absolute(path string) string {

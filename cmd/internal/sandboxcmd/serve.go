@@ -67,11 +67,11 @@ func serve(ctx context.Context, c *config.SandboxCommands, stdout, stderr io.Wri
 	}
 	server.RedirectTo("http://" + control.Addr().String())
 	url := "http://" + api.Addr().String() + "/v1"
-	env, err := writeEnvironment(c.Serve.Dir, creds, url)
+	env, err := writeEnvironment(c.Serve, creds, url)
 	if err != nil {
 		return errors.Join(err, api.Close(), control.Close())
 	}
-	fmt.Fprintf(stdout, "API       %s\ncontrol   http://%s\nsettings  %s (source it, then start a consumer)\n",
+	fmt.Fprintf(stdout, "API       %s\ncontrol   http://%s\nsettings  %s (source it, then run purser night FILE)\n",
 		url, control.Addr(), env)
 	return serveAll(ctx, map[net.Listener]http.Handler{api: server.API(), control: server.Control()})
 }
