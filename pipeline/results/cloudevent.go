@@ -20,6 +20,7 @@ const (
 	headerType        = "ce_type"
 	headerTime        = "ce_time"
 	headerSubject     = "ce_subject"
+	headerRun         = "ce_purserrun" // an extension attribute
 	headerContentType = "content-type"
 )
 
@@ -36,16 +37,23 @@ func Source(apiHost, apiPath string) string {
 	return source
 }
 
+// Origin says where events come from.
+type Origin struct {
+	Source string // see the function Source
+	Run    string // id of the run that publishes them
+}
+
 // headersOf returns the headers of the event of a settled row.
-func headersOf(r pipeline.Record, e Event, source string) []pipeline.Header {
+func headersOf(r pipeline.Record, e Event, from Origin) []pipeline.Header {
 	header := func(key, value string) pipeline.Header { return pipeline.Header{Key: key, Value: []byte(value)} }
 	return []pipeline.Header{
 		header(headerSpecVersion, "1.0"),
 		header(headerID, eventID(r).String()),
-		header(headerSource, source),
+		header(headerSource, from.Source),
 		header(headerType, eventType+string(r.Stage)),
 		header(headerTime, e.SettledAt.Format(time.RFC3339Nano)), // as in the value
 		header(headerSubject, e.ChainID),
+		header(headerRun, from.Run),
 		header(headerContentType, "application/json"),
 	}
 }

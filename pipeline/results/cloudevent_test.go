@@ -22,7 +22,8 @@ func settled(stage pipeline.Stage) pipeline.Record {
 // TestCloudEventHeaders: an event is a CloudEvent in binary mode, with the attributes that the specification requires.
 func TestCloudEventHeaders(t *testing.T) {
 	outbox, results := &memoryOutbox{rows: []pipeline.Record{settled(pipeline.Onboarded)}}, &topic{}
-	if err := NewRelay(outbox, results, "results", Source("api.example:8443", "/v1")).Flush(t.Context()); err != nil {
+	from := Origin{Source: Source("api.example:8443", "/v1"), Run: "01a21b7a-70ac-7c0c-aba4-31e576540927"}
+	if err := NewRelay(outbox, results, "results", from).Flush(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	m := results.messages[0]
@@ -36,14 +37,14 @@ func TestCloudEventHeaders(t *testing.T) {
 	for key, want := range map[string]string{
 		"ce_specversion": "1.0", "ce_source": "/purser/api.example:8443/v1", "ce_subject": account,
 		"ce_type": "com.github.purser-onboard.row.onboarded", "ce_time": "2026-11-27T02:16:30.123456Z",
-		"content-type": "application/json", "ce_id": "6afbf810-d91d-5edc-a80f-4b74ce7c6e58",
+		"content-type": "application/json", "ce_purserrun": from.Run, "ce_id": "6afbf810-d91d-5edc-a80f-4b74ce7c6e58",
 	} {
 		if got := m.Header(key); got != want {
 			t.Errorf("got header %s %q, want %q", key, got, want)
 		}
 	}
-	if len(m.Headers) != 7 {
-		t.Errorf("got %d headers, want 7: %q", len(m.Headers), m.Headers)
+	if len(m.Headers) != 8 {
+		t.Errorf("got %d headers, want 8: %q", len(m.Headers), m.Headers)
 	}
 }
 

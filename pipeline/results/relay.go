@@ -54,7 +54,7 @@ type Relay struct {
 	Outbox    Outbox
 	Publisher pipeline.Publisher
 	Topic     string
-	Source    string // of the events, see the function Source
+	Origin    Origin // of the events
 	// OnTrouble gets the reason when events cannot be published for now. It must not block. May be nil.
 	OnTrouble func(error)
 
@@ -73,8 +73,8 @@ const (
 )
 
 // NewRelay returns a Relay; Run it.
-func NewRelay(outbox Outbox, publisher pipeline.Publisher, topic, source string) *Relay {
-	return &Relay{Outbox: outbox, Publisher: publisher, Topic: topic, Source: source, wake: make(chan struct{}, 1)}
+func NewRelay(outbox Outbox, publisher pipeline.Publisher, topic string, from Origin) *Relay {
+	return &Relay{Outbox: outbox, Publisher: publisher, Topic: topic, Origin: from, wake: make(chan struct{}, 1)}
 }
 
 // Wake tells that a row was settled. It never blocks.
@@ -129,7 +129,7 @@ func (a *Relay) Flush(ctx context.Context) error {
 				return fmt.Errorf("event of %s: %w", r.Where(), err)
 			}
 			messages[i] = pipeline.Message{
-				Key: []byte(r.Account.String()), Value: value, Headers: headersOf(r, event, a.Source),
+				Key: []byte(r.Account.String()), Value: value, Headers: headersOf(r, event, a.Origin),
 			}
 		}
 		if err := a.Publisher.Publish(ctx, a.Topic, messages); err != nil {

@@ -62,7 +62,7 @@ func TestFlush(t *testing.T) {
 			for n := range rows {
 				outbox.rows = append(outbox.rows, row(n, pipeline.Onboarded, "screening"))
 			}
-			if err := NewRelay(outbox, results, "results", "/purser/api.example/v1").Flush(t.Context()); !errors.Is(err, tt.want) {
+			if err := NewRelay(outbox, results, "results", Origin{Source: "/purser/api.example/v1"}).Flush(t.Context()); !errors.Is(err, tt.want) {
 				t.Errorf("got error %v, want %v", err, tt.want)
 			}
 			if len(results.messages) != tt.published || len(outbox.rows) != tt.left {

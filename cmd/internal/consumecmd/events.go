@@ -31,7 +31,7 @@ const publishGrace = time.Second
 // publishEvents begins to publish, if there is a topic for it; end must follow. taking ends with a soft stop or a halt.
 // source is that of the events.
 func publishEvents(
-	taking, ctx context.Context, c *config.Consumer, source string, q *queue.Queue, book *ledger.Ledger,
+	taking, ctx context.Context, c *config.Consumer, from results.Origin, q *queue.Queue, book *ledger.Ledger,
 	d *dispatch.Dispatcher, log *slog.Logger,
 ) *events {
 	e := &events{Handler: d, stop: func() {}, ended: make(chan struct{})}
@@ -54,7 +54,7 @@ func publishEvents(
 		close(e.ended)
 		return e
 	}
-	e.relay = results.NewRelay(book, q.Publisher(), c.ResultsTopic, source)
+	e.relay = results.NewRelay(book, q.Publisher(), c.ResultsTopic, from)
 	e.relay.OnTrouble = func(err error) {
 		log.Error("results are not published for now; they wait in the ledger", "error", err)
 	}

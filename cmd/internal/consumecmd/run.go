@@ -380,8 +380,10 @@ type ended struct {
 // committed everything; then the workers stop; then what is left of the results is published.
 func (r *run) work() (ended, error) {
 	r.dropped = dropSigned(r.taking, r.ledger, r.log)
-	source := results.Source(r.partner.base.Host, r.partner.base.EscapedPath())
-	r.events = publishEvents(r.taking, r.hard, r.c, source, r.queue, r.ledger, r.dispatcher, r.log)
+	from := results.Origin{
+		Source: results.Source(r.partner.base.Host, r.partner.base.EscapedPath()), Run: r.id.String(),
+	}
+	r.events = publishEvents(r.taking, r.hard, r.c, from, r.queue, r.ledger, r.dispatcher, r.log)
 	// A worker that waits for its turn in the rate has sent nothing: the stop does not wait for it.
 	stopLimiter := context.AfterFunc(r.taking, r.partner.limiter.Stop)
 	defer stopLimiter()
