@@ -79,7 +79,7 @@ func makeCredentials(dir string) (sandbox.Credentials, error) {
 	return creds, nil
 }
 
-// writeEnvironment writes the settings of importer and consumer as a file for the shell's `source`. It returns its path.
+// writeEnvironment writes the settings of importer and consumer for the shell's `source`, and returns the file's path.
 func writeEnvironment(c config.SandboxServe, creds sandbox.Credentials, url string) (string, error) {
 	abs, err := filepath.Abs(c.Dir)
 	if err != nil {
