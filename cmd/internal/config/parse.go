@@ -82,6 +82,7 @@ func parse(grammar any, name, description string, args []string, s Streams) (com
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.KindMapper(reflect.String, kong.MapperFunc(text)),
 		kong.ExplicitGroups(groups()), kong.Vars{"version": VersionText()},
+		kong.Help(printHelp),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
 	)
 	if err != nil {
