@@ -310,7 +310,7 @@ func messy() ([]byte, []expectation) {
 	e.put("   ", lf, "blank", "", "nothing but spaces")
 	e.good(row(address(2), externalID(2), "\"Noa\nof two lines\"", ""), lf,
 		"good row with a line break in its quotes")
-	e.good(row(address(39), externalID(39), "Ole", ""), "", "the last row, without a line end")
+	e.good(row(address(39), externalID(39), "Ole", ""), crlf, "the last row")
 	return e.text.Bytes(), e.expected
 }
 
