@@ -163,6 +163,8 @@ type Sum struct {
 	Total      int64  `json:"total"`
 	Parts      []Part `json:"parts"`
 	Difference int64  `json:"difference"` // total less parts; 0: it adds up
+	// Unknown says why there is no equation; Total is 0 and Parts is empty then.
+	Unknown string `json:"unknown,omitempty"`
 }
 
 // Part is a part of a sum.

@@ -3,6 +3,7 @@ package night
 import (
 	"cmp"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -51,11 +52,18 @@ func (a *Account) Conclude(c Commands) {
 	a.Incidents = a.incidents()
 }
 
-// balance has a sum for each import that has ended, and for the runs that have.
+// balance has a sum for each import whose record is known, and for the runs that have ended.
 func (a *Account) balance() []Sum {
 	sums := []Sum{}
 	for _, i := range a.Imports {
-		if i.Importer == nil || !i.Importer.Ended() {
+		if i.Importer == nil {
+			continue
+		}
+		if !i.Importer.Ended() {
+			sums = append(sums, Sum{
+				Name: "Import of " + filesOf(i), Of: "lines read", Parts: []Part{},
+				Unknown: "not known: the import of " + filesOf(i) + " has not ended",
+			})
 			continue
 		}
 		c := i.Importer.ImportCounts
@@ -108,7 +116,7 @@ const (
 
 // filesOf names the files of an import.
 func filesOf(i results.ReportImport) string {
-	if i.Importer == nil {
+	if i.Importer == nil || len(i.Importer.Files) == 0 { // by an earlier version: it has not ended
 		return i.ID
 	}
 	names := make([]string, len(i.Importer.Files))
@@ -182,6 +190,10 @@ func (a *Account) verdict() Verdict {
 	default:
 		v.Level, v.Sentence = a.finished(latest, n, onboarded)
 	}
+	for _, i := range a.unfinished() {
+		v.Level = Unfinished
+		v.Sentence += " " + unfinishedWord(i)
+	}
 	if a.lost() {
 		if v.Level != Unfinished {
 			v.Level = Bad
@@ -190,6 +202,72 @@ func (a *Account) verdict() Verdict {
 	}
 	return v
 }
+
+// unfinished are the imports of which rows may be missing. An import of the same files that began later and came to
+// its end stands in for one that did not.
+func (a *Account) unfinished() (list []results.ReportImport) {
+	for _, i := range a.Imports {
+		if i.Importer != nil && i.Importer.Unfinished() && !a.importedLater(*i.Importer) {
+			list = append(list, i)
+		}
+	}
+	return list
+}
+
+// importedLater reports whether the files of an import were imported since.
+func (a *Account) importedLater(first pipeline.Import) bool {
+	done := map[string]bool{}
+	for _, i := range a.Imports {
+		if m := i.Importer; m != nil && !m.Unfinished() && m.StartedAt.After(first.StartedAt) {
+			for _, f := range m.Files {
+				done[f.Name] = true
+			}
+		}
+	}
+	return len(done) > 0 && !slices.ContainsFunc(first.Files, func(f pipeline.ImportFile) bool { return !done[f.Name] })
+}
+
+// unfinishedWord says how an import that did not come to its end stands.
+func unfinishedWord(i results.ReportImport) string {
+	m := i.Importer
+	if !m.Ended() {
+		return fmt.Sprintf("The import of %s on %s has not ended: it is in progress, or its process was killed.", filesOf(i), m.Host)
+	}
+	return fmt.Sprintf("The import of %s could not finish (exit code %d): rows may be missing.", filesOf(i), m.Exit)
+}
+
+// importAgain is the command that imports the files of imports again; empty if there is none: standard input.
+func importAgain(c Commands, imports []results.ReportImport) []string {
+	var names []string
+	for _, i := range imports {
+		if i.Importer == nil {
+			continue
+		}
+		for _, f := range i.Importer.Files {
+			if name := shellWord(f.Name); f.Name != "-" && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return []string{c.Import + c.Importer + " " + strings.Join(names, " ")}
+}
+
+// shellWord is a file name as a shell reads it.
+func shellWord(name string) string {
+	if strings.HasPrefix(name, "-") {
+		name = "./" + name
+	}
+	if plainName.MatchString(name) {
+		return name
+	}
+	return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
+}
+
+// plainName is a file name that a shell takes as it is.
+var plainName = regexp.MustCompile(`^[A-Za-z0-9_./:,@%+=-]+$`)
 
 // finished is the verdict on runs of which the latest came to its end.
 func (a *Account) finished(latest Run, n results.ReportRows, onboarded string) (Level, string) {
@@ -264,6 +342,16 @@ func (a *Account) todo(c Commands) (steps []Step) {
 		add("Remove the cause that the reason names. The runbook has each halt: docs/runbook.md#runs-that-halted.")
 		again = append(again, "takes the rows that had not ended from the queue")
 	}
+	if list := a.unfinished(); len(list) > 0 {
+		names := make([]string, len(list))
+		for i, l := range list {
+			names[i] = filesOf(l)
+		}
+		add(fmt.Sprintf("Import %s again, from the directory of the export: its import did not come to its end. See first "+
+			"that it is not in progress, and remove the cause that “Incidents” names. Rows that are onboarded are not touched.",
+			files(names)), importAgain(c, list)...)
+		again = append(again, "onboards the rows that were imported again")
+	}
 	if a.lost() {
 		add("Keep a copy of the data directory, and report the difference in the balance as a defect. Importing the file "+
 			"again is safe.", c.Consume+" status"+c.Ledger)
@@ -271,7 +359,9 @@ func (a *Account) todo(c Commands) (steps []Step) {
 	if a.retryable() > 0 {
 		add("Remove the causes that “Why rows failed” lists. Then import the rows that ended badly again; rows that are "+
 			"onboarded are not touched.", c.Consume+" failures"+c.Ledger+" > again.csv", c.Import+c.Importer+" again.csv")
-		again = append(again, "onboards the rows that were imported again")
+		if len(a.unfinished()) == 0 {
+			again = append(again, "onboards the rows that were imported again")
+		}
 	}
 	if rejected := a.bad() - a.retryable(); rejected > 0 {
 		add(fmt.Sprintf("Ask the partner about the %s. A new import does not change that.",

@@ -57,6 +57,10 @@ func (a *Account) textTodo(w writer) {
 func (a *Account) textBalance(w writer) {
 	w.heading("Balance")
 	for _, s := range a.Balance {
+		if s.Unknown != "" {
+			w.line("%s", s.Unknown)
+			continue
+		}
 		sign, note := "=", ""
 		if s.Broken() {
 			sign, note = "≠", fmt.Sprintf(" (does not add up by %s)", count(s.Difference))

@@ -12,7 +12,7 @@ type Import struct {
 	Exit      int       `json:"exit"`             // the exit code; 1 of an import that has not ended
 	Reason    string    `json:"reason,omitempty"` // why Exit is not 0
 	ImportCounts
-	Files []ImportFile `json:"files"` // those that were read, in order
+	Files []ImportFile `json:"files"` // in order; those that were not read, too, with counts of 0 and without a digest
 }
 
 // Ended reports whether the import came to its end.
@@ -41,7 +41,10 @@ func (c ImportCounts) Plus(d ImportCounts) ImportCounts {
 	}
 }
 
-// ImportFile is an export that was read.
+// Unfinished reports whether rows of the files may be missing: the import has not ended, or could not finish.
+func (i Import) Unfinished() bool { return !i.Ended() || i.Exit == 1 || i.Exit == 2 }
+
+// ImportFile is an export of an import.
 type ImportFile struct {
 	Name   string `json:"name"`             // base name, printable
 	Size   int64  `json:"size"`             // bytes read, before decompression

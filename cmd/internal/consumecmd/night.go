@@ -236,6 +236,13 @@ func (d *drawer) imports(ctx context.Context, a *night.Account) error {
 		d.log.Warn("what the importer recorded cannot be read in full", "error", err)
 	}
 	from, to := d.window(a)
+	for n := range a.Imports { // an import that was in progress at the end of a run may have ended since
+		at := slices.IndexFunc(recorded, func(i pipeline.Import) bool { return i.ID == a.Imports[n].ID })
+		if at >= 0 {
+			i := recorded[at]
+			a.Imports[n].Importer = &i
+		}
+	}
 	for _, i := range recorded {
 		if !seen[i.ID] && i.StartedAt.After(from.Add(-tonight)) && i.StartedAt.Before(to) {
 			a.Imports = append(a.Imports, results.ReportImport{ID: i.ID, Importer: &i})

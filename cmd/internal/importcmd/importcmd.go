@@ -119,7 +119,7 @@ func Import(
 		defer func() { traces.Close(ctx) }()
 		im.Publisher = traces.Publisher(im.Publisher)
 	}
-	memory := remember(c, importID.String(), started, log)
+	memory := remember(c, importID.String(), files, started, log)
 	var invalid csvimport.Summary
 	im.OnReject = func(r *csvimport.Reject) {
 		memory.reasons.Add(r)
@@ -131,10 +131,10 @@ func Import(
 	})
 	defer progress.Stop()
 	var empty, changed []string // exports without a row, and those that changed while they were read
-	for _, file := range files {
+	for n, file := range files {
 		before := im.Stats()
 		read, e := inputs.importFile(ctx, im, file, log)
-		memory.add(file, read.digest, im.Stats().Sub(before))
+		memory.read(n, read.digest, im.Stats().Sub(before))
 		if err = e; err != nil {
 			break
 		}

@@ -27,8 +27,9 @@ type memory struct {
 	written time.Time
 }
 
-// remember begins the record of an import.
-func remember(c *config.Importer, id string, started time.Time, log *slog.Logger) *memory {
+// remember begins the record of an import of files. It names them from the start: of an import that is killed, nothing
+// else says what is to be imported again.
+func remember(c *config.Importer, id string, files []string, started time.Time, log *slog.Logger) *memory {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
@@ -38,9 +39,12 @@ func remember(c *config.Importer, id string, started time.Time, log *slog.Logger
 			ID: id, Program: "purser " + config.Version, Host: host,
 			StartedAt: started.UTC().Truncate(time.Microsecond), Exit: console.ExitUnfinished,
 			Reason: "the import has not ended: it is in progress, or its process was killed",
-			Files:  []pipeline.ImportFile{},
+			Files:  make([]pipeline.ImportFile, len(files)),
 		},
 		log: log, to: importlog.In(c.DataDir), off: c.DryRun, earlier: map[string]pipeline.Import{},
+	}
+	for n, file := range files {
+		m.Files[n].Name = nameOf(file)
 	}
 	if m.off {
 		return m
@@ -76,20 +80,20 @@ func (m *memory) put() {
 	}
 }
 
-// add records what became of a file; read is nil if it was not read to its end.
-func (m *memory) add(name string, read *digest, s csvimport.ImportStats) {
-	file := pipeline.ImportFile{
-		Name: printable.Line(filepath.Base(name), pipeline.MaxFile), ImportCounts: countsOf(s), Reasons: m.reasons.Reasons(),
-	}
-	if read != nil {
-		file.Size, file.SHA256 = read.size, read.sha256
-		if before, known := m.earlier[read.sha256]; known {
+func nameOf(file string) string { return printable.Line(filepath.Base(file), pipeline.MaxFile) }
+
+// read records what became of the n-th file; sum is nil if it was not read to its end.
+func (m *memory) read(n int, sum *digest, s csvimport.ImportStats) {
+	file := &m.Files[n]
+	file.ImportCounts, file.Reasons = countsOf(s), m.reasons.Reasons()
+	if sum != nil {
+		file.Size, file.SHA256 = sum.size, sum.sha256
+		if before, known := m.earlier[sum.sha256]; known {
 			m.log.Info("the file was imported before, byte for byte: rows that are onboarded are skipped",
 				"file", file.Name, "import", before.ID, "at", before.StartedAt)
 		}
 	}
 	m.reasons = csvimport.Summary{}
-	m.Files = append(m.Files, file)
 	m.ImportCounts = m.Plus(file.ImportCounts)
 	m.note(m.Import)
 	if time.Since(m.written) > time.Second { // there may be thousands of small files
