@@ -8,6 +8,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/purser-onboard/purser/pipeline/results"
 	"github.com/purser-onboard/purser/sandbox"
 )
 
@@ -40,7 +41,8 @@ func TestAccountOfAKilledImport(t *testing.T) {
 	}
 	drain(t, env, 0)
 	exitsWith(t, env, 0, []string{
-		"Not finished: All 3 received rows are onboarded. The import of late.csv on ", " has not ended: it is in progress, or",
+		"Not finished: All 3 received rows are onboarded. The import of late.csv on ",
+		" has not ended: it is in progress, or its process was killed.",
 		"not known: the import of late.csv has not ended\n", "Import late.csv again", "importer --data-dir " + dataOf(env) +
 			" late.csv\n", "import not finished: late.csv, exit 1", "Rows of late.csv so far",
 	}, "consumer", "report")
@@ -52,5 +54,47 @@ func TestAccountOfAKilledImport(t *testing.T) {
 	}
 	mustRun(t, env, "importer", late)
 	drain(t, env, 0)
-	exitsWith(t, env, 0, []string{"Good: 1 of 4 received rows are onboarded; the others were settled before."}, "consumer", "report")
+	exitsWith(t, env, 0, []string{"Good: 1 of 4 received rows are onboarded; the others were settled before."},
+		"consumer", "report")
+}
+
+// TestAccountOfALostQueue: rows that were published and that no run has received are missing, whatever the run ended
+// with, until their file is imported again. Repeated imports are not missing.
+func TestAccountOfALostQueue(t *testing.T) {
+	t.Parallel()
+	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
+	mustRun(t, env, "importer", customers)
+	if err := os.RemoveAll(filepath.Join(dataOf(env), "broker")); err != nil {
+		t.Fatal(err)
+	}
+	three := filepath.Join(t.TempDir(), "three.csv")
+	if err := os.Rename(export(t, 3), three); err != nil {
+		t.Fatal(err)
+	}
+	mustRun(t, env, "importer", three)
+	r, out := drainReport(t, env)
+	want := results.PublishedBalance{Published: 33, InLedger: 3, NotSeen: 30}
+	if got := r.Balance.Published; r.Exit != 0 || got == nil || *got != want {
+		t.Errorf("got exit %d and %+v, want 0 and %+v:\n%s", r.Exit, got, want, out)
+	}
+	exitsWith(t, env, 0, []string{
+		"Needs attention: All 3 received rows are onboarded.",
+		"30 published rows of customers.csv have not been seen by any run",
+		"Published rows of customers.csv: 30 published ≠ 0 onboarded (does not add up by 30)\n", "Import customers.csv again",
+		"Published rows of three.csv: 3 published = 3 onboarded\n",
+	}, "consumer", "report")
+
+	for _, says := range [][]string{
+		{"Good: 27 of 30 received rows are onboarded; the others were settled before.",
+			" = 27 onboarded + 3 repeated, of another"},
+		{"Good: All 30 received rows were settled before: nothing was left to do.",
+			" = 0 onboarded + 30 repeated, of another"},
+	} {
+		mustRun(t, env, "importer", customers)
+		if r, out = drainReport(t, env); r.Exit != 0 {
+			t.Errorf("got exit %d, want 0:\n%s", r.Exit, out)
+		}
+		says = append(says, "30 published = 0 onboarded + 30 not seen, but imported again\n")
+		exitsWith(t, env, 0, says, "consumer", "report")
+	}
 }

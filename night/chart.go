@@ -279,9 +279,9 @@ func partClass(name string) string {
 		return "dead"
 	case invalid:
 		return "failed"
-	case "header or blank", "skipped":
+	case "header or blank", "skipped", others, "not seen, but imported again":
 		return "skipped"
-	case "given back unsettled":
+	case "given back unsettled", "not settled", "not yet seen by a run":
 		return "open"
 	}
 	return name

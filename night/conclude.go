@@ -72,6 +72,9 @@ func (a *Account) balance() []Sum {
 			Parts:      []Part{{published, c.PublishedLines}, {invalid, c.InvalidLines}, {"header or blank", c.Neither}},
 			Difference: c.Lines - c.PublishedLines - c.InvalidLines - c.Neither,
 		})
+		if i.NotSeen != nil {
+			sums = append(sums, a.publishedSum(i))
+		}
 	}
 	if !slices.ContainsFunc(a.Runs, Run.Ended) {
 		return sums
@@ -103,6 +106,50 @@ func (a *Account) balance() []Sum {
 	return append(sums, s)
 }
 
+// publishedSum is what became of the published rows of an import. Rows that no run has seen are missing if the queue
+// was drained since, unless they were imported again.
+func (a *Account) publishedSum(i results.ReportImport) Sum {
+	o := i.Outcome
+	s := Sum{Name: "Published rows of " + filesOf(i), Of: "published", Total: i.Importer.Published,
+		Parts: []Part{{"onboarded", o.Onboarded}}}
+	for _, p := range []Part{
+		{"failed", o.Failed}, {"refused", o.Refused}, {"in conflict", o.Conflict}, {"rejected", o.Rejected},
+		{"not settled", o.Open}, {others, i.Others()},
+	} {
+		if p.N > 0 {
+			s.Parts = append(s.Parts, p)
+		}
+	}
+	switch n := *i.NotSeen; {
+	case n == 0:
+	case a.importedLater(*i.Importer):
+		s.Parts = append(s.Parts, Part{"not seen, but imported again", n})
+	case a.drainedSince(*i.Importer):
+		s.Difference = n
+	default:
+		s.Parts = append(s.Parts, Part{"not yet seen by a run", n})
+	}
+	return s
+}
+
+// drainedSince reports whether a drain came to its end after an import. The importer and a run do not use the embedded
+// broker at the same time, so what was published before was in the queue.
+func (a *Account) drainedSince(i pipeline.Import) bool {
+	return slices.ContainsFunc(slices.Concat(a.Runs, a.History), func(r Run) bool {
+		return r.Drain && r.Ended() && r.Report.Exit != 1 && r.Report.Exit != 2 && r.Report.FinishedAt.After(i.EndedAt)
+	})
+}
+
+// notSeen are the imports of which rows were published that no run has seen, and how many these are.
+func (a *Account) notSeen() (list []results.ReportImport, n int64) {
+	for _, i := range a.Imports {
+		if i.Importer != nil && i.NotSeen != nil && *i.NotSeen > 0 && !a.importedLater(*i.Importer) {
+			list, n = append(list, i), n+*i.NotSeen
+		}
+	}
+	return list, n
+}
+
 // unsettled is how many messages were received and have no outcome.
 func unsettled(n results.ReportRows) int64 {
 	return n.Received - n.Onboarded - n.Skipped - n.Failed - n.Refused - n.Conflict - n.Rejected - n.DeadLettered
@@ -112,6 +159,7 @@ func unsettled(n results.ReportRows) int64 {
 const (
 	published = "in published rows"
 	invalid   = "in invalid rows"
+	others    = "repeated, of another import or dead-lettered"
 )
 
 // filesOf names the files of an import.
@@ -122,6 +170,15 @@ func filesOf(i results.ReportImport) string {
 	names := make([]string, len(i.Importer.Files))
 	for j, f := range i.Importer.Files {
 		names[j] = f.Name
+	}
+	return files(names)
+}
+
+// namesOf names the files of imports.
+func namesOf(imports []results.ReportImport) string {
+	names := make([]string, len(imports))
+	for i := range imports {
+		names[i] = filesOf(imports[i])
 	}
 	return files(names)
 }
@@ -200,6 +257,13 @@ func (a *Account) verdict() Verdict {
 		}
 		v.Sentence += " The balance does not add up: rows are missing from the account."
 	}
+	if list, n := a.notSeen(); n > 0 {
+		if v.Level != Bad {
+			v.Level = Unfinished
+		}
+		v.Sentence += fmt.Sprintf(" %s of %s %s not been seen by any run of this ledger.",
+			plural(n, "1 published row", "At least "+count(n)+" published rows"), namesOf(list), plural(n, "has", "have"))
+	}
 	return v
 }
 
@@ -231,7 +295,8 @@ func (a *Account) importedLater(first pipeline.Import) bool {
 func unfinishedWord(i results.ReportImport) string {
 	m := i.Importer
 	if !m.Ended() {
-		return fmt.Sprintf("The import of %s on %s has not ended: it is in progress, or its process was killed.", filesOf(i), m.Host)
+		return fmt.Sprintf("The import of %s on %s has not ended: it is in progress, or its process was killed.",
+			filesOf(i), m.Host)
 	}
 	return fmt.Sprintf("The import of %s could not finish (exit code %d): rows may be missing.", filesOf(i), m.Exit)
 }
@@ -343,18 +408,21 @@ func (a *Account) todo(c Commands) (steps []Step) {
 		again = append(again, "takes the rows that had not ended from the queue")
 	}
 	if list := a.unfinished(); len(list) > 0 {
-		names := make([]string, len(list))
-		for i, l := range list {
-			names[i] = filesOf(l)
-		}
 		add(fmt.Sprintf("Import %s again, from the directory of the export: its import did not come to its end. See first "+
 			"that it is not in progress, and remove the cause that “Incidents” names. Rows that are onboarded are not touched.",
-			files(names)), importAgain(c, list)...)
+			namesOf(list)), importAgain(c, list)...)
 		again = append(again, "onboards the rows that were imported again")
 	}
 	if a.lost() {
 		add("Keep a copy of the data directory, and report the difference in the balance as a defect. Importing the file "+
 			"again is safe.", c.Consume+" status"+c.Ledger)
+	}
+	if list, n := a.notSeen(); n > 0 {
+		if a.lost() {
+			add(fmt.Sprintf("Import %s again, from the directory of the export: the queue is drained, and no run has seen all "+
+				"of its rows. Was the broker's directory replaced, or another queue used?", namesOf(list)), importAgain(c, list)...)
+		}
+		again = append(again, "takes the rows that no run has seen from the queue")
 	}
 	if a.retryable() > 0 {
 		add("Remove the causes that “Why rows failed” lists. Then import the rows that ended badly again; rows that are "+

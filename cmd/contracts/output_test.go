@@ -114,7 +114,7 @@ func (n *night) testReports(t *testing.T) {
 	}
 	for _, report := range reports {
 		conforms(t, s, decode(t, report), "repeats", "imports", "imports[].earlierOutcome", "imports[].importer",
-			"imports[].importer.endedAt", "imports[].importer.reason", "imports[].importer.files[].sha256",
+			"imports[].notSeen", "balance.published", "imports[].importer.endedAt", "imports[].importer.reason", "imports[].importer.files[].sha256",
 			"imports[].importer.files[].reasons", "balance", "balance.lines", "latencies", "stages", "settings", "settings.*")
 	}
 }

@@ -12,6 +12,9 @@ type ReportImport struct {
 	// EarlierOutcome is that of the rows of Earlier.
 	EarlierOutcome *ImportOutcome `json:"earlierOutcome,omitempty"`
 	Outcome        ImportOutcome  `json:"outcome"` // of the rows of the import in the ledger, at the end of the run
+	// NotSeen is how many published rows of the import no run of this ledger has received, at least. It is absent if that
+	// is not certain: the import or a run since has no end, or other consumers may have received the rows.
+	NotSeen *int64 `json:"notSeen,omitempty"`
 	// Importer is what the importer recorded; absent if it used another data directory.
 	Importer *pipeline.Import `json:"importer,omitempty"`
 }
@@ -58,12 +61,25 @@ func OutcomeOf(stages map[pipeline.Stage]int64) (o ImportOutcome) {
 	return o
 }
 
-// Balance shows that nothing disappeared: neither between the lines of the exports and the queue, nor between the queue
-// and the outcomes.
+// Balance shows that nothing disappeared: neither between the lines of the exports and the queue, nor in the queue, nor
+// between the queue and the outcomes.
 type Balance struct {
 	// Lines is the sum over the imports that have ended and whose importer's record is known; absent if there is none.
 	Lines    *LineBalance    `json:"lines,omitempty"`
 	Received ReceivedBalance `json:"received"`
+	// Published is the sum over the imports of the night whose NotSeen is known, also over those of which no row came to
+	// the run; absent if there is none.
+	Published *PublishedBalance `json:"published,omitempty"`
+}
+
+// PublishedBalance: the rows published are those in the ledger, those that are not the import's there, and those that
+// no run has seen.
+type PublishedBalance struct {
+	Published int64 `json:"published"`
+	InLedger  int64 `json:"inLedger"`
+	Others    int64 `json:"others"` // repeated, of another import, or dead-lettered
+	NotSeen   int64 `json:"notSeen"`
+	OK        bool  `json:"ok"` // NotSeen is 0
 }
 
 // LineBalance: the lines read are those of published rows, those of invalid rows, and those that are neither (headers
@@ -106,3 +122,26 @@ func BalanceOf(t pipeline.Tally, imports []ReportImport) *Balance {
 	}
 	return b
 }
+
+// PublishedOf draws up the balance of what imports published.
+func PublishedOf(imports []ReportImport) *PublishedBalance {
+	var b *PublishedBalance
+	for _, i := range imports {
+		if i.Importer == nil || i.NotSeen == nil {
+			continue
+		}
+		if b == nil {
+			b = new(PublishedBalance)
+		}
+		b.Published += i.Importer.Published
+		b.InLedger += i.Outcome.Rows
+		b.Others += i.Others()
+		b.NotSeen += *i.NotSeen
+		b.OK = b.NotSeen == 0
+	}
+	return b
+}
+
+// Others is how many published rows are neither in the ledger as rows of the import, nor unseen: they repeat a row, are
+// another import's, or became dead letters. NotSeen must be known.
+func (i ReportImport) Others() int64 { return i.Importer.Published - i.Outcome.Rows - *i.NotSeen }

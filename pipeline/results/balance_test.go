@@ -46,3 +46,25 @@ func TestBalanceOf(t *testing.T) {
 		}
 	}
 }
+
+// TestPublishedOf: imports of which it is not certain what was seen are left out.
+func TestPublishedOf(t *testing.T) {
+	published := &pipeline.Import{ImportCounts: pipeline.ImportCounts{Published: 10}}
+	none, some := int64(0), int64(4)
+	imports := []ReportImport{
+		{Importer: published}, {NotSeen: &none},
+		{Importer: published, Outcome: ImportOutcome{Rows: 7}, NotSeen: &none},
+	}
+	if got := PublishedOf(imports[:2]); got != nil {
+		t.Errorf("not certain: got %+v, want none", got)
+	}
+	want := PublishedBalance{Published: 10, InLedger: 7, Others: 3, OK: true}
+	if got := PublishedOf(imports); got == nil || *got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	imports = append(imports, ReportImport{Importer: published, Outcome: ImportOutcome{Rows: 6}, NotSeen: &some})
+	want = PublishedBalance{Published: 20, InLedger: 13, Others: 3, NotSeen: 4}
+	if got := PublishedOf(imports); got == nil || *got != want {
+		t.Errorf("rows that were not seen: got %+v, want %+v", got, want)
+	}
+}

@@ -4,14 +4,19 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/purser-onboard/purser/cmd/internal/importlog"
+	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/pipeline/results"
 )
 
 // mostImports is how many imports a report has.
 const mostImports = 100
+
+// mostRuns is how many runs are read to find out what was received: more than can be in a night.
+const mostRuns = 1000
 
 // account adds the imports and the balance to the report. The ledger keeps what the importers recorded. A run does not
 // end otherwise because its account cannot be drawn up in full: that is a warning.
@@ -38,6 +43,52 @@ func (r *run) account(ctx context.Context, done ended) {
 		}
 	}
 	r.report.Balance = results.BalanceOf(done.tally, r.report.Imports)
+	if err := r.accountPublished(ctx, done); err != nil {
+		r.log.Warn("whether all published rows were seen cannot be found out", "error", err)
+	}
+}
+
+// accountPublished adds what became of the rows that were published for this run.
+func (r *run) accountPublished(ctx context.Context, done ended) error {
+	recorded, err := importlog.In(r.c.DataDir).All()
+	if err != nil {
+		return err
+	}
+	recorded = slices.DeleteFunc(recorded, func(i pipeline.Import) bool {
+		return !slices.ContainsFunc(r.report.Imports, func(of results.ReportImport) bool { return of.ID == i.ID }) &&
+			i.StartedAt.Before(r.report.StartedAt.Add(-tonight))
+	})
+	runs, err := r.ledger.Runs(ctx, mostRuns)
+	if err != nil {
+		return err
+	}
+	seen, err := sightOf(slices.DeleteFunc(runs, func(other ledger.Run) bool { return other.ID == r.id }))
+	if err != nil {
+		return err
+	}
+	now := seenRun{from: r.report.StartedAt, to: time.Now(), Report: r.report}
+	now.Rows.DeadLettered = done.tally.DeadLettered
+	seen = append(sight{now}, seen...)
+	ids := make([]string, len(recorded))
+	for n, i := range recorded {
+		ids[n] = i.ID
+	}
+	stages, err := r.ledger.StagesByImport(ctx, ids)
+	if err != nil {
+		return err
+	}
+	all := make([]results.ReportImport, len(recorded))
+	for n, i := range recorded {
+		all[n] = results.ReportImport{ID: i.ID, Outcome: results.OutcomeOf(stages[i.ID]), Importer: &i}
+		all[n].NotSeen = seen.notSeen(&i, all[n].Outcome)
+		for m := range r.report.Imports {
+			if r.report.Imports[m].ID == i.ID {
+				r.report.Imports[m].NotSeen = all[n].NotSeen
+			}
+		}
+	}
+	r.report.Balance.Published = results.PublishedOf(all)
+	return nil
 }
 
 // recorded returns what importers recorded of the imports: here, or, by an earlier run, in the ledger.

@@ -257,8 +257,17 @@ func (d *drawer) imports(ctx context.Context, a *night.Account) error {
 	if err != nil {
 		return err
 	}
+	runs, err := d.book.Runs(ctx, mostRuns)
+	if err != nil {
+		return err
+	}
+	sighted, err := sightOf(runs)
+	if err != nil {
+		return err
+	}
 	for n := range a.Imports {
 		a.Imports[n].Outcome = results.OutcomeOf(stages[ids[n]])
+		a.Imports[n].NotSeen = sighted.notSeen(a.Imports[n].Importer, a.Imports[n].Outcome)
 		if m := a.Imports[n].Importer; m != nil && !d.unmask {
 			m.Reason = night.MaskText(m.Reason)
 		}
