@@ -1,12 +1,14 @@
 package cmd
 
 import (
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/purser-onboard/purser/pipeline/results"
 	"github.com/purser-onboard/purser/sandbox"
@@ -96,5 +98,30 @@ func TestAccountOfALostQueue(t *testing.T) {
 		}
 		says = append(says, "30 published = 0 onboarded + 30 not seen, but imported again\n")
 		exitsWith(t, env, 0, says, "consumer", "report")
+	}
+}
+
+// TestAccountOfAnInterruptedNight: the summary has the rows that were published and not taken from the queue.
+func TestAccountOfAnInterruptedNight(t *testing.T) {
+	t.Parallel()
+	answered := newAfterLines(3)
+	_, env := partnerEnv(t, sandbox.Config{Latency: 20 * time.Millisecond, HistoryLog: answered, DeclaredRate: 500})
+	path := filepath.Join(t.TempDir(), "report.json")
+	cmd, out := command(t, env, "purser", "night", "--max-outstanding", "2", "--concurrency", "1", "--report", path,
+		customers)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-answered.done
+	_ = cmd.Process.Signal(os.Interrupt)
+	_ = cmd.Wait()
+	r := reportAt(t, path)
+	queued := 30 - r.Rows.Received
+	if want := fmt.Sprintf(", %d still in the queue", queued); r.Exit != 1 || queued <= 0 || !strings.Contains(out.String(), want) {
+		t.Errorf("got exit %d and %d rows received, want 1, less than 30, and %q in:\n%s", r.Exit, r.Rows.Received, want, out)
+	}
+	exitsWith(t, env, 0, []string{"Not finished: ", fmt.Sprintf(" + %d not yet seen by a run\n", queued)}, "purser", "report")
+	if r, out := purserNight(t, env, 0, customers); strings.Contains(out, "queue") || r.Balance.Published.NotSeen != 0 {
+		t.Errorf("the retry: got %+v, want all rows seen:\n%s", r.Balance.Published, out)
 	}
 }

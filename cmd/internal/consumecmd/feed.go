@@ -80,13 +80,14 @@ func (r *run) summarizeImport(w io.Writer) {
 		if i.EarlierOutcome != nil {
 			all = all.Plus(*i.EarlierOutcome)
 		}
+		queued, where := r.notReceived(i)
 		fmt.Fprintf(w, "night     %d rows: %d onboarded", all.Rows, all.Onboarded)
 		for _, part := range []struct {
 			n    int64
 			what string
 		}{
 			{all.Conflict, "in conflict"}, {all.Refused, "refused"}, {all.Rejected, "rejected by the partner"},
-			{all.Failed, "failed"}, {all.Open, "not settled"}, {invalid(i), "more are invalid"},
+			{all.Failed, "failed"}, {all.Open, "not settled"}, {queued, where}, {invalid(i), "more are invalid"},
 		} {
 			if part.n > 0 {
 				fmt.Fprintf(w, ", %d %s", part.n, part.what)
@@ -94,6 +95,19 @@ func (r *run) summarizeImport(w io.Writer) {
 		}
 		fmt.Fprintln(w)
 	}
+}
+
+// notReceived is how many published rows of the import did not come to the run, and where they are.
+func (r *run) notReceived(i results.ReportImport) (n int64, where string) {
+	switch {
+	case i.NotSeen != nil && (r.report.Exit == console.ExitUnfinished || r.report.Exit == console.ExitUsage):
+		return *i.NotSeen, "still in the queue"
+	case i.NotSeen != nil:
+		return *i.NotSeen, "not received"
+	case i.Importer != nil: // other consumers may have received them
+		return i.Importer.Published - i.Received - r.report.Rows.DeadLettered, "not received by this run"
+	}
+	return 0, ""
 }
 
 func invalid(i results.ReportImport) int64 {
