@@ -13,20 +13,21 @@ import (
 // reportFile is where --report or --report-html goes: a file, which is replaced as a whole, or a stream or device,
 // which is written to.
 type reportFile struct {
+	flag   string // that names it, for errors
 	path   string // empty: nowhere
 	stream io.Writer
 }
 
 // openReport finds out what the setting names; {run} in it is replaced by the run's id.
-func openReport(setting, run string, s Streams) reportFile {
+func openReport(flag, setting, run string, s Streams) reportFile {
 	path := strings.ReplaceAll(setting, "{run}", run)
 	switch path {
 	case "-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1":
-		return reportFile{path: path, stream: s.Stdout}
+		return reportFile{flag: flag, path: path, stream: s.Stdout}
 	case "/dev/stderr", "/dev/fd/2", "/proc/self/fd/2":
-		return reportFile{path: path, stream: s.Stderr}
+		return reportFile{flag: flag, path: path, stream: s.Stderr}
 	}
-	return reportFile{path: path}
+	return reportFile{flag: flag, path: path}
 }
 
 // begin writes the report of a run that has begun, so that the report of an earlier run is not taken for this one's.
@@ -56,7 +57,7 @@ func (f reportFile) named(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("report: %w", err)
+	return fmt.Errorf("%s: %w", f.flag, err)
 }
 
 // device reports whether the path is a pipe, terminal or other device.

@@ -81,8 +81,8 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, feed Fe
 	r := &run{
 		id: id, c: c, drain: drain, feed: feed, soft: soft, hard: hard,
 		screen: screen, log: console.NewLogger(screen, c.LogFormat, c.LogLevel),
-		report: results.Begun(id.String(), time.Now().UTC()), to: openReport(c.Report, id.String(), s),
-		page: openReport(c.ReportHTML, id.String(), s),
+		report: results.Begun(id.String(), time.Now().UTC()), to: openReport("--report", c.Report, id.String(), s),
+		page: openReport("--report-html", c.ReportHTML, id.String(), s),
 	}
 	r.report.Settings = c.Settings
 	r.metrics = metrics.New(metrics.Options{
