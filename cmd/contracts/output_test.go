@@ -113,8 +113,9 @@ func (n *night) testReports(t *testing.T) {
 		reports = append(reports, []byte(run.Report))
 	}
 	for _, report := range reports {
-		conforms(t, s, decode(t, report), "repeats", "imports", "imports[].earlierOutcome", "imports[].importer",
-			"imports[].notSeen", "balance.published", "imports[].importer.endedAt", "imports[].importer.reason", "imports[].importer.files[].sha256",
+		conforms(t, s, decode(t, report), "repeats", "repeatedDeadLetters", "imports", "imports[].earlierOutcome",
+			"imports[].importer", "imports[].notSeen", "balance.published", "imports[].importer.endedAt",
+			"imports[].importer.reason", "imports[].importer.files[].sha256",
 			"imports[].importer.files[].reasons", "balance", "balance.lines", "latencies", "stages", "settings", "settings.*")
 	}
 }

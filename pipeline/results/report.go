@@ -19,9 +19,17 @@ type Report struct {
 	Signatures int64          `json:"signatures"` // signatures made, not those sent
 	Exit       int            `json:"exit"`       // the exit code; 1 of a run that has not ended
 	Reason     string         `json:"reason"`     // why the run could not finish; empty otherwise
-	// Repeats is the id of an earlier run: its rows are still bad, and this run ends with 3 for them.
-	Repeats string         `json:"repeats,omitempty"`
-	Imports []ReportImport `json:"imports,omitempty"` // those whose rows the run handled, the latest first, at most 100
+	// Cause says of some runs with the exit code 1 or 2 why they could not finish.
+	Cause Cause `json:"cause,omitempty"`
+	// Export is the file or pattern, with an absolute path, that `purser night` could not read.
+	Export string `json:"export,omitempty"`
+	// Repeats is the id of an earlier run: its rows are still bad, or its dead letters were not put back, and this run
+	// ends with 3 for them.
+	Repeats string `json:"repeats,omitempty"`
+	// RepeatedDeadLetters are those of Repeats, and of the runs since that could not finish, that were not put back.
+	RepeatedDeadLetters int64 `json:"repeatedDeadLetters,omitempty"`
+	// Imports are those whose rows the run handled, the latest first, at most 100.
+	Imports []ReportImport `json:"imports,omitempty"`
 	Balance *Balance       `json:"balance,omitempty"` // absent until the run has ended
 	// Latencies are those of the operations that occurred, and of the signer. Latencies and Stages are absent until the
 	// run has ended.
@@ -39,6 +47,15 @@ type State string
 const (
 	Running State = "running" // the run is in progress, or its process was killed
 	Ended   State = "ended"
+)
+
+// Cause is why a run could not finish.
+type Cause string
+
+// The causes that a report tells apart.
+const (
+	CauseInterrupted Cause = "interrupted" // by a signal
+	CauseImport      Cause = "import"      // the import of `purser night` failed
 )
 
 // Begun is the report of a run that has just begun, and stays that of one whose process is killed.
@@ -83,9 +100,9 @@ func RowsOf(t pipeline.Tally) ReportRows {
 // maxReason bounds the reason of a report, which may quote several errors.
 const maxReason = 4 << 10
 
-// JSON returns the report as indented JSON with a line feed at its end. The reason is made printable.
+// JSON returns the report as indented JSON with a line feed at its end. The texts are made printable.
 func (r Report) JSON() []byte {
-	r.Reason = printable.Line(r.Reason, maxReason)
+	r.Reason, r.Export = printable.Line(r.Reason, maxReason), printable.Line(r.Export, maxReason)
 	raw, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
 		panic(err) // numbers, strings and times always marshal

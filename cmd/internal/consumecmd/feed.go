@@ -19,6 +19,8 @@ type Import struct {
 	ID    string // the import id
 	Err   error  // with its exit code
 	Stops bool   // Err is of a kind that a drain would meet, too: there is none
+	// Export is the file or pattern that Err is about; empty if it is about something else.
+	Export string
 }
 
 // Night imports by feed, drains the queue, and reports both as one run. It begins when the run has the ledger, so that
@@ -49,9 +51,17 @@ func (r *run) withImport(err error) error {
 	if r.imported.Err == nil || r.imported.Stops {
 		return err
 	}
+	drained := console.Code(err)
 	err = console.Worse(r.imported.Err, err)
 	if r.report.Exit = console.Code(err); r.report.Exit != console.ExitRowsBad {
 		r.report.Reason = console.Line(err)
+	}
+	finished := drained == console.ExitWell || drained == console.ExitRowsBad
+	if finished && r.report.Exit != console.ExitRowsBad {
+		r.report.Cause = results.CauseImport
+	}
+	if r.imported.Export != "" && r.imported.Export != "-" {
+		r.report.Export = absolute(r.imported.Export)
 	}
 	return err
 }

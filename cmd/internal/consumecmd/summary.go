@@ -22,7 +22,7 @@ func (r *run) judge(done ended, err error) error {
 // judge fills in the report of a run that has ended, and returns its error with the exit code.
 func judge(report *results.Report, done ended, err error) error {
 	t, stats := done.tally, done.stats
-	report.State, report.FinishedAt, report.Reason = results.Ended, time.Now().UTC(), ""
+	report.State, report.FinishedAt, report.Reason, report.Cause = results.Ended, time.Now().UTC(), "", ""
 	report.Rows = results.RowsOf(t)
 	report.Requests = results.ReportRequests{
 		Sent: stats.Sent, Throttled: stats.Throttled, Retried: stats.Retried + t.Retried,
@@ -36,10 +36,12 @@ func judge(report *results.Report, done ended, err error) error {
 		}
 		if done.left != nil {
 			report.Repeats, report.Reason = done.left.run.ID.String(), console.Line(err)
+			report.RepeatedDeadLetters = done.left.letters
 		}
 	case err != nil:
 		report.Reason = console.Line(err)
 		if errors.Is(err, console.ErrInterrupted) {
+			report.Cause = results.CauseInterrupted
 			err = console.Coded(console.ExitUnfinished, fmt.Errorf("%w: %s", err, whatIsLeft(t)))
 		}
 	}

@@ -21,12 +21,22 @@ import (
 	"github.com/purser-onboard/purser/pipeline/csvimport"
 )
 
+// ExportError is the error of a file or pattern that was given and cannot be read as an export. Nothing was published.
+type ExportError struct {
+	Path string // as it was given, or of a file in a directory that was given
+	Err  error
+}
+
+func (e *ExportError) Error() string { return e.Err.Error() }
+
+func (e *ExportError) Unwrap() error { return e.Err }
+
 // expand returns the files that the arguments name: themselves, the files of a directory, and the matches of a pattern,
 // each in the order of their names.
 func expand(args []string, log *slog.Logger) ([]string, error) {
 	var files []string
 	fail := func(arg, problem string) error {
-		return console.Coded(console.ExitUsage, fmt.Errorf("%s: %s", arg, problem))
+		return console.Coded(console.ExitUsage, &ExportError{arg, fmt.Errorf("%s: %s", arg, problem)})
 	}
 	for _, arg := range args {
 		info, err := os.Stat(arg)
@@ -36,7 +46,7 @@ func expand(args []string, log *slog.Logger) ([]string, error) {
 		case err == nil:
 			found, err := filesIn(arg, log)
 			if err != nil {
-				return nil, console.Coded(console.ExitUsage, err)
+				return nil, console.Coded(console.ExitUsage, &ExportError{arg, err})
 			}
 			if len(found) == 0 {
 				return nil, fail(arg, "the directory has no file")
@@ -52,7 +62,7 @@ func expand(args []string, log *slog.Logger) ([]string, error) {
 			}
 			files = append(files, found...)
 		default:
-			return nil, console.Coded(console.ExitUsage, err)
+			return nil, console.Coded(console.ExitUsage, &ExportError{arg, err})
 		}
 	}
 	return files, nil
@@ -111,7 +121,7 @@ func (i *inputs) check(ctx context.Context, file string) error {
 		return context.Cause(ctx)
 	}
 	if err != nil {
-		return console.Coded(console.ExitUsage, err)
+		return console.Coded(console.ExitUsage, &ExportError{file, err})
 	}
 	if in.info != nil {
 		return in.close()

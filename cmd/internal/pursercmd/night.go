@@ -2,6 +2,7 @@ package pursercmd
 
 import (
 	"context"
+	"errors"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
@@ -18,7 +19,11 @@ func night(soft, hard context.Context, args []string, stdout *console.Stdout, sc
 	screen.Format(c.LogFormat)
 	feed := func(ctx context.Context) consumecmd.Import {
 		result, err := importcmd.Import(ctx, i, s.Stdin, stdout, screen)
-		return consumecmd.Import{ID: result.ID, Err: err, Stops: err != nil && (result.QueueFailed || ctx.Err() != nil)}
+		done := consumecmd.Import{ID: result.ID, Err: err, Stops: err != nil && (result.QueueFailed || ctx.Err() != nil)}
+		if unread := (*importcmd.ExportError)(nil); errors.As(err, &unread) {
+			done.Export = unread.Path
+		}
+		return done
 	}
 	return consumecmd.Night(soft, hard, c, feed, consumecmd.Streams{Stdout: stdout, Stderr: screen, Getenv: s.Getenv})
 }
