@@ -10,12 +10,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/net/html"
 	"golang.org/x/net/html/atom"
 
 	"github.com/purser-onboard/purser/night"
+	"github.com/purser-onboard/purser/pipeline/results"
 	"github.com/purser-onboard/purser/sandbox"
 )
 
@@ -181,4 +183,84 @@ func pageAt(t *testing.T, path string) string {
 	}
 	text, _ := pageText(t, raw)
 	return text
+}
+
+// TestReportOfARedRetry: a retry that is red for the dead letters of an earlier run says so, and how they are put back.
+func TestReportOfARedRetry(t *testing.T) {
+	t.Parallel()
+	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
+	mustRun(t, env, "importer", export(t, 5))
+	keyed := append(slices.Clone(env), "PURSER_MESSAGE_KEY_FILE="+keyFile(t, 1))
+	first, _ := drainReport(t, keyed)
+	retry, _ := drainReport(t, keyed)
+	if first.Rows.DeadLettered != 5 || retry.Exit != 3 || retry.RepeatedDeadLetters != 5 {
+		t.Fatalf("got %+v and %+v, want 5 dead letters, and a retry that repeats them", first, retry)
+	}
+	exitsWith(t, keyed, 0, []string{
+		"Needs attention: The queue was empty, but 5 dead letters of run " + first.Run + " have not been put back.",
+		"consumer redrive --data-dir " + dataOf(env) + " --dry-run\n", "consumer redrive --data-dir " + dataOf(env) + "\n",
+		"consumer run --data-dir " + dataOf(env) + " --drain\n",
+	}, "consumer", "report")
+}
+
+// TestReportOfAnUnreadExport: the account of a night without its export names the export, and the command that imports
+// it, in any directory. That of an interrupted run asks for no more than another run.
+func TestReportOfAnUnreadExport(t *testing.T) {
+	t.Parallel()
+	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
+	path := filepath.Join(t.TempDir(), "the night.csv")
+	r, _ := purserNight(t, env, 2, path)
+	if r.Cause != results.CauseImport || r.Export != path {
+		t.Errorf("got the cause %q and the export %q, want %q and %q", r.Cause, r.Export, results.CauseImport, path)
+	}
+	step := "purser import --data-dir " + dataOf(env) + " '" + path + "'\n"
+	exitsWith(t, env, 0, []string{
+		"Not finished: The export " + path + " could not be read, and nothing was imported.", step,
+		"purser run --data-dir " + dataOf(env) + " --drain\n",
+	}, "purser", "report")
+	content, err := os.ReadFile(export(t, 3))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd, out := command(t, env, "sh", "-c", step)
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%s: got %v, want it imported:\n%s", step, err, out)
+	}
+	exitsWith(t, env, 2, []string{"--report-html: "}, "consumer", "--drain", "--report-html", path+"/night.html")
+
+	cmd, out = command(t, env, "consumer", "--report-html", filepath.Join(t.TempDir(), "night.html"))
+	cmd.Stderr = nil
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() && !strings.Contains(lines.Text(), "partitions assigned") {
+	}
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	for lines.Scan() {
+	}
+	if err := ignoreExit(cmd.Wait()); err != nil {
+		t.Fatal(err)
+	}
+	cmd, out = command(t, env, "consumer", "report", "--format", "json")
+	if err := cmd.Run(); err != nil {
+		t.Fatal(err)
+	}
+	var a night.Account
+	if err := json.Unmarshal(out.Bytes(), &a); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(a.Verdict.Sentence, "The run was interrupted after ") || len(a.Todo) != 1 ||
+		!strings.HasPrefix(a.Todo[0].Text, "Run again.") {
+		t.Errorf("got the verdict %+v and the steps %+v, want an interruption, and to run again", a.Verdict, a.Todo)
+	}
 }

@@ -39,6 +39,8 @@ type Commands struct {
 	Ledger   string // for commands of the consumer that read the ledger
 	Queue    string // for those that need the queue, too
 	Importer string
+
+	Export string // of the latest run's report
 }
 
 // Conclude derives the verdict, what to do now, the balance and the incidents from the rest of the account.
@@ -48,6 +50,7 @@ func (a *Account) Conclude(c Commands) {
 	slices.SortStableFunc(a.Minutes, func(x, y results.Minute) int { return x.At.Compare(y.At) })
 	a.Balance = a.balance()
 	a.Verdict = a.verdict()
+	a.Verdict.Sentence += a.ofRuns()
 	a.Todo = a.todo(c)
 	a.Incidents = a.incidents()
 }
@@ -85,16 +88,11 @@ func (a *Account) balance() []Sum {
 		{"in conflict", n.Conflict}, {"rejected", n.Rejected}, {"dead-lettered", n.DeadLettered},
 	}}
 	if len(a.Runs) > 1 {
-		s.Name = fmt.Sprintf("%d runs", len(a.Runs))
+		s.Name = a.counted()
 	}
 	var returned int64
 	for _, r := range a.Runs {
-		switch b := r.Report.Balance; {
-		case b != nil:
-			returned += b.Received.Returned
-		case r.Report.Reason != "": // by an earlier version: it has not finished, or left rows to the custodian
-			returned += unsettled(r.Report.Rows)
-		}
+		returned += r.returned()
 	}
 	if returned > 0 {
 		s.Parts = append(s.Parts, Part{"given back unsettled", returned})
@@ -231,6 +229,7 @@ func (a *Account) verdict() Verdict {
 		return Verdict{Level: Empty, Sentence: "The ledger remembers no run."}
 	}
 	latest, n := a.Runs[0], a.Rows()
+	n.Received = a.distinct()
 	v := Verdict{Exit: latest.Report.Exit, Reason: latest.Report.Reason}
 	onboarded := fmt.Sprintf("%s of %s received rows are onboarded", count(n.Onboarded), count(n.Received))
 	switch {
@@ -238,6 +237,18 @@ func (a *Account) verdict() Verdict {
 		v.Level, v.Reason = Unfinished, ""
 		v.Sentence = fmt.Sprintf("The run of %s on %s has no end: it is in progress, or its process was killed.",
 			clock(latest.Report.StartedAt), latest.Host)
+	case latest.Report.Cause == results.CauseInterrupted:
+		v.Level = Unfinished
+		v.Sentence = fmt.Sprintf("The run was interrupted after %s: %s.", span(latest.Took()), onboarded)
+	case latest.Report.Cause == results.CauseImport && latest.Report.Export != "":
+		v.Level = Unfinished
+		v.Sentence = fmt.Sprintf("The export %s could not be read, and nothing was imported.", latest.Report.Export)
+		if n.Received > 0 {
+			v.Sentence += fmt.Sprintf(" Of rows that were in the queue, %s.", onboarded)
+		}
+	case latest.Report.Cause == results.CauseImport:
+		v.Level = Unfinished
+		v.Sentence = fmt.Sprintf("The import could not finish: %s.", onboarded)
 	case latest.Report.Exit == 2:
 		v.Level = Unfinished
 		v.Sentence = fmt.Sprintf("The run halted after %s because of a setting: %s.", span(latest.Took()), onboarded)
@@ -355,6 +366,15 @@ func (a *Account) finished(latest Run, n results.ReportRows, onboarded string) (
 		notPublished = fmt.Sprintf(" %s of the exports %s invalid and %s not published.",
 			plural(i, "1 row", count(i)+" rows"), plural(i, "is", "are"), plural(i, "was", "were"))
 	}
+	if letters := a.lettersBefore(); letters > 0 {
+		before := fmt.Sprintf("%s of run %s %s not been put back.",
+			plural(letters, "1 dead letter", count(letters)+" dead letters"), latest.Report.Repeats,
+			plural(letters, "has", "have"))
+		if n.Received == 0 && a.bad() == 0 {
+			return Bad, "The queue was empty, but " + before + notPublished
+		}
+		notPublished = " " + before + notPublished
+	}
 	switch {
 	case bad+n.DeadLettered > 0:
 		return Bad, onboarded + tail + notPublished
@@ -369,6 +389,8 @@ func (a *Account) finished(latest Run, n results.ReportRows, onboarded string) (
 			onboarded, tail, plural(a.bad(), "1 row", count(a.bad())+" rows"), plural(a.bad(), "has", "have"), notPublished)
 	case notPublished != "":
 		return Bad, onboarded + tail + notPublished
+	case latest.Report.Repeats != "" && n.Received == 0:
+		return Bad, "The queue was empty. The run repeats the result of run " + latest.Report.Repeats + "."
 	case latest.Report.Exit != 0:
 		return Bad, onboarded + tail
 	case n.Received == 0:
@@ -383,7 +405,8 @@ func (a *Account) finished(latest Run, n results.ReportRows, onboarded string) (
 	return Good, onboarded + "; the others were settled before."
 }
 
-// todo is what to do now, in this order.
+// todo is what to do now, in this order. While the latest run has no end, nothing may be importable, and nothing that
+// can be put back is known for certain: the next report has it.
 func (a *Account) todo(c Commands) (steps []Step) {
 	add := func(text string, commands ...string) { steps = append(steps, Step{text, commands}) }
 	if len(a.Runs) == 0 {
@@ -393,11 +416,23 @@ func (a *Account) todo(c Commands) (steps []Step) {
 	}
 	latest := a.Runs[0]
 	var again []string // what running again is good for
+	if latest.Report.Export != "" {
+		add("Put the export where the run looked for it, readable for its user, and import it.",
+			c.Import+c.Importer+c.Export)
+		again = append(again, "onboards the rows of the export")
+	}
 	switch {
 	case !latest.Ended():
-		add("See whether the run is in progress; while its process lives, the ledger refuses a second run.",
+		add("If the run is in progress, wait until it has ended, or stop it with SIGTERM: until then no other run can "+
+			"begin, and with the embedded broker no import.",
 			c.Consume+" runs"+c.Ledger+" --last 5")
 		again = append(again, "goes on where this one was killed")
+	case latest.Report.Cause == results.CauseInterrupted:
+		again = append(again, "takes the rows that had not ended from the queue")
+	case latest.Report.Cause == results.CauseImport && latest.Report.Export != "": // its step is there
+	case latest.Report.Cause == results.CauseImport:
+		add("Remove the cause that the reason names, and import the export again; rows that are onboarded are not touched.")
+		again = append(again, "onboards the rows of the export")
 	case latest.Report.Exit == 2:
 		add("Correct the setting that the reason names, and test the set-up; the test touches no customer. The runbook has "+
 			"each halt: docs/runbook.md#runs-that-halted.",
@@ -424,7 +459,7 @@ func (a *Account) todo(c Commands) (steps []Step) {
 		}
 		again = append(again, "takes the rows that no run has seen from the queue")
 	}
-	if a.retryable() > 0 {
+	if a.retryable() > 0 && latest.Ended() {
 		add("Remove the causes that “Why rows failed” lists. Then import the rows that ended badly again; rows that are "+
 			"onboarded are not touched.", c.Consume+" failures"+c.Ledger+" > again.csv", c.Import+c.Importer+" again.csv")
 		if len(a.unfinished()) == 0 {
@@ -436,7 +471,7 @@ func (a *Account) todo(c Commands) (steps []Step) {
 			plural(rejected, "row that it rejected", count(rejected)+" rows that it rejected")),
 			c.Consume+" failures"+c.Ledger+" | grep ,rejected,")
 	}
-	if a.invalidRows() > 0 {
+	if a.invalidRows() > 0 && latest.Ended() {
 		where := "The rejects file"
 		if a.RejectFile != "" {
 			where = "The file " + a.RejectFile
@@ -448,7 +483,8 @@ func (a *Account) todo(c Commands) (steps []Step) {
 		add("Have the custodian's transactions approved that “What is left” lists.")
 		again = append(again, "asks the custodian what became of its transactions")
 	}
-	if a.Left.LetterCount > 0 || a.Left.Letters == nil && a.Rows().DeadLettered > 0 {
+	letters := a.Left.LetterCount > 0 || a.Left.Letters == nil && a.Rows().DeadLettered+a.lettersBefore() > 0
+	if letters && latest.Ended() {
 		add("Look at the dead letters, remove their cause, and put them back into the queue.",
 			c.Consume+" redrive"+c.Queue+" --dry-run", c.Consume+" redrive"+c.Queue)
 		again = append(again, "onboards the rows of the dead letters")
@@ -462,7 +498,11 @@ func (a *Account) todo(c Commands) (steps []Step) {
 			"that are onboarded are not touched.", c.Consume+" runs"+c.Ledger+" --last 7")
 	}
 	if len(again) > 0 {
-		add("Run again. The run "+list(again)+".", c.Consume+" run"+c.Queue+" --drain")
+		first := "Run again."
+		if !latest.Ended() {
+			first = "If its process was killed, run again."
+		}
+		add(first+" The run "+list(again)+".", c.Consume+" run"+c.Queue+" --drain")
 	}
 	return steps
 }

@@ -191,6 +191,52 @@ func halted() *night.Account {
 	return a
 }
 
+// repeated: the queue was empty, and an earlier run has left dead letters.
+func repeated() *night.Account {
+	a := account(ended(46, began, 3*time.Second, 3, results.ReportRows{}))
+	a.Runs[0].Report.Repeats, a.Runs[0].Report.RepeatedDeadLetters = runID(45), 5
+	a.Runs[0].Report.Reason = "the queue is empty, but run " + runID(45) + " left 5 dead letters"
+	a.History = a.Runs
+	a.Conclude(commands)
+	return a
+}
+
+// unread: the export of `purser night` could not be read.
+func unread() *night.Account {
+	a := account(ended(47, began, 3*time.Second, 2, results.ReportRows{}))
+	r := &a.Runs[0].Report
+	r.Cause, r.Export, r.Reason = results.CauseImport, "/srv/nosuch.csv", "stat nosuch.csv: no such file or directory"
+	a.History = a.Runs
+	c := commands
+	c.Export = " /srv/nosuch.csv"
+	a.Conclude(c)
+	return a
+}
+
+// interrupted: by a signal.
+func interrupted() *night.Account {
+	a := account(ended(48, began, 12*time.Second, 1, results.ReportRows{Received: 300, Onboarded: 73}))
+	r := &a.Runs[0].Report
+	r.Cause, r.Reason = results.CauseInterrupted, "interrupted by terminated"
+	r.Balance = &results.Balance{Received: results.ReceivedBalance{Returned: 227}}
+	a.History = a.Runs
+	a.Conclude(commands)
+	return a
+}
+
+// resumed: what an interrupted run gave back was received again, and the process of a run between was killed.
+func resumed() *night.Account {
+	a := account(
+		ended(50, began.Add(time.Hour), time.Minute, 0, results.ReportRows{Received: 227, Onboarded: 227}),
+		night.Run{Program: "purser 0.3.0", Host: "batch-1", Drain: true,
+			Report: results.Begun(runID(49), began.Add(time.Minute))},
+		interrupted().Runs[0],
+	)
+	a.History = a.Runs
+	a.Conclude(commands)
+	return a
+}
+
 // emptyNight: the queue was empty.
 func emptyNight() *night.Account {
 	a := account(ended(44, began, 3*time.Second, 0, results.ReportRows{}))

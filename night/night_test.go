@@ -9,6 +9,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/html"
 	"golang.org/x/net/html/atom"
@@ -34,6 +35,7 @@ func fixtures() map[string]*night.Account {
 	return map[string]*night.Account{
 		"good": goodNight(), "bad": badNight(), "never-ended": neverEnded(), "halted": halted(), "empty": emptyNight(),
 		"no-run": noRun(), "lost": lostRows(), "hostile": hostileNight(), "huge": hugeNight(),
+		"repeated": repeated(), "unread": unread(), "interrupted": interrupted(), "resumed": resumed(),
 	}
 }
 
@@ -154,6 +156,20 @@ func TestVerdicts(t *testing.T) {
 	retry.Runs[0].Report.Rows = results.ReportRows{}
 	retry.Failures, retry.Imports = badNight().Failures, nil
 	retry.Conclude(commands)
+	both := repeated() // rows of the ledger, too
+	both.Failures = badNight().Failures
+	both.Conclude(commands)
+	read := repeated() // some were put back since
+	read.Left.Letters, read.Left.LetterCount = []night.Letter{{Class: "syntax", Count: 2}}, 2
+	read.Conclude(commands)
+	lettered := ended(45, began.Add(-time.Hour), time.Minute, 3, results.ReportRows{Received: 5, DeadLettered: 5})
+	with := repeated() // together with the run that it repeats
+	with.Runs = append(with.Runs[:1:1], lettered)
+	with.Conclude(commands)
+	inProgress := neverEnded()
+	inProgress.Failures, inProgress.Imports = badNight().Failures, badNight().Imports
+	inProgress.Left.Letters = badNight().Left.Letters
+	inProgress.Conclude(commands)
 	for name, tt := range map[string]struct {
 		account  *night.Account
 		level    night.Level
@@ -172,6 +188,21 @@ func TestVerdicts(t *testing.T) {
 		"lost":   {lostRows(), night.Bad, "The balance does not add up", "consumer status"},
 		"retry": {retry, night.Bad, "ended badly in an earlier run and have not been onboarded since",
 			"consumer failures > again.csv; importer again.csv; consumer run --drain"},
+		"repeated": {repeated(), night.Bad,
+			"The queue was empty, but 5 dead letters of run " + runID(45) + " have not been put back.",
+			"consumer redrive --dry-run; consumer redrive; consumer run --drain"},
+		"repeated, and rows": {both, night.Bad, "not been onboarded since. 5 dead letters of run " + runID(45),
+			"consumer failures > again.csv; importer again.csv; consumer redrive --dry-run; consumer redrive"},
+		"repeated, queue read": {read, night.Bad, "The queue was empty, but 2 dead letters of run",
+			"consumer redrive --dry-run; consumer redrive; consumer run --drain"},
+		"with the repeated": {with, night.Bad, "0 of 5 received rows are onboarded; 5 became dead letters.",
+			"consumer redrive --dry-run; consumer redrive; consumer run --drain"},
+		"unread": {unread(), night.Unfinished, "The export /srv/nosuch.csv could not be read, and nothing was imported.",
+			"importer /srv/nosuch.csv; consumer run --drain"},
+		"interrupted": {interrupted(), night.Unfinished,
+			"The run was interrupted after 12 s: 73 of 300 received rows are onboarded.", "consumer run --drain"},
+		"resumed": {resumed(), night.Good, "All 300 received rows are onboarded. The counts are those of 2 of 3 runs: run " +
+			runID(49) + " of 2026-11-26 02:16 UTC has no end, and no counts.", ""},
 	} {
 		v := tt.account.Verdict
 		if v.Level != tt.level || !strings.Contains(v.Sentence, tt.sentence) {
@@ -194,6 +225,22 @@ func TestVerdicts(t *testing.T) {
 		if tt.level == night.Good && len(got) > 0 {
 			t.Errorf("%s: got the commands %q, want none", name, given)
 		}
+		for _, step := range tt.account.Todo {
+			if tt.account.Runs == nil || tt.account.Runs[0].Report.Cause == "" {
+				continue
+			}
+			if strings.Contains(step.Text, "halt") || strings.Contains(step.Text, "setting") {
+				t.Errorf("%s: got the step %q, want nothing about a halt or a setting", name, step.Text)
+			}
+		}
+	}
+	var steps []string
+	for _, step := range inProgress.Todo {
+		steps = append(steps, step.Commands...)
+	}
+	got := strings.ReplaceAll(strings.Join(steps, "; "), commands.Queue, "")
+	if want := "consumer runs --last 5; consumer failures | grep ,rejected,; consumer run --drain"; got != want {
+		t.Errorf("in progress: got the commands %q, want %q: nothing can be imported or put back", got, want)
 	}
 }
 
@@ -229,6 +276,28 @@ func TestBalance(t *testing.T) {
 		root, _ := parsed(t, a)
 		if got := find(root, broken); len(got) > 0 {
 			t.Errorf("%s: got %q, want no sum that does not add up", name, textOf(got[0]))
+		}
+	}
+}
+
+// TestSumOfRuns: the balance says of which runs it is.
+func TestSumOfRuns(t *testing.T) {
+	text := string(resumed().Text())
+	want := "2 of 3 runs: 527 received = 300 onboarded + 0 skipped + 0 failed + 0 refused + 0 in conflict + " +
+		"0 rejected + 0 dead-lettered + 227 given back unsettled"
+	if !strings.Contains(text, want) {
+		t.Errorf("got the text\n%s\nwant %q in it", text, want)
+	}
+}
+
+// TestStagesWithoutReason: rows that are struggling with nothing have no reason.
+func TestStagesWithoutReason(t *testing.T) {
+	a := interrupted()
+	a.Left.Stages = []night.Unsettled{{"planned", 1_992, ""}, {"creating", 1, "no response"}}
+	text := string(a.Text())
+	for _, want := range []string{"  planned: 1,992 rows\n", "  creating: 1 row; the latest: no response\n"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("got the text\n%s\nwant %q in it", text, want)
 		}
 	}
 }

@@ -153,7 +153,11 @@ func (a *Account) textLeft(w writer) {
 	w.line("%s rows not settled, %s of them waiting for the custodian; %s events not published", count(l.Open),
 		count(l.Waiting), count(l.Unpublished))
 	for _, s := range l.Stages {
-		w.line("  %s: %s rows; the latest: %s", s.Stage, count(s.Rows), s.Reason)
+		latest := ""
+		if s.Reason != "" {
+			latest = "; the latest: " + s.Reason
+		}
+		w.line("  %s: %s %s%s", s.Stage, count(s.Rows), plural(s.Rows, "row", "rows"), latest)
 	}
 	if l.QueueProblem != "" {
 		w.line("the queue was not read: %s", l.QueueProblem)

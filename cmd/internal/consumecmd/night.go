@@ -55,7 +55,7 @@ func reportNight(ctx context.Context, c *config.ConsumerCommands, s Streams) (er
 		return err
 	}
 	d.readQueue(ctx, a)
-	a.Conclude(d.commands())
+	a.Conclude(d.commands(a))
 	var out []byte
 	switch c.Account.Format {
 	case "html":
@@ -111,7 +111,7 @@ func (r *run) drawPage(ctx context.Context, ended bool) ([]byte, error) {
 			a.Left.QueueProblem = console.Line(err)
 		}
 	}
-	a.Conclude(d.commands())
+	a.Conclude(d.commands(a))
 	return a.HTML()
 }
 
@@ -495,7 +495,7 @@ func messages(lag []broker.PartitionLag) (n int64) {
 }
 
 // commands are the arguments by which the account's commands find ledger and queue, wherever they are run.
-func (d *drawer) commands() night.Commands {
+func (d *drawer) commands(a *night.Account) night.Commands {
 	var common, own strings.Builder
 	add := func(to *strings.Builder, flag, value string) { fmt.Fprintf(to, " %s %s", flag, quoted(value)) }
 	if file := string(d.c.Config); file != "" {
@@ -516,6 +516,9 @@ func (d *drawer) commands() night.Commands {
 		c.Consume, c.Import = program, program+" import"
 	}
 	c.Queue, c.Importer = common.String()+own.String(), common.String()
+	if len(a.Runs) > 0 && a.Runs[0].Report.Export != "" {
+		c.Export = " " + quoted(a.Runs[0].Report.Export)
+	}
 	return c
 }
 
