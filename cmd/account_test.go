@@ -117,7 +117,8 @@ func TestAccountOfAnInterruptedNight(t *testing.T) {
 	_ = cmd.Wait()
 	r := reportAt(t, path)
 	queued := 30 - r.Rows.Received
-	if want := fmt.Sprintf(", %d still in the queue", queued); r.Exit != 1 || queued <= 0 || !strings.Contains(out.String(), want) {
+	want := fmt.Sprintf(", %d still in the queue", queued)
+	if r.Exit != 1 || queued <= 0 || !strings.Contains(out.String(), want) {
 		t.Errorf("got exit %d and %d rows received, want 1, less than 30, and %q in:\n%s", r.Exit, r.Rows.Received, want, out)
 	}
 	exitsWith(t, env, 0, []string{"Not finished: ", fmt.Sprintf(" + %d not yet seen by a run\n", queued)}, "purser", "report")

@@ -231,7 +231,7 @@ func TestReportOfAnUnreadExport(t *testing.T) {
 	}
 	exitsWith(t, env, 2, []string{"--report-html: "}, "consumer", "--drain", "--report-html", path+"/night.html")
 
-	cmd, out = command(t, env, "consumer", "--report-html", filepath.Join(t.TempDir(), "night.html"))
+	cmd, _ = command(t, env, "consumer", "--report-html", filepath.Join(t.TempDir(), "night.html"))
 	cmd.Stderr = nil
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
