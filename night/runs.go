@@ -16,8 +16,8 @@ func (a *Account) ofRuns() string {
 		names[i] = r.Report.Run + " of " + clock(r.Report.StartedAt)
 	}
 	n := int64(len(runs))
-	return fmt.Sprintf(" The counts are those of %s: %s %s %s no end, and no counts.", a.counted(), plural(n, "run", "runs"),
-		files(names), plural(n, "has", "have"))
+	return fmt.Sprintf(" The counts are those of %s: %s %s %s no end, and no counts.", a.counted(),
+		plural(n, "run", "runs"), files(names), plural(n, "has", "have"))
 }
 
 // counted says of how many runs the counts are.
