@@ -6,7 +6,9 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -78,5 +80,71 @@ func TestRunsAreTold(t *testing.T) {
 	if err := json.Unmarshal([]byte(last), &event); err != nil || len(got) != 2 || event.State != "ended" ||
 		event.Exit == nil || *event.Exit != 0 || event.Rows.Skipped != 30 || event.Run != reportAt(t, report).Run {
 		t.Errorf("webhook: got %q and %s (%v), want two requests, the second of an ended run with exit 0", got, text, err)
+	}
+}
+
+// TestExitCodeOfFullOutputs: a run whose report, page or summary cannot be written ends with 1, also if rows ended
+// badly, and process, ledger, dead man's switch and report agree about it.
+func TestExitCodeOfFullOutputs(t *testing.T) {
+	t.Parallel()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip("no /dev/full here: ", err)
+	}
+	defer full.Close()
+	var mu sync.Mutex
+	var pings []string
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		pings = append(pings, r.URL.Path)
+	}))
+	defer receiver.Close()
+	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
+	env = append(env, "PURSER_PING_URL="+receiver.URL)
+	dir := t.TempDir()
+	report, page := filepath.Join(dir, "report.json"), filepath.Join(dir, "page.html")
+	good, bad := export(t, 3), export(t, 0, fmt.Sprintf(keyless, 1, 1))
+	for _, tt := range []struct {
+		name, export string
+		stdout       *os.File
+		args         []string
+	}{
+		{"good night, --report", good, nil, []string{"--report", "/dev/full"}},
+		{"good night, --report-html", good, nil, []string{"--report-html", "/dev/full", "--report", report}},
+		{"good night, standard output", good, full, []string{"--report-html", page, "--report", report}},
+		{"good night, --report -", good, full, []string{"--report", "-"}},
+		{"bad night, standard output", bad, full, []string{"--report", report}},
+		{"bad night, --report", bad, nil, []string{"--report", "/dev/full"}},
+		{"bad night, --report -", bad, full, []string{"--report", "-"}},
+	} {
+		mustRun(t, env, "importer", tt.export)
+		cmd, out := command(t, env, "consumer", append([]string{"--drain"}, tt.args...)...)
+		if tt.stdout != nil {
+			cmd.Stdout = tt.stdout
+		}
+		if err := ignoreExit(cmd.Run()); err != nil {
+			t.Fatal(err)
+		}
+		if got := cmd.ProcessState.ExitCode(); got != 1 || strings.Count(out.String(), "no space left on device") != 1 {
+			t.Errorf("%s: got exit code %d, want 1 and the error once:\n%s", tt.name, got, out)
+		}
+		mu.Lock()
+		if want := "/1"; len(pings) == 0 || pings[len(pings)-1] != want {
+			t.Errorf("%s: got pings %q, want the last to be %s", tt.name, pings, want)
+		}
+		mu.Unlock()
+		exitsWith(t, env, 1, []string{`"exit": 1`, "no space left on device"}, "consumer", "status", "--run", "last")
+		if slices.Contains(tt.args, report) {
+			if got := reportAt(t, report); got.Exit != 1 || !strings.Contains(got.Reason, "no space left on device") {
+				t.Errorf("%s: got exit %d and reason %q in the report, want 1 and the error", tt.name, got.Exit, got.Reason)
+			}
+		}
+		if slices.Contains(tt.args, page) {
+			text, err := os.ReadFile(page)
+			if err != nil || !strings.Contains(string(text), "no space left on device") {
+				t.Errorf("%s: got %v and no error on the page, want it:\n%s", tt.name, err, text)
+			}
+		}
 	}
 }

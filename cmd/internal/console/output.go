@@ -31,15 +31,35 @@ func Output(w io.Writer) *Stdout {
 	return &Stdout{w: w}
 }
 
-// Result is the error with which a command ends that has ended with err: a command that has succeeded but could not
-// write its output has not.
+// OutputError is an output of a command that cannot be written.
+type OutputError struct {
+	What string // "standard output"; empty: Err says it
+	Err  error
+}
+
+func (e *OutputError) Error() string {
+	if e.What == "" {
+		return e.Err.Error()
+	}
+	return fmt.Sprintf("%s cannot be written: %v", e.What, e.Err)
+}
+
+func (e *OutputError) Unwrap() error { return e.Err }
+
+// Result is the error with which a command ends that has ended with err: if its output could not be written, with exit
+// code 1, unless err has the worse one of Worse. It may be called again with what it has returned.
 func (o *Stdout) Result(err error) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.err != nil && (Code(err) == ExitWell || errors.Is(err, o.err)) {
-		return Coded(ExitUnfinished, fmt.Errorf("standard output cannot be written: %w", o.err))
+	var said *OutputError
+	if o.err == nil || errors.As(err, &said) && errors.Is(err, o.err) {
+		return err
 	}
-	return err
+	failed := Coded(ExitUnfinished, &OutputError{What: "standard output", Err: o.err})
+	if Code(err) == ExitWell || errors.Is(err, o.err) {
+		return failed
+	}
+	return Worse(err, failed)
 }
 
 // Write implements io.Writer.

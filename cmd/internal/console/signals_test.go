@@ -81,8 +81,15 @@ func TestOutput(t *testing.T) {
 	if got := out.Result(nil); !errors.Is(got, os.ErrClosed) || Code(got) != ExitUnfinished {
 		t.Errorf("a closed file: got result %v with exit code %d, want %v with 1", got, Code(got), os.ErrClosed)
 	}
-	bad := Coded(ExitRowsBad, errors.New("rows"))
-	if got := out.Result(bad); !errors.Is(got, bad) {
-		t.Errorf("got result %v, want %v, which the command ended with", got, bad)
+	for code, want := range map[int]int{ExitRowsBad: 1, ExitUnfinished: 1, ExitUsage: 2} {
+		before := Coded(code, errors.New("rows"))
+		got := out.Result(before)
+		if !errors.Is(got, before) || !errors.Is(got, os.ErrClosed) || Code(got) != want {
+			t.Errorf("a command that ended with %d: got result %v with exit code %d, want both errors and %d",
+				code, got, Code(got), want)
+		}
+		if again := out.Result(got); again != got { //nolint:errorlint // the same error
+			t.Errorf("a result of a result: got %v, want it unchanged: %v", again, got)
+		}
 	}
 }

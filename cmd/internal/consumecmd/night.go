@@ -76,7 +76,7 @@ func reportNight(ctx context.Context, c *config.ConsumerCommands, s Streams) (er
 func (r *run) beginPage() error {
 	page, err := r.drawPage(r.soft, false)
 	if err == nil {
-		err = r.page.begin(page)
+		err = r.writePage(page, reportFile.begin)
 	}
 	if err != nil {
 		r.page = reportFile{} // the end would fail alike
@@ -85,9 +85,9 @@ func (r *run) beginPage() error {
 	return nil
 }
 
-// drawPage makes the page of this run, if it is to be written. Before the run has ended, it is that of a run without an
-// end.
-func (r *run) drawPage(ctx context.Context, ended bool) ([]byte, error) {
+// drawPage draws up the account of this run for its page, if there is to be one. Before the run has ended, it is that
+// of a run without an end.
+func (r *run) drawPage(ctx context.Context, ended bool) (*night.Account, error) {
 	if r.page.path == "" {
 		return nil, nil
 	}
@@ -111,8 +111,29 @@ func (r *run) drawPage(ctx context.Context, ended bool) ([]byte, error) {
 			a.Left.QueueProblem = console.Line(err)
 		}
 	}
+	return a, nil
+}
+
+// writePage writes the page of an account, if there is one, with the exit code and the reason that the run's report has
+// by now.
+func (r *run) writePage(a *night.Account, write func(reportFile, []byte) error) error {
+	if a == nil {
+		return nil
+	}
+	for _, list := range [][]night.Run{a.Runs, a.History} {
+		for i := range list {
+			if report := &list[i].Report; report.Run == r.report.Run {
+				report.Exit, report.Reason = r.report.Exit, maskReason(r.report)
+			}
+		}
+	}
+	d := drawer{c: r.c, screen: r.screen}
 	a.Conclude(d.commands(a))
-	return a.HTML()
+	page, err := a.HTML()
+	if err != nil {
+		return err
+	}
+	return write(r.page, page)
 }
 
 // nightBook is what an account is drawn up from.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/cmd/internal/outfile"
 )
 
@@ -46,6 +47,9 @@ func (f reportFile) end(content []byte) error {
 		return nil
 	case f.stream != nil:
 		_, err := f.stream.Write(content)
+		if _, ok := f.stream.(*console.Stdout); ok {
+			return nil // it remembers its error, for Result
+		}
 		return f.named(err)
 	case f.device():
 		return f.named(writeTo(f.path, content))
@@ -57,7 +61,15 @@ func (f reportFile) named(err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s: %w", f.flag, err)
+	return fmt.Errorf("%s: %w", f.flag, &console.OutputError{Err: err})
+}
+
+// correct replaces the final report, if it went to a file.
+func (f reportFile) correct(content []byte) error {
+	if f.stream != nil {
+		return nil
+	}
+	return f.begin(content)
 }
 
 // device reports whether the path is a pipe, terminal or other device.

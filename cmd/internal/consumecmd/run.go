@@ -20,6 +20,7 @@ import (
 	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/messageauth"
 	"github.com/purser-onboard/purser/metrics"
+	"github.com/purser-onboard/purser/night"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/pipeline/dispatch"
 	"github.com/purser-onboard/purser/pipeline/onboard"
@@ -44,6 +45,7 @@ type run struct {
 	textfile   *textfile        // --metrics-textfile; nil: none, or not begun
 	recorder   *recorder        // nil: not begun
 	begun      bool             // it has the ledger, and is recorded there
+	remembered int              // the exit code that the ledger has of it; -1: none
 	feed       Feed             // nil: nothing is imported
 	imported   Import           // what feed returned
 
@@ -82,7 +84,7 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, feed Fe
 		id: id, c: c, drain: drain, feed: feed, soft: soft, hard: hard,
 		screen: screen, log: console.NewLogger(screen, c.LogFormat, c.LogLevel),
 		report: results.Begun(id.String(), time.Now().UTC()), to: openReport("--report", c.Report, id.String(), s),
-		page: openReport("--report-html", c.ReportHTML, id.String(), s),
+		page: openReport("--report-html", c.ReportHTML, id.String(), s), remembered: -1,
 	}
 	r.report.Settings = c.Settings
 	r.metrics = metrics.New(metrics.Options{
@@ -119,24 +121,47 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, feed Fe
 	r.account(last, done)
 	err = r.judge(done, cause)
 	kept := r.remember(done)
-	page, drawn := r.drawPage(context.WithoutCancel(hard), true) // while ledger and queue are open
+	page, drawn := r.drawPage(last, true) // while ledger and queue are open
 	if e := r.shut(kept); e != nil {
 		err = r.judge(done, errors.Join(cause, e))
 	}
+	err = r.output(done, page, drawn, err, console.Output(s.Stdout))
 	r.endMetrics(err, cause)
-	e := r.to.end(r.report.JSON()) // before the summary, whose reader may keep it waiting
+	tell.End(hard, r.endedNotice(done.tally, err))()
+	return err
+}
+
+// output writes report, page and summary, and returns the error of a run that has ended with err. The end is recorded
+// by then, for the reader of the summary may keep it waiting. If an output cannot be written, the exit code may be
+// another one: ledger, report and page are corrected.
+func (r *run) output(done ended, page *night.Account, drawn, err error, stdout *console.Stdout) error {
+	failed := r.to.end(r.report.JSON())
+	if failed != nil {
+		r.to = reportFile{} // the correction would fail alike
+	}
 	if drawn == nil {
-		drawn = r.page.end(page)
+		drawn = r.writePage(page, reportFile.end)
 	}
-	if e := errors.Join(e, drawn); e != nil {
-		err = console.Coded(max(r.report.Exit, console.ExitUnfinished), errors.Join(err, e))
+	if drawn != nil {
+		failed, page = errors.Join(failed, drawn), nil
 	}
-	told := tell.End(hard, r.endedNotice(done.tally, err))
-	defer told()
-	if !c.Quiet || err != nil {
-		r.listWaiting(s.Stdout, done.waiting)
-		summarize(s.Stdout, &r.report, done.tally)
-		r.summarizeImport(s.Stdout)
+	if !r.c.Quiet || err != nil || failed != nil {
+		r.listWaiting(stdout, done.waiting)
+		summarize(stdout, &r.report, done.tally)
+		r.summarizeImport(stdout)
+	}
+	err = stdout.Result(console.Worse(err, failed))
+	exit := console.Code(err)
+	if exit == r.report.Exit && (exit == r.remembered || r.remembered < 0) {
+		return err
+	}
+	r.report.Exit, r.report.Reason = exit, r.screen.Hints(console.Line(err))
+	for _, e := range []error{
+		r.rememberAgain(done), r.to.correct(r.report.JSON()), r.writePage(page, reportFile.correct),
+	} {
+		if e != nil {
+			r.log.Error("the exit code of the run cannot be corrected", "exit", exit, "error", e)
+		}
 	}
 	return err
 }
@@ -172,9 +197,26 @@ func (r *run) remember(done ended) error {
 	if done.left != nil {
 		bad = append(bad, done.left.rows...)
 	}
-	return r.ledger.EndRun(context.WithoutCancel(r.hard), r.id, ledger.RunEnd{
+	err := r.ledger.EndRun(context.WithoutCancel(r.hard), r.id, ledger.RunEnd{
 		At: r.report.FinishedAt, Exit: r.report.Exit, Report: string(r.report.JSON()), Bad: bad,
 	})
+	if err == nil {
+		r.remembered = r.report.Exit
+	}
+	return err
+}
+
+// rememberAgain corrects the end of the run in the ledger, which was closed, if it was recorded.
+func (r *run) rememberAgain(done ended) (err error) {
+	if r.remembered < 0 {
+		return nil
+	}
+	r.ledger, err = openLedger(context.WithoutCancel(r.hard), r.c, r.partner, nil, r.metrics.Committed, r.log)
+	if err != nil {
+		return err
+	}
+	defer closing(&err, "ledger", r.ledger.Close)
+	return r.remember(done)
 }
 
 // opened notes that something was opened, to be closed when the run ends.

@@ -102,6 +102,8 @@ func publicReason(exit int, err error) string {
 		return ""
 	case exit == console.ExitRowsBad:
 		return "some rows ended badly"
+	case errors.As(err, new(*console.OutputError)):
+		return "an output cannot be written"
 	case errors.Is(err, console.ErrInterrupted):
 		return "interrupted"
 	case errors.As(err, &halt):
