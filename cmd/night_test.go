@@ -113,6 +113,33 @@ func TestRetryAfterAKill(t *testing.T) {
 	}
 }
 
+// TestRetryNamesWhoLeftWhat: a run that ends rows badly itself and reports those of a killed run before it counts them
+// apart, and so do its retries.
+func TestRetryNamesWhoLeftWhat(t *testing.T) {
+	t.Parallel()
+	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
+	mustRun(t, env, "importer", export(t, 3, fmt.Sprintf(keyless, 1, 1)))
+	killed, _ := drainReport(t, env)
+	execLedger(t, env, `UPDATE runs SET ended_at = NULL, exit = NULL, report = json_set(report, '$.state', 'running')
+		WHERE id = '`+killed.Run+`'; DELETE FROM run_rows`)
+	mustRun(t, env, "importer", export(t, 0, fmt.Sprintf(keyless, 2, 2), fmt.Sprintf(keyless, 3, 3)))
+	left := func(r results.Report, what string) string {
+		return fmt.Sprintf("run %s of %s left %s", r.Run, r.StartedAt.Format("2006-01-02 15:04Z"), what)
+	}
+	next, out := drainReport(t, env)
+	says := left(killed, "1 failed row") + "; some rows ended badly: `consumer failures` lists them"
+	if next.Exit != 3 || next.Rows.Failed != 2 || next.Repeats != killed.Run || next.Reason != says {
+		t.Errorf("the next night: got %+v, want exit 3 and reason %q:\n%s", next, says, out)
+	}
+	says = "the queue is empty, but " + left(next, "2 failed rows") + ", and " + left(killed, "1 failed row") + "; "
+	for i := range 2 {
+		retry, out := drainReport(t, env)
+		if retry.Exit != 3 || retry.Repeats != next.Run || !strings.HasPrefix(retry.Reason, says) {
+			t.Errorf("retry %d: got %+v, want exit 3 for run %s and reason %q:\n%s", i, retry, next.Run, says, out)
+		}
+	}
+}
+
 // TestRetryWithDeadLetters: dead letters keep the retry red until they are put back.
 func TestRetryWithDeadLetters(t *testing.T) {
 	t.Parallel()

@@ -93,37 +93,57 @@ func (l *Ledger) EndRun(ctx context.Context, id uuid.UUID, end RunEnd) error {
 	}))
 }
 
-// StillBad counts, by stage, the rows that are in conflict, refused, rejected or failed and that these runs ended with
-// or that have changed since a time; the zero time: only those of the runs. It returns the ids of the first 1000 as
-// well. It reads the whole table, as Counts does.
+// BadQuery selects rows that are in conflict, refused, rejected or failed.
+type BadQuery struct {
+	Runs  []uuid.UUID // rows that these runs ended with
+	Since time.Time   // and rows that have changed since then; zero: none
+	// Own are not selected if they have changed since Begun: the rows, by their ids, of a run that began then.
+	Own   []int64
+	Begun time.Time
+	// Split divides the counts: rows that changed before it, and later ones; zero: all are later.
+	Split time.Time
+}
+
+// StillBad counts, by stage, the rows that a query selects, on both sides of its Split. It returns the ids of the first
+// 1000 as well. It reads the whole table, as Counts does.
 func (q *queries) StillBad(
-	ctx context.Context, runs []uuid.UUID, since time.Time,
-) (stages map[pipeline.Stage]int64, first []int64, err error) {
-	list, err := json.Marshal(runs)
+	ctx context.Context, b BadQuery,
+) (before, later map[pipeline.Stage]int64, first []int64, err error) {
+	runs, err := json.Marshal(b.Runs)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	rows, err := q.source.QueryContext(ctx, `SELECT id, stage FROM rows
-		WHERE stage IN ('conflict', 'refused', 'rejected', 'failed') AND (updated_at >= ?
-		OR id IN (SELECT row_id FROM run_rows WHERE run IN (SELECT value FROM json_each(?))))`,
-		micros(since), string(list)) // a comparison with NULL is not true
+	own, err := json.Marshal(b.Own)
 	if err != nil {
-		return nil, nil, translate(q.path, err)
+		return nil, nil, nil, err
+	}
+	rows, err := q.source.QueryContext(ctx, `SELECT id, stage, coalesce(updated_at < ?, 0) FROM rows
+		WHERE stage IN ('conflict', 'refused', 'rejected', 'failed') AND (updated_at >= ?
+		OR id IN (SELECT row_id FROM run_rows WHERE run IN (SELECT value FROM json_each(?))))
+		AND NOT (coalesce(updated_at >= ?, 0) AND id IN (SELECT value FROM json_each(?)))`,
+		micros(b.Split), micros(b.Since), string(runs), micros(b.Begun), string(own)) // a comparison with NULL is not true
+	if err != nil {
+		return nil, nil, nil, translate(q.path, err)
 	}
 	defer rows.Close()
-	stages = make(map[pipeline.Stage]int64)
+	before, later = make(map[pipeline.Stage]int64), make(map[pipeline.Stage]int64)
 	for rows.Next() {
 		var id int64
 		var stage pipeline.Stage
-		if err := rows.Scan(&id, &stage); err != nil {
-			return nil, nil, translate(q.path, err)
+		var early bool
+		if err := rows.Scan(&id, &stage, &early); err != nil {
+			return nil, nil, nil, translate(q.path, err)
 		}
-		stages[stage]++
+		if early {
+			before[stage]++
+		} else {
+			later[stage]++
+		}
 		if len(first) < keptRunRows {
 			first = append(first, id)
 		}
 	}
-	return stages, first, translate(q.path, rows.Err())
+	return before, later, first, translate(q.path, rows.Err())
 }
 
 // Runs returns up to n runs, the latest first.

@@ -460,7 +460,7 @@ func (r *run) work() (ended, error) {
 		err = r.stranded(done.tally)
 	}
 	if err == nil && r.drain {
-		done.left, err = r.leftovers(r.hard, done.tally)
+		done.left, err = r.leftovers(r.hard, done.tally, done.bad)
 	}
 	return done, classify(r.c, err)
 }

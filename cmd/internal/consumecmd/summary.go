@@ -35,8 +35,8 @@ func judge(report *results.Report, done ended, err error) error {
 			report.Reason = fmt.Sprintf("%d rows are waiting for the custodian", t.Waiting)
 		}
 		if done.left != nil {
-			report.Repeats, report.Reason = done.left.run.ID.String(), console.Line(err)
-			report.RepeatedDeadLetters = done.left.letters
+			report.Repeats, report.Reason = done.left.of().String(), console.Line(err)
+			report.RepeatedDeadLetters = done.left.letters()
 		}
 	case err != nil:
 		report.Reason = console.Line(err)
@@ -62,11 +62,11 @@ func whoIsBad(t pipeline.Tally, left *leftover) string {
 		}
 		said = append(said, first+left.String())
 	}
-	letters := t.DeadLettered > 0 || left != nil && left.letters > 0
+	letters := t.DeadLettered > 0 || left != nil && left.letters() > 0
 	t.DeadLettered = 0
 	if t.Bad() {
 		said = append(said, "some rows ended badly: `consumer failures` lists them")
-	} else if left != nil && len(left.stages) > 0 {
+	} else if left != nil && left.bad() {
 		said = append(said, "`consumer failures` lists them; fix them and import them again")
 	}
 	if letters {
