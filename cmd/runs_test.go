@@ -79,8 +79,8 @@ func TestRunsAreRemembered(t *testing.T) {
 	}
 }
 
-// TestReportGoesWhereItIsSent: to standard output, also as a device, without replacing what is there; and to a file for
-// each run.
+// TestReportGoesWhereItIsSent: to standard output, also as a device, without replacing what is there, and alone: the
+// summary goes to standard error then; and to a file for each run. Report and page must not be one file.
 func TestReportGoesWhereItIsSent(t *testing.T) {
 	t.Parallel()
 	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
@@ -94,7 +94,7 @@ func TestReportGoesWhereItIsSent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		cmd, _ := command(t, env, "consumer", "--drain", "--report", name)
+		cmd, stderr := command(t, env, "consumer", "--drain", "--report", name)
 		cmd.Stdout = out
 		cmd.Dir = dir
 		err = cmd.Run()
@@ -105,10 +105,25 @@ func TestReportGoesWhereItIsSent(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.HasPrefix(text, []byte("earlier\n{")) || !bytes.Contains(text, []byte(`"state": "ended"`)) ||
-			!bytes.Contains(text, []byte("rows      0 received")) {
-			t.Errorf("--report %s: got %q, want what was there, the report and the summary", name, text)
+		document, ok := bytes.CutPrefix(text, []byte("earlier\n"))
+		if !ok || !json.Valid(document) || !bytes.Contains(document, []byte(`"state": "ended"`)) {
+			t.Errorf("--report %s: got %q, want what was there and the report", name, text)
 		}
+		if want := "rows      0 received"; !strings.Contains(stderr.String(), want) {
+			t.Errorf("--report %s: got %q on standard error, want %q in it", name, stderr, want)
+		}
+	}
+	cmd, stderr := command(t, env, "purser", "night", "--report", "-", "--log-format", "json", export(t, 2))
+	var stdout bytes.Buffer
+	cmd.Stdout = &stdout
+	if err := cmd.Run(); err != nil || !json.Valid(stdout.Bytes()) || !strings.Contains(stderr.String(), `"msg":"night     2 rows`) {
+		t.Errorf("a night: got %v, %q and %q; want one document, and the summary in the log", err, &stdout, stderr)
+	}
+	for _, paths := range [][2]string{
+		{"-", "/dev/stdout"}, {filepath.Join(dir, "a"), dir + "/./a"}, {filepath.Join(dir, "{run}"), filepath.Join(dir, "{run}")},
+	} {
+		exitsWith(t, env, 2, []string{"--report-html: names the same file as --report"},
+			"consumer", "--drain", "--report", paths[0], "--report-html", paths[1])
 	}
 	if _, err := os.Lstat(filepath.Join(dir, "-")); !os.IsNotExist(err) {
 		t.Errorf("a file named -: got %v, want none", err)

@@ -72,6 +72,27 @@ func (s *Screen) Say(text string) {
 	fmt.Fprintln(s, text)
 }
 
+// Lines returns a writer that says what is written to it, line by line, as Say does.
+func (s *Screen) Lines() *Stdout { return Output(&lines{screen: s}) }
+
+type lines struct {
+	screen *Screen
+	rest   string // the beginning of a line
+}
+
+// Write implements io.Writer.
+func (l *lines) Write(p []byte) (int, error) {
+	l.rest += string(p)
+	for {
+		line, rest, whole := strings.Cut(l.rest, "\n")
+		if !whole {
+			return len(p), nil
+		}
+		l.screen.Say(line)
+		l.rest = rest
+	}
+}
+
 // complain writes what a command says under its name: as a line, or as an error of a JSON log with these attributes.
 func (s *Screen) complain(command, text string, attrs ...any) {
 	if log := s.json.Load(); log != nil {

@@ -31,6 +31,19 @@ func openReport(flag, setting, run string, s Streams) reportFile {
 	return reportFile{flag: flag, path: path}
 }
 
+// same reports whether both go to one file, stream or device.
+func (f reportFile) same(other reportFile) bool {
+	if f.path == "" || other.path == "" {
+		return false
+	}
+	if f.stream != nil || other.stream != nil {
+		return f.stream == other.stream
+	}
+	one, err := os.Stat(f.path)
+	another, e := os.Stat(other.path)
+	return absolute(f.path) == absolute(other.path) || err == nil && e == nil && os.SameFile(one, another)
+}
+
 // begin writes the report of a run that has begun, so that the report of an earlier run is not taken for this one's.
 // Streams and devices get only the final report.
 func (f reportFile) begin(content []byte) error {

@@ -125,7 +125,7 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, feed Fe
 	if e := r.shut(kept); e != nil {
 		err = r.judge(done, errors.Join(cause, e))
 	}
-	err = r.output(done, page, drawn, err, console.Output(s.Stdout))
+	err = r.output(done, page, drawn, err, s)
 	r.endMetrics(err, cause)
 	tell.End(hard, r.endedNotice(done.tally, err))()
 	return err
@@ -134,7 +134,7 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, feed Fe
 // output writes report, page and summary, and returns the error of a run that has ended with err. The end is recorded
 // by then, for the reader of the summary may keep it waiting. If an output cannot be written, the exit code may be
 // another one: ledger, report and page are corrected.
-func (r *run) output(done ended, page *night.Account, drawn, err error, stdout *console.Stdout) error {
+func (r *run) output(done ended, page *night.Account, drawn, err error, s Streams) error {
 	failed := r.to.end(r.report.JSON())
 	if failed != nil {
 		r.to = reportFile{} // the correction would fail alike
@@ -146,11 +146,12 @@ func (r *run) output(done ended, page *night.Account, drawn, err error, stdout *
 		failed, page = errors.Join(failed, drawn), nil
 	}
 	if !r.c.Quiet || err != nil || failed != nil {
-		r.listWaiting(stdout, done.waiting)
-		summarize(stdout, &r.report, done.tally)
-		r.summarizeImport(stdout)
+		out := Summaries(r.c, s)
+		r.listWaiting(out, done.waiting)
+		summarize(out, &r.report, done.tally)
+		r.summarizeImport(out)
 	}
-	err = stdout.Result(console.Worse(err, failed))
+	err = console.Output(s.Stdout).Result(console.Worse(err, failed))
 	exit := console.Code(err)
 	if exit == r.report.Exit && (exit == r.remembered || r.remembered < 0) {
 		return err
@@ -235,6 +236,9 @@ func (r *run) shut(err error) error {
 func (r *run) open(getenv func(string) string) (err error) {
 	if err := r.c.CheckRun(getenv); err != nil {
 		return err
+	}
+	if r.to.same(r.page) {
+		return &config.Error{Setting: "--report-html", Problem: "names the same file as --report"}
 	}
 	if err := r.serveMetrics(); err != nil {
 		return err

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/pipeline/results"
@@ -83,6 +84,18 @@ func whatIsLeft(t pipeline.Tally) string {
 	}
 	return fmt.Sprintf("%d rows that were taken are not settled; they stay in the queue, "+
 		"and the next run goes on with them", n)
+}
+
+// Summaries returns where summaries go: to standard output, or to standard error if the report or the page is written to
+// standard output, which is then one document.
+func Summaries(c *config.Consumer, s Streams) *console.Stdout {
+	stdout := console.Output(s.Stdout)
+	for _, setting := range []string{c.Report, c.ReportHTML} {
+		if openReport("", setting, "", Streams{Stdout: stdout}).stream == stdout {
+			return console.NewScreen(s.Stderr).Lines()
+		}
+	}
+	return stdout
 }
 
 func summarize(w io.Writer, r *results.Report, t pipeline.Tally) {

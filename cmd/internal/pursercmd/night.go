@@ -17,13 +17,15 @@ func night(soft, hard context.Context, args []string, stdout *console.Stdout, sc
 		return err
 	}
 	screen.Format(c.LogFormat)
+	streams := consumecmd.Streams{Stdout: stdout, Stderr: screen, Getenv: s.Getenv}
+	summaries := consumecmd.Summaries(c, streams)
 	feed := func(ctx context.Context) consumecmd.Import {
-		result, err := importcmd.Import(ctx, i, s.Stdin, stdout, screen)
+		result, err := importcmd.Import(ctx, i, s.Stdin, summaries, screen)
 		done := consumecmd.Import{ID: result.ID, Err: err, Stops: err != nil && (result.QueueFailed || ctx.Err() != nil)}
 		if unread := (*importcmd.ExportError)(nil); errors.As(err, &unread) {
 			done.Export = unread.Path
 		}
 		return done
 	}
-	return consumecmd.Night(soft, hard, c, feed, consumecmd.Streams{Stdout: stdout, Stderr: screen, Getenv: s.Getenv})
+	return consumecmd.Night(soft, hard, c, feed, streams)
 }
