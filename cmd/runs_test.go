@@ -116,11 +116,12 @@ func TestReportGoesWhereItIsSent(t *testing.T) {
 	cmd, stderr := command(t, env, "purser", "night", "--report", "-", "--log-format", "json", export(t, 2))
 	var stdout bytes.Buffer
 	cmd.Stdout = &stdout
-	if err := cmd.Run(); err != nil || !json.Valid(stdout.Bytes()) || !strings.Contains(stderr.String(), `"msg":"night     2 rows`) {
+	if err := cmd.Run(); err != nil || !json.Valid(stdout.Bytes()) ||
+		!strings.Contains(stderr.String(), `"msg":"night     2 rows`) {
 		t.Errorf("a night: got %v, %q and %q; want one document, and the summary in the log", err, &stdout, stderr)
 	}
 	for _, paths := range [][2]string{
-		{"-", "/dev/stdout"}, {filepath.Join(dir, "a"), dir + "/./a"}, {filepath.Join(dir, "{run}"), filepath.Join(dir, "{run}")},
+		{"-", "/dev/stdout"}, {filepath.Join(dir, "a"), dir + "/./a"}, {dir + "/{run}", dir + "/{run}"},
 	} {
 		exitsWith(t, env, 2, []string{"--report-html: names the same file as --report"},
 			"consumer", "--drain", "--report", paths[0], "--report-html", paths[1])

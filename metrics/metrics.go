@@ -40,10 +40,10 @@ type Metrics struct {
 	waited   prometheus.Histogram
 
 	reached      map[pipeline.Stage]*atomic.Int64 // rows that have come to a stage
-	stages       map[pipeline.Stage]prometheus.Observer
+	stages       map[pipeline.Stage]*durations
 	commitTook   prometheus.Histogram
 	commitRows   prometheus.Histogram
-	signerTook   prometheus.Observer
+	signerTook   *durations
 	signerErrors prometheus.Counter
 
 	halted prometheus.Gauge
@@ -59,7 +59,7 @@ type Metrics struct {
 // request are the metrics of an operation.
 type request struct {
 	byStatus map[string]prometheus.Counter
-	took     prometheus.Observer
+	took     *durations
 }
 
 // New returns the metrics of a run that has just begun.
@@ -68,7 +68,7 @@ func New(o Options) *Metrics {
 		now: o.Now, own: prometheus.NewRegistry(), process: prometheus.NewRegistry(),
 		requests: make(map[client.Operation]request),
 		reached:  make(map[pipeline.Stage]*atomic.Int64),
-		stages:   make(map[pipeline.Stage]prometheus.Observer),
+		stages:   make(map[pipeline.Stage]*durations),
 	}
 	m.process.MustRegister(
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
@@ -87,7 +87,7 @@ func (m *Metrics) addLocal(backend string) {
 	m.commitRows = m.histogram("purser_ledger_commit_transitions",
 		"Rows in a transaction of the ledger.", []float64{1, 2, 5, 10, 20, 50, 100, 500, 1000, 2048})
 	took := m.histograms("purser_signer_duration_seconds", "Time of a call of the signer.", local(), "backend")
-	m.signerTook = took.WithLabelValues(backend)
+	m.signerTook = &durations{Observer: took.WithLabelValues(backend)}
 	m.signerErrors = m.counters("purser_signer_errors_total", "Calls of the signer that failed.",
 		"backend").WithLabelValues(backend)
 }
@@ -110,7 +110,9 @@ func (m *Metrics) addRequests() {
 	took := m.histograms("purser_request_duration_seconds",
 		"Time from sending a request to the end of its response.", remote(), "operation")
 	for _, op := range client.Operations() {
-		r := request{byStatus: make(map[string]prometheus.Counter), took: took.WithLabelValues(string(op))}
+		r := request{
+			byStatus: make(map[string]prometheus.Counter), took: &durations{Observer: took.WithLabelValues(string(op))},
+		}
 		for _, class := range statusClasses() {
 			r.byStatus[class] = sent.WithLabelValues(string(op), class)
 		}
@@ -124,7 +126,7 @@ func (m *Metrics) addRows() {
 	for _, stage := range pipeline.Stages() {
 		m.reached[stage] = new(atomic.Int64)
 		if !stage.Terminal() {
-			m.stages[stage] = inStage.WithLabelValues(string(stage))
+			m.stages[stage] = &durations{Observer: inStage.WithLabelValues(string(stage))}
 		}
 	}
 }

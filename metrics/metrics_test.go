@@ -254,6 +254,19 @@ func TestSnapshot(t *testing.T) {
 	}
 }
 
+// TestQuantilesAreNotAboveTheLongest: the buckets of stages are wide, and the quantiles in them are bounded by the
+// longest time.
+func TestQuantilesAreNotAboveTheLongest(t *testing.T) {
+	m := newMetrics(newNight())
+	for _, took := range []time.Duration{130 * time.Second, 140 * time.Second, 90 * time.Second} {
+		m.Moved(pipeline.Planned, pipeline.Creating, took)
+	}
+	got := m.Snapshot().Stages
+	if len(got) != 1 || got[0].P50 > 140 || got[0].P95 != 140 || got[0].P99 != 140 {
+		t.Errorf("got %+v, want one stage whose p95 and p99 are the longest time, 140 s", got)
+	}
+}
+
 // TestReady names what is missing.
 func TestReady(t *testing.T) {
 	m := newMetrics(newNight())

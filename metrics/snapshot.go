@@ -2,8 +2,10 @@ package metrics
 
 import (
 	"math"
+	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
 
 	"github.com/purser-onboard/purser/client"
@@ -29,9 +31,10 @@ type Snapshot struct {
 
 // Latency describes the durations of an operation, in seconds.
 type Latency struct {
-	Operation     string
-	Count         int64
-	P50, P95, P99 float64 // as a quantile of Prometheus is taken from a histogram
+	Operation string
+	Count     int64
+	// As a quantile of Prometheus is taken from a histogram, but not above the longest duration.
+	P50, P95, P99 float64
 }
 
 // Snapshot returns what the run has done so far.
@@ -68,15 +71,31 @@ func (m *Metrics) Snapshot() Snapshot {
 	return s
 }
 
+// durations is a histogram of durations that also knows the longest: in a wide bucket a quantile may be far above it.
+type durations struct {
+	prometheus.Observer
+	longest atomic.Uint64 // bits of seconds, which are not negative: they are in the order of their bits
+}
+
+// Observe implements prometheus.Observer.
+func (d *durations) Observe(seconds float64) {
+	bits := math.Float64bits(max(seconds, 0))
+	for longest := d.longest.Load(); bits > longest && !d.longest.CompareAndSwap(longest, bits); {
+		longest = d.longest.Load()
+	}
+	d.Observer.Observe(seconds)
+}
+
 // appendLatency appends the durations of an operation that has occurred.
-func appendLatency(list []Latency, operation string, observer any) []Latency {
-	h := valueOf(observer).GetHistogram()
+func appendLatency(list []Latency, operation string, d *durations) []Latency {
+	h := valueOf(d.Observer).GetHistogram()
 	if h.GetSampleCount() == 0 {
 		return list
 	}
+	longest := math.Float64frombits(d.longest.Load())
 	return append(list, Latency{
 		Operation: operation, Count: int64(h.GetSampleCount()),
-		P50: quantile(h, .5), P95: quantile(h, .95), P99: quantile(h, .99),
+		P50: min(quantile(h, .5), longest), P95: min(quantile(h, .95), longest), P99: min(quantile(h, .99), longest),
 	})
 }
 

@@ -86,8 +86,8 @@ func whatIsLeft(t pipeline.Tally) string {
 		"and the next run goes on with them", n)
 }
 
-// Summaries returns where summaries go: to standard output, or to standard error if the report or the page is written to
-// standard output, which is then one document.
+// Summaries returns where summaries go: to standard output, or to standard error if the report or the page is written
+// to standard output, which is then one document.
 func Summaries(c *config.Consumer, s Streams) *console.Stdout {
 	stdout := console.Output(s.Stdout)
 	for _, setting := range []string{c.Report, c.ReportHTML} {
