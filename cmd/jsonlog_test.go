@@ -71,7 +71,7 @@ func TestJSONToTheLastLine(t *testing.T) {
 	}
 	_ = cmd.Wait()
 	check(&stderr, 1, args)
-	if !bytes.Contains(stderr.Bytes(), []byte(`"msg":"stopping (terminated)`)) {
-		t.Errorf("got no notice of the stop, want it:\n%s", &stderr)
+	if want := `"level":"WARN","msg":"stopping (terminated)`; !bytes.Contains(stderr.Bytes(), []byte(want)) {
+		t.Errorf("got no notice of the stop as a warning, want %s:\n%s", want, &stderr)
 	}
 }

@@ -71,6 +71,7 @@ func TestRetryStaysRed(t *testing.T) {
 		}
 	}
 	exitsWith(t, env, 3, []string{night.Run}, "consumer", "status", "--run", "last")
+	exitsWith(t, env, 0, []string{"some rows ended badly"}, "consumer", "runs")
 
 	// A night that ends well, although the rows of the earlier one are as they were.
 	mustRun(t, env, "importer", export(t, 6))

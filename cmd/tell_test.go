@@ -51,14 +51,16 @@ func TestRunsAreTold(t *testing.T) {
 	// A set-up that cannot be used; then one that can.
 	exitsWith(t, append(env, "PURSER_SIGNER=nothing:x"), 2, nil, "consumer", "--drain")
 	if got, text := told(); len(got) != 2 || !strings.HasPrefix(got[0], "/ping/5ec2e7/start?rid=") ||
-		!strings.HasPrefix(got[1], "/ping/5ec2e7/2?rid=") || !strings.Contains(text, "--signer") {
-		t.Errorf("without a signer: got %q and %q, want the start and exit code 2 with the setting", got, text)
+		!strings.HasPrefix(got[1], "/ping/5ec2e7/2?rid=") || !strings.Contains(text, "--signer") || strings.Contains(text, "status --run") {
+		t.Errorf("without a signer: got %q and %q, want the start and exit code 2 with the setting, without a command for "+
+			"a run that the ledger has not", got, text)
 	}
 	mustRun(t, env, "consumer", "--drain")
 	run := reportAt(t, report).Run
 	got, text := told()
 	want := fmt.Sprint([]string{"/ping/5ec2e7/start?rid=" + run, "/ping/5ec2e7?rid=" + run})
-	if fmt.Sprint(got) != want || !strings.Contains(text, "30 received: 30 onboarded") || strings.Contains(text, "0x") {
+	if fmt.Sprint(got) != want || !strings.Contains(text, "30 received: 30 onboarded") || strings.Contains(text, "0x") ||
+		!strings.Contains(text, "`consumer status --run "+run) {
 		t.Errorf("got %q and %q, want %s and the counts without an account", got, text, want)
 	}
 

@@ -53,7 +53,7 @@ func Exit(w io.Writer, command string, err error) int {
 	if outOfFiles(err) {
 		text += fmt.Sprintf("; the limit is %s: raise it with ulimit -n, to 256 or more", fileLimit())
 	}
-	NewScreen(w).complain(command, text, "exit", code)
+	NewScreen(w).complain((*slog.Logger).Error, command, text, "exit", code)
 	return code
 }
 

@@ -93,10 +93,11 @@ func (l *lines) Write(p []byte) (int, error) {
 	}
 }
 
-// complain writes what a command says under its name: as a line, or as an error of a JSON log with these attributes.
-func (s *Screen) complain(command, text string, attrs ...any) {
+// complain writes what a command says under its name: as a line, or as a record of a JSON log with these
+// attributes, which record writes.
+func (s *Screen) complain(record func(*slog.Logger, string, ...any), command, text string, attrs ...any) {
 	if log := s.json.Load(); log != nil {
-		log.With("command", command).Error(text, attrs...)
+		record(log.With("command", command), text, attrs...)
 		return
 	}
 	fmt.Fprintf(s, "%s: %s\n", command, text)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -59,7 +60,7 @@ func Signals(parent context.Context, w io.Writer, s Stopping) (soft, hard contex
 			second = "ends the process"
 			signal.Reset(os.Interrupt, syscall.SIGTERM)
 		}
-		NewScreen(w).complain(s.Command,
+		NewScreen(w).complain((*slog.Logger).Warn, s.Command,
 			fmt.Sprintf("stopping (%v): %s; a second signal %s", first, s.Waits, second))
 		cancelSoft(fmt.Errorf("%w by %v", ErrInterrupted, first))
 		for {

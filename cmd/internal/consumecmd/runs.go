@@ -39,6 +39,9 @@ func runs(ctx context.Context, c *config.Consumer, last int, form config.Output,
 		if r.Ended() {
 			took, exit = r.EndedAt.Sub(r.StartedAt).Round(time.Second).String(), fmt.Sprint(r.Exit)
 		}
+		if report.Reason == "" && r.Ended() && r.Exit == console.ExitRowsBad {
+			report.Reason = rowsEndedBadly
+		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", r.ID, r.StartedAt.UTC().Format(time.RFC3339), took, exit,
 			report.Rows.Received, report.Rows.Onboarded, report.Reason)
 	}

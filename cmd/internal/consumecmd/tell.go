@@ -57,12 +57,12 @@ func begunNotice(r *results.Report) notify.Notice {
 
 // endedNotice tells how the run has ended.
 func (r *run) endedNotice(t pipeline.Tally, err error) notify.Notice {
-	n := endedNotice(&r.report, t, err)
+	n := endedNotice(&r.report, t, err, r.begun)
 	n.Text = r.screen.Hints(n.Text)
 	return n
 }
 
-func endedNotice(r *results.Report, t pipeline.Tally, err error) notify.Notice {
+func endedNotice(r *results.Report, t pipeline.Tally, err error, recorded bool) notify.Notice {
 	exit := console.Code(err)
 	e := webhookEvent{
 		Program: "purser " + config.Version, Run: r.Run, State: results.Ended, StartedAt: r.StartedAt,
@@ -78,7 +78,9 @@ func endedNotice(r *results.Report, t pipeline.Tally, err error) notify.Notice {
 	var b strings.Builder
 	b.WriteString(e.Text + "\n\n")
 	summarize(&b, r, t)
-	fmt.Fprintf(&b, "\n`consumer status --run %s` prints the report.\n", r.Run)
+	if recorded { // in the ledger
+		fmt.Fprintf(&b, "\n`consumer status --run %s` prints the report.\n", r.Run)
+	}
 	n := notice(e, b.String())
 	n.Exit = exit
 	return n
@@ -92,6 +94,9 @@ func notice(e webhookEvent, text string) notify.Notice {
 	return notify.Notice{Text: text, JSON: raw}
 }
 
+// rowsEndedBadly is the reason for exit code 3, where no other is given.
+const rowsEndedBadly = "some rows ended badly"
+
 // publicReason says why a run ended with an exit code, without any text from outside: the reason of the report may name
 // rows, and quote the partner.
 func publicReason(exit int, err error) string {
@@ -101,7 +106,7 @@ func publicReason(exit int, err error) string {
 	case exit == console.ExitWell:
 		return ""
 	case exit == console.ExitRowsBad:
-		return "some rows ended badly"
+		return rowsEndedBadly
 	case errors.As(err, new(*console.OutputError)):
 		return "an output cannot be written"
 	case errors.Is(err, console.ErrInterrupted):
