@@ -130,23 +130,7 @@ func Import(
 		return fmt.Sprintf("%d rows read, %d %s, %d invalid", s.Read, s.Published, verb(c), s.Invalid)
 	})
 	defer progress.Stop()
-	var empty, changed []string // exports without a row, and those that changed while they were read
-	for n, file := range files {
-		before := im.Stats()
-		read, e := inputs.importFile(ctx, im, file, log)
-		memory.read(n, read.digest, im.Stats().Sub(before))
-		if err = e; err != nil {
-			break
-		}
-		if read.change != "" {
-			log.Warn("the export changed while it was read; rows may be missing", "file", file, "change", read.change)
-			changed = append(changed, file)
-		}
-		if im.Stats().Read == before.Read {
-			log.Warn("the export has a header and no row", "file", file)
-			empty = append(empty, file)
-		}
-	}
+	seen, err := inputs.importAll(ctx, files, im, memory, log)
 	progress.Stop()
 	result.QueueFailed = errors.As(err, new(*csvimport.PublishError))
 	if keep := finishRejects(c, im, rejects); keep != nil {
@@ -154,7 +138,7 @@ func Import(
 	}
 	s := im.Stats()
 	finished := err == nil
-	err = verdict(ctx, c, s, empty, changed, err)
+	err = verdict(ctx, c, s, seen, err)
 	memory.end(err)
 	switch {
 	case c.JSON():
@@ -168,9 +152,7 @@ func Import(
 }
 
 // verdict gives the error that an import ended with its exit code, and says what there is to do.
-func verdict(
-	ctx context.Context, c *config.Importer, s csvimport.ImportStats, empty, changed []string, err error,
-) error {
+func verdict(ctx context.Context, c *config.Importer, s csvimport.ImportStats, seen noticed, err error) error {
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return fmt.Errorf("%w: %d rows are in the queue, the rest is not; importing the same files again is safe",
@@ -182,11 +164,12 @@ func verdict(
 	case s.Invalid > 0:
 		return console.Coded(console.ExitRowsBad,
 			fmt.Errorf("%d of %d rows are invalid: see %s", s.Invalid, s.Read, c.Rejects))
-	case len(changed) > 0:
-		return fmt.Errorf("%s changed while it was read: import it again when it is complete", strings.Join(changed, ", "))
-	case c.RequireRows && len(empty) > 0:
+	case len(seen.changed) > 0:
+		return fmt.Errorf("%s changed while it was read: import it again when it is complete",
+			strings.Join(seen.changed, ", "))
+	case c.RequireRows && len(seen.empty) > 0:
 		return console.Coded(console.ExitRowsBad,
-			fmt.Errorf("no rows in %s (required by --require-rows)", strings.Join(empty, ", ")))
+			fmt.Errorf("no rows in %s (required by --require-rows)", strings.Join(seen.empty, ", ")))
 	}
 	return nil
 }

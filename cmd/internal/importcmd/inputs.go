@@ -136,6 +136,35 @@ type outcome struct {
 	change string  // how a file changed that was written to in the meantime; "": it did not
 }
 
+// noticed are the files with which something is the matter, though they could be read.
+type noticed struct {
+	empty   []string // without a row
+	changed []string // while they were read
+}
+
+// importAll imports the files, one after the other, until one fails.
+func (i *inputs) importAll(
+	ctx context.Context, files []string, im *csvimport.Importer, m *memory, log *slog.Logger,
+) (seen noticed, err error) {
+	for n, file := range files {
+		before := im.Stats()
+		read, err := i.importFile(ctx, im, file, log)
+		m.read(n, read.digest, im.Stats().Sub(before))
+		if err != nil {
+			return seen, err
+		}
+		if read.change != "" {
+			log.Warn("the export changed while it was read; rows may be missing", "file", file, "change", read.change)
+			seen.changed = append(seen.changed, file)
+		}
+		if im.Stats().Read == before.Read {
+			log.Warn("the export has a header and no row", "file", file)
+			seen.empty = append(seen.empty, file)
+		}
+	}
+	return seen, nil
+}
+
 // importFile imports a file.
 func (i *inputs) importFile(
 	ctx context.Context, im *csvimport.Importer, file string, log *slog.Logger,
