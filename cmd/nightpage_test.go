@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"fmt"
@@ -154,18 +153,7 @@ func TestPageOfAKilledRun(t *testing.T) {
 	if text := pageAt(t, path); !strings.Contains(text, "All 3 received rows are onboarded.") {
 		t.Errorf("the good night: got %s, want all rows onboarded", text)
 	}
-	cmd, _ := command(t, env, "consumer", "--report-html", path)
-	cmd.Stderr = nil
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(stderr)
-	for lines.Scan() && !strings.Contains(lines.Text(), "partitions assigned") {
-	}
+	cmd, _ := working(t, env, "--report-html", path)
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -231,18 +219,7 @@ func TestReportOfAnUnreadExport(t *testing.T) {
 	}
 	exitsWith(t, env, 2, []string{"--report-html: "}, "consumer", "--drain", "--report-html", path+"/night.html")
 
-	cmd, _ = command(t, env, "consumer", "--report-html", filepath.Join(t.TempDir(), "night.html"))
-	cmd.Stderr = nil
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(stderr)
-	for lines.Scan() && !strings.Contains(lines.Text(), "partitions assigned") {
-	}
+	cmd, lines := working(t, env, "--report-html", filepath.Join(t.TempDir(), "night.html"))
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -25,6 +26,29 @@ func command(t testing.TB, env []string, name string, args ...string) (*exec.Cmd
 	var out bytes.Buffer
 	cmd.Env, cmd.Stdout, cmd.Stderr = env, &out, &out
 	return cmd, &out
+}
+
+// working starts a consumer and waits until it has its partitions. The lines that follow on its standard error are to be
+// read by the caller.
+func working(t testing.TB, env []string, args ...string) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
+	cmd, _ := command(t, env, "consumer", args...)
+	cmd.Stderr = nil
+	stderr, err := cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stderr)
+	for lines.Scan() {
+		if strings.Contains(lines.Text(), "partitions assigned") {
+			return cmd, lines
+		}
+	}
+	t.Fatalf("got the end of the output of consumer %q, want its partitions assigned", args)
+	return nil, nil
 }
 
 // mustRun runs a command and fails the test unless it ends with exit code 0.

@@ -1,7 +1,6 @@
 package cmd
 
 import (
-	"bufio"
 	"bytes"
 	"encoding/json"
 	"io"
@@ -47,18 +46,7 @@ func TestRunsAreRemembered(t *testing.T) {
 	}
 
 	// One that is not drained is killed: its report says that it has not ended.
-	cmd, _ := command(t, env, "consumer")
-	cmd.Stderr = nil
-	stderr, err := cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	lines := bufio.NewScanner(stderr)
-	for lines.Scan() && !strings.Contains(lines.Text(), "partitions assigned") {
-	}
+	cmd, _ := working(t, env)
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +109,7 @@ func TestReportGoesWhereItIsSent(t *testing.T) {
 		t.Errorf("a night: got %v, %q and %q; want one document, and the summary in the log", err, &stdout, stderr)
 	}
 	for _, paths := range [][2]string{
-		{"-", "/dev/stdout"}, {filepath.Join(dir, "a"), dir + "/./a"}, {dir + "/{run}", dir + "/{run}"},
+		{"-", "/dev/stdout"}, {filepath.Join(dir, "a.json"), dir + "/./a.json"}, {dir + "/{run}", dir + "/{run}"},
 	} {
 		exitsWith(t, env, 2, []string{"--report-html: names the same file as --report"},
 			"consumer", "--drain", "--report", paths[0], "--report-html", paths[1])
