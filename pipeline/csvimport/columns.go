@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/purser-onboard/purser/editdistance"
 	"github.com/purser-onboard/purser/printable"
 )
 
@@ -163,7 +164,7 @@ func alike(header []string, at place, column int) []string {
 		switch {
 		case name == "":
 			continue
-		case name == bare || distance(name, bare) <= 2:
+		case name == bare || editdistance.Between(name, bare) <= 2:
 			likeness = 0
 		case slices.Contains(synonyms, name):
 			likeness = 1
@@ -188,31 +189,6 @@ func letters(name string) string {
 		}
 		return -1
 	}, name)
-}
-
-// distance is the Levenshtein distance of two names, or 3 if it is greater.
-func distance(a, b string) int {
-	const most = 3
-	if d := len(a) - len(b); d >= most || -d >= most {
-		return most
-	}
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			cost := diagonal
-			if a[i] != b[j] {
-				cost++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(cost, row[j]+1, row[j+1]+1)
-		}
-	}
-	return min(row[len(b)], most)
 }
 
 // quoteName is a column's name as --columns takes it.

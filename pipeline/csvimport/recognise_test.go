@@ -99,7 +99,7 @@ func TestRecognisedCases(t *testing.T) {
 	}
 }
 
-// TestUnterminated: the last line counts only if whoever knows the file says that it is whole.
+// TestUnterminated: a last line without a line end is valid only if Options.Unterminated accepts it.
 func TestUnterminated(t *testing.T) {
 	for _, text := range []string{
 		"address,externalId,name\n" + goodAddress + ",a,Ann\n" + goodAddress + ",b,Bea",

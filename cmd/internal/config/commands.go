@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/alecthomas/kong"
+
+	"github.com/purser-onboard/purser/editdistance"
 )
 
 // Titles of the groups of commands in a help text.
@@ -57,7 +59,7 @@ func UnknownCommand(given string, known []string) error {
 	}
 	var near []string
 	for _, name := range known {
-		if strings.HasPrefix(name, given) || distance(name, given) <= 2 {
+		if strings.HasPrefix(name, given) || editdistance.Between(name, given) <= 2 {
 			near = append(near, strconv.Quote(name))
 		}
 	}
@@ -65,25 +67,4 @@ func UnknownCommand(given string, known []string) error {
 		return fmt.Errorf("unknown command %s", given)
 	}
 	return fmt.Errorf("unknown command %s, did you mean %s?", given, strings.Join(near, " or "))
-}
-
-// distance is the number of letters to insert, remove or replace in order to come from a to b (Levenshtein).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		before := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := before
-			if a[i] != b[j] {
-				change++
-			}
-			before = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

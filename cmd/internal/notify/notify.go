@@ -51,7 +51,7 @@ type Notice struct {
 	JSON []byte
 }
 
-// Notifier tells of one run. Nil tells nobody.
+// Notifier sends the pings and webhooks of one run. A nil Notifier sends none.
 type Notifier struct {
 	Options
 	client  *http.Client
