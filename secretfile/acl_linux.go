@@ -1,0 +1,39 @@
+package secretfile
+
+import (
+	"encoding/binary"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// private reports whether the access control list of a file gives it to its owner, to root and to this process's user
+// only. With a list, the group bits of the mode are the list's mask and say nothing of the group: systemd provides
+// credentials (LoadCredential=) as root's files with mode 0440, readable by the unit's user through such a list.
+func private(path string) bool {
+	list := make([]byte, 4096) // 511 entries; a file with more is not private
+	n, err := unix.Getxattr(path, "system.posix_acl_access", list)
+	return err == nil && privateTo(os.Geteuid(), list[:n])
+}
+
+// privateTo reads a list as it is stored (linux/posix_acl_xattr.h): a version and entries of tag, permissions and id.
+func privateTo(user int, list []byte) bool {
+	const (
+		version, header, entry  = 2, 4, 8
+		ownerTag, userTag, mask = 0x01, 0x02, 0x10
+	)
+	if len(list) < header || (len(list)-header)%entry != 0 || binary.LittleEndian.Uint32(list) != version {
+		return false
+	}
+	for list = list[header:]; len(list) > 0; list = list[entry:] {
+		tag, permissions := binary.LittleEndian.Uint16(list), binary.LittleEndian.Uint16(list[2:])
+		id := int(binary.LittleEndian.Uint32(list[4:]))
+		switch {
+		case permissions == 0, tag == ownerTag, tag == mask:
+		case tag == userTag && (id == user || id == 0):
+		default: // the group, another user or group, all others, or an unknown tag
+			return false
+		}
+	}
+	return true
+}
