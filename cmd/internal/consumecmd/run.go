@@ -251,6 +251,7 @@ func (r *run) open(getenv func(string) string) (err error) {
 		return err
 	}
 	r.opened("connections", func() error { r.partner.client.Close(); return nil })
+	warnOfEmbedded(r.c, r.partner.base.Hostname(), r.log)
 	if r.signer, err = r.openSigner(getenv); err != nil {
 		return err
 	}

@@ -7,6 +7,8 @@ import (
 
 	"github.com/purser-onboard/purser/broker"
 	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/loopback"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/pipeline/dispatch"
 	"github.com/purser-onboard/purser/pipeline/onboard"
@@ -56,6 +58,17 @@ func warnOfStall(s broker.Stall, d *dispatch.Dispatcher, log *slog.Logger) {
 			"because", row.Reason)
 	}
 	log.Warn("a partition makes no progress", what...)
+}
+
+// warnOfEmbedded says that a run at a partner that is not on this machine, and so may be the real one, trusts its queue
+// to the embedded broker.
+func warnOfEmbedded(c *config.Consumer, host string, log *slog.Logger) {
+	if !c.Embedded() || loopback.Is(host) {
+		return
+	}
+	log.Warn("the queue is the embedded broker, which was written for tests: one copy, and a failing disk can lose queued "+
+		"rows without an error; no settled row is lost, and importing the files again is safe", "setting", "--brokers",
+		"see", "docs/kafka.md#the-embedded-broker")
 }
 
 func warnOfSkew(log *slog.Logger, s client.Stats) {
