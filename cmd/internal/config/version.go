@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -10,17 +11,20 @@ import (
 // Version is the program's version.
 const Version = "0.2.0"
 
+// release is the version of the package that the program is in; packaging/snapshot sets it with -ldflags -X.
+var release string //nolint:gochecknoglobals // the linker sets nothing else
+
 // VersionText is what --version prints.
 func VersionText() string {
 	build, _ := debug.ReadBuildInfo() // nil if the binary has none
-	return versionText(build)
+	return versionText(cmp.Or(release, Version), build)
 }
 
 // versionText is what --version prints: the version, the revision of the source it was built from and whether that was
 // modified, as far as the build knows them, the version of Go, and those of the libraries that talk to Kafka and keep
 // the ledger, as far as the command links them.
-func versionText(info *debug.BuildInfo) string {
-	text := "purser " + Version
+func versionText(version string, info *debug.BuildInfo) string {
+	text := "purser " + version
 	if info == nil {
 		return text + "\n" + runtime.Version()
 	}

@@ -27,7 +27,7 @@ func TestVersionText(t *testing.T) {
 			"github.com/mattn/go-sqlite3 v1.14.53", "github.com/segmentio/kafka-go v0.4.51",
 		}},
 	} {
-		if got, want := versionText(tt.info), strings.Join(tt.want, "\n"); got != want {
+		if got, want := versionText(Version, tt.info), strings.Join(tt.want, "\n"); got != want {
 			t.Errorf("%s: got\n%s\nwant\n%s", name, got, want)
 		}
 	}
