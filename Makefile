@@ -25,6 +25,11 @@ build: ## build bin/purser, and bin/importer, bin/consumer and bin/sandbox
 	@.ci/need cc:gcc
 	go build -o bin/ ./cmd/purser ./cmd/importer ./cmd/consumer ./cmd/sandbox
 
+.PHONY: snapshot
+snapshot: ## build a release of this commit into dist/: tar.gz, deb, rpm, SBOM and checksums for amd64 and arm64
+	@.ci/need cc:gcc aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu
+	packaging/snapshot
+
 .PHONY: run-sandbox
 run-sandbox: ## onboard testdata/customers.csv with the sandbox, nothing else needed
 	go run ./cmd/sandbox run testdata/customers.csv
@@ -57,6 +62,10 @@ test-kafka: ## run the tests on Apache Kafka 4 and 3.9 (fetches them; installs a
 .PHONY: test-observability
 test-observability: ## run the tests with Prometheus, node_exporter and Alertmanager (installs them)
 	@.ci/observability
+
+.PHONY: test-packages
+test-packages: ## build, check and install the packages (installs a cross compiler, lintian, mmdebstrap and rpm)
+	@.ci/packages
 
 .PHONY: test-page
 test-page: ## open the page of a night in Chromium (installs it, and Node.js with axe-core and html-validate)
@@ -95,7 +104,7 @@ gofmt: ## fail if gofmt would change a file
 
 .PHONY: vet
 vet: ## go vet, the tagged tests included
-	go vet -tags external,full,hsm,kafka,observability,page,traces ./...
+	go vet -tags external,full,hsm,kafka,observability,packages,page,traces ./...
 
 .PHONY: lint
 lint: ## golangci-lint, the directions of imports among its rules, and no test that sleeps
@@ -117,5 +126,5 @@ ci: ## everything above that has to hold, as the continuous integration runs it
 
 .PHONY: clean
 clean: ## remove what was built and what the runs of the sandbox left here
-	rm -rf bin sandbox-data
+	rm -rf bin dist sandbox-data
 	find . -name node_modules -prune -exec rm -rf {} +
