@@ -52,6 +52,32 @@ func TestSampleConfiguration(t *testing.T) {
 	}
 }
 
+// TestPackagedConfiguration parses the file that the packages install, as it is and with every setting turned on.
+func TestPackagedConfiguration(t *testing.T) {
+	raw, err := os.ReadFile("../../../packaging/purser.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	setting := regexp.MustCompile(`(?m)^#([a-z-]+:)`)
+	if n := len(setting.FindAll(raw, -1)); n < 8 {
+		t.Errorf("got %d settings that are commented out, want at least 8", n)
+	}
+	for name, content := range map[string][]byte{"as installed": raw, "all settings": setting.ReplaceAll(raw, []byte("$1"))} {
+		path := filepath.Join(t.TempDir(), "purser.yaml")
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		streams := Streams{Stdout: &out, Stderr: &out}
+		if _, err := ParseImporter([]string{"--config", path, "export.csv"}, streams); err != nil {
+			t.Errorf("%s: importer: got %v, want no error", name, err)
+		}
+		if _, _, err := ParseConsumer([]string{"--config", path}, streams); err != nil {
+			t.Errorf("%s: consumer: got %v, want no error", name, err)
+		}
+	}
+}
+
 // TestPrecedence: flag over variable over file over default.
 func TestPrecedence(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "purser.yaml")
