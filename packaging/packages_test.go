@@ -98,7 +98,8 @@ func TestLintian(t *testing.T) {
 
 func TestRPM(t *testing.T) {
 	rpm := artefact(t, "PURSER_DIST", "-arm64.rpm")
-	if got := run(t, "rpm", "--query", "--package", "--queryformat", "%{ARCH} %{LICENSE}", rpm); got != "aarch64 Apache-2.0" {
+	got := run(t, "rpm", "--query", "--package", "--queryformat", "%{ARCH} %{LICENSE}", rpm)
+	if got != "aarch64 Apache-2.0" {
 		t.Errorf("got %q, want aarch64 Apache-2.0", got)
 	}
 	files := strings.Fields(run(t, "rpm", "--query", "--package", "--list", rpm))
@@ -110,7 +111,8 @@ func TestRPM(t *testing.T) {
 			t.Errorf("got no %s in %q", want, files)
 		}
 	}
-	if got := run(t, "rpm", "--query", "--package", "--configfiles", rpm); strings.TrimSpace(got) != "/etc/purser/purser.yaml" {
+	got = run(t, "rpm", "--query", "--package", "--configfiles", rpm)
+	if strings.TrimSpace(got) != "/etc/purser/purser.yaml" {
 		t.Errorf("got configuration files %q, want /etc/purser/purser.yaml", got)
 	}
 }
@@ -121,7 +123,8 @@ var (
 	// user that the package has made.
 	installed = `set -eu
 apt-get install -y -qq --no-install-recommends /purser.deb >/dev/null
-stat -c '%a %U:%G %n' /etc/purser /etc/purser/purser /etc/purser/purser.yaml /var/lib/purser /var/lib/purser/purser/exports
+stat -c '%a %U:%G %n' /etc/purser /etc/purser/purser /etc/purser/purser.yaml
+stat -c '%a %U:%G %n' /var/lib/purser /var/lib/purser/purser/exports
 cd /lib/systemd/system
 systemd-analyze verify --man=no purser-*.service purser-*.timer
 for unit in night night@bank import@srv-today.csv failure@purser-night.service; do
@@ -143,7 +146,8 @@ func TestInstall(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := run(t, "mmdebstrap", "--quiet", "--variant=apt", "--format=null",
-		"--customize-hook=copy-in "+deb+" "+script+" /", "--customize-hook=chroot \"$1\" sh /installed", "bookworm", "/dev/null")
+		"--customize-hook=copy-in "+deb+" "+script+" /", "--customize-hook=chroot \"$1\" sh /installed",
+		"bookworm", "/dev/null")
 	t.Log(got)
 	for _, want := range []string{
 		"750 root:purser /etc/purser\n", "700 root:root /etc/purser/purser\n", "640 root:purser /etc/purser/purser.yaml\n",

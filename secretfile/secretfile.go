@@ -119,8 +119,8 @@ func (p patience) read(path string, limit int, insecure bool) ([]byte, fs.FileIn
 }
 
 // CheckMode returns a *ModeError for a regular file that has any permission for group or others, unless insecure is
-// set. The group bits do not count if an access control list, which they then are the mask of, admits no others, as that
-// of a systemd credential does.
+// set. The group bits do not count if an access control list, which they then are the mask of, admits no others, as
+// that of a systemd credential does.
 func CheckMode(path string, info fs.FileInfo, insecure bool) error {
 	mode := info.Mode()
 	if insecure || !mode.IsRegular() || mode.Perm()&0o077 == 0 || runtime.GOOS == "windows" ||

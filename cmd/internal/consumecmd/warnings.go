@@ -66,8 +66,8 @@ func warnOfEmbedded(c *config.Consumer, host string, log *slog.Logger) {
 	if !c.Embedded() || loopback.Is(host) {
 		return
 	}
-	log.Warn("the queue is the embedded broker, which was written for tests: one copy, and a failing disk can lose queued "+
-		"rows without an error; no settled row is lost, and importing the files again is safe", "setting", "--brokers",
+	log.Warn("the queue is the embedded broker, which was written for tests: one copy, and a failing disk can lose "+
+		"queued rows without an error; no settled row is lost, and importing the files again is safe", "setting", "--brokers",
 		"see", "docs/kafka.md#the-embedded-broker")
 }
 
