@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
 	"reflect"
 	"regexp"
 	"slices"
@@ -103,7 +104,7 @@ func kindOfSecret(value string, strict bool) string {
 			return "a JSON web token"
 		case strict && hexText.MatchString(text):
 			return "hex text"
-		case strict && isBase64(text):
+		case strict && isBase64(text) && !isPath(part):
 			return "base64 text"
 		}
 	}
@@ -145,6 +146,19 @@ func isBase64(text string) bool {
 		kinds[kind], last = true, kind
 	}
 	return kinds[0] && kinds[1] && kinds[2] && changes*20 >= len(text)*9
+}
+
+// isPath reports whether the first directory that a text names exists, which a secret's does not.
+func isPath(text string) bool {
+	first, rest, ok := strings.Cut(strings.TrimLeft(text, "/"), "/")
+	if !ok || rest == "" {
+		return false
+	}
+	if strings.HasPrefix(text, "/") {
+		first = "/" + first
+	}
+	info, err := os.Stat(first)
+	return err == nil && info.IsDir()
 }
 
 // checkValues refuses settings that hold a secret where none belongs. A field's tag says what it may hold: pem:"public"
