@@ -202,6 +202,7 @@ type Position struct {
 	Partition int
 	Settled   int64 // the offset below which all messages are acknowledged
 	Lag       int64 // messages from there on, as of the latest fetch
+	Left      int64 // … apart from those that are acknowledged
 }
 
 // Positions returns how far this consumer has come in each of its partitions; none between two assignments.
@@ -214,8 +215,9 @@ func (c *Consumer) Positions() []Position {
 	}
 	all := make([]Position, 0, len(a.readers))
 	for id, r := range a.readers {
-		settled := r.offsets.prefix()
-		all = append(all, Position{Partition: id, Settled: settled, Lag: max(0, r.end.Load()-settled)})
+		settled, ahead := r.offsets.position()
+		lag := max(0, r.end.Load()-settled)
+		all = append(all, Position{Partition: id, Settled: settled, Lag: lag, Left: max(0, lag-ahead)})
 	}
 	return all
 }

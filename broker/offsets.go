@@ -131,6 +131,22 @@ func (t *offsetTracker) progress() (acked, first int64, open int) {
 	return t.acked, first, t.open
 }
 
+// position returns the offset that may be committed, and how many messages from there on are acknowledged.
+func (t *offsetTracker) position() (prefix, ahead int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	prefix = t.next
+	if t.head < len(t.offsets) {
+		prefix = t.offsets[t.head]
+	}
+	for _, state := range t.states[t.head:] {
+		if state == acknowledged {
+			ahead++
+		}
+	}
+	return prefix, ahead
+}
+
 // room blocks until fewer than limit messages are outstanding and returns how many may be added. It returns 0 when ctx
 // has ended.
 func (t *offsetTracker) room(ctx context.Context) int {

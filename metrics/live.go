@@ -28,6 +28,7 @@ type Position struct {
 	Partition int
 	Settled   int64 // the offset below which all messages are settled
 	Lag       int64 // messages from there on
+	Left      int64 // … apart from those that are settled
 }
 
 // Watch sets the sources.

@@ -14,7 +14,7 @@ type Common struct {
 	Config    fileFlag         `help:"Read settings from this YAML file, under the flags' names." placeholder:"FILE"`
 	LogFormat string           `help:"Format of the log on standard error: text or json." enum:"text,json" env:"PURSER_LOG_FORMAT" default:"text"`
 	LogLevel  string           `help:"Lowest level that is logged: debug, info, warn or error." enum:"debug,info,warn,error" env:"PURSER_LOG_LEVEL" default:"info"`
-	Progress  string           `help:"Progress on standard error: auto (on a terminal, one line that is updated), plain (a new line at intervals) or none." enum:"auto,plain,none" env:"PURSER_PROGRESS" default:"auto"`
+	Progress  string           `help:"Progress on standard error: auto (on a terminal, one line that is updated), plain (one line a minute) or none." enum:"auto,plain,none" env:"PURSER_PROGRESS" default:"auto"`
 	Quiet     bool             `help:"Print no summary and no progress if the command succeeds; warnings only." env:"PURSER_QUIET"`
 	Version   kong.VersionFlag `help:"Print the version and exit."`
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
 )
@@ -17,12 +18,13 @@ import (
 func TestScreen(t *testing.T) {
 	var out bytes.Buffer
 	s := NewScreen(&out)
-	s.show("12 rows")
+	s.show([]Field{{Text: "12 rows"}})
 	fmt.Fprintln(s, "a log line")
-	s.show("3 rows")
-	s.show("")
+	s.show([]Field{{Text: "3 rows"}})
+	s.show(nil)
 	fmt.Fprintln(s, "the end")
-	want := "\r12 rows" + "\r       \ra log line\n12 rows" + "\r3 rows " + "\r      \r" + "the end\n"
+	const erase = "\r\x1b[J"
+	want := "12 rows" + erase + "a log line\n12 rows" + erase + "3 rows" + erase + "the end\n"
 	if out.String() != want {
 		t.Errorf("got  %q\nwant %q", out.String(), want)
 	}
@@ -116,7 +118,9 @@ func TestScreenInJSON(t *testing.T) {
 	if got := Exit(s, "consumer", Coded(3, errors.New("some rows\nended badly"))); got != 3 {
 		t.Errorf("got exit code %d, want 3", got)
 	}
-	p := StartProgress(NewScreen(s), "auto", func() string { return "a line that is not JSON" })
+	p := StartProgress(NewScreen(s), "auto", func(time.Time) []Field {
+		return []Field{{Text: "a line that is not JSON"}}
+	})
 	p.Stop()
 	decoder := json.NewDecoder(&out)
 	for _, want := range []string{

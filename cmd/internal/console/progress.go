@@ -1,14 +1,18 @@
 package console
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 )
@@ -107,9 +111,7 @@ func (s *Screen) complain(record func(*slog.Logger, string, ...any), command, te
 func (s *Screen) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.line != "" {
-		fmt.Fprintf(s.w, "\r%s\r", strings.Repeat(" ", len(s.line)))
-	}
+	s.erase()
 	_, err := s.w.Write([]byte(s.Hints(string(p)))) // one write
 	if s.line != "" {
 		fmt.Fprint(s.w, s.line)
@@ -120,16 +122,31 @@ func (s *Screen) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// show replaces the progress line; an empty one clears it.
-func (s *Screen) show(line string) {
+// show replaces the progress line by fields, as many as fit; without fields it clears the line.
+func (s *Screen) show(fields []Field) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	blank := strings.Repeat(" ", max(0, len(s.line)-len(line)))
-	fmt.Fprintf(s.w, "\r%s%s", line, blank)
-	if line == "" {
-		fmt.Fprint(s.w, "\r")
+	s.erase()
+	width := s.width()
+	if width > 0 {
+		width = max(1, width-1) // in the last column some terminals wrap
 	}
-	s.line = line
+	s.line = fit(fields, width)
+	fmt.Fprint(s.w, s.line)
+}
+
+// erase clears the progress line. On a terminal that was made narrower since it was written, the line has been wrapped:
+// the rows above the cursor are then cleared as well.
+func (s *Screen) erase() {
+	if s.line == "" {
+		return
+	}
+	if width := s.width(); width > 0 {
+		if above := (utf8.RuneCountInString(s.line) - 1) / width; above > 0 {
+			fmt.Fprintf(s.w, "\x1b[%dA", above)
+		}
+	}
+	fmt.Fprint(s.w, "\r\x1b[J") // to the end of the screen
 }
 
 // width is the terminal's, 0 if it is none.
@@ -145,11 +162,60 @@ func (s *Screen) width() int {
 	return width
 }
 
+// Field is a part of a progress line, in characters of one column each. Where the line is too narrow for all fields,
+// those of the highest Rank are left out first.
+type Field struct {
+	Text string // empty: left out
+	Rank int
+}
+
+// fit joins the fields that fit into a width; 0 or less is no bound. A field that does not fit alone is cut.
+func fit(fields []Field, width int) string {
+	fields = slices.DeleteFunc(slices.Clone(fields), func(f Field) bool { return f.Text == "" })
+	for {
+		texts := make([]string, len(fields))
+		for i, f := range fields {
+			texts[i] = f.Text
+		}
+		line := strings.Join(texts, " · ")
+		if width <= 0 || utf8.RuneCountInString(line) <= width {
+			return line
+		}
+		if len(fields) == 1 {
+			return string([]rune(line)[:width])
+		}
+		last := slices.MaxFunc(fields, func(a, b Field) int { return cmp.Compare(a.Rank, b.Rank) })
+		at := slices.Index(fields, last)
+		fields = slices.Delete(fields, at, at+1)
+	}
+}
+
+// Count writes a number with its thousands separated, as 1,240.
+func Count(n int64) string {
+	digits := strconv.FormatInt(n, 10)
+	for at := len(digits) - 3; at > 0 && digits[at-1] != '-'; at -= 3 {
+		digits = digits[:at] + "," + digits[at:]
+	}
+	return digits
+}
+
+// Left writes how long something takes, as 12 s, 4 min or 2 h 10 min.
+func Left(d time.Duration) string {
+	switch {
+	case d < 100*time.Second:
+		return fmt.Sprintf("%d s", max(1, int(d.Round(time.Second).Seconds())))
+	case d < 100*time.Minute:
+		return fmt.Sprintf("%d min", int(d.Round(time.Minute).Minutes()))
+	}
+	d = d.Round(10 * time.Minute)
+	return fmt.Sprintf("%d h %02d min", int(d.Hours()), int(d.Minutes())%60)
+}
+
 // Progress shows how far a run has come: on a terminal as one line that is rewritten, elsewhere, if asked for, as a
-// line now and then.
+// line a minute.
 type Progress struct {
 	screen *Screen
-	line   func() string
+	line   func(at time.Time) []Field
 	every  time.Duration
 	live   bool // rewrite the line
 	stop   chan struct{}
@@ -157,14 +223,16 @@ type Progress struct {
 	once   sync.Once
 }
 
-// StartProgress begins to show what line returns. Mode is auto, plain or none; auto is a line that is rewritten on a
-// terminal, and none elsewhere or with a JSON log. Stop it.
-func StartProgress(s *Screen, mode string, line func() string) *Progress {
+// StartProgress begins to show the fields that line returns; at is the time. Mode is auto, plain or none. Auto is a
+// line that is rewritten on a terminal, plain on a terminal that cannot (TERM=dumb), and none elsewhere or with a JSON log.
+// Stop it.
+func StartProgress(s *Screen, mode string, line func(at time.Time) []Field) *Progress {
 	p := &Progress{screen: s, line: line, stop: make(chan struct{})}
+	auto := mode == "auto" && s.width() > 0 && s.json.Load() == nil
 	switch {
-	case mode == "plain":
-		p.every = 10 * time.Second
-	case mode == "auto" && s.width() > 0 && s.json.Load() == nil:
+	case mode == "plain", auto && os.Getenv("TERM") == "dumb":
+		p.every = time.Minute
+	case auto:
 		p.every, p.live = 200*time.Millisecond, true
 	default:
 		return p
@@ -180,19 +248,15 @@ func (p *Progress) show() {
 		select {
 		case <-p.stop:
 			if p.live {
-				p.screen.show("")
+				p.screen.show(nil)
 			}
 			return
-		case <-ticker.C:
-			text := p.line()
-			if !p.live {
-				p.screen.Say(text)
-				continue
+		case at := <-ticker.C:
+			if p.live {
+				p.screen.show(p.line(at))
+			} else {
+				p.screen.Say(fit(p.line(at), 0))
 			}
-			if width := p.screen.width(); width > 0 && len(text) >= width {
-				text = text[:width-1] // a line that wraps cannot be rewritten
-			}
-			p.screen.show(text)
 		}
 	}
 }

@@ -435,10 +435,11 @@ func (r *run) work() (ended, error) {
 	stopLimiter := context.AfterFunc(r.taking, r.partner.limiter.Stop)
 	defer stopLimiter()
 	r.dispatcher.Start(r.hard)
-	progress := console.StartProgress(r.screen, r.c.Progress, func() string { return progressLine(r.dispatcher.Tally()) })
+	shown := &progress{taking: r.taking, now: r.metrics.Now}
+	display := console.StartProgress(r.screen, r.c.Progress, shown.line)
 	r.share = newShare(r.events, r.partner.limiter, r.c.Rate, r.log)
 	err := r.consumer.Run(r.taking, r.share)
-	progress.Stop()
+	display.Stop()
 	r.dispatcher.Close()
 	if err != nil {
 		r.stopTaking(err) // what ended the run does not let its results be published either, for long

@@ -1,7 +1,6 @@
 package consumecmd
 
 import (
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -9,7 +8,6 @@ import (
 	"github.com/purser-onboard/purser/client"
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/loopback"
-	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/pipeline/dispatch"
 	"github.com/purser-onboard/purser/pipeline/onboard"
 )
@@ -76,10 +74,4 @@ func warnOfSkew(log *slog.Logger, s client.Stats) {
 		log.Warn("the clock here differs from the partner's; request signatures carry the time, so set it right",
 			"ahead", skew.Round(time.Second))
 	}
-}
-
-func progressLine(t pipeline.Tally) string {
-	bad := t.Conflict + t.Refused + t.Rejected + t.Failed + t.DeadLettered
-	return fmt.Sprintf("%d taken: %d onboarded, %d skipped, %d bad, %d under way",
-		t.Received, t.Onboarded, t.Skipped, bad, t.Open)
 }

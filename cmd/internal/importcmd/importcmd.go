@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -125,9 +126,8 @@ func Import(
 		memory.reasons.Add(r)
 		invalid.Add(r)
 	}
-	progress := console.StartProgress(screen, c.Progress, func() string {
-		s := im.Stats()
-		return fmt.Sprintf("%d rows read, %d %s, %d invalid", s.Read, s.Published, verb(c), s.Invalid)
+	progress := console.StartProgress(screen, c.Progress, func(at time.Time) []console.Field {
+		return progressLine(verb(c), im.Stats(), inputs.share(), at.Sub(started))
 	})
 	defer progress.Stop()
 	seen, err := inputs.importAll(ctx, files, im, memory, log)
@@ -149,6 +149,21 @@ func Import(
 		summarize(stdout, c, s, invalid.Kinds(), time.Since(started), finished)
 	}
 	return result, err
+}
+
+// progressLine returns the fields of the progress line, for the share of the bytes that was read in a time.
+func progressLine(verb string, s csvimport.ImportStats, share float64, in time.Duration) []console.Field {
+	fields := []console.Field{
+		{Text: console.Count(s.Read) + " rows read", Rank: 1},
+		{Text: console.Count(s.Published) + " " + verb, Rank: 3},
+		{Text: console.Count(s.Invalid) + " invalid", Rank: 2},
+	}
+	if share <= 0 {
+		return fields
+	}
+	left := time.Duration((1/share - 1) * float64(in))
+	return slices.Concat(fields[:1], []console.Field{{Text: fmt.Sprintf("%d %%", int(share*100)), Rank: 4}}, fields[1:],
+		[]console.Field{{Text: console.Left(left) + " left", Rank: 5}})
 }
 
 // verdict gives the error that an import ended with its exit code, and says what there is to do.

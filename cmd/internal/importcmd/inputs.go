@@ -101,6 +101,25 @@ type inputs struct {
 	stdin    io.Reader
 	now      func() time.Time
 	pipes    map[string]*input // open, with their headers read
+
+	size    int64                 // of the files in bytes, as they were checked; pipes have none
+	bytes   atomic.Int64          // read of those that are done
+	current atomic.Pointer[input] // being imported; nil: none
+}
+
+// share returns which part of the bytes has been read, from 0 to 1; 0 if that is not known, as with a pipe. At first it
+// is not: a workbook or a Parquet file is not read from front to back, and what is read ahead of a file is less.
+func (i *inputs) share() float64 {
+	const readAhead = 1 << 20
+	done := i.bytes.Load()
+	if in := i.current.Load(); in != nil {
+		here := in.ahead.bytes.Load()
+		if in.info == nil || here < readAhead {
+			return 0
+		}
+		done += here
+	}
+	return min(1, float64(done)/float64(max(1, i.size)))
 }
 
 // input is an export that was opened.
@@ -124,6 +143,7 @@ func (i *inputs) check(ctx context.Context, file string) error {
 		return console.Coded(console.ExitUsage, &ExportError{file, err})
 	}
 	if in.info != nil {
+		i.size += in.info.Size()
 		return in.close()
 	}
 	i.pipes[file] = in
@@ -179,6 +199,7 @@ func (i *inputs) importFile(
 			return read, err
 		}
 	}
+	i.current.Store(in)
 	log.Info("reading", "file", file, "as", in.Format())
 	if note := in.Note(); note != "" {
 		log.Warn(note, "file", file)
@@ -191,6 +212,8 @@ func (i *inputs) importFile(
 		err = e
 	}
 	read.digest = in.ahead.digest.Load()
+	i.current.Store(nil)
+	i.bytes.Add(in.ahead.bytes.Load())
 	return read, err
 }
 
@@ -310,6 +333,7 @@ type ahead struct {
 	file    io.Closer     // nil: standard input
 	ended   chan struct{} // closed when the goroutine has ended
 	unwatch func() bool
+	bytes   atomic.Int64           // read so far
 	digest  atomic.Pointer[digest] // nil until the file was read to its end
 }
 
@@ -324,14 +348,14 @@ type digest struct {
 type digester struct {
 	r    io.Reader
 	hash hash.Hash
-	size int64
+	size *atomic.Int64
 }
 
 // Read implements io.Reader.
 func (d *digester) Read(p []byte) (int, error) {
 	n, err := d.r.Read(p)
 	d.hash.Write(p[:n]) // never fails
-	d.size += int64(n)
+	d.size.Add(int64(n))
 	return n, err
 }
 
@@ -340,10 +364,10 @@ func readAhead(ctx context.Context, from io.Reader, file io.Closer) *ahead {
 	a := &ahead{PipeReader: out, file: file, ended: make(chan struct{})}
 	go func() {
 		defer close(a.ended)
-		raw := &digester{r: from, hash: sha256.New()}
+		raw := &digester{r: from, hash: sha256.New(), size: &a.bytes}
 		_, err := io.CopyBuffer(in, raw, make([]byte, 256<<10))
 		if err == nil {
-			a.digest.Store(&digest{size: raw.size, sha256: hex.EncodeToString(raw.hash.Sum(nil))})
+			a.digest.Store(&digest{size: a.bytes.Load(), sha256: hex.EncodeToString(raw.hash.Sum(nil))})
 		}
 		in.CloseWithError(err) // nil is io.EOF
 	}()
