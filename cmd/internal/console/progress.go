@@ -224,8 +224,8 @@ type Progress struct {
 }
 
 // StartProgress begins to show the fields that line returns; at is the time. Mode is auto, plain or none. Auto is a
-// line that is rewritten on a terminal, plain on a terminal that cannot (TERM=dumb), and none elsewhere or with a JSON log.
-// Stop it.
+// line that is rewritten on a terminal, plain on a terminal that cannot (TERM=dumb), and none elsewhere or with a JSON
+// log. Stop it.
 func StartProgress(s *Screen, mode string, line func(at time.Time) []Field) *Progress {
 	p := &Progress{screen: s, line: line, stop: make(chan struct{})}
 	auto := mode == "auto" && s.width() > 0 && s.json.Load() == nil
