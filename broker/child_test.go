@@ -27,7 +27,9 @@ func child(role, dir string) error {
 	if role == "files" {
 		return fewFiles(ctx, dir)
 	}
-	e, err := broker.OpenEmbedded(ctx, broker.EmbeddedOptions{Dir: dir, Topics: map[string]int{topic: 0}})
+	e, err := broker.OpenEmbedded(ctx, broker.EmbeddedOptions{
+		Dir: dir, Topics: map[string]int{topic: 0}, Serve: role == "serve",
+	})
 	if err != nil {
 		return err
 	}
@@ -35,6 +37,9 @@ func child(role, dir string) error {
 	switch role {
 	case "hold": // keeps the directory until it is killed
 		fmt.Println("holding")
+		select {}
+	case "serve": // keeps the directory until it is killed, and lets others join
+		fmt.Println("serving")
 		select {}
 	case "produce": // publishes until it is killed, and prints what is acknowledged
 		for i := 0; ; i += 100 {

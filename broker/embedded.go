@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -31,13 +33,21 @@ type EmbeddedOptions struct {
 	// Topics must exist when OpenEmbedded returns: name to number of partitions, 0 for DefaultPartitions. An existing
 	// topic keeps the partitions it has.
 	Topics map[string]int
-	Logger *slog.Logger // nil: silent
+	// Serve lets other processes of this user that Join use the broker while it is open: it listens on a Unix socket in
+	// Dir. Where that is not possible, a warning is logged and the broker serves this process only.
+	Serve bool
+	// Join connects to the process that has locked Dir, if it serves. The broker then ends with that process.
+	Join   bool
+	Wait   time.Duration // how long Join retries while that process accepts connections and does not answer
+	Logger *slog.Logger  // nil: silent
 }
 
-// Embedded is a Kafka broker inside this process. It listens on no port and is reached only through its Cluster.
+// Embedded is a Kafka broker inside this process, or with EmbeddedOptions.Join in another one. It listens on no port.
+// It is reached through its Cluster, and with EmbeddedOptions.Serve through a socket in its directory.
 type Embedded struct {
 	*Cluster
-	broker *kfake.Cluster
+	broker *kfake.Cluster // nil: it is in another process
+	socket *socket        // nil: it serves this process only
 	lock   *lockfile.Lock
 	log    *embeddedLog
 	dir    string
@@ -46,7 +56,8 @@ type Embedded struct {
 }
 
 // OpenEmbedded locks the directory, starts the broker and creates the topics that are missing. A *LockedError says that
-// another process uses the directory, a *DirError that this user cannot.
+// another process uses the directory, and with EmbeddedOptions.Join that it accepts no connections; a *DirError that
+// this user cannot use it.
 //
 // All acknowledged messages and commits survive a kill of the process: each batch is written and synced before it is
 // acknowledged. Messages and committed offsets are never deleted, because an emptied partition would begin at offset 0
@@ -74,16 +85,60 @@ func OpenEmbedded(ctx context.Context, o EmbeddedOptions) (*Embedded, error) {
 		return nil, dirError(dir, err)
 	}
 	lock, err := lockDir(o.Dir)
+	var locked *LockedError
+	if o.Join && errors.As(err, &locked) {
+		joined, e := join(ctx, o, locked)
+		if !errors.As(e, new(*GoneError)) {
+			return joined, e
+		}
+		lock, err = lockDir(o.Dir) // that process may just have ended
+	}
 	if err != nil {
 		return nil, dirError(o.Dir, err)
 	}
 	e := &Embedded{dir: o.Dir, lock: lock, log: &embeddedLog{log: o.Logger}}
+	removeSocket(o.Dir)
+	if o.Serve { // before the start, which may take long: a process that joins meanwhile waits
+		if e.socket, err = listenSocket(ctx, o.Dir, o.Logger); err != nil {
+			o.Logger.Warn("no other process can use the embedded broker while this one runs: its socket cannot be opened",
+				"dir", o.Dir, "error", err)
+		}
+	}
 	listener, err := e.start(o.Topics)
 	if err != nil {
+		e.closeSocket()
 		return nil, errors.Join(dirError(o.Dir, err), lock.Release())
+	}
+	if e.socket != nil {
+		e.socket.forward(listener)
 	}
 	e.Cluster = newCluster(ctx, Options{Brokers: []string{embeddedAddr}, Logger: o.Logger}, listener.dial)
 	e.Cluster.explain = e.explain
+	return e, nil
+}
+
+// join connects to the broker of the process that has the directory, and creates the topics that are missing there. A
+// *GoneError says that it accepts no connections.
+func join(ctx context.Context, o EmbeddedOptions, holder *LockedError) (*Embedded, error) {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) { return dialSocket(ctx, o.Dir, holder.PID) }
+	e := &Embedded{dir: o.Dir}
+	e.Cluster = newCluster(ctx, Options{Brokers: []string{embeddedAddr}, Wait: o.Wait, Logger: o.Logger}, dial)
+	e.Cluster.explain = func(err error) error {
+		if isUnknown(err) {
+			err = fmt.Errorf("the embedded broker in %s failed: see the log of process %d, which runs it: %w", o.Dir,
+				holder.PID, err)
+		}
+		return err
+	}
+	topics := make([]Topic, 0, len(o.Topics))
+	for name, partitions := range o.Topics {
+		topics = append(topics, Topic{Name: name, Partitions: cmp.Or(partitions, DefaultPartitions)})
+	}
+	if _, err := e.CreateTopics(ctx, topics...); err != nil {
+		e.disconnect()
+		return nil, fmt.Errorf("embedded broker of process %d in %s: %w", holder.PID, o.Dir, err)
+	}
+	o.Logger.Info("using the embedded broker of a running process", "process", holder.PID, "dir", o.Dir)
 	return e, nil
 }
 
@@ -126,10 +181,7 @@ func (e *Embedded) start(topics map[string]int) (*memoryListener, error) {
 		return nil, err
 	}
 	for topic, partitions := range topics {
-		if partitions == 0 {
-			partitions = DefaultPartitions
-		}
-		err := broker.CreateTopic(topic, int32(partitions), nil)
+		err := broker.CreateTopic(topic, int32(cmp.Or(partitions, DefaultPartitions)), nil)
 		if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
 			broker.Close()
 			return nil, fmt.Errorf("creating topic %q: %w", topic, err)
@@ -170,11 +222,28 @@ func (e *Embedded) open() (*kfake.Cluster, *memoryListener, error) {
 	return broker, listener, nil
 }
 
-// Close stops the broker. Producers and consumers must have ended. It closes the client's connections, has the broker
-// write its snapshots, removes the marker of an unclean stop, and releases the lock, in this order. It may be called
-// more than once.
+// closeSocket closes and removes the socket, if there is one.
+func (e *Embedded) closeSocket() {
+	if e.socket == nil {
+		return
+	}
+	e.socket.close()
+	if e.lock.Check() == nil { // otherwise another directory may be at the path
+		removeSocket(e.dir)
+	}
+}
+
+// Close stops the broker. Producers and consumers of this process must have ended; those of other processes get a
+// *GoneError. It removes the socket, closes the client's connections, has the broker write its snapshots, removes the
+// marker of an unclean stop, and releases the lock, in this order. A broker that was joined is only disconnected from.
+// It may be called more than once.
 func (e *Embedded) Close() error {
 	e.once.Do(func() {
+		if e.broker == nil {
+			e.disconnect()
+			return
+		}
+		e.closeSocket()
 		e.disconnect()
 		e.log.failure() // earlier failures have been returned by the requests that failed
 		e.broker.Close()

@@ -34,6 +34,24 @@ func (e *LockedError) Error() string {
 		"another data directory, or a Kafka cluster that several processes can share", e.Dir, holder)
 }
 
+// GoneError says that no process accepts connections for the embedded broker in a directory: the process that did has
+// ended. No acknowledged message is lost.
+type GoneError struct {
+	Dir string
+	PID int // the process that had the broker; 0: unknown
+	Err error
+}
+
+func (e *GoneError) Error() string {
+	holder := "the process"
+	if e.PID != 0 {
+		holder = fmt.Sprintf("process %d", e.PID)
+	}
+	return fmt.Sprintf("%s, which ran the embedded broker in %s, has ended: run the command again", holder, e.Dir)
+}
+
+func (e *GoneError) Unwrap() error { return e.Err }
+
 // DirError says that this user cannot create the embedded broker's directory or write to it.
 type DirError struct {
 	Dir string
@@ -258,7 +276,8 @@ func (e *LostError) Error() string {
 func retriable(err error) bool {
 	var code kafka.Error
 	switch {
-	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, errClosedBroker), outOfFiles(err):
+	case err == nil, errors.Is(err, context.Canceled), errors.Is(err, errClosedBroker), outOfFiles(err),
+		errors.As(err, new(*GoneError)):
 		return false
 	case closedWithoutResponse(err):
 		return true

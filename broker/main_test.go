@@ -82,10 +82,16 @@ func within(t testing.TB) context.Context {
 
 func open(t testing.TB, dir string) *broker.Embedded {
 	t.Helper()
-	e, err := broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{
-		Dir:    dir,
-		Topics: map[string]int{topic: 0, "onboarding.deadletter": 1},
-	})
+	return openWith(t, broker.EmbeddedOptions{Dir: dir})
+}
+
+// openWith opens the embedded broker with the options, by default with the topics of tests.
+func openWith(t testing.TB, o broker.EmbeddedOptions) *broker.Embedded {
+	t.Helper()
+	if o.Topics == nil {
+		o.Topics = map[string]int{topic: 0, "onboarding.deadletter": 1}
+	}
+	e, err := broker.OpenEmbedded(t.Context(), o)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,8 +11,7 @@ import (
 // connects to the listener, whatever the address.
 const embeddedAddr = "embedded:9092"
 
-// memoryListener is a net.Listener whose connections are pipes inside the process, so no other process can connect to
-// the embedded broker.
+// memoryListener is a net.Listener whose connections are pipes inside the process, and those that a socket delivers.
 type memoryListener struct {
 	conns chan net.Conn
 	done  chan struct{}
@@ -44,13 +43,21 @@ func (l *memoryListener) Addr() net.Addr { return memoryAddr{} }
 
 func (l *memoryListener) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	ours, theirs := net.Pipe()
+	if err := l.deliver(ctx, theirs); err != nil {
+		return nil, err
+	}
+	return ours, nil
+}
+
+// deliver has Accept return a connection.
+func (l *memoryListener) deliver(ctx context.Context, c net.Conn) error {
 	select {
-	case l.conns <- theirs:
-		return ours, nil
+	case l.conns <- c:
+		return nil
 	case <-l.done:
-		return nil, errClosedBroker
+		return errClosedBroker
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
 }
 

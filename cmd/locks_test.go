@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -161,7 +160,7 @@ func TestClosedPipe(t *testing.T) {
 	}
 }
 
-// TestSecondCopy starts a second consumer, and an importer, on the data directory of a running one.
+// TestSecondCopy starts a second consumer on the data directory of a running one.
 func TestSecondCopy(t *testing.T) {
 	t.Parallel()
 	answered := newAfterLines(3)
@@ -172,14 +171,7 @@ func TestSecondCopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-answered.done
-	for _, args := range [][]string{{"consumer", "--drain"}, {"importer", customers}} {
-		second, text := command(t, env, args[0], args[1:]...)
-		err := second.Run()
-		var exit *exec.ExitError
-		if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(text.String(), "in use by process") {
-			t.Errorf("%v: got %v, want exit code 1 and \"in use by process\":\n%s", args, err, text)
-		}
-	}
+	exitsWith(t, env, 1, []string{"in use by process"}, "consumer", "--drain")
 	mustRun(t, env, "consumer", "status") // reading is possible
 	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
@@ -187,6 +179,42 @@ func TestSecondCopy(t *testing.T) {
 	if err := cmd.Wait(); err == nil {
 		t.Errorf("got exit code 0, want another after SIGTERM:\n%s", out)
 	}
+}
+
+// TestFeedRunningConsumer imports twice into the embedded broker of a consumer that waits for rows.
+func TestFeedRunningConsumer(t *testing.T) {
+	t.Parallel()
+	answered := newAfterLines(62) // a token, the probe, and two for each row
+	server, env := partnerEnv(t, sandbox.Config{HistoryLog: answered})
+	raw, err := os.ReadFile(customers)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.SplitAfter(string(raw), "\n")
+	half := filepath.Join(t.TempDir(), "half.csv")
+	if err := os.WriteFile(half, []byte(strings.Join(lines[:16], "")), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd, out := command(t, env, "consumer")
+	waits := make(chan struct{})
+	output := &signalled{w: out, on: "partitions assigned", then: func() { close(waits) }}
+	cmd.Stdout, cmd.Stderr = output, output
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-waits
+	mustRun(t, env, "importer", half)
+	mustRun(t, env, "importer", customers)
+	<-answered.done
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if got := cmd.ProcessState.ExitCode(); got != 1 {
+		t.Errorf("got exit code %d, want 1 after SIGTERM:\n%s", got, out)
+	}
+	judged(t, server, env)
+	mustRun(t, env, "consumer", "--drain") // the queue is whole
 }
 
 // running starts a consumer that runs until the test ends, and returns after its first requests.

@@ -267,7 +267,7 @@ func (r *run) open(getenv func(string) string) (err error) {
 	if err := r.takeImport(); err != nil {
 		return err
 	}
-	if r.queue, err = queue.Open(r.soft, r.c.Queue, r.log); err != nil {
+	if r.queue, err = queue.Serve(r.soft, r.c.Queue, r.log); err != nil {
 		return err
 	}
 	r.opened("broker", r.queue.Close)

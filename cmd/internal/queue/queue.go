@@ -26,8 +26,17 @@ type Queue struct {
 }
 
 // Open opens the broker, which the caller must Close. With a cluster it blocks for up to q.BrokerWait while no broker
-// answers. Its errors carry the exit code.
+// answers. An embedded broker that a run has open is used through that process. Its errors carry the exit code.
 func Open(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, error) {
+	return open(ctx, q, broker.EmbeddedOptions{Join: true}, log)
+}
+
+// Serve is Open for a run: other processes may use its embedded broker.
+func Serve(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, error) {
+	return open(ctx, q, broker.EmbeddedOptions{Serve: true}, log)
+}
+
+func open(ctx context.Context, q config.Queue, o broker.EmbeddedOptions, log *slog.Logger) (*Queue, error) {
 	if !q.Embedded() {
 		return connect(ctx, q, log)
 	}
@@ -38,15 +47,12 @@ func Open(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, error)
 	if q.CreatePartitions > 0 {
 		partitions = q.CreatePartitions
 	}
-	topics := map[string]int{q.Topic: partitions, q.DeadLetterTopic: 1}
+	o.Dir, o.Wait, o.Logger = filepath.Join(q.DataDir, "broker"), q.BrokerWait, log
+	o.Topics = map[string]int{q.Topic: partitions, q.DeadLetterTopic: 1}
 	if q.ResultsTopic != "" {
-		topics[q.ResultsTopic] = partitions
+		o.Topics[q.ResultsTopic] = partitions
 	}
-	embedded, err := broker.OpenEmbedded(ctx, broker.EmbeddedOptions{
-		Dir:    filepath.Join(q.DataDir, "broker"),
-		Topics: topics,
-		Logger: log,
-	})
+	embedded, err := broker.OpenEmbedded(ctx, o)
 	if err != nil {
 		return nil, Coded(err)
 	}
