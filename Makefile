@@ -71,6 +71,10 @@ test-packages: ## build, check and install the packages (installs a cross compil
 test-page: ## open the page of a night in Chromium (installs it, and Node.js with axe-core and html-validate)
 	@.ci/page
 
+.PHONY: test-shell
+test-shell: ## complete commands in bash, zsh and fish, and lint the manual pages (installs the shells and mandoc)
+	@.ci/shell
+
 .PHONY: test-traces
 test-traces: ## run the tests that export to an OpenTelemetry Collector (builds it from Go modules)
 	@.ci/traces
@@ -104,7 +108,7 @@ gofmt: ## fail if gofmt would change a file
 
 .PHONY: vet
 vet: ## go vet, the tagged tests included
-	go vet -tags external,full,hsm,kafka,observability,packages,page,traces ./...
+	go vet -tags external,full,hsm,kafka,observability,packages,page,shell,traces ./...
 
 .PHONY: lint
 lint: ## golangci-lint, the directions of imports among its rules, and no test that sleeps

@@ -11,11 +11,11 @@ import (
 
 // Common are the settings of every command.
 type Common struct {
-	Config    fileFlag         `help:"Read settings from this YAML file, under the flags' names." placeholder:"FILE"`
-	LogFormat string           `help:"Format of the log on standard error: text or json." enum:"text,json" env:"PURSER_LOG_FORMAT" default:"text"`
-	LogLevel  string           `help:"Lowest level that is logged: debug, info, warn or error." enum:"debug,info,warn,error" env:"PURSER_LOG_LEVEL" default:"info"`
-	Progress  string           `help:"Progress on standard error: auto (on a terminal, one line that is updated), plain (one line a minute) or none." enum:"auto,plain,none" env:"PURSER_PROGRESS" default:"auto"`
-	Quiet     bool             `help:"Print no summary and no progress if the command succeeds; warnings only." env:"PURSER_QUIET"`
+	Config    fileFlag         `help:"Read settings from this YAML file, under the flags' names." placeholder:"FILE" group:"general"`
+	LogFormat string           `help:"Format of the log on standard error: text or json." enum:"text,json" env:"PURSER_LOG_FORMAT" default:"text" group:"output"`
+	LogLevel  string           `help:"Lowest level that is logged: debug, info, warn or error." enum:"debug,info,warn,error" env:"PURSER_LOG_LEVEL" default:"info" group:"output"`
+	Progress  string           `help:"Progress on standard error: auto (on a terminal, one line that is updated), plain (one line a minute) or none." enum:"auto,plain,none" env:"PURSER_PROGRESS" default:"auto" group:"output"`
+	Quiet     bool             `help:"Print no summary and no progress if the command succeeds; warnings only." env:"PURSER_QUIET" group:"output"`
 	Version   kong.VersionFlag `help:"Print the version and exit."`
 }
 
@@ -29,14 +29,14 @@ func (o Output) JSON() bool { return o.Output == "json" }
 
 // Queue says where the rows queue.
 type Queue struct {
-	Brokers         []string `help:"Kafka brokers, host:port (default: the embedded broker in the data directory)." env:"KAFKA_BROKERS" placeholder:"HOST:PORT,…"`
+	Brokers         []string `help:"Kafka brokers, host:port (default: the embedded broker in the data directory)." env:"KAFKA_BROKERS" placeholder:"HOST:PORT"`
 	Topic           string   `help:"Topic of the rows." env:"PURSER_TOPIC" default:"onboarding.customers"`
 	DeadLetterTopic string   `help:"Topic of the dead letters: messages that cannot be processed." env:"PURSER_DEAD_LETTER_TOPIC" default:"onboarding.deadletter"`
 	ResultsTopic    string   `help:"Topic of the results, one event per settled row; empty: none." env:"PURSER_RESULTS_TOPIC" default:"onboarding.results"`
-	DataDir         string   `help:"Directory of the ledger, the embedded broker and the rejects file." env:"PURSER_DATA_DIR" default:"./purser-data"`
+	DataDir         string   `help:"Directory of the ledger, the embedded broker and the rejects file." env:"PURSER_DATA_DIR" default:"./purser-data" group:"general"`
 	Kafka
 	MessageKeyFile      string        `help:"File of the key that authenticates the messages of --topic: the importer signs them, the consumer accepts no others (default: messages are not authenticated)." env:"PURSER_MESSAGE_KEY_FILE" placeholder:"FILE"`
-	InsecurePermissions bool          `help:"Allow key, password and token files that other users of this machine can access." env:"PURSER_INSECURE_PERMISSIONS"`
+	InsecurePermissions bool          `help:"Allow key, password and token files that other users of this machine can access." env:"PURSER_INSECURE_PERMISSIONS" group:"general"`
 	BrokerWait          time.Duration `help:"How long to wait for brokers that cannot be reached before the run ends; 0: no wait at the start, 5s later." env:"PURSER_BROKER_WAIT" default:"2m"`
 	CreateTopics        bool          `help:"Create missing topics (the embedded broker always does)." env:"PURSER_CREATE_TOPICS"`
 	CreatePartitions    int           `help:"Partitions of a topic that is created (default: 12; 4 with the embedded broker); the dead-letter topic has 1." env:"PURSER_CREATE_PARTITIONS" placeholder:"N"`
@@ -73,11 +73,11 @@ func (q Queue) Embedded() bool { return len(q.Brokers) == 0 }
 // Importer are the settings of `importer`.
 type Importer struct {
 	Common
-	Queue
-	Output
-	Traces
-	Input
-	DryRun bool `help:"Validate the exports and write the rejects file, but publish nothing."`
+	Queue  `group:"kafka"`
+	Output `group:"output"`
+	Traces `group:"output"`
+	Input  `group:"input"`
+	DryRun bool `help:"Validate the exports and write the rejects file, but publish nothing." group:"input"`
 
 	IgnoreEnvironment bool `kong:"-"` // the process's variables are not settings; see Streams
 }
@@ -107,7 +107,7 @@ type Input struct {
 // night are the settings of `purser night`: an import and a drain.
 type night struct {
 	Consumer
-	Input
+	Input `group:"input"`
 }
 
 // Partner says how to reach the partner API and sign requests to it.
@@ -118,12 +118,12 @@ type Partner struct {
 	APISecretFile       string        `name:"api-secret-file" help:"File with the API secret, or set $$OFFBLOCKS_API_SECRET to the secret itself; required." env:"OFFBLOCKS_API_SECRET_FILE" placeholder:"FILE"`
 	SigningKey          string        `help:"PEM file of the P-384 key that signs requests; the variable may hold the PEM text itself; required." env:"OFFBLOCKS_SIGNING_KEY" pem:"secret" placeholder:"FILE"`
 	SigningKeyID        string        `name:"signing-key-id" help:"Id that the partner assigned to the signing key; required." env:"OFFBLOCKS_SIGNING_KEY_ID" base64:"id" placeholder:"ID"`
-	SignatureComponents []string      `help:"Components that the request signature covers; @query and fields only if the request has them." env:"OFFBLOCKS_SIGNATURE_COMPONENTS" default:"@method,@authority,@path,@query,authorization,content-type,content-digest,idempotency-key"`
+	SignatureComponents []string      `help:"Components that the request signature covers; @query and fields only if the request has them." env:"OFFBLOCKS_SIGNATURE_COMPONENTS" placeholder:"NAME" default:"@method,@authority,@path,@query,authorization,content-type,content-digest,idempotency-key"`
 	SignatureAge        time.Duration `help:"How much earlier than the partner's time (from its Date headers) the created parameter of a request signature is." env:"OFFBLOCKS_SIGNATURE_AGE" default:"2s"`
-	SignatureParameters []string      `help:"Further parameters of the request signature, in addition to created, keyid and alg: nonce, expires=DURATION (5m), tag=TEXT (purser)." env:"OFFBLOCKS_SIGNATURE_PARAMETERS" placeholder:"NAME,…"`
+	SignatureParameters []string      `help:"Further parameters of the request signature, in addition to created, keyid and alg: nonce, expires=DURATION (5m), tag=TEXT (purser)." env:"OFFBLOCKS_SIGNATURE_PARAMETERS" placeholder:"NAME"`
 	ContentDigest       string        `help:"Digest algorithm for request bodies: sha-256 or sha-512." env:"OFFBLOCKS_CONTENT_DIGEST" enum:"sha-256,sha-512" default:"sha-256"`
 	SignatureEncoding   string        `help:"Encoding of wallet signatures: hex (base64 of the 0x text) or raw (base64 of the 65 bytes)." env:"OFFBLOCKS_SIGNATURE_ENCODING" enum:"hex,raw" default:"hex"`
-	RequestTimeout      time.Duration `help:"Longest wait for a response." env:"PURSER_REQUEST_TIMEOUT" default:"30s"`
+	RequestTimeout      time.Duration `help:"Longest wait for a response." env:"PURSER_REQUEST_TIMEOUT" default:"30s" group:"limits"`
 }
 
 // Parameters are the optional parameters of a request signature (RFC 9421 §2.3).
@@ -136,41 +136,41 @@ type Parameters struct {
 // Consumer are the settings that all commands of `consumer` share.
 type Consumer struct {
 	Common
-	Queue
-	Traces
-	Membership
-	Partner
-	Challenge
-	Group              string        `help:"Consumer group." env:"PURSER_GROUP" default:"purser"`
-	Ledger             string        `help:"File of the ledger (default: ledger.db in the data directory)." env:"PURSER_LEDGER" placeholder:"FILE"`
-	LedgerTopic        string        `help:"Compacted topic that holds the ledgers of a fleet, so that the records of a partition follow it to another consumer (default: none)." env:"PURSER_LEDGER_TOPIC" placeholder:"TOPIC"`
-	LedgerTopicKeyFile string        `help:"File of the key that authenticates the records of --ledger-topic; required with --ledger-topic." env:"PURSER_LEDGER_TOPIC_KEY_FILE" placeholder:"FILE"`
-	Retain             string        `help:"What settled rows keep of challenge and signature: all or none; none also applies to rows of earlier runs." env:"PURSER_RETAIN" enum:"all,none" default:"all"`
-	Signer             string        `help:"URI of the signer for the customers' keys, for example keystore:///dir?password-file=FILE; required." env:"PURSER_SIGNER" placeholder:"URI"`
-	SignerConcurrency  int           `help:"Maximum calls of the signer in parallel." env:"PURSER_SIGNER_CONCURRENCY" default:"16"`
-	SignerRate         float64       `help:"Maximum calls of the signer per second; 0: no limit." env:"PURSER_SIGNER_RATE" default:"0"`
-	SignerWait         time.Duration `help:"With --drain: how long a row may wait for a custodian. Without: how long its polls may fail consecutively." env:"PURSER_SIGNER_WAIT" default:"30m"`
-	ChallengeDomain    string        `help:"Domain that a challenge must have (default: host and port of the API URL)." env:"PURSER_CHALLENGE_DOMAIN" placeholder:"DOMAIN"`
-	Rate               float64       `help:"Maximum requests per second, all workers and retries together." env:"PURSER_RATE" default:"20"`
-	Concurrency        int           `help:"Maximum rows in parallel." env:"PURSER_CONCURRENCY" default:"32"`
-	IdempotencyTTL     time.Duration `name:"idempotency-ttl" help:"Lifetime of an idempotency key at the partner." env:"PURSER_IDEMPOTENCY_TTL" default:"1h"`
-	ChallengeTTL       time.Duration `name:"challenge-ttl" help:"Lifetime of a challenge." env:"PURSER_CHALLENGE_TTL" default:"1h"`
-	MaxAttempts        int           `help:"Attempts of one operation before the row fails." env:"PURSER_MAX_ATTEMPTS" default:"12"`
-	RetryMin           time.Duration `help:"First wait between two attempts of a row; it doubles." env:"PURSER_RETRY_MIN" default:"100ms"`
-	RetryMax           time.Duration `help:"Longest wait between two attempts of a row; 4s while other rows succeed." env:"PURSER_RETRY_MAX" default:"1m"`
-	HaltAfter          int           `help:"Halt after this many consecutive rows that end alike for a reason that a setting can cause; 5 until a first row has passed the step, except for no-answer and server-error; 0: never." env:"PURSER_HALT_AFTER" default:"100"`
-	OutageWait         time.Duration `help:"How long to wait for a partner that gives no usable response before the run halts; it is probed every 5s." env:"PURSER_OUTAGE_WAIT" default:"2m"`
-	ListPause          time.Duration `help:"Shortest pause between two reads of the partner's customer list; in any case at least three times as long as a read takes, ten times if a read takes more than a second." env:"PURSER_LIST_PAUSE" default:"0s"`
-	MaxOutstanding     int           `help:"Maximum unsettled rows per partition." env:"PURSER_MAX_OUTSTANDING" default:"10000"`
-	StalledAfter       time.Duration `help:"Report a partition in which no row was settled for this long, with the row that it waits for." env:"PURSER_STALLED_AFTER" default:"10m"`
-	Report             string        `help:"Write a JSON report to this file, when the run begins and when it ends; - is standard output, {run} the run's id." env:"PURSER_REPORT" placeholder:"FILE"`
-	MetricsListen      string        `help:"Serve /metrics, /healthz and /readyz by HTTP at this address; a port alone is one on loopback." env:"PURSER_METRICS_LISTEN" placeholder:"ADDR"`
-	MetricsPprof       bool          `help:"Serve profiles of the process at /debug/pprof/, too." env:"PURSER_METRICS_PPROF"`
-	MetricsTextfile    string        `help:"Write the metrics to this file, for node_exporter, every 15 seconds and when the run ends; its name ends with .prom." env:"PURSER_METRICS_TEXTFILE" placeholder:"FILE"`
+	Queue              `group:"kafka"`
+	Traces             `group:"output"`
+	Membership         `group:"kafka"`
+	Partner            `group:"partner"`
+	Challenge          `group:"signer"`
+	Group              string        `help:"Consumer group." env:"PURSER_GROUP" default:"purser" group:"kafka"`
+	Ledger             string        `help:"File of the ledger (default: ledger.db in the data directory)." env:"PURSER_LEDGER" placeholder:"FILE" group:"general"`
+	LedgerTopic        string        `help:"Compacted topic that holds the ledgers of a fleet, so that the records of a partition follow it to another consumer (default: none)." env:"PURSER_LEDGER_TOPIC" placeholder:"TOPIC" group:"kafka"`
+	LedgerTopicKeyFile string        `help:"File of the key that authenticates the records of --ledger-topic; required with --ledger-topic." env:"PURSER_LEDGER_TOPIC_KEY_FILE" placeholder:"FILE" group:"kafka"`
+	Retain             string        `help:"What settled rows keep of challenge and signature: all or none; none also applies to rows of earlier runs." env:"PURSER_RETAIN" enum:"all,none" default:"all" group:"general"`
+	Signer             string        `help:"URI of the signer for the customers' keys, for example keystore:///dir?password-file=FILE; required." env:"PURSER_SIGNER" placeholder:"URI" group:"signer"`
+	SignerConcurrency  int           `help:"Maximum calls of the signer in parallel." env:"PURSER_SIGNER_CONCURRENCY" default:"16" group:"signer"`
+	SignerRate         float64       `help:"Maximum calls of the signer per second; 0: no limit." env:"PURSER_SIGNER_RATE" default:"0" group:"signer"`
+	SignerWait         time.Duration `help:"With --drain: how long a row may wait for a custodian. Without: how long its polls may fail consecutively." env:"PURSER_SIGNER_WAIT" default:"30m" group:"signer"`
+	ChallengeDomain    string        `help:"Domain that a challenge must have (default: host and port of the API URL)." env:"PURSER_CHALLENGE_DOMAIN" placeholder:"DOMAIN" group:"signer"`
+	Rate               float64       `help:"Maximum requests per second, all workers and retries together." env:"PURSER_RATE" default:"20" group:"limits"`
+	Concurrency        int           `help:"Maximum rows in parallel." env:"PURSER_CONCURRENCY" default:"32" group:"limits"`
+	IdempotencyTTL     time.Duration `name:"idempotency-ttl" help:"Lifetime of an idempotency key at the partner." env:"PURSER_IDEMPOTENCY_TTL" default:"1h" group:"limits"`
+	ChallengeTTL       time.Duration `name:"challenge-ttl" help:"Lifetime of a challenge." env:"PURSER_CHALLENGE_TTL" default:"1h" group:"limits"`
+	MaxAttempts        int           `help:"Attempts of one operation before the row fails." env:"PURSER_MAX_ATTEMPTS" default:"12" group:"limits"`
+	RetryMin           time.Duration `help:"First wait between two attempts of a row; it doubles." env:"PURSER_RETRY_MIN" default:"100ms" group:"limits"`
+	RetryMax           time.Duration `help:"Longest wait between two attempts of a row; 4s while other rows succeed." env:"PURSER_RETRY_MAX" default:"1m" group:"limits"`
+	HaltAfter          int           `help:"Halt after this many consecutive rows that end alike for a reason that a setting can cause; 5 until a first row has passed the step, except for no-answer and server-error; 0: never." env:"PURSER_HALT_AFTER" default:"100" group:"limits"`
+	OutageWait         time.Duration `help:"How long to wait for a partner that gives no usable response before the run halts; it is probed every 5s." env:"PURSER_OUTAGE_WAIT" default:"2m" group:"limits"`
+	ListPause          time.Duration `help:"Shortest pause between two reads of the partner's customer list; in any case at least three times as long as a read takes, ten times if a read takes more than a second." env:"PURSER_LIST_PAUSE" default:"0s" group:"limits"`
+	MaxOutstanding     int           `help:"Maximum unsettled rows per partition." env:"PURSER_MAX_OUTSTANDING" default:"10000" group:"limits"`
+	StalledAfter       time.Duration `help:"Report a partition in which no row was settled for this long, with the row that it waits for." env:"PURSER_STALLED_AFTER" default:"10m" group:"limits"`
+	Report             string        `help:"Write a JSON report to this file, when the run begins and when it ends; - is standard output, {run} the run's id." env:"PURSER_REPORT" placeholder:"FILE" group:"output"`
+	MetricsListen      string        `help:"Serve /metrics, /healthz and /readyz by HTTP at this address; a port alone is one on loopback." env:"PURSER_METRICS_LISTEN" placeholder:"ADDR" group:"output"`
+	MetricsPprof       bool          `help:"Serve profiles of the process at /debug/pprof/, too." env:"PURSER_METRICS_PPROF" group:"output"`
+	MetricsTextfile    string        `help:"Write the metrics to this file, for node_exporter, every 15 seconds and when the run ends; its name ends with .prom." env:"PURSER_METRICS_TEXTFILE" placeholder:"FILE" group:"output"`
 
-	Notify
+	Notify `group:"output"`
 
-	ReportHTML string `name:"report-html" help:"Write the account of the night as a page to this file, when the run begins and when it ends; - is standard output, {run} the run's id." env:"PURSER_REPORT_HTML" placeholder:"FILE"`
+	ReportHTML string `name:"report-html" help:"Write the account of the night as a page to this file, when the run begins and when it ends; - is standard output, {run} the run's id." env:"PURSER_REPORT_HTML" placeholder:"FILE" group:"output"`
 
 	Secret string `kong:"-" json:"-"` // the API secret; never printed
 	// Settings are the effective settings by flag, for the memory of runs; what may be a secret is NotShown.
@@ -279,7 +279,7 @@ type SandboxServe struct {
 	PasswordFile string  `help:"File with the password of the key files (default: keystore-password next to the keystore)." placeholder:"FILE"`
 	Domain       string  `help:"Domain of the challenges (default: the host of the request)." placeholder:"DOMAIN"`
 
-	RequireParameters []string `help:"Parameters that every request signature must have: created, expires, keyid, alg, nonce, tag." placeholder:"NAME,…"`
+	RequireParameters []string `help:"Parameters that every request signature must have: created, expires, keyid, alg, nonce, tag." placeholder:"NAME"`
 }
 
 // SandboxRun are the settings of `sandbox run`.

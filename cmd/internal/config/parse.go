@@ -73,20 +73,30 @@ func (s Streams) name(command string) string {
 	return s.Program + " " + command
 }
 
-// parse fills a command's settings. It returns the chosen command ("run") for grammars that have several.
-func parse(grammar any, name, description string, args []string, s Streams) (command string, err error) {
-	name = s.name(name)
+// parserOf makes the parser of a grammar. Name is how the command is called.
+func parserOf(grammar any, name, description string, s Streams) (*kong.Kong, error) {
 	parser, err := kong.New(grammar,
 		kong.Name(name), kong.Description(description),
 		kong.Writers(s.Stdout, s.Stderr),
 		kong.Exit(func(code int) { panic(exited(code)) }),
 		kong.KindMapper(reflect.String, kong.MapperFunc(text)),
-		kong.ExplicitGroups(groups()), kong.Vars{"version": VersionText()},
-		kong.Help(printHelp),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}),
+		kong.ExplicitGroups(append(commandGroups(), flagGroups()...)), kong.Vars{"version": VersionText()},
+		kong.Help(helpPrinter(s.Program)),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110, ValueFormatter: describe}),
 	)
 	if err != nil {
-		return "", err // the grammar itself is wrong; every test would see it
+		return nil, err // the grammar itself is wrong; every test would see it
+	}
+	parser.Model.HelpFlag.Help = "Print this help and exit."
+	return parser, nil
+}
+
+// parse fills a command's settings. It returns the chosen command ("run") for grammars that have several.
+func parse(grammar any, name, description string, args []string, s Streams) (command string, err error) {
+	name = s.name(name)
+	parser, err := parserOf(grammar, name, description, s)
+	if err != nil {
+		return "", err
 	}
 	if s.IgnoreEnvironment {
 		forgetVariables(parser.Model.Node)
@@ -206,7 +216,7 @@ func (e *UsageError) Unwrap() error { return e.Err }
 // ParseImporter reads the settings of `importer`.
 func ParseImporter(args []string, s Streams) (*Importer, error) {
 	c := Importer{IgnoreEnvironment: s.IgnoreEnvironment}
-	_, err := parse(&c, "importer", "Checks exports and publishes their rows to Kafka.", args, s)
+	_, err := parse(&c, "importer", aboutImporter, args, s)
 	if err == nil {
 		err = c.validate()
 	}
@@ -250,8 +260,7 @@ func (c *Importer) validate() error {
 // ParseNight reads the settings of `purser night`: those of its import and of its drain. Flags of both are given once.
 func ParseNight(args []string, s Streams) (*Importer, *Consumer, error) {
 	var n night
-	const about = "Imports exports and onboards what is in the queue: one run, one report, one exit code."
-	if _, err := parse(&n, "night", about, args, s); err != nil {
+	if _, err := parse(&n, "night", aboutNight, args, s); err != nil {
 		return nil, nil, err
 	}
 	if err := n.Consumer.validate(); err != nil {
@@ -270,7 +279,7 @@ func ParseNight(args []string, s Streams) (*Importer, *Consumer, error) {
 // CheckPartner and CheckSigner.
 func ParseConsumer(args []string, s Streams) (*ConsumerCommands, string, error) {
 	var c ConsumerCommands
-	command, err := parse(&c, "consumer", "Onboards the queued customers with the partner.", args, s)
+	command, err := parse(&c, "consumer", aboutConsumer, args, s)
 	if err != nil {
 		return nil, "", err
 	}
@@ -438,8 +447,7 @@ func parseParameters(list []string) (Parameters, error) {
 // ParseSandbox reads the settings of `sandbox` and the command.
 func ParseSandbox(args []string, s Streams) (*SandboxCommands, string, error) {
 	var c SandboxCommands
-	const about = "A strict local stand-in for the partner API, for tests and trials."
-	command, err := parse(&c, "sandbox", about, args, s)
+	command, err := parse(&c, "sandbox", aboutSandbox, args, s)
 	if err != nil {
 		return nil, "", err
 	}

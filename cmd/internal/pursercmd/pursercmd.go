@@ -6,14 +6,18 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
-	"text/tabwriter"
+	"time"
 
+	"github.com/purser-onboard/purser/cmd/internal/completion"
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/cmd/internal/consumecmd"
 	"github.com/purser-onboard/purser/cmd/internal/importcmd"
+	"github.com/purser-onboard/purser/cmd/internal/manual"
 	"github.com/purser-onboard/purser/cmd/internal/sandboxcmd"
 )
 
@@ -49,19 +53,27 @@ func Main(soft, hard context.Context, args []string, s Streams) error {
 	screen := console.NewScreen(s.Stderr)
 	screen.Under(Program)
 	screen.Format(config.LogFormatOf(args))
-	if name := first(args); name == "help" && len(args) > 1 {
-		args = []string{args[1], "--help"}
+	if first(args) == "help" && len(args) > 1 {
+		args = append(slices.Clone(args[1:]), "--help")
 	}
 	switch name := first(args); name {
 	case "":
-		help(stdout)
+		config.PrintHelp(stdout, config.Purser())
 		return usage("want a command")
 	case "help", "-h", "--help":
-		help(stdout)
+		config.PrintHelp(stdout, config.Purser())
 		return nil
 	case "--version":
 		fmt.Fprintln(stdout, config.VersionText())
 		return nil
+	case "flags":
+		streams := config.Streams{Stdout: stdout, Stderr: screen, Program: Program}
+		_, _, err := config.ParseConsumer([]string{"--help"}, streams)
+		return err
+	case "completion":
+		return script(stdout, args[1:])
+	case "man":
+		return pages(args[1:])
 	case "import":
 		return importcmd.Main(soft, args[1:], s.Stdin, stdout, screen)
 	case "night":
@@ -86,8 +98,8 @@ func first(args []string) string {
 // check returns an error if the consumer has no such command.
 func check(name string) error {
 	var names []string
-	for _, c := range commands() {
-		names = append(names, c.Name)
+	for _, c := range config.Purser().Commands {
+		names = append(names, c.Name())
 	}
 	switch {
 	case slices.Contains(names, name):
@@ -102,39 +114,30 @@ func usage(problem string) error {
 	return &config.UsageError{Command: Program, Err: fmt.Errorf("%s", problem)}
 }
 
-// commands are all subcommands, group by group.
-func commands() []config.CommandHelp {
-	list := []config.CommandHelp{
-		{Name: "night", Help: "Import exports and onboard what is in the queue: one report, one exit code.",
-			Group: config.GroupNight},
-		{Name: "import", Help: "Check exports and put their rows into the queue.", Group: config.GroupNight},
+// script prints the completion script of a shell.
+func script(stdout io.Writer, args []string) error {
+	if len(args) != 1 {
+		return usage("completion: want bash, zsh or fish")
 	}
-	list = append(list, config.ConsumerHelp()...)
-	return append(list,
-		config.CommandHelp{Name: "sandbox", Help: "Serve a stand-in for the partner API (sandbox serve), " +
-			"or try an export with it (sandbox run).", Group: config.GroupTry})
+	if err := completion.Write(stdout, args[0], config.Purser()); err != nil {
+		return usage("completion: " + err.Error())
+	}
+	return nil
 }
 
-func help(w io.Writer) {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintf(table, "Usage: %s <command> [flags]\n\nOnboards the customers of a migration export with the partner.\n",
-		Program)
-	list := commands()
-	var groups []string
-	for _, c := range list {
-		if !slices.Contains(groups, c.Group) {
-			groups = append(groups, c.Group)
-		}
+// pages writes the manual pages into a directory. Their date is that of $SOURCE_DATE_EPOCH, in seconds since 1970
+// (reproducible-builds.org), otherwise today's.
+func pages(args []string) error {
+	if len(args) != 1 || strings.HasPrefix(args[0], "-") {
+		return usage("man: want the directory to write to")
 	}
-	for _, group := range groups {
-		fmt.Fprintf(table, "\n%s\n", group)
-		for _, c := range list {
-			if c.Group == group {
-				fmt.Fprintf(table, "  %s\t%s\n", c.Name, c.Help)
-			}
+	at := time.Now()
+	if epoch := os.Getenv("SOURCE_DATE_EPOCH"); epoch != "" {
+		seconds, err := strconv.ParseInt(epoch, 10, 64)
+		if err != nil {
+			return usage("man: SOURCE_DATE_EPOCH is not a number of seconds")
 		}
+		at = time.Unix(seconds, 0)
 	}
-	fmt.Fprintf(table, "\n`%s <command> --help` has the flags of a command; `%s --version` prints the version.\n",
-		Program, Program)
-	_ = table.Flush() // standard output remembers its error
+	return manual.Write(args[0], config.Purser(), at.UTC().Format(time.DateOnly))
 }
