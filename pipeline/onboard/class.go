@@ -25,6 +25,16 @@ const (
 	classSignatureNotAccepted Class = "signature-refused"   // 400: the partner does not accept the signatures
 )
 
+// Classes are those with which rows end badly, as ClassOf returns them.
+func Classes() []Class {
+	return []Class{
+		classNoAnswer, classServerError, classNotRecognized, classUnexpected, classConflictUnresolved, classKeyReused,
+		classNotAccepted, classTaken, classDuplicate, classRejected, classChallengeRefused, classChallengeExpired,
+		classChallengeMissing, classCustomerGone, classKeyMissing, classSignerDeclined, classSignerMismatch,
+		classSignerError, classSignatureNotAccepted,
+	}
+}
+
 // With these, or with the class of the rows that ended alike, a run halts.
 const (
 	HaltConfiguration Class = "configuration" // a setting is wrong

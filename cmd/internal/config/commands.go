@@ -9,6 +9,18 @@ import (
 	"github.com/purser-onboard/purser/editdistance"
 )
 
+// UnknownValue says that a setting has no such value, and which values it has.
+func UnknownValue(setting, given string, known []string) error {
+	problem := "want one of " + strings.Join(known, ", ")
+	for _, name := range known {
+		if given != "" && strings.HasPrefix(name, given) || editdistance.Between(name, given) <= 2 {
+			problem = fmt.Sprintf("did you mean %s? (%s)", name, problem)
+			break
+		}
+	}
+	return &Error{Setting: setting, Value: given, Problem: problem}
+}
+
 // UnknownCommand says that there is no such command, and which of the known ones may have been meant.
 func UnknownCommand(given string, known []string) error {
 	if !word.MatchString(given) {

@@ -208,7 +208,9 @@ type ConsumerCommands struct {
 	Status struct {
 		Inspect
 		Output
-		Run string `help:"Print the report of a run, last or an id, and end with its exit code." placeholder:"RUN"`
+		JSON  bool   `name:"json" help:"The same as --output json; with --watch, a document per line."`
+		Watch bool   `help:"Print it every 5 seconds until a signal."`
+		Run   string `help:"Print the report of a run, last or an id, and end with its exit code." placeholder:"RUN"`
 	} `cmd:"" group:"look" help:"Count the ledger's rows by stage and class."`
 	Runs struct {
 		Output
@@ -220,8 +222,8 @@ type ConsumerCommands struct {
 		Format string `help:"text, html (one page without scripts) or json." enum:"text,html,json" default:"text"`
 		Unmask bool   `help:"Show ids and addresses in full."`
 	} `cmd:"" name:"report" group:"look" help:"Tell a night: what became of its rows, what is left, and what to do now."`
-	Failures  Inspect `cmd:"" group:"look" help:"Print unsettled rows and rows that ended badly as CSV, ready to be imported again."`
-	Reconcile Output  `cmd:"" group:"settle" help:"Read the partner's customer list and record each customer's status in the ledger."`
+	Failures  Failures `cmd:"" group:"look" help:"Print rows that ended badly as CSV, ready to be imported again."`
+	Reconcile Output   `cmd:"" group:"settle" help:"Read the partner's customer list and record each customer's status in the ledger."`
 	Redrive   struct {
 		Output
 		Reason string `help:"Only dead letters whose class or reason contains this text." placeholder:"TEXT"`
@@ -244,6 +246,16 @@ type ConsumerCommands struct {
 // Inspect says whose rows a command looks at.
 type Inspect struct {
 	Fleet bool `help:"Show the rows of all consumers, from --ledger-topic, instead of this ledger."`
+}
+
+// Failures chooses among the rows that are not onboarded.
+type Failures struct {
+	Inspect
+	All    bool     `help:"Print rows that are not settled, too."`
+	Stage  []string `help:"Only rows of these stages, for example failed,conflict; a stage on the way is as --all." placeholder:"STAGE"`
+	Class  []string `help:"Only rows of these classes, for example no-key." placeholder:"CLASS"`
+	Since  string   `help:"Only rows that have changed since a duration ago (24h), a day (2026-11-22) or a time." placeholder:"WHEN"`
+	Import string   `help:"Only rows whose latest import has this id, or an id that begins so." placeholder:"ID"`
 }
 
 // SandboxCommands are the commands of `sandbox`.

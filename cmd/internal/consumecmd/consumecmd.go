@@ -58,13 +58,19 @@ func perform(soft, hard context.Context, c *config.ConsumerCommands, command str
 		if c.Status.Run != "" {
 			return statusOfRun(soft, &c.Consumer, c.Status.Run, s)
 		}
+		if c.Status.JSON {
+			c.Status.Output.Output = "json"
+		}
+		if c.Status.Watch {
+			return watchStatus(soft, c, s)
+		}
 		return status(soft, &c.Consumer, c.Status.Fleet, c.Status.Output, s)
 	case "runs":
 		return runs(soft, &c.Consumer, c.Runs.Last, c.Runs.Output, s)
 	case "report":
 		return reportNight(soft, c, s)
 	case "failures":
-		return failures(soft, &c.Consumer, c.Failures.Fleet, s)
+		return failures(soft, c, s)
 	case "reconcile":
 		return reconcile(soft, &c.Consumer, c.Reconcile, s)
 	case "redrive":

@@ -2,13 +2,11 @@ package consumecmd
 
 import (
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"slices"
-	"strconv"
 	"text/tabwriter"
 	"time"
 
@@ -68,12 +66,16 @@ func status(ctx context.Context, c *config.Consumer, fleet bool, form config.Out
 	if err != nil {
 		return err
 	}
+	oldest, err := oldestUnsettled(ctx, book, counts)
+	if err != nil {
+		return err
+	}
 	listed, err := book.DirectoryAsOf(ctx)
 	if err != nil {
 		return err
 	}
 	if form.JSON() {
-		return console.WriteJSON(s.Stdout, standingOf(what, environment, listed, counts))
+		return console.WriteJSON(s.Stdout, standingOf(what, environment, listed, counts, oldest))
 	}
 	fmt.Fprintln(s.Stdout, printable.Line(fmt.Sprintf("%s, API %s", what, environment.API()), mostOfLine))
 	if !listed.IsZero() {
@@ -94,6 +96,11 @@ func status(ctx context.Context, c *config.Consumer, fleet bool, form config.Out
 	if err := table.Flush(); err != nil {
 		return err
 	}
+	if oldest != nil {
+		fmt.Fprintf(s.Stdout, "oldest row that is not settled: %s, %s since %s, accepted at %s\n",
+			printable.Line(oldest.Where(), mostOfLine), oldest.Stage,
+			oldest.UpdatedAt.UTC().Format(time.RFC3339), oldest.AcceptedAt.UTC().Format(time.RFC3339))
+	}
 	hints := console.NewScreen(s.Stderr).Hints
 	for _, n := range counts {
 		if class := onboard.ClassOf(n.Class, n.Stage); n.Stage.Terminal() && class.Advice() != "" {
@@ -103,6 +110,29 @@ func status(ctx context.Context, c *config.Consumer, fleet bool, form config.Out
 	return nil
 }
 
+// watchStatus prints the status every 5 seconds until a signal, which is no error. The ledger is open for each reading
+// only, so a consumer may begin and end meanwhile.
+func watchStatus(ctx context.Context, c *config.ConsumerCommands, s Streams) error {
+	ticker := time.NewTicker(5 * time.Second)
+	defer ticker.Stop()
+	for {
+		if err := status(ctx, &c.Consumer, c.Status.Fleet, c.Status.Output, s); err != nil {
+			if ctx.Err() != nil {
+				return nil
+			}
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			if !c.Status.JSON && !c.Status.Output.JSON() {
+				fmt.Fprintln(s.Stdout)
+			}
+		}
+	}
+}
+
 // standing is the JSON document of `consumer status`. The field names are a contract.
 type standing struct {
 	Of       string          `json:"of"` // the ledger or the ledger topic
@@ -110,6 +140,30 @@ type standing struct {
 	ListedAt time.Time       `json:"listedAt,omitzero"` // when the partner's list was read
 	Rows     int64           `json:"rows"`
 	Stages   []standingStage `json:"stages"`
+	Oldest   *unsettled      `json:"oldestUnsettled,omitempty"` // by the time at which it was accepted
+}
+
+// unsettled is a row that is not settled.
+type unsettled struct {
+	File       string         `json:"file"`
+	Line       int            `json:"line"`
+	Stage      pipeline.Stage `json:"stage"`
+	UpdatedAt  time.Time      `json:"updatedAt"` // in the stage since then, or later
+	AcceptedAt time.Time      `json:"acceptedAt"`
+}
+
+// oldestUnsettled returns the row that was accepted first of those that are not settled; nil: all are.
+func oldestUnsettled(ctx context.Context, b book, counts []ledger.Count) (oldest *pipeline.Record, err error) {
+	if !slices.ContainsFunc(counts, func(n ledger.Count) bool { return !n.Stage.Terminal() && n.Rows > 0 }) {
+		return nil, nil
+	}
+	err = b.Failures(ctx, func(r pipeline.Record) error {
+		if !r.Stage.Terminal() && (oldest == nil || r.AcceptedAt.Before(oldest.AcceptedAt)) {
+			oldest = &r
+		}
+		return nil
+	})
+	return oldest, err
 }
 
 // standingStage counts the rows of a stage and class.
@@ -121,7 +175,9 @@ type standingStage struct {
 	Reason           string         `json:"reason,omitempty"` // the latest
 }
 
-func standingOf(what string, environment ledger.Environment, listed time.Time, counts []ledger.Count) standing {
+func standingOf(
+	what string, environment ledger.Environment, listed time.Time, counts []ledger.Count, oldest *pipeline.Record,
+) standing {
 	d := standing{
 		Of: printable.Line(what, mostOfLine), API: printable.Line(environment.API(), mostOfLine), ListedAt: listed.UTC(),
 		Stages: make([]standingStage, 0, len(counts)),
@@ -130,30 +186,13 @@ func standingOf(what string, environment ledger.Environment, listed time.Time, c
 		d.Rows += n.Rows
 		d.Stages = append(d.Stages, standingStage(n))
 	}
+	if oldest != nil {
+		d.Oldest = &unsettled{
+			File: printable.Line(oldest.File, mostOfLine), Line: oldest.Line, Stage: oldest.Stage,
+			UpdatedAt: oldest.UpdatedAt.UTC(), AcceptedAt: oldest.AcceptedAt.UTC(),
+		}
+	}
 	return d
-}
-
-// failures prints the rows that are not onboarded, in a form that the importer reads.
-func failures(ctx context.Context, c *config.Consumer, fleet bool, s Streams) (err error) {
-	book, _, err := openBook(ctx, c, fleet, s)
-	if err != nil {
-		return err
-	}
-	defer closing(&err, "ledger", book.Close)
-	out := csv.NewWriter(s.Stdout)
-	header := []string{"address", "externalId", "chainId", "stage", "class", "reason", "file", "line", "runbook"}
-	if err := out.Write(header); err != nil {
-		return err
-	}
-	err = book.Failures(ctx, func(r pipeline.Record) error {
-		return out.Write([]string{
-			r.Account.Address.Hex(), r.ExternalID, "eip155:" + strconv.FormatUint(r.Account.Chain, 10),
-			string(r.Stage), printable.Defuse(r.Class), printable.Defuse(r.Reason),
-			printable.Defuse(r.File), strconv.Itoa(r.Line), onboard.ClassOf(r.Class, r.Stage).Runbook(),
-		})
-	})
-	out.Flush()
-	return errors.Join(err, out.Error())
 }
 
 // reconcile reads the partner's list and records the statuses.

@@ -45,8 +45,8 @@ func (r *run) stranded(t pipeline.Tally) error {
 		return nil
 	}
 	return fmt.Errorf("the queue is empty, but %d rows of ledger %s are not settled, and no message will bring them "+
-		"(was the ledger damaged or restored?): import their export again, then run again; `consumer failures` lists them",
-		n, r.ledger.Path())
+		"(was the ledger damaged or restored?): import their export again, then run again; "+
+		"`consumer failures --all` lists them", n, r.ledger.Path())
 }
 
 // classify gives what ended the run its exit code.

@@ -125,7 +125,8 @@ func (r *run) listWaiting(w io.Writer, rows []pipeline.Record) {
 	const most = 50
 	for i, row := range rows {
 		if i == most {
-			fmt.Fprint(w, r.screen.Hints(fmt.Sprintf("waiting   and %d more: `consumer failures` lists them\n", len(rows)-most)))
+			more := fmt.Sprintf("waiting   and %d more: `consumer failures --all` lists them\n", len(rows)-most)
+			fmt.Fprint(w, r.screen.Hints(more))
 			return
 		}
 		because := ""
