@@ -73,8 +73,8 @@ func (q Queue) Embedded() bool { return len(q.Brokers) == 0 }
 // Importer are the settings of `importer`.
 type Importer struct {
 	Common
-	Queue  `group:"kafka"`
-	Output `group:"output"`
+	Queue `group:"kafka"`
+	Output
 	Traces `group:"output"`
 	Input  `group:"input"`
 	DryRun bool `help:"Validate the exports and write the rejects file, but publish nothing." group:"input"`
@@ -163,14 +163,14 @@ type Consumer struct {
 	ListPause          time.Duration `help:"Shortest pause between two reads of the partner's customer list; in any case at least three times as long as a read takes, ten times if a read takes more than a second." env:"PURSER_LIST_PAUSE" default:"0s" group:"limits"`
 	MaxOutstanding     int           `help:"Maximum unsettled rows per partition." env:"PURSER_MAX_OUTSTANDING" default:"10000" group:"limits"`
 	StalledAfter       time.Duration `help:"Report a partition in which no row was settled for this long, with the row that it waits for." env:"PURSER_STALLED_AFTER" default:"10m" group:"limits"`
-	Report             string        `help:"Write a JSON report to this file, when the run begins and when it ends; - is standard output, {run} the run's id." env:"PURSER_REPORT" placeholder:"FILE" group:"output"`
-	MetricsListen      string        `help:"Serve /metrics, /healthz and /readyz by HTTP at this address; a port alone is one on loopback." env:"PURSER_METRICS_LISTEN" placeholder:"ADDR" group:"output"`
-	MetricsPprof       bool          `help:"Serve profiles of the process at /debug/pprof/, too." env:"PURSER_METRICS_PPROF" group:"output"`
-	MetricsTextfile    string        `help:"Write the metrics to this file, for node_exporter, every 15 seconds and when the run ends; its name ends with .prom." env:"PURSER_METRICS_TEXTFILE" placeholder:"FILE" group:"output"`
+	Report             string        `help:"Write a JSON report to this file, when the run begins and when it ends; - is standard output, {run} the run's id." env:"PURSER_REPORT" placeholder:"FILE" group:"monitoring"`
+	MetricsListen      string        `help:"Serve /metrics, /healthz and /readyz by HTTP at this address; a port alone is one on loopback." env:"PURSER_METRICS_LISTEN" placeholder:"ADDR" group:"monitoring"`
+	MetricsPprof       bool          `help:"Serve profiles of the process at /debug/pprof/, too." env:"PURSER_METRICS_PPROF" group:"monitoring"`
+	MetricsTextfile    string        `help:"Write the metrics to this file, for node_exporter, every 15 seconds and when the run ends; its name ends with .prom." env:"PURSER_METRICS_TEXTFILE" placeholder:"FILE" group:"monitoring"`
 
-	Notify `group:"output"`
+	Notify `group:"monitoring"`
 
-	ReportHTML string `name:"report-html" help:"Write the account of the night as a page to this file, when the run begins and when it ends; - is standard output, {run} the run's id." env:"PURSER_REPORT_HTML" placeholder:"FILE" group:"output"`
+	ReportHTML string `name:"report-html" help:"Write the account of the night as a page to this file, when the run begins and when it ends; - is standard output, {run} the run's id." env:"PURSER_REPORT_HTML" placeholder:"FILE" group:"monitoring"`
 
 	Secret string `kong:"-" json:"-"` // the API secret; never printed
 	// Settings are the effective settings by flag, for the memory of runs; what may be a secret is NotShown.

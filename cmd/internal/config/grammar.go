@@ -65,6 +65,7 @@ func flagGroups() []kong.Group {
 		{Key: "kafka", Title: "Kafka:"},
 		{Key: "limits", Title: "Limits:"},
 		{Key: "output", Title: "Output:"},
+		{Key: "monitoring", Title: "Report and monitoring of a run:"},
 		{Key: "general", Title: "General:"},
 	}
 }
@@ -89,7 +90,11 @@ func uses(command string) []string {
 	case "rebind":
 		return []string{"partner", "kafka", "output", "general"}
 	}
-	return []string{"input", "partner", "signer", "kafka", "limits", "output", "general"}
+	all := []string{"partner", "signer", "kafka", "limits", "output", "general"}
+	if command == "run" {
+		return append(all, "monitoring")
+	}
+	return all
 }
 
 // split tells the flags that only a command has from those that it shares. under is set if the command's grammar has

@@ -27,9 +27,12 @@ func helpPrinter(program string) kong.HelpPrinter {
 			node, path = selected, selected.FullPath()
 		}
 		own, shared := split(node, path != ctx.Model.Name || strings.Contains(path, " ") && len(node.Children) == 0)
+		flagsOnly := path == program // the program prints its commands itself
+		if flagsOnly {
+			own = slices.DeleteFunc(own, func(g FlagGroup) bool { return rank(g.Flags[0]) == 0 })
+		}
 		show(node, own)
 		options.FlagsLast = true
-		flagsOnly := path == program // the program prints its commands itself
 		if flagsOnly {
 			options.NoAppSummary = true
 			node.Help = "Flags that the commands of " + program + " share. `" + program +
@@ -129,9 +132,9 @@ func PrintHelp(w io.Writer, c *Command) {
 			}
 		}
 	}
-	fmt.Fprintf(w, "\n`%[1]s COMMAND --help` explains a command and its flags, `%[1]s help flags` the\n"+
-		"flags that commands share, `%[1]s --version` prints the version.\n", c.Path)
-	fmt.Fprint(w, EndOfHelp(c.Path))
+	more := fmt.Sprintf("`%[1]s COMMAND --help` explains a command and its flags, `%[1]s help flags` the flags that "+
+		"commands share; `%[1]s --version` prints the version.", c.Path)
+	fmt.Fprint(w, "\n"+wrap("", "", strings.Fields(more)...)+EndOfHelp(c.Path))
 }
 
 // wrap joins words to lines, the first behind first and the others behind rest.

@@ -82,7 +82,7 @@ func parserOf(grammar any, name, description string, s Streams) (*kong.Kong, err
 		kong.KindMapper(reflect.String, kong.MapperFunc(text)),
 		kong.ExplicitGroups(append(commandGroups(), flagGroups()...)), kong.Vars{"version": VersionText()},
 		kong.Help(helpPrinter(s.Program)),
-		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110, ValueFormatter: describe}),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 110}), kong.ValueFormatter(describe),
 	)
 	if err != nil {
 		return nil, err // the grammar itself is wrong; every test would see it
