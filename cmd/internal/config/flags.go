@@ -110,6 +110,23 @@ type night struct {
 	Input `group:"input"`
 }
 
+// Init are the settings of `purser init`: what it writes, and where.
+type Init struct {
+	File  string `help:"File to write, with mode 0600." default:"purser.yaml" placeholder:"FILE"`
+	Force bool   `help:"Replace an existing file."`
+	Check bool   `help:"Run check with the new file." default:"true" negatable:""`
+
+	APIURL        string `name:"api-url" help:"Base URL of the partner API with its version, https://…/v1." env:"OFFBLOCKS_API_URL" placeholder:"URL" group:"partner"`
+	APICA         string `name:"api-ca" help:"PEM file of the certificate authorities for the API (default: the system's)." env:"OFFBLOCKS_API_CA" pem:"public" placeholder:"FILE" group:"partner"`
+	APIKey        string `name:"api-key" help:"Id of the API key." env:"OFFBLOCKS_API_KEY" placeholder:"UUID" group:"partner"`
+	APISecretFile string `name:"api-secret-file" help:"File with the API secret; on a terminal the secret itself is asked for, and written to the file api-secret next to --file." env:"OFFBLOCKS_API_SECRET_FILE" placeholder:"FILE" group:"partner"`
+	SigningKey    string `help:"PEM file of the P-384 key that signs requests." env:"OFFBLOCKS_SIGNING_KEY" pem:"secret" placeholder:"FILE" group:"partner"`
+	SigningKeyID  string `name:"signing-key-id" help:"Id that the partner assigned to the signing key." env:"OFFBLOCKS_SIGNING_KEY_ID" base64:"id" placeholder:"ID" group:"partner"`
+	Signer        string `help:"URI of the signer for the customers' keys, for example keystore:///dir?password-file=FILE." env:"PURSER_SIGNER" placeholder:"URI" group:"signer"`
+	Chain         string `help:"Chain of addresses without a chain, in CAIP-2, for example eip155:300; any: the exports name it." env:"PURSER_CHAIN" placeholder:"CHAIN" group:"input"`
+	DataDir       string `help:"Directory of the ledger, the embedded broker and the rejects file." default:"./purser-data" env:"PURSER_DATA_DIR" placeholder:"DIR" group:"general"`
+}
+
 // Partner says how to reach the partner API and sign requests to it.
 type Partner struct {
 	APIURL              string        `name:"api-url" help:"Base URL of the partner API with its version, https://…/v1; required." env:"OFFBLOCKS_API_URL" placeholder:"URL"`

@@ -136,6 +136,7 @@ const (
 	aboutImporter = "Check exports and put their rows into the queue."
 	aboutConsumer = "Onboards the queued customers with the partner."
 	aboutSandbox  = "A strict local stand-in for the partner API, for tests and trials."
+	aboutInit     = "Ask for the settings that are required, write them to a file, and check them."
 	aboutNight    = "Import exports and onboard what is in the queue: one report, one exit code."
 )
 
@@ -146,7 +147,9 @@ func Purser() *Command {
 	consumer := command(&ConsumerCommands{}, "purser", "", "")
 	sandbox := command(&SandboxCommands{}, "purser sandbox", aboutSandbox, GroupTry)
 	all := &Command{Path: "purser", Help: aboutPurser, Own: consumer.Own}
-	all.Commands = append([]*Command{night, importer}, consumer.Commands...)
+	all.Commands = append([]*Command{
+		command(&Init{}, "purser init", aboutInit, GroupSetUp), night, importer,
+	}, consumer.Commands...)
 	all.Commands = append(all.Commands, sandbox)
 	return all
 }
@@ -160,8 +163,14 @@ func command(grammar any, path, help, group string) *Command {
 	return present(parser.Model.Node, path, group)
 }
 
+// sharesFlags reports whether a command whose grammar has no others takes flags that the program's other commands take
+// and explain. init, which is for newcomers, explains its own.
+func sharesFlags(node *kong.Node, path string) bool {
+	return strings.Contains(path, " ") && len(node.Children) == 0 && !strings.HasSuffix(path, " init")
+}
+
 func present(node *kong.Node, path, group string) *Command {
-	own, shared := split(node, len(node.Children) == 0)
+	own, shared := split(node, sharesFlags(node, path))
 	c := &Command{
 		Path: path, Help: strings.Replace(node.Help, " (default command)", "", 1), Group: group,
 		Args: node.Positional, Own: own, Shared: shared,

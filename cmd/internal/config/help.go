@@ -26,7 +26,7 @@ func helpPrinter(program string) kong.HelpPrinter {
 		if selected := ctx.Selected(); selected != nil {
 			node, path = selected, selected.FullPath()
 		}
-		own, shared := split(node, path != ctx.Model.Name || strings.Contains(path, " ") && len(node.Children) == 0)
+		own, shared := split(node, path != ctx.Model.Name || sharesFlags(node, path))
 		flagsOnly := path == program // the program prints its commands itself
 		if flagsOnly {
 			own = slices.DeleteFunc(own, func(g FlagGroup) bool { return rank(g.Flags[0]) == 0 })
@@ -162,6 +162,8 @@ func Examples(command string) []string {
 	switch command[strings.LastIndexByte(command, ' ')+1:] {
 	case "importer", "import":
 		return with("--chain eip155:300 export.csv", "--dry-run --config purser.yaml /exports/*.csv", "- < export.csv.gz")
+	case "init":
+		return with("", "--api-url https://api.example.com/v1 --signer keystore:///keys?password-file=/keys-password")
 	case "night":
 		return with("--config purser.yaml /exports/today.csv", "--report report.json --quiet /exports/today.csv")
 	case "run":

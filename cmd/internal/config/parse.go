@@ -275,6 +275,15 @@ func ParseNight(args []string, s Streams) (*Importer, *Consumer, error) {
 	return i, &n.Consumer, nil
 }
 
+// ParseInit reads the settings of `purser init`, as far as they are given.
+func ParseInit(args []string, s Streams) (*Init, error) {
+	var c Init
+	if _, err := parse(&c, "init", aboutInit, args, s); err != nil {
+		return nil, err
+	}
+	return &c, nil
+}
+
 // ParseConsumer reads the settings of `consumer` and the command. What only some commands need is checked by
 // CheckPartner and CheckSigner.
 func ParseConsumer(args []string, s Streams) (*ConsumerCommands, string, error) {

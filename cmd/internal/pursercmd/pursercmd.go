@@ -37,6 +37,8 @@ func Stopping(args []string) console.Stopping {
 	switch first(args) {
 	case "import":
 		s = importcmd.Stopping()
+	case "init":
+		s.Waits = "no file is written"
 	case "night":
 		s.Waits = "reading no more, " + s.Waits
 	case "sandbox":
@@ -74,6 +76,8 @@ func Main(soft, hard context.Context, args []string, s Streams) error {
 		return script(stdout, args[1:])
 	case "man":
 		return pages(args[1:])
+	case "init":
+		return initialize(soft, hard, args[1:], Streams{Stdin: s.Stdin, Stdout: stdout, Stderr: screen, Getenv: s.Getenv})
 	case "import":
 		return importcmd.Main(soft, args[1:], s.Stdin, stdout, screen)
 	case "night":
