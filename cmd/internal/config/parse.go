@@ -181,6 +181,17 @@ func valueOf(args []string, flag string) (value string) {
 	return value
 }
 
+// Whereabouts are the flags among arguments that name the configuration file, the data directory and the ledger, as
+// pairs of flag and value.
+func Whereabouts(args []string) (flags [][2]string) {
+	for _, flag := range []string{"--config", "--data-dir", "--ledger"} {
+		if value := valueOf(args, flag); value != "" {
+			flags = append(flags, [2]string{flag, value})
+		}
+	}
+	return flags
+}
+
 // settle makes the other settings follow --quiet.
 func (c *Common) settle() {
 	if !c.Quiet {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"regexp"
 	"strings"
 	"syscall"
@@ -137,5 +138,31 @@ func TestScreenInJSON(t *testing.T) {
 	}
 	if decoder.More() {
 		t.Errorf("got more than two records, want no more")
+	}
+}
+
+// TestHintsWorkAsPrinted: hints name the commands of the program that runs, with what they need to find the ledger.
+func TestHintsWorkAsPrinted(t *testing.T) {
+	const text = "`consumer failures` lists them; `consumer status --run last`, then `importer x.csv`, see `consumer --help`"
+	for _, tt := range []struct {
+		under string
+		find  [][2]string
+		want  string
+	}{
+		{want: text},
+		{find: [][2]string{{"--data-dir", "/a b"}}, want: "`consumer failures --data-dir '/a b'` lists them; " +
+			"`consumer status --run last --data-dir '/a b'`, then `importer x.csv`, see `consumer --help`"},
+		{under: "purser", find: [][2]string{{"--config", "p.yaml"}, {"--ledger", "l.db"}},
+			want: "`purser failures --config p.yaml --ledger l.db` lists them; " +
+				"`purser status --run last --config p.yaml --ledger l.db`, then `purser import x.csv`, see `purser --help`"},
+	} {
+		s := NewScreen(io.Discard)
+		if tt.under != "" {
+			s.Under(tt.under)
+		}
+		s.Find(tt.find)
+		if got := s.Hints(text); got != tt.want || s.Hints(got) != got {
+			t.Errorf("got  %s\nwant %s, also of a second call", got, tt.want)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +28,7 @@ type Screen struct {
 	json  atomic.Pointer[slog.Logger] // nil: text
 	names *strings.Replacer           // of the commands in hints; nil: their own
 	under string                      // the program whose subcommands they are; empty: none
+	find  string                      // arguments by which they find settings and ledger; empty: they need none
 }
 
 // NewScreen writes to w. A Screen is returned as it is.
@@ -49,14 +51,49 @@ func (s *Screen) Under(program string) {
 // Program returns what was given to Under.
 func (s *Screen) Program() string { return s.under }
 
-// Hints returns a text of ours with its commands named as Under has it. What is written to the screen is named so
-// without it.
+// Find gives the consumer's commands in hints flags, with their values, by which they find the settings and the ledger
+// of this command, so that they work as printed. It is to be called before anything is written.
+func (s *Screen) Find(flags [][2]string) {
+	var words []string
+	for _, f := range flags {
+		words = append(words, f[0], ShellWord(f[1]))
+	}
+	s.find = strings.Join(words, " ")
+}
+
+// Hints returns a text of ours with its commands named as Under has it, and with the arguments of Find. What is written
+// to the screen is changed so without it. A second call changes nothing.
 func (s *Screen) Hints(text string) string {
-	if s.names == nil {
+	if s.names != nil {
+		text = s.names.Replace(text)
+	}
+	if s.find == "" {
 		return text
 	}
-	return s.names.Replace(text)
+	return commandInText.ReplaceAllStringFunc(text, func(command string) string {
+		if strings.Contains(command, s.find) || otherCommand.MatchString(command) {
+			return command
+		}
+		return strings.TrimSuffix(command, "`") + " " + s.find + "`"
+	})
 }
+
+var (
+	commandInText = regexp.MustCompile("`(consumer|purser) [^`]+`")
+	// otherCommand are calls that take other arguments, or have theirs.
+	otherCommand = regexp.MustCompile(" --(help|config|data-dir)\\b|^`purser (import|night|sandbox|init|help)\\b")
+)
+
+// ShellWord is a word as a shell reads it.
+func ShellWord(word string) string {
+	if plainWord.MatchString(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
+
+// plainWord is a word that a shell takes as it is.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:,@%+=-]+$`)
 
 // Format sets the form of what Say writes, and of the progress: text, or json as with --log-format.
 func (s *Screen) Format(form string) {

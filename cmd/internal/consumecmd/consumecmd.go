@@ -42,6 +42,7 @@ func Main(soft, hard context.Context, args []string, s Streams) error {
 		return err
 	}
 	screen.Format(c.LogFormat)
+	screen.Find(config.Whereabouts(args))
 	return interrupted(soft, perform(soft, hard, c, command, s))
 }
 

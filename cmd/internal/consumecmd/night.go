@@ -10,7 +10,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -518,7 +517,9 @@ func messages(lag []broker.PartitionLag) (n int64) {
 // commands are the arguments by which the account's commands find ledger and queue, wherever they are run.
 func (d *drawer) commands(a *night.Account) night.Commands {
 	var common, own strings.Builder
-	add := func(to *strings.Builder, flag, value string) { fmt.Fprintf(to, " %s %s", flag, quoted(value)) }
+	add := func(to *strings.Builder, flag, value string) {
+		fmt.Fprintf(to, " %s %s", flag, console.ShellWord(value))
+	}
 	if file := string(d.c.Config); file != "" {
 		add(&common, "--config", absolute(kong.ExpandPath(file)))
 	}
@@ -538,7 +539,7 @@ func (d *drawer) commands(a *night.Account) night.Commands {
 	}
 	c.Queue, c.Importer = common.String()+own.String(), common.String()
 	if len(a.Runs) > 0 && a.Runs[0].Report.Export != "" {
-		c.Export = " " + quoted(a.Runs[0].Report.Export)
+		c.Export = " " + console.ShellWord(a.Runs[0].Report.Export)
 	}
 	return c
 }
@@ -548,15 +549,4 @@ func absolute(path string) string {
 		return abs
 	}
 	return path
-}
-
-// plainWord is a word that a shell takes as it is.
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:,@%+=-]+$`)
-
-// quoted is a word as a shell reads it.
-func quoted(word string) string {
-	if plainWord.MatchString(word) {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }

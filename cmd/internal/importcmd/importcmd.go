@@ -43,6 +43,7 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	if err != nil {
 		return err
 	}
+	screen.Find(config.Whereabouts(args))
 	return Run(ctx, c, stdin, stdout, screen)
 }
 
