@@ -62,14 +62,18 @@ func another(t testing.TB, c *broker.Cluster) *broker.Cluster {
 
 // members runs several consumers of one group. The function that it returns stops them, if now is true, and returns the
 // result of each.
-func members(t *testing.T, c *broker.Cluster, n int, s *sink, change func(*broker.ConsumerOptions)) func(bool) []error {
+func members(
+	t *testing.T, c *broker.Cluster, n int, s *sink, change func(*broker.ConsumerOptions),
+) (all []*broker.Consumer, end func(now bool) []error) {
 	t.Helper()
 	ctx, stop := context.WithCancel(within(t))
 	done := make(chan error, n)
 	for range n {
-		go func() { done <- consumer(t, c, change).Run(ctx, s) }()
+		one := consumer(t, c, change)
+		all = append(all, one)
+		go func() { done <- one.Run(ctx, s) }()
 	}
-	return func(now bool) []error {
+	return all, func(now bool) []error {
 		t.Helper()
 		if now {
 			stop()
@@ -83,6 +87,22 @@ func members(t *testing.T, c *broker.Cluster, n int, s *sink, change func(*broke
 	}
 }
 
+// awaitShared waits until each of the consumers has some of the topic's partitions, and all of them together have all.
+func awaitShared(t *testing.T, all []*broker.Consumer, partitions int) {
+	t.Helper()
+	eventually(t, "the members to share the partitions", func() bool {
+		shared := 0
+		for _, one := range all {
+			own := len(one.Positions())
+			if own == 0 {
+				return false
+			}
+			shared += own
+		}
+		return shared == partitions
+	})
+}
+
 // The topic is recreated while consumers run, with more rows in each partition than before: no row is skipped.
 func TestRecreatedTopic(t *testing.T) {
 	for _, tt := range []struct{ members, before, after int }{{1, 6, 6}, {3, 6, 6}, {3, 6, 4}, {3, 4, 6}} {
@@ -91,7 +111,8 @@ func TestRecreatedTopic(t *testing.T) {
 			c := quiet(t, tt.before)
 			publish(t, c, rows(0, 300))
 			s := new(sink)
-			end := members(t, c, n, s, nil)
+			all, end := members(t, c, n, s, nil)
+			awaitShared(t, all, tt.before) // a member that starts later takes the new topic for a truncated one
 			committed := func(c *broker.Cluster) bool {
 				lags, err := c.Lag(within(t), topic, group)
 				for _, l := range lags {
@@ -154,7 +175,7 @@ func TestNoCommitToAnotherTopic(t *testing.T) {
 		}
 		return nil
 	}
-	end := members(t, c, 1, s, func(o *broker.ConsumerOptions) { o.MaxOutstanding = 10 })
+	_, end := members(t, c, 1, s, func(o *broker.ConsumerOptions) { o.MaxOutstanding = 10 })
 	recv(t, "the consumer to be full", full)
 	eventually(t, "the first commit", func() bool { return committed(t, c)[0] == 5 })
 
@@ -210,7 +231,7 @@ func TestTopicDeleted(t *testing.T) {
 				When: func(kmsg.Request) bool { joins.Add(1); return true },
 			})
 			s := new(sink)
-			end := members(t, c, n, s, nil)
+			_, end := members(t, c, n, s, nil)
 			eventually(t, "the rows", func() bool { return len(counts(s.all())) == 100 })
 			before := joins.Load()
 			deleteTopic(t, c)
@@ -231,7 +252,7 @@ func TestTopicDeleted(t *testing.T) {
 func TestTopicDeletedWhileJoining(t *testing.T) {
 	fake, c := cluster(t, 1, 1)
 	joining := fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Err: kerr.CoordinatorNotAvailable, Count: -1})
-	end := members(t, c, 1, new(sink), nil)
+	_, end := members(t, c, 1, new(sink), nil)
 	if err := joining.Wait(within(t), 1); err != nil {
 		t.Fatal(err)
 	}
