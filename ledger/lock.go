@@ -3,8 +3,11 @@ package ledger
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/google/uuid"
 
 	"github.com/purser-onboard/purser/lockfile"
 )
@@ -31,6 +34,28 @@ func (l *Ledger) acquire() error {
 	}
 	l.file, err = lockfile.Claim(l.path)
 	return l.lockError(0, err)
+}
+
+// RunningIn returns the id of the run that goes on in the ledger at a path. It is uuid.Nil if there is none: no process
+// has the ledger, or a process that has not begun a run, such as `consumer reconcile`. It takes no lock and does not
+// open the ledger.
+func RunningIn(path string) (uuid.UUID, error) {
+	path, err := lockfile.Resolve(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return uuid.Nil, nil
+	}
+	if err != nil {
+		return uuid.Nil, err
+	}
+	held, note, err := lockfile.Held(path + ".lock")
+	if err != nil || !held {
+		return uuid.Nil, err
+	}
+	id, err := uuid.Parse(note)
+	if err != nil { // no run has begun
+		return uuid.Nil, nil
+	}
+	return id, nil
 }
 
 func (l *Ledger) lockError(pid int, err error) error {

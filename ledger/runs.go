@@ -39,8 +39,12 @@ type Run struct {
 // Ended reports whether the run came to its end.
 func (r Run) Ended() bool { return !r.EndedAt.IsZero() }
 
-// BeginRun records a run that begins, forgets the oldest ones beyond 1000, and the minutes of those beyond 100.
+// BeginRun records a run that begins, forgets the oldest ones beyond 1000, and the minutes of those beyond 100. Until
+// EndRun or Close, RunningIn returns its id.
 func (l *Ledger) BeginRun(ctx context.Context, r Run) error {
+	if err := l.lock.Note(r.ID.String()); err != nil {
+		return translate(l.path, err)
+	}
 	return translate(l.path, l.writer.do(ctx, 1, func(t *tx) error {
 		_, err := l.conn.ExecContext(t.ctx, `INSERT INTO runs (id, program, host, drain, started_at, report)
 			VALUES (?, ?, ?, ?, ?, ?)`, r.ID.String(), r.Program, r.Host, r.Drain, micros(r.StartedAt), r.Report)
@@ -71,7 +75,7 @@ type RunEnd struct {
 // EndRun records the end of a run.
 func (l *Ledger) EndRun(ctx context.Context, id uuid.UUID, end RunEnd) error {
 	bad := end.Bad[:min(len(end.Bad), keptRunRows)]
-	return translate(l.path, l.writer.do(ctx, 1+len(bad), func(t *tx) error {
+	err := l.writer.do(ctx, 1+len(bad), func(t *tx) error {
 		result, err := l.conn.ExecContext(t.ctx, `UPDATE runs SET ended_at = ?, exit = ?, report = ? WHERE id = ?`,
 			micros(end.At), end.Exit, end.Report, id.String())
 		if err != nil {
@@ -90,7 +94,11 @@ func (l *Ledger) EndRun(ctx context.Context, id uuid.UUID, end RunEnd) error {
 		_, err = l.conn.ExecContext(t.ctx, `INSERT OR IGNORE INTO run_rows (run, row_id)
 			SELECT ?, value FROM json_each(?)`, id.String(), string(list))
 		return err
-	}))
+	})
+	if err == nil {
+		err = l.lock.Note("")
+	}
+	return translate(l.path, err)
 }
 
 // BadQuery selects rows that are in conflict, refused, rejected or failed.

@@ -3,6 +3,7 @@ package ledger
 import (
 	"errors"
 	"maps"
+	"path/filepath"
 	"slices"
 	"testing"
 	"time"
@@ -51,6 +52,37 @@ func TestRuns(t *testing.T) {
 	}
 	if oldest := runs[len(runs)-1].ID; oldest != ids[2] {
 		t.Errorf("the oldest run kept: got %v, want %v", oldest, ids[2])
+	}
+}
+
+// TestRunningIn: a run that goes on can be told from one whose process was killed, without opening the ledger.
+func TestRunningIn(t *testing.T) {
+	l, o := openTest(t)
+	id := uuid.Must(uuid.NewV7())
+	check := func(when string, want uuid.UUID) {
+		t.Helper()
+		if got, err := RunningIn(o.Path); got != want || err != nil {
+			t.Errorf("%s: got %v, %v; want %v", when, got, err, want)
+		}
+	}
+	check("open, without a run", uuid.Nil)
+	if err := l.BeginRun(t.Context(), Run{ID: id, StartedAt: o.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	check("begun", id)
+	if err := l.EndRun(t.Context(), id, RunEnd{At: o.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	check("ended", uuid.Nil)
+	if err := l.BeginRun(t.Context(), Run{ID: uuid.New(), StartedAt: o.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil { // the run has no end, as that of a killed process
+		t.Fatal(err)
+	}
+	check("closed", uuid.Nil)
+	if got, err := RunningIn(filepath.Join(t.TempDir(), "none", "ledger.db")); got != uuid.Nil || err != nil {
+		t.Errorf("no ledger: got %v, %v; want none", got, err)
 	}
 }
 

@@ -22,3 +22,14 @@ func lockInode(file *os.File) error {
 		}
 	}
 }
+
+// inodeLocked reports whether another open file has the lock of lockInode.
+func inodeLocked(file *os.File, _ int) bool {
+	lock := unix.Flock_t{Type: unix.F_WRLCK, Start: 1<<63 - 2, Len: 1}
+	for {
+		err := unix.FcntlFlock(file.Fd(), unix.F_OFD_GETLK, &lock)
+		if !errors.Is(err, unix.EINTR) {
+			return err == nil && lock.Type != unix.F_UNLCK
+		}
+	}
+}

@@ -48,6 +48,46 @@ func TestAcquire(t *testing.T) {
 	}
 }
 
+// TestHeld: whether a file is held can be seen without taking it, whatever an earlier holder has left in it.
+func TestHeld(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lock")
+	check := func(when string, wantHeld bool, wantNote string) {
+		t.Helper()
+		if held, note, err := Held(path); held != wantHeld || note != wantNote || err != nil {
+			t.Errorf("%s: got %v, %q, %v; want %v, %q, nil", when, held, note, err, wantHeld, wantNote)
+		}
+	}
+	check("missing", false, "")
+	l, _, err := Acquire(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("acquired", true, "")
+	for _, note := range []string{"a longer note", "short"} {
+		if err := l.Note(note); err != nil {
+			t.Fatal(err)
+		}
+		check("noted", true, note)
+	}
+	if _, pid, err := Acquire(path); !errors.Is(err, ErrHeld) || pid != os.Getpid() {
+		t.Errorf("Acquire of a noted file: got process %d, %v; want process %d and ErrHeld", pid, err, os.Getpid())
+	}
+	if err := l.Close(); err != nil { // as of a killed process: the content stays
+		t.Fatal(err)
+	}
+	if runtime.GOOS == "linux" { // elsewhere this process is taken for the holder
+		check("killed", false, "")
+	}
+	if l, _, err = Acquire(path); err != nil {
+		t.Fatal(err)
+	}
+	check("acquired again", true, "")
+	if err := l.Release(); err != nil {
+		t.Fatal(err)
+	}
+	check("released", false, "")
+}
+
 // TestPlantedLockFile: a file that another user put in the lock file's place keeps its content and its mode.
 func TestPlantedLockFile(t *testing.T) {
 	for name, plant := range map[string]func(victim, path string) error{
