@@ -202,6 +202,7 @@ func (t *tx) insert(it item, stage pipeline.Stage, class, reason string) (pipeli
 	t.touch(id)
 	answer := pipeline.Acceptance{Admission: pipeline.Open, Record: pipeline.Record{
 		Row: it.row, ID: id, Version: 1, Stage: stage, Class: class, Reason: reason, AcceptedAt: t.now, UpdatedAt: t.now,
+		FirstFile: it.row.File, FirstLine: it.row.Line,
 	}}
 	if !hasClaims {
 		answer.Admission = pipeline.Contradicted
@@ -227,7 +228,11 @@ func (t *tx) acceptContested(it item) (pipeline.Acceptance, error) {
 	return answer, err
 }
 
-const setImportQuery = `UPDATE rows SET import_id = ?, file = ?, line = ?, updated_at = ? WHERE id = ?`
+// leaveFirstPlace keeps where the first import had a row. An UPDATE reads the values from before it.
+const leaveFirstPlace = `first_file = coalesce(first_file, file), first_line = coalesce(first_line, line)`
+
+const setImportQuery = `UPDATE rows SET import_id = ?, file = ?, line = ?, updated_at = ?,
+	` + leaveFirstPlace + ` WHERE id = ?`
 
 // acceptUnfinished moves the row to its newest import. The version does not change: a worker that is processing the row
 // must not fail with ErrStale because the export was imported again.
@@ -254,10 +259,10 @@ func (t *tx) acceptUnfinished(it item, record pipeline.Record) (pipeline.Accepta
 // stays: a worker continues from its status. Everything else of the failed attempt is deleted.
 const restartQuery = `UPDATE rows SET version = version + 1, stage = 'planned', claims = 1, class = '', reason = '',
 	challenge = '', challenge_at = NULL, external_tx_id = '', signature = '', refusals = 0, attempts = 0,
-	already_onboarded = 0, import_id = ?, file = ?, line = ?, updated_at = ? WHERE id = ?`
+	already_onboarded = 0, import_id = ?, file = ?, line = ?, updated_at = ?, ` + leaveFirstPlace + ` WHERE id = ?`
 
 const contradictQuery = `UPDATE rows SET version = version + 1, stage = 'conflict', class = ?, reason = ?,
-	import_id = ?, file = ?, line = ?, updated_at = ? WHERE id = ?`
+	import_id = ?, file = ?, line = ?, updated_at = ?, ` + leaveFirstPlace + ` WHERE id = ?`
 
 // acceptTerminal skips a settled row, or restarts it if it comes from a new import.
 func (t *tx) acceptTerminal(it item, record pipeline.Record, hasClaims bool) (pipeline.Acceptance, error) {

@@ -17,7 +17,8 @@ func TestAcceptNewRow(t *testing.T) {
 	row := testRow(1, "i1")
 	r := acceptOne(t, l, row, pipeline.Open)
 	want := pipeline.Record{
-		Row: row, ID: r.ID, Version: 1, Stage: pipeline.Planned, AcceptedAt: o.Now(), UpdatedAt: o.Now(),
+		Row: row, FirstFile: row.File, FirstLine: row.Line, ID: r.ID, Version: 1, Stage: pipeline.Planned,
+		AcceptedAt: o.Now(), UpdatedAt: o.Now(),
 	}
 	if r.ID == 0 || !reflect.DeepEqual(r, want) {
 		t.Errorf("got %+v, want %+v", r, want)
@@ -96,14 +97,34 @@ func TestRestartKeepsKeysAndCustomer(t *testing.T) {
 	r = advance(t, l, r, pipeline.Failed, func(r *pipeline.Record) {
 		r.Class, r.Reason, r.Attempts, r.Refusals, r.SubmitKey.Outcome = "refused", "three times", 4, 3, pipeline.KeyAnswered
 	})
-	got := acceptOne(t, l, testRow(1, "i2"), pipeline.Open)
+	again := testRow(1, "i2")
+	again.File, again.Line = "failures.csv", 2
+	got := acceptOne(t, l, again, pipeline.Open)
 	want := pipeline.Record{
-		Row: testRow(1, "i2"), ID: r.ID, Version: r.Version + 1, Stage: pipeline.Planned,
+		Row: again, FirstFile: r.File, FirstLine: r.Line, ID: r.ID, Version: r.Version + 1, Stage: pipeline.Planned,
 		CustomerID: "c1", PartnerStatus: "initiating", CreateKey: r.CreateKey, SubmitKey: r.SubmitKey,
 		AcceptedAt: o.Now(), UpdatedAt: o.Now(),
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// TestFirstPlace: however often a row is imported, it is known where its first import had it.
+func TestFirstPlace(t *testing.T) {
+	l, _ := openTest(t)
+	first := testRow(1, "i1")
+	var r pipeline.Record
+	for i, importID := range []string{"i1", "i2", "i3", "i4"} {
+		row := testRow(1, importID)
+		row.File, row.Line = fmt.Sprintf("%d-%s", i, first.File), first.Line+i
+		if r = acceptOne(t, l, row, pipeline.Open); r.Row != row || r.FirstFile != "0-"+first.File || r.FirstLine != first.Line {
+			t.Errorf("import %s: got the row at %s, first at %s:%d; want it at %s, first at 0-%s", importID, r.Where(),
+				r.FirstFile, r.FirstLine, row.Where(), first.Where())
+		}
+		if i > 0 { // the imports before have found the row unfinished
+			r = advance(t, l, r, pipeline.Failed, nil)
+		}
 	}
 }
 

@@ -385,7 +385,7 @@ const restoreRowQuery = `INSERT INTO rows (external_id, chain_id, stage, class, 
 	external_tx_id = excluded.external_tx_id, signature = excluded.signature, refusals = excluded.refusals,
 	attempts = excluded.attempts, already_onboarded = excluded.already_onboarded,
 	create_generation = excluded.create_generation, submit_generation = excluded.submit_generation,
-	accepted_at = excluded.accepted_at, updated_at = excluded.updated_at
+	accepted_at = excluded.accepted_at, updated_at = excluded.updated_at, ` + leaveFirstPlace + `
 	RETURNING id`
 
 // applySnapshot stores a snapshot, unless the row in this ledger is newer: the record may be a late one of a consumer

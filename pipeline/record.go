@@ -50,6 +50,10 @@ type Key struct {
 // compare-and-set on (ID, Version).
 type Record struct {
 	Row // as its latest import stated it
+	// FirstFile and FirstLine are where its first import had it, as far as this ledger knows: the ledger topic has the
+	// latest place only.
+	FirstFile string
+	FirstLine int
 
 	ID      int64 // the ledger's own number, 0 before it is stored
 	Version int64 // grows by one with every stored change

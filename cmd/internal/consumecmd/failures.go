@@ -29,7 +29,8 @@ func failures(ctx context.Context, c *config.ConsumerCommands, s Streams) (err e
 	}
 	defer closing(&err, "ledger", book.Close)
 	out := csv.NewWriter(s.Stdout)
-	header := []string{"address", "externalId", "chainId", "stage", "class", "reason", "file", "line", "runbook"}
+	header := []string{"address", "externalId", "chainId", "stage", "class", "reason", "file", "line", "runbook",
+		"firstFile", "firstLine"}
 	if err := out.Write(header); err != nil {
 		return err
 	}
@@ -46,6 +47,7 @@ func failures(ctx context.Context, c *config.ConsumerCommands, s Streams) (err e
 			r.Account.Address.Hex(), r.ExternalID, "eip155:" + strconv.FormatUint(r.Account.Chain, 10),
 			string(r.Stage), printable.Defuse(r.Class), printable.Defuse(r.Reason),
 			printable.Defuse(r.File), strconv.Itoa(r.Line), onboard.ClassOf(r.Class, r.Stage).Runbook(),
+			printable.Defuse(r.FirstFile), strconv.Itoa(r.FirstLine),
 		})
 	})
 	out.Flush()
