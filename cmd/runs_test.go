@@ -47,6 +47,9 @@ func TestRunsAreRemembered(t *testing.T) {
 
 	// One that is not drained is killed: its report says that it has not ended.
 	cmd, _ := working(t, env)
+	exitsWith(t, env, 0, []string{"not ended: running"}, "consumer", "runs")
+	exitsWith(t, env, 1, []string{`"alive": true`}, "consumer", "status", "--run", "last")
+	exitsWith(t, env, 0, []string{"is in progress"}, "consumer", "status")
 	if err := cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -55,10 +58,11 @@ func TestRunsAreRemembered(t *testing.T) {
 	if killed.State != results.Running || killed.Exit != 1 || killed.Run == first.Run {
 		t.Errorf("the killed run: got %+v, want another id, state running and exit 1", killed)
 	}
-	exitsWith(t, env, 1, []string{`"state": "running"`, killed.Run}, "consumer", "status", "--run", "last")
+	exitsWith(t, env, 1, []string{`"state": "running"`, `"alive": false`, killed.Run}, "consumer", "status", "--run", "last")
 	exitsWith(t, env, 0, []string{`"onboarded": 30`}, "consumer", "status", "--run", first.Run)
 	exitsWith(t, env, 2, []string{"--run", "no such run"}, "consumer", "status", "--run", "01a21b0a-0000-7000-8000-000000000000")
-	exitsWith(t, env, 0, []string{first.Run, killed.Run, "not ended"}, "consumer", "runs")
+	exitsWith(t, env, 0, []string{first.Run, killed.Run, "not ended: killed"}, "consumer", "runs")
+	exitsWith(t, env, 0, []string{"has no end: its process was killed"}, "consumer", "status")
 
 	// A run that does not begin leaves the report.
 	exitsWith(t, append(env, "PURSER_SIGNER=nothing:x"), 2, nil, "consumer", "--drain")

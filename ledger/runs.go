@@ -31,9 +31,10 @@ type Run struct {
 	Host      string
 	Drain     bool
 	StartedAt time.Time
-	EndedAt   time.Time // zero: it is under way, or its process was killed
+	EndedAt   time.Time // zero: it is in progress, or its process was killed
+	Running   bool      // it has not ended, and its process has the ledger; set by Runs
 	Exit      int       // exit code, once it has ended
-	Report    string    // JSON; of a run without an end, as of its start
+	Report    string    // JSON; of a run without an end, of BeginRun or the latest PutReport
 }
 
 // Ended reports whether the run came to its end.
@@ -58,6 +59,15 @@ func (l *Ledger) BeginRun(ctx context.Context, r Run) error {
 		}
 		_, err = l.conn.ExecContext(t.ctx, `DELETE FROM run_minutes WHERE run NOT IN
 			(SELECT id FROM runs ORDER BY started_at DESC, id DESC LIMIT ?)`, keptMinuteRuns)
+		return err
+	}))
+}
+
+// PutReport replaces the report of a run that has not ended.
+func (l *Ledger) PutReport(ctx context.Context, id uuid.UUID, report string) error {
+	return translate(l.path, l.writer.do(ctx, 1, func(t *tx) error {
+		_, err := l.conn.ExecContext(t.ctx, `UPDATE runs SET report = ? WHERE id = ? AND ended_at IS NULL`,
+			report, id.String())
 		return err
 	}))
 }
@@ -156,19 +166,38 @@ func (q *queries) StillBad(
 
 // Runs returns up to n runs, the latest first.
 func (q *queries) Runs(ctx context.Context, n int) ([]Run, error) {
-	rows, err := q.source.QueryContext(ctx, `SELECT id, program, host, drain, started_at, ended_at, exit, report FROM runs
-		ORDER BY started_at DESC, id DESC LIMIT ?`, n)
+	before, err := RunningIn(q.path) // a run that ends meanwhile has its end in the table
 	if err != nil {
 		return nil, translate(q.path, err)
 	}
+	runs, err := q.readRuns(ctx, n)
+	if err != nil {
+		return nil, translate(q.path, err)
+	}
+	after, err := RunningIn(q.path) // a run that begins meanwhile
+	if err != nil {
+		return nil, translate(q.path, err)
+	}
+	for i := range runs {
+		r := &runs[i]
+		r.Running = !r.Ended() && (r.ID == before || r.ID == after)
+	}
+	return runs, nil
+}
+
+func (q *queries) readRuns(ctx context.Context, n int) (runs []Run, err error) {
+	rows, err := q.source.QueryContext(ctx, `SELECT id, program, host, drain, started_at, ended_at, exit, report FROM runs
+		ORDER BY started_at DESC, id DESC LIMIT ?`, n)
+	if err != nil {
+		return nil, err
+	}
 	defer rows.Close()
-	var runs []Run
 	for rows.Next() {
 		var r Run
 		var id string
 		var started, ended, exit sql.NullInt64
 		if err := rows.Scan(&id, &r.Program, &r.Host, &r.Drain, &started, &ended, &exit, &r.Report); err != nil {
-			return nil, translate(q.path, err)
+			return nil, err
 		}
 		if r.ID, err = uuid.Parse(id); err != nil {
 			return nil, fmt.Errorf("ledger %s: id of a run: %w", q.path, err)
@@ -177,5 +206,5 @@ func (q *queries) Runs(ctx context.Context, n int) ([]Run, error) {
 		r.StartedAt, r.EndedAt, r.Exit = fromMicros(started), fromMicros(ended), int(exit.Int64)
 		runs = append(runs, r)
 	}
-	return runs, translate(q.path, rows.Err())
+	return runs, rows.Err()
 }

@@ -205,6 +205,34 @@ func (a *Account) KnowsFailures() bool { return a.Failures != nil }
 // Ended reports whether the run came to its end.
 func (r Run) Ended() bool { return r.Report.State == results.Ended }
 
+// alive reports whether the run is known to be in progress.
+func (r Run) alive() bool { return !r.Ended() && r.Report.Alive != nil && *r.Report.Alive }
+
+// over reports whether the run is known to be in progress no more.
+func (r Run) over() bool { return r.Ended() || r.Report.Alive != nil && !*r.Report.Alive }
+
+// End is how a run without an end is listed.
+func (r Run) End() string {
+	switch {
+	case r.alive():
+		return "running"
+	case r.over():
+		return "killed"
+	}
+	return "no end"
+}
+
+// standing says how a run without an end stands. A page that was made when the run began cannot know.
+func (r Run) standing() string {
+	switch {
+	case r.alive():
+		return "is in progress"
+	case r.over():
+		return "has no end: its process was killed"
+	}
+	return "has no end: it is in progress, or its process was killed"
+}
+
 // Took is how long the run took; 0 if it has no end.
 func (r Run) Took() time.Duration {
 	if !r.Ended() {

@@ -235,8 +235,12 @@ func (a *Account) verdict() Verdict {
 	switch {
 	case !latest.Ended():
 		v.Level, v.Reason = Unfinished, ""
-		v.Sentence = fmt.Sprintf("The run of %s on %s has no end: it is in progress, or its process was killed.",
-			clock(latest.Report.StartedAt), latest.Host)
+		v.Sentence = fmt.Sprintf("The run of %s on %s %s.", clock(latest.Report.StartedAt), latest.Host,
+			latest.standing())
+		if p := latest.Report.Progress; p != nil {
+			v.Sentence += fmt.Sprintf(" By %s it had onboarded %s of %s received rows.", clock(p.At), count(p.Rows.Onboarded),
+				count(p.Rows.Received))
+		}
 	case latest.Report.Cause == results.CauseInterrupted:
 		v.Level = Unfinished
 		v.Sentence = fmt.Sprintf("The run was interrupted after %s: %s.", span(latest.Took()), onboarded)
@@ -405,8 +409,8 @@ func (a *Account) finished(latest Run, n results.ReportRows, onboarded string) (
 	return Good, onboarded + "; the others were settled before."
 }
 
-// todo is what to do now, in this order. While the latest run has no end, nothing may be importable, and nothing that
-// can be put back is known for certain: the next report has it.
+// todo is what to do now, in this order. While the latest run may be in progress, what can be imported again or put
+// back is not known for certain: the next report has it.
 func (a *Account) todo(c Commands) (steps []Step) {
 	add := func(text string, commands ...string) { steps = append(steps, Step{text, commands}) }
 	if len(a.Runs) == 0 {
@@ -422,9 +426,13 @@ func (a *Account) todo(c Commands) (steps []Step) {
 		again = append(again, "onboards the rows of the export")
 	}
 	switch {
+	case latest.alive():
+		add("Wait until the run has ended, or stop it with SIGTERM: until then no other run can begin.",
+			c.Consume+" status"+c.Ledger+" --watch")
+	case latest.over() && !latest.Ended():
+		again = append(again, "goes on where this one was killed")
 	case !latest.Ended():
-		add("If the run is in progress, wait until it has ended, or stop it with SIGTERM: until then no other run can "+
-			"begin, and with the embedded broker no import.",
+		add("If the run is in progress, wait until it has ended, or stop it with SIGTERM: until then no other run can begin.",
 			c.Consume+" runs"+c.Ledger+" --last 5")
 		again = append(again, "goes on where this one was killed")
 	case latest.Report.Cause == results.CauseInterrupted:
@@ -459,7 +467,7 @@ func (a *Account) todo(c Commands) (steps []Step) {
 		}
 		again = append(again, "takes the rows that no run has seen from the queue")
 	}
-	if a.retryable() > 0 && latest.Ended() {
+	if a.retryable() > 0 && latest.over() {
 		add("Remove the causes that “Why rows failed” lists. Then import the rows that ended badly again; rows that are "+
 			"onboarded are not touched.", c.Consume+" failures"+c.Ledger+" > again.csv", c.Import+c.Importer+" again.csv")
 		if len(a.unfinished()) == 0 {
@@ -471,7 +479,7 @@ func (a *Account) todo(c Commands) (steps []Step) {
 			plural(rejected, "row that it rejected", count(rejected)+" rows that it rejected")),
 			c.Consume+" failures"+c.Ledger+" | grep ,rejected,")
 	}
-	if a.invalidRows() > 0 && latest.Ended() {
+	if a.invalidRows() > 0 && latest.over() {
 		where := "The rejects file"
 		if a.RejectFile != "" {
 			where = "The file " + a.RejectFile
@@ -484,7 +492,7 @@ func (a *Account) todo(c Commands) (steps []Step) {
 		again = append(again, "asks the custodian what became of its transactions")
 	}
 	letters := a.Left.LetterCount > 0 || a.Left.Letters == nil && a.Rows().DeadLettered+a.lettersBefore() > 0
-	if letters && latest.Ended() {
+	if letters && latest.over() {
 		add("Look at the dead letters, remove their cause, and put them back into the queue.",
 			c.Consume+" redrive"+c.Queue+" --dry-run", c.Consume+" redrive"+c.Queue)
 		again = append(again, "onboards the rows of the dead letters")
@@ -497,9 +505,9 @@ func (a *Account) todo(c Commands) (steps []Step) {
 		add("Find out whether the export was imported tonight; the importer's log says so. If it was not, import it: rows "+
 			"that are onboarded are not touched.", c.Consume+" runs"+c.Ledger+" --last 7")
 	}
-	if len(again) > 0 {
+	if len(again) > 0 && !latest.alive() {
 		first := "Run again."
-		if !latest.Ended() {
+		if !latest.over() {
 			first = "If its process was killed, run again."
 		}
 		add(first+" The run "+list(again)+".", c.Consume+" run"+c.Queue+" --drain")
@@ -514,7 +522,7 @@ func (a *Account) incidents() []Incident {
 		switch {
 		case !r.Ended():
 			all = append(all, Incident{From: r.Report.StartedAt, Kind: "no end",
-				What: "run " + r.Report.Run + " is in progress, or its process was killed"})
+				What: "run " + r.Report.Run + " " + r.standing()})
 		case r.Report.Exit == 1 || r.Report.Exit == 2:
 			all = append(all, Incident{From: r.Report.FinishedAt, To: r.Report.FinishedAt, Kind: "run ended early",
 				What: fmt.Sprintf("exit %d: %s", r.Report.Exit, r.Report.Reason)})

@@ -170,6 +170,14 @@ func TestVerdicts(t *testing.T) {
 	inProgress.Failures, inProgress.Imports = badNight().Failures, badNight().Imports
 	inProgress.Left.Letters = badNight().Left.Letters
 	inProgress.Conclude(commands)
+	seen := func(alive bool) *night.Account { // by a reader of the ledger
+		a := badNight()
+		run := &a.Runs[0].Report
+		*run = results.Begun(run.Run, run.StartedAt).Seen(alive)
+		run.Progress = &results.Progress{At: run.StartedAt.Add(time.Minute), Rows: results.ReportRows{Received: 1240, Onboarded: 1200}}
+		a.Conclude(commands)
+		return a
+	}
 	for name, tt := range map[string]struct {
 		account  *night.Account
 		level    night.Level
@@ -181,6 +189,11 @@ func TestVerdicts(t *testing.T) {
 			"consumer failures > again.csv; importer again.csv; consumer redrive --dry-run; consumer run --drain"},
 		"never ended": {neverEnded(), night.Unfinished, "has no end: it is in progress, or its process was killed",
 			"consumer runs --last 5; consumer run --drain"},
+		"in progress": {seen(true), night.Unfinished,
+			"batch-1.bank.example is in progress. By 2026-11-26 02:16 UTC it had onboarded 1,200 of 1,240 received rows.",
+			"consumer status --watch"},
+		"killed": {seen(false), night.Unfinished, "has no end: its process was killed. By",
+			"consumer failures > again.csv; importer again.csv; consumer redrive --dry-run; consumer run --drain"},
 		"halted": {halted(), night.Unfinished, "The run halted after 12 s because of a setting",
 			"consumer check; consumer failures > again.csv; importer again.csv; consumer run --drain"},
 		"empty":  {emptyNight(), night.Empty, "The queue was empty: the run received no rows.", "consumer runs --last 7"},

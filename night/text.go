@@ -92,7 +92,7 @@ func (a *Account) textHistory(w writer) {
 		for _, r := range a.History {
 			exit, took := fmt.Sprint(r.Report.Exit), span(r.Took())
 			if !r.Ended() {
-				exit, took = "-", "no end"
+				exit, took = "-", r.End()
 			}
 			row(clock(r.Report.StartedAt), exit, count(r.Report.Rows.Received), count(r.Report.Rows.Onboarded),
 				count(r.Bad()), took, r.Report.Run)

@@ -19,6 +19,12 @@ type Report struct {
 	Signatures int64          `json:"signatures"` // signatures made, not those sent
 	Exit       int            `json:"exit"`       // the exit code; 1 of a run that has not ended
 	Reason     string         `json:"reason"`     // why the run could not finish; empty otherwise
+	// Alive says of a run that has not ended whether its process is there. It is absent from the file of --report: a
+	// process that was killed cannot say so.
+	Alive *bool `json:"alive,omitempty"`
+	// Progress is how far a run that has not ended has come, or had when its process was killed. It is absent from the
+	// file of --report, and in the first seconds.
+	Progress *Progress `json:"progress,omitempty"`
 	// Cause says of some runs with the exit code 1 or 2 why they could not finish.
 	Cause Cause `json:"cause,omitempty"`
 	// Export is the file or pattern, with an absolute path, that `purser night` could not read.
@@ -64,6 +70,15 @@ func Begun(run string, at time.Time) Report {
 		Run: run, State: Running, StartedAt: at, FinishedAt: at, Exit: 1,
 		Reason: "the run has not ended: it is in progress, or its process was killed",
 	}
+}
+
+// Seen returns the report of a run that has not ended for a reader who knows whether its process is there.
+func (r Report) Seen(alive bool) Report {
+	r.Alive, r.Reason = &alive, "the run has not ended: its process was killed"
+	if alive {
+		r.Reason = "the run is in progress"
+	}
+	return r
 }
 
 // ReportRows counts messages and rows. Received is the sum of the others but AlreadyOnboarded, unless the run could

@@ -226,7 +226,7 @@ type ConsumerCommands struct {
 		Inspect
 		Output
 		JSON  bool   `name:"json" help:"The same as --output json; with --watch, a document per line."`
-		Watch bool   `help:"Print it every 5 seconds until a signal."`
+		Watch bool   `help:"Print it every 5 seconds until a signal; on a terminal over the one before."`
 		Run   string `help:"Print the report of a run, last or an id, and end with its exit code." placeholder:"RUN"`
 	} `cmd:"" group:"look" help:"Count the ledger's rows by stage and class."`
 	Runs struct {

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"sync"
 	"syscall"
+
+	"golang.org/x/term"
 
 	"github.com/purser-onboard/purser/printable"
 )
@@ -60,6 +63,26 @@ func (o *Stdout) Result(err error) error {
 		return failed
 	}
 	return Worse(err, failed)
+}
+
+// Closed reports whether the reader has closed the pipe: what is written further is dropped.
+func (o *Stdout) Closed() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.closed
+}
+
+// Clear clears the screen of a terminal, so that what is written next replaces what is there. On anything else it does
+// nothing, and reports false.
+func (o *Stdout) Clear() bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	f, isFile := o.w.(*os.File)
+	if !isFile || !term.IsTerminal(int(f.Fd())) {
+		return false
+	}
+	_, err := io.WriteString(f, "\x1b[H\x1b[J") // to the upper left corner, and from there to the end
+	return err == nil
 }
 
 // Write implements io.Writer.

@@ -1,12 +1,15 @@
 package consumecmd
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -28,6 +31,7 @@ type book interface {
 	Counts(ctx context.Context) ([]ledger.Count, error)
 	DirectoryAsOf(ctx context.Context) (time.Time, error)
 	Failures(ctx context.Context, yield func(pipeline.Record) error) error
+	Runs(ctx context.Context, n int) ([]ledger.Run, error)
 	Close() error
 }
 
@@ -74,8 +78,14 @@ func status(ctx context.Context, c *config.Consumer, fleet bool, form config.Out
 	if err != nil {
 		return err
 	}
+	run, err := unendedRun(ctx, book)
+	if err != nil {
+		return err
+	}
 	if form.JSON() {
-		return console.WriteJSON(s.Stdout, standingOf(what, environment, listed, counts, oldest))
+		d := standingOf(what, environment, listed, counts, oldest)
+		d.Run = run
+		return console.WriteJSON(s.Stdout, d)
 	}
 	fmt.Fprintln(s.Stdout, printable.Line(fmt.Sprintf("%s, API %s", what, environment.API()), mostOfLine))
 	if !listed.IsZero() {
@@ -101,6 +111,9 @@ func status(ctx context.Context, c *config.Consumer, fleet bool, form config.Out
 			printable.Line(oldest.Where(), mostOfLine), oldest.Stage,
 			oldest.UpdatedAt.UTC().Format(time.RFC3339), oldest.AcceptedAt.UTC().Format(time.RFC3339))
 	}
+	if run != nil {
+		fmt.Fprintln(s.Stdout, run)
+	}
 	hints := console.NewScreen(s.Stderr).Hints
 	for _, n := range counts {
 		if class := onboard.ClassOf(n.Class, n.Stage); n.Stage.Terminal() && class.Advice() != "" {
@@ -110,25 +123,38 @@ func status(ctx context.Context, c *config.Consumer, fleet bool, form config.Out
 	return nil
 }
 
-// watchStatus prints the status every 5 seconds until a signal, which is no error. The ledger is open for each reading
-// only, so a consumer may begin and end meanwhile.
+// watchStatus prints the status every 5 seconds until a signal or until the reader is gone, which is no error: on a
+// terminal over the one before. The ledger is open for each reading only, so a consumer may begin and end meanwhile.
 func watchStatus(ctx context.Context, c *config.ConsumerCommands, s Streams) error {
 	ticker := time.NewTicker(5 * time.Second)
 	defer ticker.Stop()
-	for {
+	out := console.Output(s.Stdout)
+	for first := true; ; first = false {
+		var text bytes.Buffer // the screen is cleared when there is something to show
+		s.Stdout = &text
 		if err := status(ctx, &c.Consumer, c.Status.Fleet, c.Status.Output, s); err != nil {
 			if ctx.Err() != nil {
 				return nil
 			}
 			return err
 		}
+		if c.Status.Output.JSON() {
+			var line bytes.Buffer
+			if err := json.Compact(&line, text.Bytes()); err != nil {
+				return err
+			}
+			line.WriteByte('\n')
+			text = line
+		} else if !out.Clear() && !first {
+			fmt.Fprintln(out)
+		}
+		if _, err := out.Write(text.Bytes()); err != nil || out.Closed() {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-ticker.C:
-			if !c.Status.JSON && !c.Status.Output.JSON() {
-				fmt.Fprintln(s.Stdout)
-			}
 		}
 	}
 }
@@ -141,6 +167,50 @@ type standing struct {
 	Rows     int64           `json:"rows"`
 	Stages   []standingStage `json:"stages"`
 	Oldest   *unsettled      `json:"oldestUnsettled,omitempty"` // by the time at which it was accepted
+	Run      *unended        `json:"run,omitempty"`             // the latest run, if it has not ended
+}
+
+// unended is a run that is in progress, or whose process was killed.
+type unended struct {
+	Run       string            `json:"run"` // its id
+	StartedAt time.Time         `json:"startedAt"`
+	Alive     bool              `json:"alive"`              // its process is there
+	Progress  *results.Progress `json:"progress,omitempty"` // as it was recorded last
+}
+
+// unendedRun returns the latest run if it has not ended, otherwise nil.
+func unendedRun(ctx context.Context, b book) (*unended, error) {
+	latest, err := b.Runs(ctx, 1)
+	if err != nil || len(latest) == 0 || latest[0].Ended() {
+		return nil, err
+	}
+	r := latest[0]
+	report, err := reportOf(r)
+	return &unended{Run: r.ID.String(), StartedAt: r.StartedAt.UTC(), Alive: r.Running, Progress: report.Progress}, err
+}
+
+// String returns the lines of `consumer status`.
+func (u *unended) String() string {
+	line := fmt.Sprintf("run %s of %s ", u.Run, u.StartedAt.Format(time.RFC3339))
+	if u.Alive {
+		line += "is in progress"
+	} else {
+		line += "has no end: its process was killed"
+	}
+	if u.Progress == nil {
+		return line
+	}
+	p := *u.Progress
+	if !u.Alive { // it waits for nothing any more
+		p.Doing, p.SecondsLeft = results.Working, 0
+	}
+	var fields []string
+	for _, f := range fieldsOf(p) {
+		if f.Text != "" {
+			fields = append(fields, f.Text)
+		}
+	}
+	return line + "\nas of " + p.At.UTC().Format(time.RFC3339) + ": " + strings.Join(fields, " · ")
 }
 
 // unsettled is a row that is not settled.

@@ -200,7 +200,11 @@ func (d *drawer) draw(ctx context.Context, chosen []ledger.Run) (*night.Account,
 func (d *drawer) runs(list []ledger.Run) ([]night.Run, error) {
 	runs := make([]night.Run, 0, len(list))
 	for _, r := range list {
-		report, err := reportOf(r)
+		read := reportOf
+		if d.brief && r.Running { // the page of this run cannot know what becomes of it
+			read = storedReport
+		}
+		report, err := read(r)
 		if err != nil {
 			return nil, err
 		}

@@ -3,13 +3,15 @@ package consumecmd
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/metrics"
+	"github.com/purser-onboard/purser/pipeline/results"
 )
 
-// progress makes the progress line of a run. Its methods are not safe for concurrent use.
+// progress measures how far a run has come. Its methods are not safe for concurrent use.
 type progress struct {
 	taking context.Context // ends with a soft stop or a halt
 	now    func() metrics.Now
@@ -25,46 +27,24 @@ type moment struct {
 // window is the time over which rates are measured, if there are two moments in it.
 const window = 10 * time.Second
 
-// line returns the fields of the progress line: the state that keeps the run from going on, if there is one; how many
-// of the messages that this run has to settle are settled; requests a second of those that are allowed; rows that ended
-// badly; answers that throttled; and how long the rest takes at this speed.
-func (p *progress) line(at time.Time) []console.Field {
+// measure returns how far the run has come, and notes the moment.
+func (p *progress) measure(at time.Time) results.Progress {
 	now := p.now()
 	t := now.Tally
 	here := moment{at: at, sent: now.Client.Sent, settled: t.Received - t.Open - t.Returned}
-	requests, rows := p.rates(here)
-	fields := []console.Field{
-		{Text: state(now, p.taking.Err() != nil), Rank: 0},
-		{Text: console.Count(here.settled) + " rows", Rank: 1},
+	m := results.Progress{
+		At: at.UTC(), Doing: doing(now, p.taking.Err() != nil), Settled: here.settled,
+		Rows: results.RowsOf(t), Throttled: now.Client.Throttled,
+		AllowedRate: now.Limiter.InForce, Rate: now.Limiter.Rate, Throttle: now.Limiter.Closed.Seconds(),
 	}
-	if total := here.settled + now.Left; now.Assigned && total > 0 {
-		fields[1].Text = fmt.Sprintf("%s of %s rows", console.Count(here.settled), console.Count(total))
-		fields = append(fields, console.Field{Text: fmt.Sprintf("%d %%", here.settled*100/total), Rank: 3})
+	m.RequestRate, m.RowRate = p.rates(here)
+	if now.Assigned {
+		m.Left = &now.Left
 	}
-	speed := fmt.Sprintf("%.0f/s of %.3g/s", requests, now.Limiter.InForce)
-	if now.Limiter.InForce < now.Limiter.Rate {
-		speed += fmt.Sprintf(", lowered from %.3g/s", now.Limiter.Rate)
+	if m.RowRate > 0 && !now.Outage {
+		m.SecondsLeft = float64(now.Left) / m.RowRate
 	}
-	fields = append(fields,
-		console.Field{Text: speed, Rank: 4},
-		console.Field{Text: console.Count(t.Failed) + " failed", Rank: 2},
-	)
-	for _, bad := range []struct {
-		n    int64
-		what string
-	}{
-		{t.Conflict, "in conflict"}, {t.Refused, "refused"}, {t.Rejected, "rejected"}, {t.DeadLettered, "dead letters"},
-	} {
-		if bad.n > 0 {
-			fields = append(fields, console.Field{Text: console.Count(bad.n) + " " + bad.what, Rank: 2})
-		}
-	}
-	fields = append(fields, console.Field{Text: console.Count(now.Client.Throttled) + " throttled", Rank: 6})
-	if rows > 0 && now.Left > 0 && !now.Outage {
-		left := time.Duration(float64(now.Left) / rows * float64(time.Second))
-		fields = append(fields, console.Field{Text: console.Left(left) + " left", Rank: 5})
-	}
-	return fields
+	return m
 }
 
 // rates returns requests and settled rows a second over the latest window, and notes the moment.
@@ -82,19 +62,106 @@ func (p *progress) rates(here moment) (requests, rows float64) {
 	return requests, rows
 }
 
-// state says what a run waits for; empty: for nothing.
-func state(now metrics.Now, stopping bool) string {
+// doing says what a run does or waits for.
+func doing(now metrics.Now, stopping bool) results.Doing {
 	switch {
 	case stopping:
-		return "stopping"
+		return results.Stopping
 	case !now.Assigned:
-		return "waiting for partitions"
+		return results.WaitingForPartitions
 	case now.Limiter.Closed > 0:
-		return "throttled for " + console.Left(now.Limiter.Closed)
+		return results.ThrottledBy
 	case now.Outage:
-		return "outage: the partner is unavailable"
+		return results.InOutage
 	case now.Left == 0 && now.Tally.Open == 0:
-		return "waiting for rows"
+		return results.WaitingForRows
 	}
-	return ""
+	return results.Working
+}
+
+// fieldsOf returns the fields of the progress line: what keeps the run from going on, if something does; how many of
+// the messages that this run has to settle are settled; requests a second of those that are allowed; rows that ended
+// badly; answers that throttled; and how long the rest takes at this speed.
+func fieldsOf(p results.Progress) []console.Field {
+	fields := []console.Field{
+		{Text: stateOf(p), Rank: 0},
+		{Text: console.Count(p.Settled) + " rows", Rank: 1},
+	}
+	if p.Left != nil && p.Settled+*p.Left > 0 {
+		total := p.Settled + *p.Left
+		fields[1].Text = fmt.Sprintf("%s of %s rows", console.Count(p.Settled), console.Count(total))
+		fields = append(fields, console.Field{Text: fmt.Sprintf("%d %%", p.Settled*100/total), Rank: 3})
+	}
+	speed := fmt.Sprintf("%.0f/s of %.3g/s", p.RequestRate, p.AllowedRate)
+	if p.AllowedRate < p.Rate {
+		speed += fmt.Sprintf(", lowered from %.3g/s", p.Rate)
+	}
+	fields = append(fields,
+		console.Field{Text: speed, Rank: 4},
+		console.Field{Text: console.Count(p.Rows.Failed) + " failed", Rank: 2},
+	)
+	for _, bad := range []struct {
+		n    int64
+		what string
+	}{
+		{p.Rows.Conflict, "in conflict"}, {p.Rows.Refused, "refused"}, {p.Rows.Rejected, "rejected"},
+		{p.Rows.DeadLettered, "dead letters"},
+	} {
+		if bad.n > 0 {
+			fields = append(fields, console.Field{Text: console.Count(bad.n) + " " + bad.what, Rank: 2})
+		}
+	}
+	fields = append(fields, console.Field{Text: console.Count(p.Throttled) + " throttled", Rank: 6})
+	if p.SecondsLeft > 0 {
+		fields = append(fields, console.Field{Text: console.Left(seconds(p.SecondsLeft)) + " left", Rank: 5})
+	}
+	return fields
+}
+
+// stateOf is what a run waits for; empty: it works.
+func stateOf(p results.Progress) string {
+	switch p.Doing {
+	case results.Working:
+		return ""
+	case results.ThrottledBy:
+		return "throttled for " + console.Left(seconds(p.Throttle))
+	case results.InOutage:
+		return "outage: the partner is unavailable"
+	}
+	return string(p.Doing)
+}
+
+func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
+
+// teller records in the ledger, whenever it is asked to, how far the run has come. `consumer status`, `runs` and
+// `report` show it.
+type teller struct {
+	progress progress
+	report   results.Report // of the run as it began
+	put      func(context.Context, string) error
+	log      *slog.Logger
+
+	last   results.Progress // as recorded, without At
+	failed bool             // the latest write
+}
+
+// tell records the progress. A failure does not concern the run; the first of several is logged.
+func (t *teller) tell(ctx context.Context, now time.Time) {
+	p := t.progress.measure(now)
+	same := p
+	same.At = time.Time{}
+	if t.last.Left != nil && same.Left != nil && *t.last.Left == *same.Left {
+		same.Left = t.last.Left // equal by value
+	}
+	if same == t.last {
+		return
+	}
+	t.report.Progress = &p
+	err := t.put(ctx, string(t.report.JSON()))
+	if err != nil && !t.failed && ctx.Err() == nil {
+		t.log.Warn("the progress of the run cannot be recorded", "error", err)
+	}
+	if t.failed = err != nil; !t.failed {
+		t.last = same
+	}
 }

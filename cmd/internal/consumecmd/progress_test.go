@@ -2,6 +2,9 @@ package consumecmd
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -9,6 +12,7 @@ import (
 	"github.com/purser-onboard/purser/client"
 	"github.com/purser-onboard/purser/metrics"
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/results"
 )
 
 // TestProgressLine: each moment is ten seconds after the one before.
@@ -59,7 +63,7 @@ func TestProgressLine(t *testing.T) {
 		now = tt.now
 		at = at.Add(window)
 		var texts []string
-		for _, f := range p.line(at) {
+		for _, f := range fieldsOf(p.measure(at)) {
 			if f.Text != "" {
 				texts = append(texts, f.Text)
 			}
@@ -69,4 +73,49 @@ func TestProgressLine(t *testing.T) {
 		}
 	}
 	stop()
+}
+
+// TestTeller: progress is recorded when something has changed, again after a failure, and the first failure is logged.
+func TestTeller(t *testing.T) {
+	now := metrics.Now{Assigned: true, Left: 5, Tally: pipeline.Tally{Received: 8, Onboarded: 3, Open: 5}}
+	var stored []results.Report
+	var failure error
+	var said strings.Builder
+	at := time.Date(2026, 11, 27, 2, 0, 0, 0, time.UTC)
+	told := &teller{
+		progress: progress{taking: t.Context(), now: func() metrics.Now { return now }},
+		report:   results.Begun("01a21b0a-0000-7000-8000-000000000000", at),
+		put: func(_ context.Context, text string) error {
+			var r results.Report
+			if err := json.Unmarshal([]byte(text), &r); err != nil {
+				t.Error(err)
+			}
+			stored = append(stored, r)
+			return failure
+		},
+		log: slog.New(slog.NewTextHandler(&said, nil)),
+	}
+	step := func(what string, want int) {
+		t.Helper()
+		at = at.Add(telling)
+		if told.tell(t.Context(), at); len(stored) != want {
+			t.Fatalf("%s: got %d reports, want %d", what, len(stored), want)
+		}
+	}
+	step("the first", 1)
+	step("nothing has changed", 1)
+	got := stored[0]
+	if p := got.Progress; got.State != results.Running || p == nil || p.Rows.Onboarded != 3 || p.Settled != 3 ||
+		p.Left == nil || *p.Left != 5 || p.Doing != results.Working {
+		t.Errorf("got %+v with the progress %+v, want a run with 3 rows onboarded and 5 left", got, p)
+	}
+	now.Left, now.Tally.Open, now.Tally.Onboarded = 4, 4, 4
+	failure = errors.New("disk full")
+	step("a failure", 2)
+	step("and again", 3)
+	failure = nil
+	step("it can be written again", 4)
+	if n := strings.Count(said.String(), "disk full"); n != 1 {
+		t.Errorf("got %d warnings, want one of the first failure:\n%s", n, said.String())
+	}
 }

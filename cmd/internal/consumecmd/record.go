@@ -18,12 +18,16 @@ import (
 // sampling is how often the allowed rate is read for the mean of a minute. A minute is a multiple of it.
 const sampling = time.Second
 
+// telling is how often a run records its progress, if something has changed: at its multiples.
+const telling = 5 * sampling
+
 // recorder stores what the run does in each minute in the ledger. It reads the metrics, and the difference of two
 // readings is the minute's.
 type recorder struct {
 	run      uuid.UUID
 	snapshot func() metrics.Snapshot
 	put      func(context.Context, uuid.UUID, ledger.Minute) error
+	tell     func(context.Context, time.Time)
 	log      *slog.Logger
 
 	last    metrics.Snapshot // at since
@@ -65,6 +69,9 @@ func (r *recorder) sample(ctx context.Context, now time.Time) {
 	r.allowed, r.samples = r.allowed+s.RateAllowed, r.samples+1
 	if now.Truncate(time.Minute).After(r.since) {
 		r.store(ctx, s, now)
+	}
+	if now.Truncate(sampling).Equal(now.Truncate(telling)) {
+		r.tell(ctx, now)
 	}
 }
 

@@ -31,6 +31,7 @@ func TestRecorder(t *testing.T) {
 			change(&now)
 		}
 		var stored []results.Minute
+		var told []time.Time
 		var said strings.Builder
 		run := uuid.New()
 		r := &recorder{
@@ -48,7 +49,8 @@ func TestRecorder(t *testing.T) {
 				stored = append(stored, minute)
 				return errors.New("disk full")
 			},
-			log: slog.New(slog.NewTextHandler(&said, nil)),
+			tell: func(_ context.Context, now time.Time) { told = append(told, now) },
+			log:  slog.New(slog.NewTextHandler(&said, nil)),
 		}
 		time.Sleep(20 * time.Second) // the first minute is a part of one
 		r.start(t.Context())
@@ -91,6 +93,10 @@ func TestRecorder(t *testing.T) {
 		}
 		if got, want := fmt.Sprintf("%+v", stored), fmt.Sprintf("%+v", want); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
+		}
+		// 20 s to 175 s after a full minute, the last one excluded
+		if len(told) != 31 || !told[0].Equal(begun.Add(25*time.Second)) {
+			t.Errorf("got %d times at which progress was recorded, from %v on; want 31, every 5 s", len(told), told)
 		}
 		if n := strings.Count(said.String(), "disk full"); n != 1 {
 			t.Errorf("got %d warnings, want one of the first failure:\n%s", n, said.String())

@@ -290,7 +290,13 @@ func (r *run) open(getenv func(string) string) (err error) {
 		return err
 	}
 	r.watch()
-	r.recorder = &recorder{run: r.id, snapshot: r.metrics.Snapshot, put: r.ledger.PutMinute, log: r.log}
+	told := &teller{
+		progress: progress{taking: r.taking, now: r.metrics.Now}, report: r.report, log: r.log,
+		put: func(ctx context.Context, report string) error { return r.ledger.PutReport(ctx, r.id, report) },
+	}
+	r.recorder = &recorder{
+		run: r.id, snapshot: r.metrics.Snapshot, put: r.ledger.PutMinute, tell: told.tell, log: r.log,
+	}
 	r.recorder.start(context.WithoutCancel(r.hard))
 	return nil
 }
@@ -436,7 +442,9 @@ func (r *run) work() (ended, error) {
 	defer stopLimiter()
 	r.dispatcher.Start(r.hard)
 	shown := &progress{taking: r.taking, now: r.metrics.Now}
-	display := console.StartProgress(r.screen, r.c.Progress, shown.line)
+	display := console.StartProgress(r.screen, r.c.Progress, func(at time.Time) []console.Field {
+		return fieldsOf(shown.measure(at))
+	})
 	r.share = newShare(r.events, r.partner.limiter, r.c.Rate, r.log)
 	err := r.consumer.Run(r.taking, r.share)
 	display.Stop()

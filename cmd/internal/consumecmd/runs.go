@@ -35,7 +35,13 @@ func runs(ctx context.Context, c *config.Consumer, last int, form config.Output,
 		if err != nil {
 			return err
 		}
-		took, exit := "not ended", "-"
+		took, exit, rows := "not ended: killed", "-", report.Rows
+		if r.Running {
+			took = "not ended: running"
+		}
+		if report.Progress != nil {
+			rows = report.Progress.Rows
+		}
 		if r.Ended() {
 			took, exit = r.EndedAt.Sub(r.StartedAt).Round(time.Second).String(), fmt.Sprint(r.Exit)
 		}
@@ -43,7 +49,7 @@ func runs(ctx context.Context, c *config.Consumer, last int, form config.Output,
 			report.Reason = rowsEndedBadly
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", r.ID, r.StartedAt.UTC().Format(time.RFC3339), took, exit,
-			report.Rows.Received, report.Rows.Onboarded, report.Reason)
+			rows.Received, rows.Onboarded, report.Reason)
 	}
 	return table.Flush()
 }
@@ -114,8 +120,17 @@ func findRun(ctx context.Context, book *ledger.Reader, which string) (ledger.Run
 	})
 }
 
-// reportOf reads a run's report as the ledger has it.
-func reportOf(r ledger.Run) (report results.Report, err error) {
+// reportOf returns a run's report, which says of a run without an end whether it is in progress.
+func reportOf(r ledger.Run) (results.Report, error) {
+	report, err := storedReport(r)
+	if err == nil && !r.Ended() {
+		report = report.Seen(r.Running)
+	}
+	return report, err
+}
+
+// storedReport reads a run's report as the ledger has it.
+func storedReport(r ledger.Run) (report results.Report, err error) {
 	if err := json.Unmarshal([]byte(r.Report), &report); err != nil {
 		return report, errors.Join(fmt.Errorf("the report of run %s in the ledger cannot be read", r.ID), err)
 	}
