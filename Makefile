@@ -30,6 +30,12 @@ snapshot: ## build a release of this commit into dist/: tar.gz, deb, rpm, SBOM a
 	@.ci/need cc:gcc aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu
 	packaging/snapshot
 
+# Apart from snapshot, because it needs podman, apt-get and Debian's archive.
+.PHONY: image
+image: snapshot ## build OCI images from that release's debs into dist/ (installs podman)
+	@.ci/need podman:podman runc:runc
+	packaging/image
+
 .PHONY: run-sandbox
 run-sandbox: ## onboard testdata/customers.csv with the sandbox, nothing else needed
 	go run ./cmd/sandbox run testdata/customers.csv
@@ -64,7 +70,7 @@ test-observability: ## run the tests with Prometheus, node_exporter and Alertman
 	@.ci/observability
 
 .PHONY: test-packages
-test-packages: ## build, check and install the packages (installs a cross compiler, lintian, mmdebstrap and rpm)
+test-packages: ## build, check and install packages, run images (installs a cross compiler, lintian, podman, rpm, …)
 	@.ci/packages
 
 .PHONY: test-page

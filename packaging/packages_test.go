@@ -15,7 +15,7 @@ import (
 )
 
 // artefact is the file of a build with that ending.
-func artefact(t *testing.T, variable, ending string) string {
+func artefact(t testing.TB, variable, ending string) string {
 	t.Helper()
 	found, err := filepath.Glob(filepath.Join(os.Getenv(variable), "purser-*"+ending))
 	if err != nil || len(found) != 1 {
@@ -24,7 +24,7 @@ func artefact(t *testing.T, variable, ending string) string {
 	return found[0]
 }
 
-func run(t *testing.T, name string, args ...string) string {
+func run(t testing.TB, name string, args ...string) string {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), name, args...).CombinedOutput()
 	if err != nil {
@@ -35,7 +35,8 @@ func run(t *testing.T, name string, args ...string) string {
 
 // TestReproducible: two builds of a commit in two directories give the same files.
 func TestReproducible(t *testing.T) {
-	for _, ending := range []string{"-amd64.deb", "-amd64.rpm", "-amd64.tar.gz", "-amd64.cdx.json"} {
+	for _, ending := range []string{"-amd64.deb", "-amd64.rpm", "-amd64.tar.gz", "-amd64.cdx.json", "-amd64.oci.tar",
+		"-amd64.softhsm.oci.tar"} {
 		first, second := artefact(t, "PURSER_DIST", ending), artefact(t, "PURSER_DIST_AGAIN", ending)
 		got, _, _ := strings.Cut(run(t, "sha256sum", second), " ")
 		if want, _, _ := strings.Cut(run(t, "sha256sum", first), " "); got != want {
