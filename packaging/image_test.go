@@ -250,8 +250,8 @@ func TestContainer(t *testing.T) {
 
 var setting = regexp.MustCompile(`(?m)^export (\w+='.*')$`)
 
-// TestContainerSoftHSM makes a token, onboards a customer whose key is in it, and stops a consumer, each in a container;
-// the stand-in for the partner is in another, whose network they share.
+// TestContainerSoftHSM makes a token, onboards a customer whose key is in it, and stops a consumer, each in a container.
+// The stand-in for the partner is in another, whose network they share.
 func TestContainerSoftHSM(t *testing.T) {
 	p := newPodman(t)
 	image := p.load("-amd64.softhsm.oci.tar")
@@ -278,9 +278,10 @@ func TestContainerSoftHSM(t *testing.T) {
 	for _, found := range setting.FindAllStringSubmatch(string(env), -1) {
 		volumes = append(volumes, "--env", strings.ReplaceAll(found[1], "'", ""))
 	}
-	flags := append(hardened("container:partner", volumes...),
-		"--secret", fmt.Sprintf("pin,target=/secrets/pin,uid=%d,mode=0400", user), "--env", "PURSER_INSECURE_PERMISSIONS=false", "--env",
-		"PURSER_SIGNER=pkcs11:token=purser?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/secrets/pin")
+	const signer = "pkcs11:token=purser?module-path=/usr/lib/softhsm/libsofthsm2.so&pin-source=file:/secrets/pin"
+	flags := append(hardened("container:partner", volumes...), "--env", "PURSER_SIGNER="+signer,
+		"--env", "PURSER_INSECURE_PERMISSIONS=false",
+		"--secret", fmt.Sprintf("pin,target=/secrets/pin,uid=%d,mode=0400", user))
 
 	tool := append(slices.Clone(flags), "--entrypoint", "/usr/bin/softhsm2-util", image)
 	p.do(append(tool, "--init-token", "--free", "--label", "purser", "--so-pin", "12345678", "--pin", "4711-4711")...)
