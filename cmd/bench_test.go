@@ -450,3 +450,27 @@ func settleAll(b *testing.B, env []string, export string) {
 		b.Fatal(err)
 	}
 }
+
+// BenchmarkRunMemory is the greatest resident size of a consumer for the first 10 s of a run on the embedded broker. It
+// takes messages ahead of its work, and the memory that they need must not depend on how many are queued.
+func BenchmarkRunMemory(b *testing.B) {
+	p := buildPrograms(b)
+	for _, rows := range append([]int{10_000}, importSizes()...) {
+		b.Run(fmt.Sprintf("rows=%d", rows), func(b *testing.B) {
+			peak := 0.0
+			for b.Loop() {
+				_, env := partnerEnv(b, sandbox.Config{})
+				env = append(env, "PURSER_RATE=50", "PURSER_SIGNER=insecure-file:"+writeKeys(b, 2000))
+				p.run(b, env, p.importer, writeExport(b, rows, func(n int) common.Address {
+					if n > 2000 {
+						return scattered(n)
+					}
+					return crypto.PubkeyToAddress(benchKey(b, n).PublicKey)
+				}))
+				peak = max(peak, p.stopped(b, env, 10*time.Second, p.consumer).mib())
+			}
+			b.ReportMetric(peak, "MiB-peak")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}

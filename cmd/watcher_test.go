@@ -11,7 +11,7 @@ import (
 )
 
 // watcherSource is a program that runs another program and prints, in a last line, its peak of memory and its processor
-// time. Linux counts memory that fork and exec share as the child's own, so this process, which other tests have made
+// time. WATCHER_STOP is after how long it sends SIGTERM; the exit code does not matter then. Linux counts memory that fork and exec share as the child's own, so this process, which other tests have made
 // large, would see its own peak.
 const watcherSource = `package main
 
@@ -27,9 +27,16 @@ func main() {
 	cmd := exec.Command(os.Args[1], os.Args[2:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	begun := time.Now()
-	err := cmd.Run()
+	err := cmd.Start()
+	stop, e := time.ParseDuration(os.Getenv("WATCHER_STOP"))
+	if e == nil && err == nil {
+		time.AfterFunc(stop, func() { cmd.Process.Signal(syscall.SIGTERM) })
+	}
+	if err == nil {
+		err = cmd.Wait()
+	}
 	took := time.Since(begun)
-	if err != nil {
+	if err != nil && e != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
@@ -62,6 +69,12 @@ func buildWatcher(t testing.TB) watcher {
 		t.Fatalf("got %v, want the watcher built:\n%s", err, out)
 	}
 	return watcher{path}
+}
+
+// stopped runs a program and stops it softly after some time.
+func (w watcher) stopped(t testing.TB, env []string, after time.Duration, args ...string) usage {
+	t.Helper()
+	return w.run(t, append(env, "WATCHER_STOP="+after.String()), args...)
 }
 
 // run runs a program and fails the test unless it ends with 0.
