@@ -28,6 +28,9 @@ func (l *Ledger) Accept(ctx context.Context, rows []pipeline.Row) ([]pipeline.Ac
 	if len(rows) == 0 {
 		return nil, ctx.Err()
 	}
+	if err := l.checking.found(); err != nil {
+		return nil, err
+	}
 	items := make([]item, len(rows))
 	for i, row := range rows {
 		if err := storable(row); err != nil {

@@ -47,6 +47,9 @@ type Options struct {
 	// DropSigned deletes a row's challenge and signature in the transaction that settles the row, and overwrites them in
 	// the file. Ledger.DropSigned does the same for rows settled earlier. Default: they are kept.
 	DropSigned bool
+	// CheckFirst is the size in bytes up to which a ledger that was closed cleanly is checked before Open returns. Default
+	// 64 MiB, a tenth of a second.
+	CheckFirst int64
 	// Hook is called in the goroutine that commits, for tests that crash there: at "ledger.after-append" (with a ledger
 	// topic), "ledger.before-commit" and "ledger.after-commit". Default nil: not called.
 	Hook func(point string)
@@ -67,6 +70,8 @@ type Ledger struct {
 	writer  *writer
 	readers *sql.DB
 	own     ownEnvironments
+	// checking is the check of a large ledger; nil: there is none.
+	checking *checking
 
 	dropSigned bool          // Options.DropSigned
 	replacing  chan struct{} // semaphore: two calls of ReplaceDirectory would write to the same copy
@@ -77,7 +82,9 @@ type Ledger struct {
 var _ pipeline.Ledger = (*Ledger)(nil)
 
 // Open opens the ledger, creating it if it is missing, checks the file and migrates its schema. The check reads the
-// whole file: about 1.5 s for a million rows after a clean stop, 4 s after a crash. ctx bounds Open, not the Ledger.
+// whole file: about 4 s for a million rows after a crash. After a clean stop a file that is larger than
+// Options.CheckFirst is checked while it is in use: if it is damaged, Accept and all calls that write then fail. ctx
+// bounds Open, not the Ledger.
 //
 // Errors: *LockedError if another process has the ledger, *EnvironmentError if it belongs to another environment,
 // *lockfile.UnsafeError; others for a newer schema, for a file that is damaged, read-only or not a ledger, for a full
@@ -90,6 +97,9 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 		return nil, errors.New("ledger: API host and API key id must both be given")
 	case o.Now == nil:
 		return nil, errors.New("ledger: no clock")
+	}
+	if o.CheckFirst == 0 {
+		o.CheckFirst = defaultCheckFirst
 	}
 	steps, err := readMigrations(embedded)
 	if err != nil {
@@ -128,7 +138,8 @@ func open(ctx context.Context, o Options, steps []migration) (_ *Ledger, err err
 	if l.conn, err = l.db.Conn(ctx); err != nil {
 		return nil, err
 	}
-	if err := l.prepareFile(ctx, o, steps); err != nil {
+	later, err := l.prepareFile(ctx, o, steps)
+	if err != nil {
 		return nil, err
 	}
 	l.readers = openDB(path, "ro", readerPragmas()...)
@@ -137,9 +148,12 @@ func open(ctx context.Context, o Options, steps []migration) (_ *Ledger, err err
 	l.source = l.readers
 
 	// The writer runs until Close, longer than ctx.
-	l.writer, err = startWriter(context.WithoutCancel(ctx), l.conn, o, l.own, l.present)
+	l.writer, err = startWriter(context.WithoutCancel(ctx), l.conn, o, l.own, l.usable)
 	if err != nil {
 		return nil, err
+	}
+	if later {
+		l.checking = l.checkLater(o)
 	}
 	return l, nil
 }
@@ -175,68 +189,59 @@ func readerPragmas() []string {
 }
 
 // prepareFile checks that the file is a ledger of this environment and undamaged, and migrates it. It does not change a
-// file that is not a ledger.
-func (l *Ledger) prepareFile(ctx context.Context, o Options, steps []migration) error {
+// file that is not a ledger. It reports whether the structure of the file has still to be checked.
+func (l *Ledger) prepareFile(ctx context.Context, o Options, steps []migration) (later bool, err error) {
 	have, err := identify(ctx, l.conn, l.path)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := checkSchema(ctx, l.conn, l.path, have, len(steps)); err != nil {
-		return err
+		return false, err
 	}
 	for _, suffix := range []string{"", "-wal", "-shm", ".lock"} { // a copy may have other permissions
 		if err := closeToOthers(l.path + suffix); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if have > 0 {
 		if err := checkEnvironment(ctx, l.conn, l.path, o); err != nil {
-			return err
+			return false, err
 		}
-		clean, err := readMeta(ctx, l.conn, metaClean)
-		if err != nil {
-			return err
-		}
-		start := o.Now()
-		if err := checkIntegrity(ctx, l.conn, l.path, clean == "1"); err != nil {
-			return err
-		}
-		if clean != "1" {
-			l.log.Info("the last run did not close the ledger; checked it and found no damage",
-				"path", l.path, "took", o.Now().Sub(start).Round(time.Millisecond))
+		if later, err = l.check(ctx, o, have == len(steps)); err != nil {
+			return false, err
 		}
 	}
 	var mode string
 	if err := l.conn.QueryRowContext(ctx, `PRAGMA journal_mode = WAL`).Scan(&mode); err != nil {
-		return err
+		return false, err
 	}
 	if mode != "wal" {
-		return fmt.Errorf("ledger %s: cannot use a write-ahead log (journal mode %s), the file system does not support "+
+		return false, fmt.Errorf("ledger %s: cannot use a write-ahead log (journal mode %s), the file system does not support "+
 			"shared memory: use a local disk", l.path, mode)
 	}
 	if err := migrate(ctx, l.conn, have, steps, o.Program, o.Now()); err != nil {
-		return err
+		return false, err
 	}
 	if o.DropSigned {
 		if _, err := l.conn.ExecContext(ctx, signedIndexQuery); err != nil {
-			return err
+			return false, err
 		}
 	}
 	bindings, err := bind(ctx, l.conn, o)
 	if err != nil {
-		return err
+		return false, err
 	}
 	l.own = newOwnEnvironments(o, bindings)
 	if have == 0 { // make the names of the new files durable
 		if err := syncDir(filepath.Dir(l.path)); err != nil {
-			return err
+			return false, err
 		}
 	}
 	if _, err := l.conn.ExecContext(ctx, `DELETE FROM changelog WHERE topic <> ?`, o.Changelog); err != nil {
-		return err
+		return false, err
 	}
 	// This write also finds a read-only file or a full disk before the first row comes.
-	return writeMeta(ctx, l.conn, metaClean, "0")
+	return later, writeMeta(ctx, l.conn, metaClean, "0")
 }
 
 // Close waits for running calls, writes the log back into the database and unlocks the ledger. Later calls fail.
@@ -249,8 +254,9 @@ func (l *Ledger) Close() error {
 
 func (l *Ledger) close() error {
 	l.writer.stop()
+	l.checking.end()
 	ctx := l.writer.ctx
-	errs := []error{l.present()}
+	errs := []error{l.usable()}
 	if l.dropSigned && !l.writer.suspect.Load() {
 		l.overwriteGaps(ctx)
 	}

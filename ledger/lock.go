@@ -65,9 +65,12 @@ func (l *Ledger) lockError(pid int, err error) error {
 	return err
 }
 
-// present returns a *goneError if the ledger is no longer at its path: whatever is written to it then is lost when the
-// process ends.
-func (l *Ledger) present() error {
+// usable returns the damage that was found in the ledger, and a *goneError if it is no longer at its path: whatever is
+// written to it then is lost when the process ends.
+func (l *Ledger) usable() error {
+	if err := l.checking.found(); err != nil {
+		return err
+	}
 	err := l.file.Check()
 	var gone *lockfile.GoneError
 	if errors.As(err, &gone) {

@@ -12,6 +12,8 @@ import (
 	"testing"
 	"testing/fstest"
 
+	"github.com/google/uuid"
+
 	"github.com/purser-onboard/purser/pipeline"
 )
 
@@ -285,6 +287,47 @@ func TestDamageIsFound(t *testing.T) {
 			}
 			acceptOne(t, reopen(t, o), testRow(1, "i1"), pipeline.Open)
 		})
+	}
+}
+
+// TestDamageInALargeLedger: a ledger that is checked while it is in use is used no more once damage is found, and the
+// next Open checks the whole of it.
+func TestDamageInALargeLedger(t *testing.T) {
+	l, o := openTest(t)
+	var rows []pipeline.Row
+	for n := range 2000 {
+		rows = append(rows, testRow(n, "i1"))
+	}
+	accept(t, l, rows...)
+	closed(t, l)
+	o.CheckFirst = 1
+	l = reopen(t, o)
+	if <-l.checking.done; l.checking.found() != nil {
+		t.Fatalf("an undamaged ledger: got %v, want no damage", l.checking.found())
+	}
+	acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	closed(t, l)
+
+	file := readFile(t, o.Path)
+	clear(file[len(file)/2 : len(file)/2+4096])
+	if err := os.WriteFile(o.Path, file, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l, err := Open(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	<-l.checking.done
+	_, acceptErr := l.Accept(t.Context(), rows[:1])
+	for name, err := range map[string]error{
+		"Accept": acceptErr, "BeginRun": l.BeginRun(t.Context(), Run{ID: uuid.New()}), "Close": l.Close(),
+	} {
+		if !errors.As(err, new(*corruptError)) {
+			t.Errorf("%s after damage was found: got %v, want a corruptError", name, err)
+		}
+	}
+	if _, err := Open(t.Context(), o); !errors.As(err, new(*corruptError)) {
+		t.Errorf("Open again: got %v, want a corruptError", err)
 	}
 }
 

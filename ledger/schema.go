@@ -153,23 +153,6 @@ func inTransaction(ctx context.Context, conn execer, do func() error) error {
 	return err
 }
 
-// checkIntegrity reads the whole file. After a clean stop it checks the structure of tables and indexes, after a crash
-// also that every index matches its table, which takes about twice as long.
-func checkIntegrity(ctx context.Context, db source, path string, clean bool) error {
-	check := "integrity_check"
-	if clean {
-		check = "quick_check"
-	}
-	var answer string
-	if err := db.QueryRowContext(ctx, "PRAGMA "+check+"(1)").Scan(&answer); err != nil {
-		return err
-	}
-	if answer != "ok" {
-		return &corruptError{Path: path, Detail: strings.TrimSpace(strings.ReplaceAll(answer, "\n", " "))}
-	}
-	return nil
-}
-
 // The keys of meta.
 const (
 	metaHost  = "api_host"

@@ -56,7 +56,7 @@ type writer struct {
 	hook    func(string)
 	watch   func(rows int, took time.Duration) // Options.OnCommit, may be nil
 	own     ownEnvironments
-	present func() error // returns an error if the ledger is no longer at its path
+	usable  func() error // returns an error if the ledger must not be written to
 	suspect atomic.Bool  // after an error of SQLite: the next Open makes the long integrity check
 
 	mu            sync.Mutex
@@ -70,14 +70,14 @@ type writer struct {
 }
 
 func startWriter(
-	ctx context.Context, conn *sql.Conn, o Options, own ownEnvironments, present func() error,
+	ctx context.Context, conn *sql.Conn, o Options, own ownEnvironments, usable func() error,
 ) (*writer, error) {
 	stmts, err := prepareStatements(ctx, conn)
 	if err != nil {
 		return nil, err
 	}
 	w := &writer{
-		ctx: ctx, stmts: stmts, now: o.Now, hook: o.Hook, watch: o.OnCommit, own: own, present: present,
+		ctx: ctx, stmts: stmts, now: o.Now, hook: o.Hook, watch: o.OnCommit, own: own, usable: usable,
 		stopped: make(chan struct{}),
 	}
 	if w.hook == nil {
@@ -220,7 +220,7 @@ func (w *writer) commit(group []*operation) {
 
 // transact returns an error if the whole group failed. The error of an operation that failed alone is in the operation.
 func (w *writer) transact(group []*operation) error {
-	if err := w.present(); err != nil { // callers must not act on a change that is lost with the file
+	if err := w.usable(); err != nil { // callers must not act on a change that is lost with the file
 		return err
 	}
 	begun := pipeline.Monotonic()
