@@ -11,8 +11,8 @@ import (
 // defaultCheckFirst is a tenth of a second's reading.
 const defaultCheckFirst = 64 << 20
 
-// check checks a ledger that exists before it is used: after a crash, before a migration, and if it is small. It reports
-// whether a check has still to be made.
+// check checks a ledger that exists before it is used: after a crash, before a migration, and if it is small. It
+// reports whether a check has still to be made.
 func (l *Ledger) check(ctx context.Context, o Options, migrated bool) (later bool, err error) {
 	clean, err := readMeta(ctx, l.conn, metaClean)
 	if err != nil {
@@ -47,8 +47,8 @@ func checkIntegrity(ctx context.Context, db source, path, pragma string) error {
 	return nil
 }
 
-// checking is the check of a ledger that is in use. SQLite finds damage in a page when it reads the page, too; the check
-// finds it in those that no row needs yet.
+// checking is the check of a ledger that is in use. SQLite finds damage in a page when it reads the page, too; the
+// check finds it in those that no row needs yet.
 type checking struct {
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -56,8 +56,8 @@ type checking struct {
 }
 
 // checkLater begins to check the structure of a ledger that is in use.
-func (l *Ledger) checkLater(o Options) *checking {
-	ctx, cancel := context.WithCancel(context.Background())
+func (l *Ledger) checkLater(ctx context.Context, o Options) *checking {
+	ctx, cancel := context.WithCancel(ctx)
 	c := &checking{cancel: cancel, done: make(chan struct{})}
 	l.log.Info("the ledger is large: its structure is checked while it is used", "path", l.path)
 	go func() {

@@ -153,7 +153,7 @@ func open(ctx context.Context, o Options, steps []migration) (_ *Ledger, err err
 		return nil, err
 	}
 	if later {
-		l.checking = l.checkLater(o)
+		l.checking = l.checkLater(context.WithoutCancel(ctx), o)
 	}
 	return l, nil
 }
@@ -216,8 +216,8 @@ func (l *Ledger) prepareFile(ctx context.Context, o Options, steps []migration) 
 		return false, err
 	}
 	if mode != "wal" {
-		return false, fmt.Errorf("ledger %s: cannot use a write-ahead log (journal mode %s), the file system does not support "+
-			"shared memory: use a local disk", l.path, mode)
+		return false, fmt.Errorf("ledger %s: cannot use a write-ahead log (journal mode %s), the file system does not "+
+			"support shared memory: use a local disk", l.path, mode)
 	}
 	if err := migrate(ctx, l.conn, have, steps, o.Program, o.Now()); err != nil {
 		return false, err
