@@ -2,7 +2,9 @@ package secretfile
 
 import (
 	"encoding/binary"
+	"io/fs"
 	"os"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -36,4 +38,18 @@ func privateTo(user int, list []byte) bool {
 		}
 	}
 	return true
+}
+
+// mounted reports whether a file is like those of a secret that Kubernetes mounts for a user other than root: root's,
+// on a read-only mount, and readable, but not writable, by a group. The group is this process's, or it could not read
+// the file; in a container it has no other members.
+func mounted(path string, info fs.FileInfo) bool {
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	var mount unix.Statfs_t
+	return ok && unix.Statfs(path, &mount) == nil &&
+		mountedAs(info.Mode(), stat.Uid, mount.Flags&unix.ST_RDONLY != 0)
+}
+
+func mountedAs(mode fs.FileMode, owner uint32, readOnly bool) bool {
+	return mode.Perm()&^0o440 == 0 && owner == 0 && readOnly
 }

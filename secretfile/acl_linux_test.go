@@ -3,6 +3,7 @@ package secretfile
 import (
 	"encoding/binary"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -89,5 +90,27 @@ func TestCredential(t *testing.T) {
 		aclEntry{0x20, 0, noID}))
 	if _, _, err := Read(path, 16, false); !errors.As(err, new(*ModeError)) {
 		t.Errorf("a list that admits another user: got %v, want a *ModeError", err)
+	}
+}
+
+func TestMounted(t *testing.T) {
+	for name, tt := range map[string]struct {
+		mode     fs.FileMode
+		owner    uint32
+		readOnly bool
+		want     bool
+	}{
+		"a secret of Kubernetes":  {0o440, 0, true, true},
+		"a mount to write to":     {0o440, 0, false, false},
+		"another owner":           {0o440, 1000, true, false},
+		"the group may write":     {0o460, 0, true, false},
+		"the owner may write":     {0o640, 0, true, false},
+		"all others may read":     {0o444, 0, true, false},
+		"all others may write":    {0o442, 0, true, false},
+		"defaultMode of a secret": {0o644, 0, true, false},
+	} {
+		if got := mountedAs(tt.mode, tt.owner, tt.readOnly); got != tt.want {
+			t.Errorf("%s: got %v, want %v", name, got, tt.want)
+		}
 	}
 }

@@ -119,12 +119,13 @@ func (p patience) read(path string, limit int, insecure bool) ([]byte, fs.FileIn
 }
 
 // CheckMode returns a *ModeError for a regular file that has any permission for group or others, unless insecure is
-// set. The group bits do not count if an access control list, which they then are the mask of, admits no others, as
-// that of a systemd credential does.
+// set. Two kinds of files that only an administrator can make are accepted: one whose access control list, which the
+// group bits then are the mask of, admits no others, as that of a systemd credential does; and root's own with mode
+// 0440 on a read-only mount, which is how Kubernetes mounts secrets for a user other than root.
 func CheckMode(path string, info fs.FileInfo, insecure bool) error {
 	mode := info.Mode()
 	if insecure || !mode.IsRegular() || mode.Perm()&0o077 == 0 || runtime.GOOS == "windows" ||
-		mode.Perm()&0o007 == 0 && private(path) {
+		mode.Perm()&0o007 == 0 && (private(path) || mounted(path, info)) {
 		return nil
 	}
 	return &ModeError{Path: path, Mode: mode.Perm()}
