@@ -57,6 +57,10 @@ test-full: ## run the crash, fleet and stop suites at full length
 test-external: ## run the tests against implementations we did not write (installs Node.js and its packages)
 	@.ci/external
 
+.PHONY: test-helm
+test-helm: ## render the Helm chart, decode it into the types of Kubernetes, and run a night as it says
+	@.ci/helm
+
 .PHONY: test-hsm
 test-hsm: ## run the tests on a PKCS#11 token, SoftHSM2 (installs it)
 	@.ci/hsm
@@ -106,6 +110,10 @@ fmt: ## format the code as lint wants it
 .PHONY: schemas
 schemas: ## write schemas/ from the code, after a change of a report, event, message or setting
 	go test ./cmd/contracts -run 'TestSchemas$$' -update
+
+.PHONY: manifests
+manifests: ## write packaging/kubernetes from the Helm chart, after a change of the chart
+	@.ci/helm update
 
 .PHONY: gofmt
 gofmt: ## fail if gofmt would change a file
