@@ -36,6 +36,10 @@ image: snapshot ## build OCI images from that release's debs into dist/ (install
 	@.ci/need podman:podman runc:runc
 	packaging/image
 
+.PHONY: site
+site: ## build the documentation site into bin/site/html (installs Python and npm)
+	@docs/site/build
+
 .PHONY: run-sandbox
 run-sandbox: ## onboard testdata/customers.csv with the sandbox, nothing else needed
 	go run ./cmd/sandbox run testdata/customers.csv
