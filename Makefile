@@ -89,6 +89,10 @@ test-page: ## open the page of a night in Chromium (installs it, and Node.js wit
 test-shell: ## complete commands in bash, zsh and fish, and lint the manual pages (installs the shells and mandoc)
 	@.ci/shell
 
+.PHONY: test-site
+test-site: ## build the documentation site strictly, and look at it in Chromium (installs it, Python and Node.js)
+	@.ci/site
+
 .PHONY: test-traces
 test-traces: ## run the tests that export to an OpenTelemetry Collector (builds it from Go modules)
 	@.ci/traces
