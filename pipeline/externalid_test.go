@@ -39,7 +39,7 @@ func TestDamagedAddress(t *testing.T) {
 		"1.23457E+47": "scientific", "#N/A": "error value", "": "begin with 0x", "0x12": "2 hex digits, want 40",
 		"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeA": "leading zeros lost",
 	} {
-		if _, _, err := ParseAddress(text); err == nil || !strings.Contains(err.Error(), want) {
+		if _, _, err := ParseAddress(text, nil); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: got %v, want %q", text, err, want)
 		}
 	}

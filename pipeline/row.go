@@ -1,14 +1,12 @@
 package pipeline
 
 import (
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"github.com/ethereum/go-ethereum/common"
-	"github.com/ethereum/go-ethereum/crypto"
 
 	"github.com/purser-onboard/purser/printable"
 )
@@ -37,28 +35,16 @@ func (a Account) AppendTo(dst []byte, address AddressText) []byte {
 // AddressText is an address in hex with its 0x, in EIP-55 form.
 type AddressText [2 + 2*common.AddressLength]byte
 
-// checksummed is common.Address.Hex without its allocations: this is most of what an importer's row costs.
-func checksummed(a common.Address) AddressText {
-	var text AddressText
-	digits := hex.AppendEncode(append(text[:0], "0x"...), a[:])[2:]
-	sum := crypto.Keccak256Hash(digits)
-	for i, c := range digits {
-		// EIP-55: a letter is upper case where the hash of the lower-case digits has the high bit of its nibble set. Without
-		// a branch, which would be unpredictable: a letter has the bit 0x40, and an upper-case one lacks the bit 0x20.
-		digits[i] = c ^ (c>>1)&(sum[i/2]<<(4*(i%2))>>2)&0x20
-	}
-	return text
-}
-
 // ParseAccount reads a CAIP-10 account id of the eip155 namespace. A mixed-case address must carry a right EIP-55
 // checksum; all-lower and all-upper case have none to check.
 func ParseAccount(id string) (Account, error) {
-	account, _, err := ParseAccountText(id)
+	account, _, err := ParseAccountText(id, nil)
 	return account, err
 }
 
-// ParseAccountText is ParseAccount, and gives the address in EIP-55 form, which it needed anyway.
-func ParseAccountText(id string) (a Account, text AddressText, err error) {
+// ParseAccountText is ParseAccount, and gives the address in EIP-55 form, which it needed anyway. known is as in
+// ParseAddress.
+func ParseAccountText(id string, known *AddressText) (a Account, text AddressText, err error) {
 	i := strings.LastIndexByte(id, ':')
 	if i < 0 {
 		return a, text, errors.New("not a CAIP-10 account id (want eip155:<chain>:<0x address>)")
@@ -67,7 +53,7 @@ func ParseAccountText(id string) (a Account, text AddressText, err error) {
 	if err != nil {
 		return a, text, err
 	}
-	address, text, err := ParseAddress(id[i+1:])
+	address, text, err := ParseAddress(id[i+1:], known)
 	if err != nil {
 		return a, text, err
 	}
@@ -93,8 +79,8 @@ func ParseChain(id string) (uint64, error) {
 }
 
 // ParseAddress reads a 20-byte hex address with its 0x prefix, and gives its EIP-55 form. Mixed case must be a right
-// EIP-55 checksum.
-func ParseAddress(s string) (address common.Address, text AddressText, err error) {
+// EIP-55 checksum. known is what EIP55.Four gave for s; nil: it is worked out.
+func ParseAddress(s string, known *AddressText) (address common.Address, text AddressText, err error) {
 	if len(s) < 2 || s[0] != '0' || s[1] != 'x' {
 		return address, text, prefixError(s)
 	}
@@ -104,10 +90,13 @@ func ParseAddress(s string) (address common.Address, text AddressText, err error
 	}
 	// An address that is its own EIP-55 form, as most are, is right in every digit: the loop below, whose branches are
 	// unpredictable, is for the others.
-	for i := 0; i < len(digits); i++ {
-		address[i/2] = address[i/2]<<4 | digits[i]&0x0f + 9*(digits[i]>>6)
+	address = digitsOf(digits)
+	if known != nil {
+		text = *known
+	} else {
+		text = checksummed(address)
 	}
-	if text = checksummed(address); string(text[:]) == s {
+	if string(text[:]) == s {
 		return address, text, nil
 	}
 	var lower, upper bool

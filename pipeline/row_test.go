@@ -18,12 +18,12 @@ var eip55 = []string{
 
 func TestParseAddress(t *testing.T) {
 	for _, s := range eip55 {
-		got, _, err := ParseAddress(s)
+		got, _, err := ParseAddress(s, nil)
 		if err != nil || got.Hex() != s {
 			t.Errorf("ParseAddress(%s): got %s, %v; want %[1]s", s, got, err)
 		}
 		for _, folded := range []string{"0x" + strings.ToLower(s[2:]), "0x" + strings.ToUpper(s[2:])} {
-			if got, _, err := ParseAddress(folded); err != nil || got.Hex() != s {
+			if got, _, err := ParseAddress(folded, nil); err != nil || got.Hex() != s {
 				t.Errorf("ParseAddress(%s): got %s, %v; want %s", folded, got, err, s)
 			}
 		}
@@ -34,14 +34,14 @@ func TestParseAddress(t *testing.T) {
 			}
 			bad := s[:i] + string(c) + s[i+1:]
 			mixed := strings.ToLower(bad[2:]) != bad[2:] && strings.ToUpper(bad[2:]) != bad[2:]
-			if got, _, err := ParseAddress(bad); mixed && err == nil {
+			if got, _, err := ParseAddress(bad, nil); mixed && err == nil {
 				t.Errorf("ParseAddress(%s): got %s, want an error: wrong checksum", bad, got)
 			}
 		}
 	}
 	for _, s := range []string{"", "0x", "0X" + goodAddress[2:], goodAddress[2:], goodAddress + "0", goodAddress[:41],
 		"0x" + strings.Repeat("g", 40)} {
-		if got, _, err := ParseAddress(s); err == nil {
+		if got, _, err := ParseAddress(s, nil); err == nil {
 			t.Errorf("ParseAddress(%q): got %s, want an error", s, got)
 		}
 	}

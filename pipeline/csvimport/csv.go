@@ -289,7 +289,7 @@ func (e *csvSource) read() (record, error) {
 	}
 	if e.lines.open && e.unterminated != nil && e.lines.number == rec.line+rec.lines-1 {
 		if reason := e.unterminated(); reason != "" {
-			rec.reject = rejectOf(e.name, rec, reason)
+			rec.reject = rejectOf(e.name, &rec, reason)
 		}
 	}
 	return rec, nil
@@ -494,7 +494,7 @@ func (e *csvSource) plainFields() []string {
 
 // reject is for a record that is wrong as a whole. lines is what it spans by its quotes.
 func (e *csvSource) reject(line, lines int, raw []byte, reason string) *Reject {
-	return rejectOf(e.name, record{line: line, lines: lines, raw: raw}, reason)
+	return rejectOf(e.name, &record{line: line, lines: lines, raw: raw}, reason)
 }
 
 func (e *csvSource) giveBack(lines []rawLine) {

@@ -137,7 +137,7 @@ func (s *jsonSource) read() (record, error) {
 func (s *jsonSource) record(line rawLine) record {
 	rec := record{line: line.number, lines: 1, raw: line.text}
 	reject := func(column int, reason string) record {
-		rec.reject = rejectOf(s.name, rec, reason)
+		rec.reject = rejectOf(s.name, &rec, reason)
 		if column < columnCount {
 			rec.reject.Field = columnName(column)
 		}

@@ -231,7 +231,7 @@ func isRow(line string) bool {
 	if err != nil || len(fields) != 3 || strings.ToValidUTF8(line, "") != line {
 		return false
 	}
-	_, _, _, err = (&Reader{chain: 300}).row(fields[0], "", fields[1])
+	_, _, _, err = (&Reader{chain: 300}).row(&record{address: fields[0], id: fields[1]}, nil)
 	return err == nil
 }
 

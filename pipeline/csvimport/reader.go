@@ -128,13 +128,10 @@ func (e *Reader) Format() string { return e.format }
 // Note is a remark on the header for the operator, or "".
 func (e *Reader) Note() string { return e.source.note() }
 
-// check turns a record into a row with its address in EIP-55 form, or into a Reject. Many goroutines may call it while
-// another one reads on.
-func (e *Reader) check(rec record) (pipeline.Row, pipeline.AddressText, *Reject) {
-	if e.trim {
-		e.trimFields(&rec)
-	}
-	row, text, field, err := e.row(rec.address, rec.chain, rec.id)
+// check turns a record into a row with its address in EIP-55 form, which known is, or into a Reject. Many goroutines
+// may call it while another one reads on.
+func (e *Reader) check(rec *record, known *pipeline.AddressText) (pipeline.Row, pipeline.AddressText, *Reject) {
+	row, text, field, err := e.row(rec, known)
 	if err != nil {
 		reject := rejectOf(e.name, rec, err.Error())
 		reject.Field = field
@@ -144,8 +141,11 @@ func (e *Reader) check(rec record) (pipeline.Row, pipeline.AddressText, *Reject)
 	return row, text, nil
 }
 
-// trimFields removes the white space around the fields.
+// trimFields removes the white space around the fields, with Options.Trim.
 func (e *Reader) trimFields(rec *record) {
+	if !e.trim {
+		return
+	}
 	changed := false
 	for _, field := range []*string{&rec.address, &rec.chain, &rec.id} {
 		if trimmed := strings.TrimSpace(*field); trimmed != *field {
@@ -157,8 +157,11 @@ func (e *Reader) trimFields(rec *record) {
 	}
 }
 
-// row makes a row of its fields, or names the field that is wrong.
-func (e *Reader) row(address, chain, id string) (row pipeline.Row, text pipeline.AddressText, field string, err error) {
+// row makes a row of a record's fields, or names the field that is wrong.
+func (e *Reader) row(
+	rec *record, known *pipeline.AddressText,
+) (row pipeline.Row, text pipeline.AddressText, field string, err error) {
+	address, chain, id := rec.address, rec.chain, rec.id
 	switch {
 	case address == "":
 		return row, text, "address", errors.New("address is empty")
@@ -174,7 +177,7 @@ func (e *Reader) row(address, chain, id string) (row pipeline.Row, text pipeline
 		row.Account.Chain = number
 	}
 	if strings.IndexByte(address, ':') >= 0 {
-		account, digits, err := pipeline.ParseAccountText(address)
+		account, digits, err := pipeline.ParseAccountText(address, known)
 		if err != nil {
 			return row, text, "address", err
 		}
@@ -184,7 +187,7 @@ func (e *Reader) row(address, chain, id string) (row pipeline.Row, text pipeline
 		}
 		row.Account, text = account, digits
 	} else {
-		parsed, digits, err := pipeline.ParseAddress(address)
+		parsed, digits, err := pipeline.ParseAddress(address, known)
 		if err != nil {
 			return row, text, "address", err
 		}
@@ -204,7 +207,7 @@ func (e *Reader) row(address, chain, id string) (row pipeline.Row, text pipeline
 }
 
 // rejectOf is the reject of a record, which is wrong as a whole until a field is named.
-func rejectOf(name string, rec record, reason string) *Reject {
+func rejectOf(name string, rec *record, reason string) *Reject {
 	last := rec.line + rec.lines - 1
 	if rec.lines > 1 {
 		reason = fmt.Sprintf("%s (lines %d-%d)", reason, rec.line, last)

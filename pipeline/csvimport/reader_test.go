@@ -40,7 +40,8 @@ func drain(t *testing.T, e *Reader) (rows []pipeline.Row, rejects []*Reject) {
 		}
 		row, reject := pipeline.Row{}, rec.reject
 		if reject == nil {
-			row, _, reject = e.check(rec)
+			e.trimFields(&rec)
+			row, _, reject = e.check(&rec, nil)
 		}
 		if reject != nil {
 			rejects = append(rejects, reject)

@@ -33,7 +33,8 @@ func read(in Input, o Options) (ids, reasons []string, format string, err error)
 		rec, err := e.source.read()
 		row, reject := pipeline.Row{}, rec.reject
 		if err == nil && reject == nil {
-			row, _, reject = e.check(rec)
+			e.trimFields(&rec)
+			row, _, reject = e.check(&rec, nil)
 		}
 		switch {
 		case errors.Is(err, io.EOF):

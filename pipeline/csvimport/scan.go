@@ -96,12 +96,23 @@ func (c *chunk) check(e *Reader) {
 	defer close(c.checked)
 	c.messages = make([]pipeline.Message, 0, len(c.records))
 	var arena []byte // one allocation holds the bytes of many messages
+	var eip55 pipeline.EIP55
+	var addresses [4]string
+	var forms [len(addresses)]pipeline.AddressText
 	for i := range c.records {
+		if i%len(addresses) == 0 {
+			next := c.records[i:min(i+len(addresses), len(c.records))]
+			for n := range next {
+				e.trimFields(&next[n])
+				addresses[n] = next[n].address
+			}
+			forms = eip55.Four(&addresses)
+		}
 		rec := &c.records[i]
 		if rec.reject != nil {
 			continue
 		}
-		row, address, reject := e.check(*rec)
+		row, address, reject := e.check(rec, &forms[i%len(forms)])
 		if reject != nil {
 			rec.reject = reject
 			continue

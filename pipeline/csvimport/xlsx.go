@@ -125,7 +125,7 @@ func (w *workbook) read() (record, error) {
 		}
 		c := w.cells[i]
 		if reason := c.problem(columnName(column)); reason != "" {
-			rec.reject = rejectOf(w.name, rec, reason)
+			rec.reject = rejectOf(w.name, &rec, reason)
 			rec.reject.Field = columnName(column)
 			return rec, nil
 		}

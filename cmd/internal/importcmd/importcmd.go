@@ -63,6 +63,7 @@ type Result struct {
 func Import(
 	ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stderr io.Writer,
 ) (result Result, err error) {
+	defer collectLess()()
 	started := time.Now()
 	importID, err := uuid.NewV7()
 	if err != nil {

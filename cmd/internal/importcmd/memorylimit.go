@@ -1,0 +1,22 @@
+package importcmd
+
+import (
+	"os"
+	"runtime/debug"
+)
+
+// importMemory is how much memory an import may use before it is collected as often as usual.
+const importMemory = 200 << 20
+
+// collectLess lets the heap grow until restore is called: an import makes much garbage and keeps little. GOGC and
+// GOMEMLIMIT of the environment stay in force.
+func collectLess() (restore func()) {
+	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
+		return func() {}
+	}
+	percent, limit := debug.SetGCPercent(400), debug.SetMemoryLimit(importMemory)
+	return func() {
+		debug.SetGCPercent(percent)
+		debug.SetMemoryLimit(limit)
+	}
+}
