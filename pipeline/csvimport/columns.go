@@ -15,6 +15,7 @@ import (
 // breaks included, counts as one space.
 type Columns struct {
 	Address, ExternalID, ChainID string
+	NoChainID                    bool // no column has the chain, whatever its name is
 }
 
 // The columns by their index in what Columns.find returns.
@@ -32,6 +33,9 @@ func required(i int) bool { return i != chainIDColumn }
 
 // names returns the names by which a column is found, folded.
 func (c Columns) names(i int) []string {
+	if i == chainIDColumn && c.NoChainID {
+		return nil
+	}
 	if given := c.given(i); given != "" {
 		return []string{fold(given)}
 	}
@@ -103,7 +107,7 @@ func (c Columns) suggest(header []string, at place) string {
 	if len(header) == 1 { // it is separated by something else
 		return ""
 	}
-	var pairs, doubts []string
+	var pairs, doubts, taken []string
 	for i := range columnCount {
 		if at[i] >= 0 && c.given(i) != "" {
 			pairs = append(pairs, columnName(i)+"="+quoteName(header[at[i]]))
@@ -112,8 +116,9 @@ func (c Columns) suggest(header []string, at place) string {
 			continue
 		}
 		switch found := alike(header, at, i); {
-		case len(found) == 0:
+		case len(found) == 0 || slices.Contains(taken, found[0]): // one column cannot be two
 		case len(found) == 1:
+			taken = append(taken, found[0])
 			pairs = append(pairs, columnName(i)+"="+quoteName(found[0]))
 		default:
 			doubts = append(doubts, fmt.Sprintf("%s may be %s", columnName(i), quoteAll(found)))
@@ -132,17 +137,29 @@ func (c Columns) suggest(header []string, at place) string {
 	return text
 }
 
-// note is a remark on a header that has what it must have: a column that may be meant for the chain is not read.
-func (c Columns) note(header []string, at place) string {
-	if at[chainIDColumn] >= 0 {
+// doubt is what speaks against a header that has all required columns: one that may be meant for the chain would not be
+// read, and its rows would go to the default chain.
+func (c Columns) doubt(header []string, at place) string {
+	if at[chainIDColumn] >= 0 || c.NoChainID {
 		return ""
 	}
 	found := alike(header, at, chainIDColumn)
-	if len(found) != 1 {
+	if len(found) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("column %s is not read; if it holds the chain, give --columns %s", printable.Quote(found[0], 40),
-		quoteShell("chainId="+quoteName(found[0])))
+	return fmt.Sprintf("may %s be the chain? Say so with --columns %s, or with --columns chainId= that no column is",
+		quoteAll(found), quoteShell(c.with(header, at, "chainId="+quoteName(found[0]))))
+}
+
+// with is a --columns with the names that are given, and another.
+func (c Columns) with(header []string, at place, pair string) string {
+	var pairs []string
+	for i := range columnCount {
+		if at[i] >= 0 && c.given(i) != "" {
+			pairs = append(pairs, columnName(i)+"="+quoteName(header[at[i]]))
+		}
+	}
+	return strings.Join(append(pairs, pair), ",")
 }
 
 // alike returns the columns of a header that may be meant for a missing one, the closest kind of likeness only.

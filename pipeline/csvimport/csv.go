@@ -60,7 +60,7 @@ func (e *csvSource) counts() (lines, header, blank int64) {
 
 func (e *csvSource) line() int { return e.lines.number }
 
-func (e *csvSource) note() string { return e.columns.note(e.names, e.at) }
+func (e *csvSource) doubt() string { return e.columns.doubt(e.names, e.at) }
 
 // format says which dialect was recognised.
 func (e *csvSource) format() string {

@@ -56,7 +56,7 @@ func newJSONLines(r io.Reader, o Options) (*jsonSource, error) {
 	if s.columns.lacks(at) {
 		return nil, fail(s.columns.missing(names, at))
 	}
-	s.remark = s.columns.note(names, at)
+	s.remark = s.columns.doubt(names, at)
 	rec := s.record(line)
 	s.first = &rec
 	return s, nil
@@ -109,7 +109,7 @@ func (s *jsonSource) counts() (lines, header, blank int64) { return s.counter.li
 
 func (s *jsonSource) line() int { return s.lines.number }
 
-func (s *jsonSource) note() string { return s.remark }
+func (s *jsonSource) doubt() string { return s.remark }
 
 func (s *jsonSource) nextLine() (rawLine, error) {
 	line, err := s.lines.next()

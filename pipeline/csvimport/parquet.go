@@ -106,7 +106,7 @@ func (s *parquetSource) counts() (lines, header, blank int64) {
 
 func (s *parquetSource) line() int { return int(s.done) }
 
-func (s *parquetSource) note() string { return s.columns.note(s.names, s.at) }
+func (s *parquetSource) doubt() string { return s.columns.doubt(s.names, s.at) }
 
 func (s *parquetSource) read() (record, error) {
 	if s.done == s.rows {

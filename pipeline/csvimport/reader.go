@@ -87,8 +87,8 @@ type source interface {
 	counts() (lines, header, blank int64)
 	// line is the number of the line that was read last.
 	line() int
-	// notes are remarks on the header for the operator.
-	note() string
+	// doubt is what speaks against the header, although it has all required columns; "": nothing.
+	doubt() string
 }
 
 // record is a record of an export, split and not checked.
@@ -111,6 +111,10 @@ func NewReader(in Input, o Options) (*Reader, error) {
 		e.Close()
 		return nil, err
 	}
+	if doubt := e.source.doubt(); doubt != "" {
+		e.Close()
+		return nil, &HeaderError{File: e.name, Line: e.source.line(), Reason: doubt}
+	}
 	return e, nil
 }
 
@@ -124,9 +128,6 @@ func (e *Reader) Close() {
 
 // Format says what the export was recognised as: "gzip, CSV in UTF-8, separated by semicolons, lines end in CRLF".
 func (e *Reader) Format() string { return e.format }
-
-// Note is a remark on the header for the operator, or "".
-func (e *Reader) Note() string { return e.source.note() }
 
 // check turns a record into a row with its address in EIP-55 form, which known is, or into a Reject. Many goroutines
 // may call it while another one reads on.

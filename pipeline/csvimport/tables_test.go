@@ -260,6 +260,9 @@ func TestColumns(t *testing.T) {
 		"wallet address,it's,externalid":   "--columns 'address=wallet address'?",
 		"address,externalId,external_id":   "appears twice",
 		"email_address,home_address,extId": `address may be "email_address", "home_address"`,
+		"address,externalId,network":       `may "network" be the chain? Say so with --columns chainId=network, or with`,
+		"address,externalId,Chain ID":      `--columns 'chainId=Chain ID', or with --columns chainId= that no column is`,
+		"address;externalId,foo":           `--columns 'address=address;externalId'?`,
 	} {
 		_, _, _, err := read(input([]byte(header+"\n")), Options{})
 		if want == "--columns 'address=address," {
@@ -269,9 +272,10 @@ func TestColumns(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", header, err, want)
 		}
 	}
-	e, err := NewReader(input([]byte("address,externalId,network\n")), Options{})
-	if err != nil || e.Note() != `column "network" is not read; if it holds the chain, give --columns chainId=network` {
-		t.Errorf("network: got %v, the note %q", err, e.Note())
+	rows, _, _, err := read(input([]byte("address,externalId,network\n"+goodAddress+",a,eip155:5\n")),
+		Options{Chain: 300, Columns: Columns{NoChainID: true}})
+	if err != nil || len(rows) != 1 {
+		t.Errorf("no column is the chain: got %v, rows %q; want one", err, rows)
 	}
 	names := Columns{Address: "wallet", ExternalID: "the  ID", ChainID: "net"}
 	ids, _, _, err := read(input([]byte("address,\"The\nId\",NET,Wallet\nx,a,eip155:1,"+goodAddress+"\n")), Options{Columns: names})

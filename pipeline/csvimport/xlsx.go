@@ -90,7 +90,7 @@ func (w *workbook) counts() (lines, header, blank int64) { return w.rows, 1, w.b
 
 func (w *workbook) line() int { return w.number }
 
-func (w *workbook) note() string { return w.columns.note(w.names, w.at) }
+func (w *workbook) doubt() string { return w.columns.doubt(w.names, w.at) }
 
 func (w *workbook) readHeader() error {
 	fail := func(reason string) error { return &HeaderError{File: w.name, Line: max(w.number, 1), Reason: reason} }

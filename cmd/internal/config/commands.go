@@ -26,14 +26,19 @@ func UnknownCommand(given string, known []string) error {
 	if !word.MatchString(given) {
 		return errors.New("unknown command; it is not shown, because it may be a secret")
 	}
-	var near []string
-	for _, name := range known {
-		if strings.HasPrefix(name, given) || editdistance.Between(name, given) <= 2 {
-			near = append(near, strconv.Quote(name))
-		}
-	}
-	if len(near) == 0 {
+	found := near(given, known)
+	if len(found) == 0 {
 		return fmt.Errorf("unknown command %s", given)
 	}
-	return fmt.Errorf("unknown command %s, did you mean %s?", given, strings.Join(near, " or "))
+	return fmt.Errorf("unknown command %s, did you mean %s?", given, strings.Join(found, " or "))
+}
+
+// near returns the names, quoted, that are like a given one.
+func near(given string, known []string) (found []string) {
+	for _, name := range known {
+		if strings.HasPrefix(name, given) || editdistance.Between(name, given) <= 2 {
+			found = append(found, strconv.Quote(name))
+		}
+	}
+	return found
 }

@@ -23,6 +23,8 @@ func (c *Importer) settleDialect() (err error) {
 	if c.ColumnNames, err = parseColumns(c.Columns); err != nil {
 		return err
 	}
+	name, named := c.ColumnNames["chainId"]
+	c.NoChainColumn = named && name == ""
 	c.MaxInvalidRows, c.MaxInvalidPercent = -1, -1
 	if percent, ok := strings.CutSuffix(c.MaxInvalid, "%"); ok {
 		c.MaxInvalidPercent, err = strconv.ParseFloat(percent, 64)
@@ -38,7 +40,7 @@ func (c *Importer) settleDialect() (err error) {
 }
 
 // parseColumns reads address=NAME,externalId=NAME,chainId=NAME. A name with a comma, = or quote stands in double
-// quotes, as a field of CSV does.
+// quotes, as a field of CSV does. An empty one says that no column has the chain.
 func parseColumns(text string) (map[string]string, error) {
 	names := map[string]string{}
 	bad := func(problem string) error { return &Error{"--columns", text, problem} }
@@ -60,7 +62,7 @@ func parseColumns(text string) (map[string]string, error) {
 			return nil, bad(want)
 		}
 		name, more, err := columnName(value)
-		if err != nil || name == "" {
+		if err != nil || name == "" && column != "chainId" {
 			return nil, bad(want)
 		}
 		if _, twice := names[column]; twice {

@@ -86,7 +86,7 @@ type Importer struct {
 type Input struct {
 	Files             []string `arg:"" name:"file" help:"Exports to import: CSV, JSON Lines, .xlsx or Parquet, recognised by content, the first two also compressed with gzip or zstd; directories; patterns such as '/exports/*.csv'; - is standard input."`
 	Chain             string   `help:"Chain of addresses without a chain, in CAIP-2, for example eip155:300." env:"PURSER_CHAIN" placeholder:"CHAIN"`
-	Columns           string   `help:"Columns with other names, for example address=wallet,externalId=\"Customer ID\",chainId=network." env:"PURSER_COLUMNS" placeholder:"COLUMN=NAME,…"`
+	Columns           string   `help:"Columns with other names, for example address=wallet,externalId=\"Customer ID\",chainId=network; chainId= says that no column is the chain." env:"PURSER_COLUMNS" placeholder:"COLUMN=NAME,…"`
 	Delimiter         string   `help:"Field separator of CSV: one character, or \\t (default: recognised)." env:"PURSER_DELIMITER" placeholder:"CHARACTER"`
 	Encoding          string   `help:"Encoding of text: auto (UTF-8, or UTF-16 with a byte order mark), utf-8, utf-16le, utf-16be, windows-1252 or iso-8859-1." enum:"auto,utf-8,utf-16le,utf-16be,windows-1252,iso-8859-1" env:"PURSER_ENCODING" default:"auto"`
 	Sheet             string   `help:"Sheet of a workbook (default: the first)." env:"PURSER_SHEET" placeholder:"NAME"`
@@ -99,6 +99,7 @@ type Input struct {
 	ChainNumber       uint64            `kong:"-"` // from Chain; 0: none
 	Comma             rune              `kong:"-"` // from Delimiter; 0: to be recognised
 	ColumnNames       map[string]string `kong:"-"` // from Columns: address, externalId and chainId to their names
+	NoChainColumn     bool              `kong:"-"` // from Columns: no column has the chain
 	MaxInvalidRows    int64             `kong:"-"` // from MaxInvalid; -1: no limit
 	MaxInvalidPercent float64           `kong:"-"` // from MaxInvalid; -1: no limit
 	RejectsGiven      bool              `kong:"-"` // Rejects was given, and is not the default
@@ -125,6 +126,8 @@ type Init struct {
 	Signer        string `help:"URI of the signer for the customers' keys, for example keystore:///dir?password-file=FILE." env:"PURSER_SIGNER" placeholder:"URI" group:"signer"`
 	Chain         string `help:"Chain of addresses without a chain, in CAIP-2, for example eip155:300; any: the exports name it." env:"PURSER_CHAIN" placeholder:"CHAIN" group:"input"`
 	DataDir       string `help:"Directory of the ledger, the embedded broker and the rejects file." default:"./purser-data" env:"PURSER_DATA_DIR" placeholder:"DIR" group:"general"`
+
+	InsecurePermissions bool `help:"Allow key, password and token files that other users of this machine can access." env:"PURSER_INSECURE_PERMISSIONS" group:"general"`
 }
 
 // Partner says how to reach the partner API and sign requests to it.

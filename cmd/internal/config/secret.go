@@ -318,6 +318,9 @@ func withoutValues(parser *kong.Kong, err error) error {
 		}
 		given, _, _ := strings.Cut(rest, ", did you mean")
 		if word.MatchString(given) {
+			if names := commandNames(parser.Model.Node); len(near(given, names)) > 0 {
+				return UnknownCommand(given, names)
+			}
 			return err
 		}
 		return errors.New(strings.TrimSpace(start) + "; it is not shown, because it may be a secret")
@@ -327,6 +330,14 @@ func withoutValues(parser *kong.Kong, err error) error {
 		return errors.New("a value does not fit its setting; it is not shown, because it may be a secret")
 	}
 	return err
+}
+
+// commandNames are the commands of a program, in any order.
+func commandNames(n *kong.Node) (names []string) {
+	for _, child := range n.Children {
+		names = append(names, child.Name)
+	}
+	return names
 }
 
 func findFlag(n *kong.Node, name string) *kong.Flag {
@@ -361,5 +372,5 @@ func wanted(f *kong.Flag) string {
 	case kind.Kind() == reflect.Int, kind.Kind() == reflect.Uint64:
 		return "a whole number"
 	}
-	return "a text"
+	return "a text; one that begins with - follows an equals sign, as in --" + f.Name + "=-…"
 }

@@ -182,6 +182,9 @@ func (d *drawer) draw(ctx context.Context, chosen []ledger.Run) (*night.Account,
 	}
 	for i := range a.History { // what the list does not show
 		report := &a.History[i].Report
+		if report.Progress != nil {
+			report.Rows = report.Progress.Rows
+		}
 		report.Imports, report.Latencies, report.Stages, report.Settings = nil, nil, nil, nil
 	}
 	reads := []func(context.Context, *night.Account) error{d.imports, d.minutes, d.failures, d.left}

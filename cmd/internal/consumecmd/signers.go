@@ -13,6 +13,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/loopback"
+	"github.com/purser-onboard/purser/secretfile"
 	"github.com/purser-onboard/purser/signer"
 	"github.com/purser-onboard/purser/signer/awskms"
 	"github.com/purser-onboard/purser/signer/clef"
@@ -79,7 +80,7 @@ func openSigner(
 			if err != nil {
 				err = withoutPaths(err, c.Signer)
 			}
-			if errors.Is(err, signer.ErrUnusable) {
+			if errors.Is(err, signer.ErrUnusable) && !errors.As(err, new(*secretfile.ModeError)) {
 				return nil, console.Coded(console.ExitUnfinished, fmt.Errorf("--signer: %w", err))
 			}
 			if err != nil {

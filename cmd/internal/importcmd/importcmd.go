@@ -80,7 +80,10 @@ func Import(
 	if err := checkRejects(c, files); err != nil {
 		return result, err
 	}
-	inputs := &inputs{settings: c, importID: importID.String(), stdin: stdin, now: time.Now, pipes: map[string]*input{}}
+	inputs := &inputs{
+		settings: c, importID: importID.String(), names: namesOf(files), stdin: stdin, now: time.Now,
+		pipes: map[string]*input{},
+	}
 	defer inputs.close()
 	for _, file := range files { // a file that cannot be used is found before anything is published
 		if err := inputs.check(ctx, file); err != nil {
@@ -122,7 +125,7 @@ func Import(
 		defer func() { traces.Close(ctx) }()
 		im.Publisher = traces.Publisher(im.Publisher)
 	}
-	memory := remember(c, importID.String(), files, started, log)
+	memory := remember(c, importID.String(), files, inputs.names, started, log)
 	var invalid csvimport.Summary
 	im.OnReject = func(r *csvimport.Reject) {
 		memory.reasons.Add(r)
@@ -178,12 +181,16 @@ func verdict(ctx context.Context, c *config.Importer, s csvimport.ImportStats, s
 		return console.Coded(console.ExitUsage, err)
 	case err != nil:
 		return queue.Coded(err)
+	case len(seen.changed) > 0: // rows may be missing, which is worse than invalid ones
+		invalid := ""
+		if s.Invalid > 0 {
+			invalid = fmt.Sprintf("; %d of %d rows are invalid: see %s", s.Invalid, s.Read, c.Rejects)
+		}
+		return fmt.Errorf("%s changed while it was read: import it again when it is complete%s",
+			strings.Join(seen.changed, ", "), invalid)
 	case s.Invalid > 0:
 		return console.Coded(console.ExitRowsBad,
 			fmt.Errorf("%d of %d rows are invalid: see %s", s.Invalid, s.Read, c.Rejects))
-	case len(seen.changed) > 0:
-		return fmt.Errorf("%s changed while it was read: import it again when it is complete",
-			strings.Join(seen.changed, ", "))
 	case c.RequireRows && len(seen.empty) > 0:
 		return console.Coded(console.ExitRowsBad,
 			fmt.Errorf("no rows in %s (required by --require-rows)", strings.Join(seen.empty, ", ")))

@@ -98,6 +98,7 @@ func filesIn(dir string, log *slog.Logger) ([]string, error) {
 type inputs struct {
 	settings *config.Importer
 	importID string
+	names    map[string]string // of the files, for messages and rows
 	stdin    io.Reader
 	now      func() time.Time
 	pipes    map[string]*input // open, with their headers read
@@ -126,7 +127,7 @@ func (i *inputs) share() float64 {
 type input struct {
 	*csvimport.Reader
 	ahead *ahead
-	file  *os.File    // nil: standard input
+	file  *os.File    // nil: it is none, as standard input in tests
 	info  fs.FileInfo // of a regular file when it was opened; nil: it is none
 }
 
@@ -144,6 +145,8 @@ func (i *inputs) check(ctx context.Context, file string) error {
 	}
 	if in.info != nil {
 		i.size += in.info.Size()
+	}
+	if in.info != nil && file != "-" {
 		return in.close()
 	}
 	i.pipes[file] = in
@@ -201,9 +204,6 @@ func (i *inputs) importFile(
 	}
 	i.current.Store(in)
 	log.Info("reading", "file", file, "as", in.Format())
-	if note := in.Note(); note != "" {
-		log.Warn(note, "file", file)
-	}
 	if err = im.Import(ctx, in.Reader); err == nil {
 		_, err = io.Copy(io.Discard, in.ahead) // what was not read from front to back is digested as well
 	}
@@ -235,26 +235,34 @@ func (i *inputs) open(ctx context.Context, file string) (*input, error) {
 	in := &input{file: f}
 	c := i.settings
 	options := csvimport.Options{
-		Name: filepath.Base(file), Chain: c.ChainNumber, ImportID: i.importID,
+		Name: i.names[file], Chain: c.ChainNumber, ImportID: i.importID,
 		Columns: csvimport.Columns{
 			Address: c.ColumnNames["address"], ExternalID: c.ColumnNames["externalId"], ChainID: c.ColumnNames["chainId"],
+			NoChainID: c.NoChainColumn,
 		},
 		Delimiter: c.Comma, Encoding: c.Encoding, Sheet: c.Sheet, Trim: c.Trim,
 	}
 	from := csvimport.Input{}
 	if f == nil {
-		in.ahead = readAhead(ctx, i.stdin, nil)
-	} else {
-		info, err := f.Stat()
+		in.file, _ = i.stdin.(*os.File)
+	}
+	if in.file != nil {
+		info, err := in.file.Stat()
 		if err != nil {
 			return nil, errors.Join(err, f.Close())
 		}
 		if info.Mode().IsRegular() {
 			in.info = info
-			from.At, from.Size = f, info.Size()
 			if !c.AllowUnterminated {
 				options.Unterminated = func() string { return in.unterminated(i.now()) }
 			}
+		}
+	}
+	if f == nil {
+		in.ahead = readAhead(ctx, i.stdin, nil)
+	} else {
+		if in.info != nil {
+			from.At, from.Size = f, in.info.Size()
 		}
 		in.ahead = readAhead(ctx, f, f)
 	}
@@ -280,7 +288,7 @@ func (in *input) unterminated(now time.Time) string {
 	if change := in.change(); change != "" {
 		return "the last line has no line end, and the file changed while it was read: " + advice
 	}
-	if age := now.Sub(in.info.ModTime()).Abs(); age < atRest {
+	if now.Sub(in.info.ModTime()) < atRest { // or later than now: the clock that set the time is ahead
 		return fmt.Sprintf("the last line has no line end, and the file was changed less than %d s ago: %s",
 			int(atRest.Seconds()), advice)
 	}

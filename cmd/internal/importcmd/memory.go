@@ -3,7 +3,6 @@ package importcmd
 import (
 	"log/slog"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
@@ -29,7 +28,9 @@ type memory struct {
 
 // remember begins the record of an import of files. It names them from the start: of an import that is killed, nothing
 // else says what is to be imported again.
-func remember(c *config.Importer, id string, files []string, started time.Time, log *slog.Logger) *memory {
+func remember(
+	c *config.Importer, id string, files []string, names map[string]string, started time.Time, log *slog.Logger,
+) *memory {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
@@ -44,7 +45,7 @@ func remember(c *config.Importer, id string, files []string, started time.Time, 
 		log: log, to: importlog.In(c.DataDir), off: c.DryRun, earlier: map[string]pipeline.Import{},
 	}
 	for n, file := range files {
-		m.Files[n].Name = nameOf(file)
+		m.Files[n].Name = names[file]
 	}
 	if m.off {
 		return m
@@ -79,8 +80,6 @@ func (m *memory) put() {
 		m.log.Warn("the import cannot be recorded in the data directory; it goes on without a record", "error", err)
 	}
 }
-
-func nameOf(file string) string { return printable.Line(filepath.Base(file), pipeline.MaxFile) }
 
 // read records what became of the n-th file; sum is nil if it was not read to its end.
 func (m *memory) read(n int, sum *digest, s csvimport.ImportStats) {

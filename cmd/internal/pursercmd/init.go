@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/cmd/internal/consumecmd"
 	"github.com/purser-onboard/purser/cmd/internal/outfile"
 )
@@ -87,7 +88,8 @@ func initialize(soft, hard context.Context, args []string, s Streams) error {
 		return fmt.Errorf("--file: %w", err)
 	}
 	fmt.Fprintf(s.Stdout, "wrote %s\n", c.File)
-	again := "`" + Program + " check --config " + c.File + "`"
+	file := console.ShellWord(c.File)
+	again := "`" + Program + " check --config " + file + "`"
 	if !c.Check {
 		fmt.Fprintf(s.Stdout, "%s checks it\n", again)
 		return nil
@@ -99,7 +101,7 @@ func initialize(soft, hard context.Context, args []string, s Streams) error {
 		fmt.Fprintf(s.Stderr, "%s is written, and does not work yet: correct it, then run %s\n", c.File, again)
 		return err
 	}
-	fmt.Fprintf(s.Stdout, "next: `%s night --config %s EXPORT`\n", Program, c.File)
+	fmt.Fprintf(s.Stdout, "next: `%s night --config %s EXPORT`\n", Program, file)
 	return nil
 }
 
@@ -229,6 +231,9 @@ func settings(c *config.Init) ([]byte, error) {
 		errs = append(errs, line(q.flag, *q.value, q.why))
 	}
 	errs = append(errs, line("api-ca", c.APICA, ""), line("data-dir", c.DataDir, "ledger, queue and rejects"))
+	if c.InsecurePermissions {
+		b.WriteString("insecure-permissions: true # for trials: other users of this machine may read the files\n")
+	}
 	b.WriteString("\n# rate: 20 # requests a second, all workers and retries together\n" +
 		"# brokers: [kafka-1:9092, kafka-2:9092] # without it: an embedded broker in data-dir\n" +
 		"# report: /var/lib/purser/report.json\n")
