@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 		},
 		"consumer": func() {
 			stderr := console.NewScreen(os.Stderr)
-			soft, hard, stop := console.Signals(context.Background(), stderr, consumecmd.Stopping())
+			soft, hard, stop := console.Signals(context.Background(), stderr, consumecmd.Stopping(os.Args[1:]))
 			stdout := console.Output(os.Stdout)
 			err := consumecmd.Main(soft, hard, os.Args[1:], consumecmd.Streams{
 				Stdout: stdout, Stderr: stderr, Getenv: os.Getenv,

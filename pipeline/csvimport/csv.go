@@ -319,7 +319,7 @@ func (e *csvSource) split(first rawLine) (fields []string, lines int, reject *Re
 		return stray("a quoted field is not closed")
 	}
 	if lines == 1 && !utf8.Valid(first.text) {
-		return stray("line is not valid UTF-8")
+		return stray("line is not valid UTF-8: a file in another encoding needs --encoding")
 	}
 	if fields, err = e.fields(); err != nil {
 		return stray(csvReason(err))

@@ -147,7 +147,7 @@ func (s *jsonSource) record(line rawLine) record {
 	case line.tooLong:
 		return reject(columnCount, fmt.Sprintf("line is longer than %d bytes; only its beginning is kept here", maxLine))
 	case !utf8.Valid(line.text):
-		return reject(columnCount, "line is not valid UTF-8")
+		return reject(columnCount, "line is not valid UTF-8: a file in another encoding needs --encoding")
 	}
 	var seen [columnCount]bool
 	wrong, reason := -1, ""

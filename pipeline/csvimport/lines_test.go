@@ -148,7 +148,7 @@ func TestReasons(t *testing.T) {
 		",s,\"Ann\nnote\n":                                    "a quoted field is not closed (lines 2-3)",
 		",s,\"Ann\r" + goodAddress + ",c,Bea\"\n":             "a quoted field " + cr + " with a row behind it: are the line ends CR?",
 		",s,Ann\r" + goodAddress + ",c,Bea\n":                 "record has 5 fields, the header has 3, and it " + cr + ": are the line ends CR?",
-		",s,M\xfcller\n":                                      "line is not valid UTF-8",
+		",s,M\xfcller\n":                                      "line is not valid UTF-8: a file in another encoding needs --encoding",
 		",s,5\" screen\n" + cleanLine(3) + cleanLine(4):       "a quote stands inside an unquoted field (column 47)",
 		",s,\"Ann\" Lee \" B\n" + cleanLine(3) + cleanLine(4): "a quoted field is not closed, or has text behind its closing quote (column 50)",
 	} {

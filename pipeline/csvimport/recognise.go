@@ -95,6 +95,7 @@ func (e *Reader) open(in Input, o Options) error {
 				return fmt.Errorf("%s: %w", e.name, err)
 			}
 			r, said = bufio.NewReaderSize(unpacked, maxLine), append(said, "gzip")
+			o.Unterminated = nil // compressed data has an end of its own
 		default:
 			unpacked, err := newZstd(r)
 			if err != nil {
@@ -102,6 +103,7 @@ func (e *Reader) open(in Input, o Options) error {
 			}
 			e.closer = unpacked.decoder.Close
 			r, said = bufio.NewReaderSize(unpacked, maxLine), append(said, "zstd")
+			o.Unterminated = nil
 		}
 	}
 }

@@ -323,6 +323,9 @@ func withoutValues(parser *kong.Kong, err error) error {
 			}
 			return err
 		}
+		if _, e := os.Stat(given); e == nil {
+			return fmt.Errorf("%s%s: files are given one after the other, without a flag between them", start, given)
+		}
 		return errors.New(strings.TrimSpace(start) + "; it is not shown, because it may be a secret")
 	}
 	secret := func(s string) bool { return kindOfSecret(strings.Trim(s, `"`), true) != "" }

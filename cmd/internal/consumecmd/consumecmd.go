@@ -22,7 +22,13 @@ type Streams struct {
 }
 
 // Stopping is what the command says at the first signal.
-func Stopping() console.Stopping {
+func Stopping(args []string) console.Stopping {
+	for _, arg := range args {
+		switch arg { // they read only
+		case "status", "runs", "report", "failures":
+			return console.Stopping{Command: "consumer", Waits: "nothing is lost", Once: true}
+		}
+	}
 	return console.Stopping{
 		Command: "consumer", Waits: "taking no new rows, waiting for the requests in flight (each --request-timeout at most)",
 	}

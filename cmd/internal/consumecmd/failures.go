@@ -55,7 +55,7 @@ func failures(ctx context.Context, c *config.ConsumerCommands, s Streams) (err e
 		return err
 	}
 	if printed == 0 && chosen.text != "" {
-		fmt.Fprintf(s.Stderr, "no row of %s is not onboarded\n", chosen.text)
+		fmt.Fprintf(s.Stderr, "no row is chosen by %s%s\n", chosen.text, chosen.note())
 	}
 	if open > 0 && !chosen.unsettled {
 		fmt.Fprintf(s.Stderr, "%d rows are not settled and not among these: --all prints them, too\n", open)
@@ -116,6 +116,14 @@ func texts[T ~string](list []T) []string {
 		all[i] = string(t)
 	}
 	return all
+}
+
+// note says what --import chooses by, which is easily taken for something else.
+func (c *choice) note() string {
+	if c.importID == "" {
+		return ""
+	}
+	return " (a row is of the latest import that had it)"
 }
 
 // has reports whether a row that is not onboarded is chosen.

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -68,7 +69,8 @@ func expand(args []string, log *slog.Logger) ([]string, error) {
 	return files, nil
 }
 
-// filesIn returns the files of a directory, apart from hidden ones and those of directories in it.
+// filesIn returns the files of a directory, apart from hidden ones, those that an upload or an editor has not finished,
+// and those of directories in it.
 func filesIn(dir string, log *slog.Logger) ([]string, error) {
 	entries, err := os.ReadDir(dir) // sorted by name
 	if err != nil {
@@ -86,12 +88,17 @@ func filesIn(dir string, log *slog.Logger) ([]string, error) {
 			return nil, err
 		case info.IsDir():
 			log.Warn("a directory in a directory is not imported", "directory", path)
+		case unfinishedName.MatchString(entry.Name()):
+			log.Warn("a file whose name says that it is not complete is not imported", "file", path)
 		default:
 			files = append(files, path)
 		}
 	}
 	return files, nil
 }
+
+// unfinishedName is the name of a file that is being uploaded or edited.
+var unfinishedName = regexp.MustCompile(`(?i)(\.(part|partial|filepart|tmp|temp|crdownload|swp|bak)|~)$`)
 
 // inputs opens the files. A file is opened twice, to find out before anything is published whether it can be used, and
 // to read it. A pipe can be opened once only.

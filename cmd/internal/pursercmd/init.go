@@ -59,6 +59,15 @@ func initialize(soft, hard context.Context, args []string, s Streams) error {
 	if _, err := os.Lstat(c.File); err == nil && !c.Force {
 		return &config.Error{Setting: "--file", Problem: c.File + " exists: --force replaces it"}
 	}
+	var wrong []error
+	for _, q := range questions(c) {
+		if *q.value != "" {
+			wrong = append(wrong, c.CheckForm(q.flag, *q.value))
+		}
+	}
+	if err := errors.Join(wrong...); err != nil {
+		return err
+	}
 	secret, err := answers(soft, c, s)
 	if err != nil {
 		return err
@@ -144,6 +153,10 @@ func answers(ctx context.Context, c *config.Init, s Streams) (secret []byte, err
 			case q.secret:
 				secret = answer
 			default:
+				if err := c.CheckForm(q.flag, string(answer)); err != nil {
+					fmt.Fprintln(s.Stderr, err)
+					continue
+				}
 				*q.value = string(answer)
 			}
 		}

@@ -33,7 +33,7 @@ type Streams struct {
 
 // Stopping is what the command with these arguments says at the first signal.
 func Stopping(args []string) console.Stopping {
-	s := consumecmd.Stopping()
+	s := consumecmd.Stopping(args)
 	switch first(args) {
 	case "import":
 		s = importcmd.Stopping()

@@ -77,11 +77,15 @@ func onboard(soft, hard context.Context, c *config.SandboxCommands, stdout, stde
 	if code := console.Code(imported); code != console.ExitWell && code != console.ExitRowsBad {
 		return imported
 	}
+	keystore, err := keystoreOf(c.Run)
+	if err != nil {
+		return err
+	}
 	args := slices.Concat([]string{"run", "--drain"}, common, []string{
 		"--api-url", base, "--api-key", creds.APIKey,
 		"--api-secret-file", filepath.Join(dir, "credentials", secretFile),
 		"--signing-key", filepath.Join(dir, "credentials", keyFile), "--signing-key-id", creds.KeyID,
-		"--signer", keystoreOf(c.Run), "--challenge-domain", listener.Addr().String(),
+		"--signer", keystore, "--challenge-domain", listener.Addr().String(),
 		"--insecure-permissions", // in a clone of the repository other users can read the sample keystore
 		"--rate", strconv.FormatFloat(c.Run.Rate, 'g', -1, 64), "--concurrency", strconv.Itoa(c.Run.Concurrency),
 		"--idempotency-ttl", c.Run.KeyTTL.String(), "--challenge-ttl", c.Run.ChallengeTTL.String(),
@@ -176,8 +180,9 @@ func dataDir(given string) (dir string, cleanUp func(well bool) error, err error
 	}, nil
 }
 
-// keystoreOf returns the signer's URI: of the given keystore, or of the one in the first export's directory.
-func keystoreOf(r config.SandboxRun) string {
+// keystoreOf returns the signer's URI: of the given keystore, or of the one in the first export's directory. The error
+// names the flag of what is not there.
+func keystoreOf(r config.SandboxRun) (string, error) {
 	exports := filepath.Dir(r.Files[0])
 	dir, password := r.Keystore, r.PasswordFile
 	if dir == "" {
@@ -186,7 +191,12 @@ func keystoreOf(r config.SandboxRun) string {
 	if password == "" {
 		password = filepath.Join(exports, "keystore-password")
 	}
-	return keystoreURI(dir, password)
+	for _, file := range []struct{ flag, path string }{{"--keystore", dir}, {"--password-file", password}} {
+		if _, err := os.Stat(file.path); err != nil {
+			return "", &config.Error{Setting: file.flag, Problem: err.Error()}
+		}
+	}
+	return keystoreURI(dir, password), nil
 }
 
 func keystoreURI(dir, password string) string {

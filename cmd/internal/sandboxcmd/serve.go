@@ -59,10 +59,11 @@ func serve(ctx context.Context, c *config.SandboxCommands, stdout, stderr io.Wri
 	}
 	api, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Serve.Listen)
 	if err != nil {
-		return err
+		return &config.Error{Setting: "--listen", Value: c.Serve.Listen, Problem: err.Error()}
 	}
 	control, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Serve.Control)
 	if err != nil {
+		err = &config.Error{Setting: "--control", Value: c.Serve.Control, Problem: err.Error()}
 		return errors.Join(err, api.Close())
 	}
 	server.RedirectTo("http://" + control.Addr().String())

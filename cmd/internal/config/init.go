@@ -1,0 +1,24 @@
+package config
+
+import "github.com/purser-onboard/purser/pipeline"
+
+// CheckForm returns an error for a setting of `purser init` whose form is wrong; what it names is found out by check.
+func (c *Init) CheckForm(flag, value string) error {
+	switch flag {
+	case "api-url":
+		_, err := parseAPIURL(value)
+		return err
+	case "api-key":
+		if !isUUID(value) {
+			return &Error{Setting: "--api-key", Problem: notUUID}
+		}
+	case "chain":
+		if value == "any" {
+			return nil
+		}
+		if _, err := pipeline.ParseChain(value); err != nil {
+			return &Error{"--chain", value, err.Error()}
+		}
+	}
+	return nil
+}
