@@ -51,7 +51,7 @@ test: ## run the tests, the crash, fleet and stop suites in a short form
 .PHONY: race
 race: ## run the tests under the race detector
 	@.ci/need cc:gcc
-	go test -race -timeout 14m ./...
+	go test -race -timeout 14m -parallel 4 ./...
 
 .PHONY: test-full
 test-full: ## run the crash, fleet and stop suites at full length
