@@ -1,0 +1,73 @@
+package ledger
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
+
+func emptyFile(t *testing.T, name string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), name)
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// TestBackupOfARunningLedger: the copy has what was in the log only, is one file, and opens as a ledger.
+func TestBackupOfARunningLedger(t *testing.T) {
+	l, o := openTest(t)
+	first := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	acceptOne(t, l, testRow(2, "i1"), pipeline.Open)
+	settle(t, l, first, pipeline.Onboarded, "c1")
+
+	target := emptyFile(t, "copy.db")
+	b, err := WriteBackup(t.Context(), o.Path, target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size := int64(len(readFile(t, target))); b.Rows != 2 || b.Bytes != size || !b.Environment.Matches(o.Environment) {
+		t.Errorf("got %+v, want 2 rows, %d bytes and %+v", b, size, o.Environment)
+	}
+	if files, err := os.ReadDir(filepath.Dir(target)); err != nil || len(files) != 1 {
+		t.Errorf("files of the copy: got %v, %v; want 1", files, err)
+	}
+	acceptOne(t, l, testRow(3, "i1"), pipeline.Open) // the ledger goes on
+
+	o.Path = target
+	copied := reopen(t, o)
+	if got := get(t, copied, testRow(1, "i1")); got.Stage != pipeline.Onboarded {
+		t.Errorf("row 1 in the copy: got %s, want %s", got.Stage, pipeline.Onboarded)
+	}
+	if n, err := copied.Unsettled(t.Context()); err != nil || n != 1 {
+		t.Errorf("unsettled rows in the copy: got %d, %v; want 1", n, err)
+	}
+}
+
+func TestBackupRefuses(t *testing.T) {
+	missing := filepath.Join(t.TempDir(), "ledger.db")
+	if _, err := WriteBackup(t.Context(), missing, emptyFile(t, "copy.db")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("missing ledger: got %v, want %v", err, fs.ErrNotExist)
+	}
+	if _, err := WriteBackup(t.Context(), emptyFile(t, "ledger.db"), emptyFile(t, "copy.db")); !errors.Is(err, ErrEmpty) {
+		t.Errorf("empty ledger: got %v, want %v", err, ErrEmpty)
+	}
+	foreign := filepath.Join(t.TempDir(), "other.db")
+	makeDatabase(t, foreign, `CREATE TABLE t (x); PRAGMA application_id = 7;`)
+	if _, err := WriteBackup(t.Context(), foreign, emptyFile(t, "copy.db")); !errors.As(err, new(*foreignError)) {
+		t.Errorf("another application: got %v, want a foreignError", err)
+	}
+	l, o := openTest(t)
+	acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	execSQL(t, l, `PRAGMA user_version = 99`)
+	_, err := WriteBackup(t.Context(), o.Path, emptyFile(t, "copy.db"))
+	if !errors.As(err, new(*schemaError)) || !strings.Contains(err.Error(), "99") {
+		t.Errorf("newer schema: got %v, want a schemaError with 99", err)
+	}
+}
