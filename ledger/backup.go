@@ -2,25 +2,33 @@ package ledger
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/mattn/go-sqlite3"
 )
 
+// Summary is what a ledger holds.
+type Summary struct {
+	Rows        int64
+	LastChange  time.Time // of a row; zero: there is no row
+	Environment Environment
+}
+
 // Backup is a copy that was written and checked.
 type Backup struct {
-	Rows        int64
-	Bytes       int64
-	Environment Environment
+	Summary
+	Bytes int64
 }
 
 // WriteBackup copies the ledger at path, with its log, into one file: target, which must exist and be empty. A consumer
 // may hold the ledger and goes on writing; the copy has the ledger as of the moment when the copying began. It has no
-// deleted content. WriteBackup then reads the whole copy and checks it. It does not call fsync on it. After an error the
-// copy is of no use.
+// deleted content. WriteBackup then reads the whole copy and checks it. It does not call fsync on it. After an error
+// the copy is of no use.
 //
 // Errors: fs.ErrNotExist and ErrEmpty for the ledger; others for a schema that is newer than this program's, for a file
 // that is damaged or not a ledger, and for a full disk.
@@ -31,25 +39,63 @@ func WriteBackup(ctx context.Context, path, target string) (b Backup, err error)
 	if target, err = filepath.Abs(target); err != nil {
 		return b, err
 	}
-	if _, err := os.Stat(path); err != nil {
-		return b, translate(path, err)
+	source, err := openKnown(ctx, path)
+	if err != nil {
+		return b, err
+	}
+	defer func() { err = errors.Join(err, source.Close()) }()
+	return copyInto(ctx, source, path, target)
+}
+
+// openKnown opens a ledger for reading, of this schema or an earlier schema.
+func openKnown(ctx context.Context, path string) (_ *sql.DB, err error) {
+	info, err := os.Stat(path)
+	switch {
+	case err != nil:
+		return nil, translate(path, err)
+	case !info.Mode().IsRegular():
+		return nil, &foreignError{Path: path}
 	}
 	mode := "ro"
 	if frozen(path) {
 		mode = "ro&immutable=1"
 	}
-	if err := copyInto(ctx, path, mode, target); err != nil {
-		return b, err
+	db := openDB(path, mode, "cache_size = -4096") // VACUUM INTO does not run with query_only
+	defer func() {
+		if err != nil {
+			err = errors.Join(translate(path, err), db.Close())
+		}
+	}()
+	steps, err := readMigrations(embedded)
+	if err != nil {
+		return nil, err
+	}
+	have, err := identify(ctx, db, path)
+	switch {
+	case err != nil:
+		return nil, err
+	case have == 0:
+		return nil, fmt.Errorf("%s: %w", path, ErrEmpty)
+	}
+	return db, checkSchema(ctx, db, path, have, len(steps))
+}
+
+// copyInto copies an open ledger into an empty file, and checks the copy.
+func copyInto(ctx context.Context, source *sql.DB, path, target string) (b Backup, err error) {
+	// VACUUM INTO reads in one transaction. With a write-ahead log that does not block the writer.
+	if _, err = source.ExecContext(ctx, `VACUUM INTO ?`, target); err != nil {
+		var lite sqlite3.Error
+		if errors.As(err, &lite) && (lite.Code == sqlite3.ErrFull || lite.Code == sqlite3.ErrIoErr) {
+			return b, translate(target, err)
+		}
+		return b, translate(path, err)
 	}
 	copied := openDB(target, "ro", readerPragmas()...)
 	defer func() { err = errors.Join(translate(target, err), copied.Close()) }()
 	if err := checkIntegrity(ctx, copied, target, "integrity_check"); err != nil {
 		return b, err
 	}
-	if b.Environment, err = readEnvironment(ctx, copied); err != nil {
-		return b, err
-	}
-	if err := copied.QueryRowContext(ctx, `SELECT count(*) FROM rows`).Scan(&b.Rows); err != nil {
+	if b.Summary, err = summarize(ctx, copied); err != nil {
 		return b, err
 	}
 	info, err := os.Stat(target)
@@ -60,29 +106,12 @@ func WriteBackup(ctx context.Context, path, target string) (b Backup, err error)
 	return b, nil
 }
 
-// copyInto checks that path is a ledger of a known schema and copies it.
-func copyInto(ctx context.Context, path, mode, target string) (err error) {
-	db := openDB(path, mode)
-	defer func() { err = errors.Join(err, db.Close()) }()
-	steps, err := readMigrations(embedded)
-	if err != nil {
-		return err
+func summarize(ctx context.Context, db source) (s Summary, err error) {
+	var last sql.NullInt64
+	if err := db.QueryRowContext(ctx, `SELECT count(*), max(updated_at) FROM rows`).Scan(&s.Rows, &last); err != nil {
+		return s, err
 	}
-	have, err := identify(ctx, db, path)
-	switch {
-	case err != nil:
-		return translate(path, err)
-	case have == 0:
-		return fmt.Errorf("%s: %w", path, ErrEmpty)
-	}
-	if err := checkSchema(ctx, db, path, have, len(steps)); err != nil {
-		return err
-	}
-	// VACUUM INTO reads in one transaction. With a write-ahead log that does not block the writer.
-	_, err = db.ExecContext(ctx, `VACUUM INTO ?`, target)
-	var lite sqlite3.Error
-	if errors.As(err, &lite) && (lite.Code == sqlite3.ErrFull || lite.Code == sqlite3.ErrIoErr) {
-		return translate(target, err)
-	}
-	return translate(path, err)
+	s.LastChange = fromMicros(last)
+	s.Environment, err = readEnvironment(ctx, db)
+	return s, err
 }

@@ -120,6 +120,14 @@ func (e *corruptError) Error() string {
 
 func (e *corruptError) Unwrap() error { return e.Err }
 
+// SetUp reports whether an error of a ledger stays whatever the next run does: the ledger belongs to another
+// environment or to another program, or a newer program has changed its schema.
+func SetUp(err error) bool {
+	var schema *schemaError
+	return errors.As(err, new(*EnvironmentError)) || errors.As(err, new(*foreignError)) ||
+		errors.As(err, &schema) && schema.Have > schema.Known
+}
+
 // stepError is an Update to a stage that the state machine does not allow, or that only Accept may set. Nothing was
 // written.
 type stepError struct {

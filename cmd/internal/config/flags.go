@@ -251,6 +251,9 @@ type ConsumerCommands struct {
 		DryRun bool   `help:"List the dead letters and put nothing back."`
 		Forget bool   `help:"Report for the last time the dead letters that cannot be put back; later redrives skip them."`
 	} `cmd:"" group:"settle" help:"Put dead letters back into the queue."`
+	LedgerFile struct {
+		Backup LedgerBackup `cmd:"" help:"Copy the ledger into one file, also while a consumer runs, and check the copy."`
+	} `cmd:"" name:"ledger" group:"settle" help:"Back up the ledger."`
 	RegisterKey struct {
 		Delete bool `help:"Remove the registered key instead."`
 	} `cmd:"" group:"keys" help:"Register the public half of --signing-key with the partner, and print the id for --signing-key-id."`
@@ -261,6 +264,12 @@ type ConsumerCommands struct {
 	Rebind struct {
 		From string `help:"Earlier id of the API key, for a ledger that does not know it, such as that of a new member of a fleet." placeholder:"UUID"`
 	} `cmd:"" group:"keys" help:"Bind the ledger to --api-key after the API key's id was rotated."`
+}
+
+// LedgerBackup says where a backup is written.
+type LedgerBackup struct {
+	File  string `arg:"" help:"File of the backup; it gets mode 0600."`
+	Force bool   `help:"Replace FILE if it exists."`
 }
 
 // Inspect says whose rows a command looks at.

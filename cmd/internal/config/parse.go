@@ -123,7 +123,7 @@ func parse(grammar any, name, description string, args []string, s Streams) (com
 	case *night:
 		c.Settings = effective(context)
 	}
-	command, _, _ = strings.Cut(context.Command(), " ")
+	command, _, _ = strings.Cut(context.Command(), " <") // without its arguments
 	if q, ok := grammar.(interface{ settle() }); ok {
 		q.settle()
 	}

@@ -82,6 +82,8 @@ func perform(soft, hard context.Context, c *config.ConsumerCommands, command str
 		return reconcile(soft, &c.Consumer, c.Reconcile, s)
 	case "redrive":
 		return queue.Coded(redrive(soft, c, s))
+	case "ledger backup":
+		return backup(soft, &c.Consumer, c.LedgerFile.Backup, s)
 	case "register-key":
 		return registerKey(soft, &c.Consumer, c.RegisterKey.Delete, s)
 	case "rotate-secret":

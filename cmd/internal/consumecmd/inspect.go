@@ -49,10 +49,14 @@ func openBook(ctx context.Context, c *config.Consumer, fleet bool, s Streams) (_
 func openReader(ctx context.Context, c *config.Consumer) (*ledger.Reader, error) {
 	book, err := ledger.OpenReadOnly(ctx, c.Ledger)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, console.Coded(console.ExitUsage, fmt.Errorf(
-			"there is no ledger at %s: has the consumer run, and with this --data-dir or --ledger?", c.Ledger))
+		return nil, noLedger(c)
 	}
-	return book, err
+	return book, coded(err)
+}
+
+func noLedger(c *config.Consumer) error {
+	return console.Coded(console.ExitUsage, fmt.Errorf(
+		"there is no ledger at %s: has the consumer run, and with this --data-dir or --ledger?", c.Ledger))
 }
 
 // status counts the ledger's rows by stage and class.

@@ -38,11 +38,8 @@ func rebind(ctx context.Context, c *config.Consumer, from string, s Streams) (er
 	}
 	begun := time.Now().Truncate(time.Microsecond) // as exact as the ledger is
 	book, err := ledger.Open(ctx, options)
-	if errors.As(err, new(*ledger.EnvironmentError)) {
-		return console.Coded(console.ExitUsage, err)
-	}
 	if err != nil {
-		return err
+		return coded(err)
 	}
 	defer closing(&err, "ledger", book.Close)
 	bindings, err := book.Bindings(ctx)

@@ -519,11 +519,7 @@ func openLedger(
 		Program: "purser " + config.Version, Changelog: c.LedgerTopic, Logger: log, Hook: hook,
 		OnCommit: watch, DropSigned: c.Retain == "none",
 	})
-	var environment *ledger.EnvironmentError
-	if errors.As(err, &environment) {
-		return nil, console.Coded(console.ExitUsage, err)
-	}
-	return book, err
+	return book, coded(err)
 }
 
 // limits are the decision table's settings.

@@ -149,7 +149,7 @@ func trusted(info fs.FileInfo, us int) bool {
 	return !ok || int(stat.Uid) == us || stat.Uid == 0
 }
 
-// Commit syncs the file and gives it its name.
+// Commit syncs the file, gives it its name, and syncs the directory.
 func (f *File) Commit() error {
 	if f.done {
 		return errors.New("file is finished already")
@@ -162,6 +162,22 @@ func (f *File) Commit() error {
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", f.path, errors.Join(err, os.Remove(f.Name())))
+	}
+	return syncDir(filepath.Dir(f.path))
+}
+
+// syncDir makes the names in a directory durable, where its file system can.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if errors.Is(err, fs.ErrPermission) {
+		return nil // a directory to which this user may write and which it may not read
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOTSUP) {
+		return err
 	}
 	return nil
 }

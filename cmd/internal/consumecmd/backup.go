@@ -1,0 +1,93 @@
+package consumecmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"syscall"
+	"time"
+
+	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/cmd/internal/outfile"
+	"github.com/purser-onboard/purser/ledger"
+	"github.com/purser-onboard/purser/printable"
+)
+
+// backup copies the ledger into a file that is whole and checked, or is not there.
+func backup(ctx context.Context, c *config.Consumer, b config.LedgerBackup, s Streams) error {
+	refused := func(problem string) error {
+		return console.Coded(console.ExitUsage, fmt.Errorf("backup %s: %s", b.File, problem))
+	}
+	there, err := os.Stat(b.File)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return unusable("backup", b.File, err)
+	case !there.Mode().IsRegular():
+		return refused("is not a regular file: choose another name")
+	case partOfLedger(c.Ledger, there):
+		return refused("is a file of the ledger itself: choose another name")
+	case !b.Force:
+		return refused("exists already: choose another name, or replace it with --force")
+	}
+	if _, err := os.Stat(c.Ledger); errors.Is(err, fs.ErrNotExist) {
+		return noLedger(c)
+	}
+	file, err := outfile.Create(b.File)
+	if err != nil {
+		return unusable("backup", b.File, err)
+	}
+	defer file.Discard()
+	made, err := ledger.WriteBackup(ctx, c.Ledger, file.Name())
+	if err != nil {
+		return coded(fmt.Errorf("backup %s: %w", b.File, err))
+	}
+	if err := file.Commit(); err != nil {
+		return fmt.Errorf("backup: %w", err)
+	}
+	fmt.Fprintln(s.Stdout, printable.Line(fmt.Sprintf("backup %s: %s, %d bytes, checked", b.File, contents(made.Summary),
+		made.Bytes), mostOfLine))
+	return nil
+}
+
+// contents tells what a ledger holds.
+func contents(l ledger.Summary) string {
+	last := "no change yet"
+	if !l.LastChange.IsZero() {
+		last = "last change " + l.LastChange.UTC().Format(time.RFC3339)
+	}
+	return fmt.Sprintf("%d rows, %s, API %s, key id %s", l.Rows, last, l.Environment.API(), l.Environment.APIKeyID)
+}
+
+// unusable is the error of a path that cannot be used. Another attempt may succeed, except where it is this user who
+// cannot use the path.
+func unusable(what, path string, err error) error {
+	err = fmt.Errorf("%s %s: %w", what, path, err)
+	for _, cause := range []error{fs.ErrPermission, syscall.EROFS, syscall.ENOTDIR} {
+		if errors.Is(err, cause) {
+			return console.Coded(console.ExitUsage, fmt.Errorf("%w: choose another path, or make this one accessible", err))
+		}
+	}
+	return err
+}
+
+// coded gives an error of the ledger its exit code, if another attempt cannot succeed.
+func coded(err error) error {
+	if ledger.SetUp(err) {
+		return console.Coded(console.ExitUsage, err)
+	}
+	return err
+}
+
+// partOfLedger reports whether a file is one of the ledger's, whatever path leads to it.
+func partOfLedger(path string, file fs.FileInfo) bool {
+	for _, suffix := range []string{"", "-wal", "-shm", ".lock"} {
+		if own, err := os.Stat(path + suffix); err == nil && os.SameFile(own, file) {
+			return true
+		}
+	}
+	return false
+}
