@@ -100,6 +100,35 @@ func TestYesterdaysLedger(t *testing.T) {
 	judged(t, server, env)
 }
 
+// TestRestoreYesterdaysBackup: the same by the commands. A restore is refused while a consumer has the ledger, and over a
+// newer ledger. Rows that were onboarded since the backup are created no second time.
+func TestRestoreYesterdaysBackup(t *testing.T) {
+	t.Parallel()
+	answered := newAfterLines(25)
+	server, env := partnerEnv(t, sandbox.Config{HistoryLog: answered, DeclaredRate: 500})
+	mustRun(t, env, "importer", customers)
+	killAfter(t, env, answered)
+	backup := filepath.Join(t.TempDir(), "backup.db")
+	mustRun(t, env, "consumer", "ledger", "backup", backup)
+	mustRun(t, env, "consumer", "--drain")
+
+	running, _ := working(t, env)
+	mustRun(t, env, "consumer", "ledger", "backup", backup+".later")
+	exitsWith(t, env, 1, []string{fmt.Sprintf("in use by process %d", running.Process.Pid)},
+		"consumer", "ledger", "restore", "--force", backup)
+	if err := running.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = running.Wait() // killed
+	exitsWith(t, env, 2, []string{"is newer", "--force"}, "consumer", "ledger", "restore", backup)
+	mustRun(t, env, "consumer", "ledger", "restore", "--force", backup)
+
+	exitsWith(t, env, 1, []string{"import their export again"}, "consumer", "--drain")
+	mustRun(t, env, "importer", customers)
+	mustRun(t, env, "consumer", "--drain")
+	judged(t, server, env)
+}
+
 // TestDiskFull: when the disk is full in the middle of a run, the run ends with that error. The next run goes on.
 func TestDiskFull(t *testing.T) {
 	server, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})

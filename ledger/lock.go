@@ -20,6 +20,18 @@ const (
 // acquire locks the ledger, creating it if it is missing. <path>.lock keeps a second process out: SQLite would let both
 // write in turn, and both would process the same rows. A lock on the inode covers other paths to the file.
 func (l *Ledger) acquire() error {
+	if err := l.lockPath(); err != nil {
+		return err
+	}
+	// SQLite gives -wal and -shm the mode of the database itself.
+	if err := createFile(l.path); err != nil {
+		return err
+	}
+	return l.lockFile()
+}
+
+// lockPath locks the name of the ledger, which need not exist.
+func (l *Ledger) lockPath() error {
 	if err := lockfile.CheckDir(filepath.Dir(l.path)); err != nil {
 		return err
 	}
@@ -28,10 +40,11 @@ func (l *Ledger) acquire() error {
 		return l.lockError(pid, err)
 	}
 	l.lock = lock
-	// SQLite gives -wal and -shm the mode of the database itself.
-	if err := createFile(l.path); err != nil {
-		return err
-	}
+	return nil
+}
+
+// lockFile locks the ledger itself.
+func (l *Ledger) lockFile() (err error) {
 	l.file, err = lockfile.Claim(l.path)
 	return l.lockError(0, err)
 }

@@ -252,8 +252,9 @@ type ConsumerCommands struct {
 		Forget bool   `help:"Report for the last time the dead letters that cannot be put back; later redrives skip them."`
 	} `cmd:"" group:"settle" help:"Put dead letters back into the queue."`
 	LedgerFile struct {
-		Backup LedgerBackup `cmd:"" help:"Copy the ledger into one file, also while a consumer runs, and check the copy."`
-	} `cmd:"" name:"ledger" group:"settle" help:"Back up the ledger."`
+		Backup  LedgerBackup  `cmd:"" help:"Copy the ledger into one file, also while a consumer runs, and check the copy."`
+		Restore LedgerRestore `cmd:"" help:"Put a backup in the place of the ledger, which is kept under another name."`
+	} `cmd:"" name:"ledger" group:"settle" help:"Back up and restore the ledger."`
 	RegisterKey struct {
 		Delete bool `help:"Remove the registered key instead."`
 	} `cmd:"" group:"keys" help:"Register the public half of --signing-key with the partner, and print the id for --signing-key-id."`
@@ -270,6 +271,12 @@ type ConsumerCommands struct {
 type LedgerBackup struct {
 	File  string `arg:"" help:"File of the backup; it gets mode 0600."`
 	Force bool   `help:"Replace FILE if it exists."`
+}
+
+// LedgerRestore says which backup becomes the ledger.
+type LedgerRestore struct {
+	File  string `arg:"" help:"A file that ledger backup wrote, or another copy of a ledger; it is not changed."`
+	Force bool   `help:"Replace a ledger that is newer than FILE, or that cannot be compared with it."`
 }
 
 // Inspect says whose rows a command looks at.

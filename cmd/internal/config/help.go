@@ -179,6 +179,8 @@ func Examples(command string) []string {
 		return with("> again.csv", "--data-dir /var/lib/purser > again.csv")
 	case "backup":
 		return with("--data-dir /var/lib/purser /backups/ledger.db", "--force ledger-backup.db")
+	case "restore":
+		return with("--data-dir /var/lib/purser /backups/ledger.db", "--force ledger-backup.db")
 	case "redrive":
 		return with("--dry-run", "--since 24h")
 	case "serve":

@@ -25,7 +25,7 @@ func backup(ctx context.Context, c *config.Consumer, b config.LedgerBackup, s St
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return unusable("backup", b.File, err)
+		return unusable(fmt.Errorf("backup %s: %w", b.File, err))
 	case !there.Mode().IsRegular():
 		return refused("is not a regular file: choose another name")
 	case partOfLedger(c.Ledger, there):
@@ -38,7 +38,7 @@ func backup(ctx context.Context, c *config.Consumer, b config.LedgerBackup, s St
 	}
 	file, err := outfile.Create(b.File)
 	if err != nil {
-		return unusable("backup", b.File, err)
+		return unusable(fmt.Errorf("backup %s: %w", b.File, err))
 	}
 	defer file.Discard()
 	made, err := ledger.WriteBackup(ctx, c.Ledger, file.Name())
@@ -62,10 +62,9 @@ func contents(l ledger.Summary) string {
 	return fmt.Sprintf("%d rows, %s, API %s, key id %s", l.Rows, last, l.Environment.API(), l.Environment.APIKeyID)
 }
 
-// unusable is the error of a path that cannot be used. Another attempt may succeed, except where it is this user who
-// cannot use the path.
-func unusable(what, path string, err error) error {
-	err = fmt.Errorf("%s %s: %w", what, path, err)
+// unusable gives the error of a path its exit code: another attempt may succeed, but not if this user cannot use the
+// path.
+func unusable(err error) error {
 	for _, cause := range []error{fs.ErrPermission, syscall.EROFS, syscall.ENOTDIR} {
 		if errors.Is(err, cause) {
 			return console.Coded(console.ExitUsage, fmt.Errorf("%w: choose another path, or make this one accessible", err))

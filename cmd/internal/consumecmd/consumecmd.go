@@ -84,6 +84,8 @@ func perform(soft, hard context.Context, c *config.ConsumerCommands, command str
 		return queue.Coded(redrive(soft, c, s))
 	case "ledger backup":
 		return backup(soft, &c.Consumer, c.LedgerFile.Backup, s)
+	case "ledger restore":
+		return restore(soft, &c.Consumer, c.LedgerFile.Restore, s)
 	case "register-key":
 		return registerKey(soft, &c.Consumer, c.RegisterKey.Delete, s)
 	case "rotate-secret":

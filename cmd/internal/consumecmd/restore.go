@@ -1,0 +1,47 @@
+package consumecmd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/ledger"
+	"github.com/purser-onboard/purser/printable"
+)
+
+// restore puts a backup in the place of the ledger, and tells what that means for rows that have changed since.
+func restore(ctx context.Context, c *config.Consumer, o config.LedgerRestore, s Streams) error {
+	r, err := ledger.RestoreBackup(ctx, ledger.RestoreOptions{
+		Path: c.Ledger, Backup: o.File, Force: o.Force, Now: time.Now,
+	})
+	switch {
+	case err != nil && ctx.Err() != nil: // interrupted, and the ledger is as it was
+		return console.Coded(console.ExitUnfinished, context.Cause(ctx))
+	case errors.As(err, new(*ledger.NewerError)), errors.As(err, new(*ledger.IncomparableError)),
+		errors.As(err, new(*ledger.BackupError)):
+		return console.Coded(console.ExitUsage, fmt.Errorf("restore: %w", err))
+	case err != nil:
+		return unusable(coded(fmt.Errorf("restore: %w", err)))
+	}
+	say := func(format string, args ...any) {
+		fmt.Fprintln(s.Stdout, printable.Line(fmt.Sprintf(format, args...), mostOfLine))
+	}
+	say("ledger %s: restored from %s: %s", c.Ledger, o.File, contents(r.Summary))
+	switch {
+	case r.Replaced != nil:
+		say("the ledger before is kept as %s: %s; %d of its rows are not in the backup, %d have changed since", r.Kept,
+			contents(*r.Replaced), r.Missing, r.Changed)
+	case r.Kept != "":
+		say("the ledger before, which cannot be read, is kept as %s", r.Kept)
+	}
+	since := "all exports"
+	if !r.LastChange.IsZero() {
+		since = "the exports that were imported or not settled since " + r.LastChange.UTC().Format(time.RFC3339)
+	}
+	say("next: import %s again, then run. No customer is created twice: idempotency keys are derived from the "+
+		"row, not from the ledger, and customers that this ledger does not know are looked up at the partner", since)
+	return nil
+}

@@ -1,0 +1,275 @@
+package ledger
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/purser-onboard/purser/lockfile"
+)
+
+// RestoreOptions configure RestoreBackup.
+type RestoreOptions struct {
+	Path   string           // of the ledger, which need not exist; see Options.Path
+	Backup string           // file of the backup
+	Force  bool             // replace a ledger that is newer than the backup, or that cannot be compared with it
+	Now    func() time.Time // names the replaced ledger; required
+}
+
+// Replacement tells what RestoreBackup has done.
+type Replacement struct {
+	Summary           // of the backup, now the ledger
+	Replaced *Summary // of the ledger before; nil: there was none, or it could not be read
+	Kept     string   // its new path; "": there was none
+	Missing  int64    // rows of it that the backup does not have
+	Changed  int64    // rows of it that have changed since the backup
+}
+
+// NewerError is a ledger that has what the backup does not have. Nothing was changed.
+type NewerError struct {
+	Path, BackupPath string
+	Ledger, Backup   Summary
+	Missing, Changed int64 // rows of the ledger that the backup does not have, or has as they were earlier
+}
+
+func (e *NewerError) Error() string {
+	return fmt.Sprintf("ledger %s is newer (%d rows, last change %s) than the backup %s (%d rows, last change %s): "+
+		"%d rows are not in the backup, %d have changed since: use a later backup, or replace the ledger with --force, "+
+		"which keeps it under another name", e.Path, e.Ledger.Rows, when(e.Ledger.LastChange), e.BackupPath,
+		e.Backup.Rows, when(e.Backup.LastChange), e.Missing, e.Changed)
+}
+
+// IncomparableError is a ledger of which RestoreBackup cannot tell whether it is newer than the backup. Nothing was
+// changed.
+type IncomparableError struct {
+	Err error // why
+}
+
+func (e *IncomparableError) Error() string {
+	return fmt.Sprintf("cannot compare the ledger with the backup: %v; to restore all the same, use --force, which keeps "+
+		"the ledger under another name", e.Err)
+}
+
+func (e *IncomparableError) Unwrap() error { return e.Err }
+
+func when(t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return t.UTC().Format(time.RFC3339Nano)
+}
+
+// RestoreBackup puts a copy of a backup in the place of the ledger, and keeps the ledger that it replaces, with its
+// log, under another name in the same directory. The backup stays as it is. A crash leaves the ledger or the backup in
+// place, never a part, and never the log of the one with the other.
+//
+// Errors, after which the ledger is unchanged: *LockedError if a process has the ledger, *NewerError,
+// *IncomparableError, *BackupError, *lockfile.UnsafeError; others for a full disk, and the system's.
+func RestoreBackup(ctx context.Context, o RestoreOptions) (r Replacement, err error) {
+	if o.Now == nil {
+		return r, errors.New("ledger: no clock")
+	}
+	path := o.Path
+	if err := createDir(filepath.Dir(path)); err != nil {
+		return r, translate(path, err)
+	}
+	if path, err = lockfile.Resolve(path); err != nil {
+		return r, err
+	}
+	locks := &Ledger{queries: queries{path: path}}
+	defer func() { err = errors.Join(err, locks.release()) }()
+	if err := locks.lockPath(); err != nil {
+		return r, translate(path, err)
+	}
+	_, err = os.Lstat(path)
+	there := !errors.Is(err, fs.ErrNotExist)
+	if there {
+		if err := locks.lockFile(); err != nil {
+			return r, err
+		}
+	}
+
+	next := path + ".restoring"
+	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) { // a killed process has left it
+		return r, err
+	}
+	if err := createFile(next); err != nil {
+		return r, translate(path, err)
+	}
+	defer func() { _ = os.Remove(next) }() // left after an error
+	if r.Summary, err = takeBackup(ctx, o.Backup, path, next); err != nil {
+		return r, err
+	}
+	if err := syncFile(next); err != nil {
+		return r, translate(path, err)
+	}
+	if there {
+		damaged, err := r.compare(ctx, o, path, next)
+		if err != nil {
+			return r, err
+		}
+		if !damaged { // a damaged ledger is kept as it is
+			if err := writeLogBack(ctx, path); err != nil {
+				return r, err
+			}
+		}
+	}
+	r.Kept, err = putInPlace(path, next, there, o.Now())
+	return r, translate(path, err)
+}
+
+// BackupError is a backup that cannot be restored. Nothing was changed.
+type BackupError struct {
+	Path string
+	Err  error
+}
+
+func (e *BackupError) Error() string { return fmt.Sprintf("backup %s: %v", e.Path, e.Err) }
+func (e *BackupError) Unwrap() error { return e.Err }
+
+// takeBackup checks a backup and copies it, with its log if it has one, into an empty file.
+func takeBackup(ctx context.Context, backup, path, target string) (_ Summary, err error) {
+	failed := func(err error) (Summary, error) {
+		if damage := (*corruptError)(nil); errors.As(err, &damage) {
+			err = fmt.Errorf("is damaged or not a ledger (%s): use another backup", damage.Detail)
+		}
+		return Summary{}, &BackupError{Path: backup, Err: err}
+	}
+	abs, err := filepath.Abs(backup)
+	if err != nil {
+		return failed(err)
+	}
+	one, err := os.Stat(abs)
+	if err != nil {
+		return failed(err)
+	}
+	if other, err := os.Stat(path); err == nil && os.SameFile(one, other) {
+		return failed(errors.New("is the ledger itself: choose another file"))
+	}
+	source, err := openKnown(ctx, abs)
+	if err != nil {
+		return failed(err)
+	}
+	defer func() { err = errors.Join(err, source.Close()) }()
+	if err := checkIntegrity(ctx, source, abs, "integrity_check"); err != nil {
+		return failed(translate(abs, err))
+	}
+	b, err := copyInto(ctx, source, abs, target)
+	if errors.Is(err, errDiskFull) {
+		return Summary{}, err
+	}
+	if err != nil {
+		return failed(err)
+	}
+	return b.Summary, nil
+}
+
+// compare fills in what the ledger in place is. Without RestoreOptions.Force it returns an error for a ledger that is
+// newer than the backup, or that cannot be compared with it.
+func (r *Replacement) compare(ctx context.Context, o RestoreOptions, path, next string) (damaged bool, err error) {
+	db, err := openKnown(ctx, path)
+	switch {
+	case errors.Is(err, ErrEmpty):
+		return false, nil
+	case errors.As(err, new(*foreignError)): // the path is wrong
+		return false, err
+	case err == nil:
+		err = r.count(ctx, db, next)
+		err = errors.Join(translate(path, err), db.Close())
+	}
+	damaged = errors.As(err, new(*corruptError))
+	switch {
+	case o.Force:
+		return damaged, nil
+	case err != nil:
+		return damaged, &IncomparableError{Err: err}
+	case !r.Replaced.Environment.sameAPI(r.Environment):
+		return damaged, &IncomparableError{Err: fmt.Errorf("ledger %s belongs to API %s, backup %s to API %s",
+			path, r.Replaced.Environment.API(), o.Backup, r.Environment.API())}
+	case r.Missing > 0, r.Changed > 0, r.Replaced.LastChange.After(r.LastChange):
+		return damaged, &NewerError{
+			Path: path, BackupPath: o.Backup, Ledger: *r.Replaced, Backup: r.Summary, Missing: r.Missing, Changed: r.Changed,
+		}
+	}
+	return damaged, nil
+}
+
+// count counts the rows that the ledger in place has and the backup does not.
+func (r *Replacement) count(ctx context.Context, db *sql.DB, next string) error {
+	replaced, err := summarize(ctx, db)
+	if err != nil {
+		return err
+	}
+	conn, err := db.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	uri := url.URL{Scheme: "file", Path: next, RawQuery: "mode=ro"}
+	if _, err := conn.ExecContext(ctx, `ATTACH ? AS backup`, uri.String()); err != nil {
+		return err
+	}
+	if err := conn.QueryRowContext(ctx, `SELECT count(*) FILTER (WHERE b.id IS NULL),
+		count(*) FILTER (WHERE r.updated_at > b.updated_at) FROM main.rows r LEFT JOIN backup.rows b
+		ON b.external_id = r.external_id AND b.chain_id = r.chain_id`).Scan(&r.Missing, &r.Changed); err != nil {
+		return err
+	}
+	r.Replaced = &replaced
+	return nil
+}
+
+// putInPlace gives next the ledger's name, and the ledger, if it is there, another name. A crash between the two steps
+// leaves a ledger with two names, which Open does not accept.
+func putInPlace(path, next string, there bool, now time.Time) (kept string, err error) {
+	aside := path + ".replaced-" + now.UTC().Format("20060102T150405.000000Z")
+	// What is left is the log of a damaged ledger, or of a ledger that was removed: SQLite would apply it to next.
+	if err := os.Rename(path+"-wal", aside+"-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if err := os.Remove(path + "-shm"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	if there {
+		if err := os.Link(path, aside); err != nil {
+			return "", err
+		}
+		kept = aside
+	}
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		return kept, err
+	}
+	if err := os.Rename(next, path); err != nil {
+		return kept, err
+	}
+	return kept, syncDir(filepath.Dir(path))
+}
+
+// writeLogBack writes the log back into the ledger and removes it. Another program that has the ledger open, if only to
+// read it, is an error: it would take the next ledger's log for its own.
+func writeLogBack(ctx context.Context, path string) (err error) {
+	db := openDB(path, "rw", "busy_timeout = 1000")
+	defer func() { err = errors.Join(translate(path, err), db.Close()) }()
+	var mode string
+	if err := db.QueryRowContext(ctx, `PRAGMA journal_mode = DELETE`).Scan(&mode); err != nil {
+		return err
+	}
+	if mode != "delete" {
+		return fmt.Errorf("ledger %s: cannot write its log back (journal mode %s)", path, mode)
+	}
+	return nil
+}
+
+func syncFile(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	return file.Sync()
+}
