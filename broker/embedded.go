@@ -155,6 +155,10 @@ func dirError(dir string, err error) error {
 			return &DirError{Dir: dir, Err: err}
 		}
 	}
+	if strings.Contains(err.Error(), "is newer than supported") { // kfake's error has no type
+		return &DirError{Dir: dir, Err: fmt.Errorf("a newer program wrote it (%w): use that program, or move the directory "+
+			"away and import the exports again", err)}
+	}
 	return fmt.Errorf("embedded broker in %s: %w", dir, err)
 }
 

@@ -61,3 +61,32 @@ func TestEmbeddedDirectoryThatIsGone(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestNewerFormat: the directory of a broker whose format a newer program has changed is an error that says so, and the
+// directory is usable again for that program.
+func TestNewerFormat(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "broker")
+	if err := open(t, dir).Close(); err != nil {
+		t.Fatal(err)
+	}
+	meta := filepath.Join(dir, "data", "meta.json")
+	text, err := os.ReadFile(meta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	newer := strings.Replace(string(text), `"version":1`, `"version":99`, 1)
+	if err := os.WriteFile(meta, []byte(newer), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, err = broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{Dir: dir})
+	if !errors.As(err, new(*broker.DirError)) || !broker.SetUp(err) ||
+		!strings.Contains(err.Error(), "a newer program wrote it") || !strings.Contains(err.Error(), dir) {
+		t.Errorf("got %v, want a DirError with the directory and that a newer program wrote it", err)
+	}
+	if err := os.WriteFile(meta, text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(t, dir).Close(); err != nil {
+		t.Errorf("with the format of this program: got %v, want no error", err)
+	}
+}

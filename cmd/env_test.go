@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"encoding/csv"
 	"errors"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -27,11 +28,24 @@ func partnerBehind(
 	t testing.TB, config sandbox.Config, front func(partner http.Handler) http.Handler,
 ) (*sandbox.Server, []string) {
 	t.Helper()
-	dir := t.TempDir()
 	creds, err := sandbox.NewCredentials(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return partnerOn(t, config, front, creds, listener)
+}
+
+// partnerOn is partnerBehind with the credentials and the address of an earlier sandbox.
+func partnerOn(
+	t testing.TB, config sandbox.Config, front func(partner http.Handler) http.Handler, creds sandbox.Credentials,
+	listener net.Listener,
+) (*sandbox.Server, []string) {
+	t.Helper()
+	dir := t.TempDir()
 	config.Now = time.Now
 	server, err := sandbox.New(config)
 	if err != nil {
@@ -40,7 +54,10 @@ func partnerBehind(
 	if err := server.RegisterCredentials(creds); err != nil {
 		t.Fatal(err)
 	}
-	api := httptest.NewServer(front(server.API()))
+	api := httptest.NewUnstartedServer(front(server.API()))
+	_ = api.Listener.Close() // of another address
+	api.Listener = listener
+	api.Start()
 	t.Cleanup(api.Close)
 	secret, key := filepath.Join(dir, "secret"), filepath.Join(dir, "key.pem")
 	if err := errors.Join(

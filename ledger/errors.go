@@ -90,8 +90,8 @@ func (e *schemaError) Error() string {
 	if e.Program != "" {
 		needed = e.Program + " or newer"
 	}
-	return fmt.Sprintf("ledger %s has schema %d, this program supports schemas up to %d: use %s",
-		e.Path, e.Have, e.Known, needed)
+	return fmt.Sprintf("ledger %s has schema %d, this program supports schemas up to %d: use %s, or restore a backup "+
+		"from before the upgrade", e.Path, e.Have, e.Known, needed)
 }
 
 // foreignError is an SQLite database of another application. It was not changed.

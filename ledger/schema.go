@@ -108,7 +108,7 @@ func checkSchema(ctx context.Context, db source, path string, have, known int) e
 	}
 	newer := &schemaError{Path: path, Have: have, Known: known}
 	// If the newer program has changed this table too, its name stays unknown.
-	_ = db.QueryRowContext(ctx, `SELECT program FROM migrations ORDER BY version DESC LIMIT 1`).Scan(&newer.Program)
+	_ = db.QueryRowContext(ctx, `SELECT program FROM migrations WHERE version = ?`, have).Scan(&newer.Program)
 	return newer
 }
 

@@ -2,6 +2,7 @@ package sandbox
 
 import (
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -227,6 +228,37 @@ func (s *Server) Add(chainID, externalID string, status Status) (Customer, error
 		return Customer{}, fmt.Errorf("%s is taken", taken)
 	}
 	return s.dump(c, false), nil
+}
+
+// Restore adds a customer with its challenges, as a Server with the same seed and configuration returned it from
+// Customers, so that a client can go on with what it began there. An error says what is invalid, taken, or differs
+// under this seed. Hostile challenges cannot be restored.
+func (s *Server) Restore(known Customer) error {
+	c, err := s.newCustomer(known.ChainID, known.ExternalID)
+	switch {
+	case err != nil:
+		return err
+	case c.id != known.ID:
+		return fmt.Errorf("customer %s has the id %s under this seed", known.ID, c.id)
+	case !known.Status.known():
+		return fmt.Errorf("status %q is unknown", known.Status)
+	}
+	c.status, c.created, c.updated, c.given = known.Status, known.CreatedAt, known.UpdatedAt, true
+	for i, issued := range known.Challenges {
+		ch := challenge{number: i + 1, issued: issued.IssuedAt, scheme: "http"}
+		ch.domain, _, _ = strings.Cut(issued.Text, " ")
+		if strings.Contains(issued.Text, "\nURI: https://") {
+			ch.scheme = "https"
+		}
+		if text := s.challengeText(c, ch); text != issued.Text {
+			return fmt.Errorf("challenge %d of customer %s is %q under this seed, want %q", ch.number, c.id, text, issued.Text)
+		}
+		c.challenges = append(c.challenges, ch)
+	}
+	if taken := s.state.Load().customers.add(c); taken != "" {
+		return fmt.Errorf("%s is taken", taken)
+	}
+	return nil
 }
 
 // setStatus changes a customer's status, also in ways that the API does not allow.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -315,5 +316,32 @@ func TestCredentialsKeepTheirSecrets(t *testing.T) {
 		if strings.Contains(text, cred.APISecret) || strings.Contains(text, "PRIVATE") {
 			t.Errorf("got %s, want it without secrets", text)
 		}
+	}
+}
+
+// TestRestore: a server with the same seed takes over customers with their challenges, another does not.
+func TestRestore(t *testing.T) {
+	p := open(t, nil)
+	p.create(newWallet(1))
+	want := p.s.Customers()
+	other, err := New(Config{Now: p.clock.now, Seed: p.s.cfg.Seed, Statement: p.s.cfg.Statement})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Restore(want[0]); err != nil {
+		t.Fatal(err)
+	}
+	want[0].Given = true
+	if got := other.Customers(); len(got[0].Challenges) != 1 || !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if err := other.Restore(want[0]); err == nil || !strings.Contains(err.Error(), "taken") {
+		t.Errorf("again: got %v, want an error that it is taken", err)
+	}
+	if other, err = New(Config{Now: p.clock.now, Seed: p.s.cfg.Seed + 1}); err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Restore(want[0]); err == nil || !strings.Contains(err.Error(), want[0].ID) {
+		t.Errorf("another seed: got %v, want an error with the customer's id", err)
 	}
 }
