@@ -39,7 +39,7 @@ func restore(ctx context.Context, c *config.Consumer, o config.LedgerRestore, s 
 	}
 	since := "all exports"
 	if !r.LastChange.IsZero() {
-		since = "the exports that were imported or not settled since " + r.LastChange.UTC().Format(time.RFC3339)
+		since = "the exports that were imported, or had open rows, since " + r.LastChange.UTC().Format(time.RFC3339)
 	}
 	say("next: import %s again, then run. No customer is created twice: idempotency keys are derived from the "+
 		"row, not from the ledger, and customers that this ledger does not know are looked up at the partner", since)
