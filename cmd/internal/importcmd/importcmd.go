@@ -49,6 +49,7 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 
 // Run is Import for callers who need no Result.
 func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stderr io.Writer) error {
+	defer collectLess()()
 	_, err := Import(ctx, c, stdin, stdout, stderr)
 	return err
 }
@@ -63,7 +64,6 @@ type Result struct {
 func Import(
 	ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stderr io.Writer,
 ) (result Result, err error) {
-	defer collectLess()()
 	started := time.Now()
 	importID, err := uuid.NewV7()
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 // importMemory is how much memory an import may use before it is collected as often as usual.
 const importMemory = 200 << 20
 
-// collectLess lets the heap grow until restore is called: an import makes much garbage and keeps little. GOGC and
-// GOMEMLIMIT of the environment stay in force.
+// collectLess lets the heap grow until restore is called: an import makes much garbage and keeps little. It is for a
+// process that does nothing else. GOGC and GOMEMLIMIT of the environment stay in force.
 func collectLess() (restore func()) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return func() {}
