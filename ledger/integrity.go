@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -11,17 +12,20 @@ import (
 // defaultCheckFirst is a tenth of a second's reading.
 const defaultCheckFirst = 64 << 20
 
-// check checks a ledger that exists before it is used: after a crash, before a migration, and if it is small. It
-// reports whether a check has still to be made.
-func (l *Ledger) check(ctx context.Context, o Options, migrated bool) (later bool, err error) {
+// check checks a ledger that exists before it is used: after a crash, before a migration, when its schema is not the
+// newest, and if it is small. It reports whether a check has still to be made.
+func (l *Ledger) check(ctx context.Context, o Options, newest bool) (later bool, err error) {
 	clean, err := readMeta(ctx, l.conn, metaClean)
 	if err != nil {
 		return false, err
 	}
 	if clean == "1" {
 		info, err := os.Stat(l.path)
-		if err != nil || migrated && info.Size() > o.CheckFirst {
-			return true, err
+		if err != nil {
+			return false, err
+		}
+		if newest && info.Size() > o.CheckFirst {
+			return true, nil
 		}
 		return false, checkIntegrity(ctx, l.conn, l.path, "quick_check")
 	}
@@ -66,12 +70,17 @@ func (l *Ledger) checkLater(ctx context.Context, o Options) *checking {
 		defer db.Close()
 		begun := o.Now()
 		err := checkIntegrity(ctx, db, l.path, "quick_check")
-		switch {
-		case ctx.Err() != nil:
-		case err != nil:
+		if err != nil {
 			err = translate(l.path, err)
+		}
+		switch {
+		case errors.As(err, new(*corruptError)):
+			l.log.Error("the ledger is not used any more", "error", err)
 			c.damage.Store(&err)
 			l.writer.suspect.Store(true)
+		case ctx.Err() != nil:
+		case err != nil:
+			l.log.Warn("the ledger's structure could not be checked", "path", l.path, "error", err)
 		default:
 			l.log.Info("checked the ledger's structure and found no damage",
 				"path", l.path, "took", o.Now().Sub(begun).Round(time.Millisecond))

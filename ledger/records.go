@@ -50,7 +50,7 @@ func scanRecord(row scanner) (r pipeline.Record, hasClaims bool, err error) {
 	}
 	// Another version of the program may have stored unprintable text.
 	r.Class, r.Reason = printable.Line(r.Class, maxClass), printable.Line(r.Reason, maxText)
-	r.File, r.FirstFile = printable.Line(r.File, maxText), printable.Line(r.FirstFile, pipeline.MaxFile)
+	r.File, r.FirstFile = printable.Line(r.File, pipeline.MaxFile), printable.Line(r.FirstFile, pipeline.MaxFile)
 	r.ChallengeAt = fromMicros(challengeAt)
 	r.AcceptedAt = time.UnixMicro(acceptedAt).UTC()
 	r.UpdatedAt = time.UnixMicro(updatedAt).UTC()

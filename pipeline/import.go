@@ -46,7 +46,7 @@ func (i Import) Unfinished() bool { return !i.Ended() || i.Exit == 1 || i.Exit =
 
 // ImportFile is an export of an import.
 type ImportFile struct {
-	Name   string `json:"name"`             // base name, printable
+	Name   string `json:"name"`             // base name, with as much of its path as tells it from others; printable
 	Size   int64  `json:"size"`             // bytes read, before decompression
 	SHA256 string `json:"sha256,omitempty"` // of these bytes, hex; empty: the file was not read to its end
 	ImportCounts

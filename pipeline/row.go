@@ -148,7 +148,7 @@ type Row struct {
 	Account    Account
 	ExternalID string // the customer's id in our user's system
 	ImportID   string // one run of the importer
-	File       string // base name of the export, "-" for standard input
+	File       string // base name of the export, with as much of its path as tells it from others; "-": standard input
 	Line       int    // 1-based physical line on which the record begins
 }
 

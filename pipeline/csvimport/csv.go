@@ -268,7 +268,7 @@ func endsInCR(text []byte) bool {
 	return false
 }
 
-// read returns the next record. Its reject says what is wrong with it as a whole; then the fields are empty.
+// read returns the next record. Its reject says what is wrong with it as a whole.
 func (e *csvSource) read() (record, error) {
 	first, err := e.nextLine()
 	for err == nil && first.isBlank() {

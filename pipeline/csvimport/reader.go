@@ -79,8 +79,7 @@ type Reader struct {
 
 // source is what records come from, one for each format.
 type source interface {
-	// read returns the next record, io.EOF at the end. The record's reject says what is wrong with it as a whole; then the
-	// fields are empty.
+	// read returns the next record, io.EOF at the end. The record's reject says what is wrong with it as a whole.
 	read() (record, error)
 	// counts returns what was read so far. Lines are counted as the input comes in, independently of the records: the
 	// importer's accounting starts from there.

@@ -103,7 +103,9 @@ func (c *chunk) check(e *Reader) {
 		if i%len(addresses) == 0 {
 			next := c.records[i:min(i+len(addresses), len(c.records))]
 			for n := range next {
-				e.trimFields(&next[n])
+				if next[n].reject == nil {
+					e.trimFields(&next[n])
+				}
 				addresses[n] = next[n].address
 			}
 			forms = eip55.Four(&addresses)

@@ -81,6 +81,14 @@ func (r Report) Seen(alive bool) Report {
 	return r
 }
 
+// Counts are the row counts of a run, of one that has not ended as of its latest progress.
+func (r Report) Counts() ReportRows {
+	if r.Progress != nil {
+		return r.Progress.Rows
+	}
+	return r.Rows
+}
+
 // ReportRows counts messages and rows. Received is the sum of the others but AlreadyOnboarded, unless the run could
 // not finish or left rows to a custodian.
 type ReportRows struct {

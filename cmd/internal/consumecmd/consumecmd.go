@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
@@ -21,13 +22,11 @@ type Streams struct {
 	IgnoreEnvironment bool
 }
 
-// Stopping is what the command says at the first signal.
+// Stopping is what the command says at the first signal. A command that reads only, and comes first among the
+// arguments, has nothing to wait for.
 func Stopping(args []string) console.Stopping {
-	for _, arg := range args {
-		switch arg { // they read only
-		case "status", "runs", "report", "failures":
-			return console.Stopping{Command: "consumer", Waits: "nothing is lost", Once: true}
-		}
+	if len(args) > 0 && slices.Contains([]string{"status", "runs", "report", "failures"}, args[0]) {
+		return console.Stopping{Command: "consumer", Waits: "nothing is lost", Once: true}
 	}
 	return console.Stopping{
 		Command: "consumer", Waits: "taking no new rows, waiting for the requests in flight (each --request-timeout at most)",

@@ -180,11 +180,10 @@ func (d *drawer) draw(ctx context.Context, chosen []ledger.Run) (*night.Account,
 	if a.History, err = d.runs(history); err != nil {
 		return nil, err
 	}
-	for i := range a.History { // what the list does not show
+	for i := range a.History {
 		report := &a.History[i].Report
-		if report.Progress != nil {
-			report.Rows = report.Progress.Rows
-		}
+		report.Rows = report.Counts()
+		// What the list does not show.
 		report.Imports, report.Latencies, report.Stages, report.Settings = nil, nil, nil, nil
 	}
 	reads := []func(context.Context, *night.Account) error{d.imports, d.minutes, d.failures, d.left}

@@ -133,9 +133,9 @@ func stateOf(p results.Progress) string {
 
 func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
 
-// teller records in the ledger, whenever it is asked to, how far the run has come. `consumer status`, `runs` and
-// `report` show it.
-type teller struct {
+// progressRecorder records in the ledger, whenever it is asked to, how far the run has come. `consumer status`, `runs`
+// and `report` show it.
+type progressRecorder struct {
 	progress progress
 	report   results.Report // of the run as it began
 	put      func(context.Context, string) error
@@ -145,8 +145,8 @@ type teller struct {
 	failed bool             // the latest write
 }
 
-// tell records the progress. A failure does not concern the run; the first of several is logged.
-func (t *teller) tell(ctx context.Context, now time.Time) {
+// record records the progress. A failure does not concern the run; the first of several is logged.
+func (t *progressRecorder) record(ctx context.Context, now time.Time) {
 	p := t.progress.measure(now)
 	same := p
 	same.At = time.Time{}

@@ -75,14 +75,14 @@ func TestProgressLine(t *testing.T) {
 	stop()
 }
 
-// TestTeller: progress is recorded when something has changed, again after a failure, and the first failure is logged.
-func TestTeller(t *testing.T) {
+// TestProgressRecorder: progress is recorded when something has changed, again after a failure, and the first failure is logged.
+func TestProgressRecorder(t *testing.T) {
 	now := metrics.Now{Assigned: true, Left: 5, Tally: pipeline.Tally{Received: 8, Onboarded: 3, Open: 5}}
 	var stored []results.Report
 	var failure error
 	var said strings.Builder
 	at := time.Date(2026, 11, 27, 2, 0, 0, 0, time.UTC)
-	told := &teller{
+	recorder := &progressRecorder{
 		progress: progress{taking: t.Context(), now: func() metrics.Now { return now }},
 		report:   results.Begun("01a21b0a-0000-7000-8000-000000000000", at),
 		put: func(_ context.Context, text string) error {
@@ -97,8 +97,8 @@ func TestTeller(t *testing.T) {
 	}
 	step := func(what string, want int) {
 		t.Helper()
-		at = at.Add(telling)
-		if told.tell(t.Context(), at); len(stored) != want {
+		at = at.Add(progressEvery)
+		if recorder.record(t.Context(), at); len(stored) != want {
 			t.Fatalf("%s: got %d reports, want %d", what, len(stored), want)
 		}
 	}

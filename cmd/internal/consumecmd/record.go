@@ -18,8 +18,8 @@ import (
 // sampling is how often the allowed rate is read for the mean of a minute. A minute is a multiple of it.
 const sampling = time.Second
 
-// telling is how often a run records its progress, if something has changed: at its multiples.
-const telling = 5 * sampling
+// progressEvery is how often a run records its progress, if something has changed: at its multiples.
+const progressEvery = 5 * sampling
 
 // recorder stores what the run does in each minute in the ledger. It reads the metrics, and the difference of two
 // readings is the minute's.
@@ -27,7 +27,7 @@ type recorder struct {
 	run      uuid.UUID
 	snapshot func() metrics.Snapshot
 	put      func(context.Context, uuid.UUID, ledger.Minute) error
-	tell     func(context.Context, time.Time)
+	progress func(context.Context, time.Time) // records it
 	log      *slog.Logger
 
 	last    metrics.Snapshot // at since
@@ -70,8 +70,8 @@ func (r *recorder) sample(ctx context.Context, now time.Time) {
 	if now.Truncate(time.Minute).After(r.since) {
 		r.store(ctx, s, now)
 	}
-	if now.Truncate(sampling).Equal(now.Truncate(telling)) {
-		r.tell(ctx, now)
+	if now.Truncate(sampling).Equal(now.Truncate(progressEvery)) {
+		r.progress(ctx, now)
 	}
 }
 

@@ -49,8 +49,8 @@ func TestRecorder(t *testing.T) {
 				stored = append(stored, minute)
 				return errors.New("disk full")
 			},
-			tell: func(_ context.Context, now time.Time) { told = append(told, now) },
-			log:  slog.New(slog.NewTextHandler(&said, nil)),
+			progress: func(_ context.Context, now time.Time) { told = append(told, now) },
+			log:      slog.New(slog.NewTextHandler(&said, nil)),
 		}
 		time.Sleep(20 * time.Second) // the first minute is a part of one
 		r.start(t.Context())

@@ -290,12 +290,12 @@ func (r *run) open(getenv func(string) string) (err error) {
 		return err
 	}
 	r.watch()
-	told := &teller{
+	shown := &progressRecorder{
 		progress: progress{taking: r.taking, now: r.metrics.Now}, report: r.report, log: r.log,
 		put: func(ctx context.Context, report string) error { return r.ledger.PutReport(ctx, r.id, report) },
 	}
 	r.recorder = &recorder{
-		run: r.id, snapshot: r.metrics.Snapshot, put: r.ledger.PutMinute, tell: told.tell, log: r.log,
+		run: r.id, snapshot: r.metrics.Snapshot, put: r.ledger.PutMinute, progress: shown.record, log: r.log,
 	}
 	r.recorder.start(context.WithoutCancel(r.hard))
 	return nil

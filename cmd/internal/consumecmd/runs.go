@@ -35,12 +35,9 @@ func runs(ctx context.Context, c *config.Consumer, last int, form config.Output,
 		if err != nil {
 			return err
 		}
-		took, exit, rows := "not ended: killed", "-", report.Rows
+		took, exit, rows := "not ended: killed", "-", report.Counts()
 		if r.Running {
 			took = "not ended: running"
-		}
-		if report.Progress != nil {
-			rows = report.Progress.Rows
 		}
 		if r.Ended() {
 			took, exit = r.EndedAt.Sub(r.StartedAt).Round(time.Second).String(), fmt.Sprint(r.Exit)

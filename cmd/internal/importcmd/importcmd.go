@@ -44,12 +44,12 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		return err
 	}
 	screen.Find(config.Whereabouts(args))
+	defer collectLess()()
 	return Run(ctx, c, stdin, stdout, screen)
 }
 
 // Run is Import for callers who need no Result.
 func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stderr io.Writer) error {
-	defer collectLess()()
 	_, err := Import(ctx, c, stdin, stdout, stderr)
 	return err
 }
@@ -82,7 +82,7 @@ func Import(
 	}
 	inputs := &inputs{
 		settings: c, importID: importID.String(), names: namesOf(files), stdin: stdin, now: time.Now,
-		pipes: map[string]*input{},
+		opened: map[string]*input{},
 	}
 	defer inputs.close()
 	for _, file := range files { // a file that cannot be used is found before anything is published

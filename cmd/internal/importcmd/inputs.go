@@ -98,17 +98,17 @@ func filesIn(dir string, log *slog.Logger) ([]string, error) {
 }
 
 // unfinishedName is the name of a file that is being uploaded or edited.
-var unfinishedName = regexp.MustCompile(`(?i)(\.(part|partial|filepart|tmp|temp|crdownload|swp|bak)|~)$`)
+var unfinishedName = regexp.MustCompile(`(?i)(\.(part|partial|filepart|tmp|temp|crdownload|swp)|~)$`)
 
 // inputs opens the files. A file is opened twice, to find out before anything is published whether it can be used, and
-// to read it. A pipe can be opened once only.
+// to read it. A pipe, and standard input, can be opened once only.
 type inputs struct {
 	settings *config.Importer
 	importID string
 	names    map[string]string // of the files, for messages and rows
 	stdin    io.Reader
 	now      func() time.Time
-	pipes    map[string]*input // open, with their headers read
+	opened   map[string]*input // that cannot be opened again; their headers are read
 
 	size    int64                 // of the files in bytes, as they were checked; pipes have none
 	bytes   atomic.Int64          // read of those that are done
@@ -140,8 +140,8 @@ type input struct {
 
 // check makes sure that a file begins as an export does. It waits for the writer of a pipe.
 func (i *inputs) check(ctx context.Context, file string) error {
-	if i.pipes[file] != nil {
-		return console.Coded(console.ExitUsage, fmt.Errorf("%s is a pipe and can be read only once", file))
+	if i.opened[file] != nil {
+		return console.Coded(console.ExitUsage, fmt.Errorf("%s can be read only once", file))
 	}
 	in, err := i.open(ctx, file)
 	if err != nil && ctx.Err() != nil {
@@ -156,7 +156,7 @@ func (i *inputs) check(ctx context.Context, file string) error {
 	if in.info != nil && file != "-" {
 		return in.close()
 	}
-	i.pipes[file] = in
+	i.opened[file] = in
 	return nil
 }
 
@@ -199,8 +199,8 @@ func (i *inputs) importAll(
 func (i *inputs) importFile(
 	ctx context.Context, im *csvimport.Importer, file string, log *slog.Logger,
 ) (read outcome, err error) {
-	in := i.pipes[file]
-	delete(i.pipes, file)
+	in := i.opened[file]
+	delete(i.opened, file)
 	if in == nil {
 		if in, err = i.open(ctx, file); err != nil {
 			if header := new(csvimport.HeaderError); errors.As(err, &header) {
@@ -225,7 +225,7 @@ func (i *inputs) importFile(
 }
 
 func (i *inputs) close() {
-	for _, in := range i.pipes {
+	for _, in := range i.opened {
 		_ = in.close() // nothing of it was imported
 	}
 }
@@ -256,7 +256,10 @@ func (i *inputs) open(ctx context.Context, file string) (*input, error) {
 	if in.file != nil {
 		info, err := in.file.Stat()
 		if err != nil {
-			return nil, errors.Join(err, f.Close())
+			if f != nil {
+				err = errors.Join(err, f.Close())
+			}
+			return nil, err
 		}
 		if info.Mode().IsRegular() {
 			in.info = info

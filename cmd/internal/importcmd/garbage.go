@@ -5,8 +5,8 @@ import (
 	"runtime/debug"
 )
 
-// importMemory is how much memory an import may use before it is collected as often as usual.
-const importMemory = 200 << 20
+// heapLimit is how much memory an import may use before its garbage is collected as often as usual.
+const heapLimit = 200 << 20
 
 // collectLess lets the heap grow until restore is called: an import makes much garbage and keeps little. It is for a
 // process that does nothing else. GOGC and GOMEMLIMIT of the environment stay in force.
@@ -14,7 +14,7 @@ func collectLess() (restore func()) {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return func() {}
 	}
-	percent, limit := debug.SetGCPercent(400), debug.SetMemoryLimit(importMemory)
+	percent, limit := debug.SetGCPercent(400), debug.SetMemoryLimit(heapLimit)
 	return func() {
 		debug.SetGCPercent(percent)
 		debug.SetMemoryLimit(limit)
