@@ -76,6 +76,9 @@ func RestoreBackup(ctx context.Context, o RestoreOptions) (r Replacement, err er
 		return r, errors.New("ledger: no clock")
 	}
 	path := o.Path
+	if info, err := os.Stat(o.Backup); err == nil && info.Size() == 0 { // before anything is made
+		return r, &BackupError{Path: o.Backup, Err: errors.New("is empty: use another backup")}
+	}
 	if err := createDir(filepath.Dir(path)); err != nil {
 		return r, translate(path, err)
 	}
