@@ -80,6 +80,42 @@ func TestStaleChallenge(t *testing.T) {
 	}
 }
 
+// TestChallengeNearItsEnd: a partner hands out a challenge until its hour is over. One that was just fetched serves
+// nearly to its end, and behind that the row waits for the next one.
+func TestChallengeNearItsEnd(t *testing.T) {
+	for name, tt := range map[string]struct {
+		age  time.Duration
+		wait time.Duration // at most
+	}{
+		"fresh": {54 * time.Minute, 0}, "near its end": {58 * time.Minute, time.Second},
+		"at its end": {time.Hour - 10*time.Second, 15 * time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var born time.Time
+			withHarness(t, func(h *harness) {
+				h.partner.text = func(s string) string {
+					if born.IsZero() {
+						born = time.Now().Add(-tt.age)
+					}
+					issued := born
+					if time.Since(born) >= time.Hour {
+						issued = time.Now()
+					}
+					above, _, _ := strings.Cut(s, "Issued At: ")
+					return above + "Issued At: " + issued.UTC().Format(time.RFC3339)
+				}
+			}, func(t *testing.T, h *harness) {
+				begun := time.Now()
+				h.take(h.row(0))
+				h.await(1)
+				if r := h.ledger.get(h.row(0)); r.Stage != pipeline.Onboarded || time.Since(begun) > tt.wait+time.Second {
+					t.Errorf("got stage %s (%s) after %v, want onboarded within %v", r.Stage, r.Reason, time.Since(begun), tt.wait)
+				}
+			})
+		})
+	}
+}
+
 // constantNonce gives all challenges the same nonce.
 func constantNonce(s string) string {
 	above, below, _ := strings.Cut(s, "Nonce: ")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/purser-onboard/purser/client"
 	"github.com/purser-onboard/purser/pipeline"
@@ -55,8 +56,12 @@ func (w *Worker) check(t *Task) result {
 		return result{outcome: expiring, err: errors.New("the challenge has expired")} // late or replayed: fetch a new one
 	case err != nil:
 		return result{outcome: hostile, err: err}
-	case !w.Limits.challengeIsFresh(message.IssuedAt, now):
-		return result{outcome: expiring, err: errors.New("the challenge is about to expire")}
+	case !w.Limits.challengeIsFresh(message.IssuedAt, now) && !w.servesToItsEnd(t, message.IssuedAt, now):
+		r := result{outcome: expiring, err: errors.New("the challenge is about to expire")}
+		if left := message.IssuedAt.Add(w.Limits.ChallengeTTL).Sub(now); !t.fetched.IsZero() && left > 0 {
+			r.after = left + time.Second // Issued At counts in seconds
+		}
+		return r
 	}
 	return result{outcome: checkPassed, change: func(r *pipeline.Record) {
 		r.Nonce = message.Nonce
@@ -64,4 +69,11 @@ func (w *Worker) check(t *Task) result {
 			r.ExternalTxID = externalTxID(r.Account, r.Challenge) // recorded before the custodian is asked
 		}
 	}}
+}
+
+// servesToItsEnd reports whether a challenge that is near its end is signed all the same: the partner has just handed it
+// out, and hands out no other before the hour is over. A row that was left for 55 minutes would otherwise fail.
+func (w *Worker) servesToItsEnd(t *Task, issued, now time.Time) bool {
+	age := now.Sub(issued)
+	return !t.fetched.IsZero() && age > 0 && age < w.Limits.ChallengeTTL-margin(margin(w.Limits.ChallengeTTL))
 }
