@@ -105,6 +105,10 @@ fuzz: ## run every fuzz target for FUZZTIME (10s)
 bench: ## run the benchmarks, those matching BENCH (.), each for BENCHTIME (1s); PURSER_BIG=1: with 10M rows, too
 	@.ci/bench '$(BENCH)' '$(BENCHTIME)'
 
+.PHONY: bench-peers
+bench-peers: ## compare purser with a Python and a Node.js script on the same sandbox (installs their packages)
+	@.ci/bench-peers
+
 .PHONY: cover
 cover: ## say how much of each function the tests reach, in total last (bin/cover.out)
 	@mkdir -p bin
