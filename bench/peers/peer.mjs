@@ -86,7 +86,8 @@ async function call(method, path, body, name) {
     await take()
     try {
       const response = await fetch(api + path, {
-        method, body: data, headers: sign(method, path, headers), redirect: 'manual', signal: AbortSignal.timeout(30000),
+        method, body: data, headers: sign(method, path, headers),
+        redirect: 'manual', signal: AbortSignal.timeout(30000),
       })
       const text = await response.text()
       const { status, ok } = response

@@ -1,8 +1,8 @@
 """What a careful integrator writes in an afternoon, in Python: peer.py EXPORT KEYS JOURNAL.
 
 Each row: create the customer, sign its challenge, submit the signature, note the row in the journal. Requests are
-repeated under the same idempotency key, with backoff; a token bucket keeps the rate; a restart skips the journal's rows.
-Exit code 1 if rows are left.
+repeated under the same idempotency key, with backoff; a token bucket keeps the rate; a restart skips the rows in the
+journal. Exit code 1 if rows are left.
 """
 
 import asyncio

@@ -1,8 +1,9 @@
 """Compares Purser with the two peers: run.py PURSER SANDBOX NODE DOCS.
 
-Each onboards the same rows with the same strict partner, faults and rate, is killed when half of the rows are onboarded,
-and is started again until it exits 0, at most twice more. What came of it is read from the partner, not from the
-programs. Prints a Markdown table and writes the plot DOCS/peers.svg. Fails if Purser loses a row or makes one twice.
+Each onboards the same rows with the same strict partner, faults and rate, is killed when half of the rows are
+onboarded, and is started again until it exits 0, at most three times. What came of it is read from the partner, not
+from the programs. Prints a Markdown table and writes the plot DOCS/peers.svg. Fails if Purser loses a row or makes a
+customer twice.
 """
 
 import csv
@@ -28,7 +29,8 @@ RESTARTS = 3
 DEADLINE = 180  # seconds for one program
 FAULTS = (
     "drop-before=0.03,drop-after=0.03,html-error=0.02,unstored-5xx=0.02,stored-5xx=0.02,stored-5xx-after=0.02,"
-    "in-flight-409=0.02,truncated=0.01,expired-token=0.01,refuse-signature=0.01,sign-2xx=0.01,sign-2xx-undone=0.01,limit=2"
+    "in-flight-409=0.02,truncated=0.01,expired-token=0.01,refuse-signature=0.01,sign-2xx=0.01,sign-2xx-undone=0.01,"
+    "limit=2"
 )
 HERE = Path(__file__).resolve().parent
 CHAIN = "eip155:300"
@@ -51,8 +53,9 @@ def write_export(folder):
 class Sandbox:
     def __init__(self, program, folder):
         self.process = subprocess.Popen(
-            [program, "serve", "--dir", folder, "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0", "--latency", "50ms",
-             "--seed", "7", "--rate", str(RATE), "--declared-rate", str(RATE), "--faults", FAULTS, "--log-level", "error"],
+            [program, "serve", "--dir", folder, "--listen", "127.0.0.1:0", "--control", "127.0.0.1:0",
+             "--seed", "7", "--latency", "50ms", "--rate", str(RATE), "--declared-rate", str(RATE),
+             "--faults", FAULTS, "--log-level", "error"],
             stdout=subprocess.PIPE, stderr=open(folder / "log", "w"), text=True, cwd=folder,
         )  # fmt: skip
         said = [self.process.stdout.readline() for _ in range(3)]
@@ -147,7 +150,8 @@ def plot(results, path):
     x = lambda t: left + t / longest * (width - left - 20)
     y = lambda n: height - bottom - n / ROWS * (height - bottom - top)
     out = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" font-family="sans-serif" font-size="13">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}"'
+        ' font-family="sans-serif" font-size="13">',
         "<title>Rows onboarded over time, with a kill when half of them are onboarded</title>",
         f'<rect width="{width}" height="{height}" fill="white"/>',
     ]
@@ -160,8 +164,8 @@ def plot(results, path):
     colours = ("#0b6", "#36c", "#d60")
     for n, ((name, r), colour) in enumerate(zip(results.items(), colours)):
         steps = [(0, 0)] + [(t, i + 1) for i, t in enumerate(r["curve"])]
-        shown = steps[:: max(1, ROWS // 250)] + [steps[-1]]
-        points = " ".join(f"{x(t):.1f},{y(i):.1f}" for t, i in shown)
+        shown = steps[:: max(1, ROWS // 100)] + [steps[-1]]
+        points = "\n".join(f"{x(t):.1f},{y(i):.1f}" for t, i in shown)
         out.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{points}"/>')
         out.append(f'<circle cx="{x(steps[-1][0]):.1f}" cy="{y(steps[-1][1]):.1f}" r="4" fill="{colour}"/>')
         out.append(f'<text x="{width - 240}" y="{height - 130 + 20 * n}" fill="{colour}">'
