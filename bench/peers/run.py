@@ -27,10 +27,11 @@ ROWS = int(os.environ.get("ROWS", "1000"))
 RATE = int(os.environ.get("RATE", "200"))
 RESTARTS = 3
 DEADLINE = 180  # seconds for one program
-FAULTS = (
+FAULTS = os.environ.get(
+    "FAULTS",
     "drop-before=0.03,drop-after=0.03,html-error=0.02,unstored-5xx=0.02,stored-5xx=0.02,stored-5xx-after=0.02,"
     "in-flight-409=0.02,truncated=0.01,expired-token=0.01,refuse-signature=0.01,sign-2xx=0.01,sign-2xx-undone=0.01,"
-    "limit=2"
+    "limit=2",
 )
 HERE = Path(__file__).resolve().parent
 CHAIN = "eip155:300"
