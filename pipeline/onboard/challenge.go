@@ -71,8 +71,8 @@ func (w *Worker) check(t *Task) result {
 	}}
 }
 
-// servesToItsEnd reports whether a challenge that is near its end is signed all the same: the partner has just handed it
-// out, and hands out no other before the hour is over. A row that was left for 55 minutes would otherwise fail.
+// servesToItsEnd reports whether a challenge that is near its end is signed all the same: the partner has just handed
+// it out, and hands out no other before the hour is over. A row that was left for 55 minutes would otherwise fail.
 func (w *Worker) servesToItsEnd(t *Task, issued, now time.Time) bool {
 	age := now.Sub(issued)
 	return !t.fetched.IsZero() && age > 0 && age < w.Limits.ChallengeTTL-margin(margin(w.Limits.ChallengeTTL))
