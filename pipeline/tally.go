@@ -29,6 +29,6 @@ func (t Tally) Bad() bool {
 type ImportTally struct {
 	Received int64 // messages taken
 	Earlier  int64 // … whose row an earlier import had settled: it stays that import's
-	// EarlierStages are the stages of the rows of Earlier.
+	// EarlierStages are the stages of the rows of Earlier, each row once.
 	EarlierStages map[Stage]int64
 }

@@ -88,6 +88,7 @@ type Dispatcher struct {
 
 	bad     map[int64]struct{}               // by ledger id: the rows that Tally.Bad counts
 	imports map[string]*pipeline.ImportTally // by import id
+	earlier map[string]*idSet                // by import id: the rows of ImportTally.EarlierStages
 	done    sync.WaitGroup
 }
 
@@ -101,7 +102,8 @@ func New(o Options) (*Dispatcher, error) {
 	}
 	d := &Dispatcher{
 		Options: o, tasks: make(map[int64]*item), bad: make(map[int64]struct{}),
-		imports: make(map[string]*pipeline.ImportTally), turns: make(map[int]int64), ended: make(chan struct{}),
+		imports: make(map[string]*pipeline.ImportTally), earlier: make(map[string]*idSet),
+		turns: make(map[int]int64), ended: make(chan struct{}),
 	}
 	d.idle = sync.NewCond(&d.mu)
 	d.forPartner.init(&d.mu)

@@ -78,11 +78,29 @@ func (d *Dispatcher) countImport(id string, a pipeline.Acceptance) {
 	}
 	n.Received++
 	if a.Admission == pipeline.Settled && a.Record.ImportID != id {
-		if n.Earlier++; n.EarlierStages == nil {
+		n.Earlier++
+		if n.EarlierStages == nil {
 			n.EarlierStages = make(map[pipeline.Stage]int64)
+			d.earlier[id] = new(idSet)
 		}
-		n.EarlierStages[a.Record.Stage]++
+		if d.earlier[id].add(a.Record.ID) { // an export may repeat a row
+			n.EarlierStages[a.Record.Stage]++
+		}
 	}
+}
+
+// idSet is a set of ledger ids, which are dense: a bit for each.
+type idSet []uint64
+
+// add reports whether the id was not in the set.
+func (s *idSet) add(id int64) bool {
+	word, bit := int(id/64), uint64(1)<<(id%64)
+	if word >= len(*s) {
+		*s = append(*s, make([]uint64, word+1-len(*s))...)
+	}
+	absent := (*s)[word]&bit == 0
+	(*s)[word] |= bit
+	return absent
 }
 
 // read returns the row of a message that may be processed; otherwise *MessageError.

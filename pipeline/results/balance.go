@@ -9,7 +9,7 @@ type ReportImport struct {
 	// Earlier are those of Received whose row an earlier import had settled. Such a row stays with the earlier import and
 	// is not in Outcome.
 	Earlier int64 `json:"earlier"`
-	// EarlierOutcome is that of the rows of Earlier.
+	// EarlierOutcome is that of the rows of Earlier, each row once.
 	EarlierOutcome *ImportOutcome `json:"earlierOutcome,omitempty"`
 	Outcome        ImportOutcome  `json:"outcome"` // of the rows of the import in the ledger, at the end of the run
 	// NotSeen is how many published rows of the import no run of this ledger has received, at least. It is absent if that
