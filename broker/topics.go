@@ -76,14 +76,21 @@ func (c *Cluster) CreateTopics(ctx context.Context, topics ...Topic) (created []
 // TopicConfig returns the effective settings of a topic: the topic's own, or the broker's defaults. Its errors are
 // *DeniedError, ctx's, or the broker's.
 func (c *Cluster) TopicConfig(ctx context.Context, topic string, names ...string) (map[string]string, error) {
-	res, err := c.client.DescribeConfigs(ctx, &kafka.DescribeConfigsRequest{
-		Resources: []kafka.DescribeConfigRequestResource{{
-			ResourceType: kafka.ResourceTypeTopic, ResourceName: topic, ConfigNames: names,
-		}},
+	var res *kafka.DescribeConfigsResponse
+	err := retry.Do(ctx, backoff(requestTimeout), func(ctx context.Context) (err error) {
+		res, err = c.client.DescribeConfigs(ctx, &kafka.DescribeConfigsRequest{
+			Resources: []kafka.DescribeConfigRequestResource{{
+				ResourceType: kafka.ResourceTypeTopic, ResourceName: topic, ConfigNames: names,
+			}},
+		})
+		if err == nil && len(res.Resources) == 1 {
+			err = res.Resources[0].Error
+		}
+		if retriable(err) { // the library may know no broker for a moment
+			return retry.RetryableError(err)
+		}
+		return err
 	})
-	if err == nil && len(res.Resources) == 1 {
-		err = res.Resources[0].Error
-	}
 	switch {
 	case err != nil:
 		err = denied(err, fmt.Sprintf("describe the settings of topic %q", topic),
