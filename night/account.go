@@ -222,17 +222,6 @@ func (r Run) End() string {
 	return "no end"
 }
 
-// standing says how a run without an end stands. A page that was made when the run began cannot know.
-func (r Run) standing() string {
-	switch {
-	case r.alive():
-		return "is in progress"
-	case r.over():
-		return "has no end: its process was killed"
-	}
-	return "has no end: it is in progress, or its process was killed"
-}
-
 // Took is how long the run took; 0 if it has no end.
 func (r Run) Took() time.Duration {
 	if !r.Ended() {

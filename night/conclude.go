@@ -3,10 +3,8 @@ package night
 import (
 	"cmp"
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/pipeline/results"
@@ -236,7 +234,7 @@ func (a *Account) verdict() Verdict {
 	case !latest.Ended():
 		v.Level, v.Reason = Unfinished, ""
 		v.Sentence = fmt.Sprintf("The run of %s on %s %s.", clock(latest.Report.StartedAt), latest.Host,
-			latest.standing())
+			latest.Report.Standing())
 		if p := latest.Report.Progress; p != nil {
 			v.Sentence += fmt.Sprintf(" By %s it had onboarded %s of %s received rows.", clock(p.At), count(p.Rows.Onboarded),
 				count(p.Rows.Received))
@@ -316,39 +314,6 @@ func unfinishedWord(i results.ReportImport) string {
 	return fmt.Sprintf("The import of %s could not finish (exit code %d): rows may be missing.", filesOf(i), m.Exit)
 }
 
-// importAgain is the command that imports the files of imports again; empty if there is none: standard input.
-func importAgain(c Commands, imports []results.ReportImport) []string {
-	var names []string
-	for _, i := range imports {
-		if i.Importer == nil {
-			continue
-		}
-		for _, f := range i.Importer.Files {
-			if name := shellWord(f.Name); f.Name != "-" && !slices.Contains(names, name) {
-				names = append(names, name)
-			}
-		}
-	}
-	if len(names) == 0 {
-		return nil
-	}
-	return []string{c.Import + c.Importer + " " + strings.Join(names, " ")}
-}
-
-// shellWord is a file name as a shell reads it.
-func shellWord(name string) string {
-	if strings.HasPrefix(name, "-") {
-		name = "./" + name
-	}
-	if plainName.MatchString(name) {
-		return name
-	}
-	return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
-}
-
-// plainName is a file name that a shell takes as it is.
-var plainName = regexp.MustCompile(`^[A-Za-z0-9_./:,@%+=-]+$`)
-
 // finished is the verdict on runs of which the latest came to its end.
 func (a *Account) finished(latest Run, n results.ReportRows, onboarded string) (Level, string) {
 	bad := n.Failed + n.Refused + n.Conflict + n.Rejected
@@ -407,215 +372,6 @@ func (a *Account) finished(latest Run, n results.ReportRows, onboarded string) (
 		return Good, fmt.Sprintf("All %s received rows were settled before: nothing was left to do.", count(n.Received))
 	}
 	return Good, onboarded + "; the others were settled before."
-}
-
-// todo is what to do now, in this order. While the latest run may be in progress, what can be imported again or put
-// back is not known for certain: the next report has it.
-func (a *Account) todo(c Commands) (steps []Step) {
-	add := func(text string, commands ...string) { steps = append(steps, Step{text, commands}) }
-	if len(a.Runs) == 0 {
-		add("Import an export and run the consumer; the README lists the settings that they need.",
-			c.Consume+" runs"+c.Ledger)
-		return steps
-	}
-	latest := a.Runs[0]
-	var again []string // what running again is good for
-	if latest.Report.Export != "" {
-		add("Put the export where the run looked for it, readable for its user, and import it.",
-			c.Import+c.Importer+c.Export)
-		again = append(again, "onboards the rows of the export")
-	}
-	switch {
-	case latest.alive():
-		add("Wait until the run has ended, or stop it with SIGTERM: until then no other run can begin.",
-			c.Consume+" status"+c.Ledger+" --watch")
-	case latest.over() && !latest.Ended():
-		again = append(again, "goes on where this one was killed")
-	case !latest.Ended():
-		add("If the run is in progress, wait until it has ended, or stop it with SIGTERM: until then no other run can begin.",
-			c.Consume+" runs"+c.Ledger+" --last 5")
-		again = append(again, "goes on where this one was killed")
-	case latest.Report.Cause == results.CauseInterrupted:
-		again = append(again, "takes the rows that had not ended from the queue")
-	case latest.Report.Cause == results.CauseImport && latest.Report.Export != "": // its step is there
-	case latest.Report.Cause == results.CauseImport:
-		add("Remove the cause that the reason names, and import the export again; rows that are onboarded are not touched.")
-		again = append(again, "onboards the rows of the export")
-	case latest.Report.Exit == 2:
-		add("Correct the setting that the reason names, and test the set-up; the test touches no customer. The runbook has "+
-			"each halt: docs/runbook.md#runs-that-halted.",
-			c.Consume+" check"+c.Queue)
-		again = append(again, "takes the rows that had not ended from the queue")
-	case latest.Report.Exit == 1:
-		add("Remove the cause that the reason names. The runbook has each halt: docs/runbook.md#runs-that-halted.")
-		again = append(again, "takes the rows that had not ended from the queue")
-	}
-	if list := a.unfinished(); len(list) > 0 {
-		add(fmt.Sprintf("Import %s again, from the directory of the export: its import did not come to its end. See first "+
-			"that it is not in progress, and remove the cause that “Incidents” names. Rows that are onboarded are not touched.",
-			namesOf(list)), importAgain(c, list)...)
-		again = append(again, "onboards the rows that were imported again")
-	}
-	if a.lost() {
-		add("Keep a copy of the data directory, and report the difference in the balance as a defect. Importing the file "+
-			"again is safe.", c.Consume+" status"+c.Ledger)
-	}
-	if list, n := a.notSeen(); n > 0 {
-		if a.lost() {
-			add(fmt.Sprintf("Import %s again, from the directory of the export: the queue is drained, and no run has seen all "+
-				"of its rows. Was the broker's directory replaced, or another queue used?", namesOf(list)), importAgain(c, list)...)
-		}
-		again = append(again, "takes the rows that no run has seen from the queue")
-	}
-	if a.retryable() > 0 && latest.over() {
-		add("Remove the causes that “Why rows failed” lists. Then import the rows that ended badly again; rows that are "+
-			"onboarded are not touched.", c.Consume+" failures"+c.Ledger+" > again.csv", c.Import+c.Importer+" again.csv")
-		if len(a.unfinished()) == 0 {
-			again = append(again, "onboards the rows that were imported again")
-		}
-	}
-	if rejected := a.bad() - a.retryable(); rejected > 0 {
-		add(fmt.Sprintf("Ask the partner about the %s. A new import does not change that.",
-			plural(rejected, "row that it rejected", count(rejected)+" rows that it rejected")),
-			c.Consume+" failures"+c.Ledger+" | grep ,rejected,")
-	}
-	if a.invalidRows() > 0 && latest.over() {
-		where := "The rejects file"
-		if a.RejectFile != "" {
-			where = "The file " + a.RejectFile
-		}
-		add("Have the invalid rows corrected where the export is made, and import the new export; rows that are onboarded " +
-			"are skipped. " + where + " lists them with file, line, field and reason.")
-	}
-	if a.Left.Waiting > 0 {
-		add("Have the custodian's transactions approved that “What is left” lists.")
-		again = append(again, "asks the custodian what became of its transactions")
-	}
-	letters := a.Left.LetterCount > 0 || a.Left.Letters == nil && a.Rows().DeadLettered+a.lettersBefore() > 0
-	if letters && latest.over() {
-		add("Look at the dead letters, remove their cause, and put them back into the queue.",
-			c.Consume+" redrive"+c.Queue+" --dry-run", c.Consume+" redrive"+c.Queue)
-		again = append(again, "onboards the rows of the dead letters")
-	}
-	if n := a.Left.Unpublished; n > 0 {
-		again = append(again, plural(n, "publishes the event", "publishes the "+count(n)+" events")+" of settled rows that "+
-			plural(n, "was", "were")+" left")
-	}
-	if a.Verdict.Level == Empty {
-		add("Find out whether the export was imported tonight; the importer's log says so. If it was not, import it: rows "+
-			"that are onboarded are not touched.", c.Consume+" runs"+c.Ledger+" --last 7")
-	}
-	if len(again) > 0 && !latest.alive() {
-		first := "Run again."
-		if !latest.over() {
-			first = "If its process was killed, run again."
-		}
-		add(first+" The run "+list(again)+".", c.Consume+" run"+c.Queue+" --drain")
-	}
-	return steps
-}
-
-// incidents are the times without an answer, of throttling and of a lowered rate, and what ended runs early.
-func (a *Account) incidents() []Incident {
-	var all []Incident
-	for _, r := range slices.Backward(a.Runs) {
-		switch {
-		case !r.Ended():
-			all = append(all, Incident{From: r.Report.StartedAt, Kind: "no end",
-				What: "run " + r.Report.Run + " " + r.standing()})
-		case r.Report.Exit == 1 || r.Report.Exit == 2:
-			all = append(all, Incident{From: r.Report.FinishedAt, To: r.Report.FinishedAt, Kind: "run ended early",
-				What: fmt.Sprintf("exit %d: %s", r.Report.Exit, r.Report.Reason)})
-		}
-	}
-	for _, i := range a.Imports {
-		if m := i.Importer; m != nil && m.Exit != 0 && m.Exit != 3 {
-			all = append(all, Incident{From: m.StartedAt, To: m.EndedAt, Kind: "import not finished",
-				What: fmt.Sprintf("%s, exit %d: %s", filesOf(i), m.Exit, m.Reason)})
-		}
-	}
-	for _, k := range troubles() {
-		all = append(all, k.spans(a.Minutes, a.Rate)...)
-	}
-	slices.SortStableFunc(all, func(x, y Incident) int { return x.From.Compare(y.From) })
-	if len(all) > MaxIncidents {
-		rest := len(all) - MaxIncidents
-		all = append(all[:MaxIncidents:MaxIncidents], Incident{From: all[MaxIncidents].From, To: all[len(all)-1].To,
-			Kind: "more", What: fmt.Sprintf("%d more incidents", rest)})
-	}
-	return all
-}
-
-// trouble is something that minutes can have.
-type trouble struct {
-	kind  string
-	class string // in the page
-	what  func(n float64) string
-	of    func(m results.Minute, rate float64) float64 // 0: not in this minute
-}
-
-// lowered is the part of --rate below which the rate limiter was lowered.
-const lowered = 0.98
-
-func troubles() []trouble {
-	return []trouble{
-		{"outage", "outage", func(n float64) string {
-			return fmt.Sprintf("the partner did not answer for %s; only the probe was sent", span(seconds(n)))
-		}, func(m results.Minute, _ float64) float64 { return m.OutageSeconds }},
-		{"gate closed", "gate", func(n float64) string {
-			return fmt.Sprintf("throttling held all requests back for %s", span(seconds(n)))
-		}, func(m results.Minute, _ float64) float64 { return m.GateClosedSeconds }},
-		{"rate lowered", "slow", func(n float64) string {
-			return fmt.Sprintf("the rate limiter allowed less than --rate, at worst %s a second less", decimal(n))
-		}, func(m results.Minute, rate float64) float64 {
-			if rate <= 0 || m.RateAllowed <= 0 || m.RateAllowed >= lowered*rate {
-				return 0
-			}
-			return rate - m.RateAllowed
-		}},
-		{"throttled", "throttle", func(n float64) string {
-			return fmt.Sprintf("%s answers were 429, or 503 with Retry-After", count(int64(n)))
-		}, func(m results.Minute, _ float64) float64 { return float64(m.Throttled) }},
-		{"signer errors", "signer", func(n float64) string {
-			return fmt.Sprintf("%s calls of the signer failed", count(int64(n)))
-		}, func(m results.Minute, _ float64) float64 { return float64(m.SignerErrors) }},
-	}
-}
-
-// apart is how long a trouble must be absent for the next to be another incident.
-const apart = 3 * time.Minute
-
-// spans joins neighbouring minutes of a trouble into incidents.
-func (k trouble) spans(minutes []results.Minute, rate float64) (found []Incident) {
-	var from, to time.Time
-	sum, worst := 0.0, 0.0
-	flush := func() {
-		if from.IsZero() {
-			return
-		}
-		n := sum
-		if k.class == "slow" {
-			n = worst
-		}
-		found = append(found, Incident{From: from, To: to, Kind: k.kind, What: k.what(n)})
-		from, sum, worst = time.Time{}, 0, 0
-	}
-	for _, m := range minutes {
-		n := k.of(m, rate)
-		if n <= 0 {
-			continue
-		}
-		if !from.IsZero() && m.At.Sub(to) > apart {
-			flush()
-		}
-		if from.IsZero() {
-			from = m.At
-		}
-		to = m.At.Add(time.Minute)
-		sum, worst = sum+n, max(worst, n)
-	}
-	flush()
-	return found
 }
 
 // stageWord is a stage as the page names it.

@@ -195,12 +195,8 @@ func unendedRun(ctx context.Context, b book) (*unended, error) {
 
 // String returns the lines of `consumer status`.
 func (u *unended) String() string {
-	line := fmt.Sprintf("run %s of %s ", u.Run, u.StartedAt.Format(time.RFC3339))
-	if u.Alive {
-		line += "is in progress"
-	} else {
-		line += "has no end: its process was killed"
-	}
+	line := fmt.Sprintf("run %s of %s %s", u.Run, u.StartedAt.Format(time.RFC3339),
+		results.Report{Alive: &u.Alive}.Standing())
 	if u.Progress == nil {
 		return line
 	}
