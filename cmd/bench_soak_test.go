@@ -2,6 +2,7 @@ package cmd
 
 import (
 	"bufio"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -38,7 +39,7 @@ func BenchmarkSoak(b *testing.B) {
 			if strings.HasSuffix(r.URL.Path, "/customers") {
 				if n := int(created.Add(1)); n%(rows/8) == 0 && n/(rows/8) <= 8 {
 					var err error
-					if at[n/(rows/8)], err = vitalsAt(r, address); err != nil {
+					if at[n/(rows/8)], err = vitalsAt(r.Context(), address); err != nil {
 						b.Error(err)
 					}
 				}
@@ -70,8 +71,8 @@ func BenchmarkSoak(b *testing.B) {
 type vitals struct{ memory, files, goroutines float64 }
 
 // vitalsAt reads the vitals of the consumer that serves its metrics at an address.
-func vitalsAt(r *http.Request, address string) (v vitals, err error) {
-	request, err := http.NewRequestWithContext(r.Context(), http.MethodGet, "http://"+address+"/metrics", nil)
+func vitalsAt(ctx context.Context, address string) (v vitals, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+address+"/metrics", nil)
 	if err != nil {
 		return v, err
 	}

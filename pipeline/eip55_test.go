@@ -10,7 +10,7 @@ import (
 )
 
 // TestFour: addresses that are worked out four at a time have the form that go-ethereum gives them, alone or behind a
-// chain, in any case, and beside texts that are none.
+// chain, in any case, and together with texts that are not addresses.
 func TestFour(t *testing.T) {
 	random := rand.New(rand.NewPCG(1, 2))
 	var eip55 EIP55

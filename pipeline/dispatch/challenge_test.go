@@ -80,8 +80,8 @@ func TestStaleChallenge(t *testing.T) {
 	}
 }
 
-// TestChallengeNearItsEnd: a partner hands out a challenge until its hour is over. One that was just fetched serves
-// nearly to its end, and behind that the row waits for the next one.
+// TestChallengeNearItsEnd: a partner returns the same challenge until its hour is over. A challenge that was just fetched
+// is signed until shortly before its end; after that, the row waits for the next challenge.
 func TestChallengeNearItsEnd(t *testing.T) {
 	for name, tt := range map[string]struct {
 		age  time.Duration
