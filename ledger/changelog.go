@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -110,7 +111,17 @@ func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 	return r, translate(l.path, err)
 }
 
-// replay applies the records of a partition from an offset on, and stores the position with each batch.
+// replayBatch is from how many records on a transaction of replay takes no more.
+const replayBatch = 5000
+
+// replayed are records that were parsed and are not stored yet. Restored counts all records up to them, except Newer.
+type replayed struct {
+	Restored
+	snapshots []*snapshot
+}
+
+// replay applies the records of a partition from an offset on, and stores the position with each transaction. Records
+// are parsed while the writer stores earlier ones.
 func (l *Ledger) replay(ctx context.Context, partition int, from int64) (Restored, *intake, error) {
 	log, authenticator := l.writer.follows()
 	r := Restored{From: from, To: from}
@@ -118,21 +129,53 @@ func (l *Ledger) replay(ctx context.Context, partition int, from int64) (Restore
 		log: log, partition: partition, own: l.writer.own, authenticator: authenticator,
 		suspects: map[recordKind]suspects{}, ignored: map[recordKind]*ignored{},
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	batches := make(chan replayed, 8)
+	stored := make(chan error)
+	read := r
+	go func() {
+		err := l.store(ctx, partition, batches, &r)
+		cancel() // ends the reading
+		stored <- err
+	}()
 	err := log.Replay(ctx, partition, from, func(batch []pipeline.Message, next int64) error {
 		snapshots, err := in.read(batch)
 		if err != nil {
 			return err
 		}
+		read.To, read.Records, read.Ignored, read.Resigned = next, read.Records+len(batch), in.total(), in.resigned
+		select {
+		case batches <- replayed{read, snapshots}:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	close(batches)
+	err = cmp.Or(<-stored, err)
+	return r, in, err
+}
+
+// store stores the batches, those that have come meanwhile in one transaction, and sets r to what was stored.
+func (l *Ledger) store(ctx context.Context, partition int, batches <-chan replayed, r *Restored) error {
+	log, _ := l.writer.follows()
+	for batch := range batches {
+		for len(batches) > 0 && len(batch.snapshots) < replayBatch { // no other goroutine receives
+			next := <-batches
+			batch.Restored, batch.snapshots = next.Restored, append(batch.snapshots, next.snapshots...)
+		}
 		var newer int
-		err = l.writer.do(ctx, len(batch), func(t *tx) (err error) {
-			newer, err = t.applyBatch(log, partition, snapshots, next)
+		err := l.writer.do(ctx, len(batch.snapshots), func(t *tx) (err error) {
+			newer, err = t.applyBatch(log, partition, batch.snapshots, batch.To)
 			return err
 		})
-		r.To, r.Records, r.Newer = next, r.Records+len(batch), r.Newer+newer
-		r.Ignored, r.Resigned = in.total(), in.resigned
-		return err
-	})
-	return r, in, err
+		batch.Newer = r.Newer + newer
+		if *r = batch.Restored; err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // keyID returns the id of the key that signs, "" without authentication.
@@ -374,11 +417,19 @@ func (t *tx) applyBatch(log Changelog, partition int, batch []*snapshot, next in
 
 const rowIDQuery = `SELECT id, version FROM rows WHERE external_id = ? AND chain_id = ?`
 
-const restoreRowQuery = `INSERT INTO rows (external_id, chain_id, stage, class, reason, customer_id, import_id, file,
+const insertSnapshotQuery = `INSERT INTO rows (external_id, chain_id, stage, class, reason, customer_id, import_id, file,
 	line, claims, version, partner_status, challenge, challenge_at, external_tx_id, signature, refusals, attempts,
 	already_onboarded, create_generation, submit_generation, accepted_at, updated_at)
 	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
-	ON CONFLICT (external_id, chain_id) DO UPDATE SET stage = excluded.stage, class = excluded.class,
+	ON CONFLICT `
+
+// addRowQuery inserts a row unless the ledger has the row, or another row that has its claims.
+const addRowQuery = insertSnapshotQuery + `DO NOTHING`
+
+// claimsValue is the index of the column claims in insertSnapshotQuery.
+const claimsValue = 9
+
+const restoreRowQuery = insertSnapshotQuery + `(external_id, chain_id) DO UPDATE SET stage = excluded.stage, class = excluded.class,
 	reason = excluded.reason, customer_id = excluded.customer_id, import_id = excluded.import_id, file = excluded.file,
 	line = excluded.line, claims = excluded.claims, version = excluded.version,
 	partner_status = excluded.partner_status, challenge = excluded.challenge, challenge_at = excluded.challenge_at,
@@ -392,25 +443,30 @@ const restoreRowQuery = `INSERT INTO rows (external_id, chain_id, stage, class, 
 // that had lost the partition, or this ledger may follow the topic for the first time. A record of the same version is
 // stored, because imports and the outbox change without a new version.
 func (t *tx) applySnapshot(s *snapshot) (id int64, isNewer bool, err error) {
+	values := []any{s.ExternalID, s.ChainID, s.Stage, s.Class, s.Reason, s.CustomerID, s.ImportID, s.File, s.Line,
+		s.HasClaims, s.Version, s.Status, s.Challenge, micros(s.ChallengeAt.time()), s.TxID, s.Signature, s.Refusals,
+		s.Attempts, s.Already, nullable(s.CreateGeneration), nullable(s.SubmitGeneration), s.AcceptedAt.UnixMicro(),
+		s.UpdatedAt.UnixMicro()}
+	id, isNewer, err = t.add(values)
+	if err != nil {
+		return 0, false, err
+	}
 	var version int64
-	err = t.rowID.QueryRowContext(t.ctx, s.ExternalID, s.ChainID).Scan(&id, &version)
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return 0, false, err
-	}
-	if version > s.Version {
-		return id, false, nil
-	}
-	isNewer = version < s.Version
-	hasClaims, err := t.mayClaim(s, id)
-	if err != nil {
-		return 0, false, err
-	}
-	err = t.restoreRow.QueryRowContext(t.ctx, s.ExternalID, s.ChainID, s.Stage, s.Class, s.Reason, s.CustomerID,
-		s.ImportID, s.File, s.Line, hasClaims, s.Version, s.Status, s.Challenge, micros(s.ChallengeAt.time()), s.TxID,
-		s.Signature, s.Refusals, s.Attempts, s.Already, nullable(s.CreateGeneration), nullable(s.SubmitGeneration),
-		s.AcceptedAt.UnixMicro(), s.UpdatedAt.UnixMicro()).Scan(&id)
-	if err != nil {
-		return 0, false, err
+	if !isNewer {
+		err = t.rowID.QueryRowContext(t.ctx, s.ExternalID, s.ChainID).Scan(&id, &version)
+		if err != nil && !errors.Is(err, sql.ErrNoRows) {
+			return 0, false, err
+		}
+		if version > s.Version {
+			return id, false, nil
+		}
+		isNewer = version < s.Version
+		if values[claimsValue], err = t.mayClaim(s, id); err != nil {
+			return 0, false, err
+		}
+		if err := t.restoreRow.QueryRowContext(t.ctx, values...).Scan(&id); err != nil {
+			return 0, false, err
+		}
 	}
 	for _, k := range s.Keys {
 		if err := t.restoreKey(id, k, version > 0); err != nil {
@@ -428,12 +484,27 @@ func (t *tx) applySnapshot(s *snapshot) (id int64, isNewer bool, err error) {
 		}
 	}
 	// The table's triggers have put a settled row into the outbox. Here the snapshot decides.
-	if s.Unpublished {
+	switch {
+	case s.Unpublished:
 		_, err = t.addToOutbox.ExecContext(t.ctx, id, s.Version)
-	} else {
+	case version > 0 || pipeline.Stage(s.Stage).Terminal():
 		_, err = t.removeFromOutbox.ExecContext(t.ctx, id, s.Version)
 	}
 	return id, isNewer, err
+}
+
+// add inserts a row. It reports false if the ledger has the row, or another row with its account or externalId. A new
+// row, which most are in an empty ledger, so takes one statement.
+func (t *tx) add(values []any) (id int64, isNew bool, err error) {
+	result, err := t.addRow.ExecContext(t.ctx, values...)
+	if err != nil {
+		return 0, false, err
+	}
+	if n, err := result.RowsAffected(); err != nil || n == 0 {
+		return 0, false, err
+	}
+	id, err = result.LastInsertId()
+	return id, true, err
 }
 
 const externalTakenQuery = `SELECT EXISTS (SELECT 1 FROM rows WHERE external_id = ? AND claims = 1 AND chain_id <> ?)`

@@ -23,7 +23,7 @@ type statements struct {
 	removeFromOutbox, addToOutbox, inOutbox  *sql.Stmt
 
 	rowByID, keysOfRow, importsOfRow      *sql.Stmt
-	rowID, restoreRow, dropKey            *sql.Stmt
+	rowID, addRow, restoreRow, dropKey    *sql.Stmt
 	externalTaken, releaseOtherClaims     *sql.Stmt
 	insertPosition, position, setPosition *sql.Stmt
 	setMerged, resetPosition              *sql.Stmt
@@ -75,6 +75,7 @@ func prepareStatements(ctx context.Context, conn *sql.Conn) (*statements, error)
 		{&s.keysOfRow, keysQuery},
 		{&s.importsOfRow, `SELECT import_id FROM row_imports WHERE row_id = ? ORDER BY import_id`},
 		{&s.rowID, rowIDQuery},
+		{&s.addRow, addRowQuery},
 		{&s.restoreRow, restoreRowQuery},
 		{&s.externalTaken, externalTakenQuery},
 		{&s.releaseOtherClaims, releaseOtherClaimsQuery},
