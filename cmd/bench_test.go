@@ -451,6 +451,37 @@ func settleAll(b *testing.B, env []string, export string) {
 	}
 }
 
+// BenchmarkReconcile runs `consumer reconcile` over a list of a million customers, of which a fifth are rows of the
+// ledger whose status has changed. "x-list" is its time divided by that of the same command with an empty ledger, which
+// only reads the list.
+func BenchmarkReconcile(b *testing.B) {
+	customers := listedBig
+	if testing.Short() {
+		customers = listed
+	}
+	p, list := buildPrograms(b), serveList(b, customers)
+	reconcile := func(rows int) time.Duration {
+		_, env := partnerEnv(b, sandbox.Config{}) // for its credentials
+		env = append(env, "OFFBLOCKS_API_URL="+list.URL+"/v1")
+		knowRows(b, env, customers, rows)
+		ran := p.run(b, env, p.consumer, "reconcile")
+		want := fmt.Sprintf("ledger    %[1]d rows, %[1]d of them with the partner, %[1]d statuses changed\n", rows)
+		if !strings.Contains(ran.said, want) {
+			b.Fatalf("got output %q, want %q in it", ran.said, want)
+		}
+		return ran.took
+	}
+	var took, reading time.Duration
+	for b.Loop() {
+		reading += reconcile(0)
+		took += reconcile(customers / 5)
+	}
+	b.ReportMetric(took.Seconds()/float64(b.N), "s")
+	b.ReportMetric(reading.Seconds()/float64(b.N), "s-list")
+	b.ReportMetric(took.Seconds()/reading.Seconds(), "x-list")
+	b.ReportMetric(0, "ns/op")
+}
+
 // BenchmarkRunMemory is the greatest resident size of a consumer for the first 10 s of a run on the embedded broker. It
 // takes messages ahead of its work, and the memory that they need must not depend on how many are queued.
 func BenchmarkRunMemory(b *testing.B) {

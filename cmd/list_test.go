@@ -43,7 +43,7 @@ func listRow(n int) pipeline.Row {
 }
 
 // serveList answers the token request and GET /customers, and nothing else.
-func serveList(t *testing.T, customers int) *httptest.Server {
+func serveList(t testing.TB, customers int) *httptest.Server {
 	t.Helper()
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/auth/token", func(w http.ResponseWriter, _ *http.Request) {
@@ -88,7 +88,7 @@ func TestLongList(t *testing.T) {
 	_, env := partnerEnv(t, sandbox.Config{}) // for its credentials
 	list := serveList(t, customers)
 	env = append(env, "OFFBLOCKS_API_URL="+list.URL+"/v1")
-	knowRows(t, env, customers)
+	knowRows(t, env, customers, listedKnown)
 	consumer := buildConsumer(t)
 	watcher := buildWatcher(t)
 	ran := watcher.run(t, env, consumer, "reconcile")
@@ -121,13 +121,13 @@ func openBook(t testing.TB, env []string) (*ledger.Ledger, string) {
 	return book, path
 }
 
-// knowRows writes a ledger that has some of the customers as rows.
-func knowRows(t *testing.T, env []string, customers int) {
+// knowRows writes a ledger that has some of the customers as rows, spread over the list.
+func knowRows(t testing.TB, env []string, customers, known int) {
 	t.Helper()
 	book, _ := openBook(t, env)
-	rows := make([]pipeline.Row, 0, listedKnown)
-	for n := range listedKnown {
-		rows = append(rows, listRow(n*(customers/listedKnown)))
+	rows := make([]pipeline.Row, 0, known)
+	for n := range known {
+		rows = append(rows, listRow(n*(customers/known)))
 	}
 	if _, err := book.Accept(t.Context(), rows); err != nil {
 		t.Fatal(err)

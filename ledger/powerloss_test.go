@@ -238,7 +238,7 @@ func (r *recorder) step(t *testing.T, record *pipeline.Record, random *rand.Rand
 	return func() {
 		switch {
 		case record.Stage.Terminal():
-			if err := r.SetPartnerStatus(t.Context(), record.ID, strconv.Itoa(end)); err != nil {
+			if err := r.SetPartnerStatuses(t.Context(), map[int64]string{record.ID: strconv.Itoa(end)}); err != nil {
 				t.Errorf("got %v, want nil", err)
 			}
 			return // the version does not change

@@ -88,7 +88,7 @@ func TestEachWhileWriting(t *testing.T) {
 		}
 		seen = r.ID
 		if r.ID%100 == 0 {
-			return l.SetPartnerStatus(t.Context(), r.ID, "active")
+			return l.SetPartnerStatuses(t.Context(), map[int64]string{r.ID: "active"})
 		}
 		return nil
 	})

@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/mattn/go-sqlite3"
@@ -126,25 +128,37 @@ func (t *tx) storeKey(id int64, operation pipeline.Operation, key pipeline.Key) 
 
 const partnerStatusQuery = `UPDATE rows SET partner_status = ?, updated_at = ? WHERE id = ? AND partner_status <> ?`
 
-// SetPartnerStatus stores the partner's status of a row's customer, for `consumer reconcile`. The stage, which may be
-// terminal, and the version do not change, and nothing is written to the ledger topic: where the status matters, the
-// partner is asked again. Setting the same status again changes nothing. A missing row is an error.
-func (l *Ledger) SetPartnerStatus(ctx context.Context, id int64, status string) error {
-	err := l.writer.do(ctx, 1, func(t *tx) error {
-		result, err := t.partnerStatus.ExecContext(t.ctx, status, t.now.UnixMicro(), id, status)
-		if err != nil {
-			return err
+// SetPartnerStatuses stores the partner's statuses of rows' customers, by row id, for `consumer reconcile`: all or
+// none, in a transaction. The stage, which may be terminal, and the version do not change, and nothing is written to
+// the ledger topic: where the status matters, the partner is asked again. Setting the same status again changes
+// nothing. A missing row is an error.
+func (l *Ledger) SetPartnerStatuses(ctx context.Context, statuses map[int64]string) error {
+	if len(statuses) == 0 {
+		return nil
+	}
+	return translate(l.path, l.writer.do(ctx, len(statuses), func(t *tx) error {
+		for _, id := range slices.Sorted(maps.Keys(statuses)) { // the rows of a page of the file together
+			if err := t.setPartnerStatus(id, statuses[id]); err != nil {
+				return err
+			}
 		}
-		if n, err := result.RowsAffected(); err != nil || n > 0 {
-			return err
-		}
-		var stage string
-		var version int64
-		err = t.versionOf.QueryRowContext(t.ctx, id).Scan(&stage, &version)
-		if errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("row %d: %w", id, errNotFound)
-		}
+		return nil
+	}))
+}
+
+func (t *tx) setPartnerStatus(id int64, status string) error {
+	result, err := t.partnerStatus.ExecContext(t.ctx, status, t.now.UnixMicro(), id, status)
+	if err != nil {
 		return err
-	})
-	return translate(l.path, err)
+	}
+	if n, err := result.RowsAffected(); err != nil || n > 0 {
+		return err
+	}
+	var stage string
+	var version int64
+	err = t.versionOf.QueryRowContext(t.ctx, id).Scan(&stage, &version)
+	if errors.Is(err, sql.ErrNoRows) {
+		return fmt.Errorf("row %d: %w", id, errNotFound)
+	}
+	return err
 }

@@ -166,11 +166,11 @@ func TestAKeysPayloadNeverChanges(t *testing.T) {
 	}
 }
 
-func TestSetPartnerStatus(t *testing.T) {
+func TestSetPartnerStatuses(t *testing.T) {
 	l, _ := openTest(t)
 	r := settle(t, l, acceptOne(t, l, testRow(1, "i1"), pipeline.Open), pipeline.Onboarded, "c1")
 	for range 2 {
-		if err := l.SetPartnerStatus(t.Context(), r.ID, "rejected"); err != nil {
+		if err := l.SetPartnerStatuses(t.Context(), map[int64]string{r.ID: "rejected"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -178,7 +178,7 @@ func TestSetPartnerStatus(t *testing.T) {
 	if got.PartnerStatus != "rejected" || got.Stage != pipeline.Onboarded || got.Version != r.Version {
 		t.Errorf("got %+v, want status rejected, stage onboarded and version %d", got, r.Version)
 	}
-	if err := l.SetPartnerStatus(t.Context(), 77, "active"); !errors.Is(err, errNotFound) {
+	if err := l.SetPartnerStatuses(t.Context(), map[int64]string{77: "active"}); !errors.Is(err, errNotFound) {
 		t.Errorf("unknown row: got %v, want errNotFound", err)
 	}
 }

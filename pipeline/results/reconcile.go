@@ -14,8 +14,8 @@ type Book interface {
 	pipeline.Directory
 	// Each hands over every row; yield may write to the ledger.
 	Each(ctx context.Context, yield func(pipeline.Record) error) error
-	// SetPartnerStatus records a status without touching the row's stage.
-	SetPartnerStatus(ctx context.Context, id int64, status string) error
+	// SetPartnerStatuses records statuses by row id, all or none, without touching the rows' stages.
+	SetPartnerStatuses(ctx context.Context, statuses map[int64]string) error
 }
 
 // Reconciled says what Reconcile found.
@@ -38,6 +38,10 @@ type Reconciled struct {
 	Ahead int64
 }
 
+// statusesPerCommit is how many changed statuses share a commit: a crash loses at most these, and the next
+// reconciliation records them.
+const statusesPerCommit = 1000
+
 // Reconcile reads the partner's list, as a stream, and records the partner's status of every row. Stages are left
 // to the worker: only it may settle a row.
 func Reconcile(ctx context.Context, api onboard.API, book Book, now func() time.Time) (Reconciled, error) {
@@ -47,6 +51,15 @@ func Reconcile(ctx context.Context, api onboard.API, book Book, now func() time.
 		return r, err
 	}
 	r.Customers, r.Partial = int64(customers), partial
+	changed := make(map[int64]string, statusesPerCommit)
+	record := func() error {
+		err := book.SetPartnerStatuses(ctx, changed)
+		if err == nil {
+			r.Updated += int64(len(changed))
+			clear(changed)
+		}
+		return err
+	}
 	err = book.Each(ctx, func(rec pipeline.Record) error {
 		r.Rows++
 		found, err := book.FindCustomers(ctx, rec.Account.String(), rec.ExternalID)
@@ -80,8 +93,13 @@ func Reconcile(ctx context.Context, api onboard.API, book Book, now func() time.
 		if rec.PartnerStatus == customer.Status {
 			return nil
 		}
-		r.Updated++
-		return book.SetPartnerStatus(ctx, rec.ID, customer.Status)
+		if changed[rec.ID] = customer.Status; len(changed) < statusesPerCommit {
+			return nil
+		}
+		return record()
 	})
+	if err == nil {
+		err = record()
+	}
 	return r, err
 }

@@ -69,8 +69,10 @@ func (b *memoryBook) Each(_ context.Context, yield func(pipeline.Record) error) 
 	return nil
 }
 
-func (b *memoryBook) SetPartnerStatus(_ context.Context, id int64, status string) error {
-	b.records[id].PartnerStatus = status
+func (b *memoryBook) SetPartnerStatuses(_ context.Context, statuses map[int64]string) error {
+	for id, status := range statuses {
+		b.records[id].PartnerStatus = status
+	}
 	return nil
 }
 
