@@ -170,7 +170,7 @@ func rowsOf(t *testing.T, env []string) []sandbox.Expected {
 	}
 	defer book.Close()
 	var rows []sandbox.Expected
-	err = book.Each(t.Context(), func(r pipeline.Record) error {
+	err = book.Each(t.Context(), func(r pipeline.Record, _ []pipeline.Customer) error {
 		rows = append(rows, sandbox.Expected{ChainID: r.Account.String(), ExternalID: r.ExternalID, Stage: string(r.Stage)})
 		return nil
 	})

@@ -417,19 +417,20 @@ func (t *tx) applyBatch(log Changelog, partition int, batch []*snapshot, next in
 
 const rowIDQuery = `SELECT id, version FROM rows WHERE external_id = ? AND chain_id = ?`
 
-const insertSnapshotQuery = `INSERT INTO rows (external_id, chain_id, stage, class, reason, customer_id, import_id, file,
-	line, claims, version, partner_status, challenge, challenge_at, external_tx_id, signature, refusals, attempts,
+const insertSnapshotQuery = `INSERT INTO rows (external_id, chain_id, stage, class, reason, customer_id, import_id,
+	file, line, claims, version, partner_status, challenge, challenge_at, external_tx_id, signature, refusals, attempts,
 	already_onboarded, create_generation, submit_generation, accepted_at, updated_at)
 	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 	ON CONFLICT `
 
-// addRowQuery inserts a row unless the ledger has the row, or another row that has its claims.
-const addRowQuery = insertSnapshotQuery + `DO NOTHING`
-
 // claimsValue is the index of the column claims in insertSnapshotQuery.
 const claimsValue = 9
 
-const restoreRowQuery = insertSnapshotQuery + `(external_id, chain_id) DO UPDATE SET stage = excluded.stage, class = excluded.class,
+// addRowQuery inserts a row unless the ledger has the row, or another row that has its claims.
+const addRowQuery = insertSnapshotQuery + `DO NOTHING`
+
+const restoreRowQuery = insertSnapshotQuery + `(external_id, chain_id) DO UPDATE SET
+	stage = excluded.stage, class = excluded.class,
 	reason = excluded.reason, customer_id = excluded.customer_id, import_id = excluded.import_id, file = excluded.file,
 	line = excluded.line, claims = excluded.claims, version = excluded.version,
 	partner_status = excluded.partner_status, challenge = excluded.challenge, challenge_at = excluded.challenge_at,

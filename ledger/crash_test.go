@@ -175,7 +175,7 @@ func checkSurvivors(t *testing.T, o Options, acked map[int]int64) {
 		}
 	}
 	// The next child starts from the stored versions, acknowledged or not.
-	if err := l.Each(t.Context(), func(r pipeline.Record) error {
+	if err := l.Each(t.Context(), func(r pipeline.Record, _ []pipeline.Customer) error {
 		acked[r.Line-2] = r.Version
 		return nil
 	}); err != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -97,6 +98,38 @@ func TestFindCustomers(t *testing.T) {
 	}
 	if strings.Contains(plan.String(), "SCAN d") || strings.Count(plan.String(), "USING INDEX directory_") != 4 {
 		t.Errorf("got plan\n%s\nwant four uses of the indexes and no scan", plan.String())
+	}
+}
+
+// TestEachWithListedCustomers: each row comes with the customers of its account, in any case, in the list's order.
+func TestEachWithListedCustomers(t *testing.T) {
+	l, o := openTest(t)
+	rows := make([]pipeline.Row, eachPage+1) // a second page
+	for n := range rows {
+		rows[n] = testRow(n, "import-1")
+	}
+	accept(t, l, rows...)
+	of := func(n int, externalID, status string) pipeline.Customer {
+		c := testCustomer(n)
+		c.ChainID, c.ExternalID, c.Status = strings.ToLower(rows[n].Account.String()), externalID, status
+		return c
+	}
+	want := map[int64][]pipeline.Customer{
+		2:            {of(1, "cust-1", "screening"), of(1, "other", "rejected"), of(1, "cust-1", "active")},
+		eachPage + 1: {of(eachPage, "cust-1000", "active")},
+	}
+	for range 2 { // each copy of the list is in force once
+		replace(t, l, o.Now(), append(slices.Clone(want[2]), want[eachPage+1]...)...)
+		got := map[int64][]pipeline.Customer{}
+		err := l.Each(t.Context(), func(r pipeline.Record, listed []pipeline.Customer) error {
+			if len(listed) > 0 {
+				got[r.ID] = listed
+			}
+			return nil
+		})
+		if err != nil || !reflect.DeepEqual(got, want) {
+			t.Errorf("got %+v, %v; want %+v", got, err, want)
+		}
 	}
 }
 

@@ -211,7 +211,7 @@ func TestModel(t *testing.T) {
 			},
 			"": func(rt *rapid.T) {
 				var got []pipeline.Record
-				err := l.Each(t.Context(), func(r pipeline.Record) error {
+				err := l.Each(t.Context(), func(r pipeline.Record, _ []pipeline.Customer) error {
 					got = append(got, r)
 					return nil
 				})

@@ -119,7 +119,8 @@ func TestCloseTwiceAndAfter(t *testing.T) {
 	_, acceptErr := l.Accept(t.Context(), []pipeline.Row{testRow(2, "i1")})
 	_, getErr := l.get(t.Context(), r.Account.String(), r.ExternalID)
 	_, countErr := l.Counts(t.Context())
-	for _, err := range []error{updateErr, acceptErr, getErr, countErr, l.SetPartnerStatuses(t.Context(), map[int64]string{1: "active"})} {
+	statusErr := l.SetPartnerStatuses(t.Context(), map[int64]string{1: "active"})
+	for _, err := range []error{updateErr, acceptErr, getErr, countErr, statusErr} {
 		if !errors.Is(err, errClosed) {
 			t.Errorf("after Close: got %v, want errClosed", err)
 		}

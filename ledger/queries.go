@@ -130,10 +130,13 @@ func (q *queries) Failures(ctx context.Context, yield func(pipeline.Record) erro
 // eachPage is how many rows Each reads at once.
 const eachPage = 1000
 
-// Each calls yield for every row, oldest first. Memory is bounded. An error of yield ends it and is returned. yield may
-// write to the ledger: Each reads a page at a time and has no transaction open between pages, so that the log can be
-// truncated. A record is as of the time when its page was read.
-func (q *queries) Each(ctx context.Context, yield func(pipeline.Record) error) error {
+// Each calls yield for every row, oldest first, with the listed customers of its account (in any case), in the list's
+// order. Memory is bounded. An error of yield ends it and is returned. yield may write to the ledger: Each reads a page
+// at a time and has no transaction open between pages, so that the log can be truncated. A record is as of the time
+// when its page was read.
+func (q *queries) Each(
+	ctx context.Context, yield func(r pipeline.Record, listed []pipeline.Customer) error,
+) error {
 	page := make([]pipeline.Record, 0, eachPage)
 	for last := int64(0); ; {
 		page = page[:0]
@@ -148,12 +151,17 @@ func (q *queries) Each(ctx context.Context, yield func(pipeline.Record) error) e
 		if len(page) == 0 {
 			return nil
 		}
+		end := page[len(page)-1].ID
+		listed, err := q.listed(ctx, last, end)
+		if err != nil {
+			return err
+		}
 		for _, record := range page {
-			if err := yield(record); err != nil {
+			if err := yield(record, listed[record.ID]); err != nil {
 				return err
 			}
 		}
-		last = page[len(page)-1].ID
+		last = end
 	}
 }
 

@@ -82,7 +82,7 @@ func TestEachWhileWriting(t *testing.T) {
 	}
 	accept(t, l, rows...)
 	var seen int64
-	err := l.Each(t.Context(), func(r pipeline.Record) error {
+	err := l.Each(t.Context(), func(r pipeline.Record, _ []pipeline.Customer) error {
 		if r.ID != seen+1 {
 			t.Errorf("got row %d after %d, want %d", r.ID, seen, seen+1)
 		}
@@ -96,7 +96,8 @@ func TestEachWhileWriting(t *testing.T) {
 		t.Errorf("got %d rows, %v; want %d", seen, err, len(rows))
 	}
 	stop := errors.New("stop")
-	if err := l.Each(t.Context(), func(pipeline.Record) error { return stop }); !errors.Is(err, stop) {
+	err = l.Each(t.Context(), func(pipeline.Record, []pipeline.Customer) error { return stop })
+	if !errors.Is(err, stop) {
 		t.Errorf("got %v, want the error of yield", err)
 	}
 }

@@ -89,7 +89,7 @@ func fill(ctx context.Context, l *Ledger, from int) (taken int, err error) {
 // updated once there is room.
 func checkFull(ctx context.Context, l *Ledger, taken int, before pipeline.Record) error {
 	count := 0
-	if err := l.Each(ctx, func(pipeline.Record) error { count++; return nil }); err != nil {
+	if err := l.Each(ctx, func(pipeline.Record, []pipeline.Customer) error { count++; return nil }); err != nil {
 		return err
 	}
 	if count != taken+1 {
@@ -138,7 +138,7 @@ func TestDiskFullWhileCommitting(t *testing.T) {
 	}
 	count := 0
 	l := reopen(t, testOptions(path))
-	if err := l.Each(t.Context(), func(pipeline.Record) error { count++; return nil }); err != nil || count != taken+2 {
+	if err := l.Each(t.Context(), func(pipeline.Record, []pipeline.Customer) error { count++; return nil }); err != nil || count != taken+2 {
 		t.Errorf("got %d rows, %v; want %d", count, err, taken+2)
 	}
 }

@@ -12,8 +12,9 @@ import (
 // Book is what Reconcile asks of the ledger in addition to the copy of the list.
 type Book interface {
 	pipeline.Directory
-	// Each hands over every row; yield may write to the ledger.
-	Each(ctx context.Context, yield func(pipeline.Record) error) error
+	// Each hands over every row with the listed customers of its account (in any case), in the list's order; yield may
+	// write to the ledger.
+	Each(ctx context.Context, yield func(r pipeline.Record, listed []pipeline.Customer) error) error
 	// SetPartnerStatuses records statuses by row id, all or none, without touching the rows' stages.
 	SetPartnerStatuses(ctx context.Context, statuses map[int64]string) error
 }
@@ -60,12 +61,8 @@ func Reconcile(ctx context.Context, api onboard.API, book Book, now func() time.
 		}
 		return err
 	}
-	err = book.Each(ctx, func(rec pipeline.Record) error {
+	err = book.Each(ctx, func(rec pipeline.Record, found []pipeline.Customer) error {
 		r.Rows++
-		found, err := book.FindCustomers(ctx, rec.Account.String(), rec.ExternalID)
-		if err != nil {
-			return err
-		}
 		var customer *pipeline.Customer
 		for i := range found {
 			if onboard.IsPair(rec.Row, found[i].ChainID, found[i].ExternalID) {

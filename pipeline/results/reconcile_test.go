@@ -60,9 +60,12 @@ func (b *memoryBook) FindCustomers(_ context.Context, chainID, externalID string
 	return found, nil
 }
 
-func (b *memoryBook) Each(_ context.Context, yield func(pipeline.Record) error) error {
+func (b *memoryBook) Each(
+	ctx context.Context, yield func(pipeline.Record, []pipeline.Customer) error,
+) error {
 	for _, r := range b.records {
-		if err := yield(r); err != nil {
+		listed, _ := b.FindCustomers(ctx, r.Account.String(), "") // no error
+		if err := yield(r, listed); err != nil {
 			return err
 		}
 	}
