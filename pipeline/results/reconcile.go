@@ -41,7 +41,7 @@ type Reconciled struct {
 
 // statusesPerCommit is how many changed statuses share a commit: a crash loses at most these, and the next
 // reconciliation records them.
-const statusesPerCommit = 1000
+const statusesPerCommit = 5000
 
 // Reconcile reads the partner's list, as a stream, and records the partner's status of every row. Stages are left
 // to the worker: only it may settle a row.
