@@ -52,7 +52,7 @@ func Reconcile(ctx context.Context, api onboard.API, book Book, now func() time.
 		return r, err
 	}
 	r.Customers, r.Partial = int64(customers), partial
-	changed := make(map[int64]string, statusesPerCommit)
+	changed := map[int64]string{}
 	record := func() error {
 		err := book.SetPartnerStatuses(ctx, changed)
 		if err == nil {
