@@ -116,7 +116,7 @@ func TestEachWithListedCustomers(t *testing.T) {
 	}
 	want := map[int64][]pipeline.Customer{
 		2:            {of(1, "cust-1", "screening"), of(1, "other", "rejected"), of(1, "cust-1", "active")},
-		eachPage + 1: {of(eachPage, "cust-1000", "active")},
+		eachPage + 1: {of(eachPage, fmt.Sprintf("cust-%d", eachPage), "active")},
 	}
 	for range 2 { // each copy of the list is in force once
 		replace(t, l, o.Now(), append(slices.Clone(want[2]), want[eachPage+1]...)...)
