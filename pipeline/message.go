@@ -65,20 +65,31 @@ type messageJSON struct {
 // AppendMessage appends the work message of a row and returns the longer slice:
 // {"v":1,"chainId":…,"externalId":…,"importId":…,"file":…,"line":…}. The same row always gives the same bytes.
 func AppendMessage(dst []byte, r Row) []byte {
-	return AppendMessageOf(dst, r.Account.String(), r)
+	return new(MessageEncoder).Append(dst, []byte(r.Account.String()), r)
 }
 
-// AppendMessageOf is AppendMessage for callers that have the account's id, as Account.String gives it.
-func AppendMessageOf[T string | []byte](dst []byte, account T, r Row) []byte {
+// MessageEncoder is AppendMessage for many rows: it encodes the import and the file again only when they change. The
+// zero value is ready. Not for concurrent use.
+type MessageEncoder struct {
+	importID, file string
+	middle         []byte // what is between the externalId and the line
+}
+
+// Append appends the work message of a row whose account is given as Account.String has it.
+func (e *MessageEncoder) Append(dst, account []byte, r Row) []byte {
+	if e.middle == nil || r.ImportID != e.importID || r.File != e.file {
+		e.importID, e.file = r.ImportID, r.File
+		e.middle = append(e.middle[:0], `,"importId":`...)
+		e.middle = AppendJSONString(e.middle, r.ImportID)
+		e.middle = append(e.middle, `,"file":`...)
+		e.middle = AppendJSONString(e.middle, r.File)
+		e.middle = append(e.middle, `,"line":`...)
+	}
 	dst = append(dst, `{"v":1,"chainId":"`...)
 	dst = append(dst, account...)
 	dst = append(dst, `","externalId":`...)
 	dst = AppendJSONString(dst, r.ExternalID)
-	dst = append(dst, `,"importId":`...)
-	dst = AppendJSONString(dst, r.ImportID)
-	dst = append(dst, `,"file":`...)
-	dst = AppendJSONString(dst, r.File)
-	dst = append(dst, `,"line":`...)
+	dst = append(dst, e.middle...)
 	dst = strconv.AppendInt(dst, int64(r.Line), 10)
 	return append(dst, '}')
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -29,18 +30,46 @@ type chunk struct {
 	messages []pipeline.Message // of the records without a reject, in order
 }
 
+// chunks are reused: the slices of a chunk, filled with zeros for each 1,024 records, would be a good part of the work.
+// The fields of records and the bytes of messages are not part of a chunk and outlive it.
+type chunks struct{ pool sync.Pool }
+
+// take returns an empty chunk.
+func (p *chunks) take() *chunk {
+	c, used := p.pool.Get().(*chunk)
+	if !used {
+		c = &chunk{
+			records: make([]record, 0, chunkRecords), raw: make([]byte, 0, chunkBytes/4),
+			messages: make([]pipeline.Message, 0, chunkRecords),
+		}
+	}
+	c.checked = make(chan struct{})
+	return c
+}
+
+// giveBack takes a chunk that is not used any more.
+func (p *chunks) giveBack(c *chunk) {
+	clear(c.records)
+	clear(c.messages)
+	*c = chunk{records: c.records[:0], raw: c.raw[:0], messages: c.messages[:0]}
+	p.pool.Put(c)
+}
+
 // scan checks the records and hands the good rows over in batches. One goroutine reads the export, which cannot be
 // shared out; as many as there are processors check, which is most of the work; one puts together in order what they
 // made.
 func (im *Importer) scan(ctx context.Context, export *Reader, batches chan<- batch) error {
 	checkers := runtime.GOMAXPROCS(0)
 	ordered, unchecked := make(chan *chunk, 2*checkers), make(chan *chunk, 2*checkers)
+	pool := new(chunks)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
 		defer close(ordered)
 		defer close(unchecked)
 		for {
-			c := export.chunk()
+			c := pool.take()
+			export.fill(c)
+			last := c.err != nil // a chunk that was handed over is no longer ours
 			for _, to := range []chan<- *chunk{ordered, unchecked} {
 				select {
 				case to <- c:
@@ -48,7 +77,7 @@ func (im *Importer) scan(ctx context.Context, export *Reader, batches chan<- bat
 					return ctx.Err()
 				}
 			}
-			if c.err != nil {
+			if last {
 				return nil // collect returns the error when all that comes before it is done
 			}
 		}
@@ -61,13 +90,12 @@ func (im *Importer) scan(ctx context.Context, export *Reader, batches chan<- bat
 			return nil
 		})
 	}
-	group.Go(func() error { return im.collect(ctx, export.name, ordered, batches) })
+	group.Go(func() error { return im.collect(ctx, export.name, ordered, pool, batches) })
 	return group.Wait()
 }
 
-// chunk reads the next records.
-func (e *Reader) chunk() *chunk {
-	c := &chunk{records: make([]record, 0, chunkRecords), checked: make(chan struct{})}
+// fill reads the next records into an empty chunk.
+func (e *Reader) fill(c *chunk) {
 	_, _, blank := e.source.counts()
 	defer func() {
 		_, _, after := e.source.counts()
@@ -77,26 +105,25 @@ func (e *Reader) chunk() *chunk {
 		rec, err := e.source.read()
 		if errors.Is(err, io.EOF) {
 			c.err = err
-			return c
+			return
 		}
 		if err != nil {
 			c.err = fmt.Errorf("read %s after line %d: %w", e.name, e.source.line(), err)
-			return c
+			return
 		}
 		at := len(c.raw)
 		c.raw = append(c.raw, rec.raw...)
 		rec.raw = c.raw[at:len(c.raw):len(c.raw)]
 		c.records = append(c.records, rec)
 	}
-	return c
 }
 
 // check checks the records and makes the messages of those that are good.
 func (c *chunk) check(e *Reader) {
 	defer close(c.checked)
-	c.messages = make([]pipeline.Message, 0, len(c.records))
 	var arena []byte // one allocation holds the bytes of many messages
 	var eip55 pipeline.EIP55
+	var encoder pipeline.MessageEncoder
 	var addresses [4]string
 	var forms [len(addresses)]pipeline.AddressText
 	for i := range c.records {
@@ -125,7 +152,7 @@ func (c *chunk) check(e *Reader) {
 		key := len(arena)
 		arena = row.Account.AppendTo(arena, address)
 		value := len(arena)
-		arena = pipeline.AppendMessageOf(arena, arena[key:value], row)
+		arena = encoder.Append(arena, arena[key:value], row)
 		c.messages = append(c.messages, pipeline.Message{
 			Key:   arena[key:value:value],
 			Value: arena[value:len(arena):len(arena)],
@@ -141,7 +168,9 @@ type batch struct {
 }
 
 // collect counts, lists the rejects and hands the messages over in batches.
-func (im *Importer) collect(ctx context.Context, name string, ordered <-chan *chunk, batches chan<- batch) error {
+func (im *Importer) collect(
+	ctx context.Context, name string, ordered <-chan *chunk, pool *chunks, batches chan<- batch,
+) error {
 	size := im.BatchSize
 	if size <= 0 {
 		size = 32_768
@@ -197,6 +226,7 @@ func (im *Importer) collect(ctx context.Context, name string, ordered <-chan *ch
 		if c.err != nil && !errors.Is(c.err, io.EOF) {
 			return c.err
 		}
+		pool.giveBack(c)
 	}
 	if ctx.Err() != nil { // the end may be that of the reader, who was told to stop
 		return ctx.Err()
