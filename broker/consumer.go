@@ -246,25 +246,7 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 	known := new(topicLayout)
 	known.count.Store(int64(counts[c.o.Topic]))
 	conns := newGroupConns(c.cluster.dialer.DialFunc)
-	dialer := *c.cluster.dialer
-	dialer.DialFunc = conns.dialContext
-	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
-		ID:                     c.o.Group,
-		Brokers:                c.cluster.brokers,
-		Dialer:                 &dialer,
-		Topics:                 []string{c.o.Topic},
-		GroupBalancers:         balancers(c.o.Topic, known),
-		HeartbeatInterval:      c.o.HeartbeatInterval,
-		SessionTimeout:         c.o.SessionTimeout,
-		RebalanceTimeout:       c.o.RebalanceTimeout,
-		JoinGroupBackoff:       250 * time.Millisecond,
-		WatchPartitionChanges:  true,
-		PartitionWatchInterval: 30 * time.Second,
-		StartOffset:            kafka.FirstOffset,
-		Timeout:                requestTimeout / 2,
-		Logger:                 groupLog{c.o.Logger},
-		ErrorLogger:            groupLog{c.o.Logger},
-	})
+	group, err := c.newGroup(conns, known)
 	if err != nil {
 		return err
 	}
@@ -322,6 +304,29 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 		}
 		sleepNext(ctx, delays) // the next assignment may end for the same reason
 	}
+}
+
+// newGroup begins to join the group in the background; Next of the group blocks until it has.
+func (c *Consumer) newGroup(conns *groupConns, known *topicLayout) (*kafka.ConsumerGroup, error) {
+	dialer := *c.cluster.dialer
+	dialer.DialFunc = conns.dialContext
+	return kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
+		ID:                     c.o.Group,
+		Brokers:                c.cluster.brokers,
+		Dialer:                 &dialer,
+		Topics:                 []string{c.o.Topic},
+		GroupBalancers:         balancers(c.o.Topic, known),
+		HeartbeatInterval:      c.o.HeartbeatInterval,
+		SessionTimeout:         c.o.SessionTimeout,
+		RebalanceTimeout:       c.o.RebalanceTimeout,
+		JoinGroupBackoff:       250 * time.Millisecond,
+		WatchPartitionChanges:  true,
+		PartitionWatchInterval: 30 * time.Second,
+		StartOffset:            kafka.FirstOffset,
+		Timeout:                requestTimeout / 2,
+		Logger:                 groupLog{c.o.Logger},
+		ErrorLogger:            groupLog{c.o.Logger},
+	})
 }
 
 // checkTopic returns a *MissingTopicError when the topic does not exist. It asks for about three seconds: a broker may
