@@ -42,108 +42,143 @@ func shellWord(name string) string {
 // plainName is a file name that a shell takes as it is.
 var plainName = regexp.MustCompile(`^[A-Za-z0-9_./:,@%+=-]+$`)
 
+// steps are what to do now, as they are found.
+type steps struct {
+	*Account
+	with  Commands
+	list  []Step
+	again []string // what running again is good for
+}
+
+func (s *steps) add(text string, commands ...string) { s.list = append(s.list, Step{text, commands}) }
+
+func (s *steps) runAgain(because string) { s.again = append(s.again, because) }
+
 // todo is what to do now, in this order. While the latest run may be in progress, what can be imported again or put
 // back is not known for certain: the next report has it.
-func (a *Account) todo(c Commands) (steps []Step) {
-	add := func(text string, commands ...string) { steps = append(steps, Step{text, commands}) }
+func (a *Account) todo(c Commands) []Step {
+	s := &steps{Account: a, with: c}
 	if len(a.Runs) == 0 {
-		add("Import an export and run the consumer; the README lists the settings that they need.",
+		s.add("Import an export and run the consumer; the README lists the settings that they need.",
 			c.Consume+" runs"+c.Ledger)
-		return steps
+		return s.list
 	}
 	latest := a.Runs[0]
-	var again []string // what running again is good for
-	if latest.Report.Export != "" {
-		add("Put the export where the run looked for it, readable for its user, and import it.",
-			c.Import+c.Importer+c.Export)
-		again = append(again, "onboards the rows of the export")
-	}
-	switch {
-	case latest.alive():
-		add("Wait until the run has ended, or stop it with SIGTERM: until then no other run can begin.",
-			c.Consume+" status"+c.Ledger+" --watch")
-	case latest.over() && !latest.Ended():
-		again = append(again, "goes on where this one was killed")
-	case !latest.Ended():
-		add("If the run is in progress, wait until it has ended, or stop it with SIGTERM: until then no other run can begin.",
-			c.Consume+" runs"+c.Ledger+" --last 5")
-		again = append(again, "goes on where this one was killed")
-	case latest.Report.Cause == results.CauseInterrupted:
-		again = append(again, "takes the rows that had not ended from the queue")
-	case latest.Report.Cause == results.CauseImport && latest.Report.Export != "": // its step is there
-	case latest.Report.Cause == results.CauseImport:
-		add("Remove the cause that the reason names, and import the export again; rows that are onboarded are not touched.")
-		again = append(again, "onboards the rows of the export")
-	case latest.Report.Exit == 2:
-		add("Correct the setting that the reason names, and test the set-up; the test touches no customer. The runbook has "+
-			"each halt: docs/runbook.md#runs-that-halted.",
-			c.Consume+" check"+c.Queue)
-		again = append(again, "takes the rows that had not ended from the queue")
-	case latest.Report.Exit == 1:
-		add("Remove the cause that the reason names. The runbook has each halt: docs/runbook.md#runs-that-halted.")
-		again = append(again, "takes the rows that had not ended from the queue")
-	}
-	if list := a.unfinished(); len(list) > 0 {
-		add(fmt.Sprintf("Import %s again, from the directory of the export: its import did not come to its end. See first "+
-			"that it is not in progress, and remove the cause that “Incidents” names. Rows that are onboarded are not touched.",
-			namesOf(list)), importAgain(c, list)...)
-		again = append(again, "onboards the rows that were imported again")
-	}
-	if a.lost() {
-		add("Keep a copy of the data directory, and report the difference in the balance as a defect. Importing the file "+
-			"again is safe.", c.Consume+" status"+c.Ledger)
-	}
-	if list, n := a.notSeen(); n > 0 {
-		if a.lost() {
-			add(fmt.Sprintf("Import %s again, from the directory of the export: the queue is drained, and no run has seen all "+
-				"of its rows. Was the broker's directory replaced, or another queue used?", namesOf(list)), importAgain(c, list)...)
-		}
-		again = append(again, "takes the rows that no run has seen from the queue")
-	}
-	if a.retryable() > 0 && latest.over() {
-		add("Remove the causes that “Why rows failed” lists. Then import the rows that ended badly again; rows that are "+
-			"onboarded are not touched.", c.Consume+" failures"+c.Ledger+" > again.csv", c.Import+c.Importer+" again.csv")
-		if len(a.unfinished()) == 0 {
-			again = append(again, "onboards the rows that were imported again")
-		}
-	}
-	if rejected := a.bad() - a.retryable(); rejected > 0 {
-		add(fmt.Sprintf("Ask the partner about the %s. A new import does not change that.",
-			plural(rejected, "row that it rejected", count(rejected)+" rows that it rejected")),
-			c.Consume+" failures"+c.Ledger+" | grep ,rejected,")
-	}
-	if a.invalidRows() > 0 && latest.over() {
-		where := "The rejects file"
-		if a.RejectFile != "" {
-			where = "The file " + a.RejectFile
-		}
-		add("Have the invalid rows corrected where the export is made, and import the new export; rows that are onboarded " +
-			"are skipped. " + where + " lists them with file, line, field and reason.")
-	}
-	if a.Left.Waiting > 0 {
-		add("Have the custodian's transactions approved that “What is left” lists.")
-		again = append(again, "asks the custodian what became of its transactions")
-	}
-	letters := a.Left.LetterCount > 0 || a.Left.Letters == nil && a.Rows().DeadLettered+a.lettersBefore() > 0
-	if letters && latest.over() {
-		add("Look at the dead letters, remove their cause, and put them back into the queue.",
-			c.Consume+" redrive"+c.Queue+" --dry-run", c.Consume+" redrive"+c.Queue)
-		again = append(again, "onboards the rows of the dead letters")
-	}
-	if n := a.Left.Unpublished; n > 0 {
-		again = append(again, plural(n, "publishes the event", "publishes the "+count(n)+" events")+" of settled rows that "+
-			plural(n, "was", "were")+" left")
-	}
-	if a.Verdict.Level == Empty {
-		add("Find out whether the export was imported tonight; the importer's log says so. If it was not, import it: rows "+
-			"that are onboarded are not touched.", c.Consume+" runs"+c.Ledger+" --last 7")
-	}
-	if len(again) > 0 && !latest.alive() {
+	s.ofRun(latest)
+	s.ofImports()
+	s.ofRows(latest)
+	s.ofQueue(latest)
+	if len(s.again) > 0 && !latest.alive() {
 		first := "Run again."
 		if !latest.over() {
 			first = "If its process was killed, run again."
 		}
-		add(first+" The run "+list(again)+".", c.Consume+" run"+c.Queue+" --drain")
+		s.add(first+" The run "+list(s.again)+".", c.Consume+" run"+c.Queue+" --drain")
 	}
-	return steps
+	return s.list
+}
+
+// ofRun adds what the end of the latest run asks for.
+func (s *steps) ofRun(latest Run) {
+	if latest.Report.Export != "" {
+		s.add("Put the export where the run looked for it, readable for its user, and import it.",
+			s.with.Import+s.with.Importer+s.with.Export)
+		s.runAgain("onboards the rows of the export")
+	}
+	switch {
+	case latest.alive():
+		s.add("Wait until the run has ended, or stop it with SIGTERM: until then no other run can begin.",
+			s.with.Consume+" status"+s.with.Ledger+" --watch")
+	case latest.over() && !latest.Ended():
+		s.runAgain("goes on where this one was killed")
+	case !latest.Ended():
+		s.add("If the run is in progress, wait until it has ended, or stop it with SIGTERM: until then no other run can "+
+			"begin.", s.with.Consume+" runs"+s.with.Ledger+" --last 5")
+		s.runAgain("goes on where this one was killed")
+	case latest.Report.Cause == results.CauseInterrupted:
+		s.runAgain("takes the rows that had not ended from the queue")
+	case latest.Report.Cause == results.CauseImport && latest.Report.Export != "": // its step is there
+	case latest.Report.Cause == results.CauseImport:
+		s.add("Remove the cause that the reason names, and import the export again; rows that are onboarded are not touched.")
+		s.runAgain("onboards the rows of the export")
+	case latest.Report.Exit == 2:
+		s.add("Correct the setting that the reason names, and test the set-up; the test touches no customer. The runbook "+
+			"has each halt: docs/runbook.md#runs-that-halted.",
+			s.with.Consume+" check"+s.with.Queue)
+		s.runAgain("takes the rows that had not ended from the queue")
+	case latest.Report.Exit == 1:
+		s.add("Remove the cause that the reason names. The runbook has each halt: docs/runbook.md#runs-that-halted.")
+		s.runAgain("takes the rows that had not ended from the queue")
+	}
+}
+
+// ofImports adds what is to be imported again, because it did not reach the queue or no run has seen it.
+func (s *steps) ofImports() {
+	if list := s.unfinished(); len(list) > 0 {
+		s.add(fmt.Sprintf("Import %s again, from the directory of the export: its import did not come to its end. See first "+
+			"that it is not in progress, and remove the cause that “Incidents” names. Rows that are onboarded are not touched.",
+			namesOf(list)), importAgain(s.with, list)...)
+		s.runAgain("onboards the rows that were imported again")
+	}
+	if s.lost() {
+		s.add("Keep a copy of the data directory, and report the difference in the balance as a defect. Importing the file "+
+			"again is safe.", s.with.Consume+" status"+s.with.Ledger)
+	}
+	list, n := s.notSeen()
+	if n == 0 {
+		return
+	}
+	if s.lost() {
+		s.add(fmt.Sprintf("Import %s again, from the directory of the export: the queue is drained, and no run has seen all "+
+			"of its rows. Was the broker's directory replaced, or another queue used?", namesOf(list)),
+			importAgain(s.with, list)...)
+	}
+	s.runAgain("takes the rows that no run has seen from the queue")
+}
+
+// ofRows adds what the rows ask for that ended badly or are invalid.
+func (s *steps) ofRows(latest Run) {
+	if s.retryable() > 0 && latest.over() {
+		s.add("Remove the causes that “Why rows failed” lists. Then import the rows that ended badly again; rows that are "+
+			"onboarded are not touched.", s.with.Consume+" failures"+s.with.Ledger+" > again.csv",
+			s.with.Import+s.with.Importer+" again.csv")
+		if len(s.unfinished()) == 0 {
+			s.runAgain("onboards the rows that were imported again")
+		}
+	}
+	if rejected := s.bad() - s.retryable(); rejected > 0 {
+		s.add(fmt.Sprintf("Ask the partner about the %s. A new import does not change that.",
+			plural(rejected, "row that it rejected", count(rejected)+" rows that it rejected")),
+			s.with.Consume+" failures"+s.with.Ledger+" | grep ,rejected,")
+	}
+	if s.invalidRows() > 0 && latest.over() {
+		where := "The rejects file"
+		if s.RejectFile != "" {
+			where = "The file " + s.RejectFile
+		}
+		s.add("Have the invalid rows corrected where the export is made, and import the new export; rows that are " +
+			"onboarded are skipped. " + where + " lists them with file, line, field and reason.")
+	}
+}
+
+// ofQueue adds what the custodian, the dead letters and the outbox still hold, and a night without rows.
+func (s *steps) ofQueue(latest Run) {
+	if s.Left.Waiting > 0 {
+		s.add("Have the custodian's transactions approved that “What is left” lists.")
+		s.runAgain("asks the custodian what became of its transactions")
+	}
+	letters := s.Left.LetterCount > 0 || s.Left.Letters == nil && s.Rows().DeadLettered+s.lettersBefore() > 0
+	if letters && latest.over() {
+		s.add("Look at the dead letters, remove their cause, and put them back into the queue.",
+			s.with.Consume+" redrive"+s.with.Queue+" --dry-run", s.with.Consume+" redrive"+s.with.Queue)
+		s.runAgain("onboards the rows of the dead letters")
+	}
+	if n := s.Left.Unpublished; n > 0 {
+		s.runAgain(plural(n, "publishes the event", "publishes the "+count(n)+" events") + " of settled rows that " +
+			plural(n, "was", "were") + " left")
+	}
+	if s.Verdict.Level == Empty {
+		s.add("Find out whether the export was imported tonight; the importer's log says so. If it was not, import it: rows "+
+			"that are onboarded are not touched.", s.with.Consume+" runs"+s.with.Ledger+" --last 7")
+	}
 }
