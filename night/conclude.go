@@ -128,11 +128,11 @@ func (a *Account) publishedSum(i results.ReportImport) Sum {
 	return s
 }
 
-// drainedSince reports whether a drain came to its end after an import. The importer and a run do not use the embedded
-// broker at the same time, so what was published before was in the queue.
+// drainedSince reports whether a drain that came to its end began after an import, so that what was published was in
+// the queue. A drain takes no rows that are published after it began: by an importer beside it, or by its own night.
 func (a *Account) drainedSince(i pipeline.Import) bool {
 	return slices.ContainsFunc(slices.Concat(a.Runs, a.History), func(r Run) bool {
-		return r.Drain && r.Ended() && r.Report.Exit != 1 && r.Report.Exit != 2 && r.Report.FinishedAt.After(i.EndedAt)
+		return r.Drain && r.Ended() && r.Report.Exit != 1 && r.Report.Exit != 2 && r.Report.StartedAt.After(i.EndedAt)
 	})
 }
 
@@ -308,8 +308,7 @@ func (a *Account) importedLater(first pipeline.Import) bool {
 func unfinishedWord(i results.ReportImport) string {
 	m := i.Importer
 	if !m.Ended() {
-		return fmt.Sprintf("The import of %s on %s has not ended: it is in progress, or its process was killed.",
-			filesOf(i), m.Host)
+		return fmt.Sprintf("The import of %s on %s %s.", filesOf(i), m.Host, m.Standing())
 	}
 	return fmt.Sprintf("The import of %s could not finish (exit code %d): rows may be missing.", filesOf(i), m.Exit)
 }

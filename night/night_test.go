@@ -178,6 +178,18 @@ func TestVerdicts(t *testing.T) {
 		a.Conclude(commands)
 		return a
 	}
+	notEnded := func(alive *bool) *night.Account { // an import
+		a := goodNight()
+		i := a.Imports[0].Importer
+		i.EndedAt, i.Exit, i.Alive = time.Time{}, 1, alive
+		a.Conclude(commands)
+		return a
+	}
+	yes, no := true, false
+	meanwhile := goodNight() // an importer published beside the drain
+	unseen := int64(100)
+	meanwhile.Imports[0].NotSeen = &unseen
+	meanwhile.Conclude(commands)
 	for name, tt := range map[string]struct {
 		account  *night.Account
 		level    night.Level
@@ -212,6 +224,15 @@ func TestVerdicts(t *testing.T) {
 			"consumer redrive --dry-run; consumer redrive; consumer run --drain"},
 		"unread": {unread(), night.Unfinished, "The export /srv/nosuch.csv could not be read, and nothing was imported.",
 			"importer /srv/nosuch.csv; consumer run --drain"},
+		"import in progress": {notEnded(&yes), night.Unfinished, "on batch-1.bank.example is in progress.",
+			"consumer run --drain"},
+		"import killed": {notEnded(&no), night.Unfinished, "has not ended: its process was killed.",
+			"importer customers-2026-11-25.csv; consumer run --drain"},
+		"import on another host": {notEnded(nil), night.Unfinished,
+			"has not ended: it is in progress, or its process was killed.",
+			"importer customers-2026-11-25.csv; consumer run --drain"},
+		"imported meanwhile": {meanwhile, night.Unfinished, "At least 100 published rows of customers-2026-11-25.csv have not",
+			"consumer run --drain"},
 		"interrupted": {interrupted(), night.Unfinished,
 			"The run was interrupted after 12 s: 73 of 300 received rows are onboarded.", "consumer run --drain"},
 		"resumed": {resumed(), night.Good, "All 300 received rows are onboarded. The counts are those of 2 of 3 runs: run " +

@@ -52,7 +52,12 @@ type steps struct {
 
 func (s *steps) add(text string, commands ...string) { s.list = append(s.list, Step{text, commands}) }
 
-func (s *steps) runAgain(because string) { s.again = append(s.again, because) }
+// runAgain adds what running again is good for, once.
+func (s *steps) runAgain(because string) {
+	if !slices.Contains(s.again, because) {
+		s.again = append(s.again, because)
+	}
+}
 
 // todo is what to do now, in this order. While the latest run may be in progress, what can be imported again or put
 // back is not known for certain: the next report has it.
@@ -114,10 +119,25 @@ func (s *steps) ofRun(latest Run) {
 
 // ofImports adds what is to be imported again, because it did not reach the queue or no run has seen it.
 func (s *steps) ofImports() {
-	if list := s.unfinished(); len(list) > 0 {
-		s.add(fmt.Sprintf("Import %s again, from the directory of the export: its import did not come to its end. See first "+
-			"that it is not in progress, and remove the cause that “Incidents” names. Rows that are onboarded are not touched.",
-			namesOf(list)), importAgain(s.with, list)...)
+	var running, again []results.ReportImport
+	first := "Remove the cause that “Incidents” names."
+	for _, i := range s.unfinished() {
+		switch m := i.Importer; {
+		case m.Alive != nil && *m.Alive:
+			running = append(running, i)
+			continue
+		case !m.Ended() && m.Alive == nil:
+			first = "See first that it is not in progress, and remove the cause that “Incidents” names."
+		}
+		again = append(again, i)
+	}
+	if len(running) > 0 {
+		s.add(fmt.Sprintf("Wait until the import of %s has ended.", namesOf(running)))
+		s.runAgain("takes the rows that are imported meanwhile")
+	}
+	if len(again) > 0 {
+		s.add(fmt.Sprintf("Import %s again, from the directory of the export: its import did not come to its end. %s Rows "+
+			"that are onboarded are not touched.", namesOf(again), first), importAgain(s.with, again)...)
 		s.runAgain("onboards the rows that were imported again")
 	}
 	if s.lost() {
@@ -142,9 +162,7 @@ func (s *steps) ofRows(latest Run) {
 		s.add("Remove the causes that “Why rows failed” lists. Then import the rows that ended badly again; rows that are "+
 			"onboarded are not touched.", s.with.Consume+" failures"+s.with.Ledger+" > again.csv",
 			s.with.Import+s.with.Importer+" again.csv")
-		if len(s.unfinished()) == 0 {
-			s.runAgain("onboards the rows that were imported again")
-		}
+		s.runAgain("onboards the rows that were imported again")
 	}
 	if rejected := s.bad() - s.retryable(); rejected > 0 {
 		s.add(fmt.Sprintf("Ask the partner about the %s. A new import does not change that.",

@@ -11,12 +11,26 @@ type Import struct {
 	EndedAt   time.Time `json:"endedAt,omitzero"` // zero: it is in progress, or its process was killed
 	Exit      int       `json:"exit"`             // the exit code; 1 of an import that has not ended
 	Reason    string    `json:"reason,omitempty"` // why Exit is not 0
+	// Alive says of an import that has not ended whether its process is there. It is absent if that is not known: the
+	// import ran on another host.
+	Alive *bool `json:"alive,omitempty"`
 	ImportCounts
 	Files []ImportFile `json:"files"` // in order; those that were not read, too, with counts of 0 and without a digest
 }
 
 // Ended reports whether the import came to its end.
 func (i Import) Ended() bool { return !i.EndedAt.IsZero() }
+
+// Standing says how an import that has not ended stands, as far as the reader knows.
+func (i Import) Standing() string {
+	switch {
+	case i.Alive == nil:
+		return "has not ended: it is in progress, or its process was killed"
+	case *i.Alive:
+		return "is in progress"
+	}
+	return "has not ended: its process was killed"
+}
 
 // ImportCounts says what became of the lines and rows of an export, or of all exports of an import.
 type ImportCounts struct {

@@ -21,6 +21,7 @@ type memory struct {
 
 	log     *slog.Logger
 	to      importlog.Log
+	running *importlog.Running         // nil: nothing is recorded
 	off     bool                       // nothing is recorded: a dry run, or the directory cannot be written to
 	earlier map[string]pipeline.Import // by digest of a file
 	written time.Time
@@ -39,11 +40,11 @@ func remember(
 		Import: pipeline.Import{
 			ID: id, Program: "purser " + config.Version, Host: host,
 			StartedAt: started.UTC().Truncate(time.Microsecond), Exit: console.ExitUnfinished,
-			Reason: "the import has not ended: it is in progress, or its process was killed",
-			Files:  make([]pipeline.ImportFile, len(files)),
+			Files: make([]pipeline.ImportFile, len(files)),
 		},
 		log: log, to: importlog.In(c.DataDir), off: c.DryRun, earlier: map[string]pipeline.Import{},
 	}
+	m.Reason = "the import " + m.Standing()
 	for n, file := range files {
 		m.Files[n].Name = names[file]
 	}
@@ -57,7 +58,11 @@ func remember(
 	for _, i := range all { // the latest first, and the earliest stays
 		m.note(i)
 	}
-	m.put()
+	if m.put(); !m.off {
+		if m.running, err = m.to.Begin(id); err != nil {
+			log.Warn("reports cannot tell whether this import is in progress", "error", err)
+		}
+	}
 	return m
 }
 
@@ -107,6 +112,7 @@ func (m *memory) end(err error) {
 		m.Reason = console.Line(err)
 	}
 	m.put()
+	m.running.End()
 }
 
 func countsOf(s csvimport.ImportStats) pipeline.ImportCounts {

@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/purser-onboard/purser/cmd/internal/outfile"
+	"github.com/purser-onboard/purser/lockfile"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/printable"
 )
@@ -52,13 +53,51 @@ func (l Log) Put(i pipeline.Import) error {
 	if err != nil {
 		return err
 	}
-	for len(names) > kept {
-		if err := os.Remove(filepath.Join(l.dir, names[0])); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+	for ; len(names) > kept; names = names[1:] {
+		for _, name := range []string{names[0], strings.TrimSuffix(names[0], ".json") + ".lock"} { // a killed one's
+			if err := os.Remove(filepath.Join(l.dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
 		}
-		names = names[1:]
 	}
 	return nil
+}
+
+// Running is an import in progress.
+type Running struct {
+	lock *lockfile.Lock
+	path string
+}
+
+// Begin marks an import as in progress, until End or the end of this process, however it ends.
+func (l Log) Begin(id string) (*Running, error) {
+	r := &Running{path: filepath.Join(l.dir, id+".lock")}
+	var err error
+	if r.lock, _, err = lockfile.Acquire(r.path); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// End ends what Begin has begun; nil is allowed. The id of an import is used once, so no other process waits for the
+// file.
+func (r *Running) End() {
+	if r != nil {
+		_ = os.Remove(r.path) // one that stays does not say that the import is in progress
+		_ = r.lock.Close()
+	}
+}
+
+// look says of an import that has not ended whether its process is there, if it ran on this host.
+func (l Log) look(i *pipeline.Import) {
+	host, err := os.Hostname()
+	if i.Alive = nil; err != nil || i.Ended() || i.Host != host {
+		return
+	}
+	if alive, _, err := lockfile.Held(filepath.Join(l.dir, i.ID+".lock")); err == nil {
+		i.Alive = &alive
+		i.Reason = "the import " + i.Standing()
+	}
 }
 
 // All returns the imports, the latest first. An error is joined from those of files that cannot be read; the other
@@ -76,6 +115,7 @@ func (l Log) All() ([]pipeline.Import, error) {
 			errs = append(errs, fmt.Errorf("read the import %s: %w", name, err))
 			continue
 		}
+		l.look(&i)
 		imports = append(imports, i)
 	}
 	return imports, errors.Join(errs...)

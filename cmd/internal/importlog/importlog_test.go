@@ -69,3 +69,49 @@ func TestLog(t *testing.T) {
 		t.Errorf("got %d imports, %v; want all but two, which the error names", len(all), err)
 	}
 }
+
+// TestStanding: a reader on the same host knows whether the process of an import that has not ended is there.
+func TestStanding(t *testing.T) {
+	log := In(t.TempDir())
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun := pipeline.Import{ID: uuid.Must(uuid.NewV7()).String(), Host: host, StartedAt: time.Unix(1, 0), Exit: 1}
+	put := func(i pipeline.Import) {
+		t.Helper()
+		if err := log.Put(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := func(when, standing string) {
+		t.Helper()
+		all, err := log.All()
+		if err != nil || len(all) != 1 || all[0].Standing() != standing {
+			t.Errorf("%s: got %+v, %v; want it that the import %s", when, all, err, standing)
+		}
+	}
+	put(begun)
+	running, err := log.Begin(begun.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want("begun", "is in progress")
+	if err := running.lock.Close(); err != nil { // as the system does for a process that is killed
+		t.Fatal(err)
+	}
+	want("killed", "has not ended: its process was killed")
+	elsewhere := begun
+	elsewhere.Host += "-2"
+	put(elsewhere)
+	want("on another host", "has not ended: it is in progress, or its process was killed")
+	begun.EndedAt = time.Unix(2, 0)
+	put(begun)
+	running.End()
+	if all, err := log.All(); err != nil || all[0].Alive != nil {
+		t.Errorf("ended: got %+v, %v; want no word about its process", all, err)
+	}
+	if _, err := os.Stat(running.path); !os.IsNotExist(err) {
+		t.Errorf("got %v, want the lock file removed", err)
+	}
+}
