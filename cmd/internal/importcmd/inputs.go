@@ -32,8 +32,8 @@ func (e *ExportError) Error() string { return e.Err.Error() }
 
 func (e *ExportError) Unwrap() error { return e.Err }
 
-// expand returns the files that the arguments name: themselves, the files of a directory, and the matches of a pattern,
-// each in the order of their names.
+// expand returns the files that the arguments name: themselves, the files of a directory, and those that match a
+// pattern, each in the order of their names.
 func expand(args []string, log *slog.Logger) ([]string, error) {
 	var files []string
 	fail := func(arg, problem string) error {
@@ -58,6 +58,10 @@ func expand(args []string, log *slog.Logger) ([]string, error) {
 			if err != nil {
 				return nil, fail(arg, "there is no such file, and it is not a valid pattern")
 			}
+			found, err = exports(found, arg, log)
+			if err != nil {
+				return nil, console.Coded(console.ExitUsage, &ExportError{arg, err})
+			}
 			if len(found) == 0 {
 				return nil, fail(arg, "no file has a name of this pattern")
 			}
@@ -69,17 +73,28 @@ func expand(args []string, log *slog.Logger) ([]string, error) {
 	return files, nil
 }
 
-// filesIn returns the files of a directory, apart from hidden ones, those that an upload or an editor has not finished,
-// and those of directories in it.
+// filesIn returns the files of a directory that exports takes.
 func filesIn(dir string, log *slog.Logger) ([]string, error) {
 	entries, err := os.ReadDir(dir) // sorted by name
 	if err != nil {
 		return nil, err
 	}
+	paths := make([]string, len(entries))
+	for i, entry := range entries {
+		paths[i] = filepath.Join(dir, entry.Name())
+	}
+	return exports(paths, "", log)
+}
+
+// exports returns the files of a directory, or those that match a pattern, without directories, hidden files and those
+// that an upload or an editor has not finished. A pattern that asks for hidden or unfinished files gets them.
+func exports(paths []string, pattern string, log *slog.Logger) ([]string, error) {
+	hiddenToo := strings.HasPrefix(filepath.Base(pattern), ".") && pattern != ""
+	unfinishedToo := unfinishedName.MatchString(pattern)
 	var files []string
-	for _, entry := range entries {
-		path := filepath.Join(dir, entry.Name())
-		if strings.HasPrefix(entry.Name(), ".") {
+	for _, path := range paths {
+		name := filepath.Base(path)
+		if strings.HasPrefix(name, ".") && !hiddenToo {
 			continue
 		}
 		info, err := os.Stat(path) // what a symbolic link leads to
@@ -87,8 +102,8 @@ func filesIn(dir string, log *slog.Logger) ([]string, error) {
 		case err != nil:
 			return nil, err
 		case info.IsDir():
-			log.Warn("a directory in a directory is not imported", "directory", path)
-		case unfinishedName.MatchString(entry.Name()):
+			log.Warn("a directory in a directory or pattern is not imported", "directory", path)
+		case unfinishedName.MatchString(name) && !unfinishedToo:
 			log.Warn("a file whose name says that it is not complete is not imported", "file", path)
 		default:
 			files = append(files, path)

@@ -113,7 +113,9 @@ func TestChangedWhileRead(t *testing.T) {
 // TestExpand: directories and patterns stand for their files, in order.
 func TestExpand(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"b.csv", "a.csv", ".hidden", "c[1].csv", "sub/x.csv", "na\xefve.csv"} {
+	for _, name := range []string{
+		"b.csv", "a.csv", "._a.csv", "c[1].csv", "sub/x.csv", "na\xefve.csv", "z.part", "only/.csv",
+	} {
 		path := filepath.Join(dir, name)
 		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o700), os.WriteFile(path, nil, 0o600)); err != nil {
 			t.Skipf("the file system takes no such name: %v", err)
@@ -126,6 +128,10 @@ func TestExpand(t *testing.T) {
 		filepath.Join(dir, "[ab].csv"):  "a.csv b.csv",
 		filepath.Join(dir, "c[1].csv"):  "c[1].csv",
 		filepath.Join(dir, "na*"):       "na\xefve.csv",
+		filepath.Join(dir, "*"):         "a.csv b.csv c[1].csv na\xefve.csv", // the shell hides ._a.csv, too
+		filepath.Join(dir, "*.csv"):     "a.csv b.csv c[1].csv na\xefve.csv",
+		filepath.Join(dir, ".*.csv"):    "._a.csv",
+		filepath.Join(dir, "*.part"):    "z.part",
 		filepath.Join(dir, "sub/../a*"): "a.csv",
 	} {
 		files, err := expand([]string{arg}, log)
@@ -137,10 +143,11 @@ func TestExpand(t *testing.T) {
 			t.Errorf("%s: got %q, %v, want %q", arg, got, err, want)
 		}
 	}
-	if !strings.Contains(said.String(), "a directory in a directory is not imported") {
+	if !strings.Contains(said.String(), "a directory in a directory or pattern is not imported") {
 		t.Errorf("got %q, want a warning about sub", said.String())
 	}
-	for _, arg := range []string{filepath.Join(dir, "none*"), filepath.Join(dir, "none.csv"), filepath.Join(dir, "[")} {
+	for _, name := range []string{"none*", "none.csv", "[", "only/*", "s*b", "only"} {
+		arg := filepath.Join(dir, name)
 		if _, err := expand([]string{arg}, log); console.Code(err) != console.ExitUsage {
 			t.Errorf("%s: got %v, want an error of the usage", arg, err)
 		}
