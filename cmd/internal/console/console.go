@@ -60,9 +60,18 @@ func Exit(w io.Writer, command string, err error) int {
 // maxLine bounds what is shown of a text in the log and on the terminal.
 const maxLine = 8 << 10
 
-// Line is an error as one printable line, with what errors.Join has on lines of their own behind semicolons.
+// Line is an error as one printable line, with what errors.Join has on lines of their own behind semicolons. Of errors
+// with the same text, as several writers to a full disk return them, it has the first.
 func Line(err error) string {
-	return printable.Line(strings.ReplaceAll(err.Error(), "\n", "; "), maxLine)
+	var lines []string
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		if !slices.ContainsFunc(lines, func(said string) bool {
+			return said == line || strings.HasSuffix(said, ": "+line)
+		}) {
+			lines = append(lines, line)
+		}
+	}
+	return printable.Line(strings.Join(lines, "; "), maxLine)
 }
 
 // outOfFiles reports that a file or a connection could not be opened because the process has too many, wherever that

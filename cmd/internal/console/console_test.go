@@ -166,3 +166,13 @@ func TestHintsWorkAsPrinted(t *testing.T) {
 		}
 	}
 }
+
+// TestLine: an error is one line, and says nothing twice.
+func TestLine(t *testing.T) {
+	full := errors.New("write rejects: no space left on device")
+	err := errors.Join(fmt.Errorf("halted at a.csv:7: %w", full), full, errors.Join(full, errors.New("close: \x1b")))
+	want := `halted at a.csv:7: write rejects: no space left on device; close: \x1b`
+	if got := Line(err); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}

@@ -138,8 +138,11 @@ func Import(
 	seen, err := inputs.importAll(ctx, files, im, memory, log)
 	progress.Stop()
 	result.QueueFailed = errors.As(err, new(*csvimport.PublishError))
+	rejected := "" // the rejects file, if it has rows
 	if keep := finishRejects(c, im, rejects); keep != nil {
 		err = errors.Join(err, keep)
+	} else if im.Stats().Invalid > 0 {
+		rejected = printable.Line(c.Rejects, mostOfNames)
 	}
 	s := im.Stats()
 	finished := err == nil
@@ -147,11 +150,11 @@ func Import(
 	memory.end(err)
 	switch {
 	case c.JSON():
-		if e := console.WriteJSON(stdout, memory.document(c, s.Trimmed)); e != nil {
+		if e := console.WriteJSON(stdout, memory.document(c, rejected, s.Trimmed)); e != nil {
 			return result, errors.Join(err, e)
 		}
 	case !c.Quiet || console.Code(err) != console.ExitWell:
-		summarize(stdout, c, s, invalid.Kinds(), time.Since(started), finished)
+		summarize(stdout, c, s, invalid.Kinds(), rejected, time.Since(started), finished)
 	}
 	return result, err
 }
@@ -257,7 +260,8 @@ func verb(c *config.Importer) string {
 
 // summarize prints what was made of the rows, and of the lines. An import that ended early leaves lines unfinished.
 func summarize(
-	w io.Writer, c *config.Importer, s csvimport.ImportStats, invalid []csvimport.Kind, took time.Duration, finished bool,
+	w io.Writer, c *config.Importer, s csvimport.ImportStats, invalid []csvimport.Kind, rejects string, took time.Duration,
+	finished bool,
 ) {
 	var b strings.Builder // one write, for a reader that takes only the beginning
 	fmt.Fprintf(&b, "imported %s: %d rows read, %d %s, %d invalid in %s\n",
@@ -281,8 +285,8 @@ func summarize(
 		fmt.Fprintf(&b, "invalid: %d %s: %s (first: %s:%d)\n", k.Rows, k.First.Field,
 			printable.Line(k.First.Reason, 300), k.First.File, k.First.Line)
 	}
-	if s.Invalid > 0 {
-		fmt.Fprintf(&b, "rejects: %s\n", printable.Line(c.Rejects, mostOfNames))
+	if rejects != "" {
+		fmt.Fprintf(&b, "rejects: %s\n", rejects)
 	}
 	fmt.Fprint(w, b.String())
 }

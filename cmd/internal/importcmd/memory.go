@@ -10,7 +10,6 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/importlog"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/pipeline/csvimport"
-	"github.com/purser-onboard/purser/printable"
 )
 
 // memory records the import in the data directory: when it begins, after files that took long, and when it ends. A
@@ -126,14 +125,10 @@ func countsOf(s csvimport.ImportStats) pipeline.ImportCounts {
 type document struct {
 	pipeline.Import
 	DryRun  bool   `json:"dryRun"`            // published counts what would be published
-	Rejects string `json:"rejects,omitempty"` // the rejects file, if rows are invalid
+	Rejects string `json:"rejects,omitempty"` // the rejects file, if it has rows
 	Trimmed int64  `json:"trimmed,omitempty"` // rows around whose values --trim removed white space
 }
 
-func (m *memory) document(c *config.Importer, trimmed int64) document {
-	d := document{Import: m.Import, DryRun: c.DryRun, Trimmed: trimmed}
-	if m.Invalid > 0 {
-		d.Rejects = printable.Line(c.Rejects, mostOfNames)
-	}
-	return d
+func (m *memory) document(c *config.Importer, rejects string, trimmed int64) document {
+	return document{Import: m.Import, DryRun: c.DryRun, Rejects: rejects, Trimmed: trimmed}
 }
