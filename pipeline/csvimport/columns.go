@@ -217,9 +217,25 @@ func quoteName(name string) string {
 	return name
 }
 
-// quoteShell is a text as a shell takes it.
+// quoteShell is a text as a shell takes it. An unprintable character is written as its bytes between $' and ', which
+// bash, zsh and ksh take whatever the locale is.
 func quoteShell(text string) string {
-	text = printable.Line(text, 400)
+	const most = 400
+	if len(text) <= most && printable.Line(text, most) != text {
+		var b strings.Builder
+		for _, r := range text {
+			switch s := string(r); {
+			case r == '\\' || r == '\'':
+				b.WriteString(`\` + s)
+			case printable.Line(s, most) != s:
+				b.WriteString(`\x` + strings.ReplaceAll(fmt.Sprintf("% x", s), " ", `\x`))
+			default:
+				b.WriteString(s)
+			}
+		}
+		return "$'" + b.String() + "'"
+	}
+	text = printable.Line(text, most)
 	if strings.ContainsFunc(text, func(r rune) bool {
 		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("=,._-:/", r)
 	}) {

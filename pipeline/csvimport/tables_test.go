@@ -263,6 +263,8 @@ func TestColumns(t *testing.T) {
 		"address,externalId,network":       `may "network" be the chain? Say so with --columns chainId=network, or with`,
 		"address,externalId,Chain ID":      `--columns 'chainId=Chain ID', or with --columns chainId= that no column is`,
 		"address;externalId,foo":           `--columns 'address=address;externalId'?`,
+		"\ufeff\ufeffaddress,externalid":   `--columns $'address=\xef\xbb\xbfaddress'?`,
+		"wallet\x1b,it's\\externalid":      `--columns $'address=wallet\x1b,externalId=it\'s\\externalid'?`,
 	} {
 		_, _, _, err := read(input([]byte(header+"\n")), Options{})
 		if want == "--columns 'address=address," {
