@@ -114,6 +114,35 @@ func TestWorkbook(t *testing.T) {
 	}
 }
 
+// TestWorkbookSheets: an error of the first sheet, such as a cover, names the sheets that may be meant.
+func TestWorkbookSheets(t *testing.T) {
+	for cover, want := range map[string]string{
+		"cover": `found "cover"; --sheet NAME reads another sheet: "Data", "Notes"`,
+		"":      `the sheet "Cover" is empty: want a header with the columns address and externalId; --sheet NAME reads`,
+	} {
+		f := excelize.NewFile()
+		errs := []error{f.SetSheetName("Sheet1", "Cover"), f.SetCellStr("Cover", "A1", cover)}
+		if cover == "" {
+			errs = errs[:1]
+		}
+		for _, name := range []string{"Data", "Notes"} {
+			_, err := f.NewSheet(name)
+			errs = append(errs, err, f.SetSheetRow(name, "A1", &[]any{"address", "externalId"}),
+				f.SetSheetRow(name, "A2", &[]any{goodAddress, name}))
+		}
+		var book bytes.Buffer
+		if err := errors.Join(append(errs, f.Write(&book), f.Close())...); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, _, err := read(input(book.Bytes()), Options{}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("cover %q: got %v, want %q", cover, err, want)
+		}
+		if ids, _, _, err := read(input(book.Bytes()), Options{Sheet: "Data"}); err != nil || !slices.Equal(ids, []string{"Data"}) {
+			t.Errorf("--sheet Data: got %q, %v", ids, err)
+		}
+	}
+}
+
 // TestWorkbookXML: what other writers than Excel put into a sheet, and what none should.
 func TestWorkbookXML(t *testing.T) {
 	head := `<worksheet><sheetData><row><c t="inlineStr"><is><t>address</t></is></c>` +

@@ -31,6 +31,7 @@ const (
 type workbook struct {
 	name    string
 	sheet   string
+	others  []string // the workbook's other sheets
 	columns Columns
 	shared  texts
 	part    io.ReadCloser
@@ -93,7 +94,9 @@ func (w *workbook) line() int { return w.number }
 func (w *workbook) doubt() string { return w.columns.doubt(w.names, w.at) }
 
 func (w *workbook) readHeader() error {
-	fail := func(reason string) error { return &HeaderError{File: w.name, Line: max(w.number, 1), Reason: reason} }
+	fail := func(reason string) error {
+		return &HeaderError{File: w.name, Line: max(w.number, 1), Reason: reason + w.otherSheets()}
+	}
 	err := w.nextRow()
 	if errors.Is(err, io.EOF) {
 		return fail("the sheet " + printable.Quote(w.sheet, 40) + " is empty: want a header with the columns address and " +
@@ -112,6 +115,14 @@ func (w *workbook) readHeader() error {
 		return fail(w.columns.missing(w.names, w.at))
 	}
 	return nil
+}
+
+// otherSheets says which sheets of the workbook may be meant instead.
+func (w *workbook) otherSheets() string {
+	if len(w.others) == 0 {
+		return ""
+	}
+	return "; --sheet NAME reads another sheet: " + quoteAll(w.others)
 }
 
 func (w *workbook) read() (record, error) {
@@ -389,6 +400,7 @@ func (w *workbook) findSheet(p parts, name string) (part string, err error) {
 		}
 		return nil
 	})
+	w.others = slices.DeleteFunc(slices.Clone(names), func(title string) bool { return title == w.sheet })
 	switch {
 	case err != nil:
 		return "", err
@@ -402,7 +414,7 @@ func (w *workbook) findSheet(p parts, name string) (part string, err error) {
 			return nil
 		}
 		if !strings.HasSuffix(attr(start, "Type"), "/worksheet") {
-			return fmt.Errorf("the sheet %s is not a table", printable.Quote(w.sheet, 40))
+			return fmt.Errorf("the sheet %s is not a table%s", printable.Quote(w.sheet, 40), w.otherSheets())
 		}
 		part = attr(start, "Target")
 		if !strings.HasPrefix(part, "/") {
