@@ -74,6 +74,7 @@ type Reader struct {
 
 	source source
 	format string
+	unread []string // sheets
 	closer func()
 }
 
@@ -127,6 +128,9 @@ func (e *Reader) Close() {
 
 // Format says what the export was recognised as: "gzip, CSV in UTF-8, separated by semicolons, lines end in CRLF".
 func (e *Reader) Format() string { return e.format }
+
+// UnreadSheets are the sheets of a workbook behind the first, which alone is read, unless Options.Sheet chose it.
+func (e *Reader) UnreadSheets() []string { return e.unread }
 
 // check turns a record into a row with its address in EIP-55 form, which known is, or into a Reject. Many goroutines
 // may call it while another one reads on.

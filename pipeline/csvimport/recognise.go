@@ -142,6 +142,9 @@ func (e *Reader) openTable(in Input, isParquet bool, o Options) error {
 	if err != nil {
 		return err
 	}
+	if o.Sheet == "" {
+		e.unread = source.others
+	}
 	e.source, e.format, e.closer = source, "Excel workbook, "+source.title(), source.close
 	return nil
 }

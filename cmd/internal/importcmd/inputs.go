@@ -20,6 +20,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/pipeline/csvimport"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // ExportError is the error of a file or pattern that was given and cannot be read as an export. Nothing was published.
@@ -226,6 +227,10 @@ func (i *inputs) importFile(
 	}
 	i.current.Store(in)
 	log.Info("reading", "file", file, "as", in.Format())
+	if sheets := in.UnreadSheets(); len(sheets) > 0 {
+		log.Warn("only the first sheet of the workbook is read; --sheet names another", "file", file,
+			"unread", printable.Line(strings.Join(sheets, ", "), mostOfNames))
+	}
 	if err = im.Import(ctx, in.Reader); err == nil {
 		_, err = io.Copy(io.Discard, in.ahead) // what was not read from front to back is digested as well
 	}

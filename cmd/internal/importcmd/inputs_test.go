@@ -2,12 +2,15 @@ package importcmd
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/xuri/excelize/v2"
 
 	"github.com/purser-onboard/purser/cmd/internal/console"
 )
@@ -150,6 +153,28 @@ func TestExpand(t *testing.T) {
 		arg := filepath.Join(dir, name)
 		if _, err := expand([]string{arg}, log); console.Code(err) != console.ExitUsage {
 			t.Errorf("%s: got %v, want an error of the usage", arg, err)
+		}
+	}
+}
+
+// TestUnreadSheets: a workbook of several sheets is imported in part only with a warning, or with --sheet.
+func TestUnreadSheets(t *testing.T) {
+	book := filepath.Join(t.TempDir(), "split.xlsx")
+	f := excelize.NewFile()
+	var errs []error
+	for i, name := range []string{"Sheet1", "Rest"} {
+		_, err := f.NewSheet(name)
+		errs = append(errs, err, f.SetSheetRow(name, "A1", &[]any{"address", "externalId"}),
+			f.SetSheetRow(name, "A2", &[]any{"0x1111111111111111111111111111111111111111", fmt.Sprint("cust-", i)}))
+	}
+	if err := errors.Join(append(errs, f.SaveAs(book), f.Close())...); err != nil {
+		t.Fatal(err)
+	}
+	for sheet, want := range map[string]bool{"": true, "Sheet1": false, "Rest": false} {
+		code, out := dryRun(t, "--sheet", sheet, book)
+		warned := strings.Contains(out, "only the first sheet of the workbook is read") && strings.Contains(out, "unread=Rest")
+		if code != console.ExitWell || warned != want {
+			t.Errorf("--sheet %q: got %d and %s; want 0 and a warning: %v", sheet, code, out, want)
 		}
 	}
 }
