@@ -6,6 +6,7 @@ import (
 	"math"
 	"net"
 	"net/url"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -33,6 +34,9 @@ func (c *Importer) validate() error {
 	if err := c.settleDialect(); err != nil {
 		return err
 	}
+	if err := checkDataDir(c.DataDir); err != nil {
+		return err
+	}
 	stdin := 0
 	for _, f := range c.Files {
 		if f == "-" {
@@ -45,6 +49,14 @@ func (c *Importer) validate() error {
 	c.RejectsGiven = c.Rejects != ""
 	if !c.RejectsGiven {
 		c.Rejects = filepath.Join(c.DataDir, "rejects.csv")
+	}
+	return nil
+}
+
+// checkDataDir returns an error if something else has the name of the data directory. A missing one is created later.
+func checkDataDir(dir string) error {
+	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+		return &Error{"--data-dir", dir, "is not a directory"}
 	}
 	return nil
 }
@@ -62,6 +74,9 @@ func (c *Consumer) validate() (err error) {
 	}
 	if !validGroup(c.Group) {
 		return &Error{"--group", c.Group, "want 1 to 255 printable characters without space at either end"}
+	}
+	if err := checkDataDir(c.DataDir); err != nil {
+		return err
 	}
 	if c.Ledger == "" {
 		c.Ledger = filepath.Join(c.DataDir, "ledger.db")
