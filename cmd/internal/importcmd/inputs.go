@@ -43,6 +43,9 @@ func expand(args []string, log *slog.Logger) ([]string, error) {
 	for _, arg := range args {
 		info, err := os.Stat(arg)
 		switch {
+		case arg == "":
+			return nil, console.Coded(console.ExitUsage,
+				&ExportError{arg, errors.New("FILE is empty: is a variable of the shell not set?")})
 		case arg == "-" || err == nil && !info.IsDir():
 			files = append(files, arg)
 		case err == nil:

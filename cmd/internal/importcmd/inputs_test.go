@@ -155,6 +155,9 @@ func TestExpand(t *testing.T) {
 			t.Errorf("%s: got %v, want an error of the usage", arg, err)
 		}
 	}
+	if _, err := expand([]string{""}, log); console.Code(err) != console.ExitUsage || !strings.HasPrefix(err.Error(), "FILE is empty") {
+		t.Errorf("no name: got %v, want an error that says so", err)
+	}
 }
 
 // TestUnreadSheets: a workbook of several sheets is imported in part only with a warning, or with --sheet.
