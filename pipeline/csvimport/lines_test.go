@@ -153,7 +153,7 @@ func TestReasons(t *testing.T) {
 		",s,\"Ann\" Lee \" B\n" + cleanLine(3) + cleanLine(4): "a quoted field is not closed, or has text behind its closing quote (column 50)",
 	} {
 		text = "address,externalId,name\n" + goodAddress + text
-		if _, rejects := readAll(t, text, 300); len(rejects) == 0 {
+		if _, rejects := readAll(t, text); len(rejects) == 0 {
 			t.Errorf("%q: got no invalid row, want one for the reason %q", text, want)
 		} else if got := rejects[0].Reason; got != want {
 			t.Errorf("%q: got the reason %q, want %q", text, got, want)

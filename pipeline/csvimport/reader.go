@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -206,8 +207,20 @@ func (e *Reader) row(
 	if err := pipeline.CheckExternalID(id); err != nil {
 		return row, text, "externalId", err
 	}
+	if isMissing(id) {
+		return row, text, "externalId", fmt.Errorf("externalId is %s, which databases and programs write for a missing value",
+			printable.Quote(id, 10))
+	}
 	row.ExternalID = strings.Clone(id) // fields share one buffer, which would stay alive with the row
 	return row, text, "", nil
+}
+
+// isMissing reports whether a text is what an export has where its source had no value.
+func isMissing(id string) bool {
+	const most = len("undefined")
+	return len(id) <= most && slices.ContainsFunc([]string{
+		"null", "(null)", "<null>", `\N`, "none", "nil", "nan", "n/a", "undefined",
+	}, func(word string) bool { return strings.EqualFold(id, word) })
 }
 
 // rejectOf is the reject of a record, which is wrong as a whole until a field is named.

@@ -14,9 +14,9 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-func readAll(t *testing.T, text string, chain uint64) (rows []pipeline.Row, rejects []*Reject) {
+func readAll(t *testing.T, text string) (rows []pipeline.Row, rejects []*Reject) {
 	t.Helper()
-	e, err := newReader(strings.NewReader(text), "export.csv", chain)
+	e, err := newReader(strings.NewReader(text), "export.csv", 300)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestStrayQuote(t *testing.T) {
 		goodAddress + ",\"b\"\n" +
 		goodAddress + ",x\"y\n" +
 		goodAddress + ",c"
-	rows, rejects := readAll(t, text, 300)
+	rows, rejects := readAll(t, text)
 	var ids []string
 	for _, r := range rows {
 		ids = append(ids, r.ExternalID)
@@ -155,9 +155,32 @@ func TestStrayQuote(t *testing.T) {
 	}
 }
 
+// TestMissingValues: what an export has in place of a missing value is not an externalId.
+func TestMissingValues(t *testing.T) {
+	var text strings.Builder
+	text.WriteString("address,externalId\n")
+	missing := []string{"NULL", "null", "(null)", "<NULL>", `\N`, "None", "nil", "NaN", "n/a", "N/A", "undefined"}
+	kept := []string{"nully", "none-1", "N", "na", "0", "undefined1"}
+	for _, id := range slices.Concat(missing, kept) {
+		text.WriteString(goodAddress + "," + id + "\n")
+	}
+	rows, rejects := readAll(t, text.String())
+	if len(rows) != len(kept) || rows[0].ExternalID != kept[0] {
+		t.Errorf("got rows %+v, want %q", rows, kept)
+	}
+	for n, r := range rejects {
+		if want := "for a missing value"; r.Field != "externalId" || r.Line != n+2 || !strings.Contains(r.Reason, want) {
+			t.Errorf("got %+v, want line %d invalid, %s", r, n+2, want)
+		}
+	}
+	if len(rejects) != len(missing) {
+		t.Errorf("got %d rejects, want %d", len(rejects), len(missing))
+	}
+}
+
 func TestOverLongLine(t *testing.T) {
 	text := "address,externalId\n" + goodAddress + "," + strings.Repeat("x", 3*maxLine) + "\n" + goodAddress + ",a\n"
-	rows, rejects := readAll(t, text, 300)
+	rows, rejects := readAll(t, text)
 	if len(rows) != 1 || rows[0].Line != 3 || len(rejects) != 1 || rejects[0].Line != 2 || len(rejects[0].Raw) != clipRaw {
 		t.Errorf("got rows %+v, %d rejects; want row 3, and reject 2 with %d bytes", rows, len(rejects), clipRaw)
 	}
