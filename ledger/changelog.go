@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -48,8 +47,8 @@ type Authenticator interface {
 	Current(record pipeline.Message) bool
 }
 
-// Follow makes the ledger write every change to the ledger topic, before the change is committed, so that the topic has
-// everything that the ledger has. Accept and Update then return pipeline.ErrFenced for rows whose partition is not
+// Follow makes the ledger write every change of a row to the ledger topic, before the change is committed, so that the
+// topic has everything that the ledger has but the partner's statuses (SetPartnerStatuses). Accept and Update then return pipeline.ErrFenced for rows whose partition is not
 // ours, or was not restored since it became ours. Records that a does not verify are ignored; with a nil Authenticator
 // all records are accepted. Call Follow once, before Accept and Update; c must be for the topic Options.Changelog. It
 // is an error if a is for another topic.
@@ -87,23 +86,23 @@ func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 	if err != nil {
 		return Restored{}, translate(l.path, err)
 	}
-	r, in, err := l.replay(ctx, partition, next)
+	r, in, err := l.replay(ctx, partition, epoch, next)
 	if errors.Is(err, pipeline.ErrChangelogRecreated) && next > 0 {
 		l.log.Warn("the ledger topic was recreated; writing the rows of this ledger to it",
 			"topic", log.Topic(), "partition", partition, "position", next)
 		if mergeUpTo, err = l.startOver(ctx, log.Topic(), partition); err == nil {
-			r, in, err = l.replay(ctx, partition, 0)
+			r, in, err = l.replay(ctx, partition, epoch, 0)
 		}
 	}
 	in.report(l.log)
 	if errors.As(err, new(*SnapshotError)) { // the next run must read from the start and fail again
-		err = errors.Join(err, l.writer.do(ctx, 1, func(t *tx) error {
+		err = errors.Join(err, l.writer.do(context.WithoutCancel(ctx), 1, func(t *tx) error {
 			_, err := t.setPosition.ExecContext(t.ctx, 0, log.Topic(), partition)
 			return err
 		}))
 	}
 	if err == nil && mergeUpTo > 0 {
-		r.Added, err = l.merge(ctx, log, partition, mergeUpTo)
+		r.Added, err = l.merge(ctx, partition, epoch, mergeUpTo)
 	}
 	if err == nil {
 		l.writer.markRestored(partition, epoch)
@@ -111,7 +110,7 @@ func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 	return r, translate(l.path, err)
 }
 
-// replayBatch is from how many records on a transaction of replay takes no more.
+// replayBatch is the number of records after which a transaction of store takes no further batch.
 const replayBatch = 5000
 
 // replayed are records that were parsed and are not stored yet. Restored counts all records up to them, except Newer.
@@ -122,7 +121,7 @@ type replayed struct {
 
 // replay applies the records of a partition from an offset on, and stores the position with each transaction. Records
 // are parsed while the writer stores earlier ones.
-func (l *Ledger) replay(ctx context.Context, partition int, from int64) (Restored, *intake, error) {
+func (l *Ledger) replay(ctx context.Context, partition int, epoch, from int64) (Restored, *intake, error) {
 	log, authenticator := l.writer.follows()
 	r := Restored{From: from, To: from}
 	in := &intake{
@@ -131,11 +130,11 @@ func (l *Ledger) replay(ctx context.Context, partition int, from int64) (Restore
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	batches := make(chan replayed, 8)
+	batches := make(chan replayed, 2) // each has about 1 MiB of records, and several partitions are restored at once
 	stored := make(chan error)
 	read := r
 	go func() {
-		err := l.store(ctx, partition, batches, &r)
+		err := l.store(ctx, partition, epoch, batches, &r)
 		cancel() // ends the reading
 		stored <- err
 	}()
@@ -153,13 +152,19 @@ func (l *Ledger) replay(ctx context.Context, partition int, from int64) (Restore
 		}
 	})
 	close(batches)
-	err = cmp.Or(<-stored, err)
+	if failed := <-stored; failed != nil {
+		if errors.As(err, new(*SnapshotError)) { // Restore looks for it
+			failed = errors.Join(err, failed)
+		}
+		err = failed // what the reading ended with is its consequence
+	}
 	return r, in, err
 }
 
-// store stores the batches, those that have come meanwhile in one transaction, and sets r to what was stored.
-func (l *Ledger) store(ctx context.Context, partition int, batches <-chan replayed, r *Restored) error {
-	log, _ := l.writer.follows()
+// store applies the batches in order, all that are waiting in one transaction, and sets r to what was committed.
+func (l *Ledger) store(
+	ctx context.Context, partition int, epoch int64, batches <-chan replayed, r *Restored,
+) error {
 	for batch := range batches {
 		for len(batches) > 0 && len(batch.snapshots) < replayBatch { // no other goroutine receives
 			next := <-batches
@@ -167,13 +172,14 @@ func (l *Ledger) store(ctx context.Context, partition int, batches <-chan replay
 		}
 		var newer int
 		err := l.writer.do(ctx, len(batch.snapshots), func(t *tx) (err error) {
-			newer, err = t.applyBatch(log, partition, batch.snapshots, batch.To)
+			newer, err = t.applyBatch(partition, epoch, batch.snapshots, batch.To)
 			return err
 		})
-		batch.Newer = r.Newer + newer
-		if *r = batch.Restored; err != nil {
+		if err != nil {
 			return err
 		}
+		batch.Newer = r.Newer + newer
+		*r = batch.Restored
 	}
 	return nil
 }
@@ -221,14 +227,17 @@ func (l *Ledger) startOver(ctx context.Context, topic string, partition int) (me
 
 // merge writes the partition's rows with an id up to mergeUpTo to the ledger topic. Rows of which the topic had newer
 // records are among them, as restored.
-func (l *Ledger) merge(ctx context.Context, log Changelog, partition int, mergeUpTo int64) (added int, err error) {
+func (l *Ledger) merge(ctx context.Context, partition int, epoch, mergeUpTo int64) (added int, err error) {
+	log, _ := l.writer.follows()
 	var ids []int64
 	flush := func() error {
 		err := l.writer.do(ctx, len(ids), func(t *tx) error {
 			t.touched = append(t.touched, ids...)
-			return nil
+			return t.fencePartition(partition, epoch)
 		})
-		added += len(ids)
+		if err == nil {
+			added += len(ids)
+		}
 		ids = ids[:0]
 		return err
 	}
@@ -295,9 +304,20 @@ func (t *tx) fence(r pipeline.Row, account string) error {
 	return nil
 }
 
-// publish writes the rows that this transaction has touched to the ledger topic, except rows of partitions that are no
-// longer ours. A row of another partition whose claims were released is not touched: the owner of that partition finds
-// the contradiction, too.
+// fencePartition returns pipeline.ErrFenced if a partition was lost since the assignment that the epoch numbers.
+func (t *tx) fencePartition(partition int, epoch int64) error {
+	if t.changelog.Epoch(partition) != epoch {
+		return fmt.Errorf("partition %d: %w", partition, pipeline.ErrFenced)
+	}
+	return nil
+}
+
+// errPartitionLost: a partition was ours when a row of it was changed, and is not any more.
+var errPartitionLost = errors.New("the partition was lost")
+
+// publish writes the rows that this transaction has touched to the ledger topic, or returns errPartitionLost and writes
+// nothing. Only rows of partitions that were ours are touched: the owner of another partition finds a contradiction of
+// claims, too.
 func (t *tx) publish(env Environment) error {
 	slices.Sort(t.touched)
 	var messages []pipeline.Message
@@ -308,7 +328,7 @@ func (t *tx) publish(env Environment) error {
 		}
 		partition := t.changelog.Partition(s.ChainID)
 		if t.changelog.Epoch(partition) == 0 {
-			continue
+			return errPartitionLost
 		}
 		value, err := json.Marshal(s)
 		if err != nil {
@@ -398,20 +418,24 @@ func (t *tx) snapshot(id int64, env Environment) (*snapshot, error) {
 
 // applyBatch applies a batch of snapshots and stores the position after it. It returns how many of them were newer than
 // the row in this ledger.
-func (t *tx) applyBatch(log Changelog, partition int, batch []*snapshot, next int64) (newer int, err error) {
+func (t *tx) applyBatch(partition int, epoch int64, batch []*snapshot, next int64) (newer int, err error) {
+	topic := t.changelog.Topic()
 	for _, s := range batch {
 		id, isNewer, err := t.applySnapshot(s)
 		if err != nil {
-			return 0, fmt.Errorf("apply record of %s/%d, offset %d: %w", log.Topic(), partition, s.offset, err)
+			return 0, fmt.Errorf("apply record of %s/%d, offset %d: %w", topic, partition, s.offset, err)
 		}
 		if s.resign {
+			if err := t.fencePartition(partition, epoch); err != nil {
+				return 0, err
+			}
 			t.touched = append(t.touched, id)
 		}
 		if isNewer {
 			newer++
 		}
 	}
-	_, err = t.setPosition.ExecContext(t.ctx, next, log.Topic(), partition)
+	_, err = t.setPosition.ExecContext(t.ctx, next, topic, partition)
 	return newer, err
 }
 
@@ -422,9 +446,6 @@ const insertSnapshotQuery = `INSERT INTO rows (external_id, chain_id, stage, cla
 	already_onboarded, create_generation, submit_generation, accepted_at, updated_at)
 	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 	ON CONFLICT `
-
-// claimsValue is the index of the column claims in insertSnapshotQuery.
-const claimsValue = 9
 
 // addRowQuery inserts a row unless the ledger has the row, or another row that has its claims.
 const addRowQuery = insertSnapshotQuery + `DO NOTHING`
@@ -444,11 +465,13 @@ const restoreRowQuery = insertSnapshotQuery + `(external_id, chain_id) DO UPDATE
 // that had lost the partition, or this ledger may follow the topic for the first time. A record of the same version is
 // stored, because imports and the outbox change without a new version.
 func (t *tx) applySnapshot(s *snapshot) (id int64, isNewer bool, err error) {
-	values := []any{s.ExternalID, s.ChainID, s.Stage, s.Class, s.Reason, s.CustomerID, s.ImportID, s.File, s.Line,
-		s.HasClaims, s.Version, s.Status, s.Challenge, micros(s.ChallengeAt.time()), s.TxID, s.Signature, s.Refusals,
-		s.Attempts, s.Already, nullable(s.CreateGeneration), nullable(s.SubmitGeneration), s.AcceptedAt.UnixMicro(),
-		s.UpdatedAt.UnixMicro()}
-	id, isNewer, err = t.add(values)
+	values := func(claims bool) []any {
+		return []any{s.ExternalID, s.ChainID, s.Stage, s.Class, s.Reason, s.CustomerID, s.ImportID, s.File, s.Line,
+			claims, s.Version, s.Status, s.Challenge, micros(s.ChallengeAt.time()), s.TxID, s.Signature, s.Refusals,
+			s.Attempts, s.Already, nullable(s.CreateGeneration), nullable(s.SubmitGeneration), s.AcceptedAt.UnixMicro(),
+			s.UpdatedAt.UnixMicro()}
+	}
+	id, isNewer, err = t.add(values(s.HasClaims))
 	if err != nil {
 		return 0, false, err
 	}
@@ -462,10 +485,11 @@ func (t *tx) applySnapshot(s *snapshot) (id int64, isNewer bool, err error) {
 			return id, false, nil
 		}
 		isNewer = version < s.Version
-		if values[claimsValue], err = t.mayClaim(s, id); err != nil {
+		claims, err := t.claim(s, id)
+		if err != nil {
 			return 0, false, err
 		}
-		if err := t.restoreRow.QueryRowContext(t.ctx, values...).Scan(&id); err != nil {
+		if err := t.restoreRow.QueryRowContext(t.ctx, values(claims)...).Scan(&id); err != nil {
 			return 0, false, err
 		}
 	}
@@ -494,8 +518,8 @@ func (t *tx) applySnapshot(s *snapshot) (id int64, isNewer bool, err error) {
 	return id, isNewer, err
 }
 
-// add inserts a row. It reports false if the ledger has the row, or another row with its account or externalId. A new
-// row, which most are in an empty ledger, so takes one statement.
+// add inserts a row that the ledger does not have, in one statement. It reports false if the ledger has the row, or if
+// another row claims its account or externalId.
 func (t *tx) add(values []any) (id int64, isNew bool, err error) {
 	result, err := t.addRow.ExecContext(t.ctx, values...)
 	if err != nil {
@@ -512,11 +536,11 @@ const externalTakenQuery = `SELECT EXISTS (SELECT 1 FROM rows WHERE external_id 
 
 const releaseOtherClaimsQuery = `UPDATE rows SET claims = 0 WHERE chain_id = ? AND claims = 1 AND id <> ?`
 
-// mayClaim reports whether a restored row may claim its account and externalId in this ledger. Another row of the same
-// account is of the same partition, for which the ledger topic is right, so its claims are released. A row of another
-// account with the same externalId may be of another partition and keeps its claims: the partner knows which of the two
-// customers exists.
-func (t *tx) mayClaim(s *snapshot, id int64) (bool, error) {
+// claim reports whether a restored row may have the claims to its account and externalId in this ledger, and then
+// releases those of another row of the account: it is of the same partition, for which the ledger topic is right. A row
+// of another account with the same externalId may be of another partition and keeps its claims: the partner knows which
+// of the two customers exists.
+func (t *tx) claim(s *snapshot, id int64) (bool, error) {
 	if !s.HasClaims {
 		return false, nil
 	}

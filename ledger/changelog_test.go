@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
 	"log/slog"
@@ -255,6 +256,75 @@ func TestFenced(t *testing.T) {
 	restore(t, l, f, 0)
 	if _, err := l.Update(t.Context(), r); err != nil {
 		t.Errorf("Update after Restore: got %v, want nil", err)
+	}
+}
+
+// losing loses all partitions when Epoch was called so many times, or when Replay has ended.
+type losing struct {
+	*follower
+	calls       int
+	afterReplay bool
+}
+
+func (f *losing) Epoch(partition int) int64 {
+	if f.calls--; f.calls < 0 && !f.afterReplay {
+		clear(f.held)
+	}
+	return f.follower.Epoch(partition)
+}
+
+func (f *losing) Replay(
+	ctx context.Context, partition int, from int64, yield func([]pipeline.Message, int64) error,
+) error {
+	err := f.follower.Replay(ctx, partition, from, yield)
+	if f.afterReplay {
+		clear(f.held)
+	}
+	return err
+}
+
+// TestLostWhileWriting: a change of a row whose partition is lost before the change is in the topic fails, and changes
+// nothing.
+func TestLostWhileWriting(t *testing.T) {
+	shared := newTopic(1)
+	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+	restore(t, l, f, 0)
+	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	before := len(shared.partitions[0])
+	if err := l.Follow(&losing{follower: f, calls: 1}, nil); err != nil { // the change itself is allowed
+		t.Fatal(err)
+	}
+	r.Stage, r.CreateKey = pipeline.Creating, derived(r, pipeline.OpCreate, 0)
+	if _, err := l.Update(t.Context(), r); !errors.Is(err, pipeline.ErrFenced) {
+		t.Errorf("got %v, want ErrFenced", err)
+	}
+	if now := get(t, l, r.Row); now.Stage != pipeline.Planned || len(shared.partitions[0]) != before {
+		t.Errorf("got %+v and %d records, want a planned row and %d records", now, len(shared.partitions[0]), before)
+	}
+}
+
+// TestLostWhileMerging: rows that were not written to the topic, because the partition was lost, are written by the next
+// Restore.
+func TestLostWhileMerging(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	alone := reopen(t, testOptions(path))
+	acceptOne(t, alone, testRow(1, "i1"), pipeline.Open)
+	closed(t, alone)
+	shared := newTopic(1)
+	l, f := openFollower(t, path, shared)
+	if err := l.Follow(&losing{follower: f, afterReplay: true}, nil); err != nil {
+		t.Fatal(err)
+	}
+	f.held[0] = true
+	if got, err := l.Restore(t.Context(), 0); !errors.Is(err, pipeline.ErrFenced) || got.Added != 0 {
+		t.Errorf("got %+v, %v; want none added, ErrFenced", got, err)
+	}
+	f.epoch = 2
+	if err := l.Follow(f, nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := restore(t, l, f, 0); got.Added != 1 || len(shared.partitions[0]) != 1 {
+		t.Errorf("got %+v and %d records, want 1 added", got, len(shared.partitions[0]))
 	}
 }
 

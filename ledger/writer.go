@@ -28,7 +28,7 @@ const (
 // operation is a call that writes.
 type operation struct {
 	weight int             // in rows
-	run    func(*tx) error // may run twice; the transaction of the first run is then rolled back
+	run    func(*tx) error // may run again; what it did before is then rolled back
 	state  atomic.Int32
 	done   chan struct{} // closed when err is final
 	err    error
@@ -233,7 +233,7 @@ func (w *writer) transact(group []*operation) error {
 		statements: w.stmts, ctx: w.ctx, now: time.UnixMicro(w.now().UnixMicro()).UTC(),
 		changelog: log, authenticator: authenticator, own: w.own, owns: w.owns,
 	}
-	if err := w.runAll(t, group); err != nil {
+	if err := w.runAndPublish(t, group); err != nil {
 		_, _ = w.stmts.rollback.ExecContext(w.ctx) // fails when SQLite has rolled back by itself
 		return w.failed(err)
 	}
@@ -242,15 +242,6 @@ func (w *writer) transact(group []*operation) error {
 			return w.failed(err)
 		}
 		return nil
-	}
-	if len(t.touched) > 0 {
-		// The ledger topic first, so that it has everything that the file has. After a crash between the two, Restore
-		// reads the change from the topic.
-		if err := t.publish(w.own.current); err != nil {
-			_, _ = w.stmts.rollback.ExecContext(w.ctx)
-			return w.failed(err)
-		}
-		w.hook("ledger.after-append")
 	}
 	w.hook("ledger.before-commit")
 	if _, err := w.stmts.commit.ExecContext(w.ctx); err != nil {
@@ -266,6 +257,37 @@ func (w *writer) transact(group []*operation) error {
 		w.watch(rows, pipeline.Monotonic().Sub(begun))
 	}
 	return nil
+}
+
+// runAndPublish runs the operations and writes what they changed to the ledger topic: the topic first, so that it has
+// everything that the file has. After a crash between the two, Restore reads the change from the topic. If a partition
+// was lost meanwhile, all run again, and those that change rows of it fail.
+func (w *writer) runAndPublish(t *tx, group []*operation) error {
+	for {
+		if err := w.runAll(t, group); err != nil || len(group) == 1 && group[0].err != nil || len(t.touched) == 0 {
+			return err
+		}
+		err := t.publish(w.own.current)
+		if err == nil {
+			w.hook("ledger.after-append")
+		}
+		if !errors.Is(err, errPartitionLost) {
+			return err
+		}
+		if err := w.startAgain(t); err != nil {
+			return err
+		}
+	}
+}
+
+// startAgain undoes what the operations have done so far.
+func (w *writer) startAgain(t *tx) error {
+	if _, err := w.stmts.rollback.ExecContext(w.ctx); err != nil {
+		return err
+	}
+	t.touched = nil
+	_, err := w.stmts.begin.ExecContext(w.ctx)
+	return err
 }
 
 // runAll runs the operations in order. It returns only errors that concern the whole transaction. Operations rarely
@@ -285,13 +307,9 @@ func (w *writer) runAll(t *tx, group []*operation) error {
 }
 
 func (w *writer) runApart(t *tx, group []*operation) error {
-	if _, err := w.stmts.rollback.ExecContext(w.ctx); err != nil {
+	if err := w.startAgain(t); err != nil {
 		return err
 	}
-	if _, err := w.stmts.begin.ExecContext(w.ctx); err != nil {
-		return err
-	}
-	t.touched = nil
 	for _, op := range group {
 		if _, err := w.stmts.savepoint.ExecContext(w.ctx); err != nil {
 			return err
