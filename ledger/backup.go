@@ -85,7 +85,10 @@ func copyInto(ctx context.Context, source *sql.DB, path, target string) (b Backu
 	// VACUUM INTO reads in one transaction. With a write-ahead log that does not block the writer.
 	if _, err = source.ExecContext(ctx, `VACUUM INTO ?`, target); err != nil {
 		var lite sqlite3.Error
-		if errors.As(err, &lite) && (lite.Code == sqlite3.ErrFull || lite.Code == sqlite3.ErrIoErr) {
+		switch isLite := errors.As(err, &lite); {
+		case isLite && lite.Code == sqlite3.ErrFull:
+			return b, fmt.Errorf("%w: free space, or choose another place", errDiskFull)
+		case isLite && lite.Code == sqlite3.ErrIoErr:
 			return b, translate(target, err)
 		}
 		return b, translate(path, err)

@@ -17,13 +17,13 @@ import (
 var (
 	// errDiskFull: the change was not stored. The same call succeeds once there is room.
 	errDiskFull = errors.New("the disk is full")
-	// errReadOnly: the ledger's file or directory cannot be written.
-	errReadOnly = errors.New("file or directory cannot be written")
+	// errReadOnly: the ledger's file or directory cannot be read or written.
+	errReadOnly = errors.New("no permission for the file or directory, or a read-only file system")
 	// errClosed: the ledger was closed before the call started.
 	errClosed = errors.New("the ledger is closed")
 	// errNotFound: the row does not exist.
 	errNotFound = errors.New("no such row in the ledger")
-	// ErrEmpty is returned by OpenReadOnly for a file that no consumer has opened yet.
+	// ErrEmpty is returned by OpenReadOnly and WriteBackup for a file that no consumer has opened yet.
 	ErrEmpty = errors.New("the ledger is empty: no consumer has opened it yet")
 )
 

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/purser-onboard/purser/lockfile"
@@ -70,7 +71,8 @@ func when(t time.Time) string {
 // place, never a part, and never the log of the one with the other.
 //
 // Errors, after which the ledger is unchanged: *LockedError if a process has the ledger, *NewerError,
-// *IncomparableError, *BackupError, *lockfile.UnsafeError; others for a full disk, and the system's.
+// *IncomparableError, *BackupError, *lockfile.UnsafeError; others for a full disk, and the system's. After a
+// *PlacedError the backup is in place.
 func RestoreBackup(ctx context.Context, o RestoreOptions) (r Replacement, err error) {
 	if o.Now == nil {
 		return r, errors.New("ledger: no clock")
@@ -126,6 +128,18 @@ func RestoreBackup(ctx context.Context, o RestoreOptions) (r Replacement, err er
 	r.Kept, err = putInPlace(path, next, there, o.Now())
 	return r, translate(path, err)
 }
+
+// PlacedError is a restored ledger of which it is not certain that a crash of the machine would leave it in place.
+type PlacedError struct {
+	Path string
+	Err  error
+}
+
+func (e *PlacedError) Error() string {
+	return fmt.Sprintf("ledger %s: the backup is in place, but the directory could not be synced: %v", e.Path, e.Err)
+}
+
+func (e *PlacedError) Unwrap() error { return e.Err }
 
 // BackupError is a backup that cannot be restored. Nothing was changed.
 type BackupError struct {
@@ -228,11 +242,21 @@ func (r *Replacement) count(ctx context.Context, db *sql.DB, next string) error 
 }
 
 // putInPlace gives next the ledger's name, and the ledger, if it is there, another name. A crash between the two steps
-// leaves a ledger with two names, which Open does not accept.
+// leaves a ledger with two names, which Open does not accept. An error other than *PlacedError leaves the ledger as it
+// was.
 func putInPlace(path, next string, there bool, now time.Time) (kept string, err error) {
 	aside := path + ".replaced-" + now.UTC().Format("20060102T150405.000000Z")
+	var undo []func() error
+	defer func() {
+		for _, step := range slices.Backward(undo) {
+			err = errors.Join(err, step())
+		}
+	}()
 	// What is left is the log of a damaged ledger, or of a ledger that was removed: SQLite would apply it to next.
-	if err := os.Rename(path+"-wal", aside+"-wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	switch err := os.Rename(path+"-wal", aside+"-wal"); {
+	case err == nil:
+		undo = append(undo, func() error { return os.Rename(aside+"-wal", path+"-wal") })
+	case !errors.Is(err, fs.ErrNotExist):
 		return "", err
 	}
 	if err := os.Remove(path + "-shm"); err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -242,15 +266,20 @@ func putInPlace(path, next string, there bool, now time.Time) (kept string, err 
 		if err := os.Link(path, aside); err != nil {
 			return "", err
 		}
+		undo = append(undo, func() error { return os.Remove(aside) })
 		kept = aside
 	}
 	if err := syncDir(filepath.Dir(path)); err != nil {
-		return kept, err
+		return "", err
 	}
 	if err := os.Rename(next, path); err != nil {
-		return kept, err
+		return "", err
 	}
-	return kept, syncDir(filepath.Dir(path))
+	undo = nil
+	if err := syncDir(filepath.Dir(path)); err != nil {
+		return kept, &PlacedError{Path: path, Err: err}
+	}
+	return kept, nil
 }
 
 // writeLogBack writes the log back into the ledger and removes it. Another program that has the ledger open, if only to

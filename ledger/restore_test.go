@@ -5,8 +5,10 @@ import (
 	"context"
 	"database/sql"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -153,6 +155,23 @@ func TestRestoreWithoutALedger(t *testing.T) {
 	}
 	if got := o.files(t); len(got) != 3 || !strings.HasSuffix(got[2], "-wal") {
 		t.Errorf("files: got %q, want the ledger, its lock and the log that was there", got)
+	}
+}
+
+// TestPutInPlaceFails: an error before the backup has the ledger's name leaves the ledger and its log as they were.
+func TestPutInPlaceFails(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	writeFile(t, path, []byte("ledger"))
+	writeFile(t, path+"-wal", []byte("log"))
+	kept, err := putInPlace(path, path+".restoring", true, noClock()) // which does not exist
+	if kept != "" || !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("got %q, %v; want nothing kept, fs.ErrNotExist", kept, err)
+	}
+	if got := (RestoreOptions{Path: path}).files(t); !slices.Equal(got, []string{"ledger.db", "ledger.db-wal"}) {
+		t.Errorf("got the files %q, want the ledger and its log", got)
+	}
+	if got := string(readFile(t, path)) + ", " + string(readFile(t, path+"-wal")); got != "ledger, log" {
+		t.Errorf("got %q, want them unchanged", got)
 	}
 }
 

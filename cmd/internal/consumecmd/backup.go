@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 
@@ -20,6 +21,9 @@ import (
 func backup(ctx context.Context, c *config.Consumer, b config.LedgerBackup, s Streams) error {
 	refused := func(problem string) error {
 		return console.Coded(console.ExitUsage, fmt.Errorf("backup %s: %s", b.File, problem))
+	}
+	if _, err := os.Stat(filepath.Dir(b.File)); errors.Is(err, fs.ErrNotExist) {
+		return refused("the directory does not exist: make it, or is its disk not mounted?")
 	}
 	there, err := os.Stat(b.File)
 	switch {
@@ -43,7 +47,7 @@ func backup(ctx context.Context, c *config.Consumer, b config.LedgerBackup, s St
 	defer file.Discard()
 	made, err := ledger.WriteBackup(ctx, c.Ledger, file.Name())
 	if err != nil {
-		return coded(fmt.Errorf("backup %s: %w", b.File, err))
+		return unusable(coded(fmt.Errorf("backup %s: %w", b.File, err)))
 	}
 	if err := file.Commit(); err != nil {
 		return fmt.Errorf("backup: %w", err)

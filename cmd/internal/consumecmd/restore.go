@@ -17,13 +17,13 @@ func restore(ctx context.Context, c *config.Consumer, o config.LedgerRestore, s 
 	r, err := ledger.RestoreBackup(ctx, ledger.RestoreOptions{
 		Path: c.Ledger, Backup: o.File, Force: o.Force, Now: time.Now,
 	})
+	var placed *ledger.PlacedError
 	switch {
-	case err != nil && ctx.Err() != nil: // interrupted, and the ledger is as it was
-		return console.Coded(console.ExitUnfinished, context.Cause(ctx))
+	case errors.As(err, &placed): // what is said below holds all the same
 	case errors.As(err, new(*ledger.NewerError)), errors.As(err, new(*ledger.IncomparableError)),
 		errors.As(err, new(*ledger.BackupError)):
 		return console.Coded(console.ExitUsage, fmt.Errorf("restore: %w", err))
-	case err != nil:
+	case err != nil: // an interruption, too: the ledger is as it was
 		return unusable(coded(fmt.Errorf("restore: %w", err)))
 	}
 	say := func(format string, args ...any) {
@@ -43,5 +43,8 @@ func restore(ctx context.Context, c *config.Consumer, o config.LedgerRestore, s 
 	}
 	say("next: import %s again, then run. No customer is created twice: idempotency keys are derived from the "+
 		"row, not from the ledger, and customers that this ledger does not know are looked up at the partner", since)
+	if placed != nil {
+		return fmt.Errorf("restore: %w", placed)
+	}
 	return nil
 }
