@@ -40,7 +40,11 @@ func (c *Cluster) CreateTopics(ctx context.Context, topics ...Topic) (created []
 	if len(missing) == 0 {
 		return nil, nil
 	}
-	res, err := c.client.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: missing})
+	var res *kafka.CreateTopicsResponse
+	err = retry.Do(ctx, backoff(requestTimeout), func(ctx context.Context) (err error) {
+		res, err = c.client.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: missing})
+		return again(err)
+	})
 	if err != nil {
 		return nil, fmt.Errorf("creating topics: %w", err)
 	}
@@ -86,10 +90,7 @@ func (c *Cluster) TopicConfig(ctx context.Context, topic string, names ...string
 		if err == nil && len(res.Resources) == 1 {
 			err = res.Resources[0].Error
 		}
-		if retriable(err) { // the library may know no broker for a moment
-			return retry.RetryableError(err)
-		}
-		return err
+		return again(err)
 	})
 	switch {
 	case err != nil:
@@ -104,6 +105,14 @@ func (c *Cluster) TopicConfig(ctx context.Context, topic string, names ...string
 		settings[e.ConfigName] = e.ConfigValue
 	}
 	return settings, nil
+}
+
+// again marks an error for a retry, if another attempt may succeed: the library may know no broker for a moment.
+func again(err error) error {
+	if retriable(err) {
+		return retry.RetryableError(err)
+	}
+	return err
 }
 
 func (t Topic) config() kafka.TopicConfig {

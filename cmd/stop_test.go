@@ -130,7 +130,7 @@ func TestHandOver(t *testing.T) {
 	a, b := f.members[0], f.members[1]
 	f.start(a)
 	f.awaitShared(a)
-	limit := f.heartbeat + f.latency + stopGrace()
+	limit := scale.session / 2
 	var came, left time.Duration
 	for turn := range turns {
 		f.awaitCreation(a)
@@ -154,8 +154,8 @@ func TestHandOver(t *testing.T) {
 		b.leave()
 		took = time.Since(sent)
 		left = max(left, took)
-		if took > f.latency+stopGrace() {
-			t.Errorf("turn %d: got a stop of %v, want at most %v", turn, took, f.latency+stopGrace())
+		if took > limit {
+			t.Errorf("turn %d: got a stop of %v, want at most %v", turn, took, limit)
 		}
 		sent = time.Now()
 		f.awaitShared(a)
