@@ -48,10 +48,10 @@ type Authenticator interface {
 }
 
 // Follow makes the ledger write every change of a row to the ledger topic, before the change is committed, so that the
-// topic has everything that the ledger has but the partner's statuses (SetPartnerStatuses). Accept and Update then return pipeline.ErrFenced for rows whose partition is not
-// ours, or was not restored since it became ours. Records that a does not verify are ignored; with a nil Authenticator
-// all records are accepted. Call Follow once, before Accept and Update; c must be for the topic Options.Changelog. It
-// is an error if a is for another topic.
+// topic has everything that the ledger has but the partner's statuses (SetPartnerStatuses). Accept and Update then
+// return pipeline.ErrFenced for rows whose partition is not ours, or was not restored since it became ours. Records
+// that a does not verify are ignored; with a nil Authenticator all records are accepted. Call Follow once, before
+// Accept and Update; c must be for the topic Options.Changelog. It is an error if a is for another topic.
 func (l *Ledger) Follow(c Changelog, a Authenticator) error {
 	if a != nil && a.Topic() != c.Topic() {
 		return fmt.Errorf("ledger: records of topic %q cannot be authenticated with the keys of topic %q",
@@ -485,8 +485,8 @@ func (t *tx) applySnapshot(s *snapshot) (id int64, isNewer bool, err error) {
 			return id, false, nil
 		}
 		isNewer = version < s.Version
-		claims, err := t.claim(s, id)
-		if err != nil {
+		var claims bool
+		if claims, err = t.claim(s, id); err != nil {
 			return 0, false, err
 		}
 		if err := t.restoreRow.QueryRowContext(t.ctx, values(claims)...).Scan(&id); err != nil {
