@@ -279,10 +279,11 @@ func (e *csvSource) read() (record, error) {
 		return record{}, err
 	}
 	fields, lines, reject, err := e.split(first)
-	rec := record{line: first.number, lines: lines, raw: e.record, reject: reject}
+	rec := record{line: first.number, lines: lines, reject: reject} // a reject has its own raw
 	if err != nil || reject != nil {
 		return rec, err
 	}
+	rec.raw = e.record
 	rec.address, rec.id = fields[e.at[addressColumn]], fields[e.at[externalIDColumn]]
 	if i := e.at[chainIDColumn]; i >= 0 {
 		rec.chain = fields[i]

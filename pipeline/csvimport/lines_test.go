@@ -22,7 +22,7 @@ import (
 // imported imports a text and returns the results in the order of its lines: "3" is a published row that begins on line
 // 3, "5!" an invalid row, "2-4!" an invalid row whose quotes span three lines.
 func imported(ctx context.Context, text string, batch int) (outcomes []string, stats ImportStats, err error) {
-	e, err := newReader(strings.NewReader(text), "e.csv", 300)
+	e, err := newReader(strings.NewReader(text), "e.csv")
 	if err != nil {
 		return nil, stats, err
 	}
@@ -237,7 +237,7 @@ func isRow(line string) bool {
 
 // TestAccountingError: an import that cannot account for a line fails.
 func TestAccountingError(t *testing.T) {
-	e, err := newReader(strings.NewReader("address,externalId,name\n"+cleanLines(2, 9)), "e.csv", 300)
+	e, err := newReader(strings.NewReader("address,externalId,name\n"+cleanLines(2, 9)), "e.csv")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -257,7 +257,7 @@ func TestAccountingError(t *testing.T) {
 
 // TestPublishedIsAcknowledged: rows count as published when the broker has acknowledged them.
 func TestPublishedIsAcknowledged(t *testing.T) {
-	e, err := newReader(strings.NewReader("address,externalId,name\n"+cleanLines(2, 9)), "e.csv", 300)
+	e, err := newReader(strings.NewReader("address,externalId,name\n"+cleanLines(2, 9)), "e.csv")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -287,7 +287,7 @@ func TestLineCounter(t *testing.T) {
 // TestExportName: the file's name is cleaned when the reader gets it.
 func TestExportName(t *testing.T) {
 	const name, want = "export\t27 Nov 2026, 10.15\u202fAM.csv", "export\\t27 Nov 2026, 10.15\u202fAM.csv"
-	e, err := newReader(strings.NewReader("address,externalId\n"+goodAddress+",c\n"+goodAddress+",\n"), name, 300)
+	e, err := newReader(strings.NewReader("address,externalId\n"+goodAddress+",c\n"+goodAddress+",\n"), name)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 
 func readAll(t *testing.T, text string) (rows []pipeline.Row, rejects []*Reject) {
 	t.Helper()
-	e, err := newReader(strings.NewReader(text), "export.csv", 300)
+	e, err := newReader(strings.NewReader(text), "export.csv")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -24,8 +24,8 @@ func readAll(t *testing.T, text string) (rows []pipeline.Row, rejects []*Reject)
 }
 
 // newReader reads a text that is recognised.
-func newReader(r io.Reader, name string, chain uint64) (*Reader, error) {
-	return NewReader(Input{Reader: r}, Options{Name: name, Chain: chain, ImportID: "import-1"})
+func newReader(r io.Reader, name string) (*Reader, error) {
+	return NewReader(Input{Reader: r}, Options{Name: name, Chain: 300, ImportID: "import-1"})
 }
 
 func drain(t *testing.T, e *Reader) (rows []pipeline.Row, rejects []*Reject) {
@@ -59,7 +59,7 @@ func TestMessyExport(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	e, err := newReader(f, "messy.csv", 300)
+	e, err := newReader(f, "messy.csv")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -123,7 +123,7 @@ func TestHeader(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			_, err := newReader(strings.NewReader(tt.text), "e.csv", 300)
+			_, err := newReader(strings.NewReader(tt.text), "e.csv")
 			var header *HeaderError
 			if !errors.As(err, &header) || !strings.Contains(err.Error(), tt.problem) || !strings.HasPrefix(err.Error(), "e.csv:") {
 				t.Errorf("got %v, want a *HeaderError of e.csv with %q", err, tt.problem)
@@ -195,7 +195,7 @@ func FuzzExport(f *testing.F) {
 	f.Add(messy)
 	f.Add([]byte("address,externalId\n\"" + goodAddress + "\",\"a\nb\"\n" + goodAddress + ",c\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
-		e, err := newReader(strings.NewReader(string(text)), "f.csv", 300)
+		e, err := newReader(strings.NewReader(string(text)), "f.csv")
 		if err != nil {
 			return
 		}
@@ -243,7 +243,7 @@ func FuzzFields(f *testing.F) {
 		if err != nil {
 			return
 		}
-		e, err := newReader(strings.NewReader("address,externalId\n"), "f.csv", 300)
+		e, err := newReader(strings.NewReader("address,externalId\n"), "f.csv")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -282,7 +282,7 @@ func TestImportKeepsTheOrder(t *testing.T) {
 		text = append(text, goodAddress+","+id+"\n"...)
 	}
 	for _, fail := range []int{0, 3} {
-		e, err := newReader(strings.NewReader(string(text)), "e.csv", 300)
+		e, err := newReader(strings.NewReader(string(text)), "e.csv")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,8 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// So much is handed over at a time, whichever is less: long records must not take more memory than short ones.
+// A chunk ends at chunkRecords records or at chunkBytes bytes of input, whichever comes first: long records must not
+// take more memory than short ones.
 const (
 	chunkRecords = 1024
 	chunkBytes   = 256 << 10
@@ -30,8 +31,8 @@ type chunk struct {
 	messages []pipeline.Message // of the records without a reject, in order
 }
 
-// chunks are reused: the slices of a chunk, filled with zeros for each 1,024 records, would be a good part of the work.
-// The fields of records and the bytes of messages are not part of a chunk and outlive it.
+// chunks pools chunks, because allocating and zeroing their slices is a large part of an import's work. The strings of
+// records and the bytes of messages are not pooled.
 type chunks struct{ pool sync.Pool }
 
 // take returns an empty chunk.
@@ -55,9 +56,8 @@ func (p *chunks) giveBack(c *chunk) {
 	p.pool.Put(c)
 }
 
-// scan checks the records and hands the good rows over in batches. One goroutine reads the export, which cannot be
-// shared out; as many as there are processors check, which is most of the work; one puts together in order what they
-// made.
+// scan checks the records and hands the good rows over in batches. One goroutine reads the export. As many as there are
+// processors check, which is most of the work. collect puts the results together in the order of the export.
 func (im *Importer) scan(ctx context.Context, export *Reader, batches chan<- batch) error {
 	checkers := runtime.GOMAXPROCS(0)
 	ordered, unchecked := make(chan *chunk, 2*checkers), make(chan *chunk, 2*checkers)
@@ -78,7 +78,7 @@ func (im *Importer) scan(ctx context.Context, export *Reader, batches chan<- bat
 				}
 			}
 			if last {
-				return nil // collect returns the error when all that comes before it is done
+				return nil // collect returns the error
 			}
 		}
 	})
@@ -228,7 +228,7 @@ func (im *Importer) collect(
 		}
 		pool.giveBack(c)
 	}
-	if ctx.Err() != nil { // the end may be that of the reader, who was told to stop
+	if ctx.Err() != nil { // the reader may have closed ordered because ctx ended
 		return ctx.Err()
 	}
 	return send()

@@ -351,7 +351,7 @@ func TestInvalidLimit(t *testing.T) {
 		"50 %":          {InvalidLimit{-1, 50.1}, 0},
 		"less than 50%": {InvalidLimit{-1, 49.9}, 501},
 	} {
-		e, err := newReader(strings.NewReader(text), "e.csv", 300)
+		e, err := newReader(strings.NewReader(text), "e.csv")
 		if err != nil {
 			t.Fatal(err)
 		}
