@@ -32,8 +32,11 @@ app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
 {{- if not (hasKey $known $setting) -}}
 {{- fail (printf "config: purser has no setting %q" $setting) -}}
 {{- end -}}
-{{- if has $setting (list "data-dir" "metrics-listen" "metrics-textfile" "report") -}}
+{{- if has $setting (list "data-dir" "metrics-listen" "progress" "report") -}}
 {{- fail (printf "config: the chart sets %s: remove it" $setting) -}}
+{{- end -}}
+{{- if eq $setting "metrics-textfile" -}}
+{{- fail "config: metrics-textfile has no volume in the chart: use the report instead" -}}
 {{- end -}}
 {{- end -}}
 {{- toYaml $config -}}
