@@ -172,7 +172,7 @@ func writerPragmas(dropSigned bool) []string {
 		secureDelete,
 		"foreign_keys = ON",
 		"synchronous = FULL",
-		// KiB. Sorting for an index takes the same again, and reading the partner's list has 64 MiB in total. The rest of
+		// KiB. Sorting for an index takes the same again, and reading the partner's list has 80 MiB in total. The rest of
 		// the file is in the system's cache.
 		"cache_size = -8192",
 		// In memory, a sort would grow with the partner's list. SQLite unlinks the temporary file when it opens it.
