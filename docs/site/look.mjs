@@ -72,7 +72,7 @@ async function search(words, want) {
   const { page } = await tab(1280, 'light')
   await page.goto(origin)
   await page.keyboard.press('/')
-  await page.keyboard.type(words)
+  await page.locator('input:focus').pressSequentially(words) // waits until the dialog has the focus
   const hit = page.locator(want).first()
   await hit.waitFor({ timeout: 10000 }).catch(() => finding(`search for ${words}`, `no link to ${want}`))
   await page.screenshot({ path: join(screenshots, `search-${words}.png`) })
