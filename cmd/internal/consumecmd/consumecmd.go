@@ -98,9 +98,12 @@ func perform(soft, hard context.Context, c *config.ConsumerCommands, command str
 // interrupted replaces the error of a command that was cut short by the interruption itself, unless another error was
 // joined to it.
 func interrupted(soft context.Context, err error) error {
-	var joined interface{ Unwrap() []error } // by errors.Join, which keeps a list of one when the others are nil
-	others := errors.As(err, &joined) && len(joined.Unwrap()) > 1
-	if soft.Err() == nil || others || !errors.Is(err, context.Canceled) {
+	rest := err
+	var joined interface{ Unwrap() []error }
+	for errors.As(rest, &joined) && len(joined.Unwrap()) == 1 { // errors.Join returns a list of one if the others are nil
+		rest = joined.Unwrap()[0]
+	}
+	if soft.Err() == nil || errors.As(rest, &joined) || !errors.Is(err, context.Canceled) {
 		return err
 	}
 	return console.Coded(console.ExitUnfinished, context.Cause(soft))

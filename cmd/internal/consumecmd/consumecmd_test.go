@@ -19,6 +19,7 @@ func TestInterrupted(t *testing.T) {
 		"the interruption":   {fmt.Errorf("backup b.db: %w", context.Canceled), signal},
 		"and nothing joined": {fmt.Errorf("backup b.db: %w", errors.Join(context.Canceled, nil)), signal},
 		"and another error":  {errors.Join(context.Canceled, full), full},
+		"inside a list":      {errors.Join(errors.Join(context.Canceled, full), nil), full},
 		"another error":      {full, full},
 		"none":               {nil, nil},
 	} {
