@@ -129,7 +129,7 @@ func (a *Account) publishedSum(i results.ReportImport) Sum {
 }
 
 // drainedSince reports whether a drain that came to its end began after an import, so that what was published was in
-// the queue. A drain takes no rows that are published after it began: by an importer beside it, or by its own night.
+// the queue. A drain takes no rows that are published after it began.
 func (a *Account) drainedSince(i pipeline.Import) bool {
 	return slices.ContainsFunc(slices.Concat(a.Runs, a.History), func(r Run) bool {
 		return r.Drain && r.Ended() && r.Report.Exit != 1 && r.Report.Exit != 2 && r.Report.StartedAt.After(i.EndedAt)

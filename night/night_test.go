@@ -186,7 +186,7 @@ func TestVerdicts(t *testing.T) {
 		return a
 	}
 	yes, no := true, false
-	meanwhile := goodNight() // an importer published beside the drain
+	meanwhile := goodNight() // an importer published while the drain ran
 	unseen := int64(100)
 	meanwhile.Imports[0].NotSeen = &unseen
 	meanwhile.Conclude(commands)
