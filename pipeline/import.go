@@ -22,14 +22,18 @@ type Import struct {
 func (i Import) Ended() bool { return !i.EndedAt.IsZero() }
 
 // Standing says how an import that has not ended stands, as far as the reader knows.
-func (i Import) Standing() string {
+func (i Import) Standing() string { return Standing(i.Alive) }
+
+// Standing says how an import or a run that has not ended stands. alive is whether its process is there; nil: that is
+// not known.
+func Standing(alive *bool) string {
 	switch {
-	case i.Alive == nil:
-		return "has not ended: it is in progress, or its process was killed"
-	case *i.Alive:
+	case alive == nil:
+		return "has no end: it is in progress, or its process was killed"
+	case *alive:
 		return "is in progress"
 	}
-	return "has not ended: its process was killed"
+	return "has no end: its process was killed"
 }
 
 // ImportCounts says what became of the lines and rows of an export, or of all exports of an import.

@@ -82,15 +82,7 @@ func (r Report) Seen(alive bool) Report {
 }
 
 // Standing says how a run that has not ended stands, as far as the reader knows.
-func (r Report) Standing() string {
-	switch {
-	case r.Alive == nil:
-		return "has no end: it is in progress, or its process was killed"
-	case *r.Alive:
-		return "is in progress"
-	}
-	return "has no end: its process was killed"
-}
+func (r Report) Standing() string { return pipeline.Standing(r.Alive) }
 
 // Counts are the row counts of a run, of one that has not ended as of its latest progress.
 func (r Report) Counts() ReportRows {

@@ -100,11 +100,11 @@ func TestStanding(t *testing.T) {
 	if err := running.lock.Close(); err != nil { // as the system does for a process that is killed
 		t.Fatal(err)
 	}
-	want("killed", "has not ended: its process was killed")
+	want("killed", "has no end: its process was killed")
 	elsewhere := begun
 	elsewhere.Host += "-2"
 	put(elsewhere)
-	want("on another host", "has not ended: it is in progress, or its process was killed")
+	want("on another host", "has no end: it is in progress, or its process was killed")
 	begun.EndedAt = time.Unix(2, 0)
 	put(begun)
 	running.End()
