@@ -11,8 +11,8 @@ type Import struct {
 	EndedAt   time.Time `json:"endedAt,omitzero"` // zero: it is in progress, or its process was killed
 	Exit      int       `json:"exit"`             // the exit code; 1 of an import that has not ended
 	Reason    string    `json:"reason,omitempty"` // why Exit is not 0
-	// Alive says of an import that has not ended whether its process is there. It is absent if that is not known: the
-	// import ran on another host.
+	// Alive says of an import that has not ended whether its process is there. It is absent if that is not known, as when
+	// the import ran on another host.
 	Alive *bool `json:"alive,omitempty"`
 	ImportCounts
 	Files []ImportFile `json:"files"` // in order; those that were not read, too, with counts of 0 and without a digest

@@ -88,13 +88,17 @@ func (r *Running) End() {
 	}
 }
 
-// look says of an import that has not ended whether its process is there, if it ran on this host.
+// look says of an import that has not ended whether its process is there, if it ran on this host and Begin marked it.
 func (l Log) look(i *pipeline.Import) {
 	host, err := os.Hostname()
 	if i.Alive = nil; err != nil || i.Ended() || i.Host != host {
 		return
 	}
-	if alive, _, err := lockfile.Held(filepath.Join(l.dir, i.ID+".lock")); err == nil {
+	path := filepath.Join(l.dir, i.ID+".lock")
+	if _, err := os.Lstat(path); err != nil {
+		return
+	}
+	if alive, _, err := lockfile.Held(path); err == nil {
 		i.Alive = &alive
 		i.Reason = "the import " + i.Standing()
 	}

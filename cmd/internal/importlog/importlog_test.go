@@ -92,6 +92,7 @@ func TestStanding(t *testing.T) {
 		}
 	}
 	put(begun)
+	want("not marked", "has no end: it is in progress, or its process was killed")
 	running, err := log.Begin(begun.ID)
 	if err != nil {
 		t.Fatal(err)
