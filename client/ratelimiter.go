@@ -25,8 +25,9 @@ const (
 // RateLimiter limits the attempts of all workers together, with one bucket and one gate.
 //
 // In any stretch of time of length T, at most rate·T + burst attempts pass, where burst is 1 plus what the rate gives
-// in 20 ms: 1 up to 49/s, 5 at 200/s, 21 at 1,000/s. The burst makes up for timers that fire late. The bucket starts
-// empty, so that frequent restarts do not raise the rate, and is emptied when the gate opens.
+// in 20 ms: 1 up to 49/s, 5 at 200/s, 21 at 1,000/s. The burst makes up for timers that fire late. In no second do more
+// attempts pass than the rate, rounded up. The bucket starts empty, so that frequent restarts do not raise the rate,
+// and is emptied when the gate opens.
 //
 // A limiter that shares a rate with others (SetShare) divides the wall clock's time into slots, one for each attempt,
 // and starts them at another phase than the others do. It does so while its rate is so low that a bucket would hold one
@@ -43,6 +44,7 @@ type RateLimiter struct {
 
 	mu         sync.Mutex
 	bucket     *rate.Limiter
+	second     lastSecond
 	configured float64       // attempts a second
 	fraction   float64       // of the configured rate that is in force, above 0 and at most 1
 	slotted    bool          // SetShare was called, and SetRate not since
@@ -162,6 +164,7 @@ func (l *RateLimiter) apply(now time.Time) {
 	}
 	l.bucket.SetBurstAt(now, 1+int(perSecond*burstDuration.Seconds()))
 	l.bucket.SetLimitAt(now, rate.Limit(perSecond))
+	l.second.setMost(int(math.Ceil(perSecond)))
 	if perSecond > 0 {
 		l.slot, _ = l.slotAt(now) // slots are numbered by the rate: the next attempt passes in the next slot
 	}
@@ -262,13 +265,54 @@ func (l *RateLimiter) try(now time.Time) (wait time.Duration, closings uint64, c
 	if l.usesSlots() {
 		return l.takeSlot(now), l.closings, l.changed
 	}
+	if math.IsInf(l.inForce(), 1) {
+		return 0, l.closings, l.changed
+	}
+	if wait := l.second.full(now); wait > 0 {
+		return wait, l.closings, l.changed
+	}
 	if l.bucket.AllowN(now, 1) {
+		l.second.add(now)
 		return 0, l.closings, l.changed
 	}
 	seconds := (1 - l.bucket.TokensAt(now)) / l.inForce()
 	// At least a microsecond: rounded to 0, the wait would become a busy loop.
 	wait = time.Duration(min(seconds*float64(time.Second), float64(time.Hour))) + time.Microsecond
 	return wait, l.closings, l.changed
+}
+
+// lastSecond bounds the attempts in any second. It keeps when the latest attempts passed, in a ring.
+type lastSecond struct {
+	most   int // attempts in a second
+	passed []time.Time
+	oldest int // index in passed, once that has its full length
+}
+
+// setMost changes the bound; the latest attempts still count.
+func (s *lastSecond) setMost(most int) {
+	if most == s.most {
+		return
+	}
+	inOrder := append(s.passed[s.oldest:len(s.passed):len(s.passed)], s.passed[:s.oldest]...)
+	s.most, s.oldest, s.passed = most, 0, inOrder[max(0, len(inOrder)-most):]
+}
+
+// full returns how long to wait until another attempt may pass, 0 if it may pass now.
+func (s *lastSecond) full(now time.Time) (wait time.Duration) {
+	if len(s.passed) < s.most {
+		return 0
+	}
+	return max(0, time.Second-now.Sub(s.passed[s.oldest]))
+}
+
+// add records that an attempt passes.
+func (s *lastSecond) add(now time.Time) {
+	if len(s.passed) < s.most {
+		s.passed = append(s.passed, now)
+		return
+	}
+	s.passed[s.oldest] = now
+	s.oldest = (s.oldest + 1) % s.most
 }
 
 // recover raises the rate by a step for each stretch of recoverAfter without throttling.

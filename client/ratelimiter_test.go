@@ -62,6 +62,7 @@ func TestRateLimiterHoldsTheRate(t *testing.T) {
 				l := NewRateLimiter(tt.rate)
 				at := passages(t, l, 8, 300)
 				wantRate(t, at, tt.rate, tt.burst)
+				wantSecond(t, at, int(math.Ceil(tt.rate)))
 				// The bucket was empty at the start, and no attempt is lost later.
 				if want := time.Duration(float64(time.Second) / tt.rate); at[0] < want || at[0] > want+time.Millisecond {
 					t.Errorf("first attempt: got it after %v, want %v", at[0], want)
@@ -72,6 +73,48 @@ func TestRateLimiterHoldsTheRate(t *testing.T) {
 				// After an idle hour, too, no more than the burst passes at once.
 				time.Sleep(time.Hour)
 				wantRate(t, passages(t, l, 8, 100), tt.rate, tt.burst)
+			})
+		})
+	}
+}
+
+// wantSecond fails when any second has more attempts than most.
+func wantSecond(t *testing.T, at []time.Duration, most int) {
+	t.Helper()
+	first := 0
+	for last := range at {
+		for at[last]-at[first] >= time.Second {
+			first++
+		}
+		if n := last - first + 1; n > most {
+			t.Fatalf("got %d attempts in the second after %v, want at most %d", n, at[first], most)
+		}
+	}
+}
+
+// TestRateLimiterAfterPauses: what is made up for a pause does not exceed the rate in the second after it, even if the
+// rate changes for a moment.
+func TestRateLimiterAfterPauses(t *testing.T) {
+	for _, every := range []int{150, 200, 400, 700} { // attempts
+		t.Run(fmt.Sprint(every), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := NewRateLimiter(200)
+				var at []time.Duration
+				for begin := time.Now(); len(at) < 2000; {
+					if err := l.Wait(t.Context()); err != nil {
+						t.Fatalf("Wait: got %v, want nil", err)
+					}
+					if at = append(at, time.Since(begin)); len(at)%every == 0 {
+						time.Sleep(20 * time.Millisecond)
+						l.SetRate(199)
+						l.SetRate(200)
+					}
+				}
+				wantRate(t, at, 200, 5)
+				wantSecond(t, at, 200)
+				if took := at[len(at)-1]; took > 10200*time.Millisecond {
+					t.Errorf("2,000 attempts: got %v, want at most 10.2s", took)
+				}
 			})
 		})
 	}

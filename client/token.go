@@ -183,11 +183,19 @@ func (c *Client) Authenticate(ctx context.Context) error {
 	return err
 }
 
-// fetch requests a token; the caller has waited for the rate limiter. If the API secret is not accepted and
-// Config.Secret returns another, fetch requests the token with that, once.
+// fetch requests a token; the caller has waited for the rate limiter. A request whose answer is lost or unusable is
+// repeated once, because all workers wait for the token. If the API secret is not accepted and Config.Secret returns
+// another, the token is requested with that, once.
 func (c *Client) fetch(ctx context.Context, closings uint64) error {
 	err := c.fetchOnce(ctx, closings)
 	var failure *Error
+	if errors.As(err, &failure) && mayBeChance(failure) {
+		c.logger.DebugContext(ctx, "the request for a token failed; repeating it", "error", err)
+		if closings, err = c.config.RateLimiter.take(ctx); err != nil {
+			return err
+		}
+		err = c.fetchOnce(ctx, closings)
+	}
 	if c.config.Secret == nil || !errors.As(err, &failure) {
 		return err
 	}
@@ -206,6 +214,12 @@ func (c *Client) fetch(ctx context.Context, closings uint64) error {
 		return err
 	}
 	return c.fetchOnce(ctx, closings)
+}
+
+// mayBeChance reports whether the next request for a token may well succeed. After a timeout the workers have waited
+// long enough.
+func mayBeChance(e *Error) bool {
+	return !errors.Is(e, errTimeout) && (e.Kind == NoAnswer || e.Kind == Malformed || e.Kind == ServerError)
 }
 
 // If a secret was accepted before, Config.Secret is called until it returns another: the new secret is valid at the

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 )
@@ -265,19 +266,20 @@ func TestTokenFailures(t *testing.T) {
 		answer func() *canned
 		kind   Kind
 		closed time.Duration
+		asked  int64 // requests for a token, before all workers fail
 	}{
-		"refused":     {tin(401, `{"message":"no such key `+testKey+`"}`), Unauthorized, 0},
-		"bad request": {tin(400, ""), Invalid, 0},
-		"throttled":   {tin(429, "", "Retry-After", "7"), Throttled, 7 * time.Second},
-		"busy":        {tin(503, "", "Retry-After", "9"), Throttled, 9 * time.Second},
-		"broken":      {tin(500, "x"), ServerError, 0},
-		"elsewhere":   {tin(302, "", "Location", "https://login.example/"), Redirected, 0},
-		"no token":    {tin(200, `{"expiresAt":1}`), Unrecognized, 0},
-		"cut off":     {tin(200, `{"token":"abc`), Malformed, 0},
-		"a page":      {tin(200, `<html>please log in</html>`), Unrecognized, 0},
-		"not bearer":  {tin(200, `{"token":"abc","tokenType":"MAC"}`), Unrecognized, 0},
-		"line break":  {tin(200, `{"token":"abc\r\nX: y"}`), Unrecognized, 0},
-		"too long":    {tin(200, `{"token":"`+strings.Repeat("x", 20<<10)+`"}`), Unrecognized, 0},
+		"refused":     {tin(401, `{"message":"no such key `+testKey+`"}`), Unauthorized, 0, 1},
+		"bad request": {tin(400, ""), Invalid, 0, 1},
+		"throttled":   {tin(429, "", "Retry-After", "7"), Throttled, 7 * time.Second, 1},
+		"busy":        {tin(503, "", "Retry-After", "9"), Throttled, 9 * time.Second, 1},
+		"broken":      {tin(500, "x"), ServerError, 0, 2},
+		"elsewhere":   {tin(302, "", "Location", "https://login.example/"), Redirected, 0, 1},
+		"no token":    {tin(200, `{"expiresAt":1}`), Unrecognized, 0, 1},
+		"cut off":     {tin(200, `{"token":"abc`), Malformed, 0, 2},
+		"a page":      {tin(200, `<html>please log in</html>`), Unrecognized, 0, 1},
+		"not bearer":  {tin(200, `{"token":"abc","tokenType":"MAC"}`), Unrecognized, 0, 1},
+		"line break":  {tin(200, `{"token":"abc\r\nX: y"}`), Unrecognized, 0, 1},
+		"too long":    {tin(200, `{"token":"`+strings.Repeat("x", 20<<10)+`"}`), Unrecognized, 0, 1},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -305,16 +307,51 @@ func TestTokenFailures(t *testing.T) {
 					})
 				}
 				all.Wait()
-				if asked.Load() != 1 {
-					t.Errorf("got %d token requests, want 1 for all workers that waited", asked.Load())
+				if asked.Load() != tt.asked {
+					t.Errorf("got %d token requests, want %d for all workers that waited", asked.Load(), tt.asked)
 				}
 				if s := c.config.RateLimiter.State(); s.Closed != tt.closed {
 					t.Errorf("got the gate closed for %v, want %v", s.Closed, tt.closed)
 				}
 				// Later calls request a token again.
 				_, _ = c.Customer(t.Context(), testID)
-				if asked.Load() != 2 {
-					t.Errorf("got %d token requests, want 2", asked.Load())
+				if asked.Load() != 2*tt.asked {
+					t.Errorf("got %d token requests, want %d", asked.Load(), 2*tt.asked)
+				}
+			})
+		})
+	}
+}
+
+// TestTokenIsRequestedAgain: an answer that is lost or unusable is repeated once, at once; a timeout is not.
+func TestTokenIsRequestedAgain(t *testing.T) {
+	for name, tt := range map[string]struct {
+		first func() *canned
+		asked int64
+		kind  Kind
+	}{
+		"lost":      {func() *canned { return &canned{status: 200, body: iotest.ErrReader(io.ErrUnexpectedEOF)} }, 2, NotFound},
+		"gateway":   {func() *canned { return response(502, "<html>") }, 2, NotFound},
+		"no answer": {func() *canned { return nil }, 1, NoToken},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				i := &issuer{lifetime: time.Hour}
+				var asked atomic.Int64
+				c := bubbleClient(t, 100, func(r *http.Request) *canned {
+					if strings.HasSuffix(r.URL.Path, "/auth/token") && asked.Add(1) == 1 {
+						return tt.first()
+					}
+					return i.answer(r)
+				})
+				begin := time.Now()
+				_, err := c.Customer(t.Context(), testID)
+				wantKind(t, err, tt.kind)
+				if asked.Load() != tt.asked {
+					t.Errorf("got %d token requests, want %d", asked.Load(), tt.asked)
+				}
+				if took := time.Since(begin); tt.kind == NotFound && took > 31*time.Millisecond {
+					t.Errorf("got the answer after %v, want it in the third place of the rate, after 30ms", took)
 				}
 			})
 		})
