@@ -33,6 +33,9 @@ type EmbeddedOptions struct {
 	// Topics must exist when OpenEmbedded returns: name to number of partitions, 0 for DefaultPartitions. An existing
 	// topic keeps the partitions it has.
 	Topics map[string]int
+	// Discard names topics whose messages need not stay once every group that has committed offsets there has read them.
+	// They are removed every minute and at Close, in files of 8 MiB, while the broker runs in this process.
+	Discard []string
 	// Serve lets other processes of this user that Join use the broker while it is open: it listens on a Unix socket in
 	// Dir. Where that is not possible, a warning is logged and the broker serves this process only.
 	Serve bool
@@ -51,6 +54,7 @@ type Embedded struct {
 	lock   *lockfile.Lock
 	log    *embeddedLog
 	dir    string
+	tidy   func() // ends the discarding, and discards once more; nil: the broker is in another process
 	once   sync.Once
 	err    error
 }
@@ -60,9 +64,9 @@ type Embedded struct {
 // this user cannot use it.
 //
 // All acknowledged messages and commits survive a kill of the process: each batch is written and synced before it is
-// acknowledged. Messages and committed offsets are never deleted, because an emptied partition would begin at offset 0
-// again. After an unclean stop the broker is opened, closed and opened once more: a torn tail of its commit log would
-// otherwise hide commits that are appended after it.
+// acknowledged. Messages are never deleted, but for those that EmbeddedOptions.Discard allows. After an unclean stop
+// the broker is opened, closed and opened once more: a torn tail of its commit log would otherwise hide commits that
+// are appended after it.
 //
 // The broker outlives ctx; the caller must Close it.
 func OpenEmbedded(ctx context.Context, o EmbeddedOptions) (*Embedded, error) {
@@ -114,6 +118,7 @@ func OpenEmbedded(ctx context.Context, o EmbeddedOptions) (*Embedded, error) {
 	}
 	e.Cluster = newCluster(ctx, Options{Brokers: []string{embeddedAddr}, Logger: o.Logger}, listener.dial)
 	e.Cluster.explain = e.explain
+	e.tidy = e.startDiscarding(context.WithoutCancel(ctx), o.Discard)
 	return e, nil
 }
 
@@ -248,6 +253,7 @@ func (e *Embedded) Close() error {
 			return
 		}
 		e.closeSocket()
+		e.tidy()
 		e.disconnect()
 		e.log.failure() // earlier failures have been returned by the requests that failed
 		e.broker.Close()

@@ -52,6 +52,7 @@ func open(ctx context.Context, q config.Queue, o broker.EmbeddedOptions, log *sl
 	if q.ResultsTopic != "" {
 		o.Topics[q.ResultsTopic] = partitions
 	}
+	o.Discard = []string{q.Topic} // the ledger has what became of the rows that were read
 	embedded, err := broker.OpenEmbedded(ctx, o)
 	if err != nil {
 		return nil, Coded(err)

@@ -1,0 +1,84 @@
+package broker
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+)
+
+// discardEvery is how often an embedded broker removes messages that were read. It also does when it is closed.
+const discardEvery = time.Minute
+
+// startDiscarding removes what was read of the topics from now on. The returned function ends that and removes once
+// more.
+func (e *Embedded) startDiscarding(ctx context.Context, topics []string) (end func()) {
+	if len(topics) == 0 {
+		return func() {}
+	}
+	discard := func() {
+		for _, topic := range topics {
+			if err := e.discardRead(ctx, topic); err != nil {
+				e.log.log.Warn("the messages that were read cannot be removed from the embedded broker; the next try is in "+
+					"a minute or in the next run", "topic", topic, "dir", e.dir, "error", err)
+			}
+		}
+	}
+	ended := make(chan struct{})
+	var loop sync.WaitGroup
+	loop.Go(func() {
+		ticker := time.NewTicker(discardEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ticker.C:
+				discard()
+			case <-ended:
+				return
+			}
+		}
+	})
+	return func() {
+		close(ended)
+		loop.Wait()
+		discard()
+	}
+}
+
+// discardRead removes the messages of a topic that every group has read which has committed an offset there. The broker
+// deletes whole segments only. The last message that was read always stays: a partition without a segment would begin
+// at offset 0 again after a kill, below the committed offsets.
+func (e *Embedded) discardRead(ctx context.Context, topic string) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	groups, err := e.client.ListGroups(ctx, &kafka.ListGroupsRequest{})
+	if err == nil {
+		err = groups.Error
+	}
+	if err != nil {
+		return fmt.Errorf("list the groups: %w", err)
+	}
+	for _, p := range e.broker.PartitionInfos(topic) {
+		read := int64(-1) // below it, every group has read all
+		for _, g := range groups.Groups {
+			info := e.broker.GroupInfo(g.GroupID)
+			if info == nil || len(info.Commits[topic]) == 0 {
+				continue
+			}
+			commit := info.Commits[topic][p.Partition] // 0 if it has committed in other partitions only
+			if read < 0 || commit.Offset < read {
+				read = commit.Offset
+			}
+		}
+		to := min(read, p.HighWatermark) - 1
+		if to <= p.LogStartOffset {
+			continue
+		}
+		if err := e.broker.DeleteRecords(topic, p.Partition, to); err != nil {
+			return fmt.Errorf("partition %d: %w", p.Partition, err)
+		}
+	}
+	return nil
+}
