@@ -69,7 +69,7 @@ func TestCrashesWithLedgerTopic(t *testing.T) {
 		},
 	}
 	if full {
-		plan.seeds, plan.kills = 6, 11
+		plan.seeds, plan.kills = 4, 11
 	}
 	crash(t, plan)
 }
