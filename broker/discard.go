@@ -9,8 +9,13 @@ import (
 	"github.com/segmentio/kafka-go"
 )
 
-// discardEvery is how often an embedded broker removes messages that were read. It also does when it is closed.
-const discardEvery = time.Minute
+const (
+	// segmentSize is the size of the files in which an embedded broker keeps messages, in bytes. Opening reads a whole
+	// file of every partition at once: small files bound the memory.
+	segmentSize = 8 << 20
+	// discardEvery is how often an embedded broker removes messages that were read. It also does when it is closed.
+	discardEvery = time.Minute
+)
 
 // startDiscarding removes what was read of the topics from now on. The returned function ends that and removes once
 // more.
@@ -47,8 +52,8 @@ func (e *Embedded) startDiscarding(ctx context.Context, topics []string) (end fu
 	}
 }
 
-// discardRead removes the messages of a topic that every group has read which has committed an offset there. The broker
-// deletes whole segments only. The last message that was read always stays: a partition without a segment would begin
+// discardRead removes the messages of a topic that every group has read which has committed an offset there, from
+// partitions that are larger than a segment: the broker deletes whole segments only. The last message that was read always stays: a partition without a segment would begin
 // at offset 0 again after a kill, below the committed offsets.
 func (e *Embedded) discardRead(ctx context.Context, topic string) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -61,6 +66,9 @@ func (e *Embedded) discardRead(ctx context.Context, topic string) error {
 		return fmt.Errorf("list the groups: %w", err)
 	}
 	for _, p := range e.broker.PartitionInfos(topic) {
+		if p.NumBytes <= segmentSize {
+			continue
+		}
 		read := int64(-1) // below it, every group has read all
 		for _, g := range groups.Groups {
 			info := e.broker.GroupInfo(g.GroupID)

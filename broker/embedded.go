@@ -34,7 +34,7 @@ type EmbeddedOptions struct {
 	// topic keeps the partitions it has.
 	Topics map[string]int
 	// Discard names topics whose messages need not stay once every group that has committed offsets there has read them.
-	// They are removed every minute and at Close, in files of 8 MiB, while the broker runs in this process.
+	// They are removed every minute and at Close from partitions of more than 8 MiB, while the broker runs in this process.
 	Discard []string
 	// Serve lets other processes of this user that Join use the broker while it is open: it listens on a Unix socket in
 	// Dir. Where that is not possible, a warning is logged and the broker serves this process only.
@@ -219,8 +219,7 @@ func (e *Embedded) open() (*kfake.Cluster, *memoryListener, error) {
 			"log.retention.ms":          "-1",
 			"log.retention.bytes":       "-1",
 			"offsets.retention.minutes": strconv.Itoa(365 * 24 * 60),
-			// Opening reads a whole segment of every partition at once: small segments bound the memory.
-			"log.segment.bytes": strconv.Itoa(8 << 20),
+			"log.segment.bytes":         strconv.Itoa(segmentSize),
 			// All members are in this process, so short sessions do no harm.
 			"group.min.session.timeout.ms": "1000",
 		}),
