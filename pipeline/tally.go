@@ -3,6 +3,7 @@ package pipeline
 // Tally counts the rows and messages of a run.
 type Tally struct {
 	Received         int64 // messages taken
+	Acked            int64 // … that are settled: dead letters, and those whose row is terminal
 	Skipped          int64 // … whose row was terminal already, or is another message's
 	Onboarded        int64 // rows
 	AlreadyOnboarded int64 // the part of Onboarded found past initiating

@@ -324,7 +324,7 @@ func (d *Dispatcher) skipAll(t *item) {
 	defer d.mu.Unlock()
 	for _, m := range t.messages {
 		d.skip(t.Record)
-		m.ack(m.Message)
+		d.ack(m)
 	}
 	d.forget(t)
 }
@@ -429,7 +429,7 @@ func (d *Dispatcher) settle(t *item) {
 		if i > 0 {
 			d.skip(t.Record)
 		}
-		m.ack(m.Message)
+		d.ack(m)
 	}
 	d.Worker.Hook("settled")
 	if t.Stage == pipeline.Onboarded || t.Stage == pipeline.Rejected {

@@ -56,6 +56,7 @@ func (d *Dispatcher) Take(ctx context.Context, batch []pipeline.Message, ack fun
 	defer d.mu.Unlock()
 	d.tally.Received += int64(len(batch))
 	d.tally.DeadLettered += int64(len(dead))
+	d.tally.Acked += int64(len(dead))
 	for i, a := range accepted {
 		d.countImport(rows[i].ImportID, a)
 		d.admit(a, messages[i], ack)
@@ -137,20 +138,20 @@ func (d *Dispatcher) warnOfDead(class string, m pipeline.Message, cause error) {
 
 // admit takes up one accepted row. The lock is held.
 func (d *Dispatcher) admit(a pipeline.Acceptance, m pipeline.Message, ack func(pipeline.Message)) {
+	arrived := delivery{Message: m, ack: ack}
 	switch a.Admission {
 	case pipeline.Settled:
 		d.skip(a.Record)
-		ack(m)
+		d.ack(arrived)
 		return
 	case pipeline.Contradicted:
 		if d.Trace != nil {
 			d.Trace.Begin(m, a.Record).End(a.Record)
 		}
 		d.count(a.Record)
-		ack(m)
+		d.ack(arrived)
 		return
 	}
-	arrived := delivery{Message: m, ack: ack}
 	if t, ok := d.tasks[a.Record.ID]; ok {
 		t.messages = append(t.messages, arrived) // the row is under way: this message is settled with it
 		if t.trace != nil {
@@ -168,6 +169,12 @@ func (d *Dispatcher) admit(a pipeline.Acceptance, m pipeline.Message, ack func(p
 	t.turn = max(d.turns[m.Partition], d.round) + 1
 	d.turns[m.Partition] = t.turn
 	d.push(t)
+}
+
+// ack acknowledges a message. The lock is held.
+func (d *Dispatcher) ack(m delivery) {
+	d.tally.Acked++
+	m.ack(m.Message)
 }
 
 func (d *Dispatcher) skip(rec pipeline.Record) {

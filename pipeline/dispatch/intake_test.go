@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/purser-onboard/purser/client"
@@ -24,6 +25,34 @@ func TestRepeatedMessageIsSkipped(t *testing.T) {
 		}
 		if n := len(h.partner.of("create")); n != 1 {
 			t.Errorf("got %d creations, want 1", n)
+		}
+	})
+}
+
+// TestAckedCountsMessages: the messages of a row that is under way are open, whatever their number.
+func TestAckedCountsMessages(t *testing.T) {
+	withHarness(t, nil, func(t *testing.T, h *harness) {
+		answer := make(chan struct{})
+		h.partner.before = func(c call) {
+			if c.op == "create" {
+				<-answer
+			}
+		}
+		h.take(h.row(0), h.row(0), h.row(0))
+		synctest.Wait()
+		if tally := h.dispatcher.Tally(); tally.Received != 3 || tally.Open != 1 || tally.Acked != 0 {
+			t.Errorf("got %+v, want 3 messages received, 1 row open, and no message acknowledged", tally)
+		}
+		close(answer)
+		h.await(3)
+		h.take(h.row(0))
+		h.await(1)
+		bad := pipeline.Message{Value: []byte("{")}
+		if err := h.dispatcher.Take(t.Context(), []pipeline.Message{bad}, func(pipeline.Message) {}); err != nil {
+			t.Fatal(err)
+		}
+		if tally := h.dispatcher.Tally(); tally.Received != 5 || tally.Open != 0 || tally.Acked != 5 {
+			t.Errorf("got %+v, want 5 messages received and acknowledged", tally)
 		}
 	})
 }

@@ -31,7 +31,7 @@ const window = 10 * time.Second
 func (p *progress) measure(at time.Time) results.Progress {
 	now := p.now()
 	t := now.Tally
-	here := moment{at: at, sent: now.Client.Sent, settled: t.Received - t.Open - t.Returned}
+	here := moment{at: at, sent: now.Client.Sent, settled: t.Acked}
 	m := results.Progress{
 		At: at.UTC(), Doing: doing(now, p.taking.Err() != nil), Settled: here.settled,
 		Rows: results.RowsOf(t), Throttled: now.Client.Throttled,

@@ -36,25 +36,26 @@ func TestProgressLine(t *testing.T) {
 			want: "0 of 2,000 rows · 0 % · 1/s of 60/s · 0 failed · 0 throttled"},
 		{name: "in the middle",
 			now: metrics.Now{Limiter: calm, Assigned: true, Left: 760, Client: client.Stats{Sent: 488},
-				Tally: pipeline.Tally{Received: 1250, Open: 8, Returned: 2, Failed: 3}},
+				Tally: pipeline.Tally{Received: 1250, Acked: 1240, Open: 7, Returned: 2, Failed: 3}},
 			want: "1,240 of 2,000 rows · 62 % · 48/s of 60/s · 3 failed · 0 throttled · 6 s left"},
 		{name: "throttled",
 			now: metrics.Now{Limiter: client.RateLimiterState{Rate: 60, InForce: 30, Closed: 8 * time.Second},
 				Assigned: true, Left: 700, Client: client.Stats{Sent: 588, Throttled: 1},
-				Tally: pipeline.Tally{Received: 1310, Open: 10, Failed: 3, Conflict: 1, Refused: 2, Rejected: 4, DeadLettered: 5}},
+				Tally: pipeline.Tally{Received: 1310, Acked: 1300, Open: 10, Failed: 3, Conflict: 1, Refused: 2, Rejected: 4,
+					DeadLettered: 5}},
 			want: "throttled for 8 s · 1,300 of 2,000 rows · 65 % · 10/s of 30/s, lowered from 60/s · 3 failed · " +
 				"1 in conflict · 2 refused · 4 rejected · 5 dead letters · 1 throttled · 2 min left"},
 		{name: "an outage",
 			now: metrics.Now{Limiter: calm, Assigned: true, Left: 690, Outage: true, Client: client.Stats{Sent: 590},
-				Tally: pipeline.Tally{Received: 1320, Open: 10}},
+				Tally: pipeline.Tally{Received: 1320, Acked: 1310, Open: 10}},
 			want: "outage: the partner is unavailable · 1,310 of 2,000 rows · 65 % · 0/s of 60/s · 0 failed · 0 throttled"},
 		{name: "all settled",
 			now: metrics.Now{Limiter: calm, Assigned: true, Client: client.Stats{Sent: 1190},
-				Tally: pipeline.Tally{Received: 2000}},
+				Tally: pipeline.Tally{Received: 2000, Acked: 2000}},
 			want: "waiting for rows · 2,000 of 2,000 rows · 100 % · 60/s of 60/s · 0 failed · 0 throttled"},
 		{name: "a soft stop", stop: true,
 			now: metrics.Now{Limiter: calm, Assigned: true, Left: 3, Client: client.Stats{Sent: 1190},
-				Tally: pipeline.Tally{Received: 2003, Open: 3}},
+				Tally: pipeline.Tally{Received: 2003, Acked: 2000, Open: 2}},
 			want: "stopping · 2,000 of 2,003 rows · 99 % · 0/s of 60/s · 0 failed · 0 throttled"},
 	} {
 		if tt.stop {
@@ -77,7 +78,7 @@ func TestProgressLine(t *testing.T) {
 
 // TestProgressRecorder: progress is recorded when something has changed, again after a failure, and the first failure is logged.
 func TestProgressRecorder(t *testing.T) {
-	now := metrics.Now{Assigned: true, Left: 5, Tally: pipeline.Tally{Received: 8, Onboarded: 3, Open: 5}}
+	now := metrics.Now{Assigned: true, Left: 5, Tally: pipeline.Tally{Received: 8, Acked: 3, Onboarded: 3, Open: 5}}
 	var stored []results.Report
 	var failure error
 	var said strings.Builder
@@ -109,7 +110,7 @@ func TestProgressRecorder(t *testing.T) {
 		p.Left == nil || *p.Left != 5 || p.Doing != results.Working {
 		t.Errorf("got %+v with the progress %+v, want a run with 3 rows onboarded and 5 left", got, p)
 	}
-	now.Left, now.Tally.Open, now.Tally.Onboarded = 4, 4, 4
+	now.Left, now.Tally.Open, now.Tally.Acked, now.Tally.Onboarded = 4, 4, 4, 4
 	failure = errors.New("disk full")
 	step("a failure", 2)
 	step("and again", 3)
