@@ -332,7 +332,7 @@ func TestLedgerTopicKeyIsRequired(t *testing.T) {
 			t.Fatal(err)
 		}
 		exitsWith(t, append(slices.Clone(env), "PURSER_LEDGER_TOPIC=keyless.ledger", "PURSER_LEDGER_TOPIC_KEY_FILE="+path), 2,
-			[]string{"--ledger-topic-key-file: the file: ", says}, "consumer", "status", "--fleet")
+			[]string{"--ledger-topic-key-file (from $PURSER_LEDGER_TOPIC_KEY_FILE): the file: ", says}, "consumer", "status", "--fleet")
 	}
 	exposed := keyFile(t, 1)
 	if err := os.Chmod(exposed, 0o644); err != nil {
@@ -342,6 +342,7 @@ func TestLedgerTopicKeyIsRequired(t *testing.T) {
 		[]string{"--message-key-file", "run chmod 600"}, "importer", customers)
 	exitsWith(t, append(slices.Clone(env), "PURSER_MESSAGE_KEY_FILE="+exposed, "PURSER_LEDGER_TOPIC=keyless.ledger",
 		"PURSER_LEDGER_TOPIC_KEY_FILE="+exposed, "PURSER_CREATE_TOPICS=true"), 2,
-		[]string{"FAIL  messages  --message-key-file: the file", "FAIL  topic-key --ledger-topic-key-file: the file",
+		[]string{"FAIL  messages  --message-key-file (from $PURSER_MESSAGE_KEY_FILE): the file",
+			"FAIL  topic-key --ledger-topic-key-file (from $PURSER_LEDGER_TOPIC_KEY_FILE): the file",
 			"FAIL  signer", "ok    broker", "3 of the checks failed"}, "consumer", "check")
 }

@@ -31,7 +31,7 @@ type file struct {
 type fileFlag string
 
 // BeforeResolve makes the file's values those of flags and variables that were not given.
-func (fileFlag) BeforeResolve(ctx *kong.Context, trace *kong.Path) error {
+func (fileFlag) BeforeResolve(ctx *kong.Context, trace *kong.Path, read *sources) error {
 	path, _ := ctx.FlagValue(trace.Flag).(fileFlag)
 	content, err := secretfile.ReadPlain(kong.ExpandPath(string(path)), mostFile)
 	if err != nil {
@@ -41,6 +41,7 @@ func (fileFlag) BeforeResolve(ctx *kong.Context, trace *kong.Path) error {
 	if err != nil {
 		return err
 	}
+	read.file = values
 	ctx.AddResolver(values)
 	return nil
 }
@@ -62,7 +63,7 @@ func quote(text string) string {
 
 var yamlLine = regexp.MustCompile(`line \d+`)
 
-func loadFile(r io.Reader) (kong.Resolver, error) {
+func loadFile(r io.Reader) (*file, error) {
 	const name = "--config"
 	f := &file{name: name, values: map[string]*yaml.Node{}, keys: map[string]*yaml.Node{}}
 	var document, second yaml.Node

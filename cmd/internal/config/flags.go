@@ -1,5 +1,6 @@
 // Package config is the one place where Purser's settings are read: flags over variables over the configuration file.
-// An error names the setting and the reason, and the value only where it can be no secret; an unknown name is an error.
+// An error names the setting, where its value comes from, and the reason, and the value only where it can be no secret;
+// an unknown name is an error.
 // The package parses and validates; it opens nothing but the files that hold settings.
 package config
 
@@ -17,6 +18,8 @@ type Common struct {
 	Progress  string           `help:"Progress on standard error: auto (on a terminal, one line that is updated), plain (one line a minute) or none." enum:"auto,plain,none" env:"PURSER_PROGRESS" default:"auto" group:"output"`
 	Quiet     bool             `help:"Print no summary and no progress if the command succeeds; warnings only." env:"PURSER_QUIET" group:"output"`
 	Version   kong.VersionFlag `help:"Print the version and exit."`
+
+	Origins `kong:"-"`
 }
 
 // Output says in which form a command prints what it found or did.
@@ -128,6 +131,8 @@ type Init struct {
 	DataDir       string `help:"Directory of the ledger, the embedded broker and the rejects file." default:"./purser-data" env:"PURSER_DATA_DIR" placeholder:"DIR" group:"general"`
 
 	InsecurePermissions bool `help:"Allow key, password and token files that other users of this machine can access." env:"PURSER_INSECURE_PERMISSIONS" group:"general"`
+
+	Origins `kong:"-"`
 }
 
 // Partner says how to reach the partner API and sign requests to it.

@@ -24,18 +24,21 @@ type Error struct {
 	Problem string
 }
 
-func (e *Error) Error() string {
+func (e *Error) Error() string { return e.text("") }
+
+// text is the error, with what is to be said of the value behind it.
+func (e *Error) text(behind string) string {
 	switch {
 	case e.Value == "":
-		return fmt.Sprintf("%s: %s", e.Setting, e.Problem)
+		return fmt.Sprintf("%s%s: %s", e.Setting, behind, e.Problem)
 	case !shown(e.Setting, e.Value):
 		problem := e.Problem
 		if len(e.Value) >= 16 { // a shorter one may be a part of any word
 			problem = strings.ReplaceAll(problem, e.Value, "…")
 		}
-		return fmt.Sprintf("%s: %s", e.Setting, problem)
+		return fmt.Sprintf("%s%s: %s", e.Setting, behind, problem)
 	}
-	return fmt.Sprintf("%s %q: %s", e.Setting, e.Value, e.Problem)
+	return fmt.Sprintf("%s %q%s: %s", e.Setting, e.Value, behind, e.Problem)
 }
 
 // ErrPrinted is returned when the arguments asked for help or the version, which has been printed: exit with 0.
@@ -102,12 +105,24 @@ func parse(grammar any, name, description string, args []string, s Streams) (com
 			panic(r)
 		}
 	}()
+	read := new(sources)
+	if err := kong.Bind(read).Apply(parser); err != nil {
+		return "", err
+	}
 	context, err := parser.Parse(args)
 	if err != nil {
-		return "", &UsageError{Command: name, Err: withoutValues(parser, err)}
+		var origins Origins
+		if failed := new(kong.ParseError); errors.As(err, &failed) {
+			origins = read.unparsed(failed)
+		}
+		return "", &UsageError{Command: name, Err: origins.Explain(withoutValues(parser, err))}
 	}
+	origins := read.origins(context)
 	if err := checkValues(context); err != nil {
-		return "", err
+		return "", origins.Explain(err)
+	}
+	if c, ok := grammar.(interface{ setOrigins(Origins) }); ok {
+		c.setOrigins(origins)
 	}
 	switch c := grammar.(type) {
 	case *ConsumerCommands:
@@ -221,7 +236,7 @@ func ParseImporter(args []string, s Streams) (*Importer, error) {
 	c := Importer{IgnoreEnvironment: s.IgnoreEnvironment}
 	_, err := parse(&c, "importer", aboutImporter, args, s)
 	if err == nil {
-		err = c.validate()
+		err = c.Explain(c.validate())
 	}
 	if err != nil {
 		return nil, err
@@ -236,13 +251,13 @@ func ParseNight(args []string, s Streams) (*Importer, *Consumer, error) {
 		return nil, nil, err
 	}
 	if err := n.Consumer.validate(); err != nil {
-		return nil, nil, err
+		return nil, nil, n.Explain(err)
 	}
 	i := &Importer{
 		Common: n.Common, Queue: n.Queue, Traces: n.Traces, Input: n.Input, IgnoreEnvironment: s.IgnoreEnvironment,
 	}
 	if err := i.validate(); err != nil {
-		return nil, nil, err
+		return nil, nil, n.Explain(err)
 	}
 	return i, &n.Consumer, nil
 }
@@ -264,19 +279,27 @@ func ParseConsumer(args []string, s Streams) (*ConsumerCommands, string, error) 
 	if err != nil {
 		return nil, "", err
 	}
-	if from := c.Rebind.From; from != "" && !isUUID(from) {
-		return nil, "", &Error{Setting: "--from", Problem: notUUID}
-	}
-	if err := c.validate(); err != nil {
-		return nil, "", err
-	}
-	if c.Account.Last < 1 {
-		return nil, "", &Error{"--last", fmt.Sprint(c.Account.Last), "must be 1 or more"}
-	}
-	if c.Account.Run != "" && c.Account.Last > 1 {
-		return nil, "", &Error{Setting: "--last", Problem: "cannot be combined with --run"}
+	if err := c.check(); err != nil {
+		return nil, "", c.Explain(err)
 	}
 	return &c, command, nil
+}
+
+// check checks what the parser does not, and fills in what follows from other settings.
+func (c *ConsumerCommands) check() error {
+	if from := c.Rebind.From; from != "" && !isUUID(from) {
+		return &Error{Setting: "--from", Problem: notUUID}
+	}
+	if err := c.validate(); err != nil {
+		return err
+	}
+	if c.Account.Last < 1 {
+		return &Error{"--last", fmt.Sprint(c.Account.Last), "must be 1 or more"}
+	}
+	if c.Account.Run != "" && c.Account.Last > 1 {
+		return &Error{Setting: "--last", Problem: "cannot be combined with --run"}
+	}
+	return nil
 }
 
 const notUUID = "is not a UUID, as the partner's ids are"
@@ -292,10 +315,10 @@ func ParseSandbox(args []string, s Streams) (*SandboxCommands, string, error) {
 		for name, address := range map[string]string{"--listen": c.Serve.Listen, "--control": c.Serve.Control} {
 			host, _, err := net.SplitHostPort(address)
 			if err != nil {
-				return nil, "", &Error{name, address, "want host:port"}
+				return nil, "", c.Explain(&Error{name, address, "want host:port"})
 			}
 			if !loopback.Is(host) {
-				return nil, "", &Error{name, address, "the sandbox serves on loopback only"}
+				return nil, "", c.Explain(&Error{name, address, "the sandbox serves on loopback only"})
 			}
 		}
 	}

@@ -30,6 +30,7 @@ const firstRows = 100
 type checklist struct {
 	w       io.Writer // nil: they are collected
 	hints   func(string) string
+	explain func(error) error
 	checks  []checkResult
 	failed  int
 	patient bool // all failures may pass: something could not be reached
@@ -46,7 +47,7 @@ func (l *checklist) say(what, line string, err error) {
 	if err != nil {
 		l.failed++
 		l.patient = l.patient && unreachable(err)
-		l.add(checkResult{what, "FAIL", console.Line(err)})
+		l.add(checkResult{what, "FAIL", console.Line(l.explain(err))})
 		return
 	}
 	l.add(checkResult{what, "ok", line})
@@ -66,7 +67,7 @@ func (l *checklist) add(c checkResult) {
 // check tests everything that a run needs, without touching a customer and without a signature (rule "A wrong set-up
 // halts the run").
 func check(ctx context.Context, c *config.Consumer, form config.Output, s Streams) error {
-	list := &checklist{w: s.Stdout, hints: console.NewScreen(s.Stderr).Hints, patient: true}
+	list := &checklist{w: s.Stdout, hints: console.NewScreen(s.Stderr).Hints, explain: c.Explain, patient: true}
 	if form.JSON() {
 		list.w = nil
 	}

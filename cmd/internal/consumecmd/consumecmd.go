@@ -48,7 +48,7 @@ func Main(soft, hard context.Context, args []string, s Streams) error {
 	}
 	screen.Format(c.LogFormat)
 	screen.Find(config.Whereabouts(args))
-	return interrupted(soft, perform(soft, hard, c, command, s))
+	return c.Explain(interrupted(soft, perform(soft, hard, c, command, s)))
 }
 
 func perform(soft, hard context.Context, c *config.ConsumerCommands, command string, s Streams) error {

@@ -106,7 +106,7 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, feed Fe
 	if cause == nil {
 		done, cause = r.work()
 	}
-	cause = interrupted(soft, cause)
+	cause = c.Explain(interrupted(soft, cause))
 	if !r.begun {
 		err := r.shut(cause)
 		_ = r.judge(done, err) // for its counts; the error has its code

@@ -45,7 +45,7 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	}
 	screen.Find(config.Whereabouts(args))
 	defer collectLess()()
-	return Run(ctx, c, stdin, stdout, screen)
+	return c.Explain(Run(ctx, c, stdin, stdout, screen))
 }
 
 // Run is Import for callers who need no Result.

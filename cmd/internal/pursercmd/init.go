@@ -66,7 +66,7 @@ func initialize(soft, hard context.Context, args []string, s Streams) error {
 		}
 	}
 	if err := errors.Join(wrong...); err != nil {
-		return err
+		return c.Explain(err)
 	}
 	secret, err := answers(soft, c, s)
 	if err != nil {

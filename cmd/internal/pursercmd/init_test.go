@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
@@ -35,7 +36,7 @@ func TestSettings(t *testing.T) {
 		APIURL: c.APIURL, APIKey: c.APIKey, APISecretFile: c.APISecretFile, SigningKey: c.SigningKey,
 		SigningKeyID: c.SigningKeyID, Signer: c.Signer, Chain: given.Chain, DataDir: c.DataDir,
 	}
-	if got != given {
+	if !reflect.DeepEqual(got, given) {
 		t.Errorf("got  %+v\nwant %+v", got, given)
 	}
 	i, err := config.ParseImporter([]string{"--config", file, "x.csv"}, config.Streams{

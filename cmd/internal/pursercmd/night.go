@@ -22,11 +22,12 @@ func night(soft, hard context.Context, args []string, stdout *console.Stdout, sc
 	summaries := consumecmd.Summaries(c, streams)
 	feed := func(ctx context.Context) consumecmd.Import {
 		result, err := importcmd.Import(ctx, i, s.Stdin, summaries, screen)
+		err = i.Explain(err)
 		done := consumecmd.Import{ID: result.ID, Err: err, Stops: err != nil && (result.QueueFailed || ctx.Err() != nil)}
 		if unread := (*importcmd.ExportError)(nil); errors.As(err, &unread) {
 			done.Export = unread.Path
 		}
 		return done
 	}
-	return consumecmd.Night(soft, hard, c, feed, streams)
+	return c.Explain(consumecmd.Night(soft, hard, c, feed, streams))
 }

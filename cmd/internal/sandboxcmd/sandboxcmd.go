@@ -31,9 +31,9 @@ func Main(soft, hard context.Context, args []string, stdout, stderr io.Writer) e
 	screen.Format(c.LogFormat)
 	switch command {
 	case "serve":
-		return serve(soft, c, stdout, screen)
+		return c.Explain(serve(soft, c, stdout, screen))
 	case "run":
-		return onboard(soft, hard, c, stdout, screen)
+		return c.Explain(onboard(soft, hard, c, stdout, screen))
 	}
 	return fmt.Errorf("command %q is not known", command) // the grammar admits no other
 }
