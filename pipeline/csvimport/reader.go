@@ -130,6 +130,12 @@ func (e *Reader) Close() {
 // Format says what the export was recognised as: "gzip, CSV in UTF-8, separated by semicolons, lines end in CRLF".
 func (e *Reader) Format() string { return e.format }
 
+// HasSheets reports whether the export is a workbook.
+func (e *Reader) HasSheets() bool {
+	_, ok := e.source.(*workbook)
+	return ok
+}
+
 // UnreadSheets are the sheets of a workbook behind the first, which alone is read, unless Options.Sheet chose it.
 func (e *Reader) UnreadSheets() []string { return e.unread }
 

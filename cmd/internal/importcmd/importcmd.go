@@ -90,6 +90,9 @@ func Import(
 			return result, err
 		}
 	}
+	if err := inputs.checkSheet(log); err != nil {
+		return result, err
+	}
 	keys, err := c.MessageKeys()
 	if err != nil {
 		return result, err

@@ -128,6 +128,7 @@ type inputs struct {
 	stdin    io.Reader
 	now      func() time.Time
 	opened   map[string]*input // that cannot be opened again; their headers are read
+	sheets   bool              // there is a workbook among those that were checked
 
 	size    int64                 // of the files in bytes, as they were checked; pipes have none
 	bytes   atomic.Int64          // read of those that are done
@@ -169,6 +170,7 @@ func (i *inputs) check(ctx context.Context, file string) error {
 	if err != nil {
 		return console.Coded(console.ExitUsage, &ExportError{file, err})
 	}
+	i.sheets = i.sheets || in.HasSheets()
 	if in.info != nil {
 		i.size += in.info.Size()
 	}
@@ -176,6 +178,23 @@ func (i *inputs) check(ctx context.Context, file string) error {
 		return in.close()
 	}
 	i.opened[file] = in
+	return nil
+}
+
+// checkSheet returns an error if --sheet was given for files without a workbook: was another file meant? A variable and
+// the configuration file may be set for all nights.
+func (i *inputs) checkSheet(log *slog.Logger) error {
+	const problem = "no export is a workbook, and others have no sheets"
+	from := i.settings.Origins["sheet"]
+	switch {
+	case i.settings.Sheet == "" || i.sheets:
+		return nil
+	case from == "":
+		return &config.Error{
+			Setting: "--sheet", Value: i.settings.Sheet, Problem: problem + ": leave it out, or give the workbook",
+		}
+	}
+	log.Warn(problem+": --sheet has no effect", "sheet", i.settings.Sheet, "from", from)
 	return nil
 }
 

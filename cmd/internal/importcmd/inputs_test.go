@@ -21,7 +21,8 @@ const openLine = "address,externalId\n0xE66c9b8E74D0ece13e824f4987Aa568Bc3963C3f
 func dryRun(t *testing.T, args ...string) (code int, out string) {
 	t.Helper()
 	var b strings.Builder
-	err := Main(t.Context(), append([]string{"--dry-run", "--chain=eip155:300", "--data-dir", t.TempDir()}, args...), nil, &b, &b)
+	err := Main(t.Context(), append([]string{"--dry-run", "--chain=eip155:300", "--data-dir", t.TempDir()}, args...),
+		strings.NewReader(openLine+"\n"), &b, &b)
 	if err != nil {
 		b.WriteString(err.Error())
 	}
@@ -179,5 +180,50 @@ func TestUnreadSheets(t *testing.T) {
 		if code != console.ExitWell || warned != want {
 			t.Errorf("--sheet %q: got %d and %s; want 0 and a warning: %v", sheet, code, out, want)
 		}
+	}
+}
+
+// TestSheetWithoutWorkbook: --sheet is for the workbooks among the exports, and an error if there is none. A variable,
+// which may be set for all nights, is a warning then.
+func TestSheetWithoutWorkbook(t *testing.T) {
+	dir := t.TempDir()
+	book, text := filepath.Join(dir, "b.xlsx"), filepath.Join(dir, "a.csv")
+	lines := filepath.Join(dir, "c.jsonl")
+	f := excelize.NewFile()
+	_, err := f.NewSheet("Data")
+	if err := errors.Join(err, f.SetSheetRow("Data", "A1", &[]any{"address", "externalId"}),
+		f.SetSheetRow("Data", "A2", &[]any{"0x1111111111111111111111111111111111111111", "cust-1"}),
+		f.SaveAs(book), f.Close(),
+		os.WriteFile(text, []byte("address,externalId\n0x2222222222222222222222222222222222222222,cust-2\n"), 0o600),
+		os.WriteFile(lines, []byte(`{"address":"0x3333333333333333333333333333333333333333","externalId":"cust-3"}`+"\n"), 0o600),
+	); err != nil {
+		t.Fatal(err)
+	}
+	const problem = "no export is a workbook, and others have no sheets"
+	for name, test := range map[string]struct {
+		args     []string
+		variable string
+		code     int
+		says     string
+	}{
+		"text":                 {[]string{"--sheet=Data", text, lines}, "", console.ExitUsage, `--sheet "Data": ` + problem},
+		"standard input":       {[]string{"--sheet=Data", "-"}, "", console.ExitUsage, `--sheet "Data": ` + problem},
+		"mixed":                {[]string{"--sheet=Data", filepath.Join(dir, "*")}, "", console.ExitWell, "3 rows read"},
+		"variable, text":       {[]string{text, lines}, "Data", console.ExitWell, problem + ": --sheet has no effect"},
+		"variable, mixed":      {[]string{dir}, "Data", console.ExitWell, "3 rows read"},
+		"variable, overridden": {[]string{"--sheet=", text}, "Data", console.ExitWell, "1 rows read"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if test.variable != "" {
+				t.Setenv("PURSER_SHEET", test.variable)
+			}
+			code, out := dryRun(t, test.args...)
+			if code != test.code || !strings.Contains(out, test.says) {
+				t.Errorf("got %d and %s; want %d and %s", code, out, test.code, test.says)
+			}
+			if says := strings.Contains(test.says, problem); strings.Contains(out, problem) != says {
+				t.Errorf("got %s; want the problem in it: %v", out, says)
+			}
+		})
 	}
 }
