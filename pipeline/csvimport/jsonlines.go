@@ -204,7 +204,8 @@ func (s *jsonSource) column(name string) int {
 // exact is the greatest whole number up to which JavaScript, and much that writes JSON, keeps every digit.
 const exact = 1<<53 - 1
 
-// jsonText returns the text of a member. A whole number stands for its digits, as long as no writer rounds it.
+// jsonText returns the text of a member. A whole number stands for its digits, as long as no writer rounds it. -0 was
+// rounded or computed, and 0 would be another id.
 func jsonText(value json.RawMessage, field string) (text, problem string) {
 	switch value[0] {
 	case '"':
@@ -220,11 +221,11 @@ func jsonText(value json.RawMessage, field string) (text, problem string) {
 		return "", field + " is true or false, want a string"
 	}
 	number, err := strconv.ParseInt(string(value), 10, 64)
-	switch {
-	case err != nil:
+	switch text = strconv.FormatInt(number, 10); {
+	case err != nil || text != string(value):
 		return "", fmt.Sprintf("%s is the number %s, want a string", field, printable.Quote(string(value), 40))
 	case number > exact || number < -exact:
 		return "", fmt.Sprintf("%s is a number of more than 53 bits, which many programs round: want a string", field)
 	}
-	return strconv.FormatInt(number, 10), ""
+	return text, ""
 }

@@ -278,6 +278,36 @@ func TestJSONLines(t *testing.T) {
 	}
 }
 
+// TestJSONNumbers: a number that is not written as the digits of a whole number that every program keeps is invalid.
+func TestJSONNumbers(t *testing.T) {
+	for number, want := range map[string]string{ // the externalId; otherwise what its problem begins with
+		"0": "0", "7": "7", "-7": "-7", "9007199254740991": "9007199254740991", "-9007199254740991": "-9007199254740991",
+		"9007199254740992":     "externalId: externalId is a number of more than 53 bits",
+		"-9007199254740992":    "externalId: externalId is a number of more than 53 bits",
+		"-0":                   `externalId: externalId is the number "-0", want a string`,
+		"-0.0":                 `externalId: externalId is the number "-0.0", want a string`,
+		"7.0":                  `externalId: externalId is the number "7.0", want a string`,
+		"7e0":                  `externalId: externalId is the number "7e0", want a string`,
+		"1E3":                  `externalId: externalId is the number "1E3", want a string`,
+		"1e400":                `externalId: externalId is the number "1e400", want a string`,
+		"18446744073709551616": `externalId: externalId is the number "18446744073709551616", want a string`,
+		"007":                  "record: line is not a JSON object", "+7": "record: line is not a JSON object",
+		".7": "record: line is not a JSON object", "0x7": "record: line is not a JSON object",
+		"NaN": "record: line is not a JSON object", "-Infinity": "record: line is not a JSON object",
+	} {
+		first := `{"address":"` + goodAddress + `","externalId":"first"}` + "\n"
+		ids, reasons, _, err := read(input([]byte(first+`{"address":"`+goodAddress+`","externalId":`+number+`}`)), Options{})
+		switch {
+		case err != nil:
+			t.Errorf("%s: got %v, want no error", number, err)
+		case strings.Contains(want, ":") && (len(reasons) != 1 || !strings.HasPrefix(reasons[0], want)):
+			t.Errorf("%s: got reasons %q, ids %q; want %s", number, reasons, ids, want)
+		case !strings.Contains(want, ":") && !slices.Equal(ids, []string{"first", want}):
+			t.Errorf("%s: got ids %q, reasons %q; want %s", number, ids, reasons, want)
+		}
+	}
+}
+
 // TestColumns: what --columns is proposed for a header that is nearly right.
 func TestColumns(t *testing.T) {
 	for header, want := range map[string]string{
