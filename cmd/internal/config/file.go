@@ -166,27 +166,32 @@ func (f *file) columns(node *yaml.Node) (any, error) {
 	return strings.Join(parts, ","), nil
 }
 
-// knownNames are the flags of all commands.
+// knownNames are the flags of all commands that the file may set.
 func knownNames() map[string]bool {
 	names := map[string]bool{}
-	for _, grammar := range []any{&Importer{}, &ConsumerCommands{}, &SandboxCommands{}} {
-		parser, err := kong.New(grammar, kong.Vars{"version": ""})
-		if err != nil {
-			panic(fmt.Sprintf("grammar %v: %v", reflect.TypeOf(grammar), err)) // a programming error, found by any test
-		}
-		addNames(names, parser.Model.Node)
-	}
+	eachFlag(func(f *kong.Flag) { names[f.Name] = true })
 	delete(names, "config")
 	delete(names, "help")
 	delete(names, "version")
 	return names
 }
 
-func addNames(names map[string]bool, n *kong.Node) {
-	for _, f := range n.Flags {
-		names[f.Name] = true
+// eachFlag calls f for the flags of all commands but init, whose settings are those of others.
+func eachFlag(f func(*kong.Flag)) {
+	for _, grammar := range []any{&Importer{}, &ConsumerCommands{}, &SandboxCommands{}} {
+		parser, err := kong.New(grammar, kong.Vars{"version": ""})
+		if err != nil {
+			panic(fmt.Sprintf("grammar %v: %v", reflect.TypeOf(grammar), err)) // a programming error, found by any test
+		}
+		eachFlagOf(parser.Model.Node, f)
+	}
+}
+
+func eachFlagOf(n *kong.Node, f func(*kong.Flag)) {
+	for _, flag := range n.Flags {
+		f(flag)
 	}
 	for _, child := range n.Children {
-		addNames(names, child)
+		eachFlagOf(child, f)
 	}
 }

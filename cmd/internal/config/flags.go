@@ -20,7 +20,11 @@ type Common struct {
 	Version   kong.VersionFlag `help:"Print the version and exit."`
 
 	Origins `kong:"-"`
+	// UnknownVariables are those of the environment that look like settings and are none, as "NAME (did you mean OTHER?)".
+	UnknownVariables []string `kong:"-"`
 }
+
+func (c *Common) common() *Common { return c }
 
 // Output says in which form a command prints what it found or did.
 type Output struct {

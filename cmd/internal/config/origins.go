@@ -94,6 +94,20 @@ func (s *sources) origin(flag *kong.Flag) string {
 	return fmt.Sprintf("%s:%d", s.file.name, s.file.values[flag.Name].Line)
 }
 
+// signers returns the URIs of signers that any command would find: a file and variables serve all of them.
+func (s *sources) signers(context *kong.Context) []string {
+	found := []string{os.Getenv("PURSER_SIGNER")}
+	if s.file != nil && s.file.values["signer"] != nil {
+		found = append(found, s.file.values["signer"].Value)
+	}
+	for _, flag := range context.Flags() {
+		if flag.Name == "signer" {
+			found = append(found, flag.Target.String())
+		}
+	}
+	return found
+}
+
 // fromVariable is how kong ends an error of a variable's value.
 var fromVariable = regexp.MustCompile(`\(from envar ([A-Za-z0-9_]+)=`)
 

@@ -124,6 +124,9 @@ func parse(grammar any, name, description string, args []string, s Streams) (com
 	if c, ok := grammar.(interface{ setOrigins(Origins) }); ok {
 		c.setOrigins(origins)
 	}
+	if c, ok := grammar.(interface{ common() *Common }); ok && !s.IgnoreEnvironment {
+		c.common().UnknownVariables = unknownVariables(os.Environ(), read.signers(context)...)
+	}
 	switch c := grammar.(type) {
 	case *ConsumerCommands:
 		c.Settings = effective(context)

@@ -48,6 +48,7 @@ func Main(soft, hard context.Context, args []string, s Streams) error {
 	}
 	screen.Format(c.LogFormat)
 	screen.Find(config.Whereabouts(args))
+	console.WarnOfVariables(screen, c.Common)
 	return c.Explain(interrupted(soft, perform(soft, hard, c, command, s)))
 }
 

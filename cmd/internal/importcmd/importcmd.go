@@ -44,6 +44,7 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 		return err
 	}
 	screen.Find(config.Whereabouts(args))
+	console.WarnOfVariables(screen, c.Common)
 	defer collectLess()()
 	return c.Explain(Run(ctx, c, stdin, stdout, screen))
 }

@@ -18,6 +18,7 @@ func night(soft, hard context.Context, args []string, stdout *console.Stdout, sc
 	}
 	screen.Format(c.LogFormat)
 	screen.Find(config.Whereabouts(args))
+	console.WarnOfVariables(screen, c.Common)
 	streams := consumecmd.Streams{Stdout: stdout, Stderr: screen, Getenv: s.Getenv}
 	summaries := consumecmd.Summaries(c, streams)
 	feed := func(ctx context.Context) consumecmd.Import {
