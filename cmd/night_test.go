@@ -141,6 +141,36 @@ func TestRetryNamesWhoLeftWhat(t *testing.T) {
 	}
 }
 
+// TestRetryNamesAllThatCouldNotFinish: what an interrupted and a killed run have left is counted for each of them, by
+// the retry and by its retries.
+func TestRetryNamesAllThatCouldNotFinish(t *testing.T) {
+	t.Parallel()
+	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
+	mustRun(t, env, "importer", export(t, 3, fmt.Sprintf(keyless, 1, 1)))
+	interrupted, _ := drainReport(t, env)
+	execLedger(t, env, `UPDATE runs SET exit = 1, report = json_set(report, '$.exit', 1) WHERE id = '`+interrupted.Run+
+		`'; DELETE FROM run_rows`)
+	empty, _ := drainReport(t, env)
+	execLedger(t, env, `UPDATE runs SET exit = 1, report = json_set(report, '$.exit', 1) WHERE id = '`+empty.Run+
+		`'; DELETE FROM run_rows`)
+	mustRun(t, env, "importer", export(t, 0, fmt.Sprintf(keyless, 2, 2), fmt.Sprintf(keyless, 3, 3)))
+	killed, _ := drainReport(t, env)
+	execLedger(t, env, `UPDATE runs SET ended_at = NULL, exit = NULL,
+		report = json_remove(json_set(report, '$.state', 'running'), '$.repeats') WHERE id = '`+killed.Run+
+		`'; DELETE FROM run_rows`)
+	left := func(r results.Report, what string) string {
+		return fmt.Sprintf("run %s of %s left %s", r.Run, r.StartedAt.Format("2006-01-02 15:04Z"), what)
+	}
+	says := "the queue is empty, but " + left(killed, "2 failed rows") + ", and " + left(interrupted, "1 failed row") + "; "
+	for i := range 3 {
+		retry, out := drainReport(t, env)
+		if retry.Exit != 3 || retry.Repeats != killed.Run || !strings.HasPrefix(retry.Reason, says) {
+			t.Errorf("retry %d: got exit %d for run %s and reason %q, want exit 3 for run %s and reason %q:\n%s",
+				i, retry.Exit, retry.Repeats, retry.Reason, killed.Run, says, out)
+		}
+	}
+}
+
 // TestRetryWithDeadLetters: dead letters keep the retry red until they are put back.
 func TestRetryWithDeadLetters(t *testing.T) {
 	t.Parallel()

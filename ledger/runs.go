@@ -118,50 +118,58 @@ type BadQuery struct {
 	// Own are not selected if they have changed since Begun: the rows, by their ids, of a run that began then.
 	Own   []int64
 	Begun time.Time
-	// Split divides the counts: rows that changed before it, and later ones; zero: all are later.
-	Split time.Time
+	// Splits divide the counts, by when a row changed last.
+	Splits []time.Time
 }
 
-// StillBad counts, by stage, the rows that a query selects, on both sides of its Split. It returns the ids of the first
-// 1000 as well. It reads the whole table, as Counts does.
+// StillBad counts, by stage, the rows that a query selects: those that changed before all of its Splits, those that did
+// after one of them, and so on. It returns the ids of the first 1000 as well. It reads the whole table, as Counts does.
 func (q *queries) StillBad(
 	ctx context.Context, b BadQuery,
-) (before, later map[pipeline.Stage]int64, first []int64, err error) {
+) (counts []map[pipeline.Stage]int64, first []int64, err error) {
 	runs, err := json.Marshal(b.Runs)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
 	own, err := json.Marshal(b.Own)
 	if err != nil {
-		return nil, nil, nil, err
+		return nil, nil, err
 	}
-	rows, err := q.source.QueryContext(ctx, `SELECT id, stage, coalesce(updated_at < ?, 0) FROM rows
+	at := make([]int64, len(b.Splits))
+	counts = make([]map[pipeline.Stage]int64, len(b.Splits)+1)
+	for i := range counts {
+		counts[i] = make(map[pipeline.Stage]int64)
+	}
+	for i, split := range b.Splits {
+		at[i] = split.UnixMicro()
+	}
+	splits, err := json.Marshal(at)
+	if err != nil {
+		return nil, nil, err
+	}
+	rows, err := q.source.QueryContext(ctx, `SELECT id, stage,
+		(SELECT count(*) FROM json_each(?) WHERE value <= updated_at) FROM rows
 		WHERE stage IN ('conflict', 'refused', 'rejected', 'failed') AND (updated_at >= ?
 		OR id IN (SELECT row_id FROM run_rows WHERE run IN (SELECT value FROM json_each(?))))
 		AND NOT (coalesce(updated_at >= ?, 0) AND id IN (SELECT value FROM json_each(?)))`,
-		micros(b.Split), micros(b.Since), string(runs), micros(b.Begun), string(own)) // a comparison with NULL is not true
+		string(splits), micros(b.Since), string(runs), micros(b.Begun), string(own)) // a comparison with NULL is not true
 	if err != nil {
-		return nil, nil, nil, translate(q.path, err)
+		return nil, nil, translate(q.path, err)
 	}
 	defer rows.Close()
-	before, later = make(map[pipeline.Stage]int64), make(map[pipeline.Stage]int64)
 	for rows.Next() {
 		var id int64
 		var stage pipeline.Stage
-		var early bool
-		if err := rows.Scan(&id, &stage, &early); err != nil {
-			return nil, nil, nil, translate(q.path, err)
+		var after int
+		if err := rows.Scan(&id, &stage, &after); err != nil {
+			return nil, nil, translate(q.path, err)
 		}
-		if early {
-			before[stage]++
-		} else {
-			later[stage]++
-		}
+		counts[after][stage]++
 		if len(first) < keptRunRows {
 			first = append(first, id)
 		}
 	}
-	return before, later, first, translate(q.path, rows.Err())
+	return counts, first, translate(q.path, rows.Err())
 }
 
 // Runs returns up to n runs, the latest first.

@@ -30,9 +30,9 @@ type Report struct {
 	// Export is the file or pattern, with an absolute path, that `purser night` could not read.
 	Export string `json:"export,omitempty"`
 	// Repeats is the id of an earlier run: its rows are still bad, or its dead letters were not put back, and this run
-	// ends with 3 for them.
+	// ends with 3 for them. Of several, it is the latest; Reason names all.
 	Repeats string `json:"repeats,omitempty"`
-	// RepeatedDeadLetters are those of Repeats, and of the runs since that could not finish, that were not put back.
+	// RepeatedDeadLetters are those of the runs that Reason names, as far as they were not put back.
 	RepeatedDeadLetters int64 `json:"repeatedDeadLetters,omitempty"`
 	// Imports are those whose rows the run handled, the latest first, at most 100.
 	Imports []ReportImport `json:"imports,omitempty"`

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -218,17 +219,21 @@ func (d *drawer) runs(list []ledger.Run) ([]night.Run, error) {
 	return runs, nil
 }
 
-// maskReason masks the reason of a run, but for the id of the run that it repeats.
+// maskReason masks the reason of a run, but for the ids of the runs that it repeats.
 func maskReason(report results.Report) string {
 	if report.Repeats == "" {
 		return night.MaskText(report.Reason)
 	}
-	parts := strings.Split(report.Reason, report.Repeats)
-	for i := range parts {
-		parts[i] = night.MaskText(parts[i])
+	masked, end := "", 0
+	for _, at := range leftByRun.FindAllStringIndex(report.Reason, -1) {
+		masked += night.MaskText(report.Reason[end:at[0]]) + report.Reason[at[0]:at[1]]
+		end = at[1]
 	}
-	return strings.Join(parts, report.Repeats)
+	return masked + night.MaskText(report.Reason[end:])
 }
+
+// leftByRun is the beginning of what remains.String says.
+var leftByRun = regexp.MustCompile(`run [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12} of `)
 
 // latest adds what is shown of the latest run alone.
 func (d *drawer) latest(a *night.Account) {

@@ -15,7 +15,7 @@ import (
 
 // leftover is what earlier runs left behind: rows that ended badly, and dead letters.
 type leftover struct {
-	runs []remains // the latest first
+	runs []remains // at least one, the latest first, none of them empty
 	rows []int64   // the first of the rows
 }
 
@@ -25,6 +25,9 @@ type remains struct {
 	stages  map[pipeline.Stage]int64 // rows that ended badly
 	letters int64                    // dead letters that were not put back since
 }
+
+// reported says that the run has reported its rows, some of which ended badly.
+func (r remains) reported() bool { return r.run.Ended() && r.run.Exit == console.ExitRowsBad }
 
 func (r remains) empty() bool { return len(r.stages) == 0 && r.letters == 0 }
 
@@ -46,7 +49,7 @@ func (r remains) String() string {
 		strings.Join(parts, ", "))
 }
 
-// of is the run whose result is repeated.
+// of is the latest run whose result is repeated.
 func (l *leftover) of() uuid.UUID { return l.runs[0].run.ID }
 
 func (l *leftover) bad() bool {
@@ -62,11 +65,9 @@ func (l *leftover) letters() (n int64) {
 
 // String says what each run left.
 func (l *leftover) String() string {
-	var parts []string
-	for _, r := range l.runs {
-		if !r.empty() {
-			parts = append(parts, r.String())
-		}
+	parts := make([]string, len(l.runs))
+	for i, r := range l.runs {
+		parts[i] = r.String()
 	}
 	return strings.Join(parts, ", and ")
 }
@@ -94,72 +95,62 @@ func (r *run) leftovers(ctx context.Context, t pipeline.Tally, own []int64) (*le
 	if err != nil {
 		return nil, err
 	}
-	bad := ledger.BadQuery{Own: own, Begun: r.report.StartedAt} // Since: the earliest run began that could not finish
-	var letters int64
-	left := new(leftover)
-	for _, p := range past {
-		reported := p.Ended() && p.Exit == console.ExitRowsBad
-		if p.ID == r.id || !p.Drain {
-			continue
-		}
-		if p.Ended() && p.Exit == console.ExitWell || reported && t.Received > 0 {
-			break
-		}
-		left.runs = origins(past, p)
-		bad.Runs = append(bad.Runs, p.ID)
-		for _, o := range left.runs {
-			letters += o.letters
-		}
-		if reported {
-			break
-		}
-		bad.Since = p.StartedAt
-	}
-	if len(left.runs) == 0 {
+	past = slices.DeleteFunc(past, func(p ledger.Run) bool { return p.ID == r.id || !p.Drain })
+	runs := answers(past, t.Received)
+	if len(runs) == 0 {
 		return nil, nil
 	}
-	latest, earliest := &left.runs[0], &left.runs[len(left.runs)-1]
-	if latest != earliest {
-		bad.Split = latest.run.StartedAt
+	bad := ledger.BadQuery{Own: own, Begun: r.report.StartedAt}
+	var letters int64
+	reported := false // a run has: it ended with all rows that were bad by then
+	for i, o := range runs {
+		bad.Runs = append(bad.Runs, o.run.ID)
+		if i+1 < len(runs) { // what changed before the earliest began is the earliest's, too: it was given it again
+			bad.Splits = append(bad.Splits, o.run.StartedAt)
+		}
+		if reported = reported || o.reported(); !reported {
+			bad.Since = o.run.StartedAt
+		}
+		letters += o.letters
 	}
-	before, later, rows, err := r.ledger.StillBad(ctx, bad)
+	counts, rows, err := r.ledger.StillBad(ctx, bad)
 	if err != nil {
 		return nil, err
 	}
-	earliest.stages, latest.stages, left.rows = before, later, rows
 	if letters > 0 {
 		if letters, err = r.notPutBack(ctx, letters); err != nil {
 			return nil, err
 		}
 	}
-	if latest != earliest {
-		latest.letters = min(latest.letters, letters)
-		letters -= latest.letters
+	for i := range runs {
+		runs[i].stages = counts[len(runs)-1-i]
+		runs[i].letters = min(runs[i].letters, letters)
+		letters -= runs[i].letters
 	}
-	earliest.letters = letters
-	if latest.empty() && earliest.empty() {
+	if runs = slices.DeleteFunc(runs, remains.empty); len(runs) == 0 {
 		return nil, nil
 	}
-	return left, nil
+	return &leftover{runs: runs, rows: rows}, nil
 }
 
-// origins returns the run whose result a run has: itself, or the one that it repeats. If rows ended badly in that run,
-// and it also reported those of a run before it, both are returned. letters are the dead letters that they report.
-func origins(past []ledger.Run, p ledger.Run) []remains {
-	for {
+// answers returns the drains of the past, the latest first, for whose rows and dead letters a drain answers that has
+// received some messages: also those for which the one that has reported its rows has answered itself.
+func answers(past []ledger.Run, received int64) (runs []remains) {
+	for i, p := range past {
 		report, _ := reportOf(p) // one that cannot be read names neither a run nor dead letters
-		n := report.Rows
-		first := remains{run: p, letters: n.DeadLettered}
-		i := slices.IndexFunc(past, func(o ledger.Run) bool { return o.ID.String() == report.Repeats })
-		switch {
-		case i < 0 || !past[i].StartedAt.Before(p.StartedAt):
-			return []remains{first}
-		case n.Conflict+n.Refused+n.Rejected+n.Failed+n.DeadLettered > 0:
-			earlier, _ := reportOf(past[i])
-			return []remains{first, {run: past[i], letters: earlier.Rows.DeadLettered}}
+		o := remains{run: p, letters: report.Rows.DeadLettered}
+		if p.Ended() && p.Exit == console.ExitWell || o.reported() && received > 0 {
+			break
 		}
-		p = past[i]
+		runs = append(runs, o)
+		if o.reported() && report.Repeats != "" {
+			return append(runs, answers(past[i+1:], report.Rows.Received)...)
+		}
+		if o.reported() {
+			break
+		}
 	}
+	return runs
 }
 
 // notPutBack returns how many of the latest dead letters no redrive has looked at.
