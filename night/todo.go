@@ -2,11 +2,11 @@ package night
 
 import (
 	"fmt"
-	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/purser-onboard/purser/pipeline/results"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // importAgain is the command that imports the files of imports again; empty if there is none: standard input.
@@ -17,7 +17,7 @@ func importAgain(c Commands, imports []results.ReportImport) []string {
 			continue
 		}
 		for _, f := range i.Importer.Files {
-			if name := shellWord(f.Name); f.Name != "-" && !slices.Contains(names, name) {
+			if name := fileWord(f.Name); f.Name != "-" && !slices.Contains(names, name) {
 				names = append(names, name)
 			}
 		}
@@ -28,19 +28,13 @@ func importAgain(c Commands, imports []results.ReportImport) []string {
 	return []string{c.Import + c.Importer + " " + strings.Join(names, " ")}
 }
 
-// shellWord is a file name as a shell reads it.
-func shellWord(name string) string {
+// fileWord is a file name as a shell reads it, and the command that is given it.
+func fileWord(name string) string {
 	if strings.HasPrefix(name, "-") {
 		name = "./" + name
 	}
-	if plainName.MatchString(name) {
-		return name
-	}
-	return "'" + strings.ReplaceAll(name, "'", `'\''`) + "'"
+	return printable.ShellWord(name)
 }
-
-// plainName is a file name that a shell takes as it is.
-var plainName = regexp.MustCompile(`^[A-Za-z0-9_./:,@%+=-]+$`)
 
 // steps are what to do now, as they are found.
 type steps struct {

@@ -217,31 +217,13 @@ func quoteName(name string) string {
 	return name
 }
 
-// quoteShell is a text as a shell takes it. An unprintable character is written as its bytes between $' and ', which
-// bash, zsh and ksh take whatever the locale is.
+// quoteShell is a text as a shell takes it, unless it is too long to be shown as a whole.
 func quoteShell(text string) string {
 	const most = 400
-	if len(text) <= most && printable.Line(text, most) != text {
-		var b strings.Builder
-		for _, r := range text {
-			switch s := string(r); {
-			case r == '\\' || r == '\'':
-				b.WriteString(`\` + s)
-			case printable.Line(s, most) != s:
-				b.WriteString(`\x` + strings.ReplaceAll(fmt.Sprintf("% x", s), " ", `\x`))
-			default:
-				b.WriteString(s)
-			}
-		}
-		return "$'" + b.String() + "'"
+	if len(text) > most {
+		text = printable.Line(text, most)
 	}
-	text = printable.Line(text, most)
-	if strings.ContainsFunc(text, func(r rune) bool {
-		return !unicode.IsLetter(r) && !unicode.IsDigit(r) && !strings.ContainsRune("=,._-:/", r)
-	}) {
-		return "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
-	}
-	return text
+	return printable.ShellWord(text)
 }
 
 func quoteAll(fields []string) string {

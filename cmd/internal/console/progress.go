@@ -16,6 +16,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/term"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // Screen is standard error, shared by the log, the progress line and what a command says apart from its log: what is
@@ -56,7 +58,7 @@ func (s *Screen) Program() string { return s.under }
 func (s *Screen) Find(flags [][2]string) {
 	var words []string
 	for _, f := range flags {
-		words = append(words, f[0], ShellWord(f[1]))
+		words = append(words, f[0], printable.ShellWord(f[1]))
 	}
 	s.find = strings.Join(words, " ")
 }
@@ -83,17 +85,6 @@ var (
 	// otherCommand are calls that take other arguments, or have theirs.
 	otherCommand = regexp.MustCompile(" --(help|config|data-dir)\\b|^`purser (import|night|sandbox|init|help)\\b")
 )
-
-// ShellWord is a word as a shell reads it.
-func ShellWord(word string) string {
-	if plainWord.MatchString(word) {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-}
-
-// plainWord is a word that a shell takes as it is.
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:,@%+=-]+$`)
 
 // Format sets the form of what Say writes, and of the progress: text, or json as with --log-format.
 func (s *Screen) Format(form string) {

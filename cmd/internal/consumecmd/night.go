@@ -29,6 +29,7 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/pipeline/onboard"
 	"github.com/purser-onboard/purser/pipeline/results"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // reportNight prints the account of a night: of one run, or of the latest ones.
@@ -529,7 +530,7 @@ func messages(lag []broker.PartitionLag) (n int64) {
 func (d *drawer) commands(a *night.Account) night.Commands {
 	var common, own strings.Builder
 	add := func(to *strings.Builder, flag, value string) {
-		fmt.Fprintf(to, " %s %s", flag, console.ShellWord(value))
+		fmt.Fprintf(to, " %s %s", flag, printable.ShellWord(value))
 	}
 	if file := string(d.c.Config); file != "" {
 		add(&common, "--config", absolute(kong.ExpandPath(file)))
@@ -550,7 +551,7 @@ func (d *drawer) commands(a *night.Account) night.Commands {
 	}
 	c.Queue, c.Importer = common.String()+own.String(), common.String()
 	if len(a.Runs) > 0 && a.Runs[0].Report.Export != "" {
-		c.Export = " " + console.ShellWord(a.Runs[0].Report.Export)
+		c.Export = " " + printable.ShellWord(a.Runs[0].Report.Export)
 	}
 	return c
 }

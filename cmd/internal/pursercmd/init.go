@@ -16,9 +16,9 @@ import (
 	"golang.org/x/term"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
-	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/cmd/internal/consumecmd"
 	"github.com/purser-onboard/purser/cmd/internal/outfile"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // question is a setting that `purser init` asks for if it is not given.
@@ -97,7 +97,7 @@ func initialize(soft, hard context.Context, args []string, s Streams) error {
 		return fmt.Errorf("--file: %w", err)
 	}
 	fmt.Fprintf(s.Stdout, "wrote %s\n", c.File)
-	file := console.ShellWord(c.File)
+	file := printable.ShellWord(c.File)
 	again := "`" + Program + " check --config " + file + "`"
 	if !c.Check {
 		fmt.Fprintf(s.Stdout, "%s checks it\n", again)
