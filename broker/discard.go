@@ -53,8 +53,8 @@ func (e *Embedded) startDiscarding(ctx context.Context, topics []string) (end fu
 }
 
 // discardRead removes the messages of a topic that every group has read which has committed an offset there, from
-// partitions that are larger than a segment: the broker deletes whole segments only. The last message that was read always stays: a partition without a segment would begin
-// at offset 0 again after a kill, below the committed offsets.
+// partitions that are larger than a segment: the broker deletes whole segments only. The last message that was read
+// always stays: a partition without a segment would begin at offset 0 again after a kill, below the committed offsets.
 func (e *Embedded) discardRead(ctx context.Context, topic string) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()

@@ -34,7 +34,7 @@ type EmbeddedOptions struct {
 	// topic keeps the partitions it has.
 	Topics map[string]int
 	// Discard names topics whose messages need not stay once every group that has committed offsets there has read them.
-	// They are removed every minute and at Close from partitions of more than 8 MiB, while the broker runs in this process.
+	// The process that runs the broker removes them every minute and at Close, from partitions of more than 8 MiB.
 	Discard []string
 	// Serve lets other processes of this user that Join use the broker while it is open: it listens on a Unix socket in
 	// Dir. Where that is not possible, a warning is logged and the broker serves this process only.
