@@ -164,8 +164,8 @@ func (l *RateLimiter) apply(now time.Time) {
 	}
 	l.bucket.SetBurstAt(now, 1+int(perSecond*burstDuration.Seconds()))
 	l.bucket.SetLimitAt(now, rate.Limit(perSecond))
-	l.second.setMost(int(math.Ceil(perSecond)))
 	if perSecond > 0 {
+		l.second.setMost(int(math.Ceil(perSecond)))
 		l.slot, _ = l.slotAt(now) // slots are numbered by the rate: the next attempt passes in the next slot
 	}
 }

@@ -107,6 +107,7 @@ func TestRateLimiterAfterPauses(t *testing.T) {
 					if at = append(at, time.Since(begin)); len(at)%every == 0 {
 						time.Sleep(20 * time.Millisecond)
 						l.SetRate(199)
+						l.SetRate(0)
 						l.SetRate(200)
 					}
 				}
