@@ -96,7 +96,7 @@ func knobs(t *testing.T, grammar any) map[string][]knob {
 // data directory may hold a piece of it.
 func TestSecretsNeverLeave(t *testing.T) {
 	if raceEnabled {
-		t.Skip("its hundreds of processes are those of other tests with other settings: the detector would see nothing new")
+		t.Skip("its thousands of commands are those of other tests with other settings: the detector would see nothing new")
 	}
 	_, env := partnerEnv(t, sandbox.Config{Now: time.Now})
 	for _, entry := range env {
