@@ -71,16 +71,18 @@ func when(t time.Time) string {
 // place, never a part, and never the log of the one with the other.
 //
 // Errors, after which the ledger is unchanged: *LockedError if a process has the ledger, *NewerError,
-// *IncomparableError, *BackupError, *lockfile.UnsafeError; others for a full disk, and the system's. After a
-// *PlacedError the backup is in place.
+// *IncomparableError, *BackupError, for which no file and no directory was made, *lockfile.UnsafeError; others for a
+// full disk, and the system's. After a *PlacedError the backup is in place.
 func RestoreBackup(ctx context.Context, o RestoreOptions) (r Replacement, err error) {
 	if o.Now == nil {
 		return r, errors.New("ledger: no clock")
 	}
 	path := o.Path
-	if info, err := os.Stat(o.Backup); err == nil && info.Size() == 0 { // before anything is made
-		return r, &BackupError{Path: o.Backup, Err: errors.New("is empty: use another backup")}
+	backup, err := openBackup(ctx, o.Backup, path)
+	if err != nil {
+		return r, err
 	}
+	defer func() { err = errors.Join(err, backup.Close()) }()
 	if err := createDir(filepath.Dir(path)); err != nil {
 		return r, translate(path, err)
 	}
@@ -108,9 +110,11 @@ func RestoreBackup(ctx context.Context, o RestoreOptions) (r Replacement, err er
 		return r, translate(path, err)
 	}
 	defer func() { _ = os.Remove(next) }() // left after an error
-	if r.Summary, err = takeBackup(ctx, o.Backup, path, next); err != nil {
+	copied, err := copyInto(ctx, backup, o.Backup, next) // with the backup's log, if it has one
+	if err != nil {
 		return r, err
 	}
+	r.Summary = copied.Summary
 	if err := syncFile(next); err != nil {
 		return r, translate(path, err)
 	}
@@ -150,41 +154,48 @@ type BackupError struct {
 func (e *BackupError) Error() string { return fmt.Sprintf("backup %s: %v", e.Path, e.Err) }
 func (e *BackupError) Unwrap() error { return e.Err }
 
-// takeBackup checks a backup and copies it, with its log if it has one, into an empty file.
-func takeBackup(ctx context.Context, backup, path, target string) (_ Summary, err error) {
-	failed := func(err error) (Summary, error) {
-		if damage := (*corruptError)(nil); errors.As(err, &damage) {
-			err = fmt.Errorf("is damaged or not a ledger (%s): use another backup", damage.Detail)
-		}
-		return Summary{}, &BackupError{Path: backup, Err: err}
-	}
+// openBackup opens a backup that is not the ledger at path itself, and checks it.
+func openBackup(ctx context.Context, backup, path string) (_ *sql.DB, err error) {
 	abs, err := filepath.Abs(backup)
 	if err != nil {
-		return failed(err)
+		return nil, backupError(backup, err)
 	}
-	one, err := os.Stat(abs)
+	file, err := os.Stat(abs)
 	if err != nil {
-		return failed(err)
+		return nil, backupError(backup, err)
 	}
-	if other, err := os.Stat(path); err == nil && os.SameFile(one, other) {
-		return failed(errors.New("is the ledger itself: choose another file"))
+	own, err := os.Stat(path)
+	switch {
+	case err == nil && os.SameFile(file, own):
+		return nil, backupError(backup, errors.New("is the ledger itself: choose another file"))
+	case !file.Mode().IsRegular():
+		return nil, backupError(backup, errors.New("is not a regular file: choose another file"))
+	case file.Size() == 0:
+		return nil, backupError(backup, errors.New("is empty: use another backup"))
 	}
 	source, err := openKnown(ctx, abs)
 	if err != nil {
-		return failed(err)
+		return nil, backupError(backup, err)
 	}
-	defer func() { err = errors.Join(err, source.Close()) }()
-	if err := checkIntegrity(ctx, source, abs, "integrity_check"); err != nil {
-		return failed(translate(abs, err))
+	if err := translate(abs, checkIntegrity(ctx, source, abs, "integrity_check")); err != nil {
+		return nil, errors.Join(backupError(backup, err), source.Close())
 	}
-	b, err := copyInto(ctx, source, abs, target)
-	if errors.Is(err, errDiskFull) {
-		return Summary{}, err
+	return source, nil
+}
+
+// backupError words an error of a backup: what is said of a damaged ledger does not help. An interruption says nothing
+// of the backup.
+func backupError(backup string, err error) error {
+	damage := (*corruptError)(nil)
+	switch {
+	case errors.Is(err, context.Canceled):
+		return err
+	case errors.As(err, &damage):
+		err = fmt.Errorf("is damaged or not a ledger (%s): use another backup", damage.Detail)
+	case errors.Is(err, ErrEmpty):
+		err = errors.New("has no ledger in it: use another backup")
 	}
-	if err != nil {
-		return failed(err)
-	}
-	return b.Summary, nil
+	return &BackupError{Path: backup, Err: err}
 }
 
 // compare fills in what the ledger in place is. Without RestoreOptions.Force it returns an error for a ledger that is

@@ -245,10 +245,17 @@ func TestRestoreRefusesABackup(t *testing.T) {
 	}{
 		"missing": {func(t *testing.T, path string) { removeFile(t, path) }, "no such file"},
 		"empty":   {func(t *testing.T, path string) { writeFile(t, path, nil) }, "is empty"},
-		"CSV":     {func(t *testing.T, path string) { writeFile(t, path, []byte("address,externalId\n")) }, "damaged or not"},
-		"cut off": {func(t *testing.T, path string) { writeFile(t, path, readFile(t, path)[:8192]) }, "damaged or not"},
-		"other":   {withSQL(`PRAGMA application_id = 7`), "database of another program"},
-		"newer":   {withSQL(`PRAGMA user_version = 99`), "backup.db has schema 99, this program supports"},
+		"directory": {func(t *testing.T, path string) {
+			removeFile(t, path)
+			if err := os.Mkdir(path, 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}, "is not a regular file"},
+		"no ledger": {withSQL(`PRAGMA user_version = 0`), "has no ledger in it"},
+		"CSV":       {func(t *testing.T, path string) { writeFile(t, path, []byte("address,externalId\n")) }, "damaged or not"},
+		"cut off":   {func(t *testing.T, path string) { writeFile(t, path, readFile(t, path)[:8192]) }, "damaged or not"},
+		"other":     {withSQL(`PRAGMA application_id = 7`), "database of another program"},
+		"newer":     {withSQL(`PRAGMA user_version = 99`), "backup.db has schema 99, this program supports"},
 		"bad index": {withSQL(`DROP INDEX rows_pair; CREATE INDEX rows_pair ON rows (line); PRAGMA writable_schema = ON;
 			UPDATE sqlite_schema SET sql = 'CREATE UNIQUE INDEX rows_pair ON rows (external_id, chain_id)'
 			WHERE name = 'rows_pair'`), "damaged or not"},
@@ -269,6 +276,13 @@ func TestRestoreRefusesABackup(t *testing.T) {
 			}
 			if got := o.files(t); len(got) != 2 {
 				t.Errorf("files: got %q, want the ledger and its lock", got)
+			}
+			o.Path = filepath.Join(t.TempDir(), "data", "ledger.db")
+			if _, err := RestoreBackup(t.Context(), o); !errors.As(err, new(*BackupError)) {
+				t.Errorf("without a ledger: got %v, want a BackupError", err)
+			}
+			if _, err := os.Stat(filepath.Dir(o.Path)); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("directory of the ledger: got %v, want none made", err)
 			}
 		})
 	}
