@@ -82,15 +82,16 @@ func RestoreBackup(ctx context.Context, o RestoreOptions) (r Replacement, err er
 	if err != nil {
 		return r, err
 	}
-	defer func() { err = errors.Join(err, backup.Close()) }()
+	locks := &Ledger{}
+	inPlace := false
+	defer func() { err = withClosing(path, inPlace, err, errors.Join(locks.release(), backup.Close())) }()
 	if err := createDir(filepath.Dir(path)); err != nil {
 		return r, translate(path, err)
 	}
 	if path, err = lockfile.Resolve(path); err != nil {
 		return r, err
 	}
-	locks := &Ledger{queries: queries{path: path}}
-	defer func() { err = errors.Join(err, locks.release()) }()
+	locks.path = path
 	if err := locks.lockPath(); err != nil {
 		return r, translate(path, err)
 	}
@@ -109,7 +110,7 @@ func RestoreBackup(ctx context.Context, o RestoreOptions) (r Replacement, err er
 	if err := createFile(next); err != nil {
 		return r, translate(path, err)
 	}
-	defer func() { _ = os.Remove(next) }() // left after an error
+	defer func() { _ = os.Remove(next) }()               // left after an error
 	copied, err := copyInto(ctx, backup, o.Backup, next) // with the backup's log, if it has one
 	if err != nil {
 		return r, err
@@ -130,17 +131,29 @@ func RestoreBackup(ctx context.Context, o RestoreOptions) (r Replacement, err er
 		}
 	}
 	r.Kept, err = putInPlace(path, next, there, o.Now())
+	if inPlace = err == nil || errors.As(err, new(*PlacedError)); inPlace {
+		return r, err
+	}
 	return r, translate(path, err)
 }
 
-// PlacedError is a restored ledger of which it is not certain that a crash of the machine would leave it in place.
+// withClosing adds to the error of a restore what failed while its files were closed, which undoes no restore.
+func withClosing(path string, inPlace bool, err, closing error) error {
+	if closing != nil && inPlace {
+		closing = &PlacedError{Path: path, Err: fmt.Errorf("its files could not be closed: %w", closing)}
+	}
+	return errors.Join(err, closing)
+}
+
+// PlacedError is what failed when the backup was in place already. If the directory could not be synced, it is not
+// certain that a crash of the machine would leave it there.
 type PlacedError struct {
 	Path string
 	Err  error
 }
 
 func (e *PlacedError) Error() string {
-	return fmt.Sprintf("ledger %s: the backup is in place, but the directory could not be synced: %v", e.Path, e.Err)
+	return fmt.Sprintf("ledger %s: the backup is in place, but %v", e.Path, e.Err)
 }
 
 func (e *PlacedError) Unwrap() error { return e.Err }
@@ -288,7 +301,7 @@ func putInPlace(path, next string, there bool, now time.Time) (kept string, err 
 	}
 	undo = nil
 	if err := syncDir(filepath.Dir(path)); err != nil {
-		return kept, &PlacedError{Path: path, Err: err}
+		return kept, &PlacedError{Path: path, Err: fmt.Errorf("the directory could not be synced: %w", err)}
 	}
 	return kept, nil
 }

@@ -175,6 +175,29 @@ func TestPutInPlaceFails(t *testing.T) {
 	}
 }
 
+// TestCloseAfterARestore: that a file cannot be closed does not hide that the backup is in place.
+func TestCloseAfterARestore(t *testing.T) {
+	newer := &NewerError{}
+	for _, tt := range []struct {
+		inPlace      bool
+		err, closing error
+		placed       bool
+	}{
+		{inPlace: true},
+		{inPlace: true, closing: fs.ErrClosed, placed: true},
+		{inPlace: true, err: &PlacedError{Err: fs.ErrInvalid}, closing: fs.ErrClosed, placed: true},
+		{err: newer},
+		{err: newer, closing: fs.ErrClosed},
+	} {
+		got := withClosing("ledger.db", tt.inPlace, tt.err, tt.closing)
+		both := (tt.err == nil || errors.Is(got, tt.err)) && (tt.closing == nil || errors.Is(got, tt.closing))
+		if errors.As(got, new(*PlacedError)) != tt.placed || !both {
+			t.Errorf("in place %t, %v, %v: got %v, want a PlacedError: %t, and both", tt.inPlace, tt.err, tt.closing, got,
+				tt.placed)
+		}
+	}
+}
+
 func TestRestoreOverADamagedLedger(t *testing.T) {
 	o := backedUp(t)
 	log := []byte("no log either")
@@ -252,10 +275,12 @@ func TestRestoreRefusesABackup(t *testing.T) {
 			}
 		}, "is not a regular file"},
 		"no ledger": {withSQL(`PRAGMA user_version = 0`), "has no ledger in it"},
-		"CSV":       {func(t *testing.T, path string) { writeFile(t, path, []byte("address,externalId\n")) }, "damaged or not"},
-		"cut off":   {func(t *testing.T, path string) { writeFile(t, path, readFile(t, path)[:8192]) }, "damaged or not"},
-		"other":     {withSQL(`PRAGMA application_id = 7`), "database of another program"},
-		"newer":     {withSQL(`PRAGMA user_version = 99`), "backup.db has schema 99, this program supports"},
+		"CSV": {func(t *testing.T, path string) {
+			writeFile(t, path, []byte("address,externalId\n"))
+		}, "damaged or not"},
+		"cut off": {func(t *testing.T, path string) { writeFile(t, path, readFile(t, path)[:8192]) }, "damaged or not"},
+		"other":   {withSQL(`PRAGMA application_id = 7`), "database of another program"},
+		"newer":   {withSQL(`PRAGMA user_version = 99`), "backup.db has schema 99, this program supports"},
 		"bad index": {withSQL(`DROP INDEX rows_pair; CREATE INDEX rows_pair ON rows (line); PRAGMA writable_schema = ON;
 			UPDATE sqlite_schema SET sql = 'CREATE UNIQUE INDEX rows_pair ON rows (external_id, chain_id)'
 			WHERE name = 'rows_pair'`), "damaged or not"},
