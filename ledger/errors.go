@@ -19,6 +19,8 @@ var (
 	errDiskFull = errors.New("the disk is full")
 	// errReadOnly: the ledger's file or directory cannot be read or written.
 	errReadOnly = errors.New("no permission for the file or directory, or a read-only file system")
+	// errHalfDone: reading is possible once a writer has rolled the journal back.
+	errHalfDone = errors.New("a killed process has left a change half done: run again, or restore a backup")
 	// errClosed: the ledger was closed before the call started.
 	errClosed = errors.New("the ledger is closed")
 	// errNotFound: the row does not exist.
@@ -172,6 +174,8 @@ func translate(path string, err error) error {
 	switch {
 	case lite.Code == sqlite3.ErrFull, lite.SystemErrno != 0 && isNoSpace(lite.SystemErrno):
 		return fmt.Errorf("ledger %s: %w: %w", path, errDiskFull, err)
+	case lite.ExtendedCode == sqlite3.ErrReadonlyRollback:
+		return fmt.Errorf("ledger %s: %w", path, errHalfDone)
 	case lite.Code == sqlite3.ErrReadonly, lite.Code == sqlite3.ErrPerm,
 		lite.SystemErrno != 0 && (errors.Is(lite.SystemErrno, fs.ErrPermission) || lite.SystemErrno == syscall.EROFS):
 		return fmt.Errorf("ledger %s: %w: %w", path, errReadOnly, err)

@@ -120,6 +120,9 @@ func RestoreBackup(ctx context.Context, o RestoreOptions) (r Replacement, err er
 		return r, translate(path, err)
 	}
 	if there {
+		if err := rollBack(ctx, path); err != nil {
+			return r, err
+		}
 		damaged, err := r.compare(ctx, o, path, next)
 		if err != nil {
 			return r, err
@@ -276,12 +279,14 @@ func putInPlace(path, next string, there bool, now time.Time) (kept string, err 
 			err = errors.Join(err, step())
 		}
 	}()
-	// What is left is the log of a damaged ledger, or of a ledger that was removed: SQLite would apply it to next.
-	switch err := os.Rename(path+"-wal", aside+"-wal"); {
-	case err == nil:
-		undo = append(undo, func() error { return os.Rename(aside+"-wal", path+"-wal") })
-	case !errors.Is(err, fs.ErrNotExist):
-		return "", err
+	// What is left is of a damaged ledger, or of a ledger that was removed: SQLite would apply it to next.
+	for _, suffix := range []string{"-wal", "-journal"} {
+		switch err := os.Rename(path+suffix, aside+suffix); {
+		case err == nil:
+			undo = append(undo, func() error { return os.Rename(aside+suffix, path+suffix) })
+		case !errors.Is(err, fs.ErrNotExist):
+			return "", err
+		}
 	}
 	if err := os.Remove(path + "-shm"); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return "", err
@@ -304,6 +309,21 @@ func putInPlace(path, next string, there bool, now time.Time) (kept string, err 
 		return kept, &PlacedError{Path: path, Err: fmt.Errorf("the directory could not be synced: %w", err)}
 	}
 	return kept, nil
+}
+
+// rollBack undoes what a killed process has left half done in a rollback journal, which only a connection that may
+// write can undo. A ledger has a journal while its log is switched on or off. Damage is for compare to find.
+func rollBack(ctx context.Context, path string) error {
+	if _, err := os.Lstat(path + "-journal"); err != nil {
+		return nil //nolint:nilerr // there is none
+	}
+	db := openDB(path, "rw")
+	_, err := identify(ctx, db, path)
+	err = errors.Join(translate(path, err), db.Close())
+	if errors.As(err, new(*corruptError)) {
+		return nil
+	}
+	return err
 }
 
 // writeLogBack writes the log back into the ledger and removes it. Another program that has the ledger open, if only to

@@ -175,6 +175,58 @@ func TestPutInPlaceFails(t *testing.T) {
 	}
 }
 
+// leaveJournal leaves a ledger as a process does that is killed while it writes without a log: with a rollback journal.
+func leaveJournal(t *testing.T, path string) {
+	t.Helper()
+	ctx := t.Context()
+	if err := writeLogBack(ctx, path); err != nil {
+		t.Fatal(err)
+	}
+	db := openDB(path, "rw", "synchronous = OFF")
+	db.SetMaxOpenConns(1)
+	defer db.Close()
+	err := inTransaction(ctx, db, func() error {
+		if _, err := db.ExecContext(ctx, `UPDATE rows SET reason = 'half done'`); err != nil {
+			return err
+		}
+		writeFile(t, path+".journal", readFile(t, path+"-journal"))
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(path+".journal", path+"-journal"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRestoreWhereAJournalWasLeft: it is undone in its own ledger, and not applied to the restored ledger.
+func TestRestoreWhereAJournalWasLeft(t *testing.T) {
+	o := backedUp(t)
+	leaveJournal(t, o.Path)
+	if _, err := OpenReadOnly(t.Context(), o.Path); !errors.Is(err, errHalfDone) {
+		t.Errorf("reading: got %v, want %v", err, errHalfDone)
+	}
+	if _, err := RestoreBackup(t.Context(), o); !errors.As(err, new(*NewerError)) {
+		t.Errorf("got %v, want a NewerError", err)
+	}
+	if got := contentsOf(t, o.Path); got != afterBackup {
+		t.Errorf("rows: got %v, want %v", got, afterBackup)
+	}
+	leaveJournal(t, o.Path)
+	journal := readFile(t, o.Path+"-journal")
+	removeFile(t, o.Path)
+	r := mustRestore(t, o)
+	if got := contentsOf(t, o.Path); got != beforeBackup {
+		t.Errorf("restored rows: got %v, want %v", got, beforeBackup)
+	}
+	files := o.files(t)
+	if len(files) != 3 || !strings.HasSuffix(files[2], "-journal") ||
+		!bytes.Equal(readFile(t, filepath.Join(filepath.Dir(o.Path), files[2])), journal) {
+		t.Errorf("files: got %q and %+v, want the ledger, its lock and the journal that was there", files, r)
+	}
+}
+
 // TestCloseAfterARestore: that a file cannot be closed does not hide that the backup is in place.
 func TestCloseAfterARestore(t *testing.T) {
 	newer := &NewerError{}
