@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/purser-onboard/purser/lockfile"
@@ -98,6 +99,9 @@ func RestoreBackup(ctx context.Context, o RestoreOptions) (r Replacement, err er
 	_, err = os.Lstat(path)
 	there := !errors.Is(err, fs.ErrNotExist)
 	if there {
+		if err := removeAside(path); err != nil {
+			return r, translate(path, err)
+		}
 		if err := locks.lockFile(); err != nil {
 			return r, err
 		}
@@ -268,11 +272,38 @@ func (r *Replacement) count(ctx context.Context, db *sql.DB, next string) error 
 	return nil
 }
 
+// removeAside removes the second name of a ledger that a killed process was about to replace; see putInPlace.
+func removeAside(path string) error {
+	own, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	dir := filepath.Dir(path)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if !strings.HasPrefix(entry.Name(), filepath.Base(path)+replaced) {
+			continue
+		}
+		if aside, err := entry.Info(); err == nil && os.SameFile(own, aside) {
+			if err := os.Remove(filepath.Join(dir, entry.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// replaced is between the name of a ledger and the time at which it was replaced.
+const replaced = ".replaced-"
+
 // putInPlace gives next the ledger's name, and the ledger, if it is there, another name. A crash between the two steps
-// leaves a ledger with two names, which Open does not accept. An error other than *PlacedError leaves the ledger as it
+// leaves a ledger with two names, which Open does not accept and RestoreBackup takes back. An error other than *PlacedError leaves the ledger as it
 // was.
 func putInPlace(path, next string, there bool, now time.Time) (kept string, err error) {
-	aside := path + ".replaced-" + now.UTC().Format("20060102T150405.000000Z")
+	aside := path + replaced + now.UTC().Format("20060102T150405.000000Z")
 	var undo []func() error
 	defer func() {
 		for _, step := range slices.Backward(undo) {

@@ -227,6 +227,24 @@ func TestRestoreWhereAJournalWasLeft(t *testing.T) {
 	}
 }
 
+// TestRestoreAfterAKill: the second name that a killed process has given to the ledger is removed, and only that.
+func TestRestoreAfterAKill(t *testing.T) {
+	o := backedUp(t)
+	if err := os.Link(o.Path, o.Path+replaced+"1"); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, o.Path+replaced+"0", []byte("an earlier ledger"))
+	o.Force = true
+	r := mustRestore(t, o)
+	want := []string{"ledger.db", "ledger.db.lock", "ledger.db.replaced-0", filepath.Base(r.Kept)}
+	if got := o.files(t); !slices.Equal(got, want) {
+		t.Errorf("files: got %q, want %q", got, want)
+	}
+	if got := contentsOf(t, r.Kept); got != afterBackup {
+		t.Errorf("replaced rows: got %v, want %v", got, afterBackup)
+	}
+}
+
 // TestCloseAfterARestore: that a file cannot be closed does not hide that the backup is in place.
 func TestCloseAfterARestore(t *testing.T) {
 	newer := &NewerError{}
