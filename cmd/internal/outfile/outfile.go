@@ -78,6 +78,9 @@ func unsupported(err error) bool {
 	return errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS)
 }
 
+// journal is what SQLite puts behind the name of a file while it fills it.
+const journal = "-journal"
+
 // removeLeftovers removes the temporary files of processes that were killed: those that are locked by none.
 func removeLeftovers(dir, prefix string) error {
 	entries, err := os.ReadDir(dir)
@@ -86,10 +89,17 @@ func removeLeftovers(dir, prefix string) error {
 	}
 	for _, entry := range entries {
 		random, ok := strings.CutPrefix(entry.Name(), prefix)
+		random, isJournal := strings.CutSuffix(random, journal)
 		if !ok || random == "" || strings.Trim(random, "0123456789") != "" || !entry.Type().IsRegular() {
 			continue
 		}
 		path := filepath.Join(dir, entry.Name())
+		if isJournal { // the file that it belongs to is made before it, and comes before it here
+			if _, err := os.Lstat(strings.TrimSuffix(path, journal)); errors.Is(err, fs.ErrNotExist) {
+				_ = os.Remove(path)
+			}
+			continue
+		}
 		f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW, 0)
 		if err != nil {
 			continue // it is gone, or not ours

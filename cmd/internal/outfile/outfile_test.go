@@ -95,7 +95,8 @@ func TestTrusted(t *testing.T) {
 func TestLeftovers(t *testing.T) {
 	dir := t.TempDir()
 	leftover, other := filepath.Join(dir, ".rejects.csv.123"), filepath.Join(dir, ".rejects.csv.keep")
-	for _, path := range []string{leftover, other} {
+	orphan := filepath.Join(dir, ".rejects.csv.122"+journal)
+	for _, path := range []string{leftover, leftover + journal, orphan, other} {
 		if err := os.WriteFile(path, []byte("customers"), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -105,12 +106,18 @@ func TestLeftovers(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer first.Discard()
+	if err := os.WriteFile(first.Name()+journal, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	second, err := Create(filepath.Join(dir, "rejects.csv"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer second.Discard()
-	for path, want := range map[string]bool{leftover: false, other: true, first.Name(): true, second.Name(): true} {
+	for path, want := range map[string]bool{
+		leftover: false, leftover + journal: false, orphan: false, other: true,
+		first.Name(): true, first.Name() + journal: true, second.Name(): true,
+	} {
 		if _, err := os.Lstat(path); (err == nil) != want {
 			t.Errorf("%s: got %v, want it to be there: %v", filepath.Base(path), err, want)
 		}
