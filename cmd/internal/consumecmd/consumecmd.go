@@ -22,11 +22,14 @@ type Streams struct {
 	IgnoreEnvironment bool
 }
 
-// Stopping is what the command says at the first signal. A command that reads only, and comes first among the
+// Stopping is what the command says at the first signal. A command that reads or copies only, and comes first among the
 // arguments, has nothing to wait for.
 func Stopping(args []string) console.Stopping {
 	if len(args) > 0 && slices.Contains([]string{"status", "runs", "report", "failures"}, args[0]) {
 		return console.Stopping{Command: "consumer", Waits: "nothing is lost", Once: true}
+	}
+	if len(args) > 0 && args[0] == "ledger" {
+		return console.Stopping{Command: "consumer", Waits: "an unfinished copy is removed", Once: true}
 	}
 	return console.Stopping{
 		Command: "consumer", Waits: "taking no new rows, waiting for the requests in flight (each --request-timeout at most)",

@@ -9,6 +9,7 @@ func TestStopping(t *testing.T) {
 		once bool
 	}{
 		{[]string{"status", "--watch"}, true},
+		{[]string{"ledger", "restore", "ledger-backup.db"}, true},
 		{[]string{"night", "report"}, false},
 		{[]string{"run", "--client-id", "status"}, false},
 		{nil, false},
