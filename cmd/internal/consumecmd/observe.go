@@ -106,7 +106,7 @@ func (r *run) beginTextfile() error {
 	}
 	f := &textfile{path: r.c.MetricsTextfile, metrics: r.metrics, log: r.log}
 	if err := f.write(); err != nil {
-		return &config.Error{Setting: "--metrics-textfile", Problem: err.Error()}
+		return unwritten(fmt.Errorf("--metrics-textfile: %w", err))
 	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(r.hard))
 	f.stop = stop

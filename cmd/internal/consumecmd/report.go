@@ -1,6 +1,7 @@
 package consumecmd
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -51,6 +52,17 @@ func (f reportFile) begin(content []byte) error {
 		return nil
 	}
 	return f.named(outfile.Write(f.path, content))
+}
+
+// unwritten gives the error of an output that cannot be written when a run begins its exit code: there may be room for
+// it at another attempt, all else has to be fixed first.
+func unwritten(err error) error {
+	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
+		if errors.Is(err, full) {
+			return console.Coded(console.ExitUnfinished, err)
+		}
+	}
+	return console.Coded(console.ExitUsage, err)
 }
 
 // end writes the final report.

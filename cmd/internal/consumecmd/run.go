@@ -184,7 +184,7 @@ func (r *run) begin() error {
 	r.log.Info("the run begins", "run", r.id, "drain", r.drain)
 	if err := r.to.begin(r.report.JSON()); err != nil {
 		r.to = reportFile{} // the end would fail alike
-		return console.Coded(console.ExitUsage, err)
+		return unwritten(err)
 	}
 	if err := r.beginPage(); err != nil {
 		return err
