@@ -141,10 +141,16 @@ func createDir(dir string) error {
 		}
 	}
 	if err := os.Mkdir(dir, dirMode); err != nil {
-		if os.IsExist(err) {
-			return nil
+		if !os.IsExist(err) {
+			return err
 		}
-		return err
+		if _, err := os.Stat(dir); os.IsNotExist(err) {
+			return &lockfile.UnsafeError{
+				Path: dir, Problem: "is a symbolic link to a directory that does not exist",
+				Advice: "remove it, or is its disk not mounted?",
+			}
+		}
+		return nil
 	}
 	return os.Chmod(dir, dirMode)
 }

@@ -82,6 +82,21 @@ func TestDirectoryOfOthersIsUnsafe(t *testing.T) {
 	}
 }
 
+// TestLinkToAMissingDirectory: the error says so, for the directory itself and for one below it.
+func TestLinkToAMissingDirectory(t *testing.T) {
+	link := filepath.Join(t.TempDir(), "data")
+	if err := os.Symlink("/mnt/purser-of-this-test", link); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{filepath.Join(link, "ledger.db"), filepath.Join(link, "bank", "ledger.db")} {
+		_, err := Open(t.Context(), testOptions(path))
+		var unsafe *lockfile.UnsafeError
+		if !errors.As(err, &unsafe) || unsafe.Path != link {
+			t.Errorf("%s: got %v, want a lockfile.UnsafeError for %s", path, err, link)
+		}
+	}
+}
+
 // TestLedgerThatIsGone: a ledger that was removed or replaced while open accepts no changes, and Close returns an
 // error.
 func TestLedgerThatIsGone(t *testing.T) {
