@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/mattn/go-sqlite3"
+
+	"github.com/purser-onboard/purser/lockfile"
 )
 
 // Summary is what a ledger holds.
@@ -45,6 +47,27 @@ func WriteBackup(ctx context.Context, path, target string) (b Backup, err error)
 	}
 	defer func() { err = errors.Join(err, source.Close()) }()
 	return copyInto(ctx, source, path, target)
+}
+
+// OwnFile reports whether a file is, or would be, one that the ledger at path has, that SQLite makes for it, or that
+// RestoreBackup makes, whatever path leads to it. A copy under such a name would be taken for what it is not.
+func OwnFile(path, file string) bool {
+	path, err := lockfile.Resolve(path)
+	if err != nil {
+		return false // its directory does not exist
+	}
+	info, err := os.Stat(file)
+	there := err == nil
+	named, err := lockfile.Resolve(file)
+	for _, suffix := range []string{"", "-wal", "-shm", "-journal", ".lock", restoring} {
+		if err == nil && named == path+suffix {
+			return true
+		}
+		if own, err := os.Stat(path + suffix); err == nil && there && os.SameFile(own, info) {
+			return true
+		}
+	}
+	return false
 }
 
 // openKnown opens a ledger for reading, of this schema or an earlier schema.

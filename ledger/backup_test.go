@@ -71,3 +71,31 @@ func TestBackupRefuses(t *testing.T) {
 		t.Errorf("newer schema: got %v, want a schemaError with 99", err)
 	}
 }
+
+// TestOwnFile: also by another path, and before the file is there.
+func TestOwnFile(t *testing.T) {
+	dir := t.TempDir()
+	path, link := filepath.Join(dir, "data", "ledger.db"), filepath.Join(dir, "link")
+	if err := errors.Join(os.Mkdir(filepath.Dir(path), 0o700), os.Symlink("data", link)); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, path, nil)
+	writeFile(t, path+".lock", nil)
+	if err := os.Link(path, filepath.Join(dir, "copy.db")); err != nil {
+		t.Fatal(err)
+	}
+	for file, want := range map[string]bool{
+		path: true, path + "-wal": true, path + "-journal": true, path + ".lock": true, path + restoring: true,
+		link + "/ledger.db": true, link + "/ledger.db-shm": true, filepath.Join(dir, "copy.db"): true,
+		path + replaced + "1": false, dir + "/ledger.db": false, dir + "/data": false, dir + "/none/ledger.db": false,
+	} {
+		for _, ledger := range []string{path, filepath.Join(link, "ledger.db")} {
+			if got := OwnFile(ledger, file); got != want {
+				t.Errorf("%s of %s: got %t, want %t", file, ledger, got, want)
+			}
+		}
+	}
+	if OwnFile(filepath.Join(dir, "none", "ledger.db"), path) {
+		t.Error("of a ledger without a directory: got true, want false")
+	}
+}

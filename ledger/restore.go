@@ -107,7 +107,7 @@ func RestoreBackup(ctx context.Context, o RestoreOptions) (r Replacement, err er
 		}
 	}
 
-	next := path + ".restoring"
+	next := path + restoring
 	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) { // a killed process has left it
 		return r, err
 	}
@@ -174,7 +174,7 @@ type BackupError struct {
 func (e *BackupError) Error() string { return fmt.Sprintf("backup %s: %v", e.Path, e.Err) }
 func (e *BackupError) Unwrap() error { return e.Err }
 
-// openBackup opens a backup that is not the ledger at path itself, and checks it.
+// openBackup opens a backup that is no file of the ledger at path, and checks it.
 func openBackup(ctx context.Context, backup, path string) (_ *sql.DB, err error) {
 	abs, err := filepath.Abs(backup)
 	if err != nil {
@@ -184,10 +184,9 @@ func openBackup(ctx context.Context, backup, path string) (_ *sql.DB, err error)
 	if err != nil {
 		return nil, backupError(backup, err)
 	}
-	own, err := os.Stat(path)
 	switch {
-	case err == nil && os.SameFile(file, own):
-		return nil, backupError(backup, errors.New("is the ledger itself: choose another file"))
+	case OwnFile(path, abs):
+		return nil, backupError(backup, errors.New("is a file of the ledger itself: choose another file"))
 	case !file.Mode().IsRegular():
 		return nil, backupError(backup, errors.New("is not a regular file: choose another file"))
 	case file.Size() == 0:
@@ -296,12 +295,16 @@ func removeAside(path string) error {
 	return nil
 }
 
-// replaced is between the name of a ledger and the time at which it was replaced.
-const replaced = ".replaced-"
+const (
+	// replaced is between the name of a ledger and the time at which it was replaced.
+	replaced = ".replaced-"
+	// restoring is behind the name of a ledger in that of the copy that will take its place.
+	restoring = ".restoring"
+)
 
 // putInPlace gives next the ledger's name, and the ledger, if it is there, another name. A crash between the two steps
-// leaves a ledger with two names, which Open does not accept and RestoreBackup takes back. An error other than *PlacedError leaves the ledger as it
-// was.
+// leaves a ledger with two names, which Open does not accept and RestoreBackup takes back. An error other than
+// *PlacedError leaves the ledger as it was.
 func putInPlace(path, next string, there bool, now time.Time) (kept string, err error) {
 	aside := path + replaced + now.UTC().Format("20060102T150405.000000Z")
 	var undo []func() error

@@ -27,13 +27,13 @@ func backup(ctx context.Context, c *config.Consumer, b config.LedgerBackup, s St
 	}
 	there, err := os.Stat(b.File)
 	switch {
+	case ledger.OwnFile(c.Ledger, b.File):
+		return refused("is a file of the ledger itself: choose another name")
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
 		return unusable(fmt.Errorf("backup %s: %w", b.File, err))
 	case !there.Mode().IsRegular():
 		return refused("is not a regular file: choose another name")
-	case partOfLedger(c.Ledger, there):
-		return refused("is a file of the ledger itself: choose another name")
 	case !b.Force:
 		return refused("exists already: choose another name, or replace it with --force")
 	}
@@ -83,14 +83,4 @@ func coded(err error) error {
 		return console.Coded(console.ExitUsage, err)
 	}
 	return err
-}
-
-// partOfLedger reports whether a file is one of the ledger's, whatever path leads to it.
-func partOfLedger(path string, file fs.FileInfo) bool {
-	for _, suffix := range []string{"", "-wal", "-shm", ".lock"} {
-		if own, err := os.Stat(path + suffix); err == nil && os.SameFile(own, file) {
-			return true
-		}
-	}
-	return false
 }
