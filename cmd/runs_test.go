@@ -121,6 +121,10 @@ func TestReportGoesWhereItIsSent(t *testing.T) {
 	if _, err := os.Lstat(filepath.Join(dir, "-")); !os.IsNotExist(err) {
 		t.Errorf("a file named -: got %v, want none", err)
 	}
+	for _, flag := range []string{"--report", "--report-html"} {
+		exitsWith(t, env, 2, []string{flag + ": is a file of the ledger, and would replace it"},
+			"consumer", "--drain", flag, filepath.Join(dataOf(env), "ledger.db"))
+	}
 	mustRun(t, env, "consumer", "--drain", "--report", filepath.Join(dir, "night-{run}.json"))
 	files, err := filepath.Glob(filepath.Join(dir, "night-*.json"))
 	if err != nil || len(files) != 1 || !strings.Contains(files[0], reportAt(t, files[0]).Run) {

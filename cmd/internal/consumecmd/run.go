@@ -240,6 +240,11 @@ func (r *run) open(getenv func(string) string) (err error) {
 	if r.to.same(r.page) {
 		return &config.Error{Setting: "--report-html", Problem: "names the same file as --report"}
 	}
+	for _, f := range []reportFile{r.to, r.page} {
+		if f.path != "" && f.stream == nil && ledger.OwnFile(r.c.Ledger, f.path) {
+			return &config.Error{Setting: f.flag, Value: f.path, Problem: "is a file of the ledger, and would replace it"}
+		}
+	}
 	if err := r.serveMetrics(); err != nil {
 		return err
 	}
