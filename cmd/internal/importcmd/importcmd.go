@@ -3,6 +3,7 @@
 package importcmd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -240,7 +241,8 @@ func moveAside(path string) error {
 	return nil
 }
 
-// checkRejects keeps the rejects file from being one of the exports.
+// checkRejects keeps the rejects file from replacing one of the exports, and a file that is named as such from
+// replacing anything but rejects.
 func checkRejects(c *config.Importer, files []string) error {
 	target, err := os.Stat(c.Rejects)
 	if err != nil {
@@ -250,6 +252,16 @@ func checkRejects(c *config.Importer, files []string) error {
 		if info, err := os.Stat(file); err == nil && os.SameFile(info, target) {
 			return &config.Error{Setting: "--rejects", Value: c.Rejects, Problem: "is one of the exports, and would replace it"}
 		}
+	}
+	if !c.RejectsGiven {
+		return nil
+	}
+	err = outfile.Replaces(c.Rejects, "rejects", func(head []byte) bool {
+		header, _, _ := bytes.Cut(head, []byte("\n")) // a spreadsheet may have written it with other separators
+		return bytes.Contains(header, []byte("reason"))
+	})
+	if err != nil {
+		return &config.Error{Setting: "--rejects", Problem: err.Error()}
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ package outfile
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -48,6 +49,29 @@ func Create(path string) (*File, error) {
 		return nil, err
 	}
 	return &File{File: f, path: path}, nil
+}
+
+// headSize is how much of a file Replaces looks at.
+const headSize = 4 << 10
+
+// Replaces returns an error if a file with other content than is to be written stands at the path, by the judgement of
+// known on its first 4 KiB: a mistake in a setting must not cost an export, a key or the ledger. what names it: "a
+// report". A file without content, and what is no regular file or cannot be read, are no errors here.
+func Replaces(path, what string, known func(head []byte) bool) error {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
+		return nil //nolint:nilerr // Create gives the error, if it is one
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil //nolint:nilerr // the same
+	}
+	defer f.Close()
+	head := make([]byte, headSize)
+	n, _ := io.ReadFull(f, head)
+	if n > 0 && !known(head[:n]) {
+		return fmt.Errorf("%s has other content than %s: choose another name, or move that file away", path, what)
+	}
+	return nil
 }
 
 // createLocked makes a temporary file with mode 0600 and a lock that ends with this process.

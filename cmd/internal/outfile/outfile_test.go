@@ -123,3 +123,25 @@ func TestLeftovers(t *testing.T) {
 		}
 	}
 }
+
+// TestReplaces: only what has other content is refused.
+func TestReplaces(t *testing.T) {
+	dir := t.TempDir()
+	path := func(name, content string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for path, want := range map[string]bool{
+		path("export.csv", "address,externalId"): false, path("ledger.db", "SQLite format 3\x00"): false,
+		path("report.json", "{"): true, path("empty.json", ""): true, filepath.Join(dir, "none.json"): true, dir: true,
+		"/dev/null": true,
+	} {
+		err := Replaces(path, "a report", func(head []byte) bool { return string(head) == "{" })
+		if (err == nil) != want {
+			t.Errorf("%s: got %v, want it replaced: %t", path, err, want)
+		}
+	}
+}
