@@ -22,6 +22,9 @@ func backup(ctx context.Context, c *config.Consumer, b config.LedgerBackup, s St
 	refused := func(problem string) error {
 		return console.Coded(console.ExitUsage, fmt.Errorf("backup %s: %s", b.File, problem))
 	}
+	if b.File == "" { // such as a variable of a script that is not set
+		return console.Coded(console.ExitUsage, errors.New("backup: the name of the file is empty"))
+	}
 	if _, err := os.Stat(filepath.Dir(b.File)); errors.Is(err, fs.ErrNotExist) {
 		return refused("the directory does not exist: make it, or is its disk not mounted?")
 	}
