@@ -55,6 +55,9 @@ func (c *Importer) validate() error {
 
 // checkDataDir returns an error if something else has the name of the data directory. A missing one is created later.
 func checkDataDir(dir string) error {
+	if dir == "" { // as a variable of a script that is not set
+		return &Error{Setting: "--data-dir", Problem: "is empty: name a directory; . is the current one"}
+	}
 	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
 		return &Error{"--data-dir", dir, "is not a directory"}
 	}
