@@ -90,8 +90,8 @@ func filesIn(dir string, log *slog.Logger) ([]string, error) {
 	return exports(paths, "", log)
 }
 
-// exports returns the files of a directory, or those that match a pattern, without directories, hidden files and those
-// that an upload or an editor has not finished. A pattern that asks for hidden or unfinished files gets them.
+// exports returns the regular files of a directory, or those that match a pattern, without hidden ones and those that
+// an upload or an editor has not finished. A pattern that asks for hidden or unfinished files gets them.
 func exports(paths []string, pattern string, log *slog.Logger) ([]string, error) {
 	hiddenToo := strings.HasPrefix(filepath.Base(pattern), ".") && pattern != ""
 	unfinishedToo := unfinishedName.MatchString(pattern)
@@ -107,6 +107,8 @@ func exports(paths []string, pattern string, log *slog.Logger) ([]string, error)
 			return nil, err
 		case info.IsDir():
 			log.Warn("a directory in a directory or pattern is not imported", "directory", path)
+		case !info.Mode().IsRegular(): // reading it may never end
+			log.Warn("a pipe, socket or device in a directory or pattern is not imported", "file", path)
 		case unfinishedName.MatchString(name) && !unfinishedToo:
 			log.Warn("a file whose name says that it is not complete is not imported", "file", path)
 		default:

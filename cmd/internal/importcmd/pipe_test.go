@@ -47,6 +47,27 @@ func TestPipe(t *testing.T) {
 	}
 }
 
+// TestPipeInADirectory: it is read only if it is named itself.
+func TestPipeInADirectory(t *testing.T) {
+	pipe := pipeAt(t)
+	export := filepath.Join(filepath.Dir(pipe), "piper.csv")
+	if err := os.WriteFile(export, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	log := console.NewLogger(console.NewScreen(&said), "text", "info")
+	for arg, want := range map[string]string{
+		filepath.Dir(pipe): export, filepath.Join(filepath.Dir(pipe), "pipe*"): export, pipe: pipe,
+	} {
+		if got, err := expand([]string{arg}, log); err != nil || len(got) != 1 || got[0] != want {
+			t.Errorf("%s: got %q, %v; want %s", arg, got, err, want)
+		}
+	}
+	if n := strings.Count(said.String(), "a pipe, socket or device in a directory or pattern is not imported"); n != 2 {
+		t.Errorf("got %d warnings, want 2:\n%s", n, &said)
+	}
+}
+
 // TestStopAtAPipe: a signal ends the wait for the writer of a pipe.
 func TestStopAtAPipe(t *testing.T) {
 	for _, name := range []string{"pipe", "pipe.gz"} {
