@@ -32,3 +32,14 @@ func TestVersionText(t *testing.T) {
 		}
 	}
 }
+
+// TestProgram: what is recorded of a package names its version.
+func TestProgram(t *testing.T) {
+	defer func(before string) { release = before }(release)
+	for given, want := range map[string]string{"": "purser " + Version, "0.3.0+git1": "purser 0.3.0+git1"} {
+		release = given
+		if got := Program(); got != want {
+			t.Errorf("release %q: got %q, want %q", given, got, want)
+		}
+	}
+}

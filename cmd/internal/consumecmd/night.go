@@ -168,7 +168,7 @@ func (d *drawer) draw(ctx context.Context, chosen []ledger.Run) (*night.Account,
 		return nil, err
 	}
 	a := &night.Account{
-		MadeAt: d.now.UTC(), Program: "purser " + config.Version, Ledger: d.book.Path(), API: environment.API(),
+		MadeAt: d.now.UTC(), Program: config.Program(), Ledger: d.book.Path(), API: environment.API(),
 		Masked: !d.unmask,
 	}
 	if a.Runs, err = d.runs(chosen); err != nil {

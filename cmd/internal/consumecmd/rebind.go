@@ -30,7 +30,7 @@ func rebind(ctx context.Context, c *config.Consumer, from string, s Streams) (er
 	}
 	options := ledger.Options{
 		Path: c.Ledger, Environment: environment(c, base),
-		CanonicalHost: canonicalHost(base), Rebind: true, Now: time.Now, Program: "purser " + config.Version,
+		CanonicalHost: canonicalHost(base), Rebind: true, Now: time.Now, Program: config.Program(),
 		Changelog: c.LedgerTopic, Logger: console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel),
 	}
 	if from != "" {

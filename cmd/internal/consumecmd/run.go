@@ -174,7 +174,7 @@ func (r *run) begin() error {
 		host = "unknown"
 	}
 	err = r.ledger.BeginRun(r.soft, ledger.Run{
-		ID: r.id, Program: "purser " + config.Version, Host: host, Drain: r.drain, StartedAt: r.report.StartedAt,
+		ID: r.id, Program: config.Program(), Host: host, Drain: r.drain, StartedAt: r.report.StartedAt,
 		Report: string(r.report.JSON()),
 	})
 	if err != nil {
@@ -521,7 +521,7 @@ func openLedger(
 ) (*ledger.Ledger, error) {
 	book, err := ledger.Open(ctx, ledger.Options{
 		Path: c.Ledger, Environment: environment(c, p.base), CanonicalHost: canonicalHost(p.base), Now: time.Now,
-		Program: "purser " + config.Version, Changelog: c.LedgerTopic, Logger: log, Hook: hook,
+		Program: config.Program(), Changelog: c.LedgerTopic, Logger: log, Hook: hook,
 		OnCommit: watch, DropSigned: c.Retain == "none",
 	})
 	return book, coded(err)

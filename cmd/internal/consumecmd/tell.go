@@ -50,7 +50,7 @@ type webhookEvent struct {
 func begunNotice(r *results.Report) notify.Notice {
 	e := webhookEvent{
 		Text:    fmt.Sprintf("purser run %s has begun", r.Run),
-		Program: "purser " + config.Version, Run: r.Run, State: results.Running, StartedAt: r.StartedAt,
+		Program: config.Program(), Run: r.Run, State: results.Running, StartedAt: r.StartedAt,
 	}
 	return notice(e, e.Text+"\n")
 }
@@ -65,7 +65,7 @@ func (r *run) endedNotice(t pipeline.Tally, err error) notify.Notice {
 func endedNotice(r *results.Report, t pipeline.Tally, err error, recorded bool) notify.Notice {
 	exit := console.Code(err)
 	e := webhookEvent{
-		Program: "purser " + config.Version, Run: r.Run, State: results.Ended, StartedAt: r.StartedAt,
+		Program: config.Program(), Run: r.Run, State: results.Ended, StartedAt: r.StartedAt,
 		FinishedAt: &r.FinishedAt, Exit: &exit, Reason: publicReason(exit, err),
 		Rows: &r.Rows, Requests: &r.Requests, Signatures: &r.Signatures,
 	}

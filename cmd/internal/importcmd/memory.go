@@ -37,7 +37,7 @@ func remember(
 	}
 	m := &memory{
 		Import: pipeline.Import{
-			ID: id, Program: "purser " + config.Version, Host: host,
+			ID: id, Program: config.Program(), Host: host,
 			StartedAt: started.UTC().Truncate(time.Microsecond), Exit: console.ExitUnfinished,
 			Files: make([]pipeline.ImportFile, len(files)),
 		},
