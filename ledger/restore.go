@@ -262,8 +262,10 @@ func (r *Replacement) count(ctx context.Context, db *sql.DB, next string) error 
 	if _, err := conn.ExecContext(ctx, `ATTACH ? AS backup`, uri.String()); err != nil {
 		return err
 	}
+	// The version tells more than the time, which may have been set back; but a ledger that was lost begins with 1 again.
 	if err := conn.QueryRowContext(ctx, `SELECT count(*) FILTER (WHERE b.id IS NULL),
-		count(*) FILTER (WHERE r.updated_at > b.updated_at) FROM main.rows r LEFT JOIN backup.rows b
+		count(*) FILTER (WHERE r.updated_at > b.updated_at OR r.version > b.version)
+		FROM main.rows r LEFT JOIN backup.rows b
 		ON b.external_id = r.external_id AND b.chain_id = r.chain_id`).Scan(&r.Missing, &r.Changed); err != nil {
 		return err
 	}

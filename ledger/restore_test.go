@@ -110,6 +110,26 @@ func TestRestoreRefusesANewerLedger(t *testing.T) {
 	}
 }
 
+// TestRestoreAfterTheClockWasSetBack: a row that has changed since the backup has an earlier time.
+func TestRestoreAfterTheClockWasSetBack(t *testing.T) {
+	clock := newClock()
+	options := testOptions(filepath.Join(t.TempDir(), "data", "ledger.db"))
+	options.Now = clock.Now
+	l := reopen(t, options)
+	row := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
+	o := RestoreOptions{Path: options.Path, Backup: emptyFile(t, "backup.db"), Now: clock.Now}
+	if _, err := WriteBackup(t.Context(), o.Path, o.Backup); err != nil {
+		t.Fatal(err)
+	}
+	clock.advance(-time.Hour)
+	settle(t, l, row, pipeline.Onboarded, "c1")
+	closed(t, l)
+	var newer *NewerError
+	if _, err := RestoreBackup(t.Context(), o); !errors.As(err, &newer) || newer.Changed != 1 {
+		t.Errorf("got %v, want a NewerError with 1 row changed", err)
+	}
+}
+
 // TestRestoreKeepsTheReplacedLedger: with what was only in its log, which is not applied to the restored ledger.
 func TestRestoreKeepsTheReplacedLedger(t *testing.T) {
 	o := backedUp(t)
