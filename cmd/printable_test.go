@@ -326,7 +326,7 @@ func TestHostileFiles(t *testing.T) {
 	h.drain(t)
 	for _, text := range []string{
 		`"\e[2J\a\r\u202E\u2028\x7f\0": 1`, `"top\u202Eic": x`, `topic: "\e[2J\u202E\u2028"`, `rate: "\u202E"`,
-		`data-dir: "\e[2J\a\r\nFORGED\u202E"`, `report: "/nowhere/\e[2J\a\r\nFORGED\u202E"`, `log-level: "\e[2J\u202E"`,
+		`data-dir: "\e[2J\a\r\nFORGED\u202E"`, `report: "/proc/nowhere/\e[2J\a\r\nFORGED\u202E"`, `log-level: "\e[2J\u202E"`,
 		`api-url: "https://\e[2J\u202E/v1"`, `signer: "keystore://x?\e[2J\u202E=1"`, "topic: \x1b[2J", `group: "\u202E\x7f"`,
 		`ledger: "` + h.dir + `/\e[2J\a\r\nFORGED\u202E.db"`,
 	} {

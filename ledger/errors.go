@@ -122,11 +122,12 @@ func (e *corruptError) Error() string {
 
 func (e *corruptError) Unwrap() error { return e.Err }
 
-// SetUp reports whether an error of a ledger stays whatever the next run does: the ledger belongs to another
-// environment or to another program, or a newer program has changed its schema.
+// SetUp reports whether an error of opening a ledger stays whatever the next run does: the ledger belongs to another
+// environment or to another program, a newer program has changed its schema, or this user may not use its file or
+// directory.
 func SetUp(err error) bool {
 	var schema *schemaError
-	return errors.As(err, new(*EnvironmentError)) || errors.As(err, new(*foreignError)) ||
+	return errors.As(err, new(*EnvironmentError)) || errors.As(err, new(*foreignError)) || errors.Is(err, errReadOnly) ||
 		errors.As(err, &schema) && schema.Have > schema.Known
 }
 

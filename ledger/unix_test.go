@@ -233,8 +233,8 @@ func readOnlyChild(ctx context.Context, arguments []string) error {
 	if err == nil {
 		return errors.Join(errors.New("got an open ledger, want errReadOnly"), l.Close())
 	}
-	if !errors.Is(err, errReadOnly) {
-		return fmt.Errorf("got %w, want errReadOnly", err)
+	if !errors.Is(err, errReadOnly) || !SetUp(err) {
+		return fmt.Errorf("got %w, want errReadOnly, which is for the set-up", err)
 	}
 	fmt.Println(err)
 	return nil

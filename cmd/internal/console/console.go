@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log" //nolint:depguard // whose output is adopted here
 	"log/slog"
 	"slices"
@@ -41,6 +42,17 @@ func Coded(code int, err error) error {
 		return nil
 	}
 	return &CodedError{Code: code, Err: err}
+}
+
+// Unusable gives the error of a path that a setting or argument names its exit code: another attempt may succeed, but
+// not if this user cannot use the path.
+func Unusable(err error) error {
+	for _, cause := range []error{fs.ErrPermission, syscall.EROFS, syscall.ENOTDIR} {
+		if errors.Is(err, cause) {
+			return Coded(ExitUsage, fmt.Errorf("%w: choose another path, or make this one accessible", err))
+		}
+	}
+	return err
 }
 
 // Exit turns a command's error into its exit code, after saying on w, in the format of its Screen, what was wrong.

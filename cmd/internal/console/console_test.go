@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"regexp"
 	"strings"
 	"syscall"
@@ -174,5 +175,21 @@ func TestLine(t *testing.T) {
 	want := `halted at a.csv:7: write rejects: no space left on device; close: \x1b`
 	if got := Line(err); got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestUnusable: a path that this user cannot use is a mistake in the settings; a full disk is none.
+func TestUnusable(t *testing.T) {
+	for cause, want := range map[error]int{
+		nil: ExitWell, fs.ErrPermission: ExitUsage, syscall.EROFS: ExitUsage, syscall.ENOTDIR: ExitUsage,
+		syscall.ENOSPC: ExitUnfinished, syscall.EIO: ExitUnfinished,
+	} {
+		var err error
+		if cause != nil {
+			err = fmt.Errorf("rejects file: %w", cause)
+		}
+		if got := Unusable(err); Code(got) != want || !errors.Is(got, cause) {
+			t.Errorf("%v: got %v with exit code %d, want %d", cause, got, Code(got), want)
+		}
 	}
 }

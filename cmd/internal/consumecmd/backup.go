@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 	"time"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
@@ -34,7 +33,7 @@ func backup(ctx context.Context, c *config.Consumer, b config.LedgerBackup, s St
 		return refused("is a file of the ledger itself: choose another name")
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return unusable(fmt.Errorf("backup %s: %w", b.File, err))
+		return console.Unusable(fmt.Errorf("backup %s: %w", b.File, err))
 	case !there.Mode().IsRegular():
 		return refused("is not a regular file: choose another name")
 	case !b.Force:
@@ -45,12 +44,12 @@ func backup(ctx context.Context, c *config.Consumer, b config.LedgerBackup, s St
 	}
 	file, err := outfile.Create(b.File)
 	if err != nil {
-		return unusable(fmt.Errorf("backup %s: %w", b.File, err))
+		return console.Unusable(fmt.Errorf("backup %s: %w", b.File, err))
 	}
 	defer file.Discard()
 	made, err := ledger.WriteBackup(ctx, c.Ledger, file.Name())
 	if err != nil {
-		return unusable(coded(fmt.Errorf("backup %s: %w", b.File, err)))
+		return console.Unusable(coded(fmt.Errorf("backup %s: %w", b.File, err)))
 	}
 	if err := file.Commit(); err != nil {
 		return fmt.Errorf("backup: %w", err)
@@ -67,17 +66,6 @@ func contents(l ledger.Summary) string {
 		last = "last change " + l.LastChange.UTC().Format(time.RFC3339)
 	}
 	return fmt.Sprintf("%d rows, %s, API %s, key id %s", l.Rows, last, l.Environment.API(), l.Environment.APIKeyID)
-}
-
-// unusable gives the error of a path its exit code: another attempt may succeed, but not if this user cannot use the
-// path.
-func unusable(err error) error {
-	for _, cause := range []error{fs.ErrPermission, syscall.EROFS, syscall.ENOTDIR} {
-		if errors.Is(err, cause) {
-			return console.Coded(console.ExitUsage, fmt.Errorf("%w: choose another path, or make this one accessible", err))
-		}
-	}
-	return err
 }
 
 // coded gives an error of the ledger its exit code, if another attempt cannot succeed.

@@ -24,7 +24,7 @@ func restore(ctx context.Context, c *config.Consumer, o config.LedgerRestore, s 
 		errors.As(err, new(*ledger.BackupError)):
 		return console.Coded(console.ExitUsage, fmt.Errorf("restore: %w", err))
 	case err != nil: // an interruption, too: the ledger is as it was
-		return unusable(coded(fmt.Errorf("restore: %w", err)))
+		return console.Unusable(coded(fmt.Errorf("restore: %w", err)))
 	}
 	say := func(format string, args ...any) {
 		fmt.Fprintln(s.Stdout, printable.Line(fmt.Sprintf(format, args...), mostOfLine))

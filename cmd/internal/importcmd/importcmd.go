@@ -101,7 +101,7 @@ func Import(
 	}
 	rejects, err := outfile.Create(c.Rejects)
 	if err != nil {
-		return result, fmt.Errorf("rejects file: %w", err)
+		return result, console.Unusable(fmt.Errorf("rejects file: %w", err))
 	}
 	defer rejects.Discard()
 	im := &csvimport.Importer{
