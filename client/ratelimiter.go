@@ -26,8 +26,8 @@ const (
 //
 // In any stretch of time of length T, at most rate·T + burst attempts pass, where burst is 1 plus what the rate gives
 // in 20 ms: 1 up to 49/s, 5 at 200/s, 21 at 1,000/s. The burst makes up for timers that fire late. In no second do more
-// attempts pass than the rate, rounded up. The bucket starts empty, so that frequent restarts do not raise the rate,
-// and is emptied when the gate opens.
+// attempts pass than the rate, rounded up (of slots, see below, one more). The bucket starts empty, so that frequent
+// restarts do not raise the rate, and is emptied when the gate opens.
 //
 // A limiter that shares a rate with others (SetShare) divides the wall clock's time into slots, one for each attempt,
 // and starts them at another phase than the others do. It does so while its rate is so low that a bucket would hold one
@@ -165,7 +165,7 @@ func (l *RateLimiter) apply(now time.Time) {
 	l.bucket.SetBurstAt(now, 1+int(perSecond*burstDuration.Seconds()))
 	l.bucket.SetLimitAt(now, rate.Limit(perSecond))
 	if perSecond > 0 {
-		l.second.setMost(int(math.Ceil(perSecond)))
+		l.second.most = int(math.Ceil(perSecond))
 		l.slot, _ = l.slotAt(now) // slots are numbered by the rate: the next attempt passes in the next slot
 	}
 }
@@ -263,7 +263,11 @@ func (l *RateLimiter) try(now time.Time) (wait time.Duration, closings uint64, c
 		}
 	}
 	if l.usesSlots() {
-		return l.takeSlot(now), l.closings, l.changed
+		wait := l.takeSlot(now)
+		if wait == 0 {
+			l.second.add(now)
+		}
+		return wait, l.closings, l.changed
 	}
 	if math.IsInf(l.inForce(), 1) {
 		return 0, l.closings, l.changed
@@ -281,38 +285,27 @@ func (l *RateLimiter) try(now time.Time) (wait time.Duration, closings uint64, c
 	return wait, l.closings, l.changed
 }
 
-// lastSecond bounds the attempts in any second. It keeps when the latest attempts passed, in a ring.
+// lastSecond bounds the attempts in any second.
 type lastSecond struct {
-	most   int // attempts in a second
-	passed []time.Time
-	oldest int // index in passed, once that has its full length
-}
-
-// setMost changes the bound; the latest attempts still count.
-func (s *lastSecond) setMost(most int) {
-	if most == s.most {
-		return
-	}
-	inOrder := append(s.passed[s.oldest:len(s.passed):len(s.passed)], s.passed[:s.oldest]...)
-	s.most, s.oldest, s.passed = most, 0, inOrder[max(0, len(inOrder)-most):]
+	most   int         // attempts in a second
+	passed []time.Time // when the attempts of the last second passed, in order
 }
 
 // full returns how long to wait until another attempt may pass, 0 if it may pass now.
 func (s *lastSecond) full(now time.Time) (wait time.Duration) {
-	if len(s.passed) < s.most {
+	over := len(s.passed) - s.most
+	if over < 0 {
 		return 0
 	}
-	return max(0, time.Second-now.Sub(s.passed[s.oldest]))
+	return max(0, time.Second-now.Sub(s.passed[over]))
 }
 
 // add records that an attempt passes.
 func (s *lastSecond) add(now time.Time) {
-	if len(s.passed) < s.most {
-		s.passed = append(s.passed, now)
-		return
+	for len(s.passed) > 0 && now.Sub(s.passed[0]) >= time.Second {
+		s.passed = s.passed[1:]
 	}
-	s.passed[s.oldest] = now
-	s.oldest = (s.oldest + 1) % s.most
+	s.passed = append(s.passed, now)
 }
 
 // recover raises the rate by a step for each stretch of recoverAfter without throttling.
@@ -324,13 +317,16 @@ func (l *RateLimiter) recover(now time.Time) {
 	if steps < 1 {
 		return
 	}
+	before := l.inForce()
 	l.unstated = 0
 	l.recovered = l.recovered.Add(time.Duration(steps) * recoverAfter)
 	l.fraction += recoverStep * float64(steps)
 	if l.fraction > 1-recoverStep/2 { // sums of tenths are not exact
 		l.fraction = 1
 	}
-	l.apply(now)
+	if l.inForce() != before { // otherwise a slot longer than recoverAfter would be skipped each time
+		l.apply(now)
+	}
 }
 
 // Throttled closes the gate for retryAfter, at most 5 minutes; when that is 0, for 1 s, 2 s, 4 s and so on. A gate that

@@ -97,3 +97,21 @@ func TestRateLimiterSlots(t *testing.T) {
 		}
 	}
 }
+
+// TestRateLimiterLongSlots: a rate that throttling cannot lower does not skip slots while it would recover.
+func TestRateLimiterLongSlots(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewRateLimiter(20)
+		l.Throttled(time.Second)
+		l.SetShare(0.25, 0.5)
+		begin := time.Now()
+		for range 3 {
+			if err := l.Wait(t.Context()); err != nil {
+				t.Fatalf("Wait: got %v, want nil", err)
+			}
+		}
+		if took := time.Since(begin); took > 13*time.Second {
+			t.Errorf("3 attempts: got them after %v, want at most 13s", took)
+		}
+	})
+}

@@ -104,9 +104,12 @@ func TestRateLimiterAfterPauses(t *testing.T) {
 					if err := l.Wait(t.Context()); err != nil {
 						t.Fatalf("Wait: got %v, want nil", err)
 					}
-					if at = append(at, time.Since(begin)); len(at)%every == 0 {
+					at = append(at, time.Since(begin))
+					switch len(at) % every {
+					case 0:
 						time.Sleep(20 * time.Millisecond)
-						l.SetRate(199)
+					case 104:
+						l.SetRate(100)
 						l.SetRate(0)
 						l.SetRate(200)
 					}
