@@ -52,12 +52,16 @@ func (e *Embedded) startDiscarding(ctx context.Context, topics []string) (end fu
 	}
 }
 
-// discardRead removes the messages of a topic that every group has read which has committed an offset there, from
-// partitions that are larger than a segment: the broker deletes whole segments only. The last message that was read
-// always stays: a partition without a segment would begin at offset 0 again after a kill, below the committed offsets.
+// discardRead removes the messages of a topic that every group has read which has committed an offset there or has
+// members, from partitions that are larger than a segment: the broker deletes whole segments only. The last message
+// that was read always stays: a partition without a segment would begin at offset 0 again after a kill, below the
+// committed offsets.
 func (e *Embedded) discardRead(ctx context.Context, topic string) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	if err := e.lock.Check(); err != nil { // the files at the broker's paths may be another directory's
+		return err
+	}
 	groups, err := e.client.ListGroups(ctx, &kafka.ListGroupsRequest{})
 	if err == nil {
 		err = groups.Error
@@ -72,10 +76,10 @@ func (e *Embedded) discardRead(ctx context.Context, topic string) error {
 		read := int64(-1) // below it, every group has read all
 		for _, g := range groups.Groups {
 			info := e.broker.GroupInfo(g.GroupID)
-			if info == nil || len(info.Commits[topic]) == 0 {
+			if info == nil || len(info.Commits[topic]) == 0 && len(info.Members) == 0 {
 				continue
 			}
-			commit := info.Commits[topic][p.Partition] // 0 if it has committed in other partitions only
+			commit := info.Commits[topic][p.Partition] // 0 if it has committed in other partitions only, or not yet
 			if read < 0 || commit.Offset < read {
 				read = commit.Offset
 			}

@@ -2,11 +2,14 @@ package broker_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 
 	"github.com/purser-onboard/purser/broker"
+	"github.com/purser-onboard/purser/lockfile"
 	"github.com/purser-onboard/purser/pipeline"
 )
 
@@ -152,5 +155,61 @@ func TestDiscardNothing(t *testing.T) {
 	}
 	if seen := counts(drained(t, open(t, dir).Cluster)); len(seen) != 3*segmentMessages {
 		t.Errorf("got %d messages, want %d", len(seen), 3*segmentMessages)
+	}
+}
+
+// TestDiscardUnderAReader: a group that reads and has committed nothing yet keeps the messages, also if another group
+// has read them all.
+func TestDiscardUnderAReader(t *testing.T) {
+	e := discarding(t, t.TempDir())
+	publish(t, e.Cluster, large(0, 4*segmentMessages))
+	drained(t, e.Cluster)
+	once := sync.Once{}
+	s := new(sink)
+	s.take = func(_ context.Context, batch []pipeline.Message, ack func(pipeline.Message)) error {
+		var err error
+		once.Do(func() { err = e.DiscardRead(within(t), topic) })
+		for _, m := range batch {
+			ack(m)
+		}
+		return err
+	}
+	q := consumer(t, e.Cluster, func(o *broker.ConsumerOptions) {
+		o.Group, o.Drain, o.MaxBatch, o.MaxBytes = "new", true, 1, 1<<20
+	})
+	if err := run(t, q, s); err != nil {
+		t.Fatal(err)
+	}
+	if seen := counts(s.all()); len(seen) != 4*segmentMessages {
+		t.Errorf("got %d messages, want all %d", len(seen), 4*segmentMessages)
+	}
+}
+
+// TestDiscardReplaced: in a directory that took the place of the broker's, nothing is removed.
+func TestDiscardReplaced(t *testing.T) {
+	dir, backup := t.TempDir(), filepath.Join(t.TempDir(), "backup")
+	e, err := broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{
+		Dir: dir, Topics: map[string]int{topic: 1}, Discard: []string{topic},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, e.Cluster, large(0, 4*segmentMessages))
+	if err := os.CopyFS(backup, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	drained(t, e.Cluster)
+	if err := errors.Join(os.Rename(dir, dir+".away"), os.Rename(backup, dir)); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.DiscardRead(within(t), topic); !errors.As(err, new(*lockfile.GoneError)) {
+		t.Errorf("got %v, want a *lockfile.GoneError", err)
+	}
+	if err := e.Close(); !errors.As(err, new(*lockfile.GoneError)) {
+		t.Errorf("Close: got %v, want a *lockfile.GoneError", err)
+	}
+	found, err := filepath.Glob(filepath.Join(dir, "data", "partitions", topic+"-0", "*.dat"))
+	if err != nil || len(found) != 4 {
+		t.Errorf("got segments %v, %v; want 4", found, err)
 	}
 }
