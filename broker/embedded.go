@@ -254,20 +254,28 @@ func (e *Embedded) Close() error {
 		e.closeSocket()
 		e.tidy()
 		e.disconnect()
-		e.log.failure() // earlier failures have been returned by the requests that failed
-		e.broker.Close()
-		if f := e.log.failure(); f != nil {
-			// The marker stays: the next start recovers.
-			e.err = &StorageError{Dir: e.dir, Detail: f.text, Cause: f.err}
-		} else if err := e.lock.Check(); err != nil {
-			e.err = fmt.Errorf("the embedded broker's directory %s was replaced during the run: %w: rows that were queued "+
-				"since are lost; import the export again", e.dir, err)
-		} else if err := os.Remove(e.marker()); err != nil {
-			e.err = fmt.Errorf("embedded broker: %w", err)
-		}
-		e.err = errors.Join(e.err, e.lock.Release())
+		e.err = errors.Join(e.stop(), e.lock.Release())
 	})
 	return e.err
+}
+
+// stop has the broker write its snapshots, and removes the marker.
+func (e *Embedded) stop() error {
+	if err := e.lock.Check(); err != nil {
+		// The broker runs until the process ends: it cannot stop without writing its snapshots, and with them the committed
+		// offsets, to a path where another directory may be. The marker is in our directory still: its next start recovers.
+		return fmt.Errorf("the embedded broker's directory %s was replaced during the run: %w: rows that were queued since "+
+			"are lost; import the export again", e.dir, err)
+	}
+	e.log.failure() // earlier failures have been returned by the requests that failed
+	e.broker.Close()
+	if f := e.log.failure(); f != nil {
+		return &StorageError{Dir: e.dir, Detail: f.text, Cause: f.err} // the marker stays: the next start recovers
+	}
+	if err := os.Remove(e.marker()); err != nil {
+		return fmt.Errorf("embedded broker: %w", err)
+	}
+	return nil
 }
 
 // explain returns the disk failure, or the lack of file descriptors, where the client got only "unknown server error".

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/purser-onboard/purser/broker"
+	"github.com/purser-onboard/purser/lockfile"
 )
 
 // TestEmbeddedLockWhateverThePath: a symbolic link to the directory leads to the same lock. A symbolic link in the place
@@ -59,6 +60,38 @@ func TestEmbeddedDirectoryThatIsGone(t *testing.T) {
 		t.Errorf("open after Close: got %v, want nil: the lock is released", err)
 	} else if err := again.Close(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestEmbeddedDirectoryReplaced: Close writes nothing to a directory that took the place of the broker's. The committed
+// offsets would skip the messages in it.
+func TestEmbeddedDirectoryReplaced(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "broker")
+	e, err := broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{Dir: dir, Topics: map[string]int{topic: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, e.Cluster, rows(0, 20))
+	drained(t, e.Cluster)
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	other, err := broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{Dir: dir, Topics: map[string]int{topic: 1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	publish(t, other.Cluster, rows(100, 20))
+	if err := other.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Close(); !errors.As(err, new(*lockfile.GoneError)) {
+		t.Errorf("Close: got %v, want a *lockfile.GoneError", err)
+	}
+	if seen := counts(drained(t, open(t, dir).Cluster)); len(seen) != 20 || seen[100] != 1 {
+		t.Errorf("the new directory: got %v, want messages 100 to 119", seen)
+	}
+	if seen := drained(t, open(t, dir+".away").Cluster); len(seen) != 0 {
+		t.Errorf("the old directory: got %d messages, want 0", len(seen))
 	}
 }
 
