@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -138,12 +139,17 @@ func newNode(t testing.TB, c *Cluster, id int) *node {
 	}
 	var held []net.Listener // open until all ports are chosen, so that they differ
 	freePort := func() int {
-		socket, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+		for range 100 {
+			// Below the ports that the kernel gives to connections: one of those could take it before the broker does.
+			port := 20_000 + rand.IntN(10_000) //nolint:gosec // need not be unpredictable
+			socket, err := new(net.ListenConfig).Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
+			if err == nil {
+				held = append(held, socket)
+				return port
+			}
 		}
-		held = append(held, socket)
-		return socket.Addr().(*net.TCPAddr).Port
+		t.Fatal("got no free port on loopback in 100 tries, want one")
+		return 0
 	}
 	for _, l := range listeners() {
 		n.ports[l[0]] = freePort()

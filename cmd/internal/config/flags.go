@@ -20,7 +20,7 @@ type Common struct {
 	Version   kong.VersionFlag `help:"Print the version and exit."`
 
 	Origins `kong:"-"`
-	// UnknownVariables are those of the environment that look like settings and are none, as "NAME (did you mean OTHER?)".
+	// UnknownVariables are those of the environment that are nearly those of settings, as "NAME (did you mean OTHER?)".
 	UnknownVariables []string `kong:"-"`
 }
 

@@ -13,9 +13,10 @@ import (
 	"github.com/purser-onboard/purser/editdistance"
 )
 
-// unknownVariables returns the names of the environment's variables that look like settings and are none of any
-// command, each with the variable that may have been meant. Values are not looked at. signers are URIs of signers,
-// which may name any variable.
+// unknownVariables returns the names of the environment's variables that are nearly those of a setting of any command,
+// and are none, each with the variable that may have been meant. Variables like none are left alone, whatever they begin
+// with: they may be those of a script around the command. Values are not looked at. signers are URIs of signers, which
+// may name any variable.
 func unknownVariables(environ []string, signers ...string) []string {
 	set := map[string]bool{}
 	for _, entry := range environ {
@@ -31,11 +32,8 @@ func unknownVariables(environ []string, signers ...string) []string {
 		}
 		ours := ourVariable.MatchString(name)
 		meant, distance := nearest(name, known)
-		switch {
-		case distance <= 1 && !set[meant], ours && distance <= 2:
+		if distance <= 1 && !set[meant] || ours && distance <= 2 {
 			unknown = append(unknown, fmt.Sprintf("%s (did you mean %s?)", name, meant))
-		case ours:
-			unknown = append(unknown, name)
 		}
 	}
 	return unknown

@@ -29,12 +29,13 @@ func TestUnknownVariables(t *testing.T) {
 			"KAFKA_BROKER (did you mean KAFKA_BROKERS?)", "OFBLOCKS_API_KEY (did you mean OFFBLOCKS_API_KEY?)"}},
 		"another program's, whose name is near": {environ: []string{"KAFKA_BROKER=b:1", "KAFKA_BROKERS=b:1"}},
 		"lower case":                            {environ: []string{"purser_rate=1"}, want: []string{"purser_rate (did you mean PURSER_RATE?)"}},
-		"like none":                             {environ: []string{"PURSER_DEPLOYMENT_COLOUR=blue"}, want: []string{"PURSER_DEPLOYMENT_COLOUR"}},
+		"like none":                             {environ: []string{"PURSER_DEPLOYMENT_COLOUR=blue", "PURSER_TEST_KAFKA_4=/k"}},
 		"of Kubernetes": {environ: []string{"PURSER_SERVICE_HOST=10.0.0.1", "PURSER_SERVICE_PORT=80",
 			"PURSER_SERVICE_PORT_METRICS=80", "PURSER_PORT=tcp://10.0.0.1:80", "PURSER_PORT_80_TCP=tcp://10.0.0.1:80",
 			"PURSER_PORT_80_TCP_ADDR=10.0.0.1", "PURSER_FLEET_PORT_80_TCP_PROTO=tcp"}},
-		"that the signer reads": {environ: []string{"PURSER_HSM_PIN=s", "PURSER_HSM_PINS=s"},
-			signers: []string{"", "pkcs11:token=t?pin-source=env:PURSER_HSM_PIN"}, want: []string{"PURSER_HSM_PINS"}},
+		"that the signer reads": {environ: []string{"PURSER_PKCS11_PIN2=s", "PURSER_PKCS11_PINS=s"},
+			signers: []string{"", "pkcs11:token=t?pin-source=env:PURSER_PKCS11_PIN2"},
+			want:    []string{"PURSER_PKCS11_PINS (did you mean PURSER_PKCS11_PIN?)"}},
 	} {
 		if got := unknownVariables(test.environ, test.signers...); !slices.Equal(got, test.want) {
 			t.Errorf("%s: got %q, want %q", name, got, test.want)
