@@ -141,7 +141,7 @@ func newNode(t testing.TB, c *Cluster, id int) *node {
 	freePort := func() int {
 		for range 100 {
 			// Below the ports that the kernel gives to connections: one of those could take it before the broker does.
-			port := 20_000 + rand.IntN(10_000) //nolint:gosec // need not be unpredictable
+			port := 20_000 + rand.IntN(10_000)
 			socket, err := new(net.ListenConfig).Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 			if err == nil {
 				held = append(held, socket)

@@ -14,9 +14,9 @@ import (
 )
 
 // unknownVariables returns the names of the environment's variables that are nearly those of a setting of any command,
-// and are none, each with the variable that may have been meant. Variables like none are left alone, whatever they begin
-// with: they may be those of a script around the command. Values are not looked at. signers are URIs of signers, which
-// may name any variable.
+// each with the variable that may have been meant. Other variables are left alone, whatever they begin with: they may
+// be those of a script around the command. Values are not looked at. signers are URIs of signers, which may name any
+// variable.
 func unknownVariables(environ []string, signers ...string) []string {
 	set := map[string]bool{}
 	for _, entry := range environ {
