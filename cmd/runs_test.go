@@ -122,8 +122,11 @@ func TestReportGoesWhereItIsSent(t *testing.T) {
 		t.Errorf("a file named -: got %v, want none", err)
 	}
 	for _, flag := range []string{"--report", "--report-html"} {
-		exitsWith(t, env, 2, []string{flag + ": is a file of the ledger, and would replace it"},
-			"consumer", "--drain", flag, filepath.Join(dataOf(env), "ledger.db"))
+		first := filepath.Join(dir, "first"+flag) // a data directory that is made by this run
+		for _, data := range []string{dataOf(env), first} {
+			exitsWith(t, env, 2, []string{flag + ": is a file of the ledger, and would replace it"},
+				"consumer", "--drain", "--data-dir", data, flag, filepath.Join(data, "ledger.db"))
+		}
 	}
 	mustRun(t, env, "consumer", "--drain", "--report", filepath.Join(dir, "night-{run}.json"))
 	files, err := filepath.Glob(filepath.Join(dir, "night-*.json"))

@@ -240,11 +240,6 @@ func (r *run) open(getenv func(string) string) (err error) {
 	if r.to.same(r.page) {
 		return &config.Error{Setting: "--report-html", Problem: "names the same file as --report"}
 	}
-	for _, f := range []reportFile{r.to, r.page} {
-		if f.path != "" && f.stream == nil && ledger.OwnFile(r.c.Ledger, f.path) {
-			return &config.Error{Setting: f.flag, Value: f.path, Problem: "is a file of the ledger, and would replace it"}
-		}
-	}
 	if err := r.serveMetrics(); err != nil {
 		return err
 	}
@@ -266,6 +261,11 @@ func (r *run) open(getenv func(string) string) (err error) {
 		return err
 	}
 	r.opened("ledger", r.ledger.Close)
+	for _, f := range []reportFile{r.to, r.page} { // now the ledger's directory exists
+		if f.path != "" && f.stream == nil && ledger.OwnFile(r.c.Ledger, f.path) {
+			return &config.Error{Setting: f.flag, Value: f.path, Problem: "is a file of the ledger, and would replace it"}
+		}
+	}
 	if err := r.begin(); err != nil {
 		return err
 	}
