@@ -50,8 +50,8 @@ func WriteBackup(ctx context.Context, path, target string) (b Backup, err error)
 }
 
 // OwnFile reports whether a file is, or would be, one that the ledger at path has, that SQLite makes for it, or that
-// RestoreBackup makes, whatever path leads to it. A copy under such a name would be taken for what it is not. It reports
-// false while the ledger's directory does not exist.
+// RestoreBackup makes, whatever path leads to it. A copy under such a name would be taken for what it is not. The
+// result is false while the ledger's directory does not exist.
 func OwnFile(path, file string) bool {
 	path, err := lockfile.Resolve(path)
 	if err != nil {
