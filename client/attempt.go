@@ -97,8 +97,9 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 // It is sent a second time, with a new token, after a 401 (the token may have expired early), and after an answer about
 // the request's signature (the clock may have been wrong, and that answer corrects it).
 func (c *Client) open(ctx context.Context, k call) (*reply, error) {
+	var refused bearerToken
 	for again := k.once; ; again = true {
-		token, closings, err := c.waitForToken(ctx)
+		token, closings, err := c.waitForToken(ctx, k.name, refused)
 		if err != nil {
 			return nil, noToken(ctx, k.op, err)
 		}
@@ -112,13 +113,15 @@ func (c *Client) open(ctx context.Context, k call) (*reply, error) {
 		case r.StatusCode == http.StatusPartialContent && !k.stream:
 			return nil, c.malformed(k.op, c.read(r), errPart)
 		case r.StatusCode >= 200 && r.StatusCode < 300:
+			c.tokens.confirm(token)
 			return r, nil
 		}
 		failure := c.failed(k, r)
 		if again || failure.Kind != Unauthorized && failure.Kind != RequestSignature {
 			return nil, c.confirmed(ctx, k, failure)
 		}
-		c.tokens.expire(token)
+		c.tokens.refuse(token)
+		refused = token
 		if failure.Kind == RequestSignature {
 			c.clock.restart(r.Header, r.sent, r.sent.Add(r.took))
 			c.logger.WarnContext(ctx, "the partner did not accept the signature of a request; measured its clock "+

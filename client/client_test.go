@@ -296,9 +296,9 @@ func TestNewRefuses(t *testing.T) {
 func TestConfigKeepsItsSecrets(t *testing.T) {
 	config := testConfig("https://api.example/v1")
 	var log strings.Builder
-	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "config", config, "token", bearerToken{"tok3n"})
+	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "config", config, "token", bearerToken{secret: "tok3n"})
 	for _, text := range []string{log.String(), fmt.Sprintf("%v %+v %#v %s", config, config, config, config),
-		fmt.Sprintf("%v %+[1]v %#[1]v %[1]s %[1]q %[1]x %[1]d", bearerToken{"tok3n"})} {
+		fmt.Sprintf("%v %+[1]v %#[1]v %[1]s %[1]q %[1]x %[1]d", bearerToken{secret: "tok3n"})} {
 		for _, secret := range []string{testSecret, testKey, "tok3n", "746f6b336e"} {
 			if strings.Contains(text, secret) {
 				t.Errorf("got %q, want it without %q", text, secret)

@@ -78,7 +78,7 @@ func TestStatuses(t *testing.T) {
 
 func TestErrorBodies(t *testing.T) {
 	c := newClient(t, testConfig("https://api.example/v1"))
-	c.tokens.set(bearerToken{"opaque-token-1"}, time.Now().Add(time.Hour))
+	c.tokens.set(bearerToken{secret: "opaque-token-1"}, time.Now().Add(time.Hour))
 	long := strings.Repeat("a ü ", 200)
 	for _, tt := range []struct{ body, code, message string }{
 		{``, "", ""},

@@ -38,9 +38,12 @@ const (
 // throttling the rate rises by a tenth of the configured rate, and so on every 3 s until that is reached.
 //
 // Only the first caller in the queue waits for the clock; the others wait behind it, in order. So a changed rate or a
-// closed gate applies at once to callers that are waiting. All methods may be called by many goroutines.
+// closed gate applies at once to callers that are waiting. A Client has the creations of customers wait in a line of
+// their own, and only the first of it waits in the queue: a customer that was created comes through before many others
+// are created. All methods may be called by many goroutines.
 type RateLimiter struct {
-	queue chan struct{} // holds a value while there is a first caller
+	queue   chan struct{} // holds a value while there is a first caller
+	patient chan struct{} // holds a value while the first of those who wait in line is in the queue
 
 	mu         sync.Mutex
 	bucket     *rate.Limiter
@@ -68,8 +71,8 @@ type RateLimiter struct {
 
 // NewRateLimiter returns a limiter of so many attempts a second; see SetRate for special values.
 func NewRateLimiter(perSecond float64) *RateLimiter {
-	l := &RateLimiter{queue: make(chan struct{}, 1), fraction: 1, changed: make(chan struct{}),
-		bucket: rate.NewLimiter(0, 0)}
+	l := &RateLimiter{queue: make(chan struct{}, 1), patient: make(chan struct{}, 1), fraction: 1,
+		changed: make(chan struct{}), bucket: rate.NewLimiter(0, 0)}
 	l.configure(l.now(), perSecond) // the bucket fills from now on
 	return l
 }
@@ -200,7 +203,7 @@ func (l *RateLimiter) takeSlot(now time.Time) (wait time.Duration) {
 
 // Wait blocks until the gate is open and it is this caller's turn. The error is ctx's, or ErrStopped.
 func (l *RateLimiter) Wait(ctx context.Context) error {
-	if err := l.join(ctx); err != nil {
+	if err := l.join(ctx, false); err != nil {
 		return err
 	}
 	defer l.leave()
@@ -208,10 +211,19 @@ func (l *RateLimiter) Wait(ctx context.Context) error {
 	return err
 }
 
-// join waits to be the first in the queue; leave must follow.
-func (l *RateLimiter) join(ctx context.Context) error {
+// join waits to be the first in the queue; leave must follow. A patient caller first waits until no other patient one
+// is in the queue.
+func (l *RateLimiter) join(ctx context.Context, patient bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if patient {
+		select {
+		case l.patient <- struct{}{}:
+			defer func() { <-l.patient }()
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
 	select {
 	case l.queue <- struct{}{}:

@@ -5,6 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"net/http"
+	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -186,6 +189,50 @@ func TestRateLimiterWaitersLeave(t *testing.T) {
 		cancel()
 		if err := l.Wait(ctx); err == nil {
 			t.Error("Wait with a cancelled context: got nil, want an error")
+		}
+	})
+}
+
+// TestBegunRowsGoFirst: requests for customers that exist wait for at most two creations, however many wait.
+func TestBegunRowsGoFirst(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
+		var order []string
+		i := &issuer{lifetime: time.Hour}
+		c := bubbleClient(t, 10, func(r *http.Request) *canned {
+			if strings.HasSuffix(r.URL.Path, "/auth/token") {
+				return i.token()
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			order = append(order, r.Method)
+			return response(404, "")
+		})
+		var all sync.WaitGroup
+		for range 20 {
+			all.Go(func() {
+				_, err := c.CreateCustomer(t.Context(), testIdem, CreateBody(testChain, testExtern))
+				wantKind(t, err, NotFound)
+			})
+		}
+		synctest.Wait() // all creations wait
+		impatient, stop := context.WithTimeout(t.Context(), time.Second/2)
+		defer stop()
+		all.Go(func() {
+			_, err := c.CreateCustomer(impatient, testIdem, CreateBody(testChain, testExtern))
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("a creation with a deadline: got %v, want %v", err, context.DeadlineExceeded)
+			}
+		})
+		for range 3 {
+			all.Go(func() {
+				_, err := c.Customer(t.Context(), testID)
+				wantKind(t, err, NotFound)
+			})
+		}
+		all.Wait()
+		if len(order) != 23 || slices.Contains(order[5:], "GET") {
+			t.Errorf("got the order %v, want 20 POST and 3 GET, no GET behind more than two POST", order)
 		}
 	})
 }

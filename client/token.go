@@ -26,7 +26,10 @@ const (
 )
 
 // bearerToken is a bearer token. It is always printed as "[redacted]".
-type bearerToken struct{ secret string }
+type bearerToken struct {
+	secret string
+	number int // of the fetch: the partner may issue the same characters twice
+}
 
 func (t bearerToken) reveal() string { return t.secret }
 
@@ -48,13 +51,18 @@ func (t bearerToken) MarshalText() ([]byte, error) { return []byte(redacted), ni
 // tokens keeps the token of all workers. The first worker in the rate limiter's queue fetches it while the others
 // wait in the queue. So it is fetched once, no worker takes a place in the rate before there is a token, and a worker
 // whose context ends leaves without an effect on the others.
+//
+// A token that was refused once, by a 401, is replaced beside the others' requests, which go on with it: the answer may
+// have been the partner's mistake. After a second 401, without a 2xx in between, nobody uses it, and all wait.
 type tokens struct {
 	mu       sync.Mutex
 	token    bearerToken
-	previous bearerToken // a request may still be in flight with it
-	until    time.Time   // when token is to be replaced
-	failures uint64      // fetches that failed
-	failure  error       // of the latest
+	previous bearerToken   // a request may still be in flight with it
+	until    time.Time     // when token is to be replaced
+	refused  bool          // a request with token was answered 401, and none 2xx since
+	beside   chan struct{} // closed when the fetch beside other requests has ended; nil: there is none
+	failures uint64        // fetches that failed
+	failure  error         // of the latest
 
 	accepted bool     // a token was issued
 	secrets  []string // credentials that this client has used; the last is the API secret in force
@@ -65,26 +73,84 @@ func newTokens(apiKey, secret string) *tokens {
 	return &tokens{secrets: []string{apiKey, secret}, redact: newRedactor(apiKey, secret)}
 }
 
-// valid returns the token, and whether it need not be replaced yet.
-func (t *tokens) valid(now time.Time) (bearerToken, bool) {
+// valid returns the token, and whether a request that was refused with another token may be sent with it.
+func (t *tokens) valid(now time.Time, refused bearerToken) (bearerToken, bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.token, t.token.secret != "" && now.Before(t.until)
+	return t.token, t.usable(now) && t.token != refused
 }
 
-// expire ends the use of the token after a 401, unless it has been replaced since.
-func (t *tokens) expire(token bearerToken) {
+// usable reports whether the token need not be replaced yet. The caller holds t.mu.
+func (t *tokens) usable(now time.Time) bool { return t.token.secret != "" && now.Before(t.until) }
+
+// refuse records that a request with the token was answered 401, unless the token has been replaced since.
+func (t *tokens) refuse(token bearerToken) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.token != token {
+		return
+	}
+	if t.refused {
+		t.until = time.Time{}
+	}
+	t.refused = true
+}
+
+// confirm records that a request with the token was answered 2xx.
+func (t *tokens) confirm(token bearerToken) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.token == token {
+		t.refused = false
+	}
+}
+
+// fetchMode is how a worker that has a place in the rate, but no valid token, goes on.
+type fetchMode int
+
+const (
+	fetchAlone  fetchMode = iota // it fetches a token while the others wait in the queue
+	fetchBeside                  // it leaves the queue and fetches a token; endBeside must follow
+	fetchLater                   // it looks again: there is a token, or another worker fetches one
+)
+
+// begin decides who fetches a token. The caller is the first in the queue, so that no two fetches begin.
+func (t *tokens) begin(now time.Time, refused bearerToken) fetchMode {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case t.beside != nil, t.usable(now) && t.token != refused:
+		return fetchLater
+	case t.usable(now): // by the others
+		t.beside = make(chan struct{})
+		return fetchBeside
+	}
+	return fetchAlone
+}
+
+// endBeside ends a fetch beside other requests. After a failure the next fetch is made while all wait.
+func (t *tokens) endBeside(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if err != nil {
 		t.until = time.Time{}
 	}
+	close(t.beside)
+	t.beside = nil
+}
+
+// fetching returns a channel that is closed when the fetch beside other requests has ended, or nil if there is none.
+func (t *tokens) fetching() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.beside
 }
 
 func (t *tokens) set(token bearerToken, until time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.previous, t.token, t.until, t.accepted = t.token, token, until, true
+	token.number = t.token.number + 1
+	t.previous, t.token, t.until, t.refused, t.accepted = t.token, token, until, false, true
 	t.rebuild()
 }
 
@@ -140,46 +206,80 @@ func (t *tokens) failed() (uint64, error) {
 	return t.failures, t.failure
 }
 
-// waitForToken waits for the rate limiter and returns a token that is valid then.
-func (c *Client) waitForToken(ctx context.Context) (bearerToken, uint64, error) {
+// waitForToken waits for the rate limiter and returns a token that is valid then, and not the one that was refused.
+func (c *Client) waitForToken(ctx context.Context, op Operation, refused bearerToken) (bearerToken, uint64, error) {
+	token, closings, mode, err := c.inQueue(ctx, op, refused)
+	if mode != fetchBeside {
+		return token, closings, err
+	}
+	err = c.fetchOnce(ctx, closings)
+	c.tokens.endBeside(err)
+	if err != nil {
+		c.logger.DebugContext(ctx, "the request for another token failed; repeating it", "error", err)
+	}
+	token, closings, _, err = c.inQueue(ctx, op, refused)
+	return token, closings, err
+}
+
+// inQueue waits for a place in the rate and returns a token for it; or, with fetchBeside, no token: the place is for
+// fetching one.
+func (c *Client) inQueue(
+	ctx context.Context, op Operation, refused bearerToken,
+) (bearerToken, uint64, fetchMode, error) {
 	before, _ := c.tokens.failed()
 	since := c.config.Now()
-	if err := c.config.RateLimiter.join(ctx); err != nil {
-		return bearerToken{}, 0, err
+	if err := c.config.RateLimiter.join(ctx, op == Create && refused == (bearerToken{})); err != nil {
+		return bearerToken{}, 0, fetchLater, err
 	}
 	defer c.config.RateLimiter.leave()
-	for fetched := false; ; fetched = true {
-		if _, ok := c.tokens.valid(c.config.Now()); !ok {
+	for fetched := false; ; {
+		if _, ok := c.tokens.valid(c.config.Now(), refused); !ok {
+			if fetching := c.tokens.fetching(); fetching != nil {
+				select {
+				case <-fetching:
+					continue
+				case <-ctx.Done():
+					return bearerToken{}, 0, fetchLater, ctx.Err()
+				}
+			}
 			// A worker ahead in the queue failed to get a token while this one waited. All who waited fail with it.
 			if now, err := c.tokens.failed(); now != before {
-				return bearerToken{}, 0, err
+				return bearerToken{}, 0, fetchLater, err
 			}
 		}
 		closings, err := c.config.RateLimiter.take(ctx)
 		if err != nil {
-			return bearerToken{}, 0, err
+			return bearerToken{}, 0, fetchLater, err
 		}
 		now := c.config.Now()
 		c.config.Observer.Waited(now.Sub(since))
-		token, ok := c.tokens.valid(now)
+		since = now
+		token, ok := c.tokens.valid(now, refused)
 		if ok || fetched && token.secret != "" {
 			// A token that has just been fetched is used, even if its lifetime is shorter than the wait.
-			return token, closings, nil
+			return token, closings, fetchLater, nil
+		}
+		switch c.tokens.begin(now, refused) {
+		case fetchBeside:
+			return bearerToken{}, closings, fetchBeside, nil
+		case fetchLater: // the place is given up
+			continue
+		case fetchAlone:
 		}
 		if err := c.fetch(ctx, closings); err != nil {
 			if ctx.Err() == nil {
 				c.tokens.fail(err)
 			}
-			return bearerToken{}, 0, err
+			return bearerToken{}, 0, fetchLater, err
 		}
-		since = c.config.Now()
+		fetched, since = true, c.config.Now()
 	}
 }
 
 // Authenticate fetches a token unless the latest is still valid. An error is the *Error of POST /auth/token,
 // ErrStopped, or ctx's.
 func (c *Client) Authenticate(ctx context.Context) error {
-	_, _, err := c.waitForToken(ctx)
+	_, _, err := c.waitForToken(ctx, Token, bearerToken{})
 	return err
 }
 
@@ -325,7 +425,7 @@ func parseToken(body []byte) (bearerToken, time.Time, error) {
 	case wire.TokenType != "" && !strings.EqualFold(wire.TokenType, "Bearer"):
 		return bearerToken{}, time.Time{}, errors.New("the token is not of type Bearer")
 	}
-	return bearerToken{wire.Token}, parseExpiry(wire.ExpiresAt), nil
+	return bearerToken{secret: wire.Token}, parseExpiry(wire.ExpiresAt), nil
 }
 
 func parseExpiry(raw json.RawMessage) time.Time {

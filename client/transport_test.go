@@ -310,7 +310,7 @@ func TestTimeoutsAreSilence(t *testing.T) {
 		p := newPartner(t, answer)
 		config := testConfig(p.URL + "/v1")
 		c := newClient(t, config)
-		if _, _, err := c.waitForToken(t.Context()); err != nil { // the token, before the timeout is short
+		if _, _, err := c.waitForToken(t.Context(), Token, bearerToken{}); err != nil { // the token, before the timeout is short
 			t.Fatal(err)
 		}
 		c.config.Timeout = 50 * time.Millisecond
