@@ -325,7 +325,7 @@ func TestStatusesAreReadWithoutCase(t *testing.T) {
 		t.Errorf("found: got %q, %v, want %q", got.Status, err, StatusInitiating)
 	}
 	c, _ := dial(t, reply200(`[`+body+`]`))
-	if err := c.Customers(t.Context(), func(got Customer) error {
+	if err := customersOf(t.Context(), c, func(got Customer) error {
 		if got.Status != StatusInitiating {
 			t.Errorf("listed: got %q, want %q", got.Status, StatusInitiating)
 		}

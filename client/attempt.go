@@ -33,6 +33,13 @@ type call struct {
 	once bool          // never sent a second time
 
 	latency *time.Duration // set to the time from the last attempt to its answer; may be nil
+	took    *time.Duration // grows by the time from each attempt to the end of its answer; may be nil
+}
+
+func (k call) ended(took time.Duration) {
+	if k.took != nil {
+		*k.took += took
+	}
 }
 
 func (k call) check() error {
@@ -175,6 +182,7 @@ func (c *Client) send(ctx context.Context, k call, token bearerToken, closings u
 	took := c.config.Now().Sub(sent)
 	header.Stop()
 	if err != nil {
+		k.ended(took)
 		c.config.Observer.Ended(k.name, 0, took)
 		if ended := end(); ended != nil {
 			err = ended
@@ -196,7 +204,9 @@ func (c *Client) send(ctx context.Context, k call, token bearerToken, closings u
 	return &reply{Response: response, sent: sent, took: took, closings: closings, abort: stop, finish: func() error {
 		ended := end()
 		response.Body.Close()
-		c.config.Observer.Ended(k.name, response.StatusCode, c.config.Now().Sub(sent))
+		took := c.config.Now().Sub(sent)
+		k.ended(took)
+		c.config.Observer.Ended(k.name, response.StatusCode, took)
 		return ended
 	}}, nil
 }

@@ -195,7 +195,7 @@ func TestRequestsAsTheyLeave(t *testing.T) {
 	if err := c.SubmitSignature(ctx, testID, testIdem, submit); err != nil {
 		t.Errorf("SubmitSignature: got %v, want no error", err)
 	}
-	if err := c.Customers(ctx, func(Customer) error { return nil }); err != nil {
+	if err := customersOf(ctx, c, func(Customer) error { return nil }); err != nil {
 		t.Errorf("Customers: got %v, want no error", err)
 	}
 

@@ -221,7 +221,7 @@ func TestAnswersAreBounded(t *testing.T) {
 		}
 	}
 	c, _ := dial(t, func(w http.ResponseWriter, _ *http.Request) { bomb(w, 200) })
-	wantKind(t, c.Customers(t.Context(), nil), Malformed)
+	wantKind(t, customersOf(t.Context(), c, nil), Malformed)
 }
 
 // TestPeerTextIsCleaned: net/http quotes an answer that is not HTTP.

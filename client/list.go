@@ -16,7 +16,8 @@ const opList = "GET /customers"
 
 // Customers sends GET /customers and calls yield with every customer as it arrives; an error of yield ends the reading
 // and is returned unchanged. Memory does not grow with the list. The list is an array, or an object that holds one as
-// "customers", "data" or "items".
+// "customers", "data" or "items". took is how long the partner was busy with it, from each request to the end of its
+// answer, without the waits for the rate limiter; it is returned with an error, too.
 //
 // A page is never taken for the whole list. If an answer has a Link field with the relation "next" (RFC 8288), that
 // page is read, too, by a request of its own that waits for the rate limiter: at most 10,000 pages, of this API only.
@@ -28,26 +29,27 @@ const opList = "GET /customers"
 // Malformed when a page is truncated or not JSON, reports an error, or has an element larger than MaxBody. It is
 // Unrecognized when a page is complete and has no list, or an element without a UUID, which the error names by its
 // index.
-func (c *Client) Customers(ctx context.Context, yield func(Customer) error) error {
+func (c *Client) Customers(ctx context.Context, yield func(Customer) error) (took time.Duration, err error) {
 	var all extent
 	path := "/customers"
 	all.visit(path)
 	each := func(customer Customer) error { return yield(c.shown(customer)) }
 	for path != "" {
-		var err error
-		if path, err = c.customers(ctx, path, &all, each); err != nil {
+		if path, err = c.customers(ctx, path, &all, &took, each); err != nil {
 			if partial := (*PartialListError)(nil); errors.As(err, &partial) {
 				partial.Announced = c.redact(partial.Announced)
 			}
-			return err
+			return took, err
 		}
 	}
-	return nil
+	return took, nil
 }
 
 // customers reads the page at path and returns the path of the next one.
-func (c *Client) customers(ctx context.Context, path string, all *extent, yield func(Customer) error) (string, error) {
-	r, err := c.open(ctx, call{op: opList, name: List, method: http.MethodGet, path: path, stream: true})
+func (c *Client) customers(
+	ctx context.Context, path string, all *extent, took *time.Duration, yield func(Customer) error,
+) (string, error) {
+	r, err := c.open(ctx, call{op: opList, name: List, method: http.MethodGet, path: path, stream: true, took: took})
 	if err != nil {
 		if e := (*Error)(nil); all.pages > 0 && errors.As(err, &e) && noSuchPage(e.Kind) {
 			c.logger.WarnContext(ctx, "the next page of the customer list cannot be fetched", "error", err)

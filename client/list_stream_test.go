@@ -66,7 +66,7 @@ func TestCustomersInBoundedMemory(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&memory)
 	before, most, count := memory.HeapAlloc, uint64(0), 0
-	err := c.Customers(t.Context(), func(Customer) error {
+	err := customersOf(t.Context(), c, func(Customer) error {
 		if count++; count%10_000 == 0 {
 			runtime.ReadMemStats(&memory)
 			most = max(most, memory.HeapAlloc)
@@ -85,7 +85,7 @@ func TestCustomersTakeTheirTime(t *testing.T) {
 	list := func(t *testing.T, pause time.Duration, yield func(Customer) error) error {
 		config := testConfig("https://api.example/v1")
 		config.Transport = listing(60, pause)
-		return newClient(t, config).Customers(t.Context(), yield)
+		return customersOf(t.Context(), newClient(t, config), yield)
 	}
 	nothing := func(Customer) error { return nil }
 	synctest.Test(t, func(t *testing.T) {
@@ -120,7 +120,42 @@ func BenchmarkCustomers(b *testing.B) {
 	c := newClient(b, config)
 	b.ReportAllocs()
 	b.SetBytes(int64(len(element(0))))
-	if err := c.Customers(b.Context(), func(Customer) error { return nil }); err != nil {
+	if err := customersOf(b.Context(), c, func(Customer) error { return nil }); err != nil {
 		b.Fatal(err)
+	}
+}
+
+// TestCustomersTook: the waits for the rate limiter are the client's, not the partner's.
+func TestCustomersTook(t *testing.T) {
+	for name, tt := range map[string]struct {
+		answer func() *canned
+		kind   Kind // "": no error
+	}{
+		"a list":    {func() *canned { return response(200, `[]`) }, ""},
+		"no answer": {func() *canned { return response(500, "") }, ServerError},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				const latency = 50 * time.Millisecond
+				i := &issuer{lifetime: time.Hour, delay: time.Minute}
+				c := bubbleClient(t, 0.1, func(r *http.Request) *canned {
+					if strings.HasSuffix(r.URL.Path, "/auth/token") {
+						return i.token()
+					}
+					time.Sleep(latency)
+					return tt.answer()
+				})
+				begin := time.Now()
+				took, err := c.Customers(t.Context(), func(Customer) error { return nil })
+				if tt.kind != "" {
+					wantKind(t, err, tt.kind)
+				} else if err != nil {
+					t.Fatal(err)
+				}
+				if waited := time.Since(begin); took != latency || waited < time.Minute {
+					t.Errorf("got %v of %v, want %v of more than a minute", took, waited, latency)
+				}
+			})
+		})
 	}
 }

@@ -52,7 +52,7 @@ func TestObserver(t *testing.T) {
 	config.Observer = &saw
 	c := newClient(t, config)
 	const id = "7f3c8c1e-6f3b-4d0e-9a57-1d2f3a4b5c6d"
-	_ = c.Customers(t.Context(), func(Customer) error { return nil })
+	_ = customersOf(t.Context(), c, func(Customer) error { return nil })
 	_, _ = c.Challenge(t.Context(), id)
 	_, _ = c.Customer(t.Context(), id)
 	_, _ = c.Check(t.Context())

@@ -65,7 +65,7 @@ func TestEchoedSecretsAreNotShown(t *testing.T) {
 					}
 				}
 				if strings.Contains(where, "list") {
-					show(Customer{}, c.Customers(t.Context(), func(customer Customer) error {
+					show(Customer{}, customersOf(t.Context(), c, func(customer Customer) error {
 						show(customer, nil)
 						return nil
 					}))

@@ -94,7 +94,7 @@ func TestNoAttemptIsSentTwice(t *testing.T) {
 			return err
 		},
 		"list": func(ctx context.Context, c *Client) error {
-			return c.Customers(ctx, func(Customer) error { return nil })
+			return customersOf(ctx, c, func(Customer) error { return nil })
 		},
 	} {
 		for _, given := range []http.RoundTripper{nil, &http.Transport{MaxIdleConnsPerHost: idle}} {
@@ -322,7 +322,7 @@ func TestTimeoutsAreSilence(t *testing.T) {
 		if !errors.Is(e, errTimeout) || errors.Is(e, context.DeadlineExceeded) {
 			t.Errorf("%s: got %v, want the attempt's own timeout", name, e)
 		}
-		err = c.Customers(t.Context(), func(Customer) error { return nil })
+		err = customersOf(t.Context(), c, func(Customer) error { return nil })
 		if e := asError(t, err); e.Kind != NoAnswer && e.Kind != Malformed {
 			t.Errorf("%s of the list: got %v, want kind %s or %s", name, e, NoAnswer, Malformed)
 		}

@@ -330,19 +330,20 @@ func (p *memoryPartner) SubmitSignature(_ context.Context, id string, key uuid.U
 	return err
 }
 
-func (p *memoryPartner) Customers(_ context.Context, yield func(client.Customer) error) error {
+func (p *memoryPartner) Customers(_ context.Context, yield func(client.Customer) error) (time.Duration, error) {
+	begun := time.Now()
 	answer, err := p.do(call{op: "list"}, func() (any, error) {
 		return append([]client.Customer(nil), p.customers...), nil
 	})
 	if err != nil {
-		return err
+		return time.Since(begun), err
 	}
 	for _, c := range answer.([]client.Customer) {
 		if err := yield(c); err != nil {
-			return err
+			return time.Since(begun), err
 		}
 	}
-	return nil
+	return time.Since(begun), nil
 }
 
 // probe succeeds unless a fault is set for the operation "probe".

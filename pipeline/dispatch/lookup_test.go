@@ -40,15 +40,17 @@ func (p *duplicatingPartner) CreateCustomer(ctx context.Context, key uuid.UUID, 
 	return c, err
 }
 
-func (p *duplicatingPartner) Customers(ctx context.Context, yield func(client.Customer) error) error {
+func (p *duplicatingPartner) Customers(
+	ctx context.Context, yield func(client.Customer) error,
+) (time.Duration, error) {
 	time.Sleep(30 * time.Millisecond)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.paged {
-		if err := p.memoryPartner.Customers(ctx, func(client.Customer) error { return nil }); err != nil {
-			return err
+		if took, err := p.memoryPartner.Customers(ctx, func(client.Customer) error { return nil }); err != nil {
+			return took, err
 		}
-		return &client.PartialListError{Announced: "next"}
+		return 0, &client.PartialListError{Announced: "next"}
 	}
 	return p.memoryPartner.Customers(ctx, yield)
 }

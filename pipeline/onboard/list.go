@@ -21,7 +21,7 @@ type lister struct {
 	mu     chan struct{} // a lock that can be waited for with a context
 	begun  time.Time     // when the last reading of this process was begun, by the monotonic clock
 	ended  time.Time     // and when it ended
-	took   time.Duration
+	took   time.Duration // of the partner
 	onRead func(customers int, took time.Duration)
 
 	partial   error // why the last complete reading is not the whole list; nil: it is
@@ -98,41 +98,49 @@ func (l *lister) read(ctx context.Context) error {
 			return tooSoonError{after: due.Sub(begun)}
 		}
 	}
-	n, partial, err := ReadList(ctx, l.api, l.dir, l.now)
-	l.ended = pipeline.Monotonic()
-	l.took = l.ended.Sub(begun)
+	reading, err := ReadList(ctx, l.api, l.dir, l.now)
+	l.ended, l.took = pipeline.Monotonic(), reading.Took
 	if err != nil {
 		return err
 	}
-	l.begun, l.partial = begun, partial
+	l.begun, l.partial = begun, reading.Partial
 	if l.onRead != nil {
-		l.onRead(n, l.took)
+		l.onRead(reading.Customers, reading.Took)
 	}
-	if partial != nil && l.onPartial != nil {
-		l.onPartial(partial)
+	if reading.Partial != nil && l.onPartial != nil {
+		l.onPartial(reading.Partial)
 	}
 	return nil
 }
 
-// ReadList reads the partner's whole list into the directory, as a stream, and returns how many customers it has.
-// partial says why the list is not the whole one: listed customers may be used, unlisted ones may exist.
-func ReadList(
-	ctx context.Context, api API, dir pipeline.Directory, now func() time.Time,
-) (customers int, partial, err error) {
-	err = dir.ReplaceDirectory(ctx, now(), func(add func(pipeline.Customer) error) error {
-		customers = 0
-		err := api.Customers(ctx, func(c client.Customer) error {
-			customers++
+// Reading is one reading of the partner's list.
+type Reading struct {
+	Customers int
+	Took      time.Duration // of the partner: without the waits for the rate limiter
+	Partial   error         // why it is not the whole list; nil: it is. Customers that are not in it may exist.
+}
+
+// ReadList reads the partner's whole list into the directory, as a stream. After an error only Took is set.
+func ReadList(ctx context.Context, api API, dir pipeline.Directory, now func() time.Time) (Reading, error) {
+	var r Reading
+	err := dir.ReplaceDirectory(ctx, now(), func(add func(pipeline.Customer) error) error {
+		r.Customers = 0
+		took, err := api.Customers(ctx, func(c client.Customer) error {
+			r.Customers++
 			return add(pipeline.Customer{
 				ID: c.ID, ChainID: c.ChainID, ExternalID: c.ExternalID, Status: string(c.Status),
 				CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt,
 			})
 		})
+		r.Took = took
 		var part *client.PartialListError
 		if errors.As(err, &part) {
-			partial, err = part, nil
+			r.Partial, err = part, nil
 		}
 		return err
 	})
-	return customers, partial, err
+	if err != nil {
+		return Reading{Took: r.Took}, err
+	}
+	return r, nil
 }

@@ -2,6 +2,7 @@ package onboard
 
 import (
 	"context"
+	"time"
 
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/google/uuid"
@@ -19,8 +20,9 @@ type API interface {
 	Customer(ctx context.Context, id string) (client.Customer, error)
 	Challenge(ctx context.Context, id string) (string, error)
 	SubmitSignature(ctx context.Context, id string, key uuid.UUID, body []byte) error
-	// Customers streams the whole list; an error of yield stops it and is returned.
-	Customers(ctx context.Context, yield func(client.Customer) error) error
+	// Customers streams the whole list; an error of yield stops it and is returned. took leaves out the waits for the
+	// rate limiter.
+	Customers(ctx context.Context, yield func(client.Customer) error) (took time.Duration, err error)
 }
 
 // Signer is what the worker needs of the signer; signer.Backend has it.

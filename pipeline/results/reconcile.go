@@ -47,11 +47,11 @@ const statusesPerCommit = 5000
 // to the worker: only it may settle a row.
 func Reconcile(ctx context.Context, api onboard.API, book Book, now func() time.Time) (Reconciled, error) {
 	r := Reconciled{Statuses: map[string]int64{}}
-	customers, partial, err := onboard.ReadList(ctx, api, book, now)
+	list, err := onboard.ReadList(ctx, api, book, now)
 	if err != nil {
 		return r, err
 	}
-	r.Customers, r.Partial = int64(customers), partial
+	r.Customers, r.Partial = int64(list.Customers), list.Partial
 	changed := map[int64]string{}
 	record := func() error {
 		err := book.SetPartnerStatuses(ctx, changed)

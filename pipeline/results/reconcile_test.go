@@ -24,13 +24,13 @@ type listAPI struct {
 	err       error
 }
 
-func (a listAPI) Customers(_ context.Context, yield func(client.Customer) error) error {
+func (a listAPI) Customers(_ context.Context, yield func(client.Customer) error) (time.Duration, error) {
 	for _, c := range a.customers {
 		if err := yield(c); err != nil {
-			return err
+			return 0, err
 		}
 	}
-	return a.err
+	return 0, a.err
 }
 
 // memoryBook is a Book without a disk.

@@ -189,7 +189,7 @@ type Consumer struct {
 	RetryMax           time.Duration `help:"Longest wait between two attempts of a row; 4s while other rows succeed." env:"PURSER_RETRY_MAX" default:"1m" group:"limits"`
 	HaltAfter          int           `help:"Halt after this many consecutive rows that end alike for a reason that a setting can cause; 5 until a first row has passed the step, except for no-answer and server-error; 0: never." env:"PURSER_HALT_AFTER" default:"100" group:"limits"`
 	OutageWait         time.Duration `help:"How long to wait for a partner that gives no usable response before the run halts; it is probed every 5s." env:"PURSER_OUTAGE_WAIT" default:"2m" group:"limits"`
-	ListPause          time.Duration `help:"Shortest pause between two reads of the partner's customer list; in any case at least three times as long as a read takes, ten times if a read takes more than a second." env:"PURSER_LIST_PAUSE" default:"0s" group:"limits"`
+	ListPause          time.Duration `help:"Shortest pause between two reads of the partner's customer list; in any case at least three times as long as the partner takes, ten times if that is more than a second." env:"PURSER_LIST_PAUSE" default:"0s" group:"limits"`
 	MaxOutstanding     int           `help:"Maximum unsettled rows per partition." env:"PURSER_MAX_OUTSTANDING" default:"10000" group:"limits"`
 	StalledAfter       time.Duration `help:"Report a partition in which no row was settled for this long, with the row that it waits for." env:"PURSER_STALLED_AFTER" default:"10m" group:"limits"`
 	Report             string        `help:"Write a JSON report to this file, when the run begins and when it ends; - is standard output, {run} the run's id." env:"PURSER_REPORT" placeholder:"FILE" group:"monitoring"`
