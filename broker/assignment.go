@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/purser-onboard/purser/pipeline"
 )
@@ -201,8 +200,9 @@ func (a *assignment) open(ctx context.Context) error {
 	c.o.Logger.Info("partitions assigned", "topic", c.o.Topic, "group", c.o.Group, "partitions", ids, "of", count)
 	if c.o.Membership != nil {
 		c.o.Membership.Assigned(ids, count)
+		return c.o.Membership.Restore(ctx, ids)
 	}
-	return a.restore(ctx, ids)
+	return nil
 }
 
 // countPartitions returns how many partitions the topic has. The shared metadata may lag behind the assignment for a
@@ -223,23 +223,6 @@ func (a *assignment) countPartitions(ctx context.Context, assigned []int) (int, 
 	}
 	a.suspectRecreated(kafka.UnknownTopicOrPartition)
 	return 0, errMaybeRecreated
-}
-
-// maxRestores is how many partitions are restored at once: one reads from the network while another writes to disk.
-const maxRestores = 4
-
-// restore calls Membership.Restore for the partitions.
-func (a *assignment) restore(ctx context.Context, partitions []int) error {
-	membership := a.consumer.o.Membership
-	if membership == nil {
-		return nil
-	}
-	group, working := errgroup.WithContext(ctx)
-	group.SetLimit(maxRestores)
-	for _, p := range partitions {
-		group.Go(func() error { return membership.Restore(working, p) })
-	}
-	return group.Wait()
 }
 
 func (a *assignment) fail(err error) {

@@ -61,10 +61,10 @@ type Membership interface {
 	// Assigned names the partitions that this consumer has after a rebalance, and how many the topic has. It is called
 	// before the first Take of that assignment.
 	Assigned(partitions []int, of int)
-	// Restore updates what is stored about a partition's rows. It is called for each partition, for several at once,
-	// after Assigned and before the first Take of the partition, while heartbeats are sent. It returns early with ctx's
-	// error when ctx ends; any other error ends Run.
-	Restore(ctx context.Context, partition int) error
+	// Restore updates what is stored about the rows of the partitions that Assigned has named. It is called after it and
+	// before the first Take, while heartbeats are sent. It returns early with ctx's error when ctx ends; any other error
+	// ends Run.
+	Restore(ctx context.Context, partitions []int) error
 	// Lease is called with the time before which the group cannot reassign our partitions, whenever it changes; the zero
 	// time: we have none. After that time no work may be done for their rows until Lease is called with a later time,
 	// which happens if the group has not reassigned them.

@@ -13,10 +13,10 @@ import (
 // leaseWatch is a Membership that records the leases.
 type leaseWatch struct{ leases *[]time.Time }
 
-func (leaseWatch) Assigned([]int, int)                {}
-func (leaseWatch) Restore(context.Context, int) error { return nil }
-func (w leaseWatch) Lease(until time.Time)            { *w.leases = append(*w.leases, until) }
-func (leaseWatch) Stalled(Stall)                      {}
+func (leaseWatch) Assigned([]int, int)                  {}
+func (leaseWatch) Restore(context.Context, []int) error { return nil }
+func (w leaseWatch) Lease(until time.Time)              { *w.leases = append(*w.leases, until) }
+func (leaseWatch) Stalled(Stall)                        {}
 
 func testLease(leases *[]time.Time) *lease {
 	o := ConsumerOptions{SessionTimeout: 10 * time.Second, RebalanceTimeout: 20 * time.Second}

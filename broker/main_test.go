@@ -314,7 +314,7 @@ func (w watching) Assigned(partitions []int, of int) {
 	}
 }
 
-func (w watching) Restore(context.Context, int) error { return nil }
+func (w watching) Restore(context.Context, []int) error { return nil }
 
 func (w watching) Lease(until time.Time) {
 	if w.lease != nil {

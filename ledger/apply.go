@@ -15,7 +15,7 @@ func (t *tx) applyBatch(partition int, epoch int64, batch []*snapshot, next int6
 	for _, s := range batch {
 		id, isNewer, err := t.applySnapshot(s)
 		if err != nil {
-			return 0, fmt.Errorf("apply record of %s/%d, offset %d: %w", topic, partition, s.offset, err)
+			return 0, applyError(topic, partition, s, err)
 		}
 		if s.resign {
 			if err := t.fencePartition(partition, epoch); err != nil {
@@ -31,11 +31,17 @@ func (t *tx) applyBatch(partition int, epoch int64, batch []*snapshot, next int6
 	return newer, err
 }
 
+func applyError(topic string, partition int, s *snapshot, err error) error {
+	return fmt.Errorf("apply record of %s/%d, offset %d: %w", topic, partition, s.offset, err)
+}
+
 const rowIDQuery = `SELECT id, version FROM rows WHERE external_id = ? AND chain_id = ?`
 
-const insertSnapshotQuery = `INSERT INTO rows (external_id, chain_id, stage, class, reason, customer_id, import_id,
+const snapshotColumns = `external_id, chain_id, stage, class, reason, customer_id, import_id,
 	file, line, claims, version, partner_status, challenge, challenge_at, external_tx_id, signature, refusals, attempts,
-	already_onboarded, create_generation, submit_generation, accepted_at, updated_at)
+	already_onboarded, create_generation, submit_generation, accepted_at, updated_at`
+
+const insertSnapshotQuery = `INSERT INTO rows (` + snapshotColumns + `)
 	VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 	ON CONFLICT `
 

@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/purser-onboard/purser/pipeline"
 )
 
@@ -72,41 +74,122 @@ type Restored struct {
 	Resigned int   // records that were written again, because their MAC key is being withdrawn
 }
 
-// Restore applies the records of a partition of the ledger topic to this ledger, from its stored position on. A ledger
-// that follows the topic for the first time then writes its own rows there, unless the topic has newer records. Call it
-// when the partition has become ours, before its rows are accepted. If interrupted, the next call continues. Records
-// that cannot be applied are ignored, with a warning for each kind.
+// Restore is RestoreAll for one partition.
+func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
+	all, err := l.RestoreAll(ctx, []int{partition})
+	return all[0], err
+}
+
+// RestoreAll applies the records of partitions of the ledger topic to this ledger, from its stored positions on. A
+// ledger that follows the topic for the first time then writes its own rows there, unless the topic has newer records.
+// Call it when the partitions have become ours, before their rows are accepted, and not twice at the same time. If
+// interrupted, the next call continues. Records that cannot be applied are ignored, with a warning for each kind. The
+// results are in the order of the partitions, and say what was stored also with an error.
+//
+// If the ledger is empty, other calls that write to it wait until most records are stored; see fill.
 //
 // Errors: *SnapshotError, pipeline.ErrFenced, ctx's, those of the Changelog and of Update.
-func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
+func (l *Ledger) RestoreAll(ctx context.Context, partitions []int) ([]Restored, error) {
 	log, authenticator := l.writer.follows()
-	epoch := log.Epoch(partition) // before reading: a later assignment needs another Restore
-	next, mergeUpTo, err := l.position(ctx, log.Topic(), partition, keyID(authenticator))
-	if err != nil {
-		return Restored{}, translate(l.path, err)
+	runs := make([]*replaying, len(partitions))
+	for i, p := range partitions { // the epoch before reading: a later assignment needs another call
+		runs[i] = &replaying{partition: p, epoch: log.Epoch(p), log: log, authenticator: authenticator}
 	}
-	r, in, err := l.replay(ctx, partition, epoch, next)
-	if errors.Is(err, pipeline.ErrChangelogRecreated) && next > 0 {
+	err := l.restoreAll(ctx, runs)
+	results := make([]Restored, len(runs))
+	for i, run := range runs {
+		results[i] = run.Restored
+	}
+	return results, translate(l.path, err)
+}
+
+// replaying is a partition that is being restored.
+type replaying struct {
+	Restored          // what was committed
+	filled   Restored // what the fill has stored, which may not be committed yet
+
+	partition     int
+	epoch         int64
+	log           Changelog
+	authenticator Authenticator // may be nil
+
+	mergeUpTo int64 // see position
+	misfit    bool  // the topic is one that this ledger cannot follow
+}
+
+// maxRestores is how many partitions are read at once: one waits for the network while another is parsed.
+const maxRestores = 4
+
+func (l *Ledger) restoreAll(ctx context.Context, runs []*replaying) (err error) {
+	for _, run := range runs {
+		run.From, run.mergeUpTo, err = l.position(ctx, run.log.Topic(), run.partition, keyID(run.authenticator))
+		if err != nil {
+			return err
+		}
+		run.To = run.From
+	}
+	f, err := l.startFill(ctx)
+	if err != nil {
+		return err
+	}
+	group, working := errgroup.WithContext(ctx)
+	group.SetLimit(maxRestores)
+	for _, run := range runs {
+		group.Go(func() error { return l.read(working, run, f) })
+	}
+	err = group.Wait()
+	if errors.As(err, new(*SnapshotError)) {
+		f.drop()
+	} else {
+		err = errors.Join(err, f.finish())
+	}
+	for _, run := range runs {
+		run.settle(f)
+		if run.misfit { // the next run must read from the start and fail again
+			err = errors.Join(err, l.writer.do(context.WithoutCancel(ctx), 1, func(t *tx) error {
+				_, err := t.setPosition.ExecContext(t.ctx, 0, run.log.Topic(), run.partition)
+				return err
+			}))
+		}
+	}
+	if err != nil {
+		return err
+	}
+	for _, run := range runs {
+		if run.mergeUpTo > 0 {
+			if run.Added, err = l.merge(ctx, run.partition, run.epoch, run.mergeUpTo); err != nil {
+				return err
+			}
+		}
+		l.writer.markRestored(run.partition, run.epoch)
+	}
+	return nil
+}
+
+// read applies the records of a partition, with the fill if it can.
+func (l *Ledger) read(ctx context.Context, run *replaying, f *filling) error {
+	in, err := l.replay(ctx, run, f)
+	if errors.Is(err, pipeline.ErrChangelogRecreated) && run.From > 0 {
 		l.log.Warn("the ledger topic was recreated; writing the rows of this ledger to it",
-			"topic", log.Topic(), "partition", partition, "position", next)
-		if mergeUpTo, err = l.startOver(ctx, log.Topic(), partition); err == nil {
-			r, in, err = l.replay(ctx, partition, epoch, 0)
+			"topic", run.log.Topic(), "partition", run.partition, "position", run.From)
+		if err = f.finish(); err == nil { // startOver writes
+			run.mergeUpTo, err = l.startOver(ctx, run.log.Topic(), run.partition)
+		}
+		if err == nil {
+			run.Restored = Restored{}
+			in, err = l.replay(ctx, run, f)
 		}
 	}
 	in.report(l.log)
-	if errors.As(err, new(*SnapshotError)) { // the next run must read from the start and fail again
-		err = errors.Join(err, l.writer.do(context.WithoutCancel(ctx), 1, func(t *tx) error {
-			_, err := t.setPosition.ExecContext(t.ctx, 0, log.Topic(), partition)
-			return err
-		}))
+	run.misfit = errors.As(err, new(*SnapshotError))
+	return err
+}
+
+// settle takes over what the fill has committed. It must have ended.
+func (r *replaying) settle(f *filling) {
+	if f != nil && f.err == nil && r.filled.To > r.To {
+		r.Restored = r.filled
 	}
-	if err == nil && mergeUpTo > 0 {
-		r.Added, err = l.merge(ctx, partition, epoch, mergeUpTo)
-	}
-	if err == nil {
-		l.writer.markRestored(partition, epoch)
-	}
-	return r, translate(l.path, err)
 }
 
 // replayBatch is the number of records after which a transaction of store takes no further batch.
@@ -115,36 +198,35 @@ const replayBatch = 5000
 // replayed are records that were parsed and are not stored yet. Restored counts all records up to them, except Newer.
 type replayed struct {
 	Restored
+	run       *replaying
 	snapshots []*snapshot
 }
 
-// replay applies the records of a partition from an offset on, and stores the position with each transaction. Records
-// are parsed while the writer stores earlier ones.
-func (l *Ledger) replay(ctx context.Context, partition int, epoch, from int64) (Restored, *intake, error) {
-	log, authenticator := l.writer.follows()
-	r := Restored{From: from, To: from}
+// replay applies the records of a partition from its position on, and stores the position with each transaction.
+// Records are parsed while the writer stores earlier ones.
+func (l *Ledger) replay(ctx context.Context, run *replaying, f *filling) (*intake, error) {
 	in := &intake{
-		log: log, partition: partition, own: l.writer.own, authenticator: authenticator,
+		log: run.log, partition: run.partition, own: l.writer.own, authenticator: run.authenticator,
 		suspects: map[recordKind]suspects{}, ignored: map[recordKind]*ignored{},
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	batches := make(chan replayed, 2) // each has about 1 MiB of records, and several partitions are restored at once
 	stored := make(chan error)
-	read := r
+	read := run.Restored
 	go func() {
-		err := l.store(ctx, partition, epoch, batches, &r)
+		err := l.store(ctx, run, f, batches)
 		cancel() // ends the reading
 		stored <- err
 	}()
-	err := log.Replay(ctx, partition, from, func(batch []pipeline.Message, next int64) error {
+	err := run.log.Replay(ctx, run.partition, run.From, func(batch []pipeline.Message, next int64) error {
 		snapshots, err := in.read(batch)
 		if err != nil {
 			return err
 		}
 		read.To, read.Records, read.Ignored, read.Resigned = next, read.Records+len(batch), in.total(), in.resigned
 		select {
-		case batches <- replayed{read, snapshots}:
+		case batches <- replayed{read, run, snapshots}:
 			return nil
 		case <-ctx.Done():
 			return ctx.Err()
@@ -152,33 +234,38 @@ func (l *Ledger) replay(ctx context.Context, partition int, epoch, from int64) (
 	})
 	close(batches)
 	if failed := <-stored; failed != nil {
-		if errors.As(err, new(*SnapshotError)) { // Restore looks for it
+		if errors.As(err, new(*SnapshotError)) { // restoreAll looks for it
 			failed = errors.Join(err, failed)
 		}
 		err = failed // what the reading ended with is its consequence
 	}
-	return r, in, err
+	return in, err
 }
 
-// store applies the batches in order, all that are waiting in one transaction, and sets r to what was committed.
-func (l *Ledger) store(
-	ctx context.Context, partition int, epoch int64, batches <-chan replayed, r *Restored,
-) error {
+// store applies the batches in order. Without the fill, all that are waiting share a transaction.
+func (l *Ledger) store(ctx context.Context, run *replaying, f *filling, batches <-chan replayed) error {
 	for batch := range batches {
+		switch taken, err := f.take(ctx, batch); {
+		case err != nil:
+			return err
+		case taken:
+			continue
+		}
+		run.settle(f)
 		for len(batches) > 0 && len(batch.snapshots) < replayBatch { // no other goroutine receives
 			next := <-batches
 			batch.Restored, batch.snapshots = next.Restored, append(batch.snapshots, next.snapshots...)
 		}
 		var newer int
 		err := l.writer.do(ctx, len(batch.snapshots), func(t *tx) (err error) {
-			newer, err = t.applyBatch(partition, epoch, batch.snapshots, batch.To)
+			newer, err = t.applyBatch(run.partition, run.epoch, batch.snapshots, batch.To)
 			return err
 		})
 		if err != nil {
 			return err
 		}
-		batch.Newer = r.Newer + newer
-		*r = batch.Restored
+		batch.Newer = run.Newer + newer
+		run.Restored = batch.Restored
 	}
 	return nil
 }

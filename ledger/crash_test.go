@@ -20,6 +20,7 @@ import (
 func children() map[string]func(context.Context, []string) error {
 	return map[string]func(context.Context, []string) error{
 		"crash":    crashChild,
+		"fill":     fillChild,
 		"limit":    limitChild,
 		"readonly": readOnlyChild,
 		"pid":      pidChild,

@@ -28,6 +28,7 @@ const (
 // operation is a call that writes.
 type operation struct {
 	weight int             // in rows
+	alone  bool            // has a transaction of its own
 	run    func(*tx) error // may run again; what it did before is then rolled back
 	state  atomic.Int32
 	done   chan struct{} // closed when err is final
@@ -45,6 +46,7 @@ type tx struct {
 	own           ownEnvironments
 	owns          func(account string) bool
 	touched       []int64 // ids of the changed rows, for the ledger topic
+	stored        int     // rows beyond the operations' weights
 }
 
 // writer owns the writing connection. Its goroutine takes all waiting operations, runs them in a transaction and
@@ -91,10 +93,18 @@ func startWriter(
 // do runs an operation and returns when its changes are durable, or when it has failed and changed nothing. If ctx ends
 // before the operation starts, it never starts; once it has started, do waits for its result.
 func (w *writer) do(ctx context.Context, weight int, run func(*tx) error) error {
+	return w.wait(ctx, &operation{weight: weight, run: run, done: make(chan struct{})})
+}
+
+// doAlone is do in a transaction of its own. run adds to tx.stored. It is called once, unless it touches rows.
+func (w *writer) doAlone(ctx context.Context, run func(*tx) error) error {
+	return w.wait(ctx, &operation{alone: true, run: run, done: make(chan struct{})})
+}
+
+func (w *writer) wait(ctx context.Context, op *operation) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	op := &operation{weight: weight, run: run, done: make(chan struct{})}
 	w.mu.Lock()
 	if w.closed {
 		w.mu.Unlock()
@@ -185,9 +195,11 @@ func (w *writer) gather() []*operation {
 		w.wake.Wait()
 	}
 	n, weight := 0, 0
-	for n < len(w.waiting) && (n == 0 || weight+w.waiting[n].weight <= maxGroup) {
+	for n < len(w.waiting) && (n == 0 || weight+w.waiting[n].weight <= maxGroup && !w.waiting[n].alone) {
 		weight += w.waiting[n].weight
-		n++
+		if n++; w.waiting[n-1].alone {
+			break
+		}
 	}
 	group := w.waiting[:n:n]
 	w.waiting = w.waiting[n:]
@@ -250,7 +262,7 @@ func (w *writer) transact(group []*operation) error {
 	}
 	w.hook("ledger.after-commit")
 	if w.watch != nil {
-		rows := 0
+		rows := t.stored
 		for _, op := range group {
 			rows += op.weight
 		}

@@ -71,10 +71,16 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 	if err == nil {
 		err = book.CheckChangelog(ctx, partitions)
 	}
+	var restored []ledger.Restored
+	if err == nil {
+		every := make([]int, partitions)
+		for p := range every {
+			every[p] = p
+		}
+		restored, err = book.RestoreAll(ctx, every)
+	}
 	ignored := 0
-	for p := 0; p < partitions && err == nil; p++ {
-		var r ledger.Restored
-		r, err = book.Restore(ctx, p)
+	for _, r := range restored {
 		ignored += r.Ignored
 	}
 	if err != nil {

@@ -47,9 +47,9 @@ func (f *following) follow(
 	return func(a pipeline.Account) int { return log.Partition(a.String()) }, nil
 }
 
-// restore brings the ledger's rows of a partition that has become ours up to date. It reports whether it has: without a
-// ledger topic there is nothing to do.
-func (f *following) restore(ctx context.Context, partition int) (restored bool, err error) {
+// restore brings the ledger's rows of the partitions that have become ours up to date. It reports whether it has:
+// without a ledger topic there is nothing to do.
+func (f *following) restore(ctx context.Context, partitions []int) (restored bool, err error) {
 	if f.c.LedgerTopic == "" {
 		return false, nil
 	}
@@ -57,12 +57,14 @@ func (f *following) restore(ctx context.Context, partition int) (restored bool, 
 		return false, queue.WrongPartitions(f.c.LedgerTopic, f.partitions, f.c.Topic, f.rows)
 	}
 	begun := time.Now()
-	r, err := f.ledger.Restore(ctx, partition)
+	all, err := f.ledger.RestoreAll(ctx, partitions)
 	if err != nil {
 		return false, err
 	}
-	f.log.Info("the ledger of a partition is up to date", "partition", partition, "from", r.From, "to", r.To,
-		"records", r.Records, "newer", r.Newer, "added", r.Added, "ignored", r.Ignored,
-		"resigned", r.Resigned, "took", time.Since(begun).Round(time.Millisecond))
+	for i, r := range all {
+		f.log.Info("the ledger of a partition is up to date", "partition", partitions[i], "from", r.From, "to", r.To,
+			"records", r.Records, "newer", r.Newer, "added", r.Added, "ignored", r.Ignored,
+			"resigned", r.Resigned, "took", time.Since(begun).Round(time.Millisecond))
+	}
 	return true, nil
 }

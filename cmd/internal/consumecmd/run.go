@@ -408,8 +408,8 @@ func (r *run) Assigned(partitions []int, of int) {
 }
 
 // Restore implements broker.Membership.
-func (r *run) Restore(ctx context.Context, partition int) error {
-	restored, err := r.follower.restore(ctx, partition)
+func (r *run) Restore(ctx context.Context, partitions []int) error {
+	restored, err := r.follower.restore(ctx, partitions)
 	if restored {
 		r.events.wake()
 		r.dropped.wake()

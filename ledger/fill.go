@@ -1,0 +1,394 @@
+package ledger
+
+import (
+	"context"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"hash/maphash"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/mattn/go-sqlite3"
+)
+
+// filling stores the records of all partitions of a RestoreAll into an empty ledger: in one transaction, which first drops
+// the indexes and triggers of the rows and creates them again at its end. So the ledger is never seen without them, and
+// a crash leaves it empty. Nothing else can write meanwhile.
+//
+// Without indexes a row is inserted unseen. That is right for a row of which neither account, externalId nor a nonce
+// was in an earlier record. Records of which one may have been are set aside, and applied in order once there are
+// indexes. When there are many, the fill ends, and Restore goes on without it.
+type filling struct {
+	l       *Ledger
+	batches chan replayed // without a buffer: a batch that was sent is stored
+	stop    chan struct{} // closed by finish
+	once    sync.Once
+	abandon atomic.Bool   // roll back instead
+	done    chan struct{} // closed when err is final
+	err     error
+
+	seen    seen
+	aside   []asideRecord
+	runs    []*replaying // whose records were stored
+	inserts rawInserts
+}
+
+type asideRecord struct {
+	run *replaying
+	*snapshot
+}
+
+// maxAside is how many records are set aside before the fill ends: about 20 MB.
+const maxAside = 1 << 14
+
+// errAbandoned rolls a fill back.
+var errAbandoned = errors.New("the fill was abandoned")
+
+// startFill returns nil if the ledger is not empty. finish must be called on what it returns.
+func (l *Ledger) startFill(ctx context.Context) (*filling, error) {
+	var empty bool
+	if err := l.source.QueryRowContext(ctx, emptyQuery).Scan(&empty); err != nil || !empty {
+		return nil, err
+	}
+	f := &filling{
+		l: l, batches: make(chan replayed), stop: make(chan struct{}), done: make(chan struct{}), seen: seen{seed: maphash.MakeSeed()},
+	}
+	go func() {
+		defer close(f.done)
+		select {
+		case first := <-f.batches:
+			// It ends with finish, and stores what has come until then also when ctx has ended.
+			f.err = l.writer.doAlone(context.WithoutCancel(ctx), func(t *tx) error { return f.store(t, first) })
+		case <-f.stop:
+		}
+	}()
+	return f, nil
+}
+
+const emptyQuery = `SELECT NOT EXISTS (SELECT 1 FROM rows)`
+
+// take has a batch stored. It returns false if the fill has ended, also with an error, and has committed what it took.
+func (f *filling) take(ctx context.Context, batch replayed) (taken bool, err error) {
+	if f == nil {
+		return false, nil
+	}
+	if batch.Resigned > 0 { // to be written to the topic again
+		return false, f.finish()
+	}
+	select {
+	case f.batches <- batch:
+		return true, nil
+	case <-f.done:
+		return false, f.err
+	case <-ctx.Done():
+		return false, ctx.Err()
+	}
+}
+
+// finish ends the fill and waits until it is committed. It may be called several times, and on nil.
+func (f *filling) finish() error {
+	if f == nil {
+		return nil
+	}
+	f.once.Do(func() { close(f.stop) })
+	<-f.done
+	return f.err
+}
+
+// drop ends the fill and rolls it back, unless it has ended before.
+func (f *filling) drop() {
+	if f != nil {
+		f.abandon.Store(true)
+		_ = f.finish() // errAbandoned
+	}
+}
+
+// store stores batches until the fill ends.
+func (f *filling) store(t *tx, batch replayed) (err error) {
+	var empty bool
+	if err := f.l.conn.QueryRowContext(t.ctx, emptyQuery).Scan(&empty); err != nil {
+		return err
+	}
+	var indexes []string
+	defer func() { err = errors.Join(err, f.inserts.close()) }() // of the latest return, after f.end
+	for more := true; more; {
+		if len(batch.snapshots) > 0 && empty && indexes == nil {
+			if indexes, err = f.begin(t); err != nil {
+				return err
+			}
+		}
+		if err := f.add(batch, empty); err != nil {
+			return err
+		}
+		t.stored += len(batch.snapshots)
+		// Rows that are in the ledger since startFill, if any, are for the slow path.
+		if !empty || len(f.aside) > maxAside {
+			break
+		}
+		select {
+		case batch = <-f.batches:
+		case <-f.stop:
+			more = false
+		}
+	}
+	if f.abandon.Load() {
+		return errAbandoned
+	}
+	if err := f.end(t, indexes); err != nil {
+		return err
+	}
+	return f.l.usable()
+}
+
+// begin drops the indexes and triggers, and returns the statements that create them again.
+func (f *filling) begin(t *tx) (indexes []string, err error) {
+	rows, err := f.l.conn.QueryContext(t.ctx, `SELECT type, name, sql FROM sqlite_schema
+		WHERE tbl_name IN ('rows', 'nonces') AND type IN ('index', 'trigger') AND sql IS NOT NULL ORDER BY rowid`)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	drop := ""
+	for rows.Next() {
+		var kind, name, create string
+		if err := rows.Scan(&kind, &name, &create); err != nil {
+			return nil, err
+		}
+		indexes = append(indexes, create)
+		drop += "DROP " + kind + " " + name + ";\n"
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	if _, err := f.l.conn.ExecContext(t.ctx, drop+createFillNonces); err != nil {
+		return nil, err
+	}
+	indexes = append([]string{moveFillNonces}, indexes...)
+	return indexes, f.l.conn.Raw(func(conn any) (err error) {
+		f.inserts, err = prepareInserts(conn.(*sqlite3.SQLiteConn)) //nolint:forcetypeassert // it is the only driver
+		return err
+	})
+}
+
+// createFillNonces creates a table for the nonces in the order of their rows. At the end they go into their own table,
+// which has them by value, in its order: one by one, each would change a page of its own.
+const createFillNonces = `CREATE TEMP TABLE fill_nonces (nonce BLOB, row_id INTEGER, challenge BLOB)`
+
+const moveFillNonces = `INSERT INTO nonces (nonce, row_id, challenge)
+	SELECT nonce, row_id, challenge FROM temp.fill_nonces ORDER BY nonce, rowid ON CONFLICT DO NOTHING;
+	DROP TABLE temp.fill_nonces`
+
+// end creates the indexes, applies what was set aside and stores the positions.
+func (f *filling) end(t *tx, indexes []string) error {
+	if err := f.inserts.close(); err != nil {
+		return err
+	}
+	for _, query := range indexes {
+		if _, err := f.l.conn.ExecContext(t.ctx, query); err != nil {
+			return fmt.Errorf("%s: %w", query, err)
+		}
+	}
+	for _, s := range f.aside {
+		_, isNewer, err := t.applySnapshot(s.snapshot)
+		if err != nil {
+			return applyError(t.changelog.Topic(), s.run.partition, s.snapshot, err)
+		}
+		if isNewer {
+			s.run.filled.Newer++
+		}
+	}
+	for _, run := range f.runs {
+		if _, err := t.setPosition.ExecContext(t.ctx, run.filled.To, t.changelog.Topic(), run.partition); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// add inserts the rows of a batch, or sets them aside.
+func (f *filling) add(batch replayed, empty bool) error {
+	run := batch.run
+	if !slices.Contains(f.runs, run) {
+		f.runs = append(f.runs, run)
+	}
+	batch.Newer = run.filled.Newer
+	run.filled = batch.Restored
+	return f.l.conn.Raw(func(any) error {
+		for _, s := range batch.snapshots {
+			if !empty || f.seen.any(s) {
+				f.aside = append(f.aside, asideRecord{run, s})
+				continue
+			}
+			if err := f.inserts.insert(s); err != nil {
+				return applyError(run.log.Topic(), run.partition, s, err)
+			}
+			run.filled.Newer++
+		}
+		return nil
+	})
+}
+
+// rawInserts are the statements of a fill. They are prepared and run with the driver, because package database/sql
+// costs as much as SQLite for them.
+type rawInserts struct {
+	row, key, nonce, addImport, event rawInsert
+
+	id int64 // of the latest row
+}
+
+type rawInsert struct {
+	*sqlite3.SQLiteStmt
+	args []driver.NamedValue
+}
+
+func prepareInserts(conn *sqlite3.SQLiteConn) (r rawInserts, err error) {
+	for _, prepare := range []struct {
+		into  *rawInsert
+		query string
+	}{
+		{&r.row, `INSERT INTO rows (id, ` + snapshotColumns + `)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`},
+		{&r.key, `INSERT INTO keys (row_id, operation, generation, id, digest, first_sent, last_sent, outcome)
+			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`},
+		{&r.nonce, `INSERT INTO temp.fill_nonces (nonce, row_id, challenge) VALUES (?, ?, ?)`},
+		{&r.addImport, addImportQuery},
+		{&r.event, `INSERT INTO outbox (row_id, version) VALUES (?, ?)`},
+	} {
+		stmt, err := conn.Prepare(prepare.query) //nolint:sqlclosecheck // close does
+		if err != nil {
+			return r, errors.Join(err, r.close())
+		}
+		prepare.into.SQLiteStmt = stmt.(*sqlite3.SQLiteStmt) //nolint:forcetypeassert // the driver's
+		prepare.into.args = make([]driver.NamedValue, stmt.NumInput())
+		for i := range prepare.into.args {
+			prepare.into.args[i].Ordinal = i + 1
+		}
+	}
+	return r, nil
+}
+
+// close may be called twice.
+func (r *rawInserts) close() error {
+	var errs []error
+	for _, insert := range []*rawInsert{&r.row, &r.key, &r.nonce, &r.addImport, &r.event} {
+		if insert.SQLiteStmt != nil {
+			errs = append(errs, insert.Close())
+			insert.SQLiteStmt = nil
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (i *rawInsert) exec(values ...driver.Value) error {
+	for n, v := range values {
+		i.args[n].Value = v
+	}
+	_, err := i.ExecContext(context.Background(), i.args)
+	return err
+}
+
+// insert inserts a row that the ledger does not have, with all that belongs to it.
+func (r *rawInserts) insert(s *snapshot) error {
+	r.id++
+	if err := r.row.exec(r.id, s.ExternalID, s.ChainID, s.Stage, s.Class, s.Reason, s.CustomerID, s.ImportID, s.File,
+		int64(s.Line), s.HasClaims, s.Version, s.Status, s.Challenge, moment(s.ChallengeAt), s.TxID, s.Signature,
+		int64(s.Refusals), int64(s.Attempts), s.Already, number(s.CreateGeneration), number(s.SubmitGeneration),
+		s.AcceptedAt.UnixMicro(), s.UpdatedAt.UnixMicro()); err != nil {
+		return err
+	}
+	for i := range s.Keys {
+		k := &s.Keys[i]
+		if err := r.key.exec(r.id, string(k.Operation), int64(k.Generation), k.ID.String(), k.Digest[:],
+			moment(k.FirstSent), moment(k.LastSent), string(k.Outcome)); err != nil {
+			return err
+		}
+	}
+	for i := range s.Nonces {
+		if err := r.nonce.exec(s.Nonces[i][:nonceHalf], r.id, s.Nonces[i][nonceHalf:]); err != nil {
+			return err
+		}
+	}
+	for _, name := range s.Imports {
+		if err := r.addImport.exec(r.id, name); err != nil {
+			return err
+		}
+	}
+	if s.Unpublished {
+		return r.event.exec(r.id, s.Version)
+	}
+	return nil
+}
+
+func moment(s *stamp) driver.Value {
+	if s == nil {
+		return nil
+	}
+	return s.UnixMicro()
+}
+
+func number(n *int) driver.Value {
+	if n == nil {
+		return nil
+	}
+	return int64(*n)
+}
+
+// seen knows the accounts, externalIds and nonces of the records of a fill, with errors in one direction: it may take a
+// new text for a known text. It is a series of Bloom filters, each four times the size of the one before, so that few
+// records need little memory: 20 bits for each text, one text in some thousands mistaken.
+type seen struct {
+	seed    maphash.Seed
+	filters [][]bloomBlock
+	room    int // texts that the latest filter can take
+}
+
+// bloomBlock is a Bloom filter in a line of the processor's cache.
+type bloomBlock [8]uint64
+
+const (
+	firstBlocks   = 1 << 11 // 128 KiB
+	textsPerBlock = 25      // of 512 bits
+	bitsPerText   = 6
+)
+
+// any reports whether an account, externalId or nonce of the snapshot may be known, and adds all of them.
+func (f *seen) any(s *snapshot) bool {
+	known := f.add(maphash.String(f.seed, s.ChainID))
+	known = f.add(^maphash.String(f.seed, s.ExternalID)) || known // another hash than that of an equal account
+	for i := range s.Nonces {
+		known = f.add(maphash.Bytes(f.seed, s.Nonces[i][:nonceHalf])) || known
+	}
+	return known
+}
+
+// add reports whether a hash may be known, and adds it.
+func (f *seen) add(hash uint64) (known bool) {
+	if f.room == 0 {
+		blocks := firstBlocks << (2 * len(f.filters))
+		f.filters = append(f.filters, make([]bloomBlock, blocks))
+		f.room = blocks * textsPerBlock
+	}
+	// The high bits choose the block, the low bits its bits.
+	var bits bloomBlock
+	for rest, n := hash, 0; n < bitsPerText; n++ {
+		bits[rest&7] |= 1 << (rest >> 3 & 63)
+		rest >>= 9
+	}
+	high := (hash * 0x9e3779b97f4a7c15) >> 32 // mixes, so that block and bits do not depend on each other
+	latest := len(f.filters) - 1
+	for i, filter := range f.filters {
+		block := &filter[high&uint64(len(filter)-1)]
+		there := true
+		for w := range bits {
+			there = there && block[w]&bits[w] == bits[w]
+			if i == latest {
+				block[w] |= bits[w]
+			}
+		}
+		known = known || there
+	}
+	f.room--
+	return known
+}
