@@ -194,17 +194,10 @@ func (e *recordError) Unwrap() error { return e.err }
 
 // parseSnapshot parses a record of the ledger topic strictly. The value may hold anything.
 func parseSnapshot(value []byte, own ownEnvironments) (*snapshot, *recordError) {
-	var s snapshot
-	decoder := json.NewDecoder(bytes.NewReader(value))
-	decoder.DisallowUnknownFields()
-	err := decoder.Decode(&s)
-	if err == nil {
-		if _, e := decoder.Token(); !errors.Is(e, io.EOF) {
-			err = errors.New("unexpected text after the JSON object")
-		}
-	}
-	if err == nil && !utf8.Valid(value) {
-		err = errors.New("not UTF-8")
+	s, ok := readPlain(value)
+	var err error
+	if !ok {
+		s, err = readJSON(value)
 	}
 	if err != nil || s.V != snapshotVersion || own.check(s.environment()) != nil {
 		return nil, unreadable(value, own, err)
@@ -212,7 +205,24 @@ func parseSnapshot(value []byte, own ownEnvironments) (*snapshot, *recordError) 
 	if err := s.check(); err != nil {
 		return nil, &recordError{kind: kindInvalid, err: err}
 	}
-	return &s, nil
+	return s, nil
+}
+
+// readJSON reads a record in any spelling.
+func readJSON(value []byte) (*snapshot, error) {
+	s := &snapshot{}
+	decoder := json.NewDecoder(bytes.NewReader(value))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(s); err != nil {
+		return nil, err
+	}
+	if _, e := decoder.Token(); !errors.Is(e, io.EOF) {
+		return nil, errors.New("unexpected text after the JSON object")
+	}
+	if !utf8.Valid(value) {
+		return nil, errors.New("not UTF-8")
+	}
+	return s, nil
 }
 
 // recordHead has the members that are common to records of all versions.
@@ -262,11 +272,11 @@ func unreadable(value []byte, own ownEnvironments, err error) *recordError {
 
 // check returns an error for a record that this program would not write.
 func (s *snapshot) check() error {
-	account, err := pipeline.ParseAccount(s.ChainID)
+	account, address, err := pipeline.ParseAccountText(s.ChainID, nil)
 	if err != nil {
 		return fmt.Errorf("chainId %s: %w", printable.Quote(s.ChainID, maxQuoted), err)
 	}
-	if account.String() != s.ChainID {
+	if string(account.AppendTo(make([]byte, 0, 64), address)) != s.ChainID {
 		return fmt.Errorf("chainId %s is not in EIP-55 form", printable.Quote(s.ChainID, maxQuoted))
 	}
 	if err := pipeline.CheckStoredID(s.ExternalID); err != nil {
@@ -322,19 +332,16 @@ func (s *snapshot) checkText() error {
 }
 
 // checkDerived returns an error if a key of the row's next requests is not the key that Purser derives for the row. A
-// forged key could be one under which the partner has stored another customer's request.
+// forged key could be one under which the partner has stored another customer's request. check must have succeeded.
 func (s *snapshot) checkDerived(own ownEnvironments) error {
 	keyrings := append([]pipeline.Keyring{{APIHost: s.APIHost, APIKeyID: s.APIKeyID}}, own.keyrings...)
 	for _, k := range s.Earlier {
 		keyrings = append(keyrings, pipeline.Keyring(k))
 	}
-	account, err := pipeline.ParseAccount(s.ChainID)
-	if err != nil {
-		return err
-	}
-	row := pipeline.Row{Account: account, ExternalID: s.ExternalID}
 	for _, k := range s.Keys {
-		derives := func(from pipeline.Keyring) bool { return from.Create(row, k.Generation) == k.ID }
+		derives := func(from pipeline.Keyring) bool {
+			return from.CreateOf(s.ChainID, s.ExternalID, k.Generation) == k.ID
+		}
 		switch {
 		case k.Operation == pipeline.OpCreate && s.CreateGeneration != nil && k.Generation == *s.CreateGeneration:
 		case k.Operation == pipeline.OpSubmit && s.SubmitGeneration != nil && k.Generation == *s.SubmitGeneration &&
@@ -359,7 +366,7 @@ func (s *snapshot) checkKeys() error {
 		operation  pipeline.Operation
 		generation int
 	}
-	seen := map[place]bool{}
+	seen := make(map[place]bool, len(s.Keys))
 	for _, k := range s.Keys {
 		at := place{k.Operation, k.Generation}
 		switch {

@@ -298,6 +298,7 @@ func FuzzSnapshot(f *testing.F) {
 	l, _ := openFollower(f, filepath.Join(f.TempDir(), "ledger.db"), newTopic(1))
 	undo := errors.New("undo")
 	f.Fuzz(func(t *testing.T, value []byte) {
+		wantAsJSON(t, value, false)
 		s, err := parseSnapshot(value, testEnvironments())
 		if (s == nil) == (err == nil) {
 			t.Fatalf("got snapshot %+v and error %v, want one of them", s, err)

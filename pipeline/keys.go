@@ -26,7 +26,12 @@ type Keyring struct {
 
 // Create returns the key under which generation n of a row's customer is created.
 func (k Keyring) Create(r Row, generation int) uuid.UUID {
-	return k.derive(OpCreate, r.Account.String()+"\n"+r.ExternalID, generation)
+	return k.CreateOf(r.Account.String(), r.ExternalID, generation)
+}
+
+// CreateOf is Create for an account that is given as Account.String has it.
+func (k Keyring) CreateOf(account, externalID string, generation int) uuid.UUID {
+	return k.derive(OpCreate, account+"\n"+externalID, generation)
 }
 
 // Submit returns the key under which a signature is submitted. Its subject holds the payload's digest and the
