@@ -6,20 +6,22 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"os"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 
 	"github.com/mattn/go-sqlite3"
 )
 
-// filling stores the records of all partitions of a RestoreAll into an empty ledger: in one transaction, which first drops
-// the indexes and triggers of the rows and creates them again at its end. So the ledger is never seen without them, and
-// a crash leaves it empty. Nothing else can write meanwhile.
+// filling stores the records of all partitions of a RestoreAll into an empty ledger: in one transaction, which first
+// drops the indexes and triggers of the rows and creates them again at its end. So the ledger is never seen without
+// them, and a crash leaves it empty. Nothing else can write meanwhile.
 //
 // Without indexes a row is inserted unseen. That is right for a row of which neither account, externalId nor a nonce
 // was in an earlier record. Records of which one may have been are set aside, and applied in order once there are
-// indexes. When there are many, the fill ends, and Restore goes on without it.
+// indexes. When there are many, the fill ends, and RestoreAll goes on without it.
 type filling struct {
 	l       *Ledger
 	batches chan replayed // without a buffer: a batch that was sent is stored
@@ -53,7 +55,8 @@ func (l *Ledger) startFill(ctx context.Context) (*filling, error) {
 		return nil, err
 	}
 	f := &filling{
-		l: l, batches: make(chan replayed), stop: make(chan struct{}), done: make(chan struct{}), seen: seen{seed: maphash.MakeSeed()},
+		l: l, batches: make(chan replayed), stop: make(chan struct{}), done: make(chan struct{}),
+		seen: seen{seed: maphash.MakeSeed()},
 	}
 	go func() {
 		defer close(f.done)
@@ -112,17 +115,20 @@ func (f *filling) store(t *tx, batch replayed) (err error) {
 		return err
 	}
 	var indexes []string
-	defer func() { err = errors.Join(err, f.inserts.close()) }() // of the latest return, after f.end
+	defer func() { err = errors.Join(err, f.inserts.close()) }()
+	syncing := syncWhile(f.l.path + "-wal")
+	defer syncing.end()
 	for more := true; more; {
 		if len(batch.snapshots) > 0 && empty && indexes == nil {
 			if indexes, err = f.begin(t); err != nil {
 				return err
 			}
 		}
-		if err := f.add(batch, empty); err != nil {
+		if err := f.add(t.ctx, batch, empty); err != nil {
 			return err
 		}
 		t.stored += len(batch.snapshots)
+		syncing.again()
 		// Rows that are in the ledger since startFill, if any, are for the slow path.
 		if !empty || len(f.aside) > maxAside {
 			break
@@ -142,10 +148,54 @@ func (f *filling) store(t *tx, batch replayed) (err error) {
 	return f.l.usable()
 }
 
+// syncer syncs a file again and again, so that little is left to sync in the end: the disk works while rows are parsed
+// and inserted. That it fails does not matter: the commit syncs the file itself.
+type syncer struct {
+	file  *os.File
+	wake  chan struct{}
+	ended chan struct{}
+}
+
+func syncWhile(path string) *syncer {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	s := &syncer{file: file, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+	go func() {
+		defer close(s.ended)
+		for range s.wake {
+			_ = file.Sync()
+		}
+	}()
+	return s
+}
+
+// again has the file synced, soon.
+func (s *syncer) again() {
+	if s == nil {
+		return
+	}
+	select {
+	case s.wake <- struct{}{}:
+	default: // it is going to be
+	}
+}
+
+func (s *syncer) end() {
+	if s != nil {
+		close(s.wake)
+		<-s.ended
+		_ = s.file.Close()
+	}
+}
+
 // begin drops the indexes and triggers, and returns the statements that create them again.
 func (f *filling) begin(t *tx) (indexes []string, err error) {
 	rows, err := f.l.conn.QueryContext(t.ctx, `SELECT type, name, sql FROM sqlite_schema
-		WHERE tbl_name IN ('rows', 'nonces') AND type IN ('index', 'trigger') AND sql IS NOT NULL ORDER BY rowid`)
+		WHERE tbl_name IN ('rows', 'nonces') AND type IN ('index', 'trigger') AND sql IS NOT NULL
+		AND name <> 'rows_account_rest' -- has few rows, and creating it reads the whole table
+		ORDER BY rowid`)
 	if err != nil {
 		return nil, err
 	}
@@ -182,8 +232,11 @@ const moveFillNonces = `INSERT INTO nonces (nonce, row_id, challenge)
 
 // end creates the indexes, applies what was set aside and stores the positions.
 func (f *filling) end(t *tx, indexes []string) error {
-	if err := f.inserts.close(); err != nil {
-		return err
+	if len(indexes) > 0 {
+		err := f.l.conn.Raw(func(any) error { return errors.Join(f.inserts.flush(t.ctx), f.inserts.close()) })
+		if err != nil {
+			return err
+		}
 	}
 	for _, query := range indexes {
 		if _, err := f.l.conn.ExecContext(t.ctx, query); err != nil {
@@ -208,7 +261,7 @@ func (f *filling) end(t *tx, indexes []string) error {
 }
 
 // add inserts the rows of a batch, or sets them aside.
-func (f *filling) add(batch replayed, empty bool) error {
+func (f *filling) add(ctx context.Context, batch replayed, empty bool) error {
 	run := batch.run
 	if !slices.Contains(f.runs, run) {
 		f.runs = append(f.runs, run)
@@ -221,7 +274,7 @@ func (f *filling) add(batch replayed, empty bool) error {
 				f.aside = append(f.aside, asideRecord{run, s})
 				continue
 			}
-			if err := f.inserts.insert(s); err != nil {
+			if err := f.inserts.insert(ctx, s); err != nil { // of this record, or of one just before
 				return applyError(run.log.Topic(), run.partition, s, err)
 			}
 			run.filled.Newer++
@@ -230,40 +283,31 @@ func (f *filling) add(batch replayed, empty bool) error {
 	})
 }
 
-// rawInserts are the statements of a fill. They are prepared and run with the driver, because package database/sql
-// costs as much as SQLite for them.
+// rawInserts are the statements of a fill. They run with the driver and insert several rows at once: package
+// database/sql, and a call of C for each value, cost as much as SQLite itself.
 type rawInserts struct {
 	row, key, nonce, addImport, event rawInsert
 
-	id int64 // of the latest row
+	rows int64 // also the id of the latest row
 }
 
-type rawInsert struct {
-	*sqlite3.SQLiteStmt
-	args []driver.NamedValue
+func (r *rawInserts) all() []*rawInsert {
+	return []*rawInsert{&r.row, &r.key, &r.nonce, &r.addImport, &r.event} // the row first: the others refer to it
 }
 
 func prepareInserts(conn *sqlite3.SQLiteConn) (r rawInserts, err error) {
-	for _, prepare := range []struct {
-		into  *rawInsert
-		query string
+	for i, q := range []struct {
+		query   string
+		columns int
 	}{
-		{&r.row, `INSERT INTO rows (id, ` + snapshotColumns + `)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`},
-		{&r.key, `INSERT INTO keys (row_id, operation, generation, id, digest, first_sent, last_sent, outcome)
-			VALUES (?, ?, ?, ?, ?, ?, ?, ?)`},
-		{&r.nonce, `INSERT INTO temp.fill_nonces (nonce, row_id, challenge) VALUES (?, ?, ?)`},
-		{&r.addImport, addImportQuery},
-		{&r.event, `INSERT INTO outbox (row_id, version) VALUES (?, ?)`},
+		{`INSERT INTO rows (id, ` + snapshotColumns + `) VALUES `, 24},
+		{`INSERT INTO keys (row_id, operation, generation, id, digest, first_sent, last_sent, outcome) VALUES `, 8},
+		{`INSERT INTO temp.fill_nonces (nonce, row_id, challenge) VALUES `, 3},
+		{`INSERT OR IGNORE INTO row_imports (row_id, import_id) VALUES `, 2},
+		{`INSERT INTO outbox (row_id, version) VALUES `, 2},
 	} {
-		stmt, err := conn.Prepare(prepare.query) //nolint:sqlclosecheck // close does
-		if err != nil {
+		if *r.all()[i], err = prepareInsert(conn, q.query, q.columns); err != nil {
 			return r, errors.Join(err, r.close())
-		}
-		prepare.into.SQLiteStmt = stmt.(*sqlite3.SQLiteStmt) //nolint:forcetypeassert // the driver's
-		prepare.into.args = make([]driver.NamedValue, stmt.NumInput())
-		for i := range prepare.into.args {
-			prepare.into.args[i].Ordinal = i + 1
 		}
 	}
 	return r, nil
@@ -272,53 +316,133 @@ func prepareInserts(conn *sqlite3.SQLiteConn) (r rawInserts, err error) {
 // close may be called twice.
 func (r *rawInserts) close() error {
 	var errs []error
-	for _, insert := range []*rawInsert{&r.row, &r.key, &r.nonce, &r.addImport, &r.event} {
-		if insert.SQLiteStmt != nil {
-			errs = append(errs, insert.Close())
-			insert.SQLiteStmt = nil
-		}
+	for _, insert := range r.all() {
+		errs = append(errs, insert.close())
 	}
 	return errors.Join(errs...)
 }
 
-func (i *rawInsert) exec(values ...driver.Value) error {
+// insert inserts a row that the ledger does not have, with all that belongs to it, now or with the next flush.
+func (r *rawInserts) insert(ctx context.Context, s *snapshot) error {
+	r.rows++
+	r.row.add(r.rows, s.ExternalID, s.ChainID, s.Stage, s.Class, s.Reason, s.CustomerID, s.ImportID, s.File,
+		int64(s.Line), s.HasClaims, s.Version, s.Status, s.Challenge, moment(s.ChallengeAt), s.TxID, s.Signature,
+		int64(s.Refusals), int64(s.Attempts), s.Already, number(s.CreateGeneration), number(s.SubmitGeneration),
+		s.AcceptedAt.UnixMicro(), s.UpdatedAt.UnixMicro())
+	for i := range s.Keys {
+		k := &s.Keys[i]
+		r.key.add(r.rows, string(k.Operation), int64(k.Generation), k.ID.String(), k.Digest[:],
+			moment(k.FirstSent), moment(k.LastSent), string(k.Outcome))
+	}
+	for i := range s.Nonces {
+		r.nonce.add(s.Nonces[i][:nonceHalf], r.rows, s.Nonces[i][nonceHalf:])
+	}
+	for _, name := range s.Imports {
+		r.addImport.add(r.rows, name)
+	}
+	if s.Unpublished {
+		r.event.add(r.rows, s.Version)
+	}
+	if r.rows%insertsAtOnce != 0 {
+		return nil
+	}
+	for _, insert := range r.all() {
+		if err := insert.runMany(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// flush inserts what waits.
+func (r *rawInserts) flush(ctx context.Context) error {
+	for _, insert := range r.all() {
+		if err := insert.flush(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// insertsAtOnce is how many rows an INSERT has.
+const insertsAtOnce = 16
+
+// rawInsert inserts into a table.
+type rawInsert struct {
+	many, one *sqlite3.SQLiteStmt // insertsAtOnce rows, a row
+	columns   int
+	waiting   []driver.Value
+	args      []driver.NamedValue
+}
+
+func prepareInsert(conn *sqlite3.SQLiteConn, query string, columns int) (i rawInsert, err error) {
+	i = rawInsert{columns: columns, args: make([]driver.NamedValue, insertsAtOnce*columns)}
+	for n := range i.args {
+		i.args[n].Ordinal = n + 1
+	}
+	row := "(?" + strings.Repeat(",?", columns-1) + ")"
+	if i.one, err = prepareRaw(conn, query+row); err == nil {
+		i.many, err = prepareRaw(conn, query+row+strings.Repeat(","+row, insertsAtOnce-1))
+	}
+	return i, err
+}
+
+func prepareRaw(conn *sqlite3.SQLiteConn, query string) (*sqlite3.SQLiteStmt, error) {
+	stmt, err := conn.Prepare(query)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", query, err)
+	}
+	return stmt.(*sqlite3.SQLiteStmt), nil //nolint:forcetypeassert // the driver has no other
+}
+
+func (i *rawInsert) add(values ...driver.Value) { i.waiting = append(i.waiting, values...) }
+
+func (i *rawInsert) runMany(ctx context.Context) error {
+	done := 0
+	for len(i.waiting)-done >= len(i.args) {
+		if err := i.run(ctx, i.many, i.waiting[done:done+len(i.args)]); err != nil {
+			return err
+		}
+		done += len(i.args)
+	}
+	i.waiting = append(i.waiting[:0], i.waiting[done:]...)
+	return nil
+}
+
+func (i *rawInsert) flush(ctx context.Context) error {
+	if err := i.runMany(ctx); err != nil {
+		return err
+	}
+	for row := range slices.Chunk(i.waiting, i.columns) {
+		if err := i.run(ctx, i.one, row); err != nil {
+			return err
+		}
+	}
+	i.waiting = i.waiting[:0]
+	return nil
+}
+
+// run runs a statement as a query, for which the driver passes all values to C at once.
+func (i *rawInsert) run(ctx context.Context, stmt *sqlite3.SQLiteStmt, values []driver.Value) error {
 	for n, v := range values {
 		i.args[n].Value = v
 	}
-	_, err := i.ExecContext(context.Background(), i.args)
-	return err
-}
-
-// insert inserts a row that the ledger does not have, with all that belongs to it.
-func (r *rawInserts) insert(s *snapshot) error {
-	r.id++
-	if err := r.row.exec(r.id, s.ExternalID, s.ChainID, s.Stage, s.Class, s.Reason, s.CustomerID, s.ImportID, s.File,
-		int64(s.Line), s.HasClaims, s.Version, s.Status, s.Challenge, moment(s.ChallengeAt), s.TxID, s.Signature,
-		int64(s.Refusals), int64(s.Attempts), s.Already, number(s.CreateGeneration), number(s.SubmitGeneration),
-		s.AcceptedAt.UnixMicro(), s.UpdatedAt.UnixMicro()); err != nil {
+	rows, err := stmt.QueryContext(ctx, i.args[:len(values)])
+	if err != nil {
 		return err
 	}
-	for i := range s.Keys {
-		k := &s.Keys[i]
-		if err := r.key.exec(r.id, string(k.Operation), int64(k.Generation), k.ID.String(), k.Digest[:],
-			moment(k.FirstSent), moment(k.LastSent), string(k.Outcome)); err != nil {
-			return err
+	return rows.Close()
+}
+
+func (i *rawInsert) close() error {
+	var errs []error
+	for _, stmt := range []*sqlite3.SQLiteStmt{i.many, i.one} {
+		if stmt != nil {
+			errs = append(errs, stmt.Close())
 		}
 	}
-	for i := range s.Nonces {
-		if err := r.nonce.exec(s.Nonces[i][:nonceHalf], r.id, s.Nonces[i][nonceHalf:]); err != nil {
-			return err
-		}
-	}
-	for _, name := range s.Imports {
-		if err := r.addImport.exec(r.id, name); err != nil {
-			return err
-		}
-	}
-	if s.Unpublished {
-		return r.event.exec(r.id, s.Version)
-	}
-	return nil
+	i.many, i.one = nil, nil
+	return errors.Join(errs...)
 }
 
 func moment(s *stamp) driver.Value {

@@ -280,7 +280,7 @@ func TestFillFails(t *testing.T) {
 		}
 		for range 2 { // as if the second had not been recognised
 			fill.seen = seen{seed: maphash.MakeSeed()}
-			if err := fill.add(replayed{run: run, snapshots: []*snapshot{goodSnapshot(1)}}, true); err != nil {
+			if err := fill.add(tx.ctx, replayed{run: run, snapshots: []*snapshot{goodSnapshot(1)}}, true); err != nil {
 				return err
 			}
 		}
