@@ -64,6 +64,7 @@ func (l *Ledger) startFill(ctx context.Context) (*filling, error) {
 		case first := <-f.batches:
 			// It ends with finish, and stores what has come until then also when ctx has ended.
 			f.err = l.writer.doAlone(context.WithoutCancel(ctx), func(t *tx) error { return f.store(t, first) })
+			l.writingBack.Go(func() { l.writeBack(l.writer.ctx) })
 		case <-f.stop:
 		}
 	}()
@@ -145,7 +146,21 @@ func (f *filling) store(t *tx, batch replayed) (err error) {
 	if err := f.end(t, indexes); err != nil {
 		return err
 	}
+	// The log is as large as the ledger, and the commit would write it back before it returns.
+	if _, err := f.l.conn.ExecContext(t.ctx, `PRAGMA wal_autocheckpoint = 0`); err != nil {
+		return err
+	}
 	return f.l.usable()
+}
+
+// writeBack writes the log of a fill back into the ledger while the ledger is used, and has later commits do so again.
+func (l *Ledger) writeBack(ctx context.Context) {
+	db := openDB(l.path, "rw", writerPragmas(l.dropSigned)...)
+	_, err := db.ExecContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`)
+	_, failed := l.conn.ExecContext(ctx, `PRAGMA `+autoCheckpoint)
+	if err = errors.Join(err, failed, db.Close()); err != nil {
+		l.log.Warn("cannot write the ledger's log back, a later change will", "path", l.path, "error", err)
+	}
 }
 
 // syncer syncs a file again and again, so that little is left to sync in the end: the disk works while rows are parsed

@@ -511,6 +511,22 @@ func TestFillKilled(t *testing.T) {
 	}
 }
 
+// TestFillIsWrittenBack: the log of a fill is written back without another commit, and later commits write theirs back.
+func TestFillIsWrittenBack(t *testing.T) {
+	shared := newTopic(1)
+	for n := range 5_000 {
+		shared.put(0, largeRecord(n))
+	}
+	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+	restore(t, l, f, 0)
+	l.writingBack.Wait()
+	info, err := os.Stat(l.path)
+	if err != nil || info.Size() < 5_000*900 {
+		t.Errorf("got a file of %v, %v; want the rows in it", info, err)
+	}
+	wantPragma(t, l, "wal_autocheckpoint", "4096")
+}
+
 // TestSeenForgetsNothing: and takes few new texts for known ones.
 func TestSeenForgetsNothing(t *testing.T) {
 	s := seen{seed: maphash.MakeSeed()}

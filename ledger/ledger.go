@@ -71,7 +71,8 @@ type Ledger struct {
 	readers *sql.DB
 	own     ownEnvironments
 	// checking is the check of a large ledger; nil: there is none.
-	checking *checking
+	checking    *checking
+	writingBack sync.WaitGroup // of the log of a fill
 
 	dropSigned bool          // Options.DropSigned
 	replacing  chan struct{} // semaphore: two calls of ReplaceDirectory would write to the same copy
@@ -177,12 +178,14 @@ func writerPragmas(dropSigned bool) []string {
 		"cache_size = -8192",
 		// In memory, a sort would grow with the partner's list. SQLite unlinks the temporary file when it opens it.
 		"temp_store = FILE",
-		// Pages, 16 MiB. A checkpoint syncs two files: at this interval it does not slow down the group commit, and after
-		// a crash the log is still read quickly.
-		"wal_autocheckpoint = 4096",
+		autoCheckpoint,
 		"journal_size_limit = 67108864",
 	}
 }
+
+// autoCheckpoint is in pages, 16 MiB. A checkpoint syncs two files: at this interval it does not slow down the group
+// commit, and after a crash the log is still read quickly.
+const autoCheckpoint = "wal_autocheckpoint = 4096"
 
 func readerPragmas() []string {
 	return []string{"query_only = ON", "cache_size = -4096"}
@@ -255,6 +258,7 @@ func (l *Ledger) Close() error {
 func (l *Ledger) close() error {
 	l.writer.stop()
 	l.checking.end()
+	l.writingBack.Wait()
 	ctx := l.writer.ctx
 	errs := []error{l.usable()}
 	if l.dropSigned && !l.writer.suspect.Load() {
