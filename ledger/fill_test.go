@@ -368,6 +368,28 @@ func TestFillInterrupted(t *testing.T) {
 	wantWhole(t, l)
 }
 
+// late holds the replay of partition 1 back until the fill has taken records of partition 0.
+type late struct {
+	*follower
+	filling chan struct{}
+}
+
+func (f *late) Replay(
+	ctx context.Context, partition int, from int64, yield func([]pipeline.Message, int64) error,
+) error {
+	if partition == 1 {
+		<-f.filling
+		return f.follower.Replay(ctx, partition, from, yield)
+	}
+	batches := 0
+	return f.follower.Replay(ctx, partition, from, func(batch []pipeline.Message, next int64) error {
+		if batches++; batches == 6 { // up to four wait, so that one was taken
+			close(f.filling)
+		}
+		return yield(batch, next)
+	})
+}
+
 // TestFillBesideARecreatedPartition: a partition of which an empty ledger has a position was recreated, which has to be
 // written down while another partition fills the ledger.
 func TestFillBesideARecreatedPartition(t *testing.T) {
@@ -381,6 +403,9 @@ func TestFillBesideARecreatedPartition(t *testing.T) {
 	rows := shared.partitions[1]
 	shared.partitions[1], shared.ends[1] = nil, 0
 	f.held[0] = true
+	if err := l.Follow(&late{f, make(chan struct{})}, nil); err != nil {
+		t.Fatal(err)
+	}
 	all, err := l.RestoreAll(t.Context(), []int{0, 1})
 	if err != nil {
 		t.Fatal(err)
@@ -389,6 +414,9 @@ func TestFillBesideARecreatedPartition(t *testing.T) {
 		t.Errorf("got %+v, want %d newer and nothing", all, n)
 	}
 	shared.put(1, rows...)
+	if err := l.Follow(f, nil); err != nil {
+		t.Fatal(err)
+	}
 	if r := restore(t, l, f, 1); r.Newer != len(rows) {
 		t.Errorf("got %+v, want %d newer", r, len(rows))
 	}
