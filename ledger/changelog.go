@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 
 	"golang.org/x/sync/errgroup"
@@ -83,7 +84,7 @@ func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 // RestoreAll applies the records of partitions of the ledger topic to this ledger, from its stored positions on. A
 // ledger that follows the topic for the first time then writes its own rows there, unless the topic has newer records.
 // Call it when the partitions have become ours, before their rows are accepted, and not twice at the same time. If
-// interrupted, the next call continues. Records that cannot be applied are ignored, with a warning for each kind. The
+// interrupted, the next call continues, or begins again if little was stored in an empty ledger. Records that cannot be applied are ignored, with a warning for each kind. The
 // results are in the order of the partitions, and say what was stored also with an error.
 //
 // If the ledger is empty, other calls that write to it wait until most records are stored; see fill.
@@ -138,11 +139,14 @@ func (l *Ledger) restoreAll(ctx context.Context, runs []*replaying) (err error) 
 		group.Go(func() error { return l.read(working, run, f) })
 	}
 	err = group.Wait()
-	if errors.As(err, new(*SnapshotError)) {
-		f.drop()
-	} else {
-		err = errors.Join(err, f.finish())
+	least := 0
+	switch {
+	case errors.As(err, new(*SnapshotError)):
+		least = math.MaxInt
+	case ctx.Err() != nil:
+		least = worthKeeping
 	}
+	err = errors.Join(err, f.drop(least))
 	for _, run := range runs {
 		run.settle(f)
 		if run.misfit { // the next run must read from the start and fail again

@@ -27,7 +27,7 @@ type filling struct {
 	batches chan replayed // without a buffer: a batch that was sent is stored
 	stop    chan struct{} // closed by finish
 	once    sync.Once
-	abandon atomic.Bool   // roll back instead
+	least   atomic.Int64  // roll back instead if fewer records were stored
 	done    chan struct{} // closed when err is final
 	err     error
 
@@ -44,6 +44,10 @@ type asideRecord struct {
 
 // maxAside is how many records are set aside before the fill ends: about 20 MB.
 const maxAside = 1 << 14
+
+// worthKeeping is from how many records on an interrupted fill is kept: about a second's work. With fewer the ledger
+// stays empty, so that the next call fills it again. A fleet that starts rebalances several times.
+const worthKeeping = 100_000
 
 // errAbandoned rolls a fill back.
 var errAbandoned = errors.New("the fill was abandoned")
@@ -62,7 +66,7 @@ func (l *Ledger) startFill(ctx context.Context) (*filling, error) {
 		defer close(f.done)
 		select {
 		case first := <-f.batches:
-			// It ends with finish, and stores what has come until then also when ctx has ended.
+			// It ends with finish or drop, not with ctx.
 			f.err = l.writer.doAlone(context.WithoutCancel(ctx), func(t *tx) error { return f.store(t, first) })
 			l.writingBack.Go(func() { l.writeBack(l.writer.ctx) })
 		case <-f.stop:
@@ -101,12 +105,16 @@ func (f *filling) finish() error {
 	return f.err
 }
 
-// drop ends the fill and rolls it back, unless it has ended before.
-func (f *filling) drop() {
-	if f != nil {
-		f.abandon.Store(true)
-		_ = f.finish() // errAbandoned
+// drop is finish, but rolls back if fewer than least records were stored, unless the fill has ended before.
+func (f *filling) drop(least int) error {
+	if f == nil {
+		return nil
 	}
+	f.least.Store(int64(least))
+	if err := f.finish(); !errors.Is(err, errAbandoned) {
+		return err
+	}
+	return nil
 }
 
 // store stores batches until the fill ends.
@@ -140,7 +148,7 @@ func (f *filling) store(t *tx, batch replayed) (err error) {
 			more = false
 		}
 	}
-	if f.abandon.Load() {
+	if int64(t.stored) < f.least.Load() {
 		return errAbandoned
 	}
 	if err := f.end(t, indexes); err != nil {

@@ -342,30 +342,42 @@ func (f *interrupting) Replay(
 	})
 }
 
-// TestFillInterrupted: the next call continues after what was stored.
+// TestFillInterrupted: the next call begins again after few records, and continues after many.
 func TestFillInterrupted(t *testing.T) {
-	shared := rowsTopic(t, 1, 100)
-	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
-	f.held[0] = true
-	ctx, cancel := context.WithCancel(t.Context())
-	if err := l.Follow(&interrupting{follower: f, cancel: cancel, after: 50}, nil); err != nil {
-		t.Fatal(err)
+	few := rowsTopic(t, 1, 100)
+	many := newTopic(1)
+	for n := range worthKeeping + 10_000 {
+		r := pipeline.Record{Row: testRow(n, "i1"), Version: 1, Stage: pipeline.Planned, AcceptedAt: noClock(),
+			UpdatedAt: noClock()}
+		many.put(0, snapshotOf(r, true, testEnvironment).message(t))
 	}
-	first, err := l.Restore(ctx, 0)
-	if !errors.Is(err, context.Canceled) {
-		t.Fatalf("got %v, want %v", err, context.Canceled)
+	for _, tt := range []struct {
+		shared *topic
+		after  int
+		kept   bool
+	}{{few, 50, false}, {many, worthKeeping + 8000, true}} {
+		l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), tt.shared)
+		all := len(tt.shared.partitions[0])
+		f.held[0], f.batch = true, all/100
+		ctx, cancel := context.WithCancel(t.Context())
+		if err := l.Follow(&interrupting{follower: f, cancel: cancel, after: tt.after}, nil); err != nil {
+			t.Fatal(err)
+		}
+		first, err := l.Restore(ctx, 0)
+		if !errors.Is(err, context.Canceled) {
+			t.Fatalf("got %v, want %v", err, context.Canceled)
+		}
+		if (first.Newer > 0) != tt.kept || first.To != int64(first.Newer) || first.Newer > tt.after {
+			t.Errorf("interrupted after %d records: got %+v, want some kept: %t", tt.after, first, tt.kept)
+		}
+		if err := l.Follow(f, nil); err != nil {
+			t.Fatal(err)
+		}
+		if r := restore(t, l, f, 0); r.From != first.To || r.Newer != all-first.Newer {
+			t.Errorf("got %+v, want the rest of %d records after %+v", r, all, first)
+		}
+		wantWhole(t, l)
 	}
-	if n := len(dump(t, l, f, 0)); n != first.Newer || first.To != int64(n) {
-		t.Errorf("got %+v with %d rows, want as many rows as records", first, n)
-	}
-	wantWhole(t, l)
-	if err := l.Follow(f, nil); err != nil {
-		t.Fatal(err)
-	}
-	if r := restore(t, l, f, 0); r.From != first.To || r.Newer != 100-first.Newer {
-		t.Errorf("got %+v, want the rest of 100 records after %+v", r, first)
-	}
-	wantWhole(t, l)
 }
 
 // late holds the replay of partition 1 back until the fill has taken records of partition 0.
