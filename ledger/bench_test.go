@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/purser-onboard/purser/pipeline"
 )
 
@@ -238,7 +240,7 @@ func BenchmarkReplaceDirectory(b *testing.B) {
 // BenchmarkRestore restores a partition of settled rows into an empty ledger: as records were in earlier benchmarks,
 // and with a nonce and line feeds in the challenge, as a run writes them. x-raw is its rate divided by that of raw
 // SQLite, which stores the records as they are, durably, in transactions of 5,000, without an index. rows/s-back counts
-// the time until the log is written back, too, which rows need not wait for.
+// the time until the log is written back, too, which rows need not wait for; so does cpu-µs/row.
 func BenchmarkRestore(b *testing.B) {
 	rows := rowsForBench() / 10
 	raw := 0.0
@@ -253,11 +255,12 @@ func BenchmarkRestore(b *testing.B) {
 			b.Run("raw", func(b *testing.B) { raw = benchRawRestore(b, shared.partitions[0]) })
 		}
 		b.Run(kind, func(b *testing.B) {
-			var back time.Duration
+			var back, cpu time.Duration
 			for b.Loop() {
 				b.StopTimer()
 				l, f := openFollower(b, filepath.Join(b.TempDir(), "ledger.db"), shared)
 				f.batch = 1000 // about what an answer of the broker holds
+				before := processorTime(b)
 				b.StartTimer()
 				if r := restore(b, l, f, 0); r.Newer != rows {
 					b.Fatalf("got %+v, want all rows newer", r)
@@ -266,6 +269,7 @@ func BenchmarkRestore(b *testing.B) {
 				begun := time.Now()
 				l.writingBack.Wait()
 				back += time.Since(begun)
+				cpu += processorTime(b) - before
 				if err := l.Close(); err != nil {
 					b.Fatal(err)
 				}
@@ -275,11 +279,22 @@ func BenchmarkRestore(b *testing.B) {
 			b.ReportMetric(rate, "rows/s")
 			b.ReportMetric(float64(rows)*float64(b.N)/(b.Elapsed()+back).Seconds(), "rows/s-back")
 			b.ReportMetric(float64(perRecord), "B/record")
+			b.ReportMetric(float64(cpu.Microseconds())/float64(rows*b.N), "cpu-µs/row")
 			if raw > 0 { // it may have been deselected
 				b.ReportMetric(rate/raw, "x-raw")
 			}
 		})
 	}
+}
+
+// processorTime is what this process has used, in the kernel, too.
+func processorTime(b *testing.B) time.Duration {
+	b.Helper()
+	var usage unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // settledTopic is a partition of settled rows.

@@ -184,16 +184,17 @@ func hasEscape(text string) bool {
 func (p *plain) escaped() string {
 	text := make([]byte, 0, 512)
 	for i := 0; i < len(p.rest); i++ {
-		switch c := p.rest[i]; {
-		case c == '"':
+		begin := i
+		for i < len(p.rest) && p.rest[i] >= ' ' && p.rest[i] != '"' && p.rest[i] != '\\' {
+			i++
+		}
+		text = append(text, p.rest[begin:i]...)
+		if i < len(p.rest) && p.rest[i] == '"' {
 			p.rest = p.rest[i+1:]
 			return string(text)
-		case c < ' ':
-			p.ok = false
-			return ""
-		case c != '\\':
-			text = append(text, c)
-			continue
+		}
+		if i == len(p.rest) || p.rest[i] != '\\' { // a control character
+			break
 		}
 		if i++; i == len(p.rest) {
 			break
