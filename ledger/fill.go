@@ -483,8 +483,8 @@ func number(n *int) driver.Value {
 }
 
 // seen knows the accounts, externalIds and nonces of the records of a fill, with errors in one direction: it may take a
-// new text for a known text. It is a series of Bloom filters, each four times the size of the one before, so that few
-// records need little memory: 20 bits for each text, one text in some thousands mistaken.
+// new text for a known text. It is a series of Bloom filters, each four times the size of the one before up to 32 MiB,
+// so that few records need little memory: 20 bits for each text, one text in some thousands mistaken.
 type seen struct {
 	seed    maphash.Seed
 	filters [][]bloomBlock
@@ -513,7 +513,7 @@ func (f *seen) any(s *snapshot) bool {
 // add reports whether a hash may be known, and adds it.
 func (f *seen) add(hash uint64) (known bool) {
 	if f.room == 0 {
-		blocks := firstBlocks << (2 * len(f.filters))
+		blocks := firstBlocks << min(2*len(f.filters), 8)
 		f.filters = append(f.filters, make([]bloomBlock, blocks))
 		f.room = blocks * textsPerBlock
 	}
