@@ -84,10 +84,11 @@ func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 // RestoreAll applies the records of partitions of the ledger topic to this ledger, from its stored positions on. A
 // ledger that follows the topic for the first time then writes its own rows there, unless the topic has newer records.
 // Call it when the partitions have become ours, before their rows are accepted, and not twice at the same time. If
-// interrupted, the next call continues, or begins again if little was stored in an empty ledger. Records that cannot be applied are ignored, with a warning for each kind. The
-// results are in the order of the partitions, and say what was stored also with an error.
+// interrupted, the next call continues, or begins again if little was stored in an empty ledger. Records that cannot be
+// applied are ignored, with a warning for each kind. The results are in the order of the partitions, and say what was
+// stored also with an error.
 //
-// If the ledger is empty, other calls that write to it wait until most records are stored; see fill.
+// If the ledger is empty, other calls that write to it wait until most records are stored; see filling.
 //
 // Errors: *SnapshotError, pipeline.ErrFenced, ctx's, those of the Changelog and of Update.
 func (l *Ledger) RestoreAll(ctx context.Context, partitions []int) ([]Restored, error) {
