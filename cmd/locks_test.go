@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/purser-onboard/purser/pipeline/results"
 	"github.com/purser-onboard/purser/sandbox"
@@ -132,7 +133,7 @@ func TestClosedPipe(t *testing.T) {
 	t.Parallel()
 	server, env := partnerEnv(t, sandbox.Config{})
 	report := filepath.Join(t.TempDir(), "report.json")
-	if err := os.WriteFile(report, []byte("yesterday's"), 0o600); err != nil {
+	if err := os.WriteFile(report, results.Begun("yesterday's", time.Time{}).JSON(), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, args := range [][]string{

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"errors"
@@ -70,6 +71,9 @@ func OwnFile(path, file string) bool {
 	}
 	return false
 }
+
+// IsDatabase reports whether a file that begins so is an SQLite database, as every backup is.
+func IsDatabase(head []byte) bool { return bytes.HasPrefix(head, []byte("SQLite format 3\x00")) }
 
 // openKnown opens a ledger for reading, of this schema or an earlier schema.
 func openKnown(ctx context.Context, path string) (_ *sql.DB, err error) {

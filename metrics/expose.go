@@ -1,6 +1,7 @@
 package metrics
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -33,6 +34,9 @@ func (m *Metrics) WriteText(w io.Writer) error {
 	}
 	return nil
 }
+
+// IsText reports whether a file that begins so may be what WriteText writes, in this version or another.
+func IsText(head []byte) bool { return bytes.HasPrefix(head, []byte("# HELP purser_")) }
 
 // Ready returns nil if the run can work on rows: it has partitions of the queue, and the partner is not unavailable.
 func (m *Metrics) Ready() error {

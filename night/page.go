@@ -61,6 +61,14 @@ func (a *Account) HTML() ([]byte, error) {
 	return out.Bytes(), nil
 }
 
+// IsPage reports whether a file that begins so, with 1 KiB at least, is what HTML returns, in this version or another.
+func IsPage(head []byte) bool {
+	return bytes.HasPrefix(head, []byte("<!DOCTYPE html>")) && bytes.Contains(head, []byte("<title>"+titleStart))
+}
+
+// titleStart begins the title of every page.
+const titleStart = "Purser: "
+
 // page is what the template shows.
 type page struct {
 	*Account
@@ -77,19 +85,19 @@ func (p page) Consume() string { return p.consume }
 // Title names the night by its day.
 func (p page) Title() string {
 	if len(p.Runs) == 0 {
-		return "Purser: no run"
+		return titleStart + "no run"
 	}
 	first, last := p.Runs[len(p.Runs)-1].Report.StartedAt.UTC(), p.Runs[0].Report.FinishedAt.UTC()
-	title := "Purser: night of " + last.Format("2 January 2006")
+	title := titleStart + "night of " + last.Format("2 January 2006")
 	if first.Format(time.DateOnly) != last.Format(time.DateOnly) {
-		title = "Purser: " + first.Format("2 January") + " to " + last.Format("2 January 2006")
+		title = titleStart + first.Format("2 January") + " to " + last.Format("2 January 2006")
 	}
 	return title
 }
 
 // Heading is the title without the program's name.
 func (p page) Heading() string {
-	_, name, _ := strings.Cut(p.Title(), ": ")
+	name := strings.TrimPrefix(p.Title(), titleStart)
 	return strings.ToUpper(name[:1]) + name[1:]
 }
 

@@ -1,6 +1,7 @@
 package results
 
 import (
+	"bytes"
 	"encoding/json"
 	"time"
 
@@ -134,4 +135,11 @@ func (r Report) JSON() []byte {
 		panic(err) // numbers, strings and times always marshal
 	}
 	return append(raw, '\n')
+}
+
+// IsReport reports whether a file that begins so may be a Report, of this version or another one, or one that jq has
+// formatted.
+func IsReport(head []byte) bool {
+	return bytes.HasPrefix(bytes.TrimSpace(head), []byte("{")) && bytes.Contains(head, []byte(`"run":`)) &&
+		bytes.Contains(head, []byte(`"startedAt":`))
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 
@@ -261,6 +262,12 @@ func ParseNight(args []string, s Streams) (*Importer, *Consumer, error) {
 	}
 	if err := i.validate(); err != nil {
 		return nil, nil, n.Explain(err)
+	}
+	rejects, err := filepath.Abs(i.Rejects)
+	for flag, file := range map[string]string{"--report": n.Report, "--report-html": n.ReportHTML} {
+		if path, e := filepath.Abs(file); err == nil && e == nil && path == rejects {
+			return nil, nil, n.Explain(&Error{Setting: flag, Problem: "names the rejects file"})
+		}
 	}
 	return i, &n.Consumer, nil
 }

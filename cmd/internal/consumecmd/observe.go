@@ -94,6 +94,17 @@ type textfile struct {
 	failed  bool // the latest write; only one goroutine writes at a time
 }
 
+// textfileReplaces returns a *config.Error if --metrics-textfile would replace anything but metrics of this program.
+func (r *run) textfileReplaces() error {
+	if r.c.MetricsTextfile == "" {
+		return nil
+	}
+	if err := outfile.Replaces(r.c.MetricsTextfile, "metrics of a run", metrics.IsText); err != nil {
+		return &config.Error{Setting: "--metrics-textfile", Problem: err.Error()}
+	}
+	return nil
+}
+
 // beginTextfile writes the file for the first time, which must succeed, and keeps it up to date until endMetrics.
 func (r *run) beginTextfile() error {
 	list, err := r.ledger.Runs(r.soft, allRuns)
@@ -103,6 +114,9 @@ func (r *run) beginTextfile() error {
 	r.metrics.Settled(lastSuccess(list, r.drain))
 	if r.c.MetricsTextfile == "" {
 		return nil
+	}
+	if err := r.textfileReplaces(); err != nil { // --report may have been given the same name
+		return err
 	}
 	f := &textfile{path: r.c.MetricsTextfile, metrics: r.metrics, log: r.log}
 	if err := f.write(); err != nil {

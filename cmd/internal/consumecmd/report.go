@@ -8,6 +8,7 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/cmd/internal/outfile"
 )
@@ -18,18 +19,25 @@ type reportFile struct {
 	flag   string // that names it, for errors
 	path   string // empty: nowhere
 	stream io.Writer
+	kind   reportKind
+}
+
+// reportKind is what a report file may replace: an earlier one of its kind.
+type reportKind struct {
+	name  string // "a report"
+	known func(head []byte) bool
 }
 
 // openReport finds out what the setting names; {run} in it is replaced by the run's id.
-func openReport(flag, setting, run string, s Streams) reportFile {
+func openReport(flag, setting, run string, kind reportKind, s Streams) reportFile {
 	path := strings.ReplaceAll(setting, "{run}", run)
 	switch path {
 	case "-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1":
-		return reportFile{flag: flag, path: path, stream: s.Stdout}
+		return reportFile{flag: flag, path: path, stream: s.Stdout, kind: kind}
 	case "/dev/stderr", "/dev/fd/2", "/proc/self/fd/2":
-		return reportFile{flag: flag, path: path, stream: s.Stderr}
+		return reportFile{flag: flag, path: path, stream: s.Stderr, kind: kind}
 	}
-	return reportFile{flag: flag, path: path}
+	return reportFile{flag: flag, path: path, kind: kind}
 }
 
 // same reports whether both go to one file, stream or device.
@@ -50,6 +58,25 @@ func (f reportFile) same(other reportFile) bool {
 func (f reportFile) begin(content []byte) error {
 	if f.path == "" || f.stream != nil || f.device() {
 		return nil
+	}
+	return f.write(content)
+}
+
+// replaces returns a *config.Error if a file stands at the path that no run has written as this flag's.
+func (f reportFile) replaces() error {
+	if f.path == "" || f.stream != nil {
+		return nil
+	}
+	if err := outfile.Replaces(f.path, f.kind.name, f.kind.known); err != nil {
+		return &config.Error{Setting: f.flag, Problem: err.Error()}
+	}
+	return nil
+}
+
+// write replaces the file. It looks at the earlier one each time: the rejects file, say, may have got its name since.
+func (f reportFile) write(content []byte) error {
+	if err := f.replaces(); err != nil {
+		return err
 	}
 	return f.named(outfile.Write(f.path, content))
 }
@@ -79,7 +106,7 @@ func (f reportFile) end(content []byte) error {
 	case f.device():
 		return f.named(writeTo(f.path, content))
 	}
-	return f.named(outfile.Write(f.path, content))
+	return f.write(content)
 }
 
 func (f reportFile) named(err error) error {

@@ -83,8 +83,9 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, feed Fe
 	r := &run{
 		id: id, c: c, drain: drain, feed: feed, soft: soft, hard: hard,
 		screen: screen, log: console.NewLogger(screen, c.LogFormat, c.LogLevel),
-		report: results.Begun(id.String(), time.Now().UTC()), to: openReport("--report", c.Report, id.String(), s),
-		page: openReport("--report-html", c.ReportHTML, id.String(), s), remembered: -1,
+		report: results.Begun(id.String(), time.Now().UTC()), remembered: -1,
+		to:   openReport("--report", c.Report, id.String(), reportKind{"a report", results.IsReport}, s),
+		page: openReport("--report-html", c.ReportHTML, id.String(), reportKind{"a page of a night", night.IsPage}, s),
 	}
 	r.report.Settings = c.Settings
 	r.metrics = metrics.New(metrics.Options{
@@ -265,6 +266,12 @@ func (r *run) open(getenv func(string) string) (err error) {
 		if f.path != "" && f.stream == nil && ledger.OwnFile(r.c.Ledger, f.path) {
 			return &config.Error{Setting: f.flag, Value: f.path, Problem: "is a file of the ledger, and would replace it"}
 		}
+		if err := f.replaces(); err != nil {
+			return err
+		}
+	}
+	if err := r.textfileReplaces(); err != nil {
+		return err
 	}
 	if err := r.begin(); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package sandboxcmd
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/cmd/internal/outfile"
 	"github.com/purser-onboard/purser/sandbox"
 )
@@ -55,7 +57,16 @@ func openCredentials(dir string) (sandbox.Credentials, error) {
 	}, nil
 }
 
+// makeCredentials writes new credentials. Files of their names that are there, without that of the ids, may be those of
+// a real partner, and are not replaced.
 func makeCredentials(dir string) (sandbox.Credentials, error) {
+	for _, name := range []string{secretFile, keyFile} {
+		path := filepath.Join(dir, name)
+		if _, err := os.Lstat(path); err == nil {
+			return sandbox.Credentials{}, console.Coded(console.ExitUsage, fmt.Errorf("%s exists without %s, so it may not "+
+				"be the sandbox's: choose another directory, or remove it to have new credentials made", path, idsFile))
+		}
+	}
 	creds, err := sandbox.NewCredentials(nil)
 	if err != nil {
 		return creds, err
@@ -106,5 +117,11 @@ func writeEnvironment(c config.SandboxServe, creds sandbox.Credentials, url stri
 		fmt.Fprintf(&b, "export %s='%s'\n", v[0], strings.ReplaceAll(v[1], "'", `'\''`))
 	}
 	path := filepath.Join(abs, envFile)
+	err = outfile.Replaces(path, "settings of the sandbox", func(head []byte) bool {
+		return bytes.HasPrefix(head, []byte("export OFFBLOCKS_API_URL="))
+	})
+	if err != nil {
+		return "", console.Coded(console.ExitUsage, err)
+	}
 	return path, outfile.Write(path, []byte(b.String()))
 }
