@@ -82,7 +82,7 @@ func (p patience) read(path string, limit int, insecure bool) ([]byte, fs.FileIn
 		return nil, nil, unreadable(err)
 	}
 	if info.IsDir() {
-		return nil, nil, errors.New("is a directory")
+		return nil, nil, unix.EISDIR
 	}
 	f, err := within(p.writer, func() (*os.File, error) { return os.Open(path) }, func(f *os.File) { _ = f.Close() })
 	switch {

@@ -44,15 +44,32 @@ func Coded(code int, err error) error {
 	return &CodedError{Code: code, Err: err}
 }
 
-// Unusable gives the error of a path that a setting or argument names its exit code: another attempt may succeed, but
-// not if this user cannot use the path.
+// Unusable gives the error of a path that a setting or argument names the exit code 2 if it is Lasting. Any other error
+// keeps its code, which is 1 if it has none.
 func Unusable(err error) error {
-	for _, cause := range []error{fs.ErrPermission, syscall.EROFS, syscall.ENOTDIR} {
-		if errors.Is(err, cause) {
-			return Coded(ExitUsage, fmt.Errorf("%w: choose another path, or make this one accessible", err))
-		}
+	switch {
+	case !Lasting(err):
+		return err
+	case errors.As(err, new(*lockfile.UnsafeError)): // has its own advice
+		return Coded(ExitUsage, err)
 	}
-	return err
+	return Coded(ExitUsage, fmt.Errorf("%w: choose another path, or make this one accessible", err))
+}
+
+// Lasting reports whether the error of a path stays until somebody changes the command or the path. Every other error
+// may pass by itself: there may be room again (ENOSPC, EDQUOT), fewer files may be open (EMFILE, ENFILE), a disk or a
+// file server may come back (EIO, ESTALE, ETIMEDOUT), and of errors that are not known it cannot be said.
+func Lasting(err error) bool {
+	if errors.As(err, new(*lockfile.UnsafeError)) {
+		return true
+	}
+	return slices.ContainsFunc([]error{
+		fs.ErrPermission,                // permissions, owners and attributes are set by a person
+		syscall.EROFS,                   // so are mount options; a disk that was made read-only after an error stays so
+		fs.ErrNotExist,                  // what Purser may make, it makes: a person makes the rest, or mounts its disk
+		syscall.ENOTDIR, syscall.EISDIR, // something of another kind has the name
+		syscall.ELOOP, syscall.ENAMETOOLONG, syscall.EINVAL, // there can be no file of that name
+	}, func(cause error) bool { return errors.Is(err, cause) })
 }
 
 // Exit turns a command's error into its exit code, after saying on w, in the format of its Screen, what was wrong.

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/lockfile"
 )
 
 // TestScreen: log lines stand above the progress line, which is drawn again below them.
@@ -178,18 +179,27 @@ func TestLine(t *testing.T) {
 	}
 }
 
-// TestUnusable: a path that this user cannot use is a mistake in the settings; a full disk is none.
+// TestUnusable: 2 for what has to be changed, 1 for what may pass, and for what is not known.
 func TestUnusable(t *testing.T) {
-	for cause, want := range map[error]int{
-		nil: ExitWell, fs.ErrPermission: ExitUsage, syscall.EROFS: ExitUsage, syscall.ENOTDIR: ExitUsage,
-		syscall.ENOSPC: ExitUnfinished, syscall.EIO: ExitUnfinished,
+	for code, causes := range map[int][]error{
+		ExitUsage: {
+			fs.ErrPermission, fs.ErrNotExist, syscall.EACCES, syscall.EPERM, syscall.EROFS, syscall.ENOENT, syscall.ENOTDIR,
+			syscall.EISDIR, syscall.ELOOP, syscall.ENAMETOOLONG, syscall.EINVAL, &lockfile.UnsafeError{Path: "x"},
+		},
+		ExitUnfinished: {
+			syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EMFILE, syscall.ENFILE, syscall.EIO, syscall.ESTALE,
+			syscall.ETIMEDOUT, syscall.ENOMEM, syscall.EBUSY, syscall.EINTR, errors.New("unknown"),
+		},
+		ExitWell: {nil},
 	} {
-		var err error
-		if cause != nil {
-			err = fmt.Errorf("rejects file: %w", cause)
-		}
-		if got := Unusable(err); Code(got) != want || !errors.Is(got, cause) {
-			t.Errorf("%v: got %v with exit code %d, want %d", cause, got, Code(got), want)
+		for _, cause := range causes {
+			err := cause
+			if err != nil {
+				err = fmt.Errorf("rejects file: %w", &OutputError{Err: &fs.PathError{Op: "open", Path: "x", Err: cause}})
+			}
+			if got := Unusable(err); Code(got) != code || !errors.Is(got, cause) {
+				t.Errorf("%v: got %v with exit code %d, want %d", cause, got, Code(got), code)
+			}
 		}
 	}
 }

@@ -145,7 +145,7 @@ func unreachable(err error) bool {
 	}
 	var gone *broker.UnreachableError
 	var locked *broker.LockedError
-	return errors.Is(err, signer.ErrUnusable) || errors.Is(err, broker.ErrBrokerLost) ||
+	return errors.Is(err, signer.ErrUnusable) && mayCome(err) || errors.Is(err, broker.ErrBrokerLost) ||
 		errors.As(err, &gone) && !broker.SetUp(err) || errors.As(err, &locked)
 }
 

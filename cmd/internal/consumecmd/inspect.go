@@ -51,7 +51,7 @@ func openReader(ctx context.Context, c *config.Consumer) (*ledger.Reader, error)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, noLedger(c)
 	}
-	return book, coded(err)
+	return book, console.Unusable(coded(err))
 }
 
 func noLedger(c *config.Consumer) error {

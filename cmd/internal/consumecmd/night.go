@@ -81,7 +81,7 @@ func (r *run) beginPage() error {
 	}
 	if err != nil {
 		r.page = reportFile{} // the end would fail alike
-		return unwritten(err)
+		return console.Unusable(err)
 	}
 	return nil
 }

@@ -120,7 +120,7 @@ func (r *run) beginTextfile() error {
 	}
 	f := &textfile{path: r.c.MetricsTextfile, metrics: r.metrics, log: r.log}
 	if err := f.write(); err != nil {
-		return unwritten(fmt.Errorf("--metrics-textfile: %w", err))
+		return console.Unusable(fmt.Errorf("--metrics-textfile: %w", err))
 	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(r.hard))
 	f.stop = stop

@@ -1,7 +1,6 @@
 package consumecmd
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -79,17 +78,6 @@ func (f reportFile) write(content []byte) error {
 		return err
 	}
 	return f.named(outfile.Write(f.path, content))
-}
-
-// unwritten gives the error of an output that cannot be written when a run begins its exit code: there may be room for
-// it at another attempt, all else has to be fixed first.
-func unwritten(err error) error {
-	for _, full := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG} {
-		if errors.Is(err, full) {
-			return console.Coded(console.ExitUnfinished, err)
-		}
-	}
-	return console.Coded(console.ExitUsage, err)
 }
 
 // end writes the final report.

@@ -185,7 +185,7 @@ func (r *run) begin() error {
 	r.log.Info("the run begins", "run", r.id, "drain", r.drain)
 	if err := r.to.begin(r.report.JSON()); err != nil {
 		r.to = reportFile{} // the end would fail alike
-		return unwritten(err)
+		return console.Unusable(err)
 	}
 	if err := r.beginPage(); err != nil {
 		return err
@@ -531,7 +531,7 @@ func openLedger(
 		Program: config.Program(), Changelog: c.LedgerTopic, Logger: log, Hook: hook,
 		OnCommit: watch, DropSigned: c.Retain == "none",
 	})
-	return book, coded(err)
+	return book, console.Unusable(coded(err))
 }
 
 // limits are the decision table's settings.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"net"
 	"net/url"
 	"os"
 	"regexp"
@@ -80,7 +82,7 @@ func openSigner(
 			if err != nil {
 				err = withoutPaths(err, c.Signer)
 			}
-			if errors.Is(err, signer.ErrUnusable) && !errors.As(err, new(*secretfile.ModeError)) {
+			if errors.Is(err, signer.ErrUnusable) && mayCome(err) {
 				return nil, console.Coded(console.ExitUnfinished, fmt.Errorf("--signer: %w", err))
 			}
 			if err != nil {
@@ -90,6 +92,19 @@ func openSigner(
 		}
 	}
 	return nil, fail("has a scheme that is not known") // and that is not shown: it may be a password
+}
+
+// mayCome reports whether a signer that could not be opened may be there at another attempt. A file or directory that
+// is missing may, unlike that of other settings: it may be the signer's own disk, a socket, or a secret that is still
+// to be mounted, and an attempt too many costs less than a night (docs/rules.md, "A wrong set-up halts the run").
+func mayCome(err error) bool {
+	switch {
+	case errors.As(err, new(*secretfile.ModeError)):
+		return false
+	case errors.Is(err, fs.ErrNotExist), errors.As(err, new(*net.OpError)):
+		return true
+	}
+	return !console.Lasting(err)
 }
 
 // schemeOf returns the scheme of a signer's URI. If no signer has it, it may be a secret, and the result is "unknown".

@@ -25,12 +25,13 @@ type File struct {
 }
 
 // Create begins a file with mode 0600. What killed processes have left of earlier attempts is removed. Its directory is
-// made, with mode 0700, if it is missing. What stands at the path already must be a regular file: a device or a
-// directory is not replaced. Symbolic links are followed if they are this user's or root's; those of other users are
-// refused, as the kernel's protected_symlinks does: *lockfile.UnsafeError.
+// made, with mode 0700, if it is missing. Errors are the system's and *lockfile.UnsafeError: what stands at the path
+// already must be a regular file, as a device or a directory is not replaced, and symbolic links are followed if they
+// are this user's or root's, but not those of other users, as with the kernel's protected_symlinks.
 func Create(path string) (*File, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is not a regular file and is not replaced by one", path)
+		return nil, &lockfile.UnsafeError{Path: path, Problem: "is not a regular file and is not replaced by one",
+			Advice: "choose another path"}
 	}
 	path, err := follow(path, os.Geteuid(), 0)
 	if err != nil {

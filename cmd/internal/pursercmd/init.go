@@ -16,6 +16,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
+	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/cmd/internal/consumecmd"
 	"github.com/purser-onboard/purser/cmd/internal/outfile"
 	"github.com/purser-onboard/purser/printable"
@@ -85,7 +86,7 @@ func initialize(soft, hard context.Context, args []string, s Streams) error {
 				Problem: c.APISecretFile + " exists: name it, or --force replaces it"}
 		}
 		if err := outfile.Write(c.APISecretFile, secret); err != nil {
-			return fmt.Errorf("api secret: %w", err)
+			return console.Unusable(fmt.Errorf("api secret: %w", err))
 		}
 		fmt.Fprintf(s.Stdout, "wrote %s\n", c.APISecretFile)
 	}
@@ -94,7 +95,7 @@ func initialize(soft, hard context.Context, args []string, s Streams) error {
 		return err
 	}
 	if err := outfile.Write(c.File, text); err != nil {
-		return fmt.Errorf("--file: %w", err)
+		return console.Unusable(fmt.Errorf("--file: %w", err))
 	}
 	fmt.Fprintf(s.Stdout, "wrote %s\n", c.File)
 	file := printable.ShellWord(c.File)

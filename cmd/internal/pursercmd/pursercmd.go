@@ -143,5 +143,5 @@ func pages(args []string) error {
 		}
 		at = time.Unix(seconds, 0)
 	}
-	return manual.Write(args[0], config.Purser(), at.UTC().Format(time.DateOnly))
+	return console.Unusable(manual.Write(args[0], config.Purser(), at.UTC().Format(time.DateOnly)))
 }

@@ -52,7 +52,7 @@ func serve(ctx context.Context, c *config.SandboxCommands, stdout, stderr io.Wri
 	}
 	creds, err := openCredentials(c.Serve.Dir)
 	if err != nil {
-		return err
+		return console.Unusable(err)
 	}
 	if err := server.RegisterCredentials(creds); err != nil {
 		return err
@@ -70,7 +70,7 @@ func serve(ctx context.Context, c *config.SandboxCommands, stdout, stderr io.Wri
 	url := "http://" + api.Addr().String() + "/v1"
 	env, err := writeEnvironment(c.Serve, creds, url)
 	if err != nil {
-		return errors.Join(err, api.Close(), control.Close())
+		return errors.Join(console.Unusable(err), api.Close(), control.Close())
 	}
 	fmt.Fprintf(stdout, "API       %s\ncontrol   http://%s\nsettings  %s (source it, then run purser night FILE)\n",
 		url, control.Addr(), env)
