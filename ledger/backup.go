@@ -61,7 +61,7 @@ func OwnFile(path, file string) bool {
 	info, err := os.Stat(file)
 	there := err == nil
 	named, err := lockfile.Resolve(file)
-	for _, suffix := range []string{"", "-wal", "-shm", "-journal", ".lock", restoring} {
+	for _, suffix := range []string{"", "-wal", "-shm", "-journal", ".lock", restoring, replacing} {
 		if err == nil && named == path+suffix {
 			return true
 		}

@@ -5,12 +5,14 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/purser-onboard/purser/lockfile"
@@ -22,6 +24,8 @@ type RestoreOptions struct {
 	Backup string           // file of the backup
 	Force  bool             // replace a ledger that is newer than the backup, or that cannot be compared with it
 	Now    func() time.Time // names the replaced ledger; required
+
+	link func(old, name string) error // for tests; nil: os.Link
 }
 
 // Replacement tells what RestoreBackup has done.
@@ -108,8 +112,10 @@ func RestoreBackup(ctx context.Context, o RestoreOptions) (r Replacement, err er
 	}
 
 	next := path + restoring
-	if err := os.Remove(next); err != nil && !errors.Is(err, fs.ErrNotExist) { // a killed process has left it
-		return r, err
+	for _, left := range []string{next, path + replacing} { // by a killed process
+		if err := os.Remove(left); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return r, err
+		}
 	}
 	if err := createFile(next); err != nil {
 		return r, translate(path, err)
@@ -137,7 +143,11 @@ func RestoreBackup(ctx context.Context, o RestoreOptions) (r Replacement, err er
 			}
 		}
 	}
-	r.Kept, err = putInPlace(path, next, there, o.Now())
+	link := o.link
+	if link == nil {
+		link = os.Link
+	}
+	r.Kept, err = putInPlace(path, next, there, o.Now(), link)
 	if inPlace = err == nil || errors.As(err, new(*PlacedError)); inPlace {
 		return r, err
 	}
@@ -302,12 +312,17 @@ const (
 	replaced = ".replaced-"
 	// restoring is behind the name of a ledger in that of the copy that will take its place.
 	restoring = ".restoring"
+	// replacing is behind it in that of the copy that will get a name with replaced, if the ledger cannot have two names.
+	replacing = ".replacing"
 )
 
 // putInPlace gives next the ledger's name, and the ledger, if it is there, another name. A crash between the two steps
-// leaves a ledger with two names, which Open does not accept and RestoreBackup takes back. An error other than
+// leaves a ledger with two names, which Open does not accept and RestoreBackup takes back. On a file system without
+// hard links the ledger is copied: a crash then leaves the copy, and the ledger with its one name. An error other than
 // *PlacedError leaves the ledger as it was.
-func putInPlace(path, next string, there bool, now time.Time) (kept string, err error) {
+func putInPlace(
+	path, next string, there bool, now time.Time, link func(old, name string) error,
+) (kept string, err error) {
 	aside := path + replaced + now.UTC().Format("20060102T150405.000000Z")
 	var undo []func() error
 	defer func() {
@@ -328,7 +343,13 @@ func putInPlace(path, next string, there bool, now time.Time) (kept string, err 
 		return "", err
 	}
 	if there {
-		if err := os.Link(path, aside); err != nil {
+		err := link(path, aside)
+		if err != nil && noLinks(err) {
+			if err = copyFile(path, path+replacing); err == nil {
+				err = os.Rename(path+replacing, aside)
+			}
+		}
+		if err != nil {
 			return "", err
 		}
 		undo = append(undo, func() error { return os.Remove(aside) })
@@ -345,6 +366,33 @@ func putInPlace(path, next string, there bool, now time.Time) (kept string, err 
 		return kept, &PlacedError{Path: path, Err: fmt.Errorf("the directory could not be synced: %w", err)}
 	}
 	return kept, nil
+}
+
+// noLinks reports whether an error of link(2) says that the file system has no hard links, as vfat (EPERM).
+func noLinks(err error) bool {
+	return errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOTSUP) || errors.Is(err, syscall.EOPNOTSUPP) ||
+		errors.Is(err, syscall.ENOSYS)
+}
+
+// copyFile copies a file into a new one, and syncs it. After an error there is none.
+func copyFile(from, to string) (err error) {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, fileMode)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	if err == nil {
+		err = out.Sync()
+	}
+	if err = errors.Join(err, out.Close()); err != nil {
+		return errors.Join(err, os.Remove(to))
+	}
+	return nil
 }
 
 // rollBack undoes what a killed process has left half done in a rollback journal, which only a connection that may

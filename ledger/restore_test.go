@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -183,7 +184,7 @@ func TestPutInPlaceFails(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "ledger.db")
 	writeFile(t, path, []byte("ledger"))
 	writeFile(t, path+"-wal", []byte("log"))
-	kept, err := putInPlace(path, path+".restoring", true, noClock()) // which does not exist
+	kept, err := putInPlace(path, path+".restoring", true, noClock(), os.Link) // which does not exist
 	if kept != "" || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("got %q, %v; want nothing kept, fs.ErrNotExist", kept, err)
 	}
@@ -259,6 +260,27 @@ func TestRestoreAfterAKill(t *testing.T) {
 	want := []string{"ledger.db", "ledger.db.lock", "ledger.db.replaced-0", filepath.Base(r.Kept)}
 	if got := o.files(t); !slices.Equal(got, want) {
 		t.Errorf("files: got %q, want %q", got, want)
+	}
+	if got := contentsOf(t, r.Kept); got != afterBackup {
+		t.Errorf("replaced rows: got %v, want %v", got, afterBackup)
+	}
+}
+
+// TestRestoreWithoutHardLinks: on a file system that has none, such as vfat, the replaced ledger is copied.
+func TestRestoreWithoutHardLinks(t *testing.T) {
+	o := backedUp(t)
+	o.Force = true
+	writeFile(t, o.Path+".replacing", []byte("of a killed process"))
+	o.link = func(old, name string) error {
+		return &os.LinkError{Op: "link", Old: old, New: name, Err: syscall.EPERM}
+	}
+	r := mustRestore(t, o)
+	want := []string{"ledger.db", "ledger.db.lock", filepath.Base(r.Kept)}
+	if got := o.files(t); !slices.Equal(got, want) {
+		t.Errorf("files: got %q, want %q", got, want)
+	}
+	if got := contentsOf(t, o.Path); got != beforeBackup {
+		t.Errorf("restored rows: got %v, want %v", got, beforeBackup)
 	}
 	if got := contentsOf(t, r.Kept); got != afterBackup {
 		t.Errorf("replaced rows: got %v, want %v", got, afterBackup)

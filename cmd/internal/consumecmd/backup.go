@@ -54,8 +54,15 @@ func backup(ctx context.Context, c *config.Consumer, b config.LedgerBackup, s St
 	if err != nil {
 		return console.Unusable(coded(fmt.Errorf("backup %s: %w", b.File, err)))
 	}
-	if err := file.Commit(); err != nil {
-		return fmt.Errorf("backup: %w", err)
+	commit := file.CommitNew
+	if b.Force {
+		commit = file.Commit
+	}
+	switch err := commit(); {
+	case errors.Is(err, fs.ErrExist):
+		return refused("another process has made it meanwhile: choose another name, or replace it with --force")
+	case err != nil:
+		return console.Unusable(fmt.Errorf("backup: %w", err))
 	}
 	fmt.Fprintln(s.Stdout, printable.Line(fmt.Sprintf("backup %s: %s, %d bytes, checked", b.File, contents(made.Summary),
 		made.Bytes), mostOfLine))

@@ -184,8 +184,36 @@ func trusted(info fs.FileInfo, us int) bool {
 	return !ok || int(stat.Uid) == us || stat.Uid == 0
 }
 
-// Commit syncs the file, gives it its name, and syncs the directory.
-func (f *File) Commit() error {
+// Commit syncs the file, gives it its name, and syncs the directory. An earlier file of that name is replaced.
+func (f *File) Commit() error { return f.commit(os.Rename) }
+
+// CommitNew is Commit for a name that must be new: if another process has taken it in the meantime, that file stays,
+// and the error wraps fs.ErrExist.
+func (f *File) CommitNew() error {
+	return f.commit(func(from, to string) error { return renameNew(from, to, os.Link) })
+}
+
+// renameNew renames a file, if no file has the new name. Where link is not possible, as on vfat, the name is taken by
+// an empty file first.
+func renameNew(from, to string, link func(from, to string) error) error {
+	err := link(from, to)
+	switch {
+	case err == nil:
+		return os.Remove(from)
+	case errors.Is(err, fs.ErrExist):
+		return err
+	}
+	taken, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(taken.Close(), os.Rename(from, to)); err != nil {
+		return errors.Join(err, os.Remove(to))
+	}
+	return nil
+}
+
+func (f *File) commit(rename func(from, to string) error) error {
 	if f.done {
 		return errors.New("file is finished already")
 	}
@@ -193,7 +221,7 @@ func (f *File) Commit() error {
 	err := f.Sync()
 	err = errors.Join(err, f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), f.path)
+		err = rename(f.Name(), f.path)
 	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", f.path, errors.Join(err, os.Remove(f.Name())))

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -121,6 +122,47 @@ func TestLeftovers(t *testing.T) {
 		if _, err := os.Lstat(path); (err == nil) != want {
 			t.Errorf("%s: got %v, want it to be there: %v", filepath.Base(path), err, want)
 		}
+	}
+}
+
+// TestCommitNew: of two files with one name the first stays, also on a file system without hard links.
+func TestCommitNew(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "backup.db")
+	var files [2]*File
+	for i := range files {
+		f, err := Create(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Discard()
+		if _, err := f.WriteString(strconv.Itoa(i)); err != nil {
+			t.Fatal(err)
+		}
+		files[i] = f
+	}
+	if err := files[0].CommitNew(); err != nil {
+		t.Fatal(err)
+	}
+	if err := files[1].CommitNew(); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("the second: got %v, want %v", err, fs.ErrExist)
+	}
+	other := filepath.Join(t.TempDir(), "other")
+	if err := os.WriteFile(other, []byte("2"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	noLinks := func(string, string) error { return syscall.EPERM }
+	if err := renameNew(other, path, noLinks); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("without links: got %v, want %v", err, fs.ErrExist)
+	}
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if got, e := os.ReadFile(path); string(got) != "0" || len(entries) != 1 || errors.Join(err, e) != nil {
+		t.Errorf("got %q among %v, %v; want the first file alone", got, entries, errors.Join(err, e))
+	}
+	if err := renameNew(other, path+"2", noLinks); err != nil {
+		t.Errorf("another name, without links: %v", err)
+	}
+	if got, err := os.ReadFile(path + "2"); string(got) != "2" {
+		t.Errorf("without links: got %q, %v; want the content", got, err)
 	}
 }
 
