@@ -77,7 +77,7 @@ func OpenEmbedded(ctx context.Context, o EmbeddedOptions) (*Embedded, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	dir := o.Dir
-	err := os.MkdirAll(dir, 0o700)
+	err := lockfile.MakeDir(dir)
 	if err == nil {
 		// A symbolic link may be changed during the run.
 		o.Dir, err = filepath.EvalSymlinks(o.Dir)

@@ -124,7 +124,7 @@ func open(ctx context.Context, o Options, steps []migration) (_ *Ledger, err err
 		}
 	}()
 
-	if err := createDir(filepath.Dir(path)); err != nil {
+	if err := lockfile.MakeDir(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
 	if path, err = lockfile.Resolve(path); err != nil {

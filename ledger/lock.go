@@ -5,17 +5,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 
 	"github.com/google/uuid"
 
 	"github.com/purser-onboard/purser/lockfile"
 )
 
-const (
-	fileMode = 0o600
-	dirMode  = 0o700
-)
+const fileMode = 0o600
 
 // acquire locks the ledger, creating it if it is missing. <path>.lock keeps a second process out: SQLite would let both
 // write in turn, and both would process the same rows. A lock on the inode covers other paths to the file.
@@ -121,36 +117,4 @@ func closeToOthers(name string) error {
 		return nil
 	}
 	return os.Chmod(name, info.Mode().Perm()&^0o077)
-}
-
-// createDir creates the directory and its missing parents with mode 0700, whatever the umask.
-func createDir(dir string) error {
-	info, err := os.Stat(dir)
-	if err == nil {
-		if !info.IsDir() {
-			return &fs.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}
-		}
-		return nil
-	}
-	if !os.IsNotExist(err) {
-		return err
-	}
-	if parent := filepath.Dir(dir); parent != dir {
-		if err := createDir(parent); err != nil {
-			return err
-		}
-	}
-	if err := os.Mkdir(dir, dirMode); err != nil {
-		if !os.IsExist(err) {
-			return err
-		}
-		if _, err := os.Stat(dir); os.IsNotExist(err) {
-			return &lockfile.UnsafeError{
-				Path: dir, Problem: "is a symbolic link to a directory that does not exist",
-				Advice: "remove it, or is its disk not mounted?",
-			}
-		}
-		return nil
-	}
-	return os.Chmod(dir, dirMode)
 }

@@ -90,7 +90,7 @@ func RestoreBackup(ctx context.Context, o RestoreOptions) (r Replacement, err er
 	locks := &Ledger{}
 	inPlace := false
 	defer func() { err = withClosing(path, inPlace, err, errors.Join(locks.release(), backup.Close())) }()
-	if err := createDir(filepath.Dir(path)); err != nil {
+	if err := lockfile.MakeDir(filepath.Dir(path)); err != nil {
 		return r, translate(path, err)
 	}
 	if path, err = lockfile.Resolve(path); err != nil {

@@ -248,6 +248,40 @@ func Resolve(path string) (string, error) {
 	return filepath.Join(dir, filepath.Base(path)), err
 }
 
+// MakeDir creates a directory and its missing parents with mode 0700, whatever the umask, if it is missing. A symbolic
+// link to a directory that does not exist is an *UnsafeError: its disk may not be mounted, and what was written to the
+// directory would be hidden once it is. Other errors are the system's.
+func MakeDir(dir string) error {
+	info, err := os.Stat(dir)
+	if err == nil {
+		if !info.IsDir() {
+			return &fs.PathError{Op: "mkdir", Path: dir, Err: syscall.ENOTDIR}
+		}
+		return nil
+	}
+	if !os.IsNotExist(err) {
+		return err
+	}
+	if parent := filepath.Dir(dir); parent != dir {
+		if err := MakeDir(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		if !os.IsExist(err) {
+			return err
+		}
+		if _, err := os.Stat(dir); os.IsNotExist(err) {
+			return &UnsafeError{
+				Path: dir, Problem: "is a symbolic link to a directory that does not exist",
+				Advice: "remove it, or is its disk not mounted?",
+			}
+		}
+		return nil
+	}
+	return os.Chmod(dir, 0o700)
+}
+
 // CheckDir returns an *UnsafeError if other users could put their files in place of ours: if they may write to the
 // data directory (the sticky bit does not prevent that for names that do not exist yet), if it belongs neither to root
 // nor to the user of this process, or if all users may replace it in one of its parents. A directory that does not

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"net"
 	"net/url"
@@ -58,8 +59,15 @@ func checkDataDir(dir string) error {
 	if dir == "" { // as a variable of a script that is not set
 		return &Error{Setting: "--data-dir", Problem: "is empty: name a directory; . is the current one"}
 	}
-	if info, err := os.Stat(dir); err == nil && !info.IsDir() {
+	info, err := os.Stat(dir)
+	switch {
+	case err == nil && !info.IsDir():
 		return &Error{"--data-dir", dir, "is not a directory"}
+	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Lstat(dir); err == nil {
+			return &Error{"--data-dir", dir,
+				"is a symbolic link to a directory that does not exist: remove it, or is its disk not mounted?"}
+		}
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ func Create(path string) (*File, error) {
 		return nil, err
 	}
 	dir := filepath.Dir(path)
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := lockfile.MakeDir(dir); err != nil {
 		return nil, err
 	}
 	prefix := "." + filepath.Base(path) + "."
@@ -172,6 +172,14 @@ func follow(path string, us, links int) (string, error) {
 		}
 		if !filepath.IsAbs(target) {
 			target = filepath.Join(filepath.Dir(element), target)
+		}
+		there := target // the directory that has to be there
+		if rest == "" {
+			there = filepath.Dir(target)
+		}
+		if _, err := os.Stat(there); errors.Is(err, fs.ErrNotExist) {
+			return "", &lockfile.UnsafeError{Path: element, Problem: "is a symbolic link to a directory that does not exist",
+				Advice: "remove it, or is its disk not mounted?"}
 		}
 		return follow(filepath.Join(target, rest), us, links)
 	}

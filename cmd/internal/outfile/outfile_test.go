@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/purser-onboard/purser/lockfile"
 )
 
 // TestLinks: links of ours and root's are followed, in any part of a path, and stay.
@@ -40,6 +42,30 @@ func TestLinks(t *testing.T) {
 	}
 	if err := Write(in("round"), nil); !errors.Is(err, syscall.ELOOP) {
 		t.Errorf("a link to itself: got %v, want %v", err, syscall.ELOOP)
+	}
+}
+
+// TestLinkToMissingDirectory: its disk may not be mounted. A link to a file that does not exist is followed.
+func TestLinkToMissingDirectory(t *testing.T) {
+	dir := t.TempDir()
+	in := func(name string) string { return filepath.Join(dir, name) }
+	if err := errors.Join(os.Symlink("none", in("way")), os.Symlink("none/report", in("link")),
+		os.Symlink("new", in("free"))); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"way/report", "way/deep/report", "link"} {
+		if err := Write(in(name), nil); !errors.As(err, new(*lockfile.UnsafeError)) {
+			t.Errorf("%s: got %v, want an UnsafeError", name, err)
+		}
+	}
+	if _, err := os.Lstat(in("none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the missing directory: got %v, want %v", err, fs.ErrNotExist)
+	}
+	if err := Write(in("free"), []byte("x")); err != nil {
+		t.Error(err)
+	}
+	if got, err := os.ReadFile(in("new")); string(got) != "x" {
+		t.Errorf("the target of a link: got %q, %v; want what was written", got, err)
 	}
 }
 
