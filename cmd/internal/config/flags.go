@@ -136,7 +136,8 @@ type Init struct {
 
 	InsecurePermissions bool `help:"Allow key, password and token files that other users of this machine can access." env:"PURSER_INSECURE_PERMISSIONS" group:"general"`
 
-	Origins `kong:"-"`
+	Origins          `kong:"-"`
+	UnknownVariables []string `kong:"-"` // see Common
 }
 
 // Partner says how to reach the partner API and sign requests to it.

@@ -125,8 +125,14 @@ func parse(grammar any, name, description string, args []string, s Streams) (com
 	if c, ok := grammar.(interface{ setOrigins(Origins) }); ok {
 		c.setOrigins(origins)
 	}
-	if c, ok := grammar.(interface{ common() *Common }); ok && !s.IgnoreEnvironment {
-		c.common().UnknownVariables = unknownVariables(os.Environ(), read.signers(context)...)
+	if !s.IgnoreEnvironment {
+		unknown := unknownVariables(os.Environ(), read.signers(context)...)
+		switch c := grammar.(type) {
+		case interface{ common() *Common }:
+			c.common().UnknownVariables = unknown
+		case *Init:
+			c.UnknownVariables = unknown
+		}
 	}
 	switch c := grammar.(type) {
 	case *ConsumerCommands:

@@ -20,6 +20,8 @@ type Streams struct {
 	Getenv         func(string) string
 	// IgnoreEnvironment keeps the process's variables from being settings.
 	IgnoreEnvironment bool
+	// Warned says that unknown variables were warned of.
+	Warned bool
 }
 
 // Stopping is what the command says at the first signal. A command that reads or copies only, and comes first among the
@@ -51,7 +53,9 @@ func Main(soft, hard context.Context, args []string, s Streams) error {
 	}
 	screen.Format(c.LogFormat)
 	screen.Find(config.Whereabouts(args))
-	console.WarnOfVariables(screen, c.Common)
+	if !s.Warned {
+		console.WarnOfVariables(screen, c.Common)
+	}
 	return c.Explain(interrupted(soft, perform(soft, hard, c, command, s)))
 }
 

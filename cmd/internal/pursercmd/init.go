@@ -57,6 +57,9 @@ func initialize(soft, hard context.Context, args []string, s Streams) error {
 	if err != nil {
 		return err
 	}
+	console.WarnOfVariables(s.Stderr, config.Common{
+		LogFormat: config.LogFormatOf(args), LogLevel: "warn", UnknownVariables: c.UnknownVariables,
+	})
 	if _, err := os.Lstat(c.File); err == nil && !c.Force {
 		return &config.Error{Setting: "--file", Problem: c.File + " exists: --force replaces it"}
 	}
@@ -105,7 +108,7 @@ func initialize(soft, hard context.Context, args []string, s Streams) error {
 		return nil
 	}
 	err = consumecmd.Main(soft, hard, []string{"check", "--config", c.File}, consumecmd.Streams{
-		Stdout: s.Stdout, Stderr: s.Stderr, Getenv: s.Getenv,
+		Stdout: s.Stdout, Stderr: s.Stderr, Getenv: s.Getenv, Warned: true,
 	})
 	if err != nil {
 		fmt.Fprintf(s.Stderr, "%s is written, and does not work yet: correct it, then run %s\n", c.File, again)
