@@ -54,7 +54,7 @@ type Options struct {
 	ImportID string
 
 	Columns   Columns
-	Delimiter rune   // 0: recognised from the header
+	Delimiter rune   // of CSV; 0: recognised from the header
 	Encoding  string // one of Encodings; "": recognised
 	Sheet     string // of a workbook; "": the first
 	Trim      bool   // remove white space around address, externalId and chainId
@@ -129,6 +129,18 @@ func (e *Reader) Close() {
 
 // Format says what the export was recognised as: "gzip, CSV in UTF-8, separated by semicolons, lines end in CRLF".
 func (e *Reader) Format() string { return e.format }
+
+// IsCSV reports whether the export is CSV, compressed or not: Options.Delimiter is for no other.
+func (e *Reader) IsCSV() bool {
+	_, ok := e.source.(*csvSource)
+	return ok
+}
+
+// IsText reports whether the export is CSV or JSON Lines: Options.Encoding is for no other.
+func (e *Reader) IsText() bool {
+	_, ok := e.source.(*jsonSource)
+	return ok || e.IsCSV()
+}
 
 // HasSheets reports whether the export is a workbook.
 func (e *Reader) HasSheets() bool {

@@ -119,9 +119,6 @@ func kindOf(head []byte) (magic, bool) {
 
 // openTable opens a workbook or a Parquet file.
 func (e *Reader) openTable(in Input, isParquet bool, o Options) error {
-	if o.Delimiter != 0 || o.Encoding != "" {
-		return &HeaderError{File: e.name, Reason: "--delimiter and --encoding are for text, and this is none"}
-	}
 	if isParquet {
 		source, err := newParquet(in, o)
 		if err != nil {
@@ -184,7 +181,7 @@ func (e *Reader) openText(r *bufio.Reader, head []byte, said []string, o Options
 	if what := markup(text); what != "" {
 		return &HeaderError{File: e.name, Reason: "is " + what + ": export the data as CSV"}
 	}
-	if o.Delimiter == 0 && len(text) > 0 && (text[0] == '{' || text[0] == '[') && isJSON(text) {
+	if len(text) > 0 && (text[0] == '{' || text[0] == '[') && isJSON(text) {
 		if text[0] == '[' {
 			return &HeaderError{File: e.name, Reason: "is a JSON array: convert it to JSON Lines, with an object a line " +
 				"(for example with jq -c '.[]')"}

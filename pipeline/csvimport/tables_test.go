@@ -102,8 +102,7 @@ func TestWorkbook(t *testing.T) {
 	for want, options := range map[string]Options{
 		`no sheet "Orders" (--sheet): it has "Customers"`:  {Sheet: "Orders"},
 		`did you mean --columns 'externalId=External Id'?`: {},
-		"are for text":                {Encoding: "utf-8"},
-		"want the columns \"wallet\"": {Columns: Columns{Address: "wallet", ExternalID: "External Id"}},
+		"want the columns \"wallet\"":                      {Columns: Columns{Address: "wallet", ExternalID: "External Id"}},
 	} {
 		if _, _, _, err := read(input(book), options); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%+v: got %v, want %q", options, err, want)

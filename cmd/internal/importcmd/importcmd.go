@@ -92,7 +92,7 @@ func Import(
 			return result, err
 		}
 	}
-	if err := inputs.checkSheet(log); err != nil {
+	if err := inputs.checkForms(log); err != nil {
 		return result, err
 	}
 	keys, err := c.MessageKeys()

@@ -130,7 +130,9 @@ type inputs struct {
 	stdin    io.Reader
 	now      func() time.Time
 	opened   map[string]*input // that cannot be opened again; their headers are read
-	sheets   bool              // there is a workbook among those that were checked
+	forms    struct {          // of those that were checked: there is
+		csv, text, sheets bool // CSV; CSV or JSON Lines; a workbook
+	}
 
 	size    int64                 // of the files in bytes, as they were checked; pipes have none
 	bytes   atomic.Int64          // read of those that are done
@@ -172,7 +174,9 @@ func (i *inputs) check(ctx context.Context, file string) error {
 	if err != nil {
 		return console.Coded(console.ExitUsage, &ExportError{file, err})
 	}
-	i.sheets = i.sheets || in.HasSheets()
+	i.forms.csv = i.forms.csv || in.IsCSV()
+	i.forms.text = i.forms.text || in.IsText()
+	i.forms.sheets = i.forms.sheets || in.HasSheets()
 	if in.info != nil {
 		i.size += in.info.Size()
 	}
@@ -183,20 +187,28 @@ func (i *inputs) check(ctx context.Context, file string) error {
 	return nil
 }
 
-// checkSheet returns an error if --sheet was given for files without a workbook: was another file meant? A variable and
-// the configuration file may be set for all nights.
-func (i *inputs) checkSheet(log *slog.Logger) error {
-	const problem = "no export is a workbook, and others have no sheets"
-	from := i.settings.Origins["sheet"]
-	switch {
-	case i.settings.Sheet == "" || i.sheets:
-		return nil
-	case from == "":
-		return &config.Error{
-			Setting: "--sheet", Value: i.settings.Sheet, Problem: problem + ": leave it out, or give the workbook",
+// checkForms returns an error if a flag was given for a form of exports that none has, such as --sheet without a
+// workbook: was another file meant? A variable and the configuration file may be set for all nights.
+func (i *inputs) checkForms(log *slog.Logger) error {
+	for _, s := range []struct {
+		name, value, problem string
+		used                 bool
+	}{
+		{"sheet", i.settings.Sheet, "no export is a workbook, and others have no sheets", i.forms.sheets},
+		{"delimiter", i.settings.Delimiter, "no export is CSV, and others have no separator", i.forms.csv},
+		{"encoding", i.settings.Encoding, "no export is CSV or JSON Lines, and others need no encoding", i.forms.text},
+	} {
+		from := i.settings.Origins[s.name]
+		switch {
+		case s.value == "" || s.used:
+		case from == "":
+			return &config.Error{
+				Setting: "--" + s.name, Value: s.value, Problem: s.problem + ": leave it out, or give another file",
+			}
+		default:
+			log.Warn(s.problem+": --"+s.name+" has no effect", s.name, s.value, "from", from)
 		}
 	}
-	log.Warn(problem+": --sheet has no effect", "sheet", i.settings.Sheet, "from", from)
 	return nil
 }
 

@@ -183,22 +183,64 @@ func TestUnreadSheets(t *testing.T) {
 	}
 }
 
-// TestSheetWithoutWorkbook: --sheet is for the workbooks among the exports, and an error if there is none. A variable,
-// which may be set for all nights, is a warning then.
-func TestSheetWithoutWorkbook(t *testing.T) {
-	dir := t.TempDir()
-	book, text := filepath.Join(dir, "b.xlsx"), filepath.Join(dir, "a.csv")
-	lines := filepath.Join(dir, "c.jsonl")
+// threeForms makes a directory with a workbook, a CSV file and one of JSON Lines, each with a row.
+func threeForms(t *testing.T) (dir, book, text, lines string) {
+	t.Helper()
+	dir = t.TempDir()
+	book, text, lines = filepath.Join(dir, "b.xlsx"), filepath.Join(dir, "a.csv"), filepath.Join(dir, "c.jsonl")
 	f := excelize.NewFile()
 	_, err := f.NewSheet("Data")
 	if err := errors.Join(err, f.SetSheetRow("Data", "A1", &[]any{"address", "externalId"}),
 		f.SetSheetRow("Data", "A2", &[]any{"0x1111111111111111111111111111111111111111", "cust-1"}),
+		f.SetSheetRow("Sheet1", "A1", &[]any{"address", "externalId"}),
+		f.SetSheetRow("Sheet1", "A2", &[]any{"0x1111111111111111111111111111111111111111", "cust-1"}),
 		f.SaveAs(book), f.Close(),
 		os.WriteFile(text, []byte("address,externalId\n0x2222222222222222222222222222222222222222,cust-2\n"), 0o600),
 		os.WriteFile(lines, []byte(`{"address":"0x3333333333333333333333333333333333333333","externalId":"cust-3"}`+"\n"), 0o600),
 	); err != nil {
 		t.Fatal(err)
 	}
+	return dir, book, text, lines
+}
+
+// TestFlagsOfText: --delimiter is for CSV and --encoding for text among the exports, and an error if there is none. A
+// variable, which may be set for all nights, is a warning then.
+func TestFlagsOfText(t *testing.T) {
+	dir, book, text, lines := threeForms(t)
+	const noCSV, noText = "no export is CSV, and others", "no export is CSV or JSON Lines, and others"
+	for name, test := range map[string]struct {
+		args []string
+		env  map[string]string
+		code int
+		says string
+	}{
+		"mixed":               {[]string{"--delimiter=,", "--encoding=utf-8", dir}, nil, console.ExitWell, "3 rows read"},
+		"mixed, wrong":        {[]string{"--delimiter=;", dir}, nil, console.ExitUsage, "a.csv:1: header"},
+		"workbook, delimiter": {[]string{"--delimiter=,", book}, nil, console.ExitUsage, `--delimiter ",": ` + noCSV},
+		"workbook, encoding":  {[]string{"--encoding=utf-8", book}, nil, console.ExitUsage, `--encoding "utf-8": ` + noText},
+		"lines, delimiter":    {[]string{"--delimiter=,", lines, book}, nil, console.ExitUsage, `--delimiter ",": ` + noCSV},
+		"lines, encoding":     {[]string{"--encoding=utf-8", lines, book}, nil, console.ExitWell, "2 rows read"},
+		"auto":                {[]string{"--encoding=auto", book}, nil, console.ExitWell, "1 rows read"},
+		"variables": {
+			[]string{book}, map[string]string{"PURSER_DELIMITER": ";"}, console.ExitWell, "--delimiter has no effect",
+		},
+		"variables, mixed": {[]string{dir, text}, map[string]string{"PURSER_ENCODING": "utf-8"}, console.ExitWell, "4 rows read"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for variable, value := range test.env {
+				t.Setenv(variable, value)
+			}
+			if code, out := dryRun(t, test.args...); code != test.code || !strings.Contains(out, test.says) {
+				t.Errorf("got %d and %s; want %d and %s", code, out, test.code, test.says)
+			}
+		})
+	}
+}
+
+// TestSheetWithoutWorkbook: --sheet is for the workbooks among the exports, and an error if there is none. A variable,
+// which may be set for all nights, is a warning then.
+func TestSheetWithoutWorkbook(t *testing.T) {
+	dir, _, text, lines := threeForms(t)
 	const problem = "no export is a workbook, and others have no sheets"
 	for name, test := range map[string]struct {
 		args     []string
