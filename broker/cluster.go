@@ -48,6 +48,7 @@ type Cluster struct {
 	exhausted atomic.Pointer[error] // the last dial failed for lack of a file descriptor; nil: it did not
 	cancel    context.CancelFunc
 	once      sync.Once
+	readers   readers
 }
 
 // Connect returns a Cluster after at least one of the brokers has answered, with TLS and authentication as configured.

@@ -171,6 +171,7 @@ func (c *Consumer) Run(ctx context.Context, h pipeline.Handler) error {
 	c.mu.Lock()
 	c.lost = nil
 	c.mu.Unlock()
+	defer c.cluster.readers.add(c.o.Topic, c.o.Group)()
 	err := c.run(ctx, h)
 	if err == nil {
 		c.mu.Lock()

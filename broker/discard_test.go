@@ -8,6 +8,10 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
 	"github.com/purser-onboard/purser/broker"
 	"github.com/purser-onboard/purser/lockfile"
 	"github.com/purser-onboard/purser/pipeline"
@@ -179,6 +183,32 @@ func TestDiscardUnderAReader(t *testing.T) {
 	})
 	if err := run(t, q, s); err != nil {
 		t.Fatal(err)
+	}
+	if seen := counts(s.all()); len(seen) != 4*segmentMessages {
+		t.Errorf("got %d messages, want all %d", len(seen), 4*segmentMessages)
+	}
+}
+
+// TestDiscardBeforeAReaderJoins: a group that has begun to read, and has neither members nor offsets yet, loses nothing
+// that another group has read.
+func TestDiscardBeforeAReaderJoins(t *testing.T) {
+	e := discarding(t, t.TempDir())
+	publish(t, e.Cluster, large(0, 4*segmentMessages))
+	drained(t, e.Cluster)
+	joining := e.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.JoinGroup}, Err: kerr.CoordinatorNotAvailable, Count: -1})
+	s := new(sink)
+	q := consumer(t, e.Cluster, func(o *broker.ConsumerOptions) { o.Group, o.Drain = "new", true })
+	done := make(chan error, 1)
+	go func() { done <- q.Run(within(t), s) }()
+	if err := joining.Wait(within(t), 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.DiscardRead(within(t), topic); err != nil {
+		t.Error(err)
+	}
+	joining.Remove()
+	if err := recv(t, "the drain", done); err != nil {
+		t.Errorf("got %v, want nil", err)
 	}
 	if seen := counts(s.all()); len(seen) != 4*segmentMessages {
 		t.Errorf("got %d messages, want all %d", len(seen), 4*segmentMessages)
