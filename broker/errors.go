@@ -77,8 +77,12 @@ func (e *StorageError) Error() string {
 	if outOfFiles(e.Cause) {
 		return fmt.Sprintf("the embedded broker cannot open its files in %s: %s", e.Dir, e.Detail)
 	}
+	detail := e.Detail
+	if cause := syscall.Errno(0); errors.As(e.Cause, &cause) { // the rest, in the log, is names of the broker's own files
+		detail = cause.Error()
+	}
 	return fmt.Sprintf("the embedded broker cannot write to %s: %s: free space or repair the disk, then run again; "+
-		"acknowledged messages are kept", e.Dir, e.Detail)
+		"acknowledged messages are kept", e.Dir, detail)
 }
 
 func (e *StorageError) Unwrap() []error { return []error{e.Cause, e.Err} }

@@ -56,6 +56,8 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{&LockedError{Dir: "/d", PID: 7}, []string{"/d", "process 7", "another data directory"}},
 		{&LockedError{Dir: "/d"}, []string{"another process"}},
 		{&StorageError{Dir: "/d", Detail: "no space"}, []string{"/d", "no space", "free space"}},
+		{&StorageError{Dir: "/d", Detail: "of a.tmp", Cause: fmt.Errorf("a.tmp: %w", syscall.ENOSPC)},
+			[]string{"cannot write to /d: no space left on device: free space"}},
 		{&MissingTopicError{Topic: "t", Broker: "b:1"}, []string{`topic "t" does not exist on broker b:1`, "create it"}},
 		{&TooLargeError{Topic: "t", Key: "k", Size: 5}, []string{`"k"`, "5 bytes", "max.message.bytes"}},
 		{&AheadError{Topic: "t", Group: "g", Partition: 2, Committed: 9, End: 4},

@@ -123,8 +123,14 @@ func (r *run) writePage(a *night.Account, write func(reportFile, []byte) error) 
 	}
 	for _, list := range [][]night.Run{a.Runs, a.History} {
 		for i := range list {
-			if report := &list[i].Report; report.Run == r.report.Run {
-				report.Exit, report.Reason = r.report.Exit, maskReason(r.report)
+			report := &list[i].Report
+			if report.Run != r.report.Run {
+				continue
+			}
+			report.Exit, report.Reason = r.report.Exit, maskReason(r.report)
+			if r.report.State == results.Ended { // a full disk may have kept the ledger from it
+				report.State, report.FinishedAt, report.Rows = r.report.State, r.report.FinishedAt, r.report.Rows
+				report.Alive, report.Progress = nil, nil
 			}
 		}
 	}

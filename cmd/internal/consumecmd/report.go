@@ -19,6 +19,18 @@ type reportFile struct {
 	path   string // empty: nowhere
 	stream io.Writer
 	kind   reportKind
+	room   io.Closer // held for the end; nil: none
+}
+
+// hold keeps room for the final report: a run that ends because the disk is full says so in its report. Without room
+// there is nothing to hold, and the end will tell.
+func (f *reportFile) hold(bytes int) {
+	if f.path == "" || f.stream != nil || f.device() {
+		return
+	}
+	if room, err := outfile.Hold(f.path, bytes); err == nil {
+		f.room = room
+	}
 }
 
 // reportKind is what a report file may replace: an earlier one of its kind.
@@ -82,6 +94,9 @@ func (f reportFile) write(content []byte) error {
 
 // end writes the final report.
 func (f reportFile) end(content []byte) error {
+	if f.room != nil {
+		_ = f.room.Close() // a file without a name; a second call does no harm
+	}
 	switch {
 	case f.path == "":
 		return nil

@@ -190,8 +190,16 @@ func (r *run) begin() error {
 	if err := r.beginPage(); err != nil {
 		return err
 	}
+	r.to.hold(roomForReport)
+	r.page.hold(roomForPage)
 	return r.beginTextfile()
 }
+
+// The room that is held for the end, in bytes. Few reports and pages are larger.
+const (
+	roomForReport = 64 << 10
+	roomForPage   = 256 << 10
+)
 
 // remember records the end of the run in the ledger, also after a hard stop.
 func (r *run) remember(done ended) error {

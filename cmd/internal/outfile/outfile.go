@@ -232,9 +232,48 @@ func (f *File) commit(rename func(from, to string) error) error {
 		err = rename(f.Name(), f.path)
 	}
 	if err != nil {
-		return fmt.Errorf("write %s: %w", f.path, errors.Join(err, os.Remove(f.Name())))
+		_ = os.Remove(f.Name()) // the temporary file; the next Create removes what stays
+		return written(f.path, err)
 	}
 	return syncDir(filepath.Dir(f.path))
+}
+
+// written gives the error of a temporary file the name that the file would have got.
+func written(path string, err error) error {
+	var file *fs.PathError
+	var link *os.LinkError
+	switch {
+	case errors.As(err, &file):
+		err = file.Err
+	case errors.As(err, &link):
+		err = link.Err
+	}
+	return fmt.Errorf("write %s: %w", path, err)
+}
+
+// Hold takes so many bytes of the file system on which the file at a path is written, until the result is closed or the
+// process ends: what is written after that finds room there, although the disk has become full in the meantime. It
+// makes no file that stays.
+func Hold(path string, bytes int) (io.Closer, error) {
+	path, err := follow(path, os.Geteuid(), 0)
+	if err != nil {
+		return nil, err
+	}
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return nil, err
+	}
+	err = os.Remove(f.Name())
+	if err == nil {
+		_, err = f.Write(make([]byte, bytes))
+	}
+	if err == nil {
+		err = f.Sync() // with delayed allocation it is not taken before
+	}
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
 }
 
 // syncDir makes the names in a directory durable, where its file system can.
@@ -276,10 +315,10 @@ func WriteReadable(path string, data []byte) error {
 	}
 	defer f.Discard()
 	if _, err := f.Write(data); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return written(path, err)
 	}
 	if err := f.Chmod(0o644); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return written(path, err)
 	}
 	return f.Commit()
 }
@@ -292,7 +331,7 @@ func Write(path string, data []byte) error {
 	}
 	defer f.Discard()
 	if _, err := f.Write(data); err != nil {
-		return fmt.Errorf("write %s: %w", path, err)
+		return written(path, err)
 	}
 	return f.Commit()
 }

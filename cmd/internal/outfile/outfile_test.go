@@ -151,6 +151,33 @@ func TestLeftovers(t *testing.T) {
 	}
 }
 
+// TestHold: room is taken without a file that stays, and an error of the temporary file names the file itself.
+func TestHold(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "report.json")
+	room, err := Hold(path, 64<<10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := room.(*os.File).Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stat, ok := info.Sys().(*syscall.Stat_t); !ok || stat.Blocks*512 < 64<<10 {
+		t.Errorf("got %+v, want 64 KiB in blocks", stat)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
+		t.Errorf("got %v, %v; want no file", entries, err)
+	}
+	if err := room.Close(); err != nil {
+		t.Error(err)
+	}
+	full := written(path, errors.Join(&fs.PathError{Op: "write", Path: path + ".1", Err: syscall.ENOSPC}))
+	if want := "write " + path + ": no space left on device"; full.Error() != want || !errors.Is(full, syscall.ENOSPC) {
+		t.Errorf("got %v, want %s", full, want)
+	}
+}
+
 // TestCommitNew: of two files with one name the first stays, also on a file system without hard links.
 func TestCommitNew(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "backup.db")
