@@ -27,7 +27,8 @@ build: ## build bin/purser, and bin/importer, bin/consumer and bin/sandbox
 
 .PHONY: snapshot
 snapshot: ## build a release of this commit into dist/: tar.gz, deb, rpm, SBOM and checksums for amd64 and arm64
-	@.ci/need cc:gcc aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu
+	@.ci/need cc:gcc aarch64-linux-gnu-gcc:gcc-aarch64-linux-gnu \
+		/usr/aarch64-linux-gnu/include/stdint.h:libc6-dev-arm64-cross
 	packaging/snapshot
 
 # Apart from snapshot, because it needs podman, apt-get and Debian's archive.
