@@ -38,12 +38,12 @@ const (
 // throttling the rate rises by a tenth of the configured rate, and so on every 3 s until that is reached.
 //
 // Only the first caller in the queue waits for the clock; the others wait behind it, in order. So a changed rate or a
-// closed gate applies at once to callers that are waiting. A Client has the creations of customers wait in a line of
-// their own, and only the first of it waits in the queue: a customer that was created comes through before many others
-// are created. All methods may be called by many goroutines.
+// closed gate applies at once to callers that are waiting. The creations of customers by a Client have low priority:
+// only one of them at a time is in the queue, so that a customer that was created does not wait for many others to be
+// created. All methods may be called by many goroutines.
 type RateLimiter struct {
-	queue   chan struct{} // holds a value while there is a first caller
-	patient chan struct{} // holds a value while the first of those who wait in line is in the queue
+	queue       chan struct{} // holds a value while there is a first caller
+	lowPriority chan struct{} // holds a value while a caller of low priority is in the queue
 
 	mu         sync.Mutex
 	bucket     *rate.Limiter
@@ -71,8 +71,8 @@ type RateLimiter struct {
 
 // NewRateLimiter returns a limiter of so many attempts a second; see SetRate for special values.
 func NewRateLimiter(perSecond float64) *RateLimiter {
-	l := &RateLimiter{queue: make(chan struct{}, 1), patient: make(chan struct{}, 1), fraction: 1,
-		changed: make(chan struct{}), bucket: rate.NewLimiter(0, 0)}
+	l := &RateLimiter{queue: make(chan struct{}, 1), lowPriority: make(chan struct{}, 1),
+		fraction: 1, changed: make(chan struct{}), bucket: rate.NewLimiter(0, 0)}
 	l.configure(l.now(), perSecond) // the bucket fills from now on
 	return l
 }
@@ -211,16 +211,16 @@ func (l *RateLimiter) Wait(ctx context.Context) error {
 	return err
 }
 
-// join waits to be the first in the queue; leave must follow. A patient caller first waits until no other patient one
-// is in the queue.
-func (l *RateLimiter) join(ctx context.Context, patient bool) error {
+// join waits to be the first in the queue; leave must follow. A caller of low priority first waits until no other is in
+// the queue.
+func (l *RateLimiter) join(ctx context.Context, lowPriority bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if patient {
+	if lowPriority {
 		select {
-		case l.patient <- struct{}{}:
-			defer func() { <-l.patient }()
+		case l.lowPriority <- struct{}{}:
+			defer func() { <-l.lowPriority }()
 		case <-ctx.Done():
 			return ctx.Err()
 		}

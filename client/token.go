@@ -52,15 +52,15 @@ func (t bearerToken) MarshalText() ([]byte, error) { return []byte(redacted), ni
 // wait in the queue. So it is fetched once, no worker takes a place in the rate before there is a token, and a worker
 // whose context ends leaves without an effect on the others.
 //
-// A token that was refused once, by a 401, is replaced beside the others' requests, which go on with it: the answer may
-// have been the partner's mistake. After a second 401, without a 2xx in between, nobody uses it, and all wait.
+// A single 401 may be a mistake of the partner: the worker that got it renews the token, and the others continue to use
+// the old one meanwhile. After a second 401 in a row, without a 2xx in between, all wait for the new token.
 type tokens struct {
 	mu       sync.Mutex
 	token    bearerToken
 	previous bearerToken   // a request may still be in flight with it
 	until    time.Time     // when token is to be replaced
 	refused  bool          // a request with token was answered 401, and none 2xx since
-	beside   chan struct{} // closed when the fetch beside other requests has ended; nil: there is none
+	renewal  chan struct{} // closed when the renewal of a refused token has ended; nil: there is none
 	failures uint64        // fetches that failed
 	failure  error         // of the latest
 
@@ -105,45 +105,45 @@ func (t *tokens) confirm(token bearerToken) {
 	}
 }
 
-// fetchMode is how a worker that has a place in the rate, but no valid token, goes on.
-type fetchMode int
+// nextStep is what a worker does that has a place in the rate, but no valid token.
+type nextStep int
 
 const (
-	fetchAlone  fetchMode = iota // it fetches a token while the others wait in the queue
-	fetchBeside                  // it leaves the queue and fetches a token; endBeside must follow
-	fetchLater                   // it looks again: there is a token, or another worker fetches one
+	fetchToken nextStep = iota // it fetches a token while the others wait in the queue
+	renewToken                 // it leaves the queue and fetches a token; endRenewal must follow
+	lookAgain                  // there is a token, or another worker renews it
 )
 
-// begin decides who fetches a token. The caller is the first in the queue, so that no two fetches begin.
-func (t *tokens) begin(now time.Time, refused bearerToken) fetchMode {
+// step decides what a worker without a valid token does. The worker is the first in the queue, so that no two fetch.
+func (t *tokens) step(now time.Time, refused bearerToken) nextStep {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
-	case t.beside != nil, t.usable(now) && t.token != refused:
-		return fetchLater
+	case t.renewal != nil, t.usable(now) && t.token != refused:
+		return lookAgain
 	case t.usable(now): // by the others
-		t.beside = make(chan struct{})
-		return fetchBeside
+		t.renewal = make(chan struct{})
+		return renewToken
 	}
-	return fetchAlone
+	return fetchToken
 }
 
-// endBeside ends a fetch beside other requests. After a failure the next fetch is made while all wait.
-func (t *tokens) endBeside(err error) {
+// endRenewal ends a renewal. If it failed, all wait for the next fetch.
+func (t *tokens) endRenewal(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if err != nil {
 		t.until = time.Time{}
 	}
-	close(t.beside)
-	t.beside = nil
+	close(t.renewal)
+	t.renewal = nil
 }
 
-// fetching returns a channel that is closed when the fetch beside other requests has ended, or nil if there is none.
-func (t *tokens) fetching() <-chan struct{} {
+// renewing returns a channel that is closed when the present renewal has ended, or nil if there is none.
+func (t *tokens) renewing() <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.beside
+	return t.renewal
 }
 
 func (t *tokens) set(token bearerToken, until time.Time) {
@@ -208,48 +208,48 @@ func (t *tokens) failed() (uint64, error) {
 
 // waitForToken waits for the rate limiter and returns a token that is valid then, and not the one that was refused.
 func (c *Client) waitForToken(ctx context.Context, op Operation, refused bearerToken) (bearerToken, uint64, error) {
-	token, closings, mode, err := c.inQueue(ctx, op, refused)
-	if mode != fetchBeside {
-		return token, closings, err
+	for {
+		token, closings, renew, err := c.inQueue(ctx, op, refused)
+		if !renew {
+			return token, closings, err
+		}
+		err = c.fetchOnce(ctx, closings)
+		c.tokens.endRenewal(err)
+		if err != nil {
+			c.logger.DebugContext(ctx, "the renewal of the token failed; fetching one", "error", err)
+		}
 	}
-	err = c.fetchOnce(ctx, closings)
-	c.tokens.endBeside(err)
-	if err != nil {
-		c.logger.DebugContext(ctx, "the request for another token failed; repeating it", "error", err)
-	}
-	token, closings, _, err = c.inQueue(ctx, op, refused)
-	return token, closings, err
 }
 
-// inQueue waits for a place in the rate and returns a token for it; or, with fetchBeside, no token: the place is for
-// fetching one.
+// inQueue waits for a place in the rate and returns a token for it. If renew is true, the place is for the renewal of
+// the token, and endRenewal must follow.
 func (c *Client) inQueue(
 	ctx context.Context, op Operation, refused bearerToken,
-) (bearerToken, uint64, fetchMode, error) {
+) (_ bearerToken, closings uint64, renew bool, _ error) {
 	before, _ := c.tokens.failed()
 	since := c.config.Now()
 	if err := c.config.RateLimiter.join(ctx, op == Create && refused == (bearerToken{})); err != nil {
-		return bearerToken{}, 0, fetchLater, err
+		return bearerToken{}, 0, false, err
 	}
 	defer c.config.RateLimiter.leave()
 	for fetched := false; ; {
 		if _, ok := c.tokens.valid(c.config.Now(), refused); !ok {
-			if fetching := c.tokens.fetching(); fetching != nil {
+			if renewing := c.tokens.renewing(); renewing != nil {
 				select {
-				case <-fetching:
+				case <-renewing:
 					continue
 				case <-ctx.Done():
-					return bearerToken{}, 0, fetchLater, ctx.Err()
+					return bearerToken{}, 0, false, ctx.Err()
 				}
 			}
 			// A worker ahead in the queue failed to get a token while this one waited. All who waited fail with it.
 			if now, err := c.tokens.failed(); now != before {
-				return bearerToken{}, 0, fetchLater, err
+				return bearerToken{}, 0, false, err
 			}
 		}
 		closings, err := c.config.RateLimiter.take(ctx)
 		if err != nil {
-			return bearerToken{}, 0, fetchLater, err
+			return bearerToken{}, 0, false, err
 		}
 		now := c.config.Now()
 		c.config.Observer.Waited(now.Sub(since))
@@ -257,20 +257,20 @@ func (c *Client) inQueue(
 		token, ok := c.tokens.valid(now, refused)
 		if ok || fetched && token.secret != "" {
 			// A token that has just been fetched is used, even if its lifetime is shorter than the wait.
-			return token, closings, fetchLater, nil
+			return token, closings, false, nil
 		}
-		switch c.tokens.begin(now, refused) {
-		case fetchBeside:
-			return bearerToken{}, closings, fetchBeside, nil
-		case fetchLater: // the place is given up
+		switch c.tokens.step(now, refused) {
+		case renewToken:
+			return bearerToken{}, closings, true, nil
+		case lookAgain: // the place is given up
 			continue
-		case fetchAlone:
+		case fetchToken:
 		}
 		if err := c.fetch(ctx, closings); err != nil {
 			if ctx.Err() == nil {
 				c.tokens.fail(err)
 			}
-			return bearerToken{}, 0, fetchLater, err
+			return bearerToken{}, 0, false, err
 		}
 		fetched, since = true, c.config.Now()
 	}

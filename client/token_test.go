@@ -485,9 +485,9 @@ func TestWrong401HoldsUpNobody(t *testing.T) {
 	}
 }
 
-// TestWorkerThatFetchesBesideLeaves: the context of the worker that fetches another token ends. The token was refused
+// TestWorkerThatRenewsLeaves: the context of the worker that renews the token ends. The token was refused
 // twice by then, and another worker fetches one.
-func TestWorkerThatFetchesBesideLeaves(t *testing.T) {
+func TestWorkerThatRenewsLeaves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := &issuer{lifetime: time.Hour}
 		var hung atomic.Bool
@@ -505,7 +505,7 @@ func TestWorkerThatFetchesBesideLeaves(t *testing.T) {
 		var all sync.WaitGroup
 		all.Go(func() {
 			if _, err := c.Customer(first, testID); !errors.Is(err, context.DeadlineExceeded) {
-				t.Errorf("the worker that fetches: got %v, want %v", err, context.DeadlineExceeded)
+				t.Errorf("the worker that renews: got %v, want %v", err, context.DeadlineExceeded)
 			}
 		})
 		synctest.Wait()
