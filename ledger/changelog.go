@@ -75,13 +75,7 @@ type Restored struct {
 	Resigned int   // records that were written again, because their MAC key is being withdrawn
 }
 
-// Restore is RestoreAll for one partition.
-func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
-	all, err := l.RestoreAll(ctx, []int{partition})
-	return all[0], err
-}
-
-// RestoreAll applies the records of partitions of the ledger topic to this ledger, from its stored positions on. A
+// Restore applies the records of partitions of the ledger topic to this ledger, from its stored positions on. A
 // ledger that follows the topic for the first time then writes its own rows there, unless the topic has newer records.
 // Call it when the partitions have become ours, before their rows are accepted, and not twice at the same time. If
 // interrupted, the next call continues, or begins again if little was stored in an empty ledger. Records that cannot be
@@ -91,13 +85,13 @@ func (l *Ledger) Restore(ctx context.Context, partition int) (Restored, error) {
 // If the ledger is empty, other calls that write to it wait until most records are stored; see filling.
 //
 // Errors: *SnapshotError, pipeline.ErrFenced, ctx's, those of the Changelog and of Update.
-func (l *Ledger) RestoreAll(ctx context.Context, partitions []int) ([]Restored, error) {
+func (l *Ledger) Restore(ctx context.Context, partitions []int) ([]Restored, error) {
 	log, authenticator := l.writer.follows()
 	runs := make([]*replaying, len(partitions))
 	for i, p := range partitions { // the epoch before reading: a later assignment needs another call
 		runs[i] = &replaying{partition: p, epoch: log.Epoch(p), log: log, authenticator: authenticator}
 	}
-	err := l.restoreAll(ctx, runs)
+	err := l.restorePartitions(ctx, runs)
 	results := make([]Restored, len(runs))
 	for i, run := range runs {
 		results[i] = run.Restored
@@ -122,7 +116,7 @@ type replaying struct {
 // maxRestores is how many partitions are read at once: one waits for the network while another is parsed.
 const maxRestores = 4
 
-func (l *Ledger) restoreAll(ctx context.Context, runs []*replaying) (err error) {
+func (l *Ledger) restorePartitions(ctx context.Context, runs []*replaying) (err error) {
 	for _, run := range runs {
 		run.From, run.mergeUpTo, err = l.position(ctx, run.log.Topic(), run.partition, keyID(run.authenticator))
 		if err != nil {
@@ -239,7 +233,7 @@ func (l *Ledger) replay(ctx context.Context, run *replaying, f *filling) (*intak
 	})
 	close(batches)
 	if failed := <-stored; failed != nil {
-		if errors.As(err, new(*SnapshotError)) { // restoreAll looks for it
+		if errors.As(err, new(*SnapshotError)) { // restorePartitions looks for it
 			failed = errors.Join(err, failed)
 		}
 		err = failed // what the reading ended with is its consequence

@@ -316,7 +316,7 @@ func TestLostWhileMerging(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.held[0] = true
-	if got, err := l.Restore(t.Context(), 0); !errors.Is(err, pipeline.ErrFenced) || got.Added != 0 {
+	if got, err := l.restoreOne(t.Context(), 0); !errors.Is(err, pipeline.ErrFenced) || got.Added != 0 {
 		t.Errorf("got %+v, %v; want none added, ErrFenced", got, err)
 	}
 	f.epoch = 2

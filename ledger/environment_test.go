@@ -134,7 +134,7 @@ func TestRecordsOfAnEarlierKeyID(t *testing.T) {
 	}
 	first := filepath.Join(t.TempDir(), "ledger.db")
 	l := open(first, func(*Options) {})
-	if _, err := l.Restore(t.Context(), 0); err != nil {
+	if _, err := l.restoreOne(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	for i := range minSuspects {
@@ -143,7 +143,7 @@ func TestRecordsOfAnEarlierKeyID(t *testing.T) {
 	closed(t, l)
 	rotate := func(o *Options) { o.Environment.APIKeyID, o.Rebind = "key-2", true }
 	l = open(first, rotate)
-	if _, err := l.Restore(t.Context(), 0); err != nil {
+	if _, err := l.restoreOne(t.Context(), 0); err != nil {
 		t.Fatal(err)
 	}
 	for i := range minSuspects {
@@ -162,7 +162,7 @@ func TestRecordsOfAnEarlierKeyID(t *testing.T) {
 		}, "another topic for another environment"},
 	} {
 		l := open(filepath.Join(t.TempDir(), "ledger.db"), test.change)
-		r, err := l.Restore(t.Context(), 0)
+		r, err := l.restoreOne(t.Context(), 0)
 		if err == nil {
 			err = l.CheckChangelog(t.Context(), 1)
 		}

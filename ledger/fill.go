@@ -15,13 +15,13 @@ import (
 	"github.com/mattn/go-sqlite3"
 )
 
-// filling stores the records of all partitions of a RestoreAll into an empty ledger: in one transaction, which first
+// filling stores the records of all partitions of a Restore into an empty ledger: in one transaction, which first
 // drops the indexes and triggers of the rows and creates them again at its end. So the ledger is never seen without
 // them, and a crash leaves it empty. Nothing else can write meanwhile.
 //
 // Without indexes a row is inserted unseen. That is right for a row of which neither account, externalId nor a nonce
 // was in an earlier record. Records of which one may have been are set aside, and applied in order once there are
-// indexes. When there are many, the fill ends, and RestoreAll goes on without it.
+// indexes. When there are many, the fill ends, and Restore goes on without it.
 type filling struct {
 	l       *Ledger
 	batches chan replayed // without a buffer: a batch that was sent is stored

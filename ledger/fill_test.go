@@ -199,7 +199,7 @@ func TestFillOfSeveralPartitions(t *testing.T) {
 		f.held[p] = true
 		first = append(first, p)
 	}
-	all, err := l.RestoreAll(t.Context(), first)
+	all, err := l.Restore(t.Context(), first)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -314,7 +314,7 @@ func TestFillOfAMisfit(t *testing.T) {
 	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
 	f.held[0], f.held[1] = true, true
 	for range 2 { // also the next run fails
-		all, err := l.RestoreAll(t.Context(), []int{0, 1})
+		all, err := l.Restore(t.Context(), []int{0, 1})
 		if !errors.As(err, new(*SnapshotError)) {
 			t.Fatalf("got %v, want a SnapshotError", err)
 		}
@@ -369,7 +369,7 @@ func TestFillInterrupted(t *testing.T) {
 		if err := l.Follow(&interrupting{follower: f, cancel: cancel, after: tt.after}, nil); err != nil {
 			t.Fatal(err)
 		}
-		first, err := l.Restore(ctx, 0)
+		first, err := l.restoreOne(ctx, 0)
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("got %v, want %v", err, context.Canceled)
 		}
@@ -424,7 +424,7 @@ func TestFillBesideARecreatedPartition(t *testing.T) {
 	if err := l.Follow(&late{f, make(chan struct{})}, nil); err != nil {
 		t.Fatal(err)
 	}
-	all, err := l.RestoreAll(t.Context(), []int{0, 1})
+	all, err := l.Restore(t.Context(), []int{0, 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -505,7 +505,7 @@ func fillChild(ctx context.Context, arguments []string) error {
 	if err := l.Follow(killing, nil); err != nil {
 		return err
 	}
-	_, err = l.Restore(ctx, 0)
+	_, err = l.restoreOne(ctx, 0)
 	return errors.Join(err, errors.New("got no kill, want one"))
 }
 

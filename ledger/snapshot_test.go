@@ -249,7 +249,7 @@ func TestWrongSetUp(t *testing.T) {
 			shared.put(0, records[2])
 			g.held[0] = true
 			for range 2 {
-				_, err := fresh.Restore(t.Context(), 0)
+				_, err := fresh.restoreOne(t.Context(), 0)
 				var wrong *SnapshotError
 				if !errors.As(err, &wrong) || wrong.Offset != 4 || !strings.Contains(err.Error(), tt.want) {
 					t.Errorf("got %v, want a SnapshotError at offset 4 with %q", err, tt.want)

@@ -122,7 +122,7 @@ func openFollower(t testing.TB, path string, p *topic) (*Ledger, *follower) {
 func restore(t testing.TB, l *Ledger, f *follower, partition int) Restored {
 	t.Helper()
 	f.held[partition] = true
-	r, err := l.Restore(t.Context(), partition)
+	r, err := l.restoreOne(t.Context(), partition)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,4 +173,10 @@ func difference(want, got map[string]*snapshot) string {
 		}
 	}
 	return b.String()
+}
+
+// restoreOne is Restore for one partition.
+func (l *Ledger) restoreOne(ctx context.Context, partition int) (Restored, error) {
+	all, err := l.Restore(ctx, []int{partition})
+	return all[0], err
 }

@@ -248,6 +248,14 @@ func Resolve(path string) (string, error) {
 	return filepath.Join(dir, filepath.Base(path)), err
 }
 
+// Dangling returns the error of a symbolic link to a directory that does not exist.
+func Dangling(link string) *UnsafeError {
+	return &UnsafeError{
+		Path: link, Problem: "is a symbolic link to a directory that does not exist",
+		Advice: "remove it, or is its disk not mounted?",
+	}
+}
+
 // MakeDir creates a directory and its missing parents with mode 0700, whatever the umask, if it is missing. A symbolic
 // link to a directory that does not exist is an *UnsafeError: its disk may not be mounted, and what was written to the
 // directory would be hidden once it is. Other errors are the system's.
@@ -272,10 +280,7 @@ func MakeDir(dir string) error {
 			return err
 		}
 		if _, err := os.Stat(dir); os.IsNotExist(err) {
-			return &UnsafeError{
-				Path: dir, Problem: "is a symbolic link to a directory that does not exist",
-				Advice: "remove it, or is its disk not mounted?",
-			}
+			return Dangling(dir)
 		}
 		return nil
 	}

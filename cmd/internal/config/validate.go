@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/purser-onboard/purser/lockfile"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/printable"
 	"github.com/purser-onboard/purser/secretfile"
@@ -65,8 +66,8 @@ func checkDataDir(dir string) error {
 		return &Error{"--data-dir", dir, "is not a directory"}
 	case errors.Is(err, fs.ErrNotExist):
 		if _, err := os.Lstat(dir); err == nil {
-			return &Error{"--data-dir", dir,
-				"is a symbolic link to a directory that does not exist: remove it, or is its disk not mounted?"}
+			dangling := lockfile.Dangling(dir)
+			return &Error{"--data-dir", dir, dangling.Problem + ": " + dangling.Advice}
 		}
 	}
 	return nil

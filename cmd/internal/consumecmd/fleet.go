@@ -77,7 +77,7 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 		for p := range every {
 			every[p] = p
 		}
-		restored, err = book.RestoreAll(ctx, every)
+		restored, err = book.Restore(ctx, every)
 	}
 	ignored := 0
 	for _, r := range restored {

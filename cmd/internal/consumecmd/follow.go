@@ -57,7 +57,7 @@ func (f *following) restore(ctx context.Context, partitions []int) (restored boo
 		return false, queue.WrongPartitions(f.c.LedgerTopic, f.partitions, f.c.Topic, f.rows)
 	}
 	begun := time.Now()
-	all, err := f.ledger.RestoreAll(ctx, partitions)
+	all, err := f.ledger.Restore(ctx, partitions)
 	if err != nil {
 		return false, err
 	}

@@ -99,10 +99,7 @@ func (r *run) textfileReplaces() error {
 	if r.c.MetricsTextfile == "" {
 		return nil
 	}
-	if err := outfile.Replaces(r.c.MetricsTextfile, "metrics of a run", metrics.IsText); err != nil {
-		return &config.Error{Setting: "--metrics-textfile", Problem: err.Error()}
-	}
-	return nil
+	return replaceable("--metrics-textfile", r.c.MetricsTextfile, fileKind{"metrics of a run", metrics.IsText})
 }
 
 // beginTextfile writes the file for the first time, which must succeed, and keeps it up to date until endMetrics.

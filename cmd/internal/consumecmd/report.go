@@ -18,7 +18,7 @@ type reportFile struct {
 	flag   string // that names it, for errors
 	path   string // empty: nowhere
 	stream io.Writer
-	kind   reportKind
+	kind   fileKind
 	room   io.Closer // held for the end; nil: none
 }
 
@@ -33,14 +33,14 @@ func (f *reportFile) hold(bytes int) {
 	}
 }
 
-// reportKind is what a report file may replace: an earlier one of its kind.
-type reportKind struct {
+// fileKind is what an output may replace: an earlier one of its kind.
+type fileKind struct {
 	name  string // "a report"
 	known func(head []byte) bool
 }
 
 // openReport finds out what the setting names; {run} in it is replaced by the run's id.
-func openReport(flag, setting, run string, kind reportKind, s Streams) reportFile {
+func openReport(flag, setting, run string, kind fileKind, s Streams) reportFile {
 	path := strings.ReplaceAll(setting, "{run}", run)
 	switch path {
 	case "-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1":
@@ -78,8 +78,13 @@ func (f reportFile) replaces() error {
 	if f.path == "" || f.stream != nil {
 		return nil
 	}
-	if err := outfile.Replaces(f.path, f.kind.name, f.kind.known); err != nil {
-		return &config.Error{Setting: f.flag, Problem: err.Error()}
+	return replaceable(f.flag, f.path, f.kind)
+}
+
+// replaceable returns a *config.Error if a file stands at a flag's path that is of another kind.
+func replaceable(flag, path string, kind fileKind) error {
+	if err := outfile.Replaces(path, kind.name, kind.known); err != nil {
+		return &config.Error{Setting: flag, Problem: err.Error()}
 	}
 	return nil
 }

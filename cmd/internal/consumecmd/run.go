@@ -84,8 +84,8 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, feed Fe
 		id: id, c: c, drain: drain, feed: feed, soft: soft, hard: hard,
 		screen: screen, log: console.NewLogger(screen, c.LogFormat, c.LogLevel),
 		report: results.Begun(id.String(), time.Now().UTC()), remembered: -1,
-		to:   openReport("--report", c.Report, id.String(), reportKind{"a report", results.IsReport}, s),
-		page: openReport("--report-html", c.ReportHTML, id.String(), reportKind{"a page of a night", night.IsPage}, s),
+		to:   openReport("--report", c.Report, id.String(), fileKind{"a report", results.IsReport}, s),
+		page: openReport("--report-html", c.ReportHTML, id.String(), fileKind{"a page of a night", night.IsPage}, s),
 	}
 	r.report.Settings = c.Settings
 	r.metrics = metrics.New(metrics.Options{

@@ -91,7 +91,7 @@ func whatIsLeft(t pipeline.Tally) string {
 func Summaries(c *config.Consumer, s Streams) *console.Stdout {
 	stdout := console.Output(s.Stdout)
 	for _, setting := range []string{c.Report, c.ReportHTML} {
-		if openReport("", setting, "", reportKind{}, Streams{Stdout: stdout}).stream == stdout {
+		if openReport("", setting, "", fileKind{}, Streams{Stdout: stdout}).stream == stdout {
 			return console.NewScreen(s.Stderr).Lines()
 		}
 	}

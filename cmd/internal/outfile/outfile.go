@@ -178,8 +178,7 @@ func follow(path string, us, links int) (string, error) {
 			there = filepath.Dir(target)
 		}
 		if _, err := os.Stat(there); errors.Is(err, fs.ErrNotExist) {
-			return "", &lockfile.UnsafeError{Path: element, Problem: "is a symbolic link to a directory that does not exist",
-				Advice: "remove it, or is its disk not mounted?"}
+			return "", lockfile.Dangling(element)
 		}
 		return follow(filepath.Join(target, rest), us, links)
 	}
