@@ -55,7 +55,7 @@ type Options struct {
 
 	Columns   Columns
 	Delimiter rune   // of CSV; 0: recognised from the header
-	Encoding  string // one of Encodings; "": recognised
+	Encoding  string // utf-8, utf-16le, utf-16be, windows-1252 or iso-8859-1; "": recognised
 	Sheet     string // of a workbook; "": the first
 	Trim      bool   // remove white space around address, externalId and chainId
 

@@ -224,13 +224,8 @@ func markup(text []byte) string {
 	return ""
 }
 
-// Encodings are the encodings of text that can be named, apart from what is recognised.
-func Encodings() []string {
-	return []string{"utf-8", "utf-16le", "utf-16be", "windows-1252", "iso-8859-1"}
-}
-
 // recogniseEncoding returns what decodes a text to UTF-8, nil if it is UTF-8 already, and the encoding's name. given is
-// one of Encodings, or "".
+// utf-8, utf-16le, utf-16be, windows-1252, iso-8859-1, or "" to recognise it.
 func recogniseEncoding(head []byte, given string) (decoder *encoding.Decoder, name string, err error) {
 	mark, markLen := byteOrderMark(head)
 	if mark == "UTF-32" {
