@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 
@@ -162,14 +163,16 @@ func (t *tx) restoreKey(id int64, k snapshotKey, known bool) error {
 			return err
 		}
 	}
-	_, err := t.putKey.ExecContext(t.ctx, id, string(k.Operation), k.Generation, k.ID.String(), k.Digest[:],
-		micros(k.FirstSent.time()), micros(k.LastSent.time()), string(k.Outcome))
-	return err
+	return t.direct(func() error {
+		_, err := t.putKey.run(t.ctx, id, string(k.Operation), int64(k.Generation), k.ID.String(), k.Digest[:],
+			micros(k.FirstSent.time()), micros(k.LastSent.time()), string(k.Outcome))
+		return err
+	})
 }
 
-func nullable(n *int) sql.NullInt64 {
+func nullable(n *int) driver.Value {
 	if n == nil {
-		return sql.NullInt64{}
+		return nil
 	}
-	return sql.NullInt64{Int64: int64(*n), Valid: true}
+	return int64(*n)
 }

@@ -9,8 +9,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-
-	"github.com/mattn/go-sqlite3"
 )
 
 // filling stores the records of all partitions of a Restore into an empty ledger: in one transaction, which first
@@ -238,7 +236,7 @@ func (f *filling) begin(t *tx) (indexes []string, err error) {
 	}
 	indexes = append([]string{moveFillNonces}, indexes...)
 	return indexes, f.l.conn.Raw(func(conn any) (err error) {
-		f.inserts, err = prepareInserts(conn.(*sqlite3.SQLiteConn)) //nolint:forcetypeassert // it is the only driver
+		f.inserts, err = prepareInserts(conn)
 		return err
 	})
 }

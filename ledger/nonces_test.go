@@ -94,8 +94,12 @@ func BenchmarkNonce(b *testing.B) {
 			for n := 0; n < b.N; n += group {
 				err := l.writer.do(b.Context(), group, func(t *tx) error {
 					for i := range records {
-						if _, err := t.update.ExecContext(t.ctx, "challenged", "", "", "", "", "", nil, "", "", 0, 0, false,
-							nil, nil, 1, records[i].ID, records[i].Version, ",challenged,"); err != nil {
+						err := t.direct(func() error {
+							_, err := t.update.run(t.ctx, "challenged", "", "", "", "", "", nil, "", "", int64(0), int64(0), false,
+								nil, nil, int64(1), records[i].ID, records[i].Version, ",challenged,")
+							return err
+						})
+						if err != nil {
 							return err
 						}
 						records[i].Version++

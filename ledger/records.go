@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"database/sql"
+	"database/sql/driver"
 	"fmt"
 	"time"
 
@@ -92,11 +93,11 @@ func (k scannedKey) key(operation pipeline.Operation) (pipeline.Key, error) {
 }
 
 // micros converts a time to its stored form: microseconds since 1970, NULL for the zero time.
-func micros(t time.Time) sql.NullInt64 {
+func micros(t time.Time) driver.Value {
 	if t.IsZero() {
-		return sql.NullInt64{}
+		return nil
 	}
-	return sql.NullInt64{Int64: t.UnixMicro(), Valid: true}
+	return t.UnixMicro()
 }
 
 func fromMicros(n sql.NullInt64) time.Time {

@@ -9,6 +9,8 @@ import (
 
 // statements are the writer's statements, prepared once on its connection.
 type statements struct {
+	conn *sql.Conn
+
 	begin, commit, rollback             *sql.Stmt
 	savepoint, rollbackTo, releasePoint *sql.Stmt
 
@@ -17,10 +19,11 @@ type statements struct {
 	restart, contradict, setImport               *sql.Stmt
 	importSeen, addImport                        *sql.Stmt
 
-	update, versionOf, putKey, partnerStatus *sql.Stmt
-	dropSigned                               *sql.Stmt
-	putNonce, isNonceOf, noncesOfRow         *sql.Stmt
-	removeFromOutbox, addToOutbox, inOutbox  *sql.Stmt
+	update, changed, putKey                 *directStatement
+	versionOf, partnerStatus                *sql.Stmt
+	dropSigned                              *sql.Stmt
+	putNonce, isNonceOf, noncesOfRow        *sql.Stmt
+	removeFromOutbox, addToOutbox, inOutbox *sql.Stmt
 
 	rowByID, keysOfRow, importsOfRow      *sql.Stmt
 	rowID, addRow, restoreRow, dropKey    *sql.Stmt
@@ -36,7 +39,7 @@ type statements struct {
 }
 
 func prepareStatements(ctx context.Context, conn *sql.Conn) (*statements, error) {
-	s := &statements{}
+	s := &statements{conn: conn}
 	all := []struct {
 		into  **sql.Stmt
 		query string
@@ -59,9 +62,7 @@ func prepareStatements(ctx context.Context, conn *sql.Conn) (*statements, error)
 		{&s.importSeen, importSeenQuery},
 		{&s.addImport, addImportQuery},
 
-		{&s.update, updateQuery},
 		{&s.versionOf, versionOfQuery},
-		{&s.putKey, putKeyQuery},
 		{&s.partnerStatus, partnerStatusQuery},
 		{&s.dropSigned, dropSignedQuery},
 		{&s.putNonce, putNonceQuery},
@@ -103,14 +104,41 @@ func prepareStatements(ctx context.Context, conn *sql.Conn) (*statements, error)
 		*entry.into = stmt
 		s.all = append(s.all, stmt)
 	}
+	err := conn.Raw(func(conn any) error {
+		for _, entry := range []struct {
+			into    **directStatement
+			query   string
+			columns int
+		}{
+			{&s.update, updateQuery, 0},
+			{&s.changed, `SELECT 1 WHERE changes() > 0`, 1},
+			{&s.putKey, putKeyQuery, 0},
+		} {
+			var err error
+			if *entry.into, err = prepareDirect(conn, entry.query, entry.columns); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(err, s.close())
+	}
 	return s, nil
 }
 
 // close must run before the connection is closed: SQLite keeps a connection open as long as it has statements.
 func (s *statements) close() error {
-	var errs []error
+	errs := []error{s.direct(func() error {
+		return errors.Join(s.update.close(), s.changed.close(), s.putKey.close())
+	})}
 	for _, stmt := range s.all {
 		errs = append(errs, stmt.Close())
 	}
 	return errors.Join(errs...)
+}
+
+// direct calls run, which may use the directStatements and nothing else of the connection.
+func (s *statements) direct(run func() error) error {
+	return s.conn.Raw(func(any) error { return run() })
 }

@@ -3,6 +3,7 @@ package ledger
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"maps"
@@ -51,25 +52,30 @@ func (l *Ledger) Update(ctx context.Context, next pipeline.Record) (int64, error
 			}
 		}
 		t.touch(next.ID)
-		result, err := t.update.ExecContext(t.ctx, string(next.Stage), next.Class, next.Reason, next.CustomerID,
-			next.PartnerStatus, challenge, micros(next.ChallengeAt), next.ExternalTxID, signature,
-			next.Refusals, next.Attempts, next.AlreadyOnboarded, generation(next.CreateKey), generation(next.SubmitKey),
-			t.now.UnixMicro(), next.ID, next.Version, from)
+		updated := false
+		err := t.direct(func() error {
+			_, err := t.update.run(t.ctx, string(next.Stage), next.Class, next.Reason, next.CustomerID,
+				next.PartnerStatus, challenge, micros(next.ChallengeAt), next.ExternalTxID, signature,
+				int64(next.Refusals), int64(next.Attempts), next.AlreadyOnboarded, generation(next.CreateKey),
+				generation(next.SubmitKey), t.now.UnixMicro(), next.ID, next.Version, from)
+			if err != nil {
+				return err
+			}
+			if updated, err = t.changed.run(t.ctx); err != nil || !updated {
+				return err
+			}
+			if err := t.storeKey(next.ID, pipeline.OpCreate, next.CreateKey); err != nil {
+				return err
+			}
+			return t.storeKey(next.ID, pipeline.OpSubmit, next.SubmitKey)
+		})
 		if err != nil {
 			return err
 		}
-		if n, err := result.RowsAffected(); err != nil {
-			return err
-		} else if n == 0 {
+		if !updated {
 			return t.whyNotUpdated(next)
 		}
-		if err := t.claimNonce(next); err != nil {
-			return err
-		}
-		if err := t.storeKey(next.ID, pipeline.OpCreate, next.CreateKey); err != nil {
-			return err
-		}
-		return t.storeKey(next.ID, pipeline.OpSubmit, next.SubmitKey)
+		return t.claimNonce(next)
 	})
 	if err != nil {
 		return 0, translate(l.path, err)
@@ -107,10 +113,14 @@ func (t *tx) whyNotUpdated(next pipeline.Record) error {
 }
 
 // generation is NULL if the row has no such key yet.
-func generation(key pipeline.Key) sql.NullInt64 {
-	return sql.NullInt64{Int64: int64(key.Generation), Valid: !key.IsZero()}
+func generation(key pipeline.Key) driver.Value {
+	if key.IsZero() {
+		return nil
+	}
+	return int64(key.Generation)
 }
 
+// storeKey may only be called by a function that direct calls.
 func (t *tx) storeKey(id int64, operation pipeline.Operation, key pipeline.Key) error {
 	if key.IsZero() {
 		return nil
@@ -118,7 +128,7 @@ func (t *tx) storeKey(id int64, operation pipeline.Operation, key pipeline.Key) 
 	if key.Operation != operation {
 		return fmt.Errorf("row %d: the %s key is of operation %q", id, operation, key.Operation)
 	}
-	_, err := t.putKey.ExecContext(t.ctx, id, string(operation), key.Generation, key.ID.String(), key.Digest[:],
+	_, err := t.putKey.run(t.ctx, id, string(operation), int64(key.Generation), key.ID.String(), key.Digest[:],
 		micros(key.FirstSent), micros(key.LastSent), string(key.Outcome))
 	var lite sqlite3.Error
 	if errors.As(err, &lite) && lite.ExtendedCode == sqlite3.ErrConstraintTrigger {
