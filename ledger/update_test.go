@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -198,4 +199,40 @@ func TestEndedContextWritesNothing(t *testing.T) {
 	if got := get(t, l, r.Row); got.Version != 1 {
 		t.Errorf("got %+v, want version 1", got)
 	}
+}
+
+// TestFrequentStatementsBuildNoIndex: the statements that run for each row, their triggers included, make no temporary
+// index, which takes as long as the rest of a statement.
+func TestFrequentStatementsBuildNoIndex(t *testing.T) {
+	l, _ := openTest(t)
+	for _, query := range []string{insertRowQuery, updateQuery, putKeyQuery, putNonceQuery, removeFromOutboxQuery} {
+		for _, opcode := range opcodes(t, l, query) {
+			switch opcode {
+			case "OpenEphemeral", "OpenAutoindex", "SorterOpen":
+				t.Errorf("%s: got %s, want none", query, opcode)
+			}
+		}
+	}
+}
+
+// opcodes returns the instructions of a statement and of its triggers (sqlite.org/opcode.html).
+func opcodes(t *testing.T, l *Ledger, query string) (all []string) {
+	t.Helper()
+	rows, err := l.conn.QueryContext(t.Context(), `EXPLAIN `+query, make([]any, strings.Count(query, "?"))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	var opcode string
+	var other any
+	for rows.Next() {
+		if err := rows.Scan(&other, &opcode, &other, &other, &other, &other, &other, &other); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, opcode)
+	}
+	if err := rows.Err(); err != nil || len(all) == 0 {
+		t.Fatalf("got %d instructions, %v; want some", len(all), err)
+	}
+	return all
 }
