@@ -137,7 +137,9 @@ func crash(t *testing.T, plan crashPlan) {
 func buildConsumer(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "consumer")
-	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "crashpoints", "-o", path, "./consumer")
+	// Without debugging information it is linked in half the time.
+	build := exec.CommandContext(
+		t.Context(), "go", "build", "-ldflags", "-w", "-tags", "crashpoints", "-o", path, "./consumer")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("got %v, want the consumer with its crash points built:\n%s", err, out)
 	}
