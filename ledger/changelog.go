@@ -134,12 +134,15 @@ func (l *Ledger) restorePartitions(ctx context.Context, runs []*replaying) (err 
 		group.Go(func() error { return l.read(working, run, f) })
 	}
 	err = group.Wait()
-	least := 0
+	ended, least := ctx.Err(), 0
 	switch {
 	case errors.As(err, new(*SnapshotError)):
 		least = math.MaxInt
-	case ctx.Err() != nil:
+	case ended != nil:
 		least = worthKeeping
+		if err == nil { // all was read, but may not be kept
+			err = ended
+		}
 	}
 	err = errors.Join(err, f.drop(least))
 	for _, run := range runs {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -591,4 +592,50 @@ func TestSeenForgetsNothing(t *testing.T) {
 			t.Fatalf("record %d: got a new account, want it known", n)
 		}
 	}
+}
+
+// unnoticed is a context that ends at the last moment: its Done is still open.
+type unnoticed struct {
+	context.Context
+	ended *atomic.Bool
+}
+
+func (c unnoticed) Err() error {
+	if c.ended.Load() {
+		return context.Canceled
+	}
+	return c.Context.Err()
+}
+
+// ending ends a context when all records were replayed.
+type ending struct {
+	*follower
+	ended *atomic.Bool
+}
+
+func (f *ending) Replay(
+	ctx context.Context, partition int, from int64, yield func([]pipeline.Message, int64) error,
+) error {
+	defer f.ended.Store(true)
+	return f.follower.Replay(ctx, partition, from, yield)
+}
+
+// TestFillInterruptedAtItsEnd: a fill that is rolled back after its last record does not leave its partition for
+// restored.
+func TestFillInterruptedAtItsEnd(t *testing.T) {
+	shared := rowsTopic(t, 1, 10)
+	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+	f.held[0] = true
+	var ended atomic.Bool
+	if err := l.Follow(&ending{f, &ended}, nil); err != nil {
+		t.Fatal(err)
+	}
+	r, err := l.restoreOne(unnoticed{t.Context(), &ended}, 0)
+	if !errors.Is(err, context.Canceled) || r != (Restored{}) {
+		t.Errorf("got %+v, %v; want nothing restored, %v", r, err, context.Canceled)
+	}
+	if _, err := l.Accept(t.Context(), []pipeline.Row{testRow(1, "i2")}); !errors.Is(err, pipeline.ErrFenced) {
+		t.Errorf("a row of the partition: got %v, want %v", err, pipeline.ErrFenced)
+	}
+	wantWhole(t, l)
 }
