@@ -64,7 +64,6 @@ func (l *Ledger) startFill(ctx context.Context) (*filling, error) {
 		case first := <-f.batches:
 			// It ends with finish or drop, not with ctx.
 			f.err = l.writer.doAlone(context.WithoutCancel(ctx), func(t *tx) error { return f.store(t, first) })
-			l.writingBack.Go(func() { l.writeBack(l.writer.ctx) })
 		case <-f.stop:
 		}
 	}()
@@ -150,11 +149,18 @@ func (f *filling) store(t *tx, batch replayed) (err error) {
 	if err := f.end(t, indexes); err != nil {
 		return err
 	}
+	if err := f.l.usable(); err != nil {
+		return err
+	}
 	// The log is as large as the ledger, and the commit would write it back before it returns.
 	if _, err := f.l.conn.ExecContext(t.ctx, `PRAGMA wal_autocheckpoint = 0`); err != nil {
 		return err
 	}
-	return f.l.usable()
+	f.l.writingBack.Go(func() { // before the writer stops, so that Close waits for it
+		<-f.done
+		f.l.writeBack(t.ctx)
+	})
+	return nil
 }
 
 // writeBack writes the log of a fill back into the ledger while the ledger is used, and has later commits do so again.

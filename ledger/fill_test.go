@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -13,8 +14,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"pgregory.net/rapid"
 
@@ -573,6 +576,60 @@ func TestFillIsWrittenBack(t *testing.T) {
 		t.Errorf("got a file of %v, %v; want the rows in it", info, err)
 	}
 	wantPragma(t, l, "wal_autocheckpoint", "4096")
+}
+
+// heldBack holds the replay of partition 1 back.
+type heldBack struct {
+	*follower
+	resume chan struct{}
+}
+
+func (f *heldBack) Replay(
+	ctx context.Context, partition int, from int64, yield func([]pipeline.Message, int64) error,
+) error {
+	if partition == 1 {
+		<-f.resume
+	}
+	return f.follower.Replay(ctx, partition, from, yield)
+}
+
+// TestCloseDuringAFill: Close waits for the fill and for its log.
+func TestCloseDuringAFill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		o := testOptions(filepath.Join(t.TempDir(), "ledger.db"))
+		o.Changelog, o.Environment.APIPath = "onboarding.ledger", "/v1"
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		l, err := Open(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := &follower{topic: rowsTopic(t, 2, 100), held: map[int]bool{0: true, 1: true}, epoch: 1}
+		resume := make(chan struct{})
+		if err := l.Follow(&heldBack{f, resume}, nil); err != nil {
+			t.Fatal(err)
+		}
+		var restored, closed error
+		var running sync.WaitGroup
+		running.Go(func() { _, restored = l.Restore(t.Context(), []int{0, 1}) })
+		synctest.Wait() // it has the records of partition 0
+		running.Go(func() { closed = l.Close() })
+		synctest.Wait() // it waits
+		close(resume)
+		running.Wait()
+		if restored != nil || closed != nil || log.Len() > 0 {
+			t.Errorf("got %v, %v and the log %q; want no errors and no warning", restored, closed, log.String())
+		}
+		again, err := OpenReadOnly(t.Context(), o.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer again.Close()
+		var rows int
+		if err := again.source.QueryRowContext(t.Context(), `SELECT count(*) FROM rows`).Scan(&rows); err != nil || rows != 100 {
+			t.Errorf("got %d rows, %v; want 100", rows, err)
+		}
+	})
 }
 
 // TestSeenForgetsNothing: a record with an account that was there is known.
