@@ -248,7 +248,8 @@ func (f *filling) begin(t *tx) (indexes []string, err error) {
 }
 
 // createFillNonces creates a table for the nonces in the order of their rows. At the end they go into their own table,
-// which has them by value, in its order: one by one, each would change a page of its own.
+// which has them by value, in its order: one by one, each would change a page of its own. Foreign keys are off,
+// because looking up the row of each, anywhere in the rows, would take longer than storing it.
 const createFillNonces = `CREATE TEMP TABLE fill_nonces (nonce BLOB, row_id INTEGER, challenge BLOB)`
 
 const moveFillNonces = `INSERT INTO nonces (nonce, row_id, challenge)

@@ -55,8 +55,17 @@ func wantWhole(t testing.TB, l *Ledger) {
 
 func wantIntact(t testing.TB, l *Ledger, want []string) {
 	t.Helper()
+	l.writingBack.Wait()
 	if err := checkIntegrity(t.Context(), l.source, l.path, "integrity_check"); err != nil {
 		t.Error(err)
+	}
+	var orphans int
+	err := l.source.QueryRowContext(t.Context(), `SELECT count(*) FROM pragma_foreign_key_check`).Scan(&orphans)
+	if err != nil || orphans > 0 {
+		t.Errorf("got %d rows without the row that they refer to, %v; want none", orphans, err)
+	}
+	for pragma, want := range map[string]string{"foreign_keys": "1", "wal_autocheckpoint": "4096"} {
+		wantPragma(t, l, pragma, want)
 	}
 	if got := schemaOf(t, l); !slices.Equal(got, want) {
 		t.Errorf("got the schema\n%s\nwant that of a new ledger\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
@@ -575,7 +584,7 @@ func TestFillIsWrittenBack(t *testing.T) {
 	if err != nil || info.Size() < 5_000*900 {
 		t.Errorf("got a file of %v, %v; want the rows in it", info, err)
 	}
-	wantPragma(t, l, "wal_autocheckpoint", "4096")
+	wantWhole(t, l)
 }
 
 // heldBack holds the replay of partition 1 back.

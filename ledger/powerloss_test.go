@@ -166,7 +166,7 @@ func history(t *testing.T, random *rand.Rand, rounds int) []instant {
 	return r.instants
 }
 
-func wantPragma(t *testing.T, l *Ledger, pragma, want string) {
+func wantPragma(t testing.TB, l *Ledger, pragma, want string) {
 	t.Helper()
 	var got string
 	if err := l.conn.QueryRowContext(t.Context(), "PRAGMA "+pragma).Scan(&got); err != nil || got != want {

@@ -6,8 +6,8 @@ import (
 
 // seen knows the accounts, externalIds and nonces of the records of a fill, with errors in one direction: it may take a
 // new text for a known text. It is a series of Bloom filters, each eight times the size of the one before up to 32 MiB,
-// so that few records need little memory: 26 bits for each text. A full filter mistakes one text in 11,800. Of 14 million
-// records with three texts, about maxAside are mistaken.
+// so that few records need little memory: 26 bits for each text. A full filter mistakes one text in 11,800. Of 14
+// million records with three texts, about maxAside are mistaken.
 type seen struct {
 	seed    maphash.Seed
 	filters [][]bloomBlock

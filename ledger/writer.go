@@ -28,7 +28,7 @@ const (
 // operation is a call that writes.
 type operation struct {
 	weight int             // in rows
-	alone  bool            // has a transaction of its own
+	alone  bool            // see doAlone
 	run    func(*tx) error // may run again; what it did before is then rolled back
 	state  atomic.Int32
 	done   chan struct{} // closed when err is final
@@ -96,7 +96,8 @@ func (w *writer) do(ctx context.Context, weight int, run func(*tx) error) error 
 	return w.wait(ctx, &operation{weight: weight, run: run, done: make(chan struct{})})
 }
 
-// doAlone is do in a transaction of its own. run adds to tx.stored. It is called once, unless it touches rows.
+// doAlone is do in a transaction of its own, without foreign keys. run adds to tx.stored. It is called once, unless it
+// touches rows.
 func (w *writer) doAlone(ctx context.Context, run func(*tx) error) error {
 	return w.wait(ctx, &operation{alone: true, run: run, done: make(chan struct{})})
 }
@@ -220,7 +221,11 @@ func (w *writer) commit(group []*operation) {
 	if len(started) == 0 {
 		return
 	}
-	if err := w.transact(started); err != nil {
+	transact := w.transact
+	if group[0].alone {
+		transact = w.transactUnreferenced
+	}
+	if err := transact(started); err != nil {
 		for _, op := range started {
 			op.err = err // even if it had failed alone: what it failed on may have been rolled back with the group
 		}
@@ -228,6 +233,18 @@ func (w *writer) commit(group []*operation) {
 	for _, op := range started {
 		close(op.done)
 	}
+}
+
+// transactUnreferenced is transact without foreign keys.
+func (w *writer) transactUnreferenced(group []*operation) (err error) {
+	if _, err := w.stmts.conn.ExecContext(w.ctx, `PRAGMA foreign_keys = OFF`); err != nil {
+		return err
+	}
+	defer func() {
+		_, on := w.stmts.conn.ExecContext(w.ctx, `PRAGMA foreign_keys = ON`)
+		err = errors.Join(err, on)
+	}()
+	return w.transact(group)
 }
 
 // transact returns an error if the whole group failed. The error of an operation that failed alone is in the operation.
