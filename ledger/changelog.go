@@ -144,7 +144,9 @@ func (l *Ledger) restorePartitions(ctx context.Context, runs []*replaying) (err 
 			err = ended
 		}
 	}
-	err = errors.Join(err, f.drop(least))
+	if failed := f.drop(least); !errors.Is(err, failed) { // otherwise a reader has returned it already
+		err = errors.Join(err, failed)
+	}
 	for _, run := range runs {
 		run.settle(f)
 		if run.misfit { // the next run must read from the start and fail again

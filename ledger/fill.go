@@ -118,13 +118,13 @@ func (f *filling) store(t *tx, batch replayed) (err error) {
 	if err := f.l.conn.QueryRowContext(t.ctx, emptyQuery).Scan(&empty); err != nil {
 		return err
 	}
-	var indexes []string
+	create := ""
 	defer func() { err = errors.Join(err, f.inserts.close()) }()
 	syncing := syncWhile(f.l.path + "-wal")
 	defer syncing.end()
 	for more := true; more; {
-		if len(batch.snapshots) > 0 && empty && indexes == nil {
-			if indexes, err = f.begin(t); err != nil {
+		if len(batch.snapshots) > 0 && empty && create == "" {
+			if create, err = f.begin(t); err != nil {
 				return err
 			}
 		}
@@ -146,7 +146,7 @@ func (f *filling) store(t *tx, batch replayed) (err error) {
 	if int64(t.stored) < f.least.Load() {
 		return errAbandoned
 	}
-	if err := f.end(t, indexes); err != nil {
+	if err := f.end(t, create); err != nil {
 		return err
 	}
 	if err := f.l.usable(); err != nil {
@@ -216,32 +216,20 @@ func (s *syncer) end() {
 }
 
 // begin drops the indexes and triggers, and returns the statements that create them again.
-func (f *filling) begin(t *tx) (indexes []string, err error) {
-	rows, err := f.l.conn.QueryContext(t.ctx, `SELECT type, name, sql FROM sqlite_schema
+func (f *filling) begin(t *tx) (create string, err error) {
+	var drop string
+	err = f.l.conn.QueryRowContext(t.ctx, `SELECT group_concat(format('DROP %s "%w"', type, name), ';'),
+		group_concat(sql, ';' || char(10) ORDER BY rowid) FROM sqlite_schema
 		WHERE tbl_name IN ('rows', 'nonces') AND type IN ('index', 'trigger') AND sql IS NOT NULL
 		AND name <> 'rows_account_rest' -- has few rows, and creating it reads the whole table
-		ORDER BY rowid`)
+		`).Scan(&drop, &create)
 	if err != nil {
-		return nil, err
+		return "", err
 	}
-	defer rows.Close()
-	drop := ""
-	for rows.Next() {
-		var kind, name, create string
-		if err := rows.Scan(&kind, &name, &create); err != nil {
-			return nil, err
-		}
-		indexes = append(indexes, create)
-		drop += "DROP " + kind + " " + name + ";\n"
+	if _, err := f.l.conn.ExecContext(t.ctx, drop+`;`+createFillNonces); err != nil {
+		return "", err
 	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	if _, err := f.l.conn.ExecContext(t.ctx, drop+createFillNonces); err != nil {
-		return nil, err
-	}
-	indexes = append([]string{moveFillNonces}, indexes...)
-	return indexes, f.l.conn.Raw(func(conn any) (err error) {
+	return create, f.l.conn.Raw(func(conn any) (err error) {
 		f.inserts, err = prepareInserts(conn)
 		return err
 	})
@@ -257,16 +245,14 @@ const moveFillNonces = `INSERT INTO nonces (nonce, row_id, challenge)
 	DROP TABLE temp.fill_nonces`
 
 // end creates the indexes, applies what was set aside and stores the positions.
-func (f *filling) end(t *tx, indexes []string) error {
-	if len(indexes) > 0 {
+func (f *filling) end(t *tx, create string) error {
+	if create != "" {
 		err := f.l.conn.Raw(func(any) error { return errors.Join(f.inserts.flush(t.ctx), f.inserts.close()) })
-		if err != nil {
-			return err
+		if err == nil {
+			_, err = f.l.conn.ExecContext(t.ctx, moveFillNonces+`;`+create)
 		}
-	}
-	for _, query := range indexes {
-		if _, err := f.l.conn.ExecContext(t.ctx, query); err != nil {
-			return fmt.Errorf("%s: %w", query, err)
+		if err != nil {
+			return fmt.Errorf("fill the ledger: %w", err)
 		}
 	}
 	for _, s := range f.aside {

@@ -294,7 +294,7 @@ func TestFillFails(t *testing.T) {
 	run := &replaying{log: f}
 	fill := &filling{l: l}
 	err := l.writer.doAlone(t.Context(), func(tx *tx) error {
-		indexes, err := fill.begin(tx)
+		create, err := fill.begin(tx)
 		if err != nil {
 			return err
 		}
@@ -304,7 +304,7 @@ func TestFillFails(t *testing.T) {
 				return err
 			}
 		}
-		return fill.end(tx, indexes)
+		return fill.end(tx, create)
 	})
 	if err == nil || !strings.Contains(err.Error(), "UNIQUE constraint failed") {
 		t.Errorf("got %v, want a violation of a unique index", err)
@@ -315,6 +315,30 @@ func TestFillFails(t *testing.T) {
 	wantWhole(t, l)
 	if r := restore(t, l, f, 0); r.Newer != 100 {
 		t.Errorf("again: got %+v, want 100 newer", r)
+	}
+	wantWhole(t, l)
+}
+
+// TestFillOfAFullDisk: the error says so once, nothing is stored, and the next call fills the ledger.
+func TestFillOfAFullDisk(t *testing.T) {
+	shared := newTopic(1)
+	const rows = 3000
+	for n := range rows {
+		shared.put(0, largeRecord(n))
+	}
+	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
+	f.held[0] = true
+	for _, pages := range []int{200, 1100} { // while rows are inserted, and while indexes are created
+		execSQL(t, l, fmt.Sprintf(`PRAGMA max_page_count = %d`, pages))
+		r, err := l.restoreOne(t.Context(), 0)
+		if !errors.Is(err, errDiskFull) || strings.Contains(err.Error(), "\n") || r != (Restored{}) {
+			t.Errorf("%d pages: got %+v, %v; want nothing stored, and errDiskFull on one line", pages, r, err)
+		}
+		execSQL(t, l, `PRAGMA max_page_count = 1000000`)
+		wantWhole(t, l)
+	}
+	if r := restore(t, l, f, 0); r.Newer != rows {
+		t.Errorf("got %+v, want %d newer", r, rows)
 	}
 	wantWhole(t, l)
 }
