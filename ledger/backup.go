@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"database/sql"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
@@ -72,8 +73,12 @@ func OwnFile(path, file string) bool {
 	return false
 }
 
-// IsDatabase reports whether a file that begins so is an SQLite database, as every backup is.
-func IsDatabase(head []byte) bool { return bytes.HasPrefix(head, []byte("SQLite format 3\x00")) }
+// IsLedger reports whether a file that begins so is a ledger, as every backup is. A database of another program is not.
+func IsLedger(head []byte) bool {
+	const idAt = 68 // of the application id: sqlite.org/fileformat.html, section 1.3
+	return bytes.HasPrefix(head, []byte("SQLite format 3\x00")) && len(head) >= idAt+4 &&
+		binary.BigEndian.Uint32(head[idAt:]) == applicationID
+}
 
 // openKnown opens a ledger for reading, of this schema or an earlier schema.
 func openKnown(ctx context.Context, path string) (_ *sql.DB, err error) {

@@ -38,6 +38,9 @@ func TestBackupOfARunningLedger(t *testing.T) {
 	if files, err := os.ReadDir(filepath.Dir(target)); err != nil || len(files) != 1 {
 		t.Errorf("files of the copy: got %v, %v; want 1", files, err)
 	}
+	if head := readFile(t, target); !IsLedger(head[:72]) || IsLedger(head[:71]) {
+		t.Error("got the copy not known as a ledger by its first 72 bytes, want it known")
+	}
 	acceptOne(t, l, testRow(3, "i1"), pipeline.Open) // the ledger goes on
 
 	o.Path = target

@@ -238,6 +238,9 @@ func TestForeignFilesAreLeftAlone(t *testing.T) {
 				t.Fatal(err)
 			}
 			before := readFile(t, o.Path)
+			if IsLedger(before) {
+				t.Error("got the file taken for a ledger, which a backup may replace; want it not")
+			}
 			_, openErr := Open(t.Context(), o)
 			_, readErr := OpenReadOnly(t.Context(), o.Path)
 			for _, err := range []error{openErr, readErr} {

@@ -39,7 +39,7 @@ func backup(ctx context.Context, c *config.Consumer, b config.LedgerBackup, s St
 	case !b.Force:
 		return refused("exists already: choose another name, or replace it with --force")
 	}
-	if err := outfile.Replaces(b.File, "a ledger", ledger.IsDatabase); err != nil { // --force is for earlier backups
+	if err := outfile.Replaces(b.File, "a ledger", ledger.IsLedger); err != nil { // --force is for earlier backups
 		return refused("has other content than a ledger: choose another name, or move that file away")
 	}
 	if _, err := os.Stat(c.Ledger); errors.Is(err, fs.ErrNotExist) {
