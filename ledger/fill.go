@@ -120,8 +120,8 @@ func (f *filling) store(t *tx, batch replayed) (err error) {
 	}
 	create := ""
 	defer func() { err = errors.Join(err, f.inserts.close()) }()
-	syncing := syncWhile(f.l.path + "-wal")
-	defer syncing.end()
+	syncAgain, endSyncing := syncWhile(f.l.path + "-wal")
+	defer endSyncing()
 	for more := true; more; {
 		if len(batch.snapshots) > 0 && empty && create == "" {
 			if create, err = f.begin(t); err != nil {
@@ -132,7 +132,7 @@ func (f *filling) store(t *tx, batch replayed) (err error) {
 			return err
 		}
 		t.stored += len(batch.snapshots)
-		syncing.again()
+		syncAgain()
 		// Rows that are in the ledger since startFill, if any, are for the slow path.
 		if !empty || len(f.aside) > maxAside {
 			break
@@ -173,45 +173,30 @@ func (l *Ledger) writeBack(ctx context.Context) {
 	}
 }
 
-// syncer syncs a file again and again, so that little is left to sync in the end: the disk works while rows are parsed
-// and inserted. That it fails does not matter: the commit syncs the file itself.
-type syncer struct {
-	file  *os.File
-	wake  chan struct{}
-	ended chan struct{}
-}
-
-func syncWhile(path string) *syncer {
+// syncWhile opens a file that is synced soon after each call of again, until end: the disk works while rows are parsed
+// and inserted, and little is left to sync for the commit. That it fails does not matter: the commit syncs the file, too.
+func syncWhile(path string) (again, end func()) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil
+		return func() {}, func() {}
 	}
-	s := &syncer{file: file, wake: make(chan struct{}, 1), ended: make(chan struct{})}
+	wake, ended := make(chan struct{}, 1), make(chan struct{})
 	go func() {
-		defer close(s.ended)
-		for range s.wake {
+		defer close(ended)
+		for range wake {
 			_ = file.Sync()
 		}
 	}()
-	return s
-}
-
-// again has the file synced, soon.
-func (s *syncer) again() {
-	if s == nil {
-		return
+	again = func() {
+		select {
+		case wake <- struct{}{}:
+		default: // it is going to be
+		}
 	}
-	select {
-	case s.wake <- struct{}{}:
-	default: // it is going to be
-	}
-}
-
-func (s *syncer) end() {
-	if s != nil {
-		close(s.wake)
-		<-s.ended
-		_ = s.file.Close()
+	return again, func() {
+		close(wake)
+		<-ended
+		_ = file.Close()
 	}
 }
 
