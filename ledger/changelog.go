@@ -140,11 +140,12 @@ func (l *Ledger) restorePartitions(ctx context.Context, runs []*replaying) (err 
 		least = math.MaxInt
 	case ended != nil:
 		least = worthKeeping
-		if err == nil { // all was read, but may not be kept
-			err = ended
-		}
 	}
-	if failed := f.drop(least); !errors.Is(err, failed) { // otherwise a reader has returned it already
+	if err == nil { // all was read, but may not be kept
+		err = ended
+	}
+	failed := f.drop(least)
+	if err == nil || !errors.Is(failed, errAbandoned) && !errors.Is(err, failed) { // a reader may have returned it already
 		err = errors.Join(err, failed)
 	}
 	for _, run := range runs {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+
+	"github.com/mattn/go-sqlite3"
 )
 
 // filling stores the records of all partitions of a Restore into an empty ledger: in one transaction, which first
@@ -102,15 +104,15 @@ func (f *filling) finish() error {
 
 // drop is finish, but rolls back if fewer than least records were stored, unless the fill has ended before.
 func (f *filling) drop(least int) error {
-	if f == nil {
-		return nil
+	if f != nil {
+		f.least.Store(int64(least))
 	}
-	f.least.Store(int64(least))
-	if err := f.finish(); !errors.Is(err, errAbandoned) {
-		return err
-	}
-	return nil
+	return f.finish()
 }
+
+// Abandon has Restore roll back what it fills an empty ledger with, which it keeps otherwise, and return soon: creating
+// the indexes may take minutes. That lasts until Close. It may be called at any time, and several times.
+func (l *Ledger) Abandon() { l.abandon() }
 
 // store stores batches until the fill ends.
 func (f *filling) store(t *tx, batch replayed) (err error) {
@@ -146,6 +148,9 @@ func (f *filling) store(t *tx, batch replayed) (err error) {
 	if int64(t.stored) < f.least.Load() {
 		return errAbandoned
 	}
+	if t.stored >= worthKeeping { // otherwise it takes no second
+		f.l.log.Info("creating the ledger's indexes, which a first signal waits for", "path", f.l.path, "records", t.stored)
+	}
 	if err := f.end(t, create); err != nil {
 		return err
 	}
@@ -174,7 +179,7 @@ func (l *Ledger) writeBack(ctx context.Context) {
 }
 
 // syncWhile opens a file that is synced soon after each call of again, until end: the disk works while rows are parsed
-// and inserted, and little is left to sync for the commit. That it fails does not matter: the commit syncs the file, too.
+// and inserted, and little is left to sync for the commit. That it fails does not matter: the commit syncs the file.
 func syncWhile(path string) (again, end func()) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -234,7 +239,10 @@ func (f *filling) end(t *tx, create string) error {
 	if create != "" {
 		err := f.l.conn.Raw(func(any) error { return errors.Join(f.inserts.flush(t.ctx), f.inserts.close()) })
 		if err == nil {
-			_, err = f.l.conn.ExecContext(t.ctx, moveFillNonces+`;`+create)
+			_, err = f.l.conn.ExecContext(f.l.fills, moveFillNonces+`;`+create)
+		}
+		if f.l.fills.Err() != nil { // SQLite may have rolled the transaction back
+			return errors.Join(errAbandoned, sqlite3.Error{Code: sqlite3.ErrInterrupt})
 		}
 		if err != nil {
 			return fmt.Errorf("fill the ledger: %w", err)

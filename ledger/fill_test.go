@@ -386,7 +386,8 @@ func (f *interrupting) Replay(
 	})
 }
 
-// TestFillInterrupted: the next call begins again after few records, and continues after many.
+// TestFillInterrupted: the next call begins again after few records, or if the fill was abandoned, and continues after
+// many.
 func TestFillInterrupted(t *testing.T) {
 	few := rowsTopic(t, 1, 100)
 	many := newTopic(1)
@@ -396,15 +397,23 @@ func TestFillInterrupted(t *testing.T) {
 		many.put(0, snapshotOf(r, true, testEnvironment).message(t))
 	}
 	for _, tt := range []struct {
-		shared *topic
-		after  int
-		kept   bool
-	}{{few, 50, false}, {many, worthKeeping + 8000, true}} {
-		l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), tt.shared)
+		shared    *topic
+		after     int
+		abandoned bool
+		kept      bool
+	}{{few, 50, false, false}, {many, worthKeeping + 8000, false, true}, {many, worthKeeping + 8000, true, false}} {
+		path := filepath.Join(t.TempDir(), "ledger.db")
+		l, f := openFollower(t, path, tt.shared)
 		all := len(tt.shared.partitions[0])
 		f.held[0], f.batch = true, all/100
 		ctx, cancel := context.WithCancel(t.Context())
-		if err := l.Follow(&interrupting{follower: f, cancel: cancel, after: tt.after}, nil); err != nil {
+		interrupt := func() {
+			cancel()
+			if tt.abandoned {
+				l.Abandon()
+			}
+		}
+		if err := l.Follow(&interrupting{follower: f, cancel: interrupt, after: tt.after}, nil); err != nil {
 			t.Fatal(err)
 		}
 		first, err := l.restoreOne(ctx, 0)
@@ -414,9 +423,10 @@ func TestFillInterrupted(t *testing.T) {
 		if (first.Newer > 0) != tt.kept || first.To != int64(first.Newer) || first.Newer > tt.after {
 			t.Errorf("interrupted after %d records: got %+v, want some kept: %t", tt.after, first, tt.kept)
 		}
-		if err := l.Follow(f, nil); err != nil {
-			t.Fatal(err)
-		}
+		wantWhole(t, l)
+		closed(t, l)
+		l, f = openFollower(t, path, tt.shared)
+		f.batch = all / 100
 		if r := restore(t, l, f, 0); r.From != first.To || r.Newer != all-first.Newer {
 			t.Errorf("got %+v, want the rest of %d records after %+v", r, all, first)
 		}

@@ -73,6 +73,8 @@ type Ledger struct {
 	// checking is the check of a large ledger; nil: there is none.
 	checking    *checking
 	writingBack sync.WaitGroup // of the log of a fill
+	fills       context.Context
+	abandon     context.CancelFunc // of fills
 
 	dropSigned bool          // Options.DropSigned
 	replacing  chan struct{} // semaphore: two calls of ReplaceDirectory would write to the same copy
@@ -114,6 +116,7 @@ func open(ctx context.Context, o Options, steps []migration) (_ *Ledger, err err
 	l := &Ledger{
 		queries: queries{path: path}, log: o.Logger, dropSigned: o.DropSigned, replacing: make(chan struct{}, 1),
 	}
+	l.fills, l.abandon = context.WithCancel(context.WithoutCancel(ctx))
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
 	}

@@ -373,7 +373,7 @@ func breaksTransaction(err error) error {
 
 func (w *writer) failed(err error) error {
 	var lite sqlite3.Error
-	if errors.As(err, &lite) && lite.Code != sqlite3.ErrBusy {
+	if errors.As(err, &lite) && lite.Code != sqlite3.ErrBusy && lite.Code != sqlite3.ErrInterrupt {
 		w.suspect.Store(true)
 	}
 	return err

@@ -67,6 +67,7 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 	if err != nil {
 		return nil, err
 	}
+	defer context.AfterFunc(ctx, book.Abandon)() // nothing of it is kept
 	err = book.Follow(q.Changelog(c.LedgerTopic, partitions), keys)
 	if err == nil {
 		err = book.CheckChangelog(ctx, partitions)

@@ -270,6 +270,7 @@ func (r *run) open(getenv func(string) string) (err error) {
 		return err
 	}
 	r.opened("ledger", r.ledger.Close)
+	context.AfterFunc(r.hard, r.ledger.Abandon)
 	for _, f := range []reportFile{r.to, r.page} { // now the ledger's directory exists
 		if f.path != "" && f.stream == nil && ledger.OwnFile(r.c.Ledger, f.path) {
 			return &config.Error{Setting: f.flag, Value: f.path, Problem: "is a file of the ledger, and would replace it"}
