@@ -124,10 +124,13 @@ func (c *Client) open(ctx context.Context, k call) (*reply, error) {
 			return r, nil
 		}
 		failure := c.failed(k, r)
-		if again || failure.Kind != Unauthorized && failure.Kind != RequestSignature {
+		if failure.Kind != Unauthorized && failure.Kind != RequestSignature {
+			return nil, failure
+		}
+		c.tokens.refuse(token) // also of the last attempt: it may be the second in a row
+		if again {
 			return nil, c.confirmed(ctx, k, failure)
 		}
-		c.tokens.refuse(token)
 		refused = token
 		if failure.Kind == RequestSignature {
 			c.clock.restart(r.Header, r.sent, r.sent.Add(r.took))

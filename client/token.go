@@ -53,7 +53,8 @@ func (t bearerToken) MarshalText() ([]byte, error) { return []byte(redacted), ni
 // whose context ends leaves without an effect on the others.
 //
 // A single 401 may be a mistake of the partner: the worker that got it renews the token, and the others continue to use
-// the old one meanwhile. After a second 401 in a row, without a 2xx in between, all wait for the new token.
+// the old one meanwhile, except those that get a 401, too. After a second 401 in a row, without a 2xx in between, all
+// wait for the new token.
 type tokens struct {
 	mu       sync.Mutex
 	token    bearerToken
@@ -105,16 +106,19 @@ func (t *tokens) confirm(token bearerToken) {
 	}
 }
 
-// nextStep is what a worker does that has a place in the rate, but no valid token.
+// nextStep is what a worker does next.
 type nextStep int
 
 const (
-	fetchToken nextStep = iota // it fetches a token while the others wait in the queue
-	renewToken                 // it leaves the queue and fetches a token; endRenewal must follow
-	lookAgain                  // there is a token, or another worker renews it
+	sendRequest  nextStep = iota // it has a valid token and a place in the rate
+	fetchToken                   // it fetches a token while the others wait in the queue
+	renewToken                   // it leaves the queue and fetches a token; endRenewal must follow
+	awaitRenewal                 // it leaves the queue and waits for another worker's renewal
+	lookAgain                    // there is a token, or another worker renews it
 )
 
-// step decides what a worker without a valid token does. The worker is the first in the queue, so that no two fetch.
+// step decides what a worker does that has a place in the rate, but no valid token. The worker is the first in the
+// queue, so that no two fetch.
 func (t *tokens) step(now time.Time, refused bearerToken) nextStep {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -139,11 +143,27 @@ func (t *tokens) endRenewal(err error) {
 	t.renewal = nil
 }
 
-// renewing returns a channel that is closed when the present renewal has ended, or nil if there is none.
-func (t *tokens) renewing() <-chan struct{} {
+// renewing reports whether the token is being renewed, and whether others continue to use it until then.
+func (t *tokens) renewing(now time.Time) (renewing, usable bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.renewal
+	return t.renewal != nil, t.usable(now)
+}
+
+// awaitRenewal waits until the present renewal has ended, if there is one. The error is ctx's.
+func (t *tokens) awaitRenewal(ctx context.Context) error {
+	t.mu.Lock()
+	end := t.renewal
+	t.mu.Unlock()
+	if end == nil {
+		return nil
+	}
+	select {
+	case <-end:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 func (t *tokens) set(token bearerToken, until time.Time) {
@@ -209,47 +229,57 @@ func (t *tokens) failed() (uint64, error) {
 // waitForToken waits for the rate limiter and returns a token that is valid then, and not the one that was refused.
 func (c *Client) waitForToken(ctx context.Context, op Operation, refused bearerToken) (bearerToken, uint64, error) {
 	for {
-		token, closings, renew, err := c.inQueue(ctx, op, refused)
-		if !renew {
-			return token, closings, err
-		}
-		err = c.fetchOnce(ctx, closings)
-		c.tokens.endRenewal(err)
-		if err != nil {
-			c.logger.DebugContext(ctx, "the renewal of the token failed; fetching one", "error", err)
+		token, closings, next, err := c.inQueue(ctx, op, refused)
+		switch {
+		case err != nil:
+			return bearerToken{}, 0, err
+		case next == renewToken:
+			err := c.fetchOnce(ctx, closings)
+			c.tokens.endRenewal(err)
+			if err != nil {
+				c.logger.DebugContext(ctx, "the renewal of the token failed; fetching one", "error", err)
+			}
+		case next == awaitRenewal:
+			if err := c.tokens.awaitRenewal(ctx); err != nil {
+				return bearerToken{}, 0, err
+			}
+		default:
+			return token, closings, nil
 		}
 	}
 }
 
-// inQueue waits for a place in the rate and returns a token for it. If renew is true, the place is for the renewal of
-// the token, and endRenewal must follow.
+// inQueue waits for a place in the rate and returns a token for it: sendRequest. With renewToken the place is for the
+// renewal of the token, and endRenewal must follow; with awaitRenewal there is none.
 func (c *Client) inQueue(
 	ctx context.Context, op Operation, refused bearerToken,
-) (_ bearerToken, closings uint64, renew bool, _ error) {
+) (_ bearerToken, closings uint64, next nextStep, _ error) {
 	before, _ := c.tokens.failed()
 	since := c.config.Now()
 	if err := c.config.RateLimiter.join(ctx, op == Create && refused == (bearerToken{})); err != nil {
-		return bearerToken{}, 0, false, err
+		return bearerToken{}, 0, 0, err
 	}
 	defer c.config.RateLimiter.leave()
 	for fetched := false; ; {
 		if _, ok := c.tokens.valid(c.config.Now(), refused); !ok {
-			if renewing := c.tokens.renewing(); renewing != nil {
-				select {
-				case <-renewing:
-					continue
-				case <-ctx.Done():
-					return bearerToken{}, 0, false, ctx.Err()
+			switch renewing, usable := c.tokens.renewing(c.config.Now()); {
+			case !renewing:
+			case usable: // by the others, who must not wait behind this worker
+				return bearerToken{}, 0, awaitRenewal, nil
+			default:
+				if err := c.tokens.awaitRenewal(ctx); err != nil {
+					return bearerToken{}, 0, 0, err
 				}
+				continue
 			}
 			// A worker ahead in the queue failed to get a token while this one waited. All who waited fail with it.
 			if now, err := c.tokens.failed(); now != before {
-				return bearerToken{}, 0, false, err
+				return bearerToken{}, 0, 0, err
 			}
 		}
 		closings, err := c.config.RateLimiter.take(ctx)
 		if err != nil {
-			return bearerToken{}, 0, false, err
+			return bearerToken{}, 0, 0, err
 		}
 		now := c.config.Now()
 		c.config.Observer.Waited(now.Sub(since))
@@ -257,11 +287,11 @@ func (c *Client) inQueue(
 		token, ok := c.tokens.valid(now, refused)
 		if ok || fetched && token.secret != "" {
 			// A token that has just been fetched is used, even if its lifetime is shorter than the wait.
-			return token, closings, false, nil
+			return token, closings, sendRequest, nil
 		}
 		switch c.tokens.step(now, refused) {
 		case renewToken:
-			return bearerToken{}, closings, true, nil
+			return bearerToken{}, closings, renewToken, nil
 		case lookAgain: // the place is given up
 			continue
 		case fetchToken:
@@ -270,7 +300,7 @@ func (c *Client) inQueue(
 			if ctx.Err() == nil {
 				c.tokens.fail(err)
 			}
-			return bearerToken{}, 0, false, err
+			return bearerToken{}, 0, 0, err
 		}
 		fetched, since = true, c.config.Now()
 	}

@@ -485,6 +485,74 @@ func TestWrong401HoldsUpNobody(t *testing.T) {
 	}
 }
 
+// TestSecondWrong401HoldsUpNobody: while the token is renewed after a 401, another request is answered 401, with 2xx in
+// between. It waits for the renewal, and the others go on.
+func TestSecondWrong401HoldsUpNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const rate, rows = 50, 100
+		i := &issuer{lifetime: time.Hour, delay: 3 * time.Second} // longer than all rows take
+		var answers, begun, before atomic.Int64
+		c := bubbleClient(t, rate, func(r *http.Request) *canned {
+			if strings.HasSuffix(r.URL.Path, "/auth/token") {
+				token := i.token()
+				before.Store(answers.Load())
+				return token
+			}
+			if n := answers.Add(1); n == 1 || n == 10 {
+				return response(401, "")
+			}
+			return response(200, `{"id":"`+testID+`","status":"initiated"}`)
+		})
+		var all sync.WaitGroup
+		for range 10 {
+			all.Go(func() {
+				for begun.Add(1) <= rows {
+					if _, err := c.Customer(t.Context(), testID); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		all.Wait()
+		if s := c.Stats(); i.issued != 2 || s.Retried != 2 || before.Load() != rows {
+			t.Errorf("got %d tokens, %+v, %d answers before the second token; want 2 tokens, 2 sent twice, %d answers",
+				i.issued, s, before.Load(), rows)
+		}
+	})
+}
+
+// Test401OfARepeatedRequestCounts: a request is refused with two tokens, and another with the second of them. No further
+// request is sent with it.
+func Test401OfARepeatedRequestCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		i := &issuer{lifetime: time.Hour, delay: time.Second}
+		var answers atomic.Int64
+		c := bubbleClient(t, 50, func(r *http.Request) *canned {
+			if strings.HasSuffix(r.URL.Path, "/auth/token") {
+				return i.token()
+			}
+			if answers.Add(1); r.Header.Get("Authorization") != "Bearer t3" {
+				return response(401, "")
+			}
+			return response(404, "")
+		})
+		_, err := c.Customer(t.Context(), testID)
+		wantKind(t, err, Unauthorized)
+		var all sync.WaitGroup
+		for n := range 2 {
+			all.Go(func() {
+				time.Sleep(time.Duration(n) * 100 * time.Millisecond) // the second while the token of the first is fetched
+				_, err := c.Customer(t.Context(), testID)
+				wantKind(t, err, NotFound)
+			})
+		}
+		all.Wait()
+		if i.issued != 3 || answers.Load() != 5 {
+			t.Errorf("got %d tokens and %d answers, want 3 and 5: two, two and one", i.issued, answers.Load())
+		}
+	})
+}
+
 // TestWorkerThatRenewsLeaves: the context of the worker that renews the token ends. The token was refused
 // twice by then, and another worker fetches one.
 func TestWorkerThatRenewsLeaves(t *testing.T) {
