@@ -138,8 +138,22 @@ func (r Report) JSON() []byte {
 }
 
 // IsReport reports whether a file that begins so may be a Report, of this version or another one, or one that jq has
-// formatted.
+// formatted. An object that holds reports, as `consumer runs` prints, is none.
 func IsReport(head []byte) bool {
-	return bytes.HasPrefix(bytes.TrimSpace(head), []byte("{")) && bytes.Contains(head, []byte(`"run":`)) &&
-		bytes.Contains(head, []byte(`"startedAt":`))
+	missing := map[any]bool{"run": true, "rows": true, "requests": true} // they come early, also when sorted
+	members := json.NewDecoder(bytes.NewReader(head))
+	if begin, err := members.Token(); err != nil || begin != json.Delim('{') {
+		return false
+	}
+	for len(missing) > 0 {
+		name, err := members.Token()
+		if err != nil || name == json.Delim('}') {
+			return false
+		}
+		delete(missing, name)
+		if err := members.Decode(new(json.RawMessage)); err != nil {
+			return len(missing) == 0 // the head ends in this member
+		}
+	}
+	return true
 }
