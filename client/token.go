@@ -143,11 +143,11 @@ func (t *tokens) endRenewal(err error) {
 	t.renewal = nil
 }
 
-// renewing reports whether the token is being renewed, and whether others continue to use it until then.
-func (t *tokens) renewing(now time.Time) (renewing, usable bool) {
+// renewing reports whether the token is being renewed.
+func (t *tokens) renewing() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.renewal != nil, t.usable(now)
+	return t.renewal != nil
 }
 
 // awaitRenewal waits until the present renewal has ended, if there is one. The error is ctx's.
@@ -262,15 +262,8 @@ func (c *Client) inQueue(
 	defer c.config.RateLimiter.leave()
 	for fetched := false; ; {
 		if _, ok := c.tokens.valid(c.config.Now(), refused); !ok {
-			switch renewing, usable := c.tokens.renewing(c.config.Now()); {
-			case !renewing:
-			case usable: // by the others, who must not wait behind this worker
+			if c.tokens.renewing() { // the others may still use the token, and must not wait behind this worker
 				return bearerToken{}, 0, awaitRenewal, nil
-			default:
-				if err := c.tokens.awaitRenewal(ctx); err != nil {
-					return bearerToken{}, 0, 0, err
-				}
-				continue
 			}
 			// A worker ahead in the queue failed to get a token while this one waited. All who waited fail with it.
 			if now, err := c.tokens.failed(); now != before {

@@ -527,8 +527,12 @@ func Test401OfARepeatedRequestCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		i := &issuer{lifetime: time.Hour, delay: time.Second}
 		var answers atomic.Int64
+		third := make(chan struct{}) // closed when the third token is fetched
 		c := bubbleClient(t, 50, func(r *http.Request) *canned {
 			if strings.HasSuffix(r.URL.Path, "/auth/token") {
+				if i.issued == 2 {
+					close(third)
+				}
 				return i.token()
 			}
 			if answers.Add(1); r.Header.Get("Authorization") != "Bearer t3" {
@@ -539,13 +543,13 @@ func Test401OfARepeatedRequestCounts(t *testing.T) {
 		_, err := c.Customer(t.Context(), testID)
 		wantKind(t, err, Unauthorized)
 		var all sync.WaitGroup
-		for n := range 2 {
-			all.Go(func() {
-				time.Sleep(time.Duration(n) * 100 * time.Millisecond) // the second while the token of the first is fetched
-				_, err := c.Customer(t.Context(), testID)
-				wantKind(t, err, NotFound)
-			})
-		}
+		all.Go(func() {
+			_, err := c.Customer(t.Context(), testID)
+			wantKind(t, err, NotFound)
+		})
+		<-third
+		_, err = c.Customer(t.Context(), testID)
+		wantKind(t, err, NotFound)
 		all.Wait()
 		if i.issued != 3 || answers.Load() != 5 {
 			t.Errorf("got %d tokens and %d answers, want 3 and 5: two, two and one", i.issued, answers.Load())
