@@ -140,7 +140,7 @@ func (r Report) JSON() []byte {
 // IsReport reports whether a file that begins so may be a Report, of this version or another one, or one that jq has
 // formatted. An object that holds reports, as `consumer runs` prints, is none.
 func IsReport(head []byte) bool {
-	missing := map[any]bool{"run": true, "rows": true, "requests": true} // they come early, also when sorted
+	missing := map[any]bool{"run": true, "rows": true, "requests": true} // they come early, sorted behind the imports
 	members := json.NewDecoder(bytes.NewReader(head))
 	if begin, err := members.Token(); err != nil || begin != json.Delim('{') {
 		return false

@@ -52,11 +52,11 @@ func Create(path string) (*File, error) {
 	return &File{File: f, path: path}, nil
 }
 
-// headSize is how much of a file Replaces looks at.
-const headSize = 4 << 10
+// headSize is how much of a file Replaces looks at: in a sorted report, imports of up to 2 KiB each come first.
+const headSize = 64 << 10
 
 // Replaces returns an error if a file with other content than is to be written stands at the path, by the judgement of
-// known on its first 4 KiB: a mistake in a setting must not cost an export, a key or the ledger. what names it: "a
+// known on its first 64 KiB: a mistake in a setting must not cost an export, a key or the ledger. what names it: "a
 // report". A file without content, and what is no regular file or cannot be read, are no errors here.
 func Replaces(path, what string, known func(head []byte) bool) error {
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {

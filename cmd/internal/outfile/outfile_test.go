@@ -232,9 +232,9 @@ func TestReplaces(t *testing.T) {
 	for path, want := range map[string]bool{
 		path("export.csv", "address,externalId"): false, path("ledger.db", "SQLite format 3\x00"): false,
 		path("report.json", "{"): true, path("empty.json", ""): true, filepath.Join(dir, "none.json"): true, dir: true,
-		"/dev/null": true,
+		"/dev/null": true, path("late.json", strings.Repeat(" ", 60<<10)+"{"): true,
 	} {
-		err := Replaces(path, "a report", func(head []byte) bool { return string(head) == "{" })
+		err := Replaces(path, "a report", func(head []byte) bool { return strings.TrimSpace(string(head)) == "{" })
 		if (err == nil) != want {
 			t.Errorf("%s: got %v, want it replaced: %t", path, err, want)
 		}
