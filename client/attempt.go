@@ -90,12 +90,20 @@ func (c *Client) do(ctx context.Context, k call) (answer, error) {
 	}
 	a := c.read(r)
 	if a.broken != nil {
-		if err := ctx.Err(); err != nil {
-			return answer{}, err
-		}
-		return answer{}, c.malformed(k.op, a, a.broken)
+		return answer{}, c.incomplete(ctx, k.op, a)
 	}
 	return a, nil
+}
+
+// incomplete returns the error of a 2xx answer whose body is not complete: ctx's, ErrStopped, or an *Error.
+func (c *Client) incomplete(ctx context.Context, op string, a answer) error {
+	switch {
+	case ctx.Err() != nil:
+		return ctx.Err()
+	case errors.Is(a.broken, ErrStopped):
+		return ErrStopped
+	}
+	return c.malformed(op, a, a.broken)
 }
 
 // open sends the call and returns its 2xx answer unread; everything else is an error, also a 206 (RFC 9110, section
@@ -167,7 +175,7 @@ func (c *Client) send(ctx context.Context, k call, token bearerToken, closings u
 		switch {
 		case errors.Is(cause, errTimeout):
 			return fmt.Errorf("%w (%v)", errTimeout, c.config.Now().Sub(begun).Round(time.Millisecond))
-		case errors.Is(cause, errNotResent), errors.Is(cause, errStuck):
+		case errors.Is(cause, errNotResent), errors.Is(cause, errStuck), errors.Is(cause, ErrStopped):
 			return cause
 		}
 		return nil
@@ -176,6 +184,15 @@ func (c *Client) send(ctx context.Context, k call, token bearerToken, closings u
 	if err != nil {
 		_ = end()
 		return nil, &Error{Op: k.op, Kind: Unsendable, Err: err}
+	}
+	if k.method == http.MethodGet || k.token {
+		go func() {
+			select {
+			case <-c.config.RateLimiter.halted():
+				stop(ErrStopped)
+			case <-watched.Done():
+			}
+		}()
 	}
 	c.sent.Add(1)
 	header := time.AfterFunc(c.config.Timeout, func() { stop(errTimeout) }) // for a list, too
@@ -190,8 +207,11 @@ func (c *Client) send(ctx context.Context, k call, token bearerToken, closings u
 		if ended := end(); ended != nil {
 			err = ended
 		}
-		if ctx.Err() != nil {
+		switch {
+		case ctx.Err() != nil:
 			return nil, ctx.Err()
+		case errors.Is(err, ErrStopped):
+			return nil, ErrStopped
 		}
 		c.logger.DebugContext(ctx, "no answer", "op", k.op, "took", took, "error", c.clean(err))
 		return nil, c.unanswered(k.op, err)

@@ -77,6 +77,8 @@ func (c *Client) customers(
 		return "", err
 	case ctx.Err() != nil:
 		return "", ctx.Err()
+	case errors.Is(ended, ErrStopped):
+		return "", ErrStopped
 	case errors.Is(err, errAgain):
 		return "", all.partial("Link")
 	case ended != nil:

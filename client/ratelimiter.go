@@ -67,42 +67,61 @@ type RateLimiter struct {
 	until    time.Time // if leased: no attempt passes from then on
 	recalled bool      // until Admit
 	stopped  bool
+	halt     chan struct{} // closed while recalled or stopped
 }
 
 // NewRateLimiter returns a limiter of so many attempts a second; see SetRate for special values.
 func NewRateLimiter(perSecond float64) *RateLimiter {
 	l := &RateLimiter{queue: make(chan struct{}, 1), lowPriority: make(chan struct{}, 1),
-		fraction: 1, changed: make(chan struct{}), bucket: rate.NewLimiter(0, 0)}
+		fraction: 1, changed: make(chan struct{}), halt: make(chan struct{}), bucket: rate.NewLimiter(0, 0)}
 	l.configure(l.now(), perSecond) // the bucket fills from now on
 	return l
 }
 
-// ErrStopped is returned by Wait, and by every call of a Client, after Stop or Recall: nothing was sent.
-var ErrStopped = errors.New("stopped before the request was sent")
+// ErrStopped is returned by Wait, and by every call of a Client, after Stop or Recall: no request was sent that changes
+// something at the partner.
+var ErrStopped = errors.New("stopped before the request was sent or answered")
 
-// Stop makes all calls of Wait return ErrStopped, those that are waiting too. Attempts that have passed are not
-// touched. It may be called more than once.
+// Stop makes all calls of Wait return ErrStopped, those that are waiting too. A Client ends its requests in flight that
+// change nothing at the partner, and waits for the others. It may be called more than once.
 func (l *RateLimiter) Stop() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.end()
 	l.stopped = true
-	l.notify()
 }
 
-// Recall makes all calls of Wait return ErrStopped until Admit, those that are waiting too: another consumer may send
-// their requests by now. Attempts that have passed are not touched.
+// Recall does what Stop does, until Admit: another consumer may send the requests by now.
 func (l *RateLimiter) Recall() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.end()
 	l.recalled = true
-	l.notify()
+}
+
+// end begins a stop or a recall, unless one is in force. The caller holds l.mu and sets the reason.
+func (l *RateLimiter) end() {
+	if !l.stopped && !l.recalled {
+		close(l.halt)
+		l.notify()
+	}
 }
 
 // Admit undoes Recall.
 func (l *RateLimiter) Admit() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.recalled && !l.stopped {
+		l.halt = make(chan struct{})
+	}
 	l.recalled = false
+}
+
+// halted is closed while the limiter is stopped or recalled.
+func (l *RateLimiter) halted() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.halt
 }
 
 func (l *RateLimiter) stoppedOrRecalled() bool {

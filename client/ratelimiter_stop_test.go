@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -63,6 +64,11 @@ func TestRateLimiterRecall(t *testing.T) {
 			t.Errorf("after Recall: got %v after %v, want %v at once", err, time.Since(begin), ErrStopped)
 		}
 		l.Admit()
+		select {
+		case <-l.halted():
+			t.Error("after Admit: requests in flight are still ended")
+		default:
+		}
 		for range 10 {
 			if err := l.Wait(t.Context()); err != nil {
 				t.Errorf("after Admit: got %v, want nil", err)
@@ -113,4 +119,71 @@ func TestRateLimiterUntil(t *testing.T) {
 		}
 		wantRate(t, at, 10, 1)
 	})
+}
+
+// hungBody is a body of which no byte arrives before the request ends.
+type hungBody struct{ request *http.Request }
+
+func (b hungBody) Read([]byte) (int, error) {
+	<-b.request.Context().Done()
+	return 0, b.request.Context().Err()
+}
+
+// TestStopDoesNotWaitForReadings: a stop or recall ends the requests in flight that change nothing at the partner, and
+// waits for the answer to the others.
+func TestStopDoesNotWaitForReadings(t *testing.T) {
+	const slow = 5 * time.Second // of the answer to a POST
+	get := func(ctx context.Context, c *Client) error { _, err := c.Customer(ctx, testID); return err }
+	list := func(ctx context.Context, c *Client) error {
+		return customersOf(ctx, c, func(Customer) error { return nil })
+	}
+	create := func(ctx context.Context, c *Client) error {
+		_, err := c.CreateCustomer(ctx, testIdem, CreateBody(testChain, testExtern))
+		return err
+	}
+	for _, test := range []struct {
+		name       string
+		hung       string // the path of requests that are not answered
+		headerOnly bool   // of the answer the header arrives
+		call       func(context.Context, *Client) error
+		want       error
+		after      time.Duration
+	}{
+		{"token", "/auth/token", false, create, ErrStopped, 0},
+		{"token, body", "/auth/token", true, create, ErrStopped, 0},
+		{"GET", "/customers/" + testID, false, get, ErrStopped, 0},
+		{"GET, body", "/customers/" + testID, true, get, ErrStopped, 0},
+		{"list", "/customers", false, list, ErrStopped, 0},
+		{"list, body", "/customers", true, list, ErrStopped, 0},
+		{"POST", "", false, create, nil, slow},
+	} {
+		for name, stop := range map[string]func(*RateLimiter){"Stop": (*RateLimiter).Stop, "Recall": (*RateLimiter).Recall} {
+			t.Run(test.name+"/"+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					config := testConfig("https://api.example/v1")
+					config.Transport = roundTripper(func(r *http.Request) *canned {
+						switch path := strings.TrimPrefix(r.URL.Path, "/v1"); {
+						case path == test.hung && test.headerOnly:
+							return &canned{status: http.StatusOK, body: hungBody{r}}
+						case path == test.hung:
+							return nil
+						case path == "/auth/token":
+							return response(200, `{"token":"t","tokenType":"Bearer"}`)
+						}
+						time.Sleep(slow)
+						return response(201, `{"id":"`+testID+`","externalId":"`+testExtern+`","chainId":"`+testChain+`"}`)
+					})
+					c := newClient(t, config)
+					ended := make(chan error, 1)
+					go func() { ended <- test.call(t.Context(), c) }()
+					synctest.Wait()
+					begin := time.Now()
+					stop(config.RateLimiter)
+					if err := <-ended; !errors.Is(err, test.want) || time.Since(begin) != test.after {
+						t.Errorf("got %v after %v, want %v after %v", err, time.Since(begin), test.want, test.after)
+					}
+				})
+			})
+		}
+	}
 }

@@ -395,10 +395,7 @@ func (c *Client) fetchOnce(ctx context.Context, closings uint64) error {
 	}
 	a := c.read(r)
 	if a.broken != nil {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		return c.malformed(opToken, a, a.broken)
+		return c.incomplete(ctx, opToken, a)
 	}
 	token, expires, err := parseToken(a.body)
 	if err != nil {
