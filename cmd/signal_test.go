@@ -65,7 +65,8 @@ func TestStopInTheMiddle(t *testing.T) {
 			if tt.exit == 1 && !strings.Contains(out.String(), "not settled") {
 				t.Errorf("got this output, want \"not settled\" in it:\n%s", out)
 			}
-			const waits = "waiting for the requests in flight (each --request-timeout at most); a second signal cuts that short"
+			const waits = "waiting for the requests in flight (each --request-timeout at most) and for signatures; " +
+				"a second signal cuts that short"
 			if tt.exit == 1 && !strings.Contains(out.String(), waits) {
 				t.Errorf("got this output, want %q in it:\n%s", waits, out)
 			}

@@ -34,7 +34,9 @@ func Stopping(args []string) console.Stopping {
 		return console.Stopping{Command: "consumer", Waits: "an unfinished copy is removed", Once: true}
 	}
 	return console.Stopping{
-		Command: "consumer", Waits: "taking no new rows, waiting for the requests in flight (each --request-timeout at most)",
+		Command: "consumer",
+		Waits: "taking no new rows, waiting for the requests in flight (each --request-timeout at most) and for " +
+			"signatures",
 	}
 }
 
