@@ -8,6 +8,7 @@ FUZZTIME   ?= 10s # for each fuzz target
 FUZZ_TOTAL ?= 0   # seconds that all of them share; 0: no bound
 BENCHTIME  ?= 1s
 BENCH      ?= .
+COUNT      ?= 1   # runs of each benchmark
 
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
@@ -108,8 +109,8 @@ fuzz: ## run every fuzz target for FUZZTIME (10s)
 	@.ci/fuzz $(FUZZTIME) $(FUZZ_TOTAL)
 
 .PHONY: bench
-bench: ## run the benchmarks, those matching BENCH (.), each for BENCHTIME (1s); PURSER_BIG=1: with 10M rows, too
-	@.ci/bench '$(BENCH)' '$(BENCHTIME)'
+bench: ## run the benchmarks, those matching BENCH (.), COUNT times (1) for BENCHTIME (1s); PURSER_BIG=1: 10M rows, too
+	@.ci/bench '$(BENCH)' '$(BENCHTIME)' $(COUNT)
 
 .PHONY: bench-peers
 bench-peers: ## compare purser with a Python and a Node.js script on the same sandbox (installs their packages)
