@@ -100,8 +100,18 @@ func loadFile(r io.Reader) (*file, error) {
 }
 
 // Validate implements kong.Resolver.
-func (f *file) Validate(*kong.Application) error {
-	known := knownNames()
+func (f *file) Validate(app *kong.Application) error {
+	known := map[string]bool{}
+	addNames(known, app.Node)
+	for name := range f.keys {
+		if !known[name] { // another command's perhaps
+			addNamesOfAll(known)
+			break
+		}
+	}
+	for _, name := range []string{"config", "help", "version"} {
+		delete(known, name)
+	}
 	for name, key := range f.keys {
 		if strings.EqualFold(name, "api-secret") {
 			return fileErrorf("%s:%d: the secret itself does not belong here: use api-secret-file or $OFFBLOCKS_API_SECRET",
@@ -166,32 +176,26 @@ func (f *file) columns(node *yaml.Node) (any, error) {
 	return strings.Join(parts, ","), nil
 }
 
-// knownNames are the flags of all commands that the file may set.
-func knownNames() map[string]bool {
-	names := map[string]bool{}
-	eachFlag(func(f *kong.Flag) { names[f.Name] = true })
-	delete(names, "config")
-	delete(names, "help")
-	delete(names, "version")
-	return names
-}
+// grammars are those of all commands but init, whose settings are those of others.
+func grammars() []any { return []any{&Importer{}, &ConsumerCommands{}, &SandboxCommands{}} }
 
-// eachFlag calls f for the flags of all commands but init, whose settings are those of others.
-func eachFlag(f func(*kong.Flag)) {
-	for _, grammar := range []any{&Importer{}, &ConsumerCommands{}, &SandboxCommands{}} {
+// addNamesOfAll adds the flags of all commands.
+func addNamesOfAll(names map[string]bool) {
+	for _, grammar := range grammars() {
 		parser, err := kong.New(grammar, kong.Vars{"version": ""})
 		if err != nil {
 			panic(fmt.Sprintf("grammar %v: %v", reflect.TypeOf(grammar), err)) // a programming error, found by any test
 		}
-		eachFlagOf(parser.Model.Node, f)
+		addNames(names, parser.Model.Node)
 	}
 }
 
-func eachFlagOf(n *kong.Node, f func(*kong.Flag)) {
+// addNames adds the flags of a command and its subcommands.
+func addNames(names map[string]bool, n *kong.Node) {
 	for _, flag := range n.Flags {
-		f(flag)
+		names[flag.Name] = true
 	}
 	for _, child := range n.Children {
-		eachFlagOf(child, f)
+		addNames(names, child)
 	}
 }

@@ -4,11 +4,10 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/alecthomas/kong"
 
 	"github.com/purser-onboard/purser/editdistance"
 )
@@ -66,10 +65,21 @@ func nearest(name string, known map[string]bool) (meant string, distance int) {
 // knownVariables are those of all commands: of their flags, and of secrets, which have no flag.
 func knownVariables() map[string]bool {
 	known := map[string]bool{"OFFBLOCKS_API_SECRET": true, "KAFKA_PASSWORD": true, "PURSER_PKCS11_PIN": true}
-	eachFlag(func(f *kong.Flag) {
-		for _, variable := range f.Envs {
+	for _, grammar := range grammars() {
+		addVariables(known, reflect.TypeOf(grammar).Elem())
+	}
+	return known
+}
+
+// addVariables adds the variables of a grammar's flags. Every command asks for them when it starts: it reads the tags,
+// because parsers of all grammars take longer to make than the command's own takes to make and to parse with.
+func addVariables(known map[string]bool, grammar reflect.Type) {
+	for field := range grammar.Fields() {
+		if variable := field.Tag.Get("env"); variable != "" {
 			known[variable] = true
 		}
-	})
-	return known
+		if field.Type.Kind() == reflect.Struct {
+			addVariables(known, field.Type)
+		}
+	}
 }

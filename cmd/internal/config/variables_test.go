@@ -2,11 +2,38 @@ package config
 
 import (
 	"bytes"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/alecthomas/kong"
 )
+
+// TestKnownVariables: the tags of the grammars have the variables that the parser finds there.
+func TestKnownVariables(t *testing.T) {
+	want := map[string]bool{"OFFBLOCKS_API_SECRET": true, "KAFKA_PASSWORD": true, "PURSER_PKCS11_PIN": true}
+	for _, grammar := range grammars() {
+		parser, err := kong.New(grammar, kong.Vars{"version": ""})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := kong.Visit(parser.Model, func(node kong.Visitable, next kong.Next) error {
+			if flag, ok := node.(*kong.Flag); ok {
+				for _, variable := range flag.Envs {
+					want[variable] = true
+				}
+			}
+			return next(nil)
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := knownVariables(); !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", slices.Sorted(maps.Keys(got)), slices.Sorted(maps.Keys(want)))
+	}
+}
 
 // TestUnknownVariables: what looks like a setting and is none is named, with what may have been meant, and without its
 // value.
