@@ -18,9 +18,14 @@ golangci_lint = tool=$$(.ci/tool github.com/golangci/golangci-lint/v2/cmd/golang
 govulncheck   = tool=$$(.ci/tool golang.org/x/vuln/cmd/govulncheck $(GOVULNCHECK_VERSION))
 
 # With each load and store of Go's arithmetic on curves watched by the race detector, a run that onboards takes nearly
-# twice the processor time (TestDefaultsOnboard: 10.6 s and 5.6 s). Its numbers belong to one goroutine, so these two packages are not watched. `make vet` does what go test would repeat.
+# twice the processor time (TestDefaultsOnboard: 10.6 s and 5.6 s). Its numbers belong to one goroutine, so these two
+# packages are not watched. `make vet` does what go test would repeat.
 race_flags := -race -vet=off -gcflags=crypto/internal/fips140/nistec/...=-race=false \
 	-gcflags=crypto/internal/fips140/bigmod=-race=false
+
+# Otherwise each command that ends well sleeps for a second more, in which the detector looks at goroutines that would
+# have ended with the process; the tests run hundreds of commands.
+race_env := GORACE=atexit_sleep_ms=0
 
 .PHONY: help
 help: ## list the targets
@@ -58,7 +63,7 @@ test: ## run the tests, the crash, fleet and stop suites in a short form
 .PHONY: race
 race: ## run the tests under the race detector
 	@.ci/need cc:gcc
-	go test $(race_flags) -timeout 14m -parallel 4 ./...
+	$(race_env) go test $(race_flags) -timeout 14m -parallel 4 ./...
 
 .PHONY: test-full
 test-full: ## run the crash, fleet and stop suites at full length
@@ -74,7 +79,7 @@ test-helm: ## render the Helm chart, decode it into the types of Kubernetes, and
 
 .PHONY: test-hsm
 test-hsm: ## run the tests on a PKCS#11 token, SoftHSM2 (installs it)
-	@RACE_FLAGS='$(race_flags)' .ci/hsm
+	@$(race_env) RACE_FLAGS='$(race_flags)' .ci/hsm
 
 .PHONY: test-kafka
 test-kafka: ## run the tests on Apache Kafka 4 and 3.9 (fetches them; installs a JDK and Maven)
