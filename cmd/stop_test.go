@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -35,11 +36,21 @@ func passing() sandbox.Faults {
 // grace, and in the end every row is onboarded.
 func TestStopsUnderLoad(t *testing.T) {
 	t.Parallel()
-	const latency = 100 * time.Millisecond
-	stops, rows := 8, 120
-	if full {
-		stops, rows = 200, 2800
+	stops, exports := 8, []int{120}
+	if full { // consumers side by side, which mostly wait for answers, with as many rows each
+		stops, exports = 67, []int{2800, 1000, 1000}
 	}
+	for i, rows := range exports {
+		t.Run(strconv.Itoa(i+1), func(t *testing.T) {
+			t.Parallel()
+			stopUnderLoad(t, uint64(i+1), stops, rows)
+		})
+	}
+}
+
+// stopUnderLoad starts and stops a consumer until the given number of stops is reached.
+func stopUnderLoad(t *testing.T, seed uint64, stops, rows int) {
+	const latency = 100 * time.Millisecond
 	faults := passing()
 	faults.DropAfter = 0.05
 	var next atomic.Pointer[afterLines]
@@ -56,7 +67,7 @@ func TestStopsUnderLoad(t *testing.T) {
 	env = append(env, "PURSER_SIGNER=insecure-file:"+keys, "PURSER_RETRY_MAX=1s")
 	mustRun(t, env, "importer", export)
 
-	random := rand.New(rand.NewPCG(1, 0))
+	random := rand.New(rand.NewPCG(seed, 0))
 	longest, interrupted := time.Duration(0), 0
 	for i := range stops {
 		moment := newAfterLines(2 + random.Int64N(40)) // from the preflight on
