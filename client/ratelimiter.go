@@ -38,12 +38,12 @@ const (
 // throttling the rate rises by a tenth of the configured rate, and so on every 3 s until that is reached.
 //
 // Only the first caller in the queue waits for the clock; the others wait behind it, in order. So a changed rate or a
-// closed gate applies at once to callers that are waiting. The creations of customers by a Client have low priority:
-// only one of them at a time is in the queue, so that a customer that was created does not wait for many others to be
-// created. All methods may be called by many goroutines.
+// closed gate applies at once to callers that are waiting. The creations of customers by a Client have low priority: at
+// most one of them waits behind the first caller, which may be another, so that a customer that was created does not
+// wait for many others to be created. All methods may be called by many goroutines.
 type RateLimiter struct {
 	queue       chan struct{} // holds a value while there is a first caller
-	lowPriority chan struct{} // holds a value while a caller of low priority is in the queue
+	lowPriority chan struct{} // holds a value while a caller of low priority waits behind the first
 
 	mu         sync.Mutex
 	bucket     *rate.Limiter
@@ -230,8 +230,8 @@ func (l *RateLimiter) Wait(ctx context.Context) error {
 	return err
 }
 
-// join waits to be the first in the queue; leave must follow. A caller of low priority first waits until no other is in
-// the queue.
+// join waits to be the first in the queue; leave must follow. A caller of low priority first waits until no other waits
+// behind the first.
 func (l *RateLimiter) join(ctx context.Context, lowPriority bool) error {
 	if err := ctx.Err(); err != nil {
 		return err
