@@ -37,7 +37,7 @@ func (fileFlag) BeforeResolve(ctx *kong.Context, trace *kong.Path, read *sources
 	if err != nil {
 		return fileErrorf("--config: the file %v", err)
 	}
-	values, err := loadFile(bytes.NewReader(content))
+	values, err := loadFile(content)
 	if err != nil {
 		return err
 	}
@@ -63,11 +63,11 @@ func quote(text string) string {
 
 var yamlLine = regexp.MustCompile(`line \d+`)
 
-func loadFile(r io.Reader) (*file, error) {
+func loadFile(content []byte) (*file, error) {
 	const name = "--config"
 	f := &file{name: name, values: map[string]*yaml.Node{}, keys: map[string]*yaml.Node{}}
 	var document, second yaml.Node
-	decoder := yaml.NewDecoder(r)
+	decoder := yaml.NewDecoder(bytes.NewReader(content))
 	if err := decoder.Decode(&document); err != nil {
 		if errors.Is(err, io.EOF) {
 			return f, nil // an empty file sets nothing
@@ -105,10 +105,15 @@ func (f *file) Validate(app *kong.Application) error {
 	addNames(known, app.Node)
 	for name := range f.keys {
 		if !known[name] { // another command's perhaps
-			addNamesOfAll(known)
+			known = namesOfAll()
 			break
 		}
 	}
+	return f.validate(known)
+}
+
+// validate returns an error for a setting that is not known.
+func (f *file) validate(known map[string]bool) error {
 	for _, name := range []string{"config", "help", "version"} {
 		delete(known, name)
 	}
@@ -179,8 +184,9 @@ func (f *file) columns(node *yaml.Node) (any, error) {
 // grammars are those of all commands but init, whose settings are those of others.
 func grammars() []any { return []any{&Importer{}, &ConsumerCommands{}, &SandboxCommands{}} }
 
-// addNamesOfAll adds the flags of all commands.
-func addNamesOfAll(names map[string]bool) {
+// namesOfAll returns the flags of all commands.
+func namesOfAll() map[string]bool {
+	names := map[string]bool{}
 	for _, grammar := range grammars() {
 		parser, err := kong.New(grammar, kong.Vars{"version": ""})
 		if err != nil {
@@ -188,6 +194,7 @@ func addNamesOfAll(names map[string]bool) {
 		}
 		addNames(names, parser.Model.Node)
 	}
+	return names
 }
 
 // addNames adds the flags of a command and its subcommands.

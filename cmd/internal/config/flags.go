@@ -121,7 +121,7 @@ type night struct {
 // Init are the settings of `purser init`: what it writes, and where.
 type Init struct {
 	File  string `help:"File to write, with mode 0600." default:"purser.yaml" placeholder:"FILE"`
-	Force bool   `help:"Replace an existing file."`
+	Force bool   `help:"Replace an existing file of settings."`
 	Check bool   `help:"Run check with the new file." default:"true" negatable:""`
 
 	APIURL        string `name:"api-url" help:"Base URL of the partner API with its version, https://…/v1." env:"OFFBLOCKS_API_URL" placeholder:"URL" group:"partner"`

@@ -63,6 +63,9 @@ func initialize(soft, hard context.Context, args []string, s Streams) error {
 	if _, err := os.Lstat(c.File); err == nil && !c.Force {
 		return &config.Error{Setting: "--file", Problem: c.File + " exists: --force replaces it"}
 	}
+	if err := outfile.Replaces(c.File, "settings", config.IsFile); err != nil {
+		return &config.Error{Setting: "--file", Problem: err.Error()}
+	}
 	var wrong []error
 	for _, q := range questions(c) {
 		if *q.value != "" {
