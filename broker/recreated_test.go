@@ -21,7 +21,7 @@ import (
 func deleteTopic(t testing.TB, c *broker.Cluster) {
 	t.Helper()
 	gone := kmsg.NewDeleteTopicsRequestTopic()
-	gone.Topic = kmsg.StringPtr(topic)
+	gone.Topic = new(topic)
 	req := kmsg.NewPtrDeleteTopicsRequest()
 	req.Topics, req.TopicNames = append(req.Topics, gone), []string{topic}
 	res, err := req.RequestWith(within(t), stranger(t, c))

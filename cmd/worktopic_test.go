@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -83,9 +84,7 @@ func TestStrangersMessages(t *testing.T) {
 			"externalId": last.ExternalID, "version": 1, "stage": "onboarded", "claims": true, "importId": "theirs", "file": "",
 			"line": 0, "acceptedAt": "2026-01-01T00:00:00Z", "updatedAt": "2026-01-01T00:00:00Z",
 		}
-		for name, value := range change {
-			members[name] = value
-		}
+		maps.Copy(members, change)
 		value, err := json.Marshal(members)
 		if err != nil {
 			t.Fatal(err)

@@ -216,7 +216,7 @@ func TestTampered(t *testing.T) {
 		{"Signature-Input endless", header(headerInput, `sig1=("`+strings.Repeat("x", 17<<10)+`")`),
 			ErrMalformed, headerInput},
 		{"too many signatures", func(_ *testing.T, r *http.Request) {
-			for _, label := range strings.Split("abcdefgh", "") {
+			for label := range strings.SplitSeq("abcdefgh", "") {
 				r.Header.Add(headerInput, label+"=()")
 				r.Header.Add(headerSignature, label+"=:AAAA:")
 			}

@@ -447,7 +447,7 @@ func largeRecord(n int) pipeline.Message {
 		Challenge: strings.Repeat("x", 900), AcceptedAt: noClock(), UpdatedAt: noClock(),
 	}
 	s := snapshotOf(r, true, testEnvironment)
-	digest := sha256.Sum256([]byte(fmt.Sprint(n)))
+	digest := sha256.Sum256(fmt.Append(nil, n))
 	s.Nonces = []nonceUse{digest}
 	value, err := json.Marshal(s)
 	if err != nil {

@@ -85,7 +85,7 @@ func readTables(ctx context.Context, db source) (string, error) {
 		return "", err
 	}
 	var b strings.Builder
-	for _, table := range strings.Fields(names) {
+	for table := range strings.FieldsSeq(names) {
 		if err := readTable(ctx, db, table, &b); err != nil {
 			return "", err
 		}

@@ -30,7 +30,7 @@ func everyView(t *testing.T, path string) map[string][]string {
 		t.Fatal(err)
 	}
 	views := map[string][]string{}
-	for _, name := range strings.Fields(names) {
+	for name := range strings.FieldsSeq(names) {
 		views[name] = rowsOf(t, r.source, name)
 	}
 	return views

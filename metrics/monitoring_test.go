@@ -40,7 +40,7 @@ func checkExpression(t *testing.T, where, expression string) {
 		}
 	}
 	for _, found := range regexp.MustCompile(`stage=~?"([a-z|]+)"`).FindAllStringSubmatch(expression, -1) {
-		for _, stage := range strings.Split(found[1], "|") {
+		for stage := range strings.SplitSeq(found[1], "|") {
 			value(t, families, "purser_rows_total", "stage", stage)
 		}
 	}

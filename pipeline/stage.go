@@ -1,5 +1,7 @@
 package pipeline
 
+import "slices"
+
 import "fmt"
 
 // Stage says how far a row has come. The values are kept in the ledger and shown by `consumer status`.
@@ -64,12 +66,7 @@ func (s Stage) CanBecome(next Stage) bool {
 	if s == next {
 		return !s.Terminal()
 	}
-	for _, n := range s.next() {
-		if n == next {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(s.next(), next)
 }
 
 func (s Stage) next() []Stage {

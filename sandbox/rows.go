@@ -1,6 +1,9 @@
 package sandbox
 
-import "strings"
+import (
+	"slices"
+	"strings"
+)
 
 // Expected is a row of the client, and the stage in which the client left it.
 type Expected struct {
@@ -88,12 +91,7 @@ func (c Customer) hostile() bool {
 type pairs []string
 
 func (p pairs) has(name string) bool {
-	for _, known := range p {
-		if known == name {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(p, name)
 }
 
 func (p pairs) with(name string) pairs {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -66,9 +67,7 @@ func (c *traffic) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.problems = append(c.problems, fmt.Errorf("%s %s, answered %d: %w", r.Method, r.URL, answer.Code, err))
 	}
 	c.mu.Unlock()
-	for name, values := range answer.Header() {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), answer.Header())
 	w.WriteHeader(answer.Code)
 	_, _ = w.Write(answer.Body.Bytes()) // the client may have gone
 }

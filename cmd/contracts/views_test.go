@@ -119,7 +119,7 @@ func (n *night) testMetadata(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range strings.Fields(names) {
+		for name := range strings.FieldsSeq(names) {
 			table, described := of.Tables[name]
 			if isDenied := table.Allow != nil && !*table.Allow; !described || isDenied != denied {
 				t.Errorf("%s %s: got it described: %v, denied: %v; want true, %v", kind, name, described, isDenied, denied)

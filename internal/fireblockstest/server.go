@@ -243,7 +243,7 @@ func (s *Server) wallet(account, asset string) *wallet {
 
 // hashOf is EIP-191's, written out apart from the client's.
 func hashOf(message []byte) []byte {
-	return crypto.Keccak256([]byte(fmt.Sprintf("\x19Ethereum Signed Message:\n%d%s", len(message), message)))
+	return crypto.Keccak256(fmt.Appendf(nil, "\x19Ethereum Signed Message:\n%d%s", len(message), message))
 }
 
 // shown is a transaction as Fireblocks answers it.

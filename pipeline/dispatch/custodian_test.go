@@ -208,8 +208,8 @@ func (v *decidedCustodian) set(err error) {
 func waitingRow(h *harness, age time.Duration) pipeline.Record {
 	c := h.row(0)
 	h.partner.customers = nil
-	customer, err := h.partner.CreateCustomer(h.t.Context(), uuid.New(), []byte(
-		fmt.Sprintf(`{"chainId":%q,"externalId":%q}`, c.Account, c.ExternalID)))
+	customer, err := h.partner.CreateCustomer(h.t.Context(), uuid.New(),
+		fmt.Appendf(nil, `{"chainId":%q,"externalId":%q}`, c.Account, c.ExternalID))
 	if err != nil {
 		h.t.Fatal(err)
 	}

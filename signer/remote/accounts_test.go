@@ -3,6 +3,7 @@ package remote
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -20,9 +21,7 @@ func TestAccountsReadsAgainForWhatIsMissing(t *testing.T) {
 		a := NewAccounts(func(context.Context) (map[common.Address]int, error) {
 			reads++
 			known := map[common.Address]int{}
-			for k, v := range there {
-				known[k] = v
-			}
+			maps.Copy(known, there)
 			return known, nil
 		}, nil)
 		find := func(b byte, wantOK bool, wantReads int) {

@@ -29,7 +29,7 @@ func TestTraceExporter(t *testing.T) {
 		{"OTEL_TRACES_EXPORTER=zipkin", "", `$OTEL_TRACES_EXPORTER "zipkin": want otlp, console or none`},
 	} {
 		variables := map[string]string{}
-		for _, pair := range strings.Fields(test.variables) {
+		for pair := range strings.FieldsSeq(test.variables) {
 			name, value, _ := strings.Cut(pair, "=")
 			variables[name] = value
 		}

@@ -316,7 +316,7 @@ create work
 		if want.span.SpanKind != want.kind {
 			t.Errorf("%s: got kind %v, want %v", want.span.Name, want.span.SpanKind, want.kind)
 		}
-		for _, pair := range strings.Fields(want.all) {
+		for pair := range strings.FieldsSeq(want.all) {
 			if name, value, _ := strings.Cut(pair, "="); got[attribute.Key(name)] != value {
 				t.Errorf("%s: got %s=%q, want %q", want.span.Name, name, got[attribute.Key(name)], value)
 			}
