@@ -106,9 +106,9 @@ func New(o Options) (*Dispatcher, error) {
 		turns: make(map[int]int64), ended: make(chan struct{}),
 	}
 	d.idle = sync.NewCond(&d.mu)
-	d.forPartner.init(&d.mu)
-	d.forSigner.init(&d.mu)
-	d.forCustodian.init(&d.mu)
+	for _, q := range d.queues() {
+		q.init(&d.mu)
+	}
 	return d, nil
 }
 
@@ -139,9 +139,9 @@ func (d *Dispatcher) Close() {
 		d.trialEnd.Stop()
 	}
 	d.mu.Unlock()
-	d.forPartner.stop()
-	d.forSigner.stop()
-	d.forCustodian.stop()
+	for _, q := range d.queues() {
+		q.stop()
+	}
 }
 
 // Assigned notes that there is a new assignment: the partitions that were given back have an owner again.
@@ -223,12 +223,21 @@ func (d *Dispatcher) push(t *item) {
 	d.queueOf(t).push(t)
 }
 
+func (d *Dispatcher) queues() [3]*taskQueue {
+	return [...]*taskQueue{&d.forPartner, &d.forSigner, &d.forCustodian}
+}
+
+// wakeWorkers wakes all workers. The lock is held.
+func (d *Dispatcher) wakeWorkers() {
+	for _, q := range d.queues() {
+		q.wake.Broadcast()
+	}
+}
+
 func (d *Dispatcher) wakeAll() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.forPartner.wake.Broadcast()
-	d.forSigner.wake.Broadcast()
-	d.forCustodian.wake.Broadcast()
+	d.wakeWorkers()
 	d.idle.Broadcast()
 }
 
@@ -375,16 +384,11 @@ func (d *Dispatcher) afterStep(ctx context.Context, t *item, q *taskQueue, next 
 		if q := d.queueOf(t); q == &d.forCustodian { // the more rows wait, the more seldom each is asked after
 			next.After = max(next.After, time.Duration(len(q.later.tasks))*pollEvery)
 		}
-		t.ready = pipeline.Monotonic().Add(next.After)
-		t.running = false
+		t.ready, t.running = pipeline.Monotonic().Add(next.After), false
 		d.push(t)
-	case d.queueOf(t) != q:
-		t.ready = time.Time{}
-		t.running = false
-		d.push(t)
-	case q == &d.forPartner && d.mustProbe(q): // nothing more is sent for it before the partner has answered
-		t.ready = time.Time{}
-		t.running = false
+	case d.queueOf(t) != q,
+		q == &d.forPartner && d.mustProbe(q): // nothing more is sent for it before the partner has answered
+		t.ready, t.running = time.Time{}, false
 		d.push(t)
 	default:
 		return true
@@ -474,8 +478,6 @@ func (d *Dispatcher) halt(err error) {
 	if !d.closed {
 		close(d.ended)
 	}
-	d.forPartner.wake.Broadcast()
-	d.forSigner.wake.Broadcast()
-	d.forCustodian.wake.Broadcast()
+	d.wakeWorkers()
 	d.OnHalt(err)
 }

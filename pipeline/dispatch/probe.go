@@ -96,9 +96,7 @@ func (d *Dispatcher) probe(ctx context.Context) {
 			d.OnOutage(nil)
 		}
 	}
-	d.forPartner.wake.Broadcast()
-	d.forSigner.wake.Broadcast()
-	d.forCustodian.wake.Broadcast()
+	d.wakeWorkers()
 }
 
 // pause waits, and reports false when the run ended meanwhile.
