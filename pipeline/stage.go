@@ -1,8 +1,9 @@
 package pipeline
 
-import "slices"
-
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Stage says how far a row has come. The values are kept in the ledger and shown by `consumer status`.
 type Stage string

@@ -2,6 +2,7 @@ package onboard
 
 import (
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -162,7 +163,8 @@ func newBreaker(haltAfter int, probes bool) *breaker {
 	}
 }
 
-// end takes in that a row is about to end with a class. stored: it may. halt: the run ends with it, or instead.
+// end takes in that a row is about to end with a class. stored reports whether it may. halt, if it is not nil, ends the
+// run, after the row has ended if that may.
 func (b *breaker) end(t *Task, d Disposition, cause error) (stored bool, halt error) {
 	hint, counts := setupHint(d.Class)
 	if !counts || string(d.Class) == t.previousClass { // it ended so before: that says nothing new about the set-up
@@ -194,7 +196,7 @@ func (b *breaker) end(t *Task, d Disposition, cause error) (stored bool, halt er
 	}
 	if full || limit > 0 && len(s.ids) == limit {
 		halt = &HaltError{
-			Class: d.Class, Row: t.Row, Err: cause, Count: len(s.ids), Spent: append([]pipeline.Row(nil), s.rows...), Hint: hint,
+			Class: d.Class, Row: t.Row, Err: cause, Count: len(s.ids), Spent: slices.Clone(s.rows), Hint: hint,
 			never: never,
 		}
 	}

@@ -56,7 +56,10 @@ func (w *Worker) check(t *Task) result {
 		return result{outcome: expiring, err: errors.New("the challenge has expired")} // late or replayed: fetch a new one
 	case err != nil:
 		return result{outcome: hostile, err: err}
-	case !w.Limits.challengeIsFresh(message.IssuedAt, now) && !w.stillUsable(t, message.IssuedAt, now):
+	case !w.Limits.challengeIsFresh(message.IssuedAt, now) &&
+		// It is signed nevertheless if the partner has just returned it: it returns no other challenge before the hour is
+		// over, and the row would run out of attempts.
+		(t.fetched.IsZero() || !w.Limits.challengeIsUsable(message.IssuedAt, now)):
 		r := result{outcome: expiring, err: errors.New("the challenge is about to expire")}
 		if left := message.IssuedAt.Add(w.Limits.ChallengeTTL).Sub(now); !t.fetched.IsZero() && left > 0 {
 			r.after = left + time.Second // Issued At counts in seconds
@@ -69,11 +72,4 @@ func (w *Worker) check(t *Task) result {
 			r.ExternalTxID = externalTxID(r.Account, r.Challenge) // recorded before the custodian is asked
 		}
 	}}
-}
-
-// stillUsable reports whether a challenge that is near its end is signed nevertheless, because the partner has just
-// returned it: it returns no other challenge before the hour is over, and the row would run out of attempts.
-func (w *Worker) stillUsable(t *Task, issued, now time.Time) bool {
-	age := now.Sub(issued)
-	return !t.fetched.IsZero() && age > 0 && age < w.Limits.ChallengeTTL-margin(margin(w.Limits.ChallengeTTL))
 }

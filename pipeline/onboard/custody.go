@@ -38,12 +38,10 @@ func (w *Worker) custody(ctx context.Context, t *Task, c signer.Custodian) (sign
 
 // giveUp handles a challenge that expires before the custodian decides: it polls once more and uses a decision that is
 // there. If the custodian declined, the row ends; a signature is used as long as the partner may still take it.
-// Otherwise the request is
-// cancelled, where the vendor allows that, so that no person approves a request that is no longer needed, and a new
-// challenge is fetched.
+// Otherwise the request is cancelled, where the vendor allows that, so that no person approves a request that is no
+// longer needed, and a new challenge is fetched.
 func (w *Worker) giveUp(ctx context.Context, t *Task, c signer.Custodian, expiring result) (result, error) {
-	age := w.Now().Sub(t.ChallengeAt)
-	inTime := age > 0 && age < w.Limits.ChallengeTTL-margin(margin(w.Limits.ChallengeTTL))
+	inTime := w.Limits.challengeIsUsable(t.ChallengeAt, w.Now())
 	begun := pipeline.Monotonic()
 	signature, err := c.Poll(ctx, t.ExternalTxID, t.Account.Address, []byte(t.Challenge))
 	w.noteSigner(ctx, err, begun)

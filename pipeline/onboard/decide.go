@@ -175,6 +175,13 @@ func (l Limits) challengeIsFresh(at, now time.Time) bool {
 	return age > -margin(l.ChallengeTTL) && age < l.ChallengeTTL-margin(l.ChallengeTTL)
 }
 
+// challengeIsUsable reports whether a challenge that is not fresh any more may still be signed and submitted at now
+// where there is no other: until a twelfth of the margin is left, 25 seconds of the hour.
+func (l Limits) challengeIsUsable(at, now time.Time) bool {
+	age := now.Sub(at)
+	return age > 0 && age < l.ChallengeTTL-margin(margin(l.ChallengeTTL))
+}
+
 // staleWhenAsked reports whether a challenge had run out for good when it was asked for, however long it then was on
 // its way: a partner that hands out such a one is not to be trusted. Issued At counts in seconds.
 func (l Limits) staleWhenAsked(issued, asked time.Time) bool {

@@ -24,9 +24,10 @@ func (w *Worker) lookUp(ctx context.Context, t *Task) (result, error) {
 			return w.listFailed(ctx, t, err)
 		}
 		// The pair itself first: a customer that shares only one half of it matters if there is no such customer.
-		slices.SortStableFunc(found, func(a, b pipeline.Customer) int {
-			return boolInt(!IsPair(t.Row, a.ChainID, a.ExternalID)) - boolInt(!IsPair(t.Row, b.ChainID, b.ExternalID))
-		})
+		isPair := func(c pipeline.Customer) bool { return IsPair(t.Row, c.ChainID, c.ExternalID) }
+		if i := slices.IndexFunc(found, isPair); i > 0 {
+			found[0], found[i] = found[i], found[0]
+		}
 		for _, c := range found {
 			if res, err := w.readCustomer(ctx, t.Row, c.ID); err != nil || res.outcome != absent {
 				return res, err
@@ -42,13 +43,6 @@ func (w *Worker) lookUp(ctx context.Context, t *Task) (result, error) {
 			return w.listFailed(ctx, t, err)
 		}
 	}
-}
-
-func boolInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }
 
 // listFailed sorts what went wrong with the list: it is too early to read it again, the partner failed, or the ledger.

@@ -25,7 +25,7 @@ func changeOutcome(err error) (outcome, time.Duration) {
 	case client.Unrecognized:
 		return unrecognized, 0
 	case client.ServerError:
-		// A gateway's 502 or 504 too: by itself it says nothing of the partner, but the same answer thrice under one key is
+		// A gateway's 502 or 504 too: by itself it says nothing of the partner, but the same answer twice under one key is
 		// a stored one, and before the key is given up the customer is looked up.
 		return serverFailed, e.RetryAfter
 	case client.Throttled:
@@ -88,33 +88,29 @@ func fetchOutcome(err error) (outcome, time.Duration) {
 	return outcome, after
 }
 
-// signOutcome sorts the failure of a signer, and says how long it asked to be left alone.
-func signOutcome(err error) (outcome, time.Duration) {
+// signResult sorts the failure of a signer, and says how long it asked to be left alone.
+func signResult(err error) result {
+	res := result{outcome: signerFailed, err: err}
 	var busy interface{ Throttled() (time.Duration, bool) }
 	if errors.As(err, &busy) {
 		if after, yes := busy.Throttled(); yes {
-			return throttled, after // rule "Throttling is not failure" holds for signers, too
+			res.outcome, res.after = throttled, after // rule "Throttling is not failure" holds for signers, too
+			return res
 		}
 	}
 	switch {
 	case errors.Is(err, signer.ErrNoKey):
-		return noKey, 0
+		res.outcome = noKey
 	case errors.Is(err, signer.ErrDeclined):
-		return declined, 0
+		res.outcome = declined
 	case errors.Is(err, signer.ErrMismatch):
-		return mismatch, 0
+		res.outcome = mismatch
 	case errors.Is(err, signer.ErrPending):
-		return waiting, 0
+		res.outcome = waiting
 	case errors.Is(err, signer.ErrUnusable):
-		return signerLost, 0
+		res.outcome = signerLost
 	}
-	return signerFailed, 0
-}
-
-// signResult is what a signer's failure comes to.
-func signResult(err error) result {
-	outcome, after := signOutcome(err)
-	return result{outcome: outcome, after: after, err: err}
+	return res
 }
 
 // customerOutcome says what a customer that was read means for a row.

@@ -87,8 +87,7 @@ type workerStats struct{ retried, signatures atomic.Int64 }
 
 // New returns a worker that is ready. An error names what is missing.
 func New(o Options) (*Worker, error) {
-	switch {
-	case o.API == nil, o.Signer == nil, o.Ledger == nil, o.Policy == nil, o.Now == nil:
+	if o.API == nil || o.Signer == nil || o.Ledger == nil || o.Policy == nil || o.Now == nil {
 		return nil, errors.New("onboard: API, Signer, Ledger, Policy and Now are required")
 	}
 	if o.Hook == nil {
