@@ -302,28 +302,19 @@ func (f *File) Discard() {
 	_ = os.Remove(f.Name())
 }
 
+// Write makes a whole file of data.
+func Write(path string, data []byte) error { return write(path, data, false) }
+
 // WriteReadable makes a whole file of data that holds no customer data: every user of the machine may read it. Its
 // directory must be there, because a missing one would be made for this user alone.
 func WriteReadable(path string, data []byte) error {
 	if _, err := os.Stat(filepath.Dir(path)); err != nil {
 		return err
 	}
-	f, err := Create(path)
-	if err != nil {
-		return err
-	}
-	defer f.Discard()
-	if _, err := f.Write(data); err != nil {
-		return written(path, err)
-	}
-	if err := f.Chmod(0o644); err != nil {
-		return written(path, err)
-	}
-	return f.Commit()
+	return write(path, data, true)
 }
 
-// Write makes a whole file of data.
-func Write(path string, data []byte) error {
+func write(path string, data []byte, readable bool) error {
 	f, err := Create(path)
 	if err != nil {
 		return err
@@ -331,6 +322,11 @@ func Write(path string, data []byte) error {
 	defer f.Discard()
 	if _, err := f.Write(data); err != nil {
 		return written(path, err)
+	}
+	if readable {
+		if err := f.Chmod(0o644); err != nil {
+			return written(path, err)
+		}
 	}
 	return f.Commit()
 }
