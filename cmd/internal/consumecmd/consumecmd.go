@@ -1,5 +1,5 @@
-// Package consumecmd is the consumer's wiring: broker, ledger, partner API and signer around the pipeline's Runner. The
-// command consumer and `sandbox run` share it.
+// Package consumecmd is the consumer's wiring: broker, ledger, partner API and signer around the dispatcher. The
+// commands consumer and purser, and `sandbox run`, share it.
 package consumecmd
 
 import (

@@ -306,8 +306,8 @@ func (d *drawer) imports(ctx context.Context, a *night.Account) error {
 	for n := range a.Imports {
 		a.Imports[n].Outcome = results.OutcomeOf(stages[ids[n]])
 		a.Imports[n].NotSeen = sighted.notSeen(a.Imports[n].Importer, a.Imports[n].Outcome)
-		if m := a.Imports[n].Importer; m != nil && !d.unmask {
-			m.Reason = night.MaskText(m.Reason)
+		if m := a.Imports[n].Importer; m != nil {
+			m.Reason = d.maskText(m.Reason)
 		}
 	}
 	for _, i := range a.Imports {
@@ -391,7 +391,7 @@ func (d *drawer) failures(ctx context.Context, a *night.Account) error {
 		for _, r := range e.Examples {
 			f.Examples = append(f.Examples, night.Example{
 				File: r.File, Line: r.Line, ExternalID: d.mask(r.ExternalID), Account: d.mask(r.Account.String()),
-				Reason: d.maskText(r.Reason, r),
+				Reason: d.maskText(r.Reason, r.ExternalID),
 			})
 		}
 		a.Failures = append(a.Failures, f)
@@ -409,11 +409,7 @@ func (d *drawer) left(ctx context.Context, a *night.Account) error {
 			continue
 		}
 		a.Left.Open += n.Rows
-		reason := n.Reason
-		if !d.unmask {
-			reason = night.MaskText(reason)
-		}
-		a.Left.Stages = append(a.Left.Stages, night.Unsettled{Stage: n.Stage, Rows: n.Rows, Reason: reason})
+		a.Left.Stages = append(a.Left.Stages, night.Unsettled{Stage: n.Stage, Rows: n.Rows, Reason: d.maskText(n.Reason)})
 	}
 	if a.Left.Unpublished, err = d.book.UnpublishedCount(ctx); err != nil {
 		return err
@@ -438,11 +434,12 @@ func (d *drawer) mask(id string) string {
 	return night.Mask(id)
 }
 
-func (d *drawer) maskText(text string, r pipeline.Record) string {
+// maskText masks what may be customer data in a text, and the known ids.
+func (d *drawer) maskText(text string, ids ...string) string {
 	if d.unmask {
 		return text
 	}
-	return night.MaskText(text, r.ExternalID)
+	return night.MaskText(text, ids...)
 }
 
 // queueWait is how long an account waits for the brokers.
@@ -492,10 +489,7 @@ func (d *drawer) queued(ctx context.Context, q *queue.Queue, a *night.Account) e
 			if read++; read > enough {
 				return errEnough
 			}
-			class, reason := m.Header(pipeline.HeaderClass), m.Header(pipeline.HeaderReason)
-			if !d.unmask {
-				reason = night.MaskText(reason)
-			}
+			class := m.Header(pipeline.HeaderClass)
 			k := kinds[class]
 			if k == nil && len(kinds) == night.MaxLetters {
 				return nil
@@ -505,7 +499,7 @@ func (d *drawer) queued(ctx context.Context, q *queue.Queue, a *night.Account) e
 				kinds[class] = k
 			}
 			k.Count++
-			k.Example = reason
+			k.Example = d.maskText(m.Header(pipeline.HeaderReason))
 			return nil
 		})
 		if err != nil && !errors.Is(err, errEnough) {
