@@ -21,7 +21,6 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -29,6 +28,7 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/purser-onboard/purser/internal/benchtest"
 	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/pipeline/csvimport"
@@ -287,7 +287,7 @@ func bareCryptography(b *testing.B) (own, wallet time.Duration) {
 	spend := func(do func() error) time.Duration {
 		const rounds = 3000
 		var all errgroup.Group
-		begun := processorTime(b)
+		begun := benchtest.ProcessorTime(b)
 		for range runtime.GOMAXPROCS(0) {
 			all.Go(func() error {
 				for range rounds {
@@ -301,7 +301,7 @@ func bareCryptography(b *testing.B) (own, wallet time.Duration) {
 		if err := all.Wait(); err != nil {
 			b.Fatal(err)
 		}
-		return (processorTime(b) - begun) / time.Duration(rounds*runtime.GOMAXPROCS(0))
+		return (benchtest.ProcessorTime(b) - begun) / time.Duration(rounds*runtime.GOMAXPROCS(0))
 	}
 	wallet = spend(func() error {
 		_, err := crypto.Sign(digest, owner)
@@ -318,16 +318,6 @@ func bareCryptography(b *testing.B) (own, wallet time.Duration) {
 		return err
 	})
 	return own, wallet
-}
-
-// processorTime returns this process's processor time.
-func processorTime(b *testing.B) time.Duration {
-	b.Helper()
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // freeStatement is the statement of freePartner's challenges.

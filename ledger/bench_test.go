@@ -13,8 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"golang.org/x/sys/unix"
-
+	"github.com/purser-onboard/purser/internal/benchtest"
 	"github.com/purser-onboard/purser/pipeline"
 )
 
@@ -260,7 +259,7 @@ func BenchmarkRestore(b *testing.B) {
 				b.StopTimer()
 				l, f := openFollower(b, filepath.Join(b.TempDir(), "ledger.db"), shared)
 				f.batch = 1000 // about what an answer of the broker holds
-				before := processorTime(b)
+				before := benchtest.ProcessorTime(b)
 				b.StartTimer()
 				if r := restore(b, l, f, 0); r.Newer != rows {
 					b.Fatalf("got %+v, want all rows newer", r)
@@ -269,7 +268,7 @@ func BenchmarkRestore(b *testing.B) {
 				begun := time.Now()
 				l.writingBack.Wait()
 				back += time.Since(begun)
-				cpu += processorTime(b) - before
+				cpu += benchtest.ProcessorTime(b) - before
 				if err := l.Close(); err != nil {
 					b.Fatal(err)
 				}
@@ -285,16 +284,6 @@ func BenchmarkRestore(b *testing.B) {
 			}
 		})
 	}
-}
-
-// processorTime is what this process has used, in the kernel, too.
-func processorTime(b *testing.B) time.Duration {
-	b.Helper()
-	var usage unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &usage); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano())
 }
 
 // settledTopic is a partition of settled rows.

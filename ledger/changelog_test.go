@@ -18,8 +18,7 @@ import (
 // challenge, the signature to be sent and the earlier imports.
 func TestLedgerMoves(t *testing.T) {
 	shared := newTopic(1)
-	first, f1 := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
-	restore(t, first, f1, 0)
+	first, f1 := newFollower(t, shared)
 	now := noClock()
 	r := acceptOne(t, first, testRow(1, "i1"), pipeline.Open)
 	for generation := range 2 {
@@ -77,12 +76,10 @@ func TestLedgerMoves(t *testing.T) {
 // TestSameVersionCounts: a record of the same version is applied: an event was published, or a row imported again.
 func TestSameVersionCounts(t *testing.T) {
 	shared := newTopic(1)
-	first, f1 := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
-	restore(t, first, f1, 0)
+	first, f1 := newFollower(t, shared)
 	settled := settle(t, first, acceptOne(t, first, testRow(1, "i1"), pipeline.Open), pipeline.Onboarded, "c1")
 	acceptOne(t, first, testRow(2, "i1"), pipeline.Open)
-	second, f2 := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
-	restore(t, second, f2, 0)
+	second, f2 := newFollower(t, shared)
 	f2.held[0] = false
 	if err := first.Published(t.Context(), []pipeline.Record{get(t, first, settled.Row)}); err != nil {
 		t.Fatal(err)
@@ -104,8 +101,7 @@ func TestSameVersionCounts(t *testing.T) {
 // empty ledger takes the old record.
 func TestOlderRecordPutBack(t *testing.T) {
 	shared := newTopic(1)
-	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
-	restore(t, l, f, 0)
+	l, f := newFollower(t, shared)
 	settle(t, l, acceptOne(t, l, testRow(1, "i1"), pipeline.Open), pipeline.Onboarded, "c1")
 	f.held[0] = false
 	forger := &follower{topic: shared, held: map[int]bool{0: true}, epoch: 1}
@@ -117,8 +113,7 @@ func TestOlderRecordPutBack(t *testing.T) {
 	if got := get(t, l, testRow(1, "")); got.Stage != pipeline.Onboarded {
 		t.Errorf("ledger with a newer row: got stage %s, want %s", got.Stage, pipeline.Onboarded)
 	}
-	next, g := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
-	restore(t, next, g, 0)
+	next, _ := newFollower(t, shared)
 	if got := get(t, next, testRow(1, "")); got.Stage != pipeline.Planned {
 		t.Errorf("empty ledger: got stage %s, want %s", got.Stage, pipeline.Planned)
 	}
@@ -127,8 +122,7 @@ func TestOlderRecordPutBack(t *testing.T) {
 // TestOutboxOfOwnPartitions: only the owner of a partition publishes its events: the row may have changed there.
 func TestOutboxOfOwnPartitions(t *testing.T) {
 	shared := newTopic(1)
-	first, f1 := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
-	restore(t, first, f1, 0)
+	first, f1 := newFollower(t, shared)
 	settle(t, first, acceptOne(t, first, testRow(1, "i1"), pipeline.Open), pipeline.Failed, "")
 	count := func() int {
 		events, err := first.Unpublished(t.Context(), 10)
@@ -164,11 +158,9 @@ func TestOutboxOfOwnPartitions(t *testing.T) {
 // TestForeignRecordsBetween: Restore reads records of another producer although this ledger has written after them.
 func TestForeignRecordsBetween(t *testing.T) {
 	shared := newTopic(1)
-	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
-	restore(t, l, f, 0)
+	l, f := newFollower(t, shared)
 	acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
-	other, g := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
-	restore(t, other, g, 0)
+	other, _ := newFollower(t, shared)
 	acceptOne(t, other, testRow(2, "i1"), pipeline.Open) // it has lost the partition, but does not know it yet
 	acceptOne(t, l, testRow(3, "i1"), pipeline.Open)
 	if got := restore(t, l, f, 0); got.Records != 2 || got.Newer != 1 {
@@ -181,8 +173,7 @@ func TestForeignRecordsBetween(t *testing.T) {
 // Restore.
 func TestRecreatedMeanwhile(t *testing.T) {
 	shared := newTopic(1)
-	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
-	restore(t, l, f, 0)
+	l, f := newFollower(t, shared)
 	for n := range 5 {
 		acceptOne(t, l, testRow(n, "i1"), pipeline.Open)
 	}
@@ -202,8 +193,7 @@ func TestRecreatedMeanwhile(t *testing.T) {
 // TestFailureTouchesNothing: a failed operation writes nothing to the topic; the others of its group do.
 func TestFailureTouchesNothing(t *testing.T) {
 	shared := newTopic(1)
-	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
-	restore(t, l, f, 0)
+	l, _ := newFollower(t, shared)
 	a := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
 	b := acceptOne(t, l, testRow(2, "i1"), pipeline.Open)
 	before := len(shared.partitions[0])
@@ -233,8 +223,7 @@ func TestFailureTouchesNothing(t *testing.T) {
 // TestFenced: rows of partitions that are not ours are neither changed nor written to the topic.
 func TestFenced(t *testing.T) {
 	shared := newTopic(1)
-	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
-	restore(t, l, f, 0)
+	l, f := newFollower(t, shared)
 	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
 	before := len(shared.partitions[0])
 	f.held[0] = false
@@ -287,8 +276,7 @@ func (f *losing) Replay(
 // nothing.
 func TestLostWhileWriting(t *testing.T) {
 	shared := newTopic(1)
-	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
-	restore(t, l, f, 0)
+	l, f := newFollower(t, shared)
 	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
 	before := len(shared.partitions[0])
 	if err := l.Follow(&losing{follower: f, calls: 1}, nil); err != nil { // the change itself is allowed
@@ -331,8 +319,7 @@ func TestLostWhileMerging(t *testing.T) {
 // TestLostAnswer: a write to the topic whose answer is lost fails the change; the next Restore reads it from the topic.
 func TestLostAnswer(t *testing.T) {
 	shared := newTopic(1)
-	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
-	restore(t, l, f, 0)
+	l, f := newFollower(t, shared)
 	r := acceptOne(t, l, testRow(1, "i1"), pipeline.Open)
 	f.lose = true
 	next := r

@@ -462,8 +462,7 @@ func TestFillIsWrittenBack(t *testing.T) {
 	for n := range 5_000 {
 		shared.put(0, largeRecord(n))
 	}
-	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
-	restore(t, l, f, 0)
+	l, _ := newFollower(t, shared)
 	l.writingBack.Wait()
 	info, err := os.Stat(l.path)
 	if err != nil || info.Size() < 5_000*900 {

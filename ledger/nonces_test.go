@@ -60,15 +60,13 @@ func TestNonceIsUsedOnce(t *testing.T) {
 // ones, even if the topic was compacted.
 func TestNoncesMoveWithTheirRows(t *testing.T) {
 	shared := newTopic(1)
-	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
-	restore(t, l, f, 0)
+	l, f := newFollower(t, shared)
 	r := use(t, l, acceptOne(t, l, testRow(1, "import-1"), pipeline.Open), "aaaaaaaa", "challenge 1", nil)
 	r = use(t, l, r, "bbbbbbbb", "challenge 2", nil)
 	f.held[0] = false
 	shared.compact()
 
-	next, g := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), shared)
-	restore(t, next, g, 0)
+	next, _ := newFollower(t, shared)
 	other := acceptOne(t, next, testRow(2, "import-1"), pipeline.Open)
 	other = use(t, next, other, "aaaaaaaa", "challenge 3", pipeline.ErrNonceUsed)
 	use(t, next, other, "bbbbbbbb", "challenge 3", pipeline.ErrNonceUsed)

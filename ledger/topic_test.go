@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -116,6 +117,14 @@ func openFollower(t testing.TB, path string, p *topic) (*Ledger, *follower) {
 	if err := l.Follow(f, nil); err != nil {
 		t.Fatal(err)
 	}
+	return l, f
+}
+
+// newFollower opens a new ledger that follows the topic, and restores its partition 0.
+func newFollower(t testing.TB, p *topic) (*Ledger, *follower) {
+	t.Helper()
+	l, f := openFollower(t, filepath.Join(t.TempDir(), "ledger.db"), p)
+	restore(t, l, f, 0)
 	return l, f
 }
 
