@@ -2,7 +2,6 @@ package cmd
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -33,10 +32,7 @@ func TestAccountOfAKilledImport(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pipe.Close()
-	// More than a pipe holds: when all of it is written, the import is reading.
-	if _, err := io.WriteString(pipe, "address,externalId\n"+strings.Repeat("no address,e\n", 40_000)); err != nil {
-		t.Fatal(err)
-	}
+	fill(t, pipe)
 	_ = cmd.Process.Kill()
 	if err := cmd.Wait(); err == nil {
 		t.Fatalf("got exit code 0, want it killed:\n%s", out)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,22 @@ func partnerBehind(
 		t.Fatal(err)
 	}
 	return partnerOn(t, config, front, creds, listener)
+}
+
+// leavingPartner is partnerEnv with a partner that is not there while away is true.
+func leavingPartner(t testing.TB) (server *sandbox.Server, env []string, away *atomic.Bool) {
+	t.Helper()
+	away = new(atomic.Bool)
+	server, env = partnerBehind(t, sandbox.Config{DeclaredRate: 500}, func(partner http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if away.Load() {
+				w.WriteHeader(http.StatusBadGateway)
+				return
+			}
+			partner.ServeHTTP(w, r)
+		})
+	})
+	return server, env, away
 }
 
 // partnerOn is partnerBehind with the credentials and the address of an earlier sandbox.

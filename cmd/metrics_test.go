@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -77,15 +76,7 @@ func TestMetricsAreServed(t *testing.T) {
 			args = append(args, "--metrics-pprof")
 		}
 		cmd, _ := command(t, env, "consumer", args...)
-		cmd.Stderr = nil
-		stderr, err := cmd.StderrPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		lines := bufio.NewScanner(stderr)
+		lines := started(t, cmd)
 		served := regexp.MustCompile(`metrics are served.* address=(127\.0\.0\.1:\d+)`)
 		address := ""
 		for address == "" && lines.Scan() {
@@ -157,16 +148,7 @@ func readAll(lines *bufio.Scanner) error {
 // hide when the last one succeeded.
 func TestMetricsFile(t *testing.T) {
 	t.Parallel()
-	var away atomic.Bool
-	_, env := partnerBehind(t, sandbox.Config{DeclaredRate: 500}, func(partner http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if away.Load() {
-				w.WriteHeader(http.StatusBadGateway)
-				return
-			}
-			partner.ServeHTTP(w, r)
-		})
-	})
+	_, env, away := leavingPartner(t)
 	file := filepath.Join(t.TempDir(), "purser.prom")
 	env = append(env, "PURSER_METRICS_TEXTFILE="+file, "PURSER_OUTAGE_WAIT=0s")
 	read := func() map[string]float64 {

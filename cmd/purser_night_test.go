@@ -2,12 +2,9 @@ package cmd
 
 import (
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -131,16 +128,7 @@ func TestNightWithoutSetUp(t *testing.T) {
 // TestNightPartnerAway: the rows are queued and the run could not finish; another attempt onboards them.
 func TestNightPartnerAway(t *testing.T) {
 	t.Parallel()
-	var away atomic.Bool
-	server, env := partnerBehind(t, sandbox.Config{DeclaredRate: 500}, func(partner http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if away.Load() {
-				w.WriteHeader(http.StatusBadGateway)
-				return
-			}
-			partner.ServeHTTP(w, r)
-		})
-	})
+	server, env, away := leavingPartner(t)
 	away.Store(true)
 	r, out := purserNight(t, env, 1, "--outage-wait", "0s", customers)
 	if i := r.Imports; len(i) != 1 || i[0].Importer.Published != 30 || r.Reason == "" {
@@ -181,18 +169,7 @@ func TestNightStopped(t *testing.T) {
 			server, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
 			report := filepath.Join(t.TempDir(), "report.json")
 			cmd, out := command(t, env, "purser", "night", "--max-invalid", "100%", "--report", report, "-")
-			pipe, err := cmd.StdinPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			// More than a pipe holds: when all of it is written, the import is reading.
-			bad := "address,externalId\n" + strings.Repeat("no address,e\n", 40_000)
-			if _, err := io.WriteString(pipe, bad); err != nil {
-				t.Fatal(err)
-			}
+			startReading(t, cmd)
 			_ = cmd.Process.Signal(signal)
 			_ = cmd.Wait()
 			stopped(t, cmd.ProcessState.ExitCode(), signal, out.String())

@@ -16,6 +16,16 @@ import (
 	"github.com/purser-onboard/purser/sandbox"
 )
 
+// killedMidway imports the sample export and runs a consumer, which is killed at the partner's 25th answer.
+func killedMidway(t *testing.T) (*sandbox.Server, []string) {
+	t.Helper()
+	answered := newAfterLines(25)
+	server, env := partnerEnv(t, sandbox.Config{HistoryLog: answered, DeclaredRate: 500})
+	mustRun(t, env, "importer", customers)
+	killAfter(t, env, answered)
+	return server, env
+}
+
 // TestLostLedger: with an empty ledger and a partner that has all customers or half of them, no customer is created
 // twice.
 func TestLostLedger(t *testing.T) {
@@ -71,10 +81,7 @@ func TestLostLedgerBeyondTheHour(t *testing.T) {
 // TestLostQueue: after the queue was lost with rows in it, importing the file again settles the rest.
 func TestLostQueue(t *testing.T) {
 	t.Parallel()
-	answered := newAfterLines(25)
-	server, env := partnerEnv(t, sandbox.Config{HistoryLog: answered, DeclaredRate: 500})
-	mustRun(t, env, "importer", customers)
-	killAfter(t, env, answered)
+	server, env := killedMidway(t)
 	if err := os.RemoveAll(filepath.Join(dataOf(env), "broker")); err != nil {
 		t.Fatal(err)
 	}
@@ -86,10 +93,7 @@ func TestLostQueue(t *testing.T) {
 // TestYesterdaysLedger: a ledger that was restored from a backup is behind the queue and the partner.
 func TestYesterdaysLedger(t *testing.T) {
 	t.Parallel()
-	answered := newAfterLines(25)
-	server, env := partnerEnv(t, sandbox.Config{HistoryLog: answered, DeclaredRate: 500})
-	mustRun(t, env, "importer", customers)
-	killAfter(t, env, answered)
+	server, env := killedMidway(t)
 	backup := t.TempDir()
 	copyLedger(t, dataOf(env), backup)
 	mustRun(t, env, "consumer", "--drain")
@@ -104,10 +108,7 @@ func TestYesterdaysLedger(t *testing.T) {
 // newer ledger. Rows that were onboarded since the backup are created no second time.
 func TestRestoreYesterdaysBackup(t *testing.T) {
 	t.Parallel()
-	answered := newAfterLines(25)
-	server, env := partnerEnv(t, sandbox.Config{HistoryLog: answered, DeclaredRate: 500})
-	mustRun(t, env, "importer", customers)
-	killAfter(t, env, answered)
+	server, env := killedMidway(t)
 	backup := filepath.Join(t.TempDir(), "backup.db")
 	mustRun(t, env, "consumer", "ledger", "backup", backup)
 	mustRun(t, env, "consumer", "--drain")
@@ -155,10 +156,7 @@ func TestDiskFull(t *testing.T) {
 // TestResults: every settled row has an event, also the rows that were settled just before a kill -9.
 func TestResults(t *testing.T) {
 	t.Parallel()
-	answered := newAfterLines(25)
-	server, env := partnerEnv(t, sandbox.Config{HistoryLog: answered, DeclaredRate: 500})
-	mustRun(t, env, "importer", customers)
-	killAfter(t, env, answered)
+	server, env := killedMidway(t)
 	mustRun(t, env, "consumer", "--drain")
 	judged(t, server, env)
 	b, err := broker.OpenEmbedded(t.Context(), broker.EmbeddedOptions{Dir: filepath.Join(dataOf(env), "broker")})
@@ -226,10 +224,7 @@ func removeLedger(t *testing.T, dir string) {
 // run reports them and does not end with 0.
 func TestRowsThatNoMessageBrings(t *testing.T) {
 	t.Parallel()
-	answered := newAfterLines(25)
-	server, env := partnerEnv(t, sandbox.Config{HistoryLog: answered, DeclaredRate: 500})
-	mustRun(t, env, "importer", customers)
-	killAfter(t, env, answered)
+	server, env := killedMidway(t)
 	backup := t.TempDir()
 	copyLedger(t, dataOf(env), backup)
 	mustRun(t, env, "consumer", "--drain")

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -28,11 +29,9 @@ func command(t testing.TB, env []string, name string, args ...string) (*exec.Cmd
 	return cmd, &out
 }
 
-// working starts a consumer and waits until it has its partitions. The lines that follow on its standard error are to be
-// read by the caller.
-func working(t testing.TB, env []string, args ...string) (*exec.Cmd, *bufio.Scanner) {
+// started starts a command and returns the lines of its standard error, which the caller is to read.
+func started(t testing.TB, cmd *exec.Cmd) *bufio.Scanner {
 	t.Helper()
-	cmd, _ := command(t, env, "consumer", args...)
 	cmd.Stderr = nil
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
@@ -41,7 +40,15 @@ func working(t testing.TB, env []string, args ...string) (*exec.Cmd, *bufio.Scan
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	lines := bufio.NewScanner(stderr)
+	return bufio.NewScanner(stderr)
+}
+
+// working starts a consumer and waits until it has its partitions. The lines that follow on its standard error are to be
+// read by the caller.
+func working(t testing.TB, env []string, args ...string) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
+	cmd, _ := command(t, env, "consumer", args...)
+	lines := started(t, cmd)
 	for lines.Scan() {
 		if strings.Contains(lines.Text(), "partitions assigned") {
 			return cmd, lines
@@ -49,6 +56,27 @@ func working(t testing.TB, env []string, args ...string) (*exec.Cmd, *bufio.Scan
 	}
 	t.Fatalf("got the end of the output of consumer %q, want its partitions assigned", args)
 	return nil, nil
+}
+
+// startReading starts a command that imports standard input, and returns while it reads and waits for more.
+func startReading(t *testing.T, cmd *exec.Cmd) {
+	t.Helper()
+	pipe, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, pipe)
+}
+
+// fill writes invalid rows to an import's pipe, more than a pipe holds: when all of them are written, it is reading.
+func fill(t *testing.T, pipe io.Writer) {
+	t.Helper()
+	if _, err := io.WriteString(pipe, "address,externalId\n"+strings.Repeat("no address,e\n", 40_000)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // mustRun runs a command and fails the test unless it ends with exit code 0.

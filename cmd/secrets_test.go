@@ -91,6 +91,17 @@ func knobs(t *testing.T, grammar any) map[string][]knob {
 	return commands
 }
 
+// setenv makes the settings of an environment this process's.
+func setenv(t *testing.T, env []string) {
+	t.Helper()
+	for _, entry := range env {
+		name, value, _ := strings.Cut(entry, "=")
+		if strings.HasPrefix(name, "OFFBLOCKS_") || strings.HasPrefix(name, "PURSER_") {
+			t.Setenv(name, value)
+		}
+	}
+}
+
 // TestSecretsNeverLeave gives PEM, base64, hex and JWT text to every setting of every command, by flag, variable and
 // configuration file, and as the content of the file that a setting names. Neither output, report nor any file of the
 // data directory may hold a piece of it.
@@ -99,12 +110,7 @@ func TestSecretsNeverLeave(t *testing.T) {
 		t.Skip("its thousands of commands are those of other tests with other settings: the detector would see nothing new")
 	}
 	_, env := partnerEnv(t, sandbox.Config{Now: time.Now})
-	for _, entry := range env {
-		name, value, _ := strings.Cut(entry, "=")
-		if strings.HasPrefix(name, "OFFBLOCKS_") || strings.HasPrefix(name, "PURSER_") {
-			t.Setenv(name, value)
-		}
-	}
+	setenv(t, env)
 	samples, err := filepath.Abs("../testdata")
 	if err != nil {
 		t.Fatal(err)
@@ -177,12 +183,7 @@ func TestSecretsNeverLeave(t *testing.T) {
 // that leads to something is shown.
 func TestPasswordInSigner(t *testing.T) {
 	_, env := partnerEnv(t, sandbox.Config{Now: time.Now})
-	for _, entry := range env {
-		name, value, _ := strings.Cut(entry, "=")
-		if strings.HasPrefix(name, "OFFBLOCKS_") || strings.HasPrefix(name, "PURSER_") {
-			t.Setenv(name, value)
-		}
-	}
+	setenv(t, env)
 	samples, err := filepath.Abs("../testdata")
 	if err != nil {
 		t.Fatal(err)

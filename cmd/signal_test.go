@@ -83,22 +83,11 @@ func TestStopInTheMiddle(t *testing.T) {
 func TestStopImporter(t *testing.T) {
 	_, env := partnerEnv(t, sandbox.Config{})
 	cmd, out := command(t, env, "importer", "-")
-	pipe, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	// More than a pipe holds: when all of it is written, the importer is reading.
-	bad := "address,externalId\n" + strings.Repeat("no address,e\n", 40_000)
-	if _, err := io.WriteString(pipe, bad); err != nil {
-		t.Fatal(err)
-	}
+	startReading(t, cmd)
 	if err := cmd.Process.Signal(syscall.SIGINT); err != nil {
 		t.Fatal(err)
 	}
-	err = cmd.Wait()
+	err := cmd.Wait()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(out.String(), "interrupted by interrupt") {
 		t.Errorf("got %v, want exit code 1 and \"interrupted by interrupt\":\n%s", err, out)

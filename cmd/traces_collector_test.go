@@ -50,14 +50,7 @@ service:
 	}
 	free.Close()
 	c.cmd = exec.CommandContext(t.Context(), binary, "--config", config)
-	output, err := c.cmd.StderrPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := c.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	c.lines = bufio.NewScanner(output)
+	c.lines = started(t, c.cmd)
 	c.lines.Buffer(nil, 1<<20)
 	for c.lines.Scan() {
 		c.text.WriteString(c.lines.Text() + "\n")
