@@ -24,6 +24,7 @@ func children() map[string]func(context.Context, []string) error {
 		"limit":    limitChild,
 		"readonly": readOnlyChild,
 		"pid":      pidChild,
+		"temp":     temporaryChild,
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/mattn/go-sqlite3"
+	"golang.org/x/sys/unix"
 
 	"github.com/purser-onboard/purser/pipeline"
 )
@@ -173,6 +174,9 @@ func translate(path string, err error) error {
 		return err
 	}
 	switch {
+	case lite.Code == sqlite3.ErrFull && hasRoom(path): // SQLite does not say which file had no room
+		return fmt.Errorf("ledger %s: %w: that of temporary files ($SQLITE_TMPDIR, $TMPDIR, /var/tmp or /tmp): %w",
+			path, errDiskFull, err)
 	case lite.Code == sqlite3.ErrFull, lite.SystemErrno != 0 && isNoSpace(lite.SystemErrno):
 		return fmt.Errorf("ledger %s: %w: %w", path, errDiskFull, err)
 	case lite.ExtendedCode == sqlite3.ErrReadonlyRollback:
@@ -186,6 +190,13 @@ func translate(path string, err error) error {
 		return fmt.Errorf("ledger %s: another program keeps the database busy: %w", path, err)
 	}
 	return fmt.Errorf("ledger %s: %w", path, err)
+}
+
+// hasRoom reports whether the file system of a file is certainly not full.
+func hasRoom(path string) bool {
+	const some = 256 // blocks
+	var system unix.Statfs_t
+	return unix.Statfs(path, &system) == nil && system.Bavail > some
 }
 
 // isNoSpace matches a full disk, a full quota and a file size limit. SQLite reports only the first as SQLITE_FULL.

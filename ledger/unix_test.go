@@ -258,3 +258,16 @@ func pidChild(ctx context.Context, arguments []string) error {
 	fmt.Println(locked.PID)
 	return nil
 }
+
+// temporaryChild prints the error of a ledger that needs more temporary files than there is room for.
+func temporaryChild(ctx context.Context, arguments []string) error {
+	l, err := Open(ctx, testOptions(arguments[0]))
+	if err != nil {
+		return err
+	}
+	defer l.Close()
+	_, err = l.conn.ExecContext(ctx, `CREATE TEMP TABLE large AS WITH RECURSIVE n(i) AS
+		(SELECT 1 UNION ALL SELECT i+1 FROM n LIMIT 20000) SELECT randomblob(1000) FROM n`)
+	fmt.Println(translate(l.path, err))
+	return nil
+}
