@@ -2,7 +2,7 @@ package broker
 
 import (
 	"context"
-	"sort"
+	"slices"
 	"sync"
 )
 
@@ -99,12 +99,18 @@ func (t *offsetTracker) find(offset int64) int {
 	if i := int64(t.head) + offset - t.offsets[t.head]; i < int64(len(t.offsets)) && t.offsets[i] == offset {
 		return int(i)
 	}
-	rest := t.offsets[t.head:]
-	i := sort.Search(len(rest), func(i int) bool { return rest[i] >= offset })
-	if i < len(rest) && rest[i] == offset {
+	if i, found := slices.BinarySearch(t.offsets[t.head:], offset); found {
 		return t.head + i
 	}
 	return -1
+}
+
+// first returns the offset of the first message that is not acknowledged. The lock is held.
+func (t *offsetTracker) first() int64 {
+	if t.head < len(t.offsets) {
+		return t.offsets[t.head]
+	}
+	return t.next
 }
 
 // prefix returns the offset that may be committed.
@@ -124,21 +130,14 @@ func (t *offsetTracker) outstanding() int {
 func (t *offsetTracker) progress() (acked, first int64, open int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	first = t.next
-	if t.head < len(t.offsets) {
-		first = t.offsets[t.head]
-	}
-	return t.acked, first, t.open
+	return t.acked, t.first(), t.open
 }
 
 // position returns the offset that may be committed, and how many messages from there on are acknowledged.
 func (t *offsetTracker) position() (prefix, ahead int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	prefix = t.next
-	if t.head < len(t.offsets) {
-		prefix = t.offsets[t.head]
-	}
+	prefix = t.first()
 	for _, state := range t.states[t.head:] {
 		if state == acknowledged {
 			ahead++

@@ -112,13 +112,8 @@ func (r *reader) fetchFailed(ctx context.Context, err error) error {
 			fmt.Sprintf("Read on topic %q", c.o.Topic))
 		return fmt.Errorf("reading %s/%d: %w", c.o.Topic, r.partition, err)
 	}
-	if r.lost == nil {
-		r.lost = time.After(c.o.LostAfter)
-	}
-	select {
-	case <-r.lost:
+	if r.failedForLong() {
 		return r.brokerLost(err)
-	default:
 	}
 	c.cluster.outages.failed(r.operation(), err)
 	return nil
@@ -229,15 +224,18 @@ func (r *reader) emptyFetch(highWatermark int64) error {
 		r.lost = nil
 		return nil
 	}
-	if r.lost == nil {
-		r.lost = time.After(c.o.LostAfter)
-	}
-	select {
-	case <-r.lost:
+	if r.failedForLong() {
 		return err
-	default:
-		return nil
 	}
+	return nil
+}
+
+// failedForLong reports, after a failure, whether LostAfter has passed since the first of those in a row.
+func (r *reader) failedForLong() bool {
+	if r.lost == nil {
+		r.lost = time.After(r.consumer.o.LostAfter)
+	}
+	return fired(r.lost)
 }
 
 // skipTo moves the position to an offset when there is nothing to deliver before it.
