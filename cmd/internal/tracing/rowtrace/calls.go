@@ -143,16 +143,8 @@ func (l ledger) Update(ctx context.Context, next pipeline.Record) (int64, error)
 		attribute.String("purser.row.stage", string(next.Stage))))
 	defer span.End()
 	version, err := l.Ledger.Update(ctx, next)
-	switch {
-	case errors.Is(err, pipeline.ErrStale):
-		fail(span, semconv.ErrorTypeKey.String("stale"))
-	case errors.Is(err, pipeline.ErrFenced):
-		fail(span, semconv.ErrorTypeKey.String("fenced"))
-	case errors.Is(err, pipeline.ErrNonceUsed):
-		fail(span, semconv.ErrorTypeKey.String("nonce-used"))
-	case err != nil:
-		fail(span, semconv.ErrorTypeOther)
-	}
+	failAs(span, err, errorType{pipeline.ErrStale, "stale"}, errorType{pipeline.ErrFenced, "fenced"},
+		errorType{pipeline.ErrNonceUsed, "nonce-used"})
 	return version, err
 }
 
@@ -179,21 +171,12 @@ func (s backend) call(ctx context.Context, name string) (context.Context, func(e
 		trace.WithAttributes(attribute.String("purser.signer", s.scheme)))
 	return ctx, func(err error) {
 		defer span.End()
-		switch {
-		case err == nil:
-		case errors.Is(err, signer.ErrPending), errors.Is(err, signer.ErrUnknownRequest):
+		if errors.Is(err, signer.ErrPending) || errors.Is(err, signer.ErrUnknownRequest) {
 			span.SetAttributes(attribute.Bool("purser.signer.pending", true))
-		case errors.Is(err, signer.ErrNoKey):
-			fail(span, semconv.ErrorTypeKey.String("no-key"))
-		case errors.Is(err, signer.ErrDeclined):
-			fail(span, semconv.ErrorTypeKey.String("declined"))
-		case errors.Is(err, signer.ErrMismatch):
-			fail(span, semconv.ErrorTypeKey.String("signer-mismatch"))
-		case errors.Is(err, signer.ErrUnusable):
-			fail(span, semconv.ErrorTypeKey.String("unusable"))
-		default:
-			fail(span, semconv.ErrorTypeOther)
+			return
 		}
+		failAs(span, err, errorType{signer.ErrNoKey, "no-key"}, errorType{signer.ErrDeclined, "declined"},
+			errorType{signer.ErrMismatch, "signer-mismatch"}, errorType{signer.ErrUnusable, "unusable"})
 	}
 }
 

@@ -5,6 +5,7 @@ package rowtrace
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -168,6 +169,24 @@ func (t *Tracer) describe(span trace.Span, r pipeline.Record) {
 func fail(span trace.Span, class attribute.KeyValue) {
 	span.SetAttributes(class)
 	span.SetStatus(codes.Error, "")
+}
+
+// errorType is the attribute error.type of a span that failed with an error.
+type errorType struct {
+	err  error
+	name string
+}
+
+// failAs marks a span as failed unless err is nil. Its error.type is the first of those whose error err wraps.
+func failAs(span trace.Span, err error, types ...errorType) {
+	if err == nil {
+		return
+	}
+	class := semconv.ErrorTypeOther
+	if i := slices.IndexFunc(types, func(t errorType) bool { return errors.Is(err, t.err) }); i >= 0 {
+		class = semconv.ErrorTypeKey.String(types[i].name)
+	}
+	fail(span, class)
 }
 
 // place says where a message lies.
