@@ -89,28 +89,14 @@ func openKnown(ctx context.Context, path string) (_ *sql.DB, err error) {
 	case !info.Mode().IsRegular():
 		return nil, &foreignError{Path: path}
 	}
-	mode := "ro"
-	if frozen(path) {
-		mode = "ro&immutable=1"
-	}
-	db := openDB(path, mode, "cache_size = -4096") // VACUUM INTO does not run with query_only
+	db := openDB(path, readMode(path), "cache_size = -4096") // VACUUM INTO does not run with query_only
 	defer func() {
 		if err != nil {
 			err = errors.Join(translate(path, err), db.Close())
 		}
 	}()
-	steps, err := readMigrations(embedded)
-	if err != nil {
-		return nil, err
-	}
-	have, err := identify(ctx, db, path)
-	switch {
-	case err != nil:
-		return nil, err
-	case have == 0:
-		return nil, fmt.Errorf("%s: %w", path, ErrEmpty)
-	}
-	return db, checkSchema(ctx, db, path, have, len(steps))
+	_, _, err = readSchema(ctx, db, path)
+	return db, err
 }
 
 // copyInto copies an open ledger into an empty file, and checks the copy.

@@ -239,7 +239,7 @@ func (l *Ledger) prepareFile(ctx context.Context, o Options, steps []migration) 
 	}
 	l.own = newOwnEnvironments(o, bindings)
 	if have == 0 { // make the names of the new files durable
-		if err := syncDir(filepath.Dir(l.path)); err != nil {
+		if err := syncPath(filepath.Dir(l.path)); err != nil {
 			return false, err
 		}
 	}
@@ -327,11 +327,7 @@ func OpenReadOnly(ctx context.Context, path string) (_ *Reader, err error) {
 	if info.IsDir() {
 		return nil, fmt.Errorf("ledger %s is a directory", abs)
 	}
-	mode := "ro"
-	if frozen(abs) {
-		mode = "ro&immutable=1"
-	}
-	r := &Reader{db: openDB(abs, mode, readerPragmas()...)}
+	r := &Reader{db: openDB(abs, readMode(abs), readerPragmas()...)}
 	defer func() {
 		if err != nil {
 			_ = r.Close()
@@ -343,28 +339,22 @@ func OpenReadOnly(ctx context.Context, path string) (_ *Reader, err error) {
 		return nil, err
 	}
 	r.queries = queries{source: r.tx, path: abs}
-	steps, err := readMigrations(embedded)
-	if err != nil {
-		return nil, err
+	have, known, err := readSchema(ctx, r.tx, abs) // the first read fixes the snapshot
+	if err == nil && have < known {
+		err = &schemaError{Path: abs, Have: have, Known: known}
 	}
-	have, err := identify(ctx, r.tx, abs) // the first read fixes the snapshot
-	switch {
-	case err != nil:
-		return nil, err
-	case have == 0:
-		return nil, fmt.Errorf("%s: %w", abs, ErrEmpty)
-	case have < len(steps):
-		return nil, &schemaError{Path: abs, Have: have, Known: len(steps)}
-	}
-	return r, checkSchema(ctx, r.tx, abs, have, len(steps))
+	return r, err
 }
 
-// frozen reports whether the ledger was closed cleanly and is in a read-only directory. SQLite could not create the
-// -shm file there, which it needs only to read a log.
-func frozen(path string) bool {
+// readMode is the mode in which a ledger is opened that is only read. If it was closed cleanly and is in a read-only
+// directory, SQLite could not create the -shm file there, which it needs only to read a log.
+func readMode(path string) string {
 	info, err := os.Stat(path + "-wal")
 	noLog := errors.Is(err, fs.ErrNotExist) || err == nil && info.Size() == 0
-	return noLog && unix.Access(filepath.Dir(path), unix.W_OK) != nil
+	if noLog && unix.Access(filepath.Dir(path), unix.W_OK) != nil {
+		return "ro&immutable=1"
+	}
+	return "ro"
 }
 
 // Close ends the snapshot. It may be called twice.
@@ -377,12 +367,12 @@ func (r *Reader) Close() error {
 	return r.db.Close()
 }
 
-// syncDir calls fsync on a directory.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
+// syncPath calls fsync on a file or a directory.
+func syncPath(path string) error {
+	f, err := os.Open(path)
 	if err != nil {
 		return err
 	}
-	defer d.Close()
-	return d.Sync()
+	defer f.Close()
+	return f.Sync()
 }

@@ -126,7 +126,7 @@ func RestoreBackup(ctx context.Context, o RestoreOptions) (r Replacement, err er
 		return r, err
 	}
 	r.Summary = copied.Summary
-	if err := syncFile(next); err != nil {
+	if err := syncPath(next); err != nil {
 		return r, translate(path, err)
 	}
 	if there {
@@ -355,14 +355,14 @@ func putInPlace(
 		undo = append(undo, func() error { return os.Remove(aside) })
 		kept = aside
 	}
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := syncPath(filepath.Dir(path)); err != nil {
 		return "", err
 	}
 	if err := os.Rename(next, path); err != nil {
 		return "", err
 	}
 	undo = nil
-	if err := syncDir(filepath.Dir(path)); err != nil {
+	if err := syncPath(filepath.Dir(path)); err != nil {
 		return kept, &PlacedError{Path: path, Err: fmt.Errorf("the directory could not be synced: %w", err)}
 	}
 	return kept, nil
@@ -423,13 +423,4 @@ func writeLogBack(ctx context.Context, path string) (err error) {
 		return fmt.Errorf("ledger %s: cannot write its log back (journal mode %s)", path, mode)
 	}
 	return nil
-}
-
-func syncFile(path string) error {
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	return file.Sync()
 }

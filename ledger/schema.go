@@ -112,6 +112,23 @@ func checkSchema(ctx context.Context, db source, path string, have, known int) e
 	return newer
 }
 
+// readSchema returns the schema of a ledger that is only read, and the newest known. The error is ErrEmpty if it has
+// none, and a *schemaError if it has a newer one.
+func readSchema(ctx context.Context, db source, path string) (have, known int, err error) {
+	steps, err := readMigrations(embedded)
+	if err != nil {
+		return 0, 0, err
+	}
+	have, err = identify(ctx, db, path)
+	switch {
+	case err != nil:
+		return 0, 0, err
+	case have == 0:
+		return 0, 0, fmt.Errorf("%s: %w", path, ErrEmpty)
+	}
+	return have, len(steps), checkSchema(ctx, db, path, have, len(steps))
+}
+
 // migrate changes the schema from have to the newest, each step in its own transaction.
 func migrate(ctx context.Context, conn execer, have int, steps []migration, program string, now time.Time) error {
 	for _, step := range steps {
