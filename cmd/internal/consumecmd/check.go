@@ -205,7 +205,7 @@ func checkBroker(
 	ctx context.Context, c *config.Consumer, s Streams,
 ) (first []pipeline.Message, line string, err error) {
 	now := c.Queue
-	now.BrokerWait = 0 // who checks wants to hear at once
+	now.BrokerWait = 0 // brokers that are away are reported at once
 	q, err := queue.Open(ctx, now, console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel))
 	if err != nil {
 		return nil, "", err
@@ -223,10 +223,6 @@ func checkBroker(
 	if err != nil {
 		return nil, "", err
 	}
-	var waiting int64
-	for _, l := range lag {
-		waiting += l.Lag()
-	}
 	if first, err = q.Peek(ctx, c.Topic, c.Group, firstRows); err != nil {
 		return nil, "", err
 	}
@@ -234,7 +230,7 @@ func checkBroker(
 	if !c.Embedded() {
 		name = strings.Join(c.Brokers, ",")
 	}
-	return first, fmt.Sprintf("%s: %s has %d messages for group %s", name, c.Topic, waiting, c.Group), nil
+	return first, fmt.Sprintf("%s: %s has %d messages for group %s", name, c.Topic, messages(lag), c.Group), nil
 }
 
 // checkAuthentic returns those of the queue's first messages that are authentic. That none is points at the wrong key.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -336,12 +337,7 @@ func reconciledOf(r results.Reconciled) reconciled {
 func printReconciled(w io.Writer, r results.Reconciled) {
 	fmt.Fprintf(w, "partner   %d customers\nledger    %d rows, %d of them with the partner, %d statuses changed\n",
 		r.Customers, r.Rows, r.Matched, r.Updated)
-	names := make([]string, 0, len(r.Statuses))
-	for name := range r.Statuses {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(r.Statuses)) {
 		fmt.Fprintf(w, "  %-12s %d\n", printable.Line(name, mostOfLine), r.Statuses[name])
 	}
 	if r.Partial != nil {

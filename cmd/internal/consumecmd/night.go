@@ -519,6 +519,7 @@ func (d *drawer) queued(ctx context.Context, q *queue.Queue, a *night.Account) e
 	return nil
 }
 
+// messages is how many messages a group has in front of it.
 func messages(lag []broker.PartitionLag) (n int64) {
 	for _, l := range lag {
 		n += l.Lag()

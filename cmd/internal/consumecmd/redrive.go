@@ -213,8 +213,8 @@ func (r *redriving) flushCopies(ctx context.Context) error {
 	return nil
 }
 
-// problem says why a dead letter cannot be put back; empty if it can. The headers are the word of anybody who may write
-// to the topic of the dead letters: they do not choose where this command writes.
+// problem says why a dead letter cannot be put back; empty if it can. Any writer of the dead-letter topic chooses the
+// headers, so they do not decide where this command writes.
 func (r *redriving) problem(d pipeline.DeadLetter) string {
 	switch {
 	case d.Truncated:

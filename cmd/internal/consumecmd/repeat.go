@@ -159,9 +159,5 @@ func (r *run) notPutBack(ctx context.Context, latest int64) (int64, error) {
 	if err != nil {
 		return 0, fmt.Errorf("dead letters of earlier runs: %w", err)
 	}
-	var behind int64
-	for _, l := range lag {
-		behind += l.Lag()
-	}
-	return min(behind, latest), nil
+	return min(messages(lag), latest), nil
 }

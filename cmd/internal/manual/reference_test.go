@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -223,12 +224,7 @@ func schemaPage(t *testing.T, path string) string {
 	fmt.Fprintf(&b, "# %s\n\n%s\n\nThe schema: [%s](../schemas/%[3]s).\n", s.Title, markdown(s.Description),
 		filepath.Base(path))
 	members(&b, &s)
-	var names []string
-	for name := range s.Definitions {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	for _, name := range names {
+	for _, name := range slices.Sorted(maps.Keys(s.Definitions)) {
 		fmt.Fprintf(&b, "\n## %s\n\n%s\n", name, markdown(s.Definitions[name].Description))
 		members(&b, s.Definitions[name])
 	}
