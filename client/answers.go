@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,7 +61,7 @@ func decodeOne(body []byte, into any) error {
 func decodeShaped(endpoint, want string, body []byte, into any) error {
 	err := decodeOne(body, into)
 	if e := (*json.UnmarshalTypeError)(nil); errors.As(err, &e) {
-		return misshapen(endpoint, either(e.Field, want), body)
+		return misshapen(endpoint, cmp.Or(e.Field, want), body)
 	}
 	return err
 }

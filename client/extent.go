@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -220,7 +221,7 @@ func (e *extent) note(by, name string, value json.Token, holds bool) bool {
 		case holds && !isMark(name):
 			e.announce(by)
 		case holds:
-			h.mark = either(h.mark, by)
+			h.mark = cmp.Or(h.mark, by)
 		case ofNext(name) && ofPages(by):
 			h.ended = true
 			h.denied = h.denied || denies(value)

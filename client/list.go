@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -210,7 +211,7 @@ func (l *listReader) elements(name string) error {
 		err := l.decoder.Decode(&w)
 		switch {
 		case errors.As(err, &mistyped): // and complete: Decode reads all of a value before it fails like this
-			l.oddElement(name, i, either(mistyped.Field, "id"))
+			l.oddElement(name, i, cmp.Or(mistyped.Field, "id"))
 			continue
 		case err != nil:
 			return fmt.Errorf("customer %d of the list: %w", i, err)

@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"html"
 	"regexp"
@@ -93,7 +94,7 @@ func find(value any, depth int) (code, message string) {
 	case []any:
 		for _, element := range v[:min(len(v), most)] {
 			c, m := find(element, depth+1)
-			code = either(code, c)
+			code = cmp.Or(code, c)
 			message = joined(message, "; ", m)
 		}
 	case map[string]any:
@@ -108,7 +109,7 @@ func find(value any, depth int) (code, message string) {
 		message = joined(firstText(v, "title"), ": ", words)
 		for _, member := range []string{"message", "error", "errors", "fault"} {
 			c, m := find(v[member], depth+1)
-			code = either(code, c)
+			code = cmp.Or(code, c)
 			if m != code {
 				message = joined(message, ": ", m)
 			}
@@ -131,13 +132,6 @@ func firstText(object map[string]any, names ...string) string {
 		}
 	}
 	return ""
-}
-
-func either(a, b string) string {
-	if a != "" {
-		return a
-	}
-	return b
 }
 
 // joined joins two texts, unless one contains the other.
