@@ -90,6 +90,23 @@ func TestLostQueue(t *testing.T) {
 	judged(t, server, env)
 }
 
+// TestQueueReplacedDuringAnImport: rows that were published to a queue that is not there any more are lost, and the
+// importer says so.
+func TestQueueReplacedDuringAnImport(t *testing.T) {
+	t.Parallel()
+	_, env := partnerEnv(t, sandbox.Config{})
+	cmd, out := command(t, env, "importer", "--max-invalid", "100%", "-")
+	input := startReading(t, cmd)
+	queue := filepath.Join(dataOf(env), "broker")
+	if err := errors.Join(os.Rename(queue, queue+".moved"), os.Mkdir(queue, 0o700), input.Close()); err != nil {
+		t.Fatal(err)
+	}
+	err := cmd.Wait()
+	if cmd.ProcessState.ExitCode() != 1 || !strings.Contains(out.String(), "rows that were queued since are lost") {
+		t.Errorf("got %v, want exit code 1 and the loss named:\n%s", err, out)
+	}
+}
+
 // TestYesterdaysLedger: a ledger that was restored from a backup is behind the queue and the partner.
 func TestYesterdaysLedger(t *testing.T) {
 	t.Parallel()

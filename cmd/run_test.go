@@ -58,8 +58,8 @@ func working(t testing.TB, env []string, args ...string) (*exec.Cmd, *bufio.Scan
 	return nil, nil
 }
 
-// startReading starts a command that imports standard input, and returns while it reads and waits for more.
-func startReading(t *testing.T, cmd *exec.Cmd) {
+// startReading starts a command that imports standard input, and returns its input while it reads and waits for more.
+func startReading(t *testing.T, cmd *exec.Cmd) io.Closer {
 	t.Helper()
 	pipe, err := cmd.StdinPipe()
 	if err != nil {
@@ -69,6 +69,7 @@ func startReading(t *testing.T, cmd *exec.Cmd) {
 		t.Fatal(err)
 	}
 	fill(t, pipe)
+	return pipe
 }
 
 // fill writes invalid rows to an import's pipe, more than a pipe holds: when all of them are written, it is reading.

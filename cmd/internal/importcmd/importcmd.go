@@ -108,13 +108,13 @@ func Import(
 		Topic: c.Topic, Rejects: csvimport.NewRejectsWriter(rejects),
 		MaxInvalid: &csvimport.InvalidLimit{Rows: c.MaxInvalidRows, Percent: c.MaxInvalidPercent},
 	}
+	var q *queue.Queue // nil in a dry run
 	if !c.DryRun {
-		q, err := queue.Open(ctx, c.Queue, log)
-		if err != nil {
+		if q, err = queue.Open(ctx, c.Queue, log); err != nil {
 			result.QueueFailed = true
 			return result, err
 		}
-		defer func() { q.Close() }()
+		defer q.Close()
 		if err := q.CheckTopics(ctx, c.Topic); err != nil {
 			result.QueueFailed = true
 			return result, err
@@ -143,6 +143,12 @@ func Import(
 	seen, err := inputs.importAll(ctx, files, im, memory, log)
 	progress.Stop()
 	result.QueueFailed = errors.As(err, new(*csvimport.PublishError))
+	if q != nil {
+		if e := q.Close(); e != nil { // what was published may not be in the queue
+			result.QueueFailed = true
+			err = errors.Join(err, fmt.Errorf("close broker: %w", e))
+		}
+	}
 	rejected := "" // the rejects file, if it has rows
 	if keep := finishRejects(c, im, rejects); keep != nil {
 		err = errors.Join(err, keep)
