@@ -2,6 +2,7 @@ package dispatch
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -113,6 +114,42 @@ func TestPartialListProvesNothing(t *testing.T) {
 			if n != 1 {
 				t.Errorf("got %d executions of %s, want 1", n, body)
 			}
+		}
+	})
+}
+
+// TestFailedReadingWaitsByItself: a reading that fails uses up an attempt of its row. The wait after it is that of a
+// first failure, however often the row has failed, and later waits are as long as without it.
+func TestFailedReadingWaitsByItself(t *testing.T) {
+	var calls []string
+	var at []time.Time
+	withHarness(t, func(h *harness) {
+		h.workerOptions.ListPause, h.workerOptions.Limits.RetryAlone = 0, time.Minute
+		drop, inFlight := &fault{err: errDropped}, &fault{err: status(409, client.Conflicting)}
+		h.partner.faults = scripted(map[string][]*fault{
+			"create": {drop, drop, drop, drop, drop, inFlight}, "list": {drop},
+		})
+		h.partner.before = func(c call) { calls, at = append(calls, c.op), append(at, time.Now()) }
+	}, func(t *testing.T, h *harness) {
+		h.take(h.row(0))
+		h.await(1)
+		h.wantStage(h.row(0), pipeline.Onboarded, "")
+		list := slices.Index(calls, "list")
+		if want := []string{"create", "list", "list", "create", "submit"}; !slices.Equal(calls[list-1:], want) {
+			t.Fatalf("got %v, want five creations and then %v", calls, want)
+		}
+		if waited := at[list+1].Sub(at[list]); waited > 100*time.Millisecond {
+			t.Errorf("after the failed reading: got a wait of %v, want at most 100ms", waited)
+		}
+		if waited := at[list+2].Sub(at[list+1]); waited < 1600*time.Millisecond || waited > 3200*time.Millisecond {
+			t.Errorf("after six creations without a result: got a wait of %v, want 1.6s to 3.2s", waited)
+		}
+		most := 0
+		for _, r := range h.ledger.updates {
+			most = max(most, r.Attempts)
+		}
+		if most != 7 {
+			t.Errorf("got %d attempts, want 7: six creations and the reading", most)
 		}
 	})
 }

@@ -129,6 +129,7 @@ type situation struct {
 	ChallengeAt time.Time         // when the challenge was received; zero: none
 	Last        outcome           // the failure that the row is struggling with; empty: none
 	Attempts    int               // that settled nothing, this one included
+	Failures    int               // that the wait grows with, this one included
 	Heard       int               // answers in a row under the key that settled nothing, no silence between
 	Refusals    int               // signatures not accepted, this one included
 	RetryAfter  time.Duration
@@ -188,11 +189,11 @@ func (l Limits) staleWhenAsked(issued, asked time.Time) bool {
 	return asked.Sub(issued) > l.ChallengeTTL+max(margin(l.ChallengeTTL), 2*time.Second)
 }
 
-// backoff is the wait before attempt number attempts+1: doubling from RetryMin to most, less up to half of it by jitter
-// (from 0 to 1), and never less than the partner asked for.
-func (l Limits) backoff(attempts int, most time.Duration, jitter float64, retryAfter time.Duration) time.Duration {
+// backoff is the wait after so many failures: doubling from RetryMin to most, less up to half of it by jitter (from 0 to
+// 1), and never less than the partner asked for.
+func (l Limits) backoff(failures int, most time.Duration, jitter float64, retryAfter time.Duration) time.Duration {
 	wait := l.RetryMin
-	for i := 1; i < attempts && wait < most; i++ {
+	for i := 1; i < failures && wait < most; i++ {
 		wait *= 2
 	}
 	wait = min(wait, most)
@@ -231,7 +232,7 @@ func decide(s situation, l Limits) Disposition {
 			if s.PartnerIsUp && l.RetryAlone > 0 {
 				most = min(most, l.RetryAlone)
 			}
-			d.After = l.backoff(s.Attempts, most, s.Jitter, s.RetryAfter)
+			d.After = l.backoff(s.Failures, most, s.Jitter, s.RetryAfter)
 		}
 		return d
 	}

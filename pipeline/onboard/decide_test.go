@@ -195,7 +195,7 @@ func TestDecide(t *testing.T) {
 	seen := map[pipeline.Stage]map[outcome]bool{}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			tt.in.Now = day
+			tt.in.Now, tt.in.Failures = day, tt.in.Attempts
 			if got := decide(tt.in, limits); got != tt.want {
 				t.Errorf("Decide(%s, %s)\n got %+v\nwant %+v", tt.in.Stage, tt.in.Outcome, got, tt.want)
 			}
@@ -236,7 +236,7 @@ func TestBackoff(t *testing.T) {
 // TestBackoffOfOneRow: while the partner answers other rows, a failing row is tried again within seconds.
 func TestBackoffOfOneRow(t *testing.T) {
 	l := DefaultLimits()
-	s := situation{Stage: pipeline.Creating, Outcome: unknown, Now: day, Attempts: 11}
+	s := situation{Stage: pipeline.Creating, Outcome: unknown, Now: day, Failures: 11}
 	if got := decide(s, l).After; got != l.RetryMax {
 		t.Errorf("partner does not answer: got a wait of %v, want %v", got, l.RetryMax)
 	}

@@ -216,8 +216,8 @@ func (w *Worker) conclude(ctx context.Context, t *Task, res result) (Disposition
 	if res.change != nil {
 		res.change(&next)
 	}
-	attempts := w.remember(t, &next, res)
-	d := w.consultTable(t, next, res, attempts)
+	failures := w.remember(t, &next, res)
+	d := w.consultTable(t, next, res, failures)
 	if stop, instead, err := w.consultBreaker(ctx, t, res, d); stop {
 		return instead, err
 	}
@@ -241,6 +241,7 @@ func (w *Worker) conclude(ctx context.Context, t *Task, res result) (Disposition
 	}
 	if d.Stage != t.Stage {
 		t.polls, t.failing = 0, failing{}
+		t.failedReads, t.failedInRow = 0, 0
 	}
 	was := t.Stage
 	err := w.store(ctx, t, next)
@@ -259,9 +260,9 @@ func (w *Worker) conclude(ctx context.Context, t *Task, res result) (Disposition
 	return d, halt
 }
 
-// remember takes the result into the task's memory, counts the attempt, and returns for how many attempts the next wait
-// is.
-func (w *Worker) remember(t *Task, next *pipeline.Record, res result) (attempts int) {
+// remember takes the result into the task's memory, counts the attempt, and returns for how many failures the next wait
+// is: for a reading those of readings in a row, for anything else those that were not readings.
+func (w *Worker) remember(t *Task, next *pipeline.Record, res result) (failures int) {
 	if res.outcome.costs() {
 		next.Attempts++
 	}
@@ -291,12 +292,18 @@ func (w *Worker) remember(t *Task, next *pipeline.Record, res result) (attempts 
 		return t.delays
 	}
 	t.delays = 0
-	return next.Attempts
+	if res.outcome == readFailed {
+		t.failedReads++
+		t.failedInRow++
+		return t.failedInRow
+	}
+	t.failedInRow = 0
+	return next.Attempts - t.failedReads
 }
 
 // consultTable asks the decision table what to do.
-func (w *Worker) consultTable(t *Task, next pipeline.Record, res result, attempts int) Disposition {
-	spread := jitter(t.Row, attempts)
+func (w *Worker) consultTable(t *Task, next pipeline.Record, res result, failures int) Disposition {
+	spread := jitter(t.Row, failures)
 	if res.outcome == waiting {
 		spread = 0 // the custodian's rows are asked after in turn as it is
 	}
@@ -304,8 +311,8 @@ func (w *Worker) consultTable(t *Task, next pipeline.Record, res result, attempt
 	return decide(situation{
 		Stage: t.Stage, Outcome: res.outcome, Now: w.Now(),
 		KeyFirst: op.FirstSent, KeyState: op.Outcome, KeyForeign: w.foreign(next), ChallengeAt: next.ChallengeAt,
-		Last: outcome(t.Class), Attempts: attempts, Heard: t.heard, Refusals: next.Refusals, RetryAfter: res.after,
-		PartnerIsUp: w.breaker.partnerIsUp(), Jitter: spread,
+		Last: outcome(t.Class), Attempts: next.Attempts, Failures: failures, Heard: t.heard, Refusals: next.Refusals,
+		RetryAfter: res.after, PartnerIsUp: w.breaker.partnerIsUp(), Jitter: spread,
 	}, w.Limits)
 }
 
