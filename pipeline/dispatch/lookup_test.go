@@ -184,6 +184,34 @@ func TestFullPartner(t *testing.T) {
 	})
 }
 
+// TestListedAsInitiating: a customer that is looked up goes on with its challenge at once if a list that was begun after
+// the creation was sent shows it as initiating. In another status it is read.
+func TestListedAsInitiating(t *testing.T) {
+	for status, want := range map[client.Status][]string{
+		client.StatusInitiating: {"list", "challenge", "submit"},
+		client.StatusScreening:  {"list", "read"},
+	} {
+		t.Run(string(status), func(t *testing.T) {
+			var calls []string
+			withHarness(t, func(h *harness) {
+				h.partner.customers = []client.Customer{{ID: uuid.NewString(), ChainID: h.row(0).Account.String(),
+					ExternalID: h.row(0).ExternalID, Status: status}}
+				h.partner.before = func(c call) {
+					calls = append(calls, c.op)
+					time.Sleep(time.Millisecond) // the list is begun later than the creation
+				}
+			}, func(t *testing.T, h *harness) {
+				h.take(h.row(0))
+				h.await(1)
+				h.wantStage(h.row(0), pipeline.Onboarded, "")
+				if created := slices.Index(calls, "create"); !slices.Equal(calls[created+1:], want) {
+					t.Errorf("got %v, want after the creation, which is answered 409, %v", calls, want)
+				}
+			})
+		})
+	}
+}
+
 // TestStoredListIsNoVerdict: the list of an earlier run has a customer that is gone. It does not decide a row's end.
 func TestStoredListIsNoVerdict(t *testing.T) {
 	for name, listed := range map[string]func(h *harness) client.Customer{

@@ -113,6 +113,7 @@ const (
 	spentHeard     when = "spent, heard"   // it has none, and its key was answered
 	spentOdd       when = "spent, odd"     // it has none, and its signatures were answered by 2xx that prove nothing
 	heardTwice     when = "heard twice"    // the row has attempts left, and its key was answered twice, no silence between
+	firstFailure   when = "first failure"  // nothing else has failed for the row at this operation
 	firstAttempts  when = "first attempts" // the row has had less than three attempts
 	challengeOld   when = "challenge old"  // the challenge is near or over its hour
 )
@@ -263,6 +264,8 @@ func (s situation) holds(w when, l Limits) bool {
 		return s.Attempts >= l.MaxAttempts && s.Last == unproven
 	case heardTwice:
 		return s.Attempts < l.MaxAttempts && s.Heard >= 2
+	case firstFailure:
+		return s.Attempts <= 1 && s.Attempts < l.MaxAttempts
 	case firstAttempts:
 		return s.Attempts < min(3, l.MaxAttempts)
 	case challengeOld:

@@ -160,7 +160,8 @@ func TestDecide(t *testing.T) {
 		{"signer lost", situation{Stage: pipeline.Signing, Outcome: signerLost}, halt(pipeline.Signing, "signer")},
 
 		{"204", situation{Stage: pipeline.Submitting, Outcome: accepted}, settled(pipeline.Onboarded, "")},
-		{"submit unknown", situation{Stage: pipeline.Submitting, Outcome: unknown, Attempts: 1}, Disposition{Stage: pipeline.Submitting, Do: DoRead, Key: pipeline.KeyOpen}},
+		{"submit unknown", situation{Stage: pipeline.Submitting, Outcome: unknown, Attempts: 1}, wait(pipeline.Submitting, DoNext, pipeline.KeyOpen, half)},
+		{"submit unknown, second", situation{Stage: pipeline.Submitting, Outcome: unknown, Attempts: 2}, Disposition{Stage: pipeline.Submitting, Do: DoRead, Key: pipeline.KeyOpen}},
 		{"submit unknown, spent", situation{Stage: pipeline.Submitting, Outcome: unknown, Attempts: 12}, Disposition{Stage: pipeline.Submitting, Do: DoRead, Key: pipeline.KeyOpen}},
 		{"submit 5xx", situation{Stage: pipeline.Submitting, Outcome: serverFailed, Attempts: 2}, Disposition{Stage: pipeline.Submitting, Do: DoRead, Key: pipeline.KeyAnswered}},
 		{"submit 5xx, spent", situation{Stage: pipeline.Submitting, Outcome: serverFailed, Attempts: 12}, Disposition{Stage: pipeline.Submitting, Do: DoRead, Key: pipeline.KeyAnswered}},

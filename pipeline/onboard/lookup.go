@@ -11,7 +11,8 @@ import (
 )
 
 // lookUp searches the pair in the partner's list and reads the customer found: its status may have moved on since, or
-// it may be gone. Only a list that was read after the creation was last sent can say that no customer is there, and
+// it may be gone. A customer that a later list than the creation shows as initiating is not read: its challenge is asked
+// for next, which tells. Only a list that was read after the creation was last sent can say that no customer is there, and
 // only to a search that began when that list was in force.
 func (w *Worker) lookUp(ctx context.Context, t *Task) (result, error) {
 	for {
@@ -29,6 +30,12 @@ func (w *Worker) lookUp(ctx context.Context, t *Task) (result, error) {
 			found[0], found[i] = found[i], found[0]
 		}
 		for _, c := range found {
+			if current && !t.sent.IsZero() && IsPair(t.Row, c.ChainID, c.ExternalID) &&
+				statusOutcome(client.Status(c.Status)) == initiating {
+				return result{outcome: initiating, change: func(r *pipeline.Record) {
+					r.CustomerID, r.PartnerStatus = c.ID, c.Status
+				}}, nil
+			}
 			if res, err := w.readCustomer(ctx, t.Row, c.ID); err != nil || res.outcome != absent {
 				return res, err
 			}

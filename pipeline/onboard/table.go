@@ -183,8 +183,13 @@ func submitting(o outcome) []branch {
 		return always(Disposition{Do: DoRead, Key: pipeline.KeyAnswered}) // only the customer's own status proves it
 	case oldForm:
 		return always(Disposition{Do: DoRead, Key: pipeline.KeyRefused})
-	case unknown: // the customer is read before anything else is decided, and before the row is given up
-		return always(Disposition{Do: DoRead, Key: pipeline.KeyOpen})
+	case unknown:
+		return []branch{
+			// The same again under the same key tells as much as reading the customer, and one of the two is enough if nothing
+			// has arrived. Not for ever: an answer that never comes must not keep a worker.
+			{firstFailure, Disposition{Do: DoNext, Wait: true, Key: pipeline.KeyOpen}},
+			{otherwise, Disposition{Do: DoRead, Key: pipeline.KeyOpen}},
+		}
 	case serverFailed:
 		return always(Disposition{Do: DoRead, Key: pipeline.KeyAnswered})
 	case invalid:
