@@ -124,7 +124,8 @@ func TestFailedReadingWaitsByItself(t *testing.T) {
 	var calls []string
 	var at []time.Time
 	withHarness(t, func(h *harness) {
-		h.workerOptions.ListPause, h.workerOptions.Limits.RetryAlone = 0, time.Minute
+		h.workerOptions.ListPause = 0
+		h.workerOptions.Limits.RetryMin, h.workerOptions.Limits.RetryAlone = 100*time.Millisecond, time.Minute
 		drop, inFlight := &fault{err: errDropped}, &fault{err: status(409, client.Conflicting)}
 		h.partner.faults = scripted(map[string][]*fault{
 			"create": {drop, drop, drop, drop, drop, inFlight}, "list": {drop},
@@ -180,6 +181,35 @@ func TestFullPartner(t *testing.T) {
 		}
 		if r := h.ledger.get(h.row(5)); !strings.Contains(r.Reason, taken.ExternalID) {
 			t.Errorf("got reason %q, want %s in it", r.Reason, taken.ExternalID)
+		}
+	})
+}
+
+// TestWaitUnderANewKey: the waits of a creation under a new key do not go on where those under the earlier key ended. Two
+// failures of that one count.
+func TestWaitUnderANewKey(t *testing.T) {
+	var creations []time.Time
+	withHarness(t, func(h *harness) {
+		h.workerOptions.Limits.RetryMin, h.workerOptions.Limits.RetryAlone = 100*time.Millisecond, time.Minute
+		drop := &fault{err: errDropped}
+		h.partner.faults = scripted(map[string][]*fault{
+			"create": {drop, drop, drop, {store: true, err: status(500, client.ServerError)}, nil, drop},
+		})
+		h.partner.before = func(c call) {
+			if c.op == "create" {
+				creations = append(creations, time.Now())
+			}
+		}
+	}, func(t *testing.T, h *harness) {
+		h.take(h.row(0))
+		h.await(1)
+		h.wantStage(h.row(0), pipeline.Onboarded, "")
+		keys := h.partner.of("create")
+		if len(keys) != 7 || keys[4].key == keys[5].key || keys[5].key != keys[6].key {
+			t.Fatalf("got %d creations, want five under a key and two under the next", len(keys))
+		}
+		if waited := creations[6].Sub(creations[5]); waited < 200*time.Millisecond || waited > 400*time.Millisecond {
+			t.Errorf("after the first failure under the new key: got a wait of %v, want 200ms to 400ms", waited)
 		}
 	})
 }

@@ -35,6 +35,8 @@ func (w *Worker) create(ctx context.Context, t *Task) (result, error) {
 	}
 	if t.Action == DoRekey {
 		t.heard = 0
+		// What failed under an earlier key says little about this one: the stored answer and its repetition count.
+		t.spared = max(t.spared, t.Attempts-2*next.CreateKey.Generation)
 	} else if next.CreateKey.Outcome == pipeline.KeyHeard {
 		t.heard = 1 // by an earlier run
 	}

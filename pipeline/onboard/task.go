@@ -25,8 +25,8 @@ type Task struct {
 	delays   int       // how often in a row the action could not be done for reasons that are not the row's
 	resends  bool      // the request of this action was sent before
 
-	failedReads int // attempts of the present operation that were readings: of the list, the customer or its challenge
-	failedInRow int // the latest of these, without another outcome between
+	spared      int // attempts of the present operation with which its waits do not grow
+	failedInRow int // the latest ones if they were readings (of the list, the customer, its challenge), which are spared
 
 	unanswered    time.Time // since when no attempt of the row has met a usable answer, monotonic; zero: the last one did
 	signerTrouble time.Time // when the signer first failed for the row

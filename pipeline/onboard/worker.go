@@ -241,7 +241,7 @@ func (w *Worker) conclude(ctx context.Context, t *Task, res result) (Disposition
 	}
 	if d.Stage != t.Stage {
 		t.polls, t.failing = 0, failing{}
-		t.failedReads, t.failedInRow = 0, 0
+		t.spared, t.failedInRow = 0, 0
 	}
 	was := t.Stage
 	err := w.store(ctx, t, next)
@@ -261,7 +261,7 @@ func (w *Worker) conclude(ctx context.Context, t *Task, res result) (Disposition
 }
 
 // remember takes the result into the task's memory, counts the attempt, and returns for how many failures the next wait
-// is: for a reading those of readings in a row, for anything else those that were not readings.
+// is: for a reading those of readings in a row, for anything else the attempts that were not spared.
 func (w *Worker) remember(t *Task, next *pipeline.Record, res result) (failures int) {
 	if res.outcome.costs() {
 		next.Attempts++
@@ -293,12 +293,12 @@ func (w *Worker) remember(t *Task, next *pipeline.Record, res result) (failures 
 	}
 	t.delays = 0
 	if res.outcome == readFailed {
-		t.failedReads++
+		t.spared++
 		t.failedInRow++
 		return t.failedInRow
 	}
 	t.failedInRow = 0
-	return next.Attempts - t.failedReads
+	return next.Attempts - t.spared
 }
 
 // consultTable asks the decision table what to do.
