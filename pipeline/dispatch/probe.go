@@ -14,8 +14,10 @@ import (
 const (
 	// ProbeInterval is the longest wait between two probes of a partner that is away.
 	ProbeInterval = 5 * time.Second
-	// probeFirst is the first; it doubles.
-	probeFirst = 500 * time.Millisecond
+	// probeFirst is the first; it doubles. A single request may be lost.
+	probeFirst = 100 * time.Millisecond
+	// probeStrange is the shortest after an answer of an unknown shape.
+	probeStrange = 500 * time.Millisecond
 	// probeShapes is how often in a row the probe may be answered in an unknown shape.
 	probeShapes = 3
 )
@@ -54,6 +56,7 @@ func (d *Dispatcher) probe(ctx context.Context) {
 		if failure != nil && failure.Root().Kind == client.Unrecognized {
 			strange++
 			passing = strange < probeShapes
+			wait = max(wait, probeStrange)
 		} else {
 			strange = 0
 		}

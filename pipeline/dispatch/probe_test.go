@@ -41,6 +41,31 @@ func TestProbeComesFirst(t *testing.T) {
 	}
 }
 
+// TestLostProbe: a probe that is lost is repeated after 100 ms. One with an answer of an unknown shape is left 500 ms: it
+// may be a page that is there for a moment.
+func TestLostProbe(t *testing.T) {
+	for name, tt := range map[string]struct {
+		err  error
+		want time.Duration
+	}{
+		"lost":          {errDropped, 100 * time.Millisecond},
+		"unknown shape": {&client.Error{Kind: client.Unrecognized, Status: 200}, 500 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withHarness(t, func(h *harness) {
+				h.partner.faults = scripted(map[string][]*fault{"probe": {{err: tt.err}}})
+			}, func(t *testing.T, h *harness) {
+				begun := time.Now()
+				h.take(h.row(0))
+				h.await(1)
+				if took := time.Since(begun); took != tt.want {
+					t.Errorf("got the row onboarded after %v, want %v", took, tt.want)
+				}
+			})
+		})
+	}
+}
+
 // TestOutage: an outage costs the rows nothing, and the run goes on if the partner is back within OutageWait. Responses
 // of an unknown shape, in the middle of a run, are an outage while the probe gets them, too, and a changed API if it
 // does not.

@@ -149,13 +149,13 @@ type Limits struct {
 	RetryAlone   time.Duration // longest wait of a row whose trouble is its own: the partner answers others
 }
 
-// DefaultLimits returns the partner's documented lifetimes, and retries that span about four minutes where no row fares
-// better, and half a minute where others do.
+// DefaultLimits returns the partner's documented lifetimes, and retries that span up to 100 seconds where no row fares
+// better, and up to 22 seconds where others do.
 func DefaultLimits() Limits {
 	return Limits{
 		KeyTTL: time.Hour, ChallengeTTL: time.Hour,
 		MaxAttempts: 12, MaxRefusals: 3,
-		RetryMin: 100 * time.Millisecond, RetryMax: time.Minute, RetryAlone: 4 * time.Second,
+		RetryMin: 50 * time.Millisecond, RetryMax: time.Minute, RetryAlone: 4 * time.Second,
 	}
 }
 

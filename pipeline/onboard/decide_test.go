@@ -219,8 +219,8 @@ func TestDecide(t *testing.T) {
 func TestBackoff(t *testing.T) {
 	l := DefaultLimits()
 	for attempts, want := range map[int]time.Duration{
-		0: 100 * time.Millisecond, 1: 100 * time.Millisecond, 2: 200 * time.Millisecond, 6: 3200 * time.Millisecond,
-		11: time.Minute, 1000: time.Minute,
+		0: 50 * time.Millisecond, 1: 50 * time.Millisecond, 2: 100 * time.Millisecond, 6: 1600 * time.Millisecond,
+		12: time.Minute, 1000: time.Minute,
 	} {
 		if got := l.backoff(attempts, l.RetryMax, 0, 0); got != want {
 			t.Errorf("Backoff(%d): got %v, want %v", attempts, got, want)
@@ -237,7 +237,7 @@ func TestBackoff(t *testing.T) {
 // TestBackoffOfOneRow: while the partner answers other rows, a failing row is tried again within seconds.
 func TestBackoffOfOneRow(t *testing.T) {
 	l := DefaultLimits()
-	s := situation{Stage: pipeline.Creating, Outcome: unknown, Now: day, Failures: 11}
+	s := situation{Stage: pipeline.Creating, Outcome: unknown, Now: day, Failures: 12}
 	if got := decide(s, l).After; got != l.RetryMax {
 		t.Errorf("partner does not answer: got a wait of %v, want %v", got, l.RetryMax)
 	}

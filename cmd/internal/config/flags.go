@@ -186,7 +186,7 @@ type Consumer struct {
 	IdempotencyTTL     time.Duration `name:"idempotency-ttl" help:"Lifetime of an idempotency key at the partner." env:"PURSER_IDEMPOTENCY_TTL" default:"1h" group:"limits"`
 	ChallengeTTL       time.Duration `name:"challenge-ttl" help:"Lifetime of a challenge." env:"PURSER_CHALLENGE_TTL" default:"1h" group:"limits"`
 	MaxAttempts        int           `help:"Attempts of one operation before the row fails." env:"PURSER_MAX_ATTEMPTS" default:"12" group:"limits"`
-	RetryMin           time.Duration `help:"First wait between two attempts of a row; it doubles." env:"PURSER_RETRY_MIN" default:"100ms" group:"limits"`
+	RetryMin           time.Duration `help:"First wait between two attempts of a row; it doubles." env:"PURSER_RETRY_MIN" default:"50ms" group:"limits"`
 	RetryMax           time.Duration `help:"Longest wait between two attempts of a row; 4s while other rows succeed." env:"PURSER_RETRY_MAX" default:"1m" group:"limits"`
 	HaltAfter          int           `help:"Halt after this many consecutive rows that end alike for a reason that a setting can cause; 5 until a first row has passed the step, except for no-answer and server-error; 0: never." env:"PURSER_HALT_AFTER" default:"100" group:"limits"`
 	OutageWait         time.Duration `help:"How long to wait for a partner that gives no usable response before the run halts; it is probed every 5s." env:"PURSER_OUTAGE_WAIT" default:"2m" group:"limits"`
