@@ -190,8 +190,8 @@ func (l Limits) staleWhenAsked(issued, asked time.Time) bool {
 	return asked.Sub(issued) > l.ChallengeTTL+max(margin(l.ChallengeTTL), 2*time.Second)
 }
 
-// backoff is the wait after so many failures: doubling from RetryMin to most, less up to half of it by jitter (from 0 to
-// 1), and never less than the partner asked for.
+// backoff is the wait after so many failures: doubling from RetryMin to most, less up to half of it by jitter (from 0
+// to 1), and never less than the partner asked for.
 func (l Limits) backoff(failures int, most time.Duration, jitter float64, retryAfter time.Duration) time.Duration {
 	wait := l.RetryMin
 	for i := 1; i < failures && wait < most; i++ {

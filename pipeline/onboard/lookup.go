@@ -11,9 +11,9 @@ import (
 )
 
 // lookUp searches the pair in the partner's list and reads the customer found: its status may have moved on since, or
-// it may be gone. A customer that a later list than the creation shows as initiating is not read: its challenge is asked
-// for next, which tells. Only a list that was read after the creation was last sent can say that no customer is there, and
-// only to a search that began when that list was in force.
+// it may be gone. A customer that is initiating in a list that was begun after the creation was sent is not read: its
+// challenge is asked for next, which tells. Only a list that was read after the creation was last sent can say that no
+// customer is there, and only to a search that began when that list was in force.
 func (w *Worker) lookUp(ctx context.Context, t *Task) (result, error) {
 	for {
 		current, partial, err := w.list.current(ctx, t.sent)
