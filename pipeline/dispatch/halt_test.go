@@ -119,6 +119,8 @@ func wrongSetUps() map[string]struct {
 		}, class: "no-challenge", names: "--challenge-ttl"},
 		"undocumented status": {alter: func(h *harness) { h.partner.created = "pending" }, class: "unexpected", names: "--api-url"},
 		"keys of others":      {first: 50, class: "no-key", names: "--signer"},
+		"a key, and none to sign with": {alter: func(h *harness) { h.workerOptions.Signer = broken{signer.ErrNoKey} },
+			class: "no-key", names: "--signer"},
 	}
 }
 

@@ -78,7 +78,7 @@ func TestSignerAway(t *testing.T) {
 // TestSignerThrottles: a signer that throttles is called again after the time it asks for, at no attempt of the row.
 func TestSignerThrottles(t *testing.T) {
 	m := &scriptedSigner{sign: func(n int) error {
-		if n <= 30 {
+		if n <= 12 {
 			return throttled{after: 2 * time.Second}
 		}
 		return nil
@@ -88,8 +88,48 @@ func TestSignerThrottles(t *testing.T) {
 		h.take(h.row(0))
 		h.await(1)
 		h.wantStage(h.row(0), pipeline.Onboarded, "")
-		if took := time.Since(start); took < time.Minute {
-			t.Errorf("got the row onboarded after %v, want at least 30 times 2s", took)
+		if took := time.Since(start); took < 24*time.Second {
+			t.Errorf("got the row onboarded after %v, want at least 12 times 2s", took)
 		}
+	})
+}
+
+// TestSignerOnlyThrottles: a signer that does nothing but throttle halts the run after a while; no row fails. A single
+// signature within that time keeps the run alive.
+func TestSignerOnlyThrottles(t *testing.T) {
+	const pause = time.Minute
+	t.Run("for good", func(t *testing.T) {
+		m := &scriptedSigner{sign: func(int) error { return throttled{after: pause} }}
+		withHarness(t, withSigner(m), func(t *testing.T, h *harness) {
+			start := time.Now()
+			h.take(h.rows(0, 3)...)
+			h.awaitHalt("signer")
+			if took := time.Since(start); took < 10*time.Minute || took > 15*time.Minute {
+				t.Errorf("got a halt after %v, want one after some ten minutes", took)
+			}
+			h.stop()
+			for _, r := range h.ledger.records {
+				if r.Stage.Terminal() {
+					t.Errorf("%s: got stage %s (%s), want it unfinished", r.Where(), r.Stage, r.Class)
+				}
+			}
+		})
+	})
+	t.Run("in between", func(t *testing.T) {
+		m := &scriptedSigner{sign: func(n int) error {
+			if n%8 == 0 {
+				return nil
+			}
+			return throttled{after: pause}
+		}}
+		withHarness(t, func(h *harness) { withSigner(m)(h); h.options.Concurrency = 1 }, func(t *testing.T, h *harness) {
+			h.take(h.row(0))
+			h.await(1)
+			h.take(h.row(1))
+			h.await(1)
+			if tally := h.dispatcher.Tally(); tally.Onboarded != 2 {
+				t.Errorf("got %+v, want 2 onboarded", tally)
+			}
+		})
 	})
 }

@@ -50,6 +50,9 @@ const (
 func stepAt(class Class, s pipeline.Stage) step {
 	switch class {
 	case classKeyMissing:
+		if s == pipeline.Signing { // the signer said before that it has the key, and says so of the others, too
+			return stepSign
+		}
 		return stepKey
 	case classChallengeRefused, classChallengeExpired:
 		return stepCheck
@@ -139,7 +142,9 @@ type breaker struct {
 	reportedBusy bool      // throttling was reported
 	busy         time.Time // when it last throttled, monotonic
 
-	signerGood time.Time // the last signature that was right, monotonic
+	signerGood  time.Time // the last signature that was right, monotonic
+	signerBusy  time.Time // since when the signer has done nothing but throttle, monotonic; zero: it does not
+	signerAsked time.Time // when it last throttled, monotonic
 }
 
 // streak are the rows that ended with one class since the last success at their step.
@@ -270,8 +275,8 @@ func (b *breaker) isThrough() bool {
 	return b.through
 }
 
-// throttleLimit is how long a partner may do nothing but throttle the rows before the run halts: twice the longest
-// closing of the gate, so that two of the longest in a row do not halt it.
+// throttleLimit is how long the partner, or the signer, may do nothing but throttle the rows before the run halts: twice
+// the longest closing of the gate, so that two of the longest in a row do not halt it.
 const throttleLimit = 2 * client.MaxRetryAfter
 
 // noteAnswer takes in whether the partner gave a usable answer.
@@ -291,8 +296,12 @@ func (b *breaker) take(t *Task, res result) (trouble []Trouble) {
 	now := pipeline.Monotonic()
 	switch res.outcome {
 	case throttled:
-		if !errors.As(res.err, new(*client.Error)) {
-			return nil // the signer does
+		if !errors.As(res.err, new(*client.Error)) { // the signer does
+			if b.signerBusy.IsZero() || now.Sub(b.signerAsked) > throttleLimit {
+				b.signerBusy = now
+			}
+			b.signerAsked = now
+			return nil
 		}
 		if !b.reportedBusy {
 			b.reportedBusy = true
@@ -315,8 +324,10 @@ func (b *breaker) take(t *Task, res result) (trouble []Trouble) {
 		if t.unanswered.IsZero() {
 			t.unanswered = now
 		}
-	case checkPassed, hostile, expiring, signed, noKey, declined, mismatch, signerFailed, signerLost, waiting, oldForm,
-		misconfigured:
+	case signed, noKey, declined, mismatch, signerFailed, waiting:
+		b.signerBusy = time.Time{}
+		return nil // the partner was not asked
+	case checkPassed, hostile, expiring, signerLost, oldForm, misconfigured:
 		return nil // the partner was not asked, or the run ends
 	default:
 		b.lastGood, b.bad, b.throttled = now, 0, time.Time{}
@@ -377,6 +388,13 @@ func (b *breaker) throttledOut() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return !b.throttled.IsZero() && pipeline.Monotonic().Sub(b.throttled) > throttleLimit
+}
+
+// signerThrottledOut reports whether the signer has done nothing but throttle the rows for too long.
+func (b *breaker) signerThrottledOut() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.signerBusy.IsZero() && b.signerAsked.Sub(b.signerBusy) > throttleLimit
 }
 
 // suspected reports whether the partner has to be probed before anything else is sent.

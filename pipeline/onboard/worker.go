@@ -329,6 +329,10 @@ func (w *Worker) consultBreaker(
 		return true, Disposition{}, &HaltError{Class: HaltUnreachable, Row: t.Row, Err: fmt.Errorf(
 			"the partner has only throttled for more than %v: %w", throttleLimit, res.err)}
 	}
+	if res.outcome == throttled && w.breaker.signerThrottledOut() {
+		return true, Disposition{}, &HaltError{Class: HaltSigner, Row: t.Row, Err: fmt.Errorf(
+			"the signer has only throttled for more than %v: %w", throttleLimit, res.err)}
+	}
 	if !w.breaker.mayEnd(t, d) {
 		t.recorded = false
 		return true, Disposition{Stage: t.Stage, Do: t.Action, After: PassingPause}, nil // the partner is probed first

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strconv"
+	"strings"
+	"time"
 
 	"github.com/purser-onboard/purser/signer"
 )
@@ -18,6 +21,8 @@ type StatusError struct {
 	Endpoint string // "https://host:port"
 	Status   int
 	Detail   string // the body's beginning, one line; may be empty
+	// RetryAfter is how long the signer asks to be left alone, at most five minutes; 0 if it does not say.
+	RetryAfter time.Duration
 }
 
 func (e *StatusError) Error() string {
@@ -38,6 +43,34 @@ func (e *StatusError) Unwrap() error {
 		return signer.ErrUnusable
 	}
 	return nil
+}
+
+// Throttled reports whether the signer, or a proxy before it, throttles us, or is busy and says for how long; after is
+// zero if it does not say.
+func (e *StatusError) Throttled() (after time.Duration, yes bool) {
+	yes = e.Status == http.StatusTooManyRequests || e.Status == http.StatusServiceUnavailable && e.RetryAfter > 0
+	return e.RetryAfter, yes
+}
+
+// mostRetryAfter bounds the wait that a Retry-After asks for.
+const mostRetryAfter = 5 * time.Minute
+
+// retryAfter reads the header of that name: seconds or a date (RFC 9110, section 10.2.3), which counts from the
+// answer's own Date.
+func retryAfter(h http.Header) time.Duration {
+	value := strings.TrimSpace(h.Get("Retry-After"))
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return min(time.Duration(seconds)*time.Second, mostRetryAfter)
+	}
+	until, err := http.ParseTime(value)
+	if err != nil {
+		return 0
+	}
+	sent, err := http.ParseTime(h.Get("Date"))
+	if err != nil {
+		return 0
+	}
+	return min(max(until.Sub(sent), 0), mostRetryAfter)
 }
 
 // RPCError is an error that was answered to a call (JSON-RPC 2.0, section 5.1).

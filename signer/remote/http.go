@@ -171,7 +171,8 @@ func (h *HTTP) exchange(
 	if response.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(response.Body, mostDetail)) // shown as far as it was read
 		return nil, &StatusError{Endpoint: h.Name(), Status: response.StatusCode,
-			Detail: printable.Line(strings.TrimSpace(string(text)), mostDetail)}
+			Detail:     printable.Line(strings.TrimSpace(string(text)), mostDetail),
+			RetryAfter: retryAfter(response.Header)}
 	}
 	answer, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/purser-onboard/purser/signer"
 )
@@ -184,5 +185,43 @@ func TestCloseHTTP(t *testing.T) {
 	}
 	if _, err := get(t, h, 0); !errors.Is(err, signer.ErrUnusable) {
 		t.Errorf("after Close: got error %v, want ErrUnusable", err)
+	}
+}
+
+// TestStatusErrorThrottled: 429, and 503 with Retry-After, cost a row no attempt, and say how long to wait.
+func TestStatusErrorThrottled(t *testing.T) {
+	const date = "Mon, 02 Jan 2006 15:04:05 GMT"
+	for _, tt := range []struct {
+		status int
+		after  string
+		want   time.Duration
+		yes    bool
+	}{
+		{429, "", 0, true},
+		{429, "7", 7 * time.Second, true},
+		{429, "Mon, 02 Jan 2006 15:04:35 GMT", 30 * time.Second, true},
+		{429, "Mon, 02 Jan 2006 15:00:00 GMT", 0, true},
+		{429, "99999999999999999999", 0, true},
+		{429, "999999", 5 * time.Minute, true},
+		{503, "2", 2 * time.Second, true},
+		{503, "", 0, false},
+		{500, "2", 2 * time.Second, false},
+	} {
+		h := openTest(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Date", date)
+			if tt.after != "" {
+				w.Header().Set("Retry-After", tt.after)
+			}
+			w.WriteHeader(tt.status)
+		})
+		_, err := get(t, h, 10)
+		var busy interface{ Throttled() (time.Duration, bool) }
+		if !errors.As(err, &busy) {
+			t.Errorf("%d, Retry-After %q: got %v, want an error that may be throttling", tt.status, tt.after, err)
+			continue
+		}
+		if after, yes := busy.Throttled(); after != tt.want || yes != tt.yes {
+			t.Errorf("%d, Retry-After %q: got %v, %v; want %v, %v", tt.status, tt.after, after, yes, tt.want, tt.yes)
+		}
 	}
 }
