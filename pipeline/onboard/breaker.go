@@ -275,8 +275,8 @@ func (b *breaker) isThrough() bool {
 	return b.through
 }
 
-// throttleLimit is how long the partner, or the signer, may do nothing but throttle the rows before the run halts: twice
-// the longest closing of the gate, so that two of the longest in a row do not halt it.
+// throttleLimit is how long partner or signer may do nothing but throttle the rows before the run halts: twice the
+// longest closing of the gate, so that two of the longest in a row do not halt it.
 const throttleLimit = 2 * client.MaxRetryAfter
 
 // noteAnswer takes in whether the partner gave a usable answer.
