@@ -8,27 +8,56 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/purser-onboard/purser/printable"
 )
 
 // wireCustomer is a customer as it is received. What identifies the customer is checked strictly, the rest is not.
 type wireCustomer struct {
-	ID         string    `json:"id"`
-	ChainID    string    `json:"chainId"`
-	ExternalID string    `json:"externalId"`
-	Status     string    `json:"status"`
+	ID         onceText  `json:"id"`
+	ChainID    onceText  `json:"chainId"`
+	ExternalID onceText  `json:"externalId"`
+	Status     onceText  `json:"status"`
 	CreatedAt  looseTime `json:"createdAt"`
 	UpdatedAt  looseTime `json:"updatedAt"`
 	Challenge  string    `json:"challenge"`
 }
 
 func (w wireCustomer) customer() Customer {
-	return Customer{ID: w.ID, ChainID: w.ChainID, ExternalID: w.ExternalID, Status: ParseStatus(w.Status),
-		CreatedAt: time.Time(w.CreatedAt), UpdatedAt: time.Time(w.UpdatedAt), Challenge: w.Challenge}
+	return Customer{ID: w.ID.text, ChainID: w.ChainID.text, ExternalID: w.ExternalID.text,
+		Status: ParseStatus(w.Status.text), CreatedAt: time.Time(w.CreatedAt), UpdatedAt: time.Time(w.UpdatedAt),
+		Challenge: w.Challenge}
 }
+
+// onceText is a text that an object may not have twice with different values. encoding/json takes the last of them,
+// also of names that differ in their case: a customer would count as onboarded or not by the order of its members.
+type onceText struct {
+	text string
+	set  bool
+}
+
+// twoValues is the Value of the error for a onceText with two of them.
+const twoValues = "two values"
+
+func (t *onceText) UnmarshalJSON(value []byte) error {
+	var text string
+	if n := len(value); n >= 2 && value[0] == '"' && !bytes.ContainsFunc(value, escapedOrNotASCII) {
+		text = string(value[1 : n-1])
+	} else if err := json.Unmarshal(value, &text); err != nil {
+		return err
+	}
+	if t.set && text != t.text {
+		return &json.UnmarshalTypeError{Value: twoValues, Type: reflect.TypeFor[string]()}
+	}
+	t.text, t.set = text, true
+	return nil
+}
+
+func escapedOrNotASCII(r rune) bool { return r == '\\' || r >= utf8.RuneSelf }
 
 // looseTime is zero if the partner's time is not RFC 3339. No decision depends on it.
 type looseTime time.Time
@@ -61,7 +90,10 @@ func decodeOne(body []byte, into any) error {
 func decodeShaped(endpoint, want string, body []byte, into any) error {
 	err := decodeOne(body, into)
 	if e := (*json.UnmarshalTypeError)(nil); errors.As(err, &e) {
-		return misshapen(endpoint, cmp.Or(e.Field, want), body)
+		err = misshapen(endpoint, cmp.Or(e.Field, want), body)
+		if shape := (*shapeError)(nil); errors.As(err, &shape) {
+			shape.Twice = e.Value == twoValues
+		}
 	}
 	return err
 }
@@ -119,14 +151,14 @@ func created(sent []byte, a answer) (Customer, error) {
 		return Customer{}, fmt.Errorf("the body sent is not a JSON object: %w", err)
 	}
 	switch {
-	case !isUUID(got.ID):
+	case !isUUID(got.ID.text):
 		return Customer{}, misshapen(endpoint, "id", a.body)
-	case got.ChainID != "" && !strings.EqualFold(got.ChainID, want.ChainID):
+	case got.ChainID.text != "" && !strings.EqualFold(got.ChainID.text, want.ChainID.text):
 		return Customer{}, fmt.Errorf("the created customer has chainId %s, want %q",
-			printable.Quote(got.ChainID, mostCode), want.ChainID)
-	case got.ExternalID != "" && got.ExternalID != want.ExternalID:
+			printable.Quote(got.ChainID.text, mostCode), want.ChainID.text)
+	case got.ExternalID.text != "" && got.ExternalID.text != want.ExternalID.text:
 		return Customer{}, fmt.Errorf("the created customer has externalId %s, want %s",
-			printable.Quote(got.ExternalID, mostCode), printable.Quote(want.ExternalID, mostCode))
+			printable.Quote(got.ExternalID.text, mostCode), printable.Quote(want.ExternalID.text, mostCode))
 	}
 	return got.customer(), nil
 }
@@ -140,10 +172,10 @@ func found(id string, a answer) (Customer, error) {
 	}
 	customer := got.customer()
 	switch {
-	case !isUUID(got.ID):
+	case !isUUID(got.ID.text):
 		return Customer{}, misshapen(endpoint, "id", a.body)
-	case !strings.EqualFold(got.ID, id):
-		return Customer{}, fmt.Errorf("the response has the customer %q, want %q", got.ID, id)
+	case !strings.EqualFold(got.ID.text, id):
+		return Customer{}, fmt.Errorf("the response has the customer %q, want %q", got.ID.text, id)
 	case customer.Status == "":
 		return Customer{}, misshapen(endpoint, "status", a.body)
 	}

@@ -102,6 +102,44 @@ func TestCustomerAnswers(t *testing.T) {
 	}
 }
 
+// TestTwoValues: a customer that has a member twice, with two values, says nothing of how it stands; the same value
+// twice does.
+func TestTwoValues(t *testing.T) {
+	for name, tt := range map[string]struct{ members, want string }{
+		"status":               {`"status":"initiating","status":"active"`, "status"},
+		"status, another case": {`"status":"initiating","Status":"active"`, "status"},
+		"status and null":      {`"status":"initiating","status":null`, "status"},
+		"status, escaped":      {`"status":"initiating","status":"\u0061ctive"`, "status"},
+		"externalId":           {`"status":"active","externalId":"a","externalID":"b"`, "externalId"},
+		"chainId":              {`"status":"active","chainId":"eip155:1:0x0","chainID":"eip155:1:0x1"`, "chainId"},
+		"id":                   {`"status":"active","ID":"11111111-2222-4333-8444-555555555555"`, "id"},
+		"the same twice":       {`"status":"active","STATUS":"\u0061ctive"`, ""},
+	} {
+		customer := `{"id":"` + testID + `",` + tt.members + `}`
+		c, _ := dial(t, reply200(customer))
+		_, read := c.Customer(t.Context(), testID)
+		_, create := c.CreateCustomer(t.Context(), testIdem, []byte("{}"))
+		list, _ := dial(t, reply200("["+customer+"]"))
+		listed := customersOf(t.Context(), list, func(Customer) error { return nil })
+		for op, err := range map[string]error{"read": read, "create": create, "list": listed} {
+			if tt.want == "" {
+				if err != nil && op != "create" {
+					t.Errorf("%s, %s: got %v, want no error", name, op, err)
+				}
+				continue
+			}
+			want := tt.want
+			if op == "list" {
+				want = "[0]." + want
+			}
+			e := asError(t, err)
+			if e.Kind != Unrecognized || !strings.Contains(e.Error(), `two different values of "`+want+`"`) {
+				t.Errorf("%s, %s: got %v, want kind %s for two values of %s", name, op, e, Unrecognized, want)
+			}
+		}
+	}
+}
+
 func TestChallengeAnswers(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"challenge":"aGk="}`:                "aGk=",
@@ -370,8 +408,8 @@ func FuzzCreateBody(f *testing.F) {
 		if err := json.Unmarshal(CreateBody(chain, external), &got); err != nil {
 			t.Fatal(err)
 		}
-		if got.ChainID != chain || got.ExternalID != external {
-			t.Errorf("got %q %q, want %q %q", got.ChainID, got.ExternalID, chain, external)
+		if got.ChainID.text != chain || got.ExternalID.text != external {
+			t.Errorf("got %q %q, want %q %q", got.ChainID.text, got.ExternalID.text, chain, external)
 		}
 	})
 }

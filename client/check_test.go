@@ -23,6 +23,7 @@ func TestCheck(t *testing.T) {
 		"forbidden":       {response(403, ""), Forbidden, "ask the partner"},
 		"found":           {response(200, `{"id":"x"}`), Unexpected, "may not be the API"},
 		"redirected":      {response(307, "", "Location", "https://b.example/v2/x?y=z"), Redirected, "redirects"},
+		"not modified":    {response(304, "", "ETag", `"x"`), Redirected, "a cache has answered"},
 		"broken":          {response(500, ""), ServerError, ""},
 		"throttled":       {response(429, "", "Retry-After", "1"), Throttled, ""},
 		"silent":          {nil, NoAnswer, "network"},

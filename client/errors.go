@@ -172,6 +172,10 @@ func (e *Error) Hint() string {
 			return "check --api-url, the network, and the proxy if there is one (HTTPS_PROXY)"
 		}
 	case Redirected:
+		if e.Status == http.StatusNotModified {
+			return "no request was conditional, so a cache has answered and not the API: check --api-url, and the proxy " +
+				"if there is one"
+		}
 		return "redirects are never followed: set --api-url to the URL of the API itself"
 	case Malformed, Unexpected:
 		return "check --api-url: what answers may not be the API, but a proxy for instance"

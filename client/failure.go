@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -34,7 +33,7 @@ func (c *Client) failed(k call, r *reply) *Error {
 		c.throttled.Add(1)
 		c.config.RateLimiter.throttledAt(r.closings, retryAfter)
 	case Redirected:
-		if target, err := url.Parse(a.header.Get("Location")); err == nil && target.String() != "" {
+		if target, err := r.Location(); err == nil { // resolved: a Location may be relative (RFC 9110, section 10.2.2)
 			e.Message = c.line("to "+target.Scheme+"://"+target.Host+target.Path, mostMessage)
 		}
 	}

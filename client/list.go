@@ -211,16 +211,16 @@ func (l *listReader) elements(name string) error {
 		err := l.decoder.Decode(&w)
 		switch {
 		case errors.As(err, &mistyped): // and complete: Decode reads all of a value before it fails like this
-			l.oddElement(name, i, cmp.Or(mistyped.Field, "id"))
+			l.oddElement(name, i, cmp.Or(mistyped.Field, "id"), mistyped.Value == twoValues)
 			continue
 		case err != nil:
 			return fmt.Errorf("customer %d of the list: %w", i, err)
-		case !isUUID(w.ID):
-			l.oddElement(name, i, "id")
+		case !isUUID(w.ID.text):
+			l.oddElement(name, i, "id", false)
 			continue
 		case l.shape != nil:
 			continue
-		case i == 0 && !l.extent.visit(w.ID):
+		case i == 0 && !l.extent.visit(w.ID.text):
 			return errAgain
 		}
 		l.extent.read++
@@ -234,7 +234,7 @@ func (l *listReader) elements(name string) error {
 	return err
 }
 
-func (l *listReader) oddElement(name string, i int, want string) {
+func (l *listReader) oddElement(name string, i int, want string, twice bool) {
 	if l.shape != nil {
 		return
 	}
@@ -244,6 +244,7 @@ func (l *listReader) oddElement(name string, i int, want string) {
 		have = append(have, prefix+member)
 	}
 	l.odd(prefix+want, have)
+	l.shape.Twice = twice
 }
 
 // object reads the answer as an object and looks for the list among its members.

@@ -17,11 +17,15 @@ type shapeError struct {
 	Endpoint string   // "GET /customers/{id}"
 	Want     string   // the member that is missing or unusable
 	Have     []string // names of members, as from memberNames; never values
+	Twice    bool     // the member is there with two different values
 }
 
 func (e *shapeError) Error() string {
 	lack := "no"
-	if slices.Contains(e.Have, e.Want) {
+	switch {
+	case e.Twice:
+		lack = "two different values of"
+	case slices.Contains(e.Have, e.Want):
 		lack = "no usable"
 	}
 	have := "no members"

@@ -296,6 +296,19 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	}
 }
 
+// TestRelativeRedirect: a Location may be relative; the message says where it leads.
+func TestRelativeRedirect(t *testing.T) {
+	c, _ := dial(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Location", "/v2/customers?token="+testSecret)
+		w.WriteHeader(http.StatusSeeOther)
+	})
+	_, err := c.CreateCustomer(t.Context(), testIdem, CreateBody("a", "b"))
+	want := "to " + strings.TrimSuffix(c.base, "/v1") + "/v2/customers"
+	if e := asError(t, err); e.Kind != Redirected || e.Message != want {
+		t.Errorf("got %v, want kind %s with the message %q", e, Redirected, want)
+	}
+}
+
 func TestTimeoutsAreSilence(t *testing.T) {
 	release := make(chan struct{})
 	defer close(release)
