@@ -62,7 +62,11 @@ func (c Columns) find(header []string) (place, error) {
 			if !slices.Contains(c.names(column), name) {
 				continue
 			}
-			if at[column] >= 0 {
+			if other := at[column]; other >= 0 && fold(header[other]) != name {
+				return at, fmt.Errorf("the columns %s may both be %s: say which with --columns %s",
+					quoteAll([]string{header[other], field}), columnName(column),
+					quoteShell(columnName(column)+"="+quoteName(header[other])))
+			} else if other >= 0 {
 				return at, fmt.Errorf("column %s appears twice", printable.Quote(field, 40))
 			}
 			at[column] = i

@@ -316,7 +316,7 @@ func TestColumns(t *testing.T) {
 		"address,customer_id,user_id":      `externalId may be "customer_id", "user_id": say which`,
 		"address,Ref":                      "name them with --columns address=NAME,externalId=NAME",
 		"wallet address,it's,externalid":   "--columns 'address=wallet address'?",
-		"address,externalId,external_id":   "appears twice",
+		"address,externalId,external_id":   "may both be externalId: say which with --columns externalId=externalId",
 		"email_address,home_address,extId": `address may be "email_address", "home_address"`,
 		"address,externalId,network":       `may "network" be the chain? Say so with --columns chainId=network, or with`,
 		"address,externalId,Chain ID":      `--columns 'chainId=Chain ID', or with --columns chainId= that no column is`,

@@ -84,7 +84,7 @@ func Import(
 	}
 	inputs := &inputs{
 		settings: c, importID: importID.String(), names: namesOf(files), stdin: stdin, now: time.Now,
-		opened: map[string]*input{},
+		opened: map[string]*input{}, checked: map[string]fs.FileInfo{},
 	}
 	defer inputs.close()
 	for _, file := range files { // a file that cannot be used is found before anything is published

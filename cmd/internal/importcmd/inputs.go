@@ -129,8 +129,9 @@ type inputs struct {
 	names    map[string]string // of the files, for messages and rows
 	stdin    io.Reader
 	now      func() time.Time
-	opened   map[string]*input // that cannot be opened again; their headers are read
-	forms    struct {          // of those that were checked: there is
+	opened   map[string]*input      // that cannot be opened again; their headers are read
+	checked  map[string]fs.FileInfo // of the regular files when they were checked
+	forms    struct {               // of those that were checked: there is
 		csv, text, sheets bool // CSV; CSV or JSON Lines; a workbook
 	}
 
@@ -159,7 +160,8 @@ type input struct {
 	*csvimport.Reader
 	ahead *ahead
 	file  *os.File    // nil: it is none, as standard input in tests
-	info  fs.FileInfo // of a regular file when it was opened; nil: it is none
+	path  string      // of the file; "": standard input
+	info  fs.FileInfo // of a regular file when it was checked, or opened first; nil: it is none
 }
 
 // check makes sure that a file begins as an export does. It waits for the writer of a pipe.
@@ -181,6 +183,7 @@ func (i *inputs) check(ctx context.Context, file string) error {
 		i.size += in.info.Size()
 	}
 	if in.info != nil && file != "-" {
+		i.checked[file] = in.info
 		return in.close()
 	}
 	i.opened[file] = in
@@ -296,6 +299,9 @@ func (i *inputs) open(ctx context.Context, file string) (*input, error) {
 		return nil, err
 	}
 	in := &input{file: f}
+	if f != nil {
+		in.path = file
+	}
 	c := i.settings
 	options := csvimport.Options{
 		Name: i.names[file], Chain: c.ChainNumber, ImportID: i.importID,
@@ -309,8 +315,9 @@ func (i *inputs) open(ctx context.Context, file string) (*input, error) {
 	if f == nil {
 		in.file, _ = i.stdin.(*os.File)
 	}
+	var info fs.FileInfo
 	if in.file != nil {
-		info, err := in.file.Stat()
+		info, err = in.file.Stat()
 		if err != nil {
 			if f != nil {
 				err = errors.Join(err, f.Close())
@@ -319,6 +326,10 @@ func (i *inputs) open(ctx context.Context, file string) (*input, error) {
 		}
 		if info.Mode().IsRegular() {
 			in.info = info
+			// A file that another one has replaced since it was checked is whole; one that was written to may not be.
+			if checked := i.checked[file]; checked != nil && os.SameFile(checked, info) {
+				in.info = checked
+			}
 			if !c.AllowUnterminated {
 				options.Unterminated = func() string { return in.unterminated(i.now()) }
 			}
@@ -328,7 +339,7 @@ func (i *inputs) open(ctx context.Context, file string) (*input, error) {
 		in.ahead = readAhead(ctx, i.stdin, nil)
 	} else {
 		if in.info != nil {
-			from.At, from.Size = f, in.info.Size()
+			from.At, from.Size = f, info.Size()
 		}
 		in.ahead = readAhead(ctx, f, f)
 	}
@@ -351,7 +362,7 @@ const atRest = time.Minute
 // unterminated says why the last line of a file, which has no line end, may not be whole.
 func (in *input) unterminated(now time.Time) string {
 	const advice = "is the file still being written? (--allow-unterminated accepts the line)"
-	if change := in.change(); change != "" {
+	if in.written() != "" {
 		return "the last line has no line end, and the file changed while it was read: " + advice
 	}
 	if now.Sub(in.info.ModTime()) < atRest { // or later than now: the clock that set the time is ahead
@@ -361,8 +372,20 @@ func (in *input) unterminated(now time.Time) string {
 	return ""
 }
 
-// change says how a regular file differs from what it was when it was opened; "" if it does not.
+// change says how a regular file was written to since it was checked, or that its name is by now that of another file;
+// "" if nothing has changed.
 func (in *input) change() string {
+	if change := in.written(); change != "" || in.info == nil || in.path == "" {
+		return change
+	}
+	if now, err := os.Stat(in.path); err == nil && !os.SameFile(in.info, now) {
+		return "replaced by another file, which was not read"
+	}
+	return ""
+}
+
+// written says how a regular file differs from what it was when it was checked; "" if it does not.
+func (in *input) written() string {
 	if in.info == nil {
 		return ""
 	}

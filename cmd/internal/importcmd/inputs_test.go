@@ -67,50 +67,89 @@ func TestUploadPartial(t *testing.T) {
 	}
 }
 
-// grow is the standard error of an importer whose export grows while it is read: when the first line says that reading
-// has begun.
-type grow struct {
-	t    *testing.T
-	path string
-	text string
-	once bool
-	out  strings.Builder
+// meddler is the standard error of an importer whose exports are changed when its first line says that the reading of a
+// file has begun.
+type meddler struct {
+	meddle func() error
+	out    strings.Builder
+	once   bool
+	failed error
 }
 
-func (g *grow) Write(p []byte) (int, error) {
-	if !g.once && strings.Contains(string(p), "msg=reading") {
-		g.once = true
-		f, err := os.OpenFile(g.path, os.O_APPEND|os.O_WRONLY, 0)
-		if err != nil {
-			g.t.Error(err)
-			return 0, err
-		}
-		if _, err := io.WriteString(f, g.text); err != nil {
-			g.t.Error(err)
-		}
-		f.Close()
+func (m *meddler) Write(p []byte) (int, error) {
+	if !m.once && strings.Contains(string(p), "msg=reading") {
+		m.once = true
+		m.failed = m.meddle()
 	}
-	return g.out.Write(p)
+	return m.out.Write(p)
+}
+
+// atRestFile writes a file that has not changed for some minutes.
+func atRestFile(t *testing.T, text string) (path string) {
+	t.Helper()
+	path = filepath.Join(t.TempDir(), "e.csv")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chtimes(path, time.Time{}, time.Now().Add(-2*atRest)); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // TestChangedWhileRead: rows of a file that grows while it is read may be missing, which counts for more than its open
 // last line, which is invalid.
 func TestChangedWhileRead(t *testing.T) {
 	for begin, invalid := range map[string]bool{openLine + "\n": false, openLine: true} {
-		path := filepath.Join(t.TempDir(), "e.csv")
-		if err := os.WriteFile(path, []byte(begin), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chtimes(path, time.Time{}, time.Now().Add(-2*atRest)); err != nil {
-			t.Fatal(err)
-		}
-		out := &grow{t: t, path: path, text: "\n" + openLine[19:]}
+		path := atRestFile(t, begin)
+		out := &meddler{meddle: func() error {
+			f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+			if err != nil {
+				return err
+			}
+			_, err = io.WriteString(f, "\n"+openLine[19:])
+			return errors.Join(err, f.Close())
+		}}
 		args := []string{"--dry-run", "--chain=eip155:300", "--data-dir", t.TempDir(), path}
 		err := Main(t.Context(), args, nil, io.Discard, out)
-		if console.Code(err) != console.ExitUnfinished || strings.Contains(err.Error(), "1 of 1 rows are invalid") != invalid ||
+		if out.failed != nil || console.Code(err) != console.ExitUnfinished ||
+			strings.Contains(err.Error(), "1 of 1 rows are invalid") != invalid ||
 			!strings.Contains(out.out.String(), "changed while it was read") {
 			t.Errorf("%q: got %v with %d and %s; want 1 and a warning", begin, err, console.Code(err), out.out.String())
 		}
+	}
+}
+
+// TestChangedBeforeRead: files are checked before the first is read, and what happens to a file until its turn comes, or
+// until it has been read, is noticed. A file that is replaced before it is read is read as it is then.
+func TestChangedBeforeRead(t *testing.T) {
+	rows := func(n int) string { return "address,externalId\n" + strings.Repeat(openLine[19:]+"\n", n) }
+	for name, tt := range map[string]struct {
+		meddle func(first, second, other string) error
+		change string // empty: none is noticed
+	}{
+		"the second truncated": {func(_, second, _ string) error { return os.Truncate(second, int64(len(rows(1)))) }, "bytes"},
+		"the second rewritten": {func(_, second, _ string) error {
+			return os.WriteFile(second, []byte(rows(3)), 0o600)
+		}, "written to at"},
+		"the second replaced": {func(_, second, other string) error { return os.Rename(other, second) }, ""},
+		"the first replaced":  {func(first, _, other string) error { return os.Rename(other, first) }, "replaced by another"},
+		"the first removed":   {func(first, _, _ string) error { return os.Remove(first) }, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			first, second, other := atRestFile(t, rows(2)), atRestFile(t, rows(3)), atRestFile(t, rows(4))
+			out := &meddler{meddle: func() error { return tt.meddle(first, second, other) }}
+			err := Main(t.Context(), []string{"--dry-run", "--chain=eip155:300", "--data-dir", t.TempDir(), first, second}, nil,
+				io.Discard, out)
+			want := console.ExitWell
+			if tt.change != "" {
+				want = console.ExitUnfinished
+			}
+			if out.failed != nil || console.Code(err) != want || !strings.Contains(out.out.String(), tt.change) ||
+				strings.Contains(out.out.String(), "changed while") != (tt.change != "") {
+				t.Errorf("got %d, %v and %s; want %d and a warning with %q", console.Code(err), err, out.out.String(), want, tt.change)
+			}
+		})
 	}
 }
 
