@@ -33,6 +33,9 @@ type fileFlag string
 // BeforeResolve makes the file's values those of flags and variables that were not given.
 func (fileFlag) BeforeResolve(ctx *kong.Context, trace *kong.Path, read *sources) error {
 	path, _ := ctx.FlagValue(trace.Flag).(fileFlag)
+	if path == "" {
+		return fileErrorf("--config: is empty: is a variable of the shell not set?")
+	}
 	content, err := secretfile.ReadPlain(kong.ExpandPath(string(path)), mostFile)
 	if err != nil {
 		return fileErrorf("--config: the file %v", err)

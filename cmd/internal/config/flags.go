@@ -40,7 +40,7 @@ type Queue struct {
 	Topic           string   `help:"Topic of the rows." env:"PURSER_TOPIC" default:"onboarding.customers"`
 	DeadLetterTopic string   `help:"Topic of the dead letters: messages that cannot be processed." env:"PURSER_DEAD_LETTER_TOPIC" default:"onboarding.deadletter"`
 	ResultsTopic    string   `help:"Topic of the results, one event per settled row; empty: none." env:"PURSER_RESULTS_TOPIC" default:"onboarding.results"`
-	DataDir         string   `help:"Directory of the ledger, the embedded broker and the rejects file." env:"PURSER_DATA_DIR" default:"./purser-data" group:"general"`
+	DataDir         string   `help:"Directory of the ledger, the embedded broker and the rejects file." env:"PURSER_DATA_DIR" default:"./purser-data" placeholder:"DIR" group:"general"`
 	Kafka
 	MessageKeyFile      string        `help:"File of the key that authenticates the messages of --topic: the importer signs them, the consumer accepts no others (default: messages are not authenticated)." env:"PURSER_MESSAGE_KEY_FILE" placeholder:"FILE"`
 	InsecurePermissions bool          `help:"Allow key, password and token files that other users of this machine can access." env:"PURSER_INSECURE_PERMISSIONS" group:"general"`

@@ -47,7 +47,7 @@ func (q Queue) checkKafka() error {
 		return &Error{"--create-partitions", fmt.Sprint(q.CreatePartitions), "want 1 to 10000"}
 	}
 	if q.CreateReplication < 0 || q.CreateReplication > 32767 {
-		return &Error{"--create-replication", fmt.Sprint(q.CreateReplication), "want 1 or more"}
+		return &Error{"--create-replication", fmt.Sprint(q.CreateReplication), "want 1 to 32767"}
 	}
 	if q.BrokerWait < 0 {
 		return &Error{"--broker-wait", q.BrokerWait.String(), "must be 0 or more"}

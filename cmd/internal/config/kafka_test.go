@@ -37,7 +37,8 @@ func TestKafkaSettings(t *testing.T) {
 		"embedded, partitions": {func(q *Queue) { q.Brokers, q.CreateTopics, q.CreatePartitions = nil, true, 3 }, "", ""},
 		"partitions":           {func(q *Queue) { q.CreatePartitions = -1 }, "--create-partitions", "1 to"},
 		"broker wait":          {func(q *Queue) { q.BrokerWait = -time.Second }, "--broker-wait", "0 or more"},
-		"replication":          {func(q *Queue) { q.CreateReplication = -3 }, "--create-replication", "1 or more"},
+		"replication":          {func(q *Queue) { q.CreateReplication = -3 }, "--create-replication", "1 to"},
+		"much replication":     {func(q *Queue) { q.CreateReplication = 1 << 20 }, "--create-replication", "1 to 32767"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			q := base

@@ -116,6 +116,9 @@ func parse(grammar any, name, description string, args []string, s Streams) (com
 		if failed := new(kong.ParseError); errors.As(err, &failed) {
 			origins = read.unparsed(failed)
 		}
+		if long := withOneDash(parser, args, err); long != nil {
+			return "", &UsageError{Command: name, Err: long}
+		}
 		return "", &UsageError{Command: name, Err: origins.Explain(withoutValues(parser, err))}
 	}
 	origins := read.origins(context)
@@ -145,6 +148,20 @@ func parse(grammar any, name, description string, args []string, s Streams) (com
 		q.settle()
 	}
 	return command, nil
+}
+
+// withOneDash says that a flag was given with one dash instead of two; nil if none was. The parser takes -rate for -r.
+func withOneDash(parser *kong.Kong, args []string, err error) error {
+	if !strings.HasPrefix(err.Error(), "unknown flag -") || strings.HasPrefix(err.Error(), "unknown flag --") {
+		return nil
+	}
+	for _, arg := range args {
+		name, _, _ := strings.Cut(strings.TrimPrefix(arg, "-"), "=")
+		if strings.HasPrefix(arg, "-") && len(name) > 1 && findFlag(parser.Model.Node, name) != nil {
+			return fmt.Errorf("unknown flag -%s, did you mean --%[1]s?", name)
+		}
+	}
+	return nil
 }
 
 // text takes a text as it is. Kong's own mapper takes it through JSON, which replaces what is not UTF-8: a file with

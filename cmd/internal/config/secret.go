@@ -174,6 +174,9 @@ func checkValues(context *kong.Context) error {
 		}
 	}
 	for _, flag := range context.Flags() {
+		if err := checkTilde(flag); err != nil {
+			return err
+		}
 		pem := flag.Tag.Get("pem")
 		for _, value := range texts(flag.Target) {
 			kind := kindOfSecret(value, flag.Tag.Get("base64") != "id")
@@ -194,6 +197,21 @@ func checkValues(context *kong.Context) error {
 			if kind := kindOfSecret(value, true); kind != "" {
 				return &Error{Setting: strings.ToUpper(path.Positional.Name), Problem: "holds " + kind + ", not a file's name"}
 			}
+		}
+	}
+	return nil
+}
+
+// checkTilde returns an error for a file or directory whose name begins with a ~ that no shell has replaced: it would
+// be one of that name in the current directory. In --config it is replaced (fileFlag).
+func checkTilde(flag *kong.Flag) error {
+	if flag.Name == "config" || flag.PlaceHolder != "FILE" && flag.PlaceHolder != "DIR" {
+		return nil
+	}
+	for _, value := range texts(flag.Target) {
+		if value == "~" || strings.HasPrefix(value, "~/") {
+			return &Error{Setting: "--" + flag.Name, Problem: "begins with ~, which only a shell replaces, and not behind =, " +
+				"in quotes or in a file: write the whole path"}
 		}
 	}
 	return nil

@@ -133,8 +133,12 @@ func (c *Consumer) validate() (err error) {
 	if c.Parameters, err = parseParameters(c.SignatureParameters); err != nil {
 		return err
 	}
-	if c.Concurrency > 4096 {
-		return &Error{"--concurrency", fmt.Sprint(c.Concurrency), "want at most 4096"}
+	const mostParallel = 4096
+	if c.Concurrency > mostParallel {
+		return &Error{"--concurrency", fmt.Sprint(c.Concurrency), fmt.Sprintf("want at most %d", mostParallel)}
+	}
+	if c.SignerConcurrency > mostParallel {
+		return &Error{"--signer-concurrency", fmt.Sprint(c.SignerConcurrency), fmt.Sprintf("want at most %d", mostParallel)}
 	}
 	if !(c.SignerRate >= 0) || math.IsInf(c.SignerRate, 0) {
 		return &Error{"--signer-rate", fmt.Sprint(c.SignerRate), "must be 0 or more"}
