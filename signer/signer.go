@@ -53,6 +53,14 @@ var (
 	ErrUnusable = errors.New("signer is unusable")
 )
 
+// LockoutError is an ErrUnusable that another attempt with the same credential may make worse: a device locks after
+// some wrong PINs, for good or until its security officer acts. A run ends with an exit code that no scheduler repeats.
+type LockoutError struct{ Err error }
+
+func (e *LockoutError) Error() string { return e.Err.Error() }
+
+func (e *LockoutError) Unwrap() error { return e.Err }
+
 // Environment is what a backend receives from the process that opens it.
 type Environment struct {
 	// Getenv reads the variables that a URI may point to (a PIN, say). Nil: there are none.

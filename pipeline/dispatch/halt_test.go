@@ -3,6 +3,7 @@ package dispatch
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -73,6 +74,28 @@ func TestHalts(t *testing.T) {
 						t.Errorf("%s: got stage %s (%s), want it unfinished", r.Where(), r.Stage, r.Class)
 					}
 				}
+			})
+		})
+	}
+}
+
+// TestSignerThatMayLock: a signer whose device another attempt may lock ends the run with exit code 2, which no scheduler
+// repeats; one that is away ends it with 1.
+func TestSignerThatMayLock(t *testing.T) {
+	for name, tt := range map[string]struct {
+		err   error
+		setUp bool
+	}{
+		"a wrong PIN": {&signer.LockoutError{Err: fmt.Errorf("%w: it does not accept the PIN", signer.ErrUnusable)}, true},
+		"away":        {fmt.Errorf("%w: it is away", signer.ErrUnusable), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			withHarness(t, func(h *harness) { h.workerOptions.Signer = broken{tt.err} }, func(t *testing.T, h *harness) {
+				h.take(h.row(0))
+				if halt := h.awaitHalt("signer"); halt.SetUp() != tt.setUp {
+					t.Errorf("got a halt of the set-up: %v, want %v", halt.SetUp(), tt.setUp)
+				}
+				h.stop()
 			})
 		})
 	}

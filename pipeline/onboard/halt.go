@@ -7,6 +7,7 @@ import (
 
 	"github.com/purser-onboard/purser/client"
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/signer"
 )
 
 // HaltError stops the run: the row stays where it was, and so do all others that had not ended.
@@ -80,7 +81,9 @@ func (e *HaltError) SetUp() bool {
 	switch e.Class {
 	case HaltConfiguration:
 		return true
-	case HaltSigner, HaltUnreachable, HaltResources, HaltLedger, HaltImpossible,
+	case HaltSigner:
+		return errors.As(e.Err, new(*signer.LockoutError))
+	case HaltUnreachable, HaltResources, HaltLedger, HaltImpossible,
 		classServerError, classNoAnswer, classSignerError:
 		return false
 	}

@@ -139,11 +139,16 @@ func (t *Token) login(anchor *session, info p11.TokenInfo) error {
 		t.module.lockedOut[name] = err
 		return err
 	}
+	lockout := func(format string, a ...any) error {
+		err := &signer.LockoutError{Err: fail(format, a...)}
+		t.module.lockedOut[name] = err
+		return err
+	}
 	switch {
 	case info.Flags&p11.CKF_USER_PIN_LOCKED != 0:
-		return fail("has its PIN locked: its security officer must set it again")
+		return lockout("has its PIN locked: its security officer must set it again")
 	case info.Flags&p11.CKF_USER_PIN_FINAL_TRY != 0:
-		return fail("reports that one more wrong PIN locks it, so Purser does not log in: log in once yourself " +
+		return lockout("reports that one more wrong PIN locks it, so Purser does not log in: log in once yourself " +
 			"(pkcs11-tool --login --test), which resets its counter")
 	}
 	err := anchor.do("C_Login", func(lib cryptoki) error {
@@ -152,7 +157,7 @@ func (t *Token) login(anchor *session, info p11.TokenInfo) error {
 	switch {
 	case err == nil, returned(err) == p11.CKR_USER_ALREADY_LOGGED_IN: // another backend on this token has logged in
 	case judge(err) == badPIN, returned(err) == p11.CKR_ARGUMENTS_BAD:
-		return fail("does not accept the PIN (%w); it was tried once and is not tried again: check the source of the PIN "+
+		return lockout("does not accept the PIN (%w); it was tried once and is not tried again: check the source of the PIN "+
 			"before the next run, because devices lock after a few wrong PINs", err)
 	case judge(err) == gone:
 		return err

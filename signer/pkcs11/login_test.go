@@ -47,6 +47,9 @@ func TestPINIsNeverTriedTwice(t *testing.T) {
 				if !errors.Is(err, signer.ErrUnusable) {
 					t.Fatalf("error %v, want ErrUnusable", err)
 				}
+				if !errors.As(err, new(*signer.LockoutError)) {
+					t.Errorf("got error %v, want a LockoutError", err)
+				}
 				if strings.Contains(err.Error(), devicePIN) {
 					t.Errorf("got error %q, want none of the PIN in it", err)
 				}
@@ -71,8 +74,9 @@ func TestPINAboutToLockIsNotTried(t *testing.T) {
 		d := withKeys(t, keys(1)...)
 		d.slots[7].info.Flags |= flag
 		_, err := newBench(t, d).try("token=purser", "")
-		if !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), text) {
-			t.Errorf("error %v, want ErrUnusable that says %q", err, text)
+		if !errors.Is(err, signer.ErrUnusable) || !strings.Contains(err.Error(), text) ||
+			!errors.As(err, new(*signer.LockoutError)) {
+			t.Errorf("error %v, want ErrUnusable and a LockoutError that says %q", err, text)
 		}
 		if n := d.count("C_Login"); n != 0 {
 			t.Errorf("%d logins, want none", n)
@@ -107,8 +111,8 @@ func TestLoginRefusedOnReturn(t *testing.T) {
 		d.change(func() { d.slots[7].absent = false })
 		time.Sleep(time.Hour)
 		if err := sign(t, token, signertest.Key(0)); !errors.Is(err, signer.ErrUnusable) ||
-			!strings.Contains(err.Error(), "does not accept the PIN") {
-			t.Errorf("got error %v, want ErrUnusable because of the PIN", err)
+			!errors.As(err, new(*signer.LockoutError)) || !strings.Contains(err.Error(), "does not accept the PIN") {
+			t.Errorf("got error %v, want ErrUnusable and a LockoutError because of the PIN", err)
 		}
 		if n := d.count("C_Login"); n != 2 {
 			t.Errorf("got %d logins, want 2: a successful one and a failed one", n)
