@@ -96,8 +96,8 @@ func openSigner(
 
 // mayCome reports whether a signer that could not be opened may be there at another attempt. A file or directory that
 // is missing may, unlike that of other settings: it may be the signer's own disk, a socket, or a secret that is still
-// to be mounted, and an attempt too many costs less than a night (docs/rules.md, "A wrong set-up halts the run"). With a
-// wrong PIN it may cost the device.
+// to be mounted, and an attempt too many costs less than a night (docs/rules.md, "A wrong set-up halts the run"). But
+// with a wrong PIN it may cost the device.
 func mayCome(err error) bool {
 	switch {
 	case errors.As(err, new(*secretfile.ModeError)), errors.As(err, new(*signer.LockoutError)):
