@@ -20,7 +20,7 @@ const mostDetail = 400
 type StatusError struct {
 	Endpoint string // "https://host:port"
 	Status   int
-	Detail   string // the body's beginning, one line; may be empty
+	Detail   string // the body's beginning, one line; empty for a 2xx, which may have a signature
 	// RetryAfter is how long the signer asks to be left alone, at most five minutes; 0 if it does not say.
 	RetryAfter time.Duration
 }

@@ -169,9 +169,12 @@ func (h *HTTP) exchange(
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(response.Body, mostDetail)) // shown as far as it was read
-		return nil, &StatusError{Endpoint: h.Name(), Status: response.StatusCode,
-			Detail:     printable.Line(strings.TrimSpace(string(text)), mostDetail),
+		detail := ""
+		if response.StatusCode > 299 { // a 2xx may have a signature
+			text, _ := io.ReadAll(io.LimitReader(response.Body, mostDetail)) // shown as far as it was read
+			detail = printable.Line(strings.TrimSpace(string(text)), mostDetail)
+		}
+		return nil, &StatusError{Endpoint: h.Name(), Status: response.StatusCode, Detail: detail,
 			RetryAfter: retryAfter(response.Header)}
 	}
 	answer, err := io.ReadAll(io.LimitReader(response.Body, limit+1))

@@ -98,6 +98,18 @@ func TestStatusError(t *testing.T) {
 	}
 }
 
+// TestAnotherSuccessIsNotQuoted: the body of a 2xx other than 200 may be a signature, which belongs in no log.
+func TestAnotherSuccessIsNotQuoted(t *testing.T) {
+	h := openTest(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusAccepted)
+		_, _ = io.WriteString(w, "0x5161e1")
+	})
+	_, err := get(t, h, 100)
+	if !errors.As(err, new(*StatusError)) || !strings.Contains(err.Error(), "202") || strings.Contains(err.Error(), "0x") {
+		t.Errorf("got error %v, want a *StatusError with 202, and no body", err)
+	}
+}
+
 // What the other side has closed meanwhile is replaced, also for a POST; a connection that breaks in mid-answer is an
 // error.
 func TestConnectionsThatClose(t *testing.T) {
