@@ -98,27 +98,27 @@ func BenchmarkImportBesideKcat(b *testing.B) {
 	messages := dumpMessages(b, export)
 	b.Run("apache", func(b *testing.B) {
 		k := kafkatest.Start(b, kafkatest.V4, 1)
-		send := func(b *testing.B, topic, export string, rows int) usage {
-			createTopic(b, k.Admin(b), topic)
+		send := func(b *testing.B, export string, rows int) usage {
+			topic := newTopic(b, k.Admin(b))
 			defer holds(b, k.Addrs(), topic, rows)
 			return p.run(b, onKafka(embeddedEnv(b), k.Addrs(), topic), p.importer, export)
 		}
 		b.Run(fmt.Sprintf("rows=%d", manyRows), func(b *testing.B) {
-			besideKcat(b, func(name string) (ours, theirs usage) {
-				createTopic(b, k.Admin(b), "kcat-"+name)
-				theirs = p.kcat(b, k.Addrs(), "kcat-"+name, messages)
-				holds(b, k.Addrs(), "kcat-"+name, manyRows)
-				return send(b, "ours-"+name, export, manyRows), theirs
+			besideKcat(b, func() (ours, theirs usage) {
+				topic := newTopic(b, k.Admin(b))
+				theirs = p.kcat(b, k.Addrs(), topic, messages)
+				holds(b, k.Addrs(), topic, manyRows)
+				return send(b, export, manyRows), theirs
 			})
 		})
 		if slices.Contains(importSizes(), bigRows) {
 			b.Run(fmt.Sprintf("rows=%d", bigRows), func(b *testing.B) {
-				reportImport(b, bigRows, []usage{send(b, "big", writeExport(b, bigRows, scattered), bigRows)})
+				reportImport(b, bigRows, []usage{send(b, writeExport(b, bigRows, scattered), bigRows)})
 			})
 		}
 	})
 	b.Run(fmt.Sprintf("embedded/rows=%d", manyRows), func(b *testing.B) {
-		besideKcat(b, func(string) (ours, theirs usage) {
+		besideKcat(b, func() (ours, theirs usage) {
 			addrs, stop := openPort(b)
 			defer stop()
 			theirs = p.kcat(b, addrs, "rows", messages)
@@ -143,14 +143,14 @@ func openPort(b *testing.B) (addrs []string, stop func()) {
 
 // besideKcat runs rounds of both, the first uncounted: a JVM begins slowly. x-kcat is how many times as fast as kcat
 // the importer is.
-func besideKcat(b *testing.B, round func(name string) (ours, theirs usage)) {
+func besideKcat(b *testing.B, round func() (ours, theirs usage)) {
 	b.Helper()
-	round("first")
+	round()
 	var ours []usage
 	var us, them, theirCPU time.Duration
 	for b.Loop() {
 		for range 3 {
-			o, t := round(fmt.Sprint(len(ours)))
+			o, t := round()
 			ours, us, them, theirCPU = append(ours, o), us+o.took, them+t.took, theirCPU+t.cpu
 		}
 	}
@@ -160,8 +160,14 @@ func besideKcat(b *testing.B, round func(name string) (ours, theirs usage)) {
 	b.ReportMetric(float64(theirCPU.Microseconds())/float64(manyRows*len(ours)), "cpu-µs/row-kcat")
 }
 
-func createTopic(b *testing.B, client *kafka.Client, name string) {
+// topics counts those that newTopic has created: with -count a benchmark runs several times on one broker.
+var topics int
+
+// newTopic creates a topic and returns its name.
+func newTopic(b *testing.B, client *kafka.Client) (name string) {
 	b.Helper()
+	topics++
+	name = fmt.Sprintf("rows-%d", topics)
 	res, err := client.CreateTopics(b.Context(), &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{{
 		Topic: name, NumPartitions: benchPartitions, ReplicationFactor: 1,
 	}}})
@@ -171,4 +177,5 @@ func createTopic(b *testing.B, client *kafka.Client, name string) {
 	if err != nil {
 		b.Fatal(err)
 	}
+	return name
 }
