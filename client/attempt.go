@@ -150,10 +150,16 @@ func (c *Client) open(ctx context.Context, k call) (*reply, error) {
 
 // confirmed checks a failure that seems to be about the signature of a request that changes something: it sends a GET
 // with the same kind of signature. If that is accepted, the failure is about something else, and is what its status
-// says.
-func (c *Client) confirmed(ctx context.Context, k call, failure *Error) *Error {
-	if failure.Kind == RequestSignature && k.key != uuid.Nil && c.probe(ctx, call{once: true}) == nil {
-		failure.Kind = kindOf(failure.Status, false)
+// says. It is ErrStopped if a stop or recall has ended the GET: then nothing is known of the set-up, which must not
+// halt the run.
+func (c *Client) confirmed(ctx context.Context, k call, failure *Error) error {
+	if failure.Kind == RequestSignature && k.key != uuid.Nil {
+		switch err := c.probe(ctx, call{once: true}); {
+		case err == nil:
+			failure.Kind = kindOf(failure.Status, false)
+		case errors.Is(err, ErrStopped):
+			return ErrStopped
+		}
 	}
 	return failure
 }

@@ -21,6 +21,28 @@ import (
 	"time"
 )
 
+// TestStopBeforeASignatureIsConfirmed: a stop that ends the GET which is to confirm a refused signature leaves open
+// what the answer was about. It is no failure of the set-up.
+func TestStopBeforeASignatureIsConfirmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		config := testConfig("https://api.example/v1")
+		config.Transport = roundTripper(func(r *http.Request) *canned {
+			switch {
+			case strings.HasSuffix(r.URL.Path, "/auth/token"):
+				return response(200, `{"token":"t"}`)
+			case r.Method == http.MethodGet:
+				config.RateLimiter.Stop()
+				return nil
+			}
+			return response(400, "invalid required signature")
+		})
+		err := newClient(t, config).SubmitSignature(t.Context(), testID, testIdem, []byte(`{}`))
+		if !errors.Is(err, ErrStopped) {
+			t.Errorf("got %v, want %v", err, ErrStopped)
+		}
+	})
+}
+
 // TestRefusedRequestSignature: an answer about the request's signature is one kind of failure, whatever its status
 // and text. The request is sent once more, with a new token and a new signature; then a GET with such a signature
 // checks that the text was about it.

@@ -79,7 +79,7 @@ func NewRateLimiter(perSecond float64) *RateLimiter {
 }
 
 // ErrStopped is returned by Wait, and by every call of a Client, after Stop or Recall: no request was sent that changes
-// something at the partner.
+// something at the partner, or it was answered as one whose signature is wrong, which could not be confirmed.
 var ErrStopped = errors.New("stopped before the request was sent or answered")
 
 // Stop makes all calls of Wait return ErrStopped, those that are waiting too. A Client ends its requests in flight that
