@@ -44,6 +44,7 @@ func TestPauseAfterAList(t *testing.T) {
 		"long":    {2 * time.Second, 0, nil, 20 * time.Second},
 		"setting": {50 * time.Millisecond, time.Minute, nil, time.Minute},
 		"failed":  {50 * time.Millisecond, 0, errors.New("cut off"), 150 * time.Millisecond},
+		"ended":   {time.Minute, time.Second, client.ErrStopped, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
