@@ -142,10 +142,12 @@ type breaker struct {
 	reportedBusy bool      // throttling was reported
 	busy         time.Time // when it last throttled, monotonic
 
-	signerGood  time.Time // the last signature that was right, monotonic
-	signerBusy  time.Time // since when the signer has done nothing but throttle, monotonic; zero: it does not
-	signerAsked time.Time // when it last throttled, monotonic
+	signerGood time.Time     // the last signature that was right, monotonic
+	signerBusy map[step]busy // while the signer does nothing but throttle when it is asked for a key, or to sign
 }
+
+// busy is since when something has done nothing but throttle, and when it did so last, monotonic.
+type busy struct{ since, last time.Time }
 
 // streak are the rows that ended with one class since the last success at their step.
 type streak struct {
@@ -165,6 +167,7 @@ func newBreaker(haltAfter int, probes bool) *breaker {
 	return &breaker{
 		haltAfter: haltAfter, probes: probes,
 		proven: map[step]time.Time{}, streaks: map[step]map[Class]*streak{}, shapes: map[Action]*shapes{},
+		signerBusy: map[step]busy{},
 	}
 }
 
@@ -215,6 +218,7 @@ func (b *breaker) prove(steps ...step) {
 	for _, at := range steps {
 		b.proven[at] = pipeline.Monotonic()
 		delete(b.streaks, at)
+		delete(b.signerBusy, at)
 	}
 }
 
@@ -297,10 +301,15 @@ func (b *breaker) take(t *Task, res result) (trouble []Trouble) {
 	switch res.outcome {
 	case throttled:
 		if !errors.As(res.err, new(*client.Error)) { // the signer does
-			if b.signerBusy.IsZero() || now.Sub(b.signerAsked) > throttleLimit {
-				b.signerBusy = now
+			at := stepSign
+			if t.Stage == pipeline.Planned {
+				at = stepKey
 			}
-			b.signerAsked = now
+			since := b.signerBusy[at].since
+			if since.IsZero() || now.Sub(b.signerBusy[at].last) > throttleLimit {
+				since = now
+			}
+			b.signerBusy[at] = busy{since, now}
 			return nil
 		}
 		if !b.reportedBusy {
@@ -325,7 +334,7 @@ func (b *breaker) take(t *Task, res result) (trouble []Trouble) {
 			t.unanswered = now
 		}
 	case signed, noKey, declined, mismatch, signerFailed, waiting:
-		b.signerBusy = time.Time{}
+		clear(b.signerBusy)
 		return nil // the partner was not asked
 	case checkPassed, hostile, expiring, signerLost, oldForm, misconfigured:
 		return nil // the partner was not asked, or the run ends
@@ -394,7 +403,12 @@ func (b *breaker) throttledOut() bool {
 func (b *breaker) signerThrottledOut() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return !b.signerBusy.IsZero() && b.signerAsked.Sub(b.signerBusy) > throttleLimit
+	for _, s := range b.signerBusy {
+		if s.last.Sub(s.since) > throttleLimit {
+			return true
+		}
+	}
+	return false
 }
 
 // suspected reports whether the partner has to be probed before anything else is sent.

@@ -3,8 +3,11 @@ package onboard
 import (
 	"errors"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/purser-onboard/purser/client"
+	"github.com/purser-onboard/purser/pipeline"
 )
 
 // TestTroubleIsReportedOnce: isolated failures are not reported. Many are reported once, and once when they are over.
@@ -31,5 +34,24 @@ func TestTroubleIsReportedOnce(t *testing.T) {
 	answer(300, created)
 	if len(reported) != 2 || reported[0].Over || reported[0].Unusable != 30 || reported[0].Of != 100 || !reported[1].Over {
 		t.Errorf("got %+v, want the trouble with 30 of 100, and its end", reported)
+	}
+}
+
+// TestSignerThrottlesAtOneStep: keys that the signer has had in between end its throttling of such questions, and say
+// nothing of its signatures.
+func TestSignerThrottlesAtOneStep(t *testing.T) {
+	for stage, want := range map[pipeline.Stage]bool{pipeline.Planned: false, pipeline.Signing: true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBreaker(0, false)
+			task := &Task{Record: pipeline.Record{Stage: stage}}
+			for range 3 {
+				b.take(task, result{outcome: throttled, err: errors.New("slow down")})
+				time.Sleep(throttleLimit * 3 / 4)
+				b.prove(stepKey)
+			}
+			if got := b.signerThrottledOut(); got != want {
+				t.Errorf("throttled in %s: got %t, want %t", stage, got, want)
+			}
+		})
 	}
 }
