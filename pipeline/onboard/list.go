@@ -100,7 +100,7 @@ func (l *lister) read(ctx context.Context) error {
 	}
 	reading, err := ReadList(ctx, l.api, l.dir, l.now)
 	l.ended, l.took = pipeline.Monotonic(), reading.Took
-	if errors.Is(err, client.ErrStopped) { // a rebalance has ended it: rows must not wait for many times as long as it took
+	if errors.Is(err, client.ErrStopped) { // a rebalance has ended it; restAfter is for whole readings
 		l.took = 0
 	}
 	if err != nil {
