@@ -242,6 +242,27 @@ func TestListedAsInitiating(t *testing.T) {
 	}
 }
 
+// TestPairsComeFirst: all customers of the pair are looked at before one that shares only a half of it, also if the first
+// of them is gone.
+func TestPairsComeFirst(t *testing.T) {
+	withHarness(t, func(h *harness) {
+		row, other := h.row(0), h.row(1)
+		customer := func(account, externalID string) client.Customer {
+			return client.Customer{ID: uuid.NewString(), ChainID: account, ExternalID: externalID, Status: client.StatusActive}
+		}
+		h.partner.customers = []client.Customer{
+			customer(other.Account.String(), row.ExternalID),
+			customer(row.Account.String(), row.ExternalID),
+			customer(row.Account.String(), row.ExternalID),
+		}
+		h.partner.faults = scripted(map[string][]*fault{"read": {{err: status(404, client.NotFound)}}})
+	}, func(t *testing.T, h *harness) {
+		h.take(h.row(0))
+		h.await(1)
+		h.wantStage(h.row(0), pipeline.Onboarded, "")
+	})
+}
+
 // TestStoredListIsNoVerdict: the list of an earlier run has a customer that is gone. It does not decide a row's end.
 func TestStoredListIsNoVerdict(t *testing.T) {
 	for name, listed := range map[string]func(h *harness) client.Customer{

@@ -25,10 +25,13 @@ func (w *Worker) lookUp(ctx context.Context, t *Task) (result, error) {
 			return w.listFailed(ctx, t, err)
 		}
 		// The pair itself first: a customer that shares only one half of it matters if there is no such customer.
-		isPair := func(c pipeline.Customer) bool { return IsPair(t.Row, c.ChainID, c.ExternalID) }
-		if i := slices.IndexFunc(found, isPair); i > 0 {
-			found[0], found[i] = found[i], found[0]
+		rank := func(c pipeline.Customer) int {
+			if IsPair(t.Row, c.ChainID, c.ExternalID) {
+				return 0
+			}
+			return 1
 		}
+		slices.SortStableFunc(found, func(a, b pipeline.Customer) int { return rank(a) - rank(b) })
 		for _, c := range found {
 			if current && !t.sent.IsZero() && IsPair(t.Row, c.ChainID, c.ExternalID) &&
 				statusOutcome(client.Status(c.Status)) == initiating {
