@@ -3,7 +3,6 @@ package fireblocks
 import (
 	"fmt"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
 
@@ -13,8 +12,6 @@ import (
 const (
 	// mostWords is how many bytes are kept of Fireblocks' own text.
 	mostWords = 300
-	// mostRetryAfter bounds the wait that a Retry-After asks for.
-	mostRetryAfter = 5 * time.Minute
 	// tellingSkew is how far off a clock must be to be named as a possible cause of a 401.
 	tellingSkew = 5 * time.Second
 )
@@ -90,17 +87,4 @@ func (e *Error) final() bool {
 		return e.own
 	}
 	return false
-}
-
-// retryAfter reads the header of that name: seconds or a date (RFC 9110, section 10.2.3).
-func retryAfter(h http.Header, now time.Time) time.Duration {
-	value := strings.TrimSpace(h.Get("Retry-After"))
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
-		return min(time.Duration(seconds)*time.Second, mostRetryAfter)
-	}
-	at, err := http.ParseTime(value)
-	if err != nil {
-		return 0
-	}
-	return min(max(at.Sub(now), 0), mostRetryAfter)
 }

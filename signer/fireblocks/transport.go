@@ -22,6 +22,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/purser-onboard/purser/printable"
+	"github.com/purser-onboard/purser/signer/remote"
 )
 
 const (
@@ -114,7 +115,7 @@ func (v *Vault) answerError(method, path string, response *http.Response, body [
 	e := &Error{
 		Method: method, Path: path, Status: response.StatusCode,
 		RequestID:  printable.Line(response.Header.Get("X-Request-ID"), mostWords),
-		RetryAfter: retryAfter(response.Header, now),
+		RetryAfter: remote.RetryAfter(response.Header),
 	}
 	if date, err := http.ParseTime(response.Header.Get("Date")); err == nil {
 		e.Skew = now.Sub(date).Truncate(time.Second)

@@ -55,9 +55,10 @@ func (e *StatusError) Throttled() (after time.Duration, yes bool) {
 // mostRetryAfter bounds the wait that a Retry-After asks for.
 const mostRetryAfter = 5 * time.Minute
 
-// retryAfter reads the header of that name: seconds or a date (RFC 9110, section 10.2.3), which counts from the
-// answer's own Date.
-func retryAfter(h http.Header) time.Duration {
+// RetryAfter reads the header of that name: seconds or a date (RFC 9110, section 10.2.3), which counts from the
+// answer's own Date, because the clocks may differ. It is at most five minutes, and zero if there is none, or none that
+// can be read.
+func RetryAfter(h http.Header) time.Duration {
 	value := strings.TrimSpace(h.Get("Retry-After"))
 	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
 		return min(time.Duration(seconds)*time.Second, mostRetryAfter)

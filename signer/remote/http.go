@@ -175,7 +175,7 @@ func (h *HTTP) exchange(
 			detail = printable.Line(strings.TrimSpace(string(text)), mostDetail)
 		}
 		return nil, &StatusError{Endpoint: h.Name(), Status: response.StatusCode, Detail: detail,
-			RetryAfter: retryAfter(response.Header)}
+			RetryAfter: RetryAfter(response.Header)}
 	}
 	answer, err := io.ReadAll(io.LimitReader(response.Body, limit+1))
 	if err != nil {
