@@ -362,22 +362,18 @@ func TestFillOfAMisfit(t *testing.T) {
 }
 
 // late holds the replay of partition 1 back until the fill has taken records of partition 0.
-type late struct {
-	*follower
-	filling chan struct{}
-}
+type late struct{ heldBack }
 
 func (f *late) Replay(
 	ctx context.Context, partition int, from int64, yield func([]pipeline.Message, int64) error,
 ) error {
 	if partition == 1 {
-		<-f.filling
-		return f.follower.Replay(ctx, partition, from, yield)
+		return f.heldBack.Replay(ctx, partition, from, yield)
 	}
 	batches := 0
 	return f.follower.Replay(ctx, partition, from, func(batch []pipeline.Message, next int64) error {
 		if batches++; batches == 6 { // up to four wait, so that one was taken
-			close(f.filling)
+			close(f.resume)
 		}
 		return yield(batch, next)
 	})
@@ -396,7 +392,7 @@ func TestFillBesideARecreatedPartition(t *testing.T) {
 	rows := shared.partitions[1]
 	shared.partitions[1], shared.ends[1] = nil, 0
 	f.held[0] = true
-	if err := l.Follow(&late{f, make(chan struct{})}, nil); err != nil {
+	if err := l.Follow(&late{heldBack{f, make(chan struct{})}}, nil); err != nil {
 		t.Fatal(err)
 	}
 	all, err := l.Restore(t.Context(), []int{0, 1})
