@@ -2,9 +2,13 @@ package cmd
 
 import (
 	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -52,7 +56,7 @@ func TestAccountOfAKilledImport(t *testing.T) {
 	}
 	mustRun(t, env, "importer", late)
 	drain(t, env, 0)
-	exitsWith(t, env, 0, []string{"Good: 1 of 4 received rows are onboarded; the others were settled before."},
+	exitsWith(t, env, 0, []string{"Good: 1 of 4 received rows were onboarded; the others were settled before."},
 		"consumer", "report")
 }
 
@@ -83,7 +87,7 @@ func TestAccountOfALostQueue(t *testing.T) {
 	}, "consumer", "report")
 
 	for _, says := range [][]string{
-		{"Good: 27 of 30 received rows are onboarded; the others were settled before.",
+		{"Good: 27 of 30 received rows were onboarded; the others were settled before.",
 			" = 27 onboarded + 3 repeated, of another"},
 		{"Good: All 30 received rows were settled before: nothing was left to do.",
 			" = 0 onboarded + 30 repeated, of another"},
@@ -121,4 +125,51 @@ func TestAccountOfAnInterruptedNight(t *testing.T) {
 	if r, out := purserNight(t, env, 0, customers); strings.Contains(out, "queue") || r.Balance.Published.NotSeen != 0 {
 		t.Errorf("the retry: got %+v, want all rows seen:\n%s", r.Balance.Published, out)
 	}
+}
+
+// TestAccountOfInvalidRows: a night whose rows are all onboarded says that others are invalid, and no longer when the
+// corrected export was imported. An export without rows is named, and an import that ended early is no defect.
+func TestAccountOfInvalidRows(t *testing.T) {
+	t.Parallel()
+	var told atomic.Value
+	receiver := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		told.Store(string(body))
+	}))
+	defer receiver.Close()
+	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
+	env = append(env, "PURSER_WEBHOOK_URL="+receiver.URL)
+	file := export(t, 3, "0x12,short,")
+	purserNight(t, env, 3, file)
+	if got, _ := told.Load().(string); !strings.Contains(got, `"reason":"rows of an export are invalid, or it has none"`) {
+		t.Errorf("got %s, want the invalid rows as the reason", got)
+	}
+	exitsWith(t, env, 0, []string{"1 of 4 rows are invalid: see "}, "purser", "runs")
+	exitsWith(t, env, 0, []string{"Needs attention: ", "1 row of the exports is invalid"}, "purser", "report")
+
+	r, _ := purserNight(t, env, 2, "--max-invalid", "0", file)
+	if l := r.Balance.Lines; l == nil || !l.OK || l.NotFinished == 0 {
+		t.Errorf("got lines %+v, want some not finished, and none lost", l)
+	}
+	cmd, out := command(t, env, "purser", "report")
+	if err := cmd.Run(); err != nil || strings.Contains(out.String(), "add up") || strings.Contains(out.String(), "defect") {
+		t.Errorf("the import ended early: got %v and this report, want no defect:\n%s", err, out)
+	}
+
+	if err := os.Rename(export(t, 4), file); err != nil {
+		t.Fatal(err)
+	}
+	purserNight(t, env, 0, file)
+	exitsWith(t, env, 0, []string{"Good: 1 of 4 received rows were onboarded; the others were settled before."},
+		"purser", "report")
+
+	none := export(t, 0)
+	purserNight(t, env, 3, "--require-rows", none)
+	exitsWith(t, env, 0, []string{"no rows in " + none}, "purser", "runs")
+	exitsWith(t, env, 0, []string{"Needs attention: The queue was empty.\nreason: no rows in ",
+		"Rows of export.csv so far: 1 onboarded and 3 repeated, of another import, dead-lettered or not seen\n"},
+		"purser", "report")
 }

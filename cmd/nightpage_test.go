@@ -61,7 +61,7 @@ func TestNightPage(t *testing.T) {
 	}
 	text, commands := pageText(t, raw)
 	for _, want := range []string{
-		"3 of 5 received rows are onboarded; 2 failed. 1 row of the exports is invalid and was not published.",
+		"3 of 5 received rows were onboarded; 2 failed. 1 row of the exports is invalid and was not published.",
 		"7 lines read", "5 in published rows", "5 received", "docs/runbook.md#no-key", "export.csv:5", "ke…-1", "0x0000…0001",
 		"address has N hex digits, want 40", "events not published", "Requests per second:", "; --rate is 500",
 		"How long rows were in a stage", "settings of the latest run",
@@ -112,11 +112,11 @@ func TestReport(t *testing.T) {
 	mustRun(t, env, "importer", export(t, 4, fmt.Sprintf(keyless, 1, 1)))
 	drain(t, env, 3)
 	exitsWith(t, env, 0, []string{
-		"Needs attention: 1 of 5 received rows are onboarded; 1 failed and 3 were skipped.", "consumer failures --data-dir " + dataOf(env),
+		"Needs attention: 1 of 5 received rows were onboarded; 1 failed and 3 were settled before.", "consumer failures --data-dir " + dataOf(env),
 		"5 received = 1 onboarded + 3 skipped + 1 failed", "no-key (failed): 1 of these runs, 1 in the ledger now",
 		"docs/runbook.md#no-key", "the queue was not read",
 	}, "consumer", "report")
-	exitsWith(t, env, 0, []string{"4 of 8 received rows are onboarded", "2 runs: 8 received"}, "consumer", "report", "--last", "2")
+	exitsWith(t, env, 0, []string{"4 of 8 received rows were onboarded", "2 runs: 8 received"}, "consumer", "report", "--last", "2")
 	exitsWith(t, env, 0, []string{"keyless-1", "0x0000000000000000000000000000000000000001"}, "consumer", "report", "--unmask")
 	exitsWith(t, env, 0, []string{"purser failures --data-dir", "purser import --data-dir", "purser run --data-dir"},
 		"purser", "report")

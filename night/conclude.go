@@ -71,8 +71,12 @@ func (a *Account) balance() []Sum {
 		sums = append(sums, Sum{
 			Name: "Import of " + filesOf(i), Of: "lines read", Total: c.Lines,
 			Parts:      []Part{{published, c.PublishedLines}, {invalid, c.InvalidLines}, {"header or blank", c.Neither}},
-			Difference: c.Lines - c.PublishedLines - c.InvalidLines - c.Neither,
+			Difference: c.Lines - c.PublishedLines - c.InvalidLines - c.Neither - i.Importer.NotFinished(),
 		})
+		if n := i.Importer.NotFinished(); n > 0 {
+			s := &sums[len(sums)-1]
+			s.Parts = append(s.Parts, Part{"not finished when the import ended", n})
+		}
 		if i.NotSeen != nil {
 			sums = append(sums, a.publishedSum(i))
 		}
@@ -118,7 +122,7 @@ func (a *Account) publishedSum(i results.ReportImport) Sum {
 	}
 	switch n := *i.NotSeen; {
 	case n == 0:
-	case a.importedLater(*i.Importer):
+	case a.ImportedLater(*i.Importer):
 		s.Parts = append(s.Parts, Part{"not seen, but imported again", n})
 	case a.drainedSince(*i.Importer):
 		s.Difference = n
@@ -139,7 +143,7 @@ func (a *Account) drainedSince(i pipeline.Import) bool {
 // notSeen are the imports of which rows were published that no run has seen, and how many these are.
 func (a *Account) notSeen() (list []results.ReportImport, n int64) {
 	for _, i := range a.Imports {
-		if i.Importer != nil && i.NotSeen != nil && *i.NotSeen > 0 && !a.importedLater(*i.Importer) {
+		if i.Importer != nil && i.NotSeen != nil && *i.NotSeen > 0 && !a.ImportedLater(*i.Importer) {
 			list, n = append(list, i), n+*i.NotSeen
 		}
 	}
@@ -212,10 +216,10 @@ func (a *Account) retryable() (n int64) {
 	return n
 }
 
-// invalidRows is how many rows the imports found invalid.
+// invalidRows is how many rows the imports found invalid, those aside whose files were imported again since.
 func (a *Account) invalidRows() (n int64) {
 	for _, i := range a.Imports {
-		if i.Importer != nil {
+		if i.Importer != nil && !a.ImportedLater(*i.Importer) {
 			n += i.Importer.Invalid
 		}
 	}
@@ -228,8 +232,8 @@ func (a *Account) verdict() Verdict {
 	}
 	latest, n := a.Runs[0], a.Rows()
 	n.Received = a.distinct()
-	v := Verdict{Exit: latest.Report.Exit, Reason: latest.Report.Reason}
-	onboarded := fmt.Sprintf("%s of %s received rows are onboarded", count(n.Onboarded), count(n.Received))
+	v := Verdict{Exit: latest.Report.Exit, Reason: cmp.Or(latest.Report.Reason, a.noRows(latest))}
+	onboarded := fmt.Sprintf("%s of %s received rows were onboarded", count(n.Onboarded), count(n.Received))
 	switch {
 	case !latest.Ended():
 		v.Level, v.Reason = Unfinished, ""
@@ -280,19 +284,30 @@ func (a *Account) verdict() Verdict {
 	return v
 }
 
+// noRows is why the import of a run ended with 3 although no row is invalid: an export has none.
+func (a *Account) noRows(latest Run) string {
+	for _, i := range a.Imports {
+		of := func(r results.ReportImport) bool { return r.ID == i.ID }
+		if m := i.Importer; m != nil && m.Exit == 3 && m.Invalid == 0 && slices.ContainsFunc(latest.Report.Imports, of) {
+			return m.Reason
+		}
+	}
+	return ""
+}
+
 // unfinished are the imports of which rows may be missing. An import of the same files that began later and came to
 // its end stands in for one that did not.
 func (a *Account) unfinished() (list []results.ReportImport) {
 	for _, i := range a.Imports {
-		if i.Importer != nil && i.Importer.Unfinished() && !a.importedLater(*i.Importer) {
+		if i.Importer != nil && i.Importer.Unfinished() && !a.ImportedLater(*i.Importer) {
 			list = append(list, i)
 		}
 	}
 	return list
 }
 
-// importedLater reports whether the files of an import were imported since.
-func (a *Account) importedLater(first pipeline.Import) bool {
+// ImportedLater reports whether the files of an import were imported since.
+func (a *Account) ImportedLater(first pipeline.Import) bool {
 	done := map[string]bool{}
 	for _, i := range a.Imports {
 		if m := i.Importer; m != nil && !m.Unfinished() && m.StartedAt.After(first.StartedAt) {
@@ -319,11 +334,15 @@ func (a *Account) finished(latest Run, n results.ReportRows, onboarded string) (
 	var not []string
 	for _, p := range []Part{
 		{"failed", n.Failed}, {"were refused", n.Refused}, {"are in conflict", n.Conflict},
-		{"were rejected by the partner", n.Rejected}, {"became dead letters", n.DeadLettered}, {"were skipped", n.Skipped},
+		{"were rejected by the partner", n.Rejected}, {"became dead letters", n.DeadLettered},
+		{"were settled before", n.Skipped},
 	} {
 		if p.N > 0 {
 			not = append(not, count(p.N)+" "+p.Name)
 		}
+	}
+	if n.Received == 0 {
+		onboarded = "The queue was empty"
 	}
 	tail := "."
 	if len(not) > 0 {
@@ -350,9 +369,6 @@ func (a *Account) finished(latest Run, n results.ReportRows, onboarded string) (
 		return Bad, fmt.Sprintf("%s%s %s for the custodian.%s", onboarded, tail,
 			plural(a.Left.Waiting, "1 row waits", count(a.Left.Waiting)+" rows wait"), notPublished)
 	case a.bad() > 0:
-		if n.Received == 0 {
-			onboarded = "The queue was empty"
-		}
 		return Bad, fmt.Sprintf("%s%s But %s of this ledger ended badly in an earlier run and %s not been onboarded since.%s",
 			onboarded, tail, plural(a.bad(), "1 row", count(a.bad())+" rows"), plural(a.bad(), "has", "have"), notPublished)
 	case notPublished != "":

@@ -197,7 +197,7 @@ func TestVerdicts(t *testing.T) {
 		commands string // some of those to run, in order
 	}{
 		"good": {goodNight(), night.Good, "All 12,000 received rows are onboarded.", ""},
-		"bad": {badNight(), night.Bad, "44,871 of 48,222 received rows are onboarded; 1,791 failed, 214 were refused",
+		"bad": {badNight(), night.Bad, "44,871 of 48,222 received rows were onboarded; 1,791 failed, 214 were refused",
 			"consumer failures > again.csv; importer again.csv; consumer redrive --dry-run; consumer run --drain"},
 		"never ended": {neverEnded(), night.Unfinished, "has no end: it is in progress, or its process was killed",
 			"consumer runs --last 5; consumer run --drain"},
@@ -220,7 +220,7 @@ func TestVerdicts(t *testing.T) {
 			"consumer failures > again.csv; importer again.csv; consumer redrive --dry-run; consumer redrive"},
 		"repeated, queue read": {read, night.Bad, "The queue was empty, but 2 dead letters of run",
 			"consumer redrive --dry-run; consumer redrive; consumer run --drain"},
-		"with the repeated": {with, night.Bad, "0 of 5 received rows are onboarded; 5 became dead letters.",
+		"with the repeated": {with, night.Bad, "0 of 5 received rows were onboarded; 5 became dead letters.",
 			"consumer redrive --dry-run; consumer redrive; consumer run --drain"},
 		"unread": {unread(), night.Unfinished, "The export /srv/nosuch.csv could not be read, and nothing was imported.",
 			"importer /srv/nosuch.csv; consumer run --drain"},
@@ -234,7 +234,7 @@ func TestVerdicts(t *testing.T) {
 		"imported meanwhile": {meanwhile, night.Unfinished, "At least 100 published rows of customers-2026-11-25.csv have not",
 			"consumer run --drain"},
 		"interrupted": {interrupted(), night.Unfinished,
-			"The run was interrupted after 12 s: 73 of 300 received rows are onboarded.", "consumer run --drain"},
+			"The run was interrupted after 12 s: 73 of 300 received rows were onboarded.", "consumer run --drain"},
 		"resumed": {resumed(), night.Good, "All 300 received rows are onboarded. The counts are those of 2 of 3 runs: run " +
 			runID(49) + " of 2026-11-26 02:16 UTC has no end, and no counts.", ""},
 	} {

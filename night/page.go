@@ -180,6 +180,9 @@ func outcome(i results.ReportImport) string {
 			parts = append(parts, count(p.N)+" "+p.Name)
 		}
 	}
+	if m := i.Importer; m != nil && m.Published > o.Rows+i.Earlier {
+		parts = append(parts, count(m.Published-o.Rows-i.Earlier)+" repeated, of another import, dead-lettered or not seen")
+	}
 	return list(parts)
 }
 

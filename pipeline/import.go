@@ -62,6 +62,15 @@ func (c ImportCounts) Plus(d ImportCounts) ImportCounts {
 // Unfinished reports whether rows of the files may be missing: the import has not ended, or could not finish.
 func (i Import) Unfinished() bool { return !i.Ended() || i.Exit == 1 || i.Exit == 2 }
 
+// NotFinished is how many lines were read of which nothing has come when the import ended early. An import that came to
+// its end has accounted for each line.
+func (i Import) NotFinished() int64 {
+	if !i.Unfinished() {
+		return 0
+	}
+	return i.Lines - i.PublishedLines - i.InvalidLines - i.Neither
+}
+
 // ImportFile is an export of an import.
 type ImportFile struct {
 	Name   string `json:"name"`             // base name, with as much of its path as tells it from others; printable

@@ -82,14 +82,16 @@ type PublishedBalance struct {
 	OK        bool  `json:"ok"` // NotSeen is 0
 }
 
-// LineBalance: the lines read are those of published rows, those of invalid rows, and those that are neither (headers
-// and blank lines).
+// LineBalance: the lines read are those of published rows, those of invalid rows, those that are neither (headers and
+// blank lines), and those that were not finished.
 type LineBalance struct {
 	Read      int64 `json:"read"`
 	Published int64 `json:"published"`
 	Invalid   int64 `json:"invalid"`
 	Neither   int64 `json:"neither"`
-	OK        bool  `json:"ok"` // Read is the sum of the others
+	// NotFinished are lines of which nothing had come when their import ended early.
+	NotFinished int64 `json:"notFinished,omitempty"`
+	OK          bool  `json:"ok"` // Read is the sum of the others
 }
 
 // ReceivedBalance: the messages received are those with an outcome and those that were given back.
@@ -118,7 +120,8 @@ func BalanceOf(t pipeline.Tally, imports []ReportImport) *Balance {
 		b.Lines.Published += i.Importer.PublishedLines
 		b.Lines.Invalid += i.Importer.InvalidLines
 		b.Lines.Neither += i.Importer.Neither
-		b.Lines.OK = b.Lines.Read == b.Lines.Published+b.Lines.Invalid+b.Lines.Neither
+		b.Lines.NotFinished += i.Importer.NotFinished()
+		b.Lines.OK = b.Lines.Read == b.Lines.Published+b.Lines.Invalid+b.Lines.Neither+b.Lines.NotFinished
 	}
 	return b
 }

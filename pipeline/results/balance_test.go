@@ -15,6 +15,8 @@ func TestBalanceOf(t *testing.T) {
 			Lines: lines, Published: 5, PublishedLines: 6, Invalid: 1, InvalidLines: 2, Header: 1, Blank: 1, Neither: 2,
 		}}
 	}
+	early := importer(21, ended)
+	early.Exit = 2
 	tally := pipeline.Tally{
 		Received: 20, Skipped: 1, Onboarded: 8, AlreadyOnboarded: 2, Conflict: 1, Refused: 2, Rejected: 3, Failed: 2,
 		DeadLettered: 1, Returned: 2,
@@ -33,6 +35,9 @@ func TestBalanceOf(t *testing.T) {
 		"lines add up": {tally, []ReportImport{{Importer: importer(10, ended)}, {Importer: importer(7, time.Time{})}},
 			ReceivedBalance{Received: 20, Outcomes: 18, Returned: 2, OK: true},
 			&LineBalance{Read: 10, Published: 6, Invalid: 2, Neither: 2, OK: true}},
+		"ended early": {tally, []ReportImport{{Importer: early}},
+			ReceivedBalance{Received: 20, Outcomes: 18, Returned: 2, OK: true},
+			&LineBalance{Read: 21, Published: 6, Invalid: 2, Neither: 2, NotFinished: 11, OK: true}},
 		"line lost": {tally, []ReportImport{{Importer: importer(10, ended)}, {Importer: importer(11, ended)}},
 			ReceivedBalance{Received: 20, Outcomes: 18, Returned: 2, OK: true},
 			&LineBalance{Read: 21, Published: 12, Invalid: 4, Neither: 4}},

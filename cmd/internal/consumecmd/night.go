@@ -311,7 +311,7 @@ func (d *drawer) imports(ctx context.Context, a *night.Account) error {
 		}
 	}
 	for _, i := range a.Imports {
-		if i.Importer == nil {
+		if i.Importer == nil || a.ImportedLater(*i.Importer) {
 			continue
 		}
 		if a.Invalid == nil {

@@ -43,12 +43,30 @@ func runs(ctx context.Context, c *config.Consumer, last int, form config.Output,
 			took, exit = r.EndedAt.Sub(r.StartedAt).Round(time.Second).String(), fmt.Sprint(r.Exit)
 		}
 		if report.Reason == "" && r.Ended() && r.Exit == console.ExitRowsBad {
-			report.Reason = rowsEndedBadly
+			report.Reason = whyBad(&report)
 		}
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%d\t%d\t%s\n", r.ID, r.StartedAt.UTC().Format(time.RFC3339), took, exit,
 			rows.Received, rows.Onboarded, report.Reason)
 	}
 	return table.Flush()
+}
+
+// whyBad is the reason for exit code 3 where the report gives none: rows that ended badly, or what the import found.
+func whyBad(r *results.Report) string {
+	if !anyBad(r) {
+		for _, i := range r.Imports {
+			if i.Importer != nil && i.Importer.Exit == console.ExitRowsBad {
+				return i.Importer.Reason
+			}
+		}
+	}
+	return rowsEndedBadly
+}
+
+// anyBad reports whether rows or messages of the run ended badly.
+func anyBad(r *results.Report) bool {
+	n := r.Rows
+	return n.Conflict+n.Refused+n.Rejected+n.Failed+n.DeadLettered > 0
 }
 
 // listedRun is a run in the JSON document of `consumer runs`. The field names are a contract.

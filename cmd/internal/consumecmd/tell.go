@@ -66,7 +66,7 @@ func endedNotice(r *results.Report, t pipeline.Tally, err error, recorded bool) 
 	exit := console.Code(err)
 	e := webhookEvent{
 		Program: config.Program(), Run: r.Run, State: results.Ended, StartedAt: r.StartedAt,
-		FinishedAt: &r.FinishedAt, Exit: &exit, Reason: publicReason(exit, err),
+		FinishedAt: &r.FinishedAt, Exit: &exit, Reason: publicReason(r, t, err),
 		Rows: &r.Rows, Requests: &r.Requests, Signatures: &r.Signatures,
 	}
 	why := ""
@@ -94,19 +94,24 @@ func notice(e webhookEvent, text string) notify.Notice {
 	return notify.Notice{Text: text, JSON: raw}
 }
 
-// rowsEndedBadly is the reason for exit code 3, where no other is given.
+// rowsEndedBadly is the reason for exit code 3 of rows and dead letters.
 const rowsEndedBadly = "some rows ended badly"
 
-// publicReason says why a run ended with an exit code, without any text from outside: the reason of the report may name
-// rows, and quote the partner.
-func publicReason(exit int, err error) string {
+// publicReason says why a run ended with its exit code, without any text from outside: the reason of the report may
+// name rows, and quote the partner.
+func publicReason(r *results.Report, t pipeline.Tally, err error) string {
+	exit := console.Code(err)
 	var halt *onboard.HaltError
 	var setting *config.Error
 	switch {
 	case exit == console.ExitWell:
 		return ""
-	case exit == console.ExitRowsBad:
+	case exit == console.ExitRowsBad && (t.BadRows+t.DeadLettered > 0 || r.Repeats != ""):
 		return rowsEndedBadly
+	case exit == console.ExitRowsBad && t.Waiting > 0:
+		return "some rows are waiting for the custodian"
+	case exit == console.ExitRowsBad:
+		return "rows of an export are invalid, or it has none"
 	case errors.As(err, new(*console.OutputError)):
 		return "an output cannot be written"
 	case errors.Is(err, console.ErrInterrupted):

@@ -55,7 +55,9 @@ func remember(
 		log.Warn("imports that were recorded earlier cannot be read", "error", err)
 	}
 	for _, i := range all { // the latest first, and the earliest stays
-		m.note(i)
+		if !i.Unfinished() {
+			m.note(i)
+		}
 	}
 	if m.put(); !m.off {
 		if m.running, err = m.to.Begin(id); err != nil {
