@@ -166,8 +166,9 @@ func TestContradictions(t *testing.T) {
 			later := c.later
 			later.ImportID, later.Line = "i2", 40
 			r = acceptOne(t, l, later, pipeline.Contradicted)
-			if r.Row != later || r.Version != 2 {
-				t.Errorf("by another import: got %+v, want row %+v at version 2", r, later)
+			words := strings.Replace(c.words, ":3 has", ":3 of another import has", 1)
+			if r.Row != later || r.Version != 2 || r.Reason != words {
+				t.Errorf("by another import: got %+v, want row %+v at version 2, reason %q", r, later, words)
 			}
 			acceptOne(t, l, later, pipeline.Settled)
 			acceptOne(t, l, c.later, pipeline.Settled)

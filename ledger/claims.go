@@ -93,16 +93,21 @@ func (t *tx) readHolder(row *sql.Row) (claimHolder, error) {
 	return h, err
 }
 
-// contradiction returns the reason of a conflict, which names the row that has the claim.
+// contradiction returns the reason of a conflict, which names the row that has the claim. A line of another import is
+// called so: the file may have changed since, and have another row there.
 func contradiction(it item, h claimHolder) string {
+	where := h.Where()
+	if h.ImportID != it.row.ImportID {
+		where += " of another import"
+	}
 	if h.chainID == it.chainID {
-		return fmt.Sprintf("%s has the same account with externalId %s", h.Where(), h.ExternalID)
+		return fmt.Sprintf("%s has the same account with externalId %s", where, h.ExternalID)
 	}
 	if h.ExternalID != it.row.ExternalID {
 		return fmt.Sprintf("%s has the same externalId in another Unicode form (NFC or NFD) with account %s",
-			h.Where(), h.chainID)
+			where, h.chainID)
 	}
-	return fmt.Sprintf("%s has the same externalId with account %s", h.Where(), h.chainID)
+	return fmt.Sprintf("%s has the same externalId with account %s", where, h.chainID)
 }
 
 // isSpelledOtherwise reports whether a row has the externalId in another Unicode form. No unique index knows.
