@@ -302,6 +302,9 @@ func reconcile(ctx context.Context, c *config.Consumer, form config.Output, s St
 	if r.Missing > 0 {
 		err = errors.Join(err, fmt.Errorf("%d onboarded rows are not in the partner's list", r.Missing))
 	}
+	if r.Fallen+r.Missing > 0 {
+		err = errors.Join(err, errors.New("docs/looking-into-a-night.md has the SQL that lists them"))
+	}
 	return console.Coded(console.ExitRowsBad, err)
 }
 
