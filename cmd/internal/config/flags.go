@@ -188,7 +188,7 @@ type Consumer struct {
 	MaxAttempts        int           `help:"Attempts of one operation before the row fails." env:"PURSER_MAX_ATTEMPTS" default:"12" group:"limits"`
 	RetryMin           time.Duration `help:"First wait between two attempts of a row; it doubles." env:"PURSER_RETRY_MIN" default:"50ms" group:"limits"`
 	RetryMax           time.Duration `help:"Longest wait between two attempts of a row; 4s while other rows succeed." env:"PURSER_RETRY_MAX" default:"1m" group:"limits"`
-	HaltAfter          int           `help:"Halt after this many consecutive rows that end alike for a reason that a setting can cause; 5 until a first row has passed the step, except for no-answer and server-error; 0: never." env:"PURSER_HALT_AFTER" default:"100" group:"limits"`
+	HaltAfter          int           `help:"Halt after this many consecutive rows that end alike for a reason that a setting can cause; 0: never. Until a first row has passed the step it is 5, also with 0, except for no-answer and server-error." env:"PURSER_HALT_AFTER" default:"100" group:"limits"`
 	OutageWait         time.Duration `help:"How long to wait for a partner that gives no usable response before the run halts; it is probed every 5s." env:"PURSER_OUTAGE_WAIT" default:"2m" group:"limits"`
 	ListPause          time.Duration `help:"Shortest pause between two reads of the partner's customer list; in any case at least three times as long as the partner takes, ten times if that is more than a second." env:"PURSER_LIST_PAUSE" default:"0s" group:"limits"`
 	MaxOutstanding     int           `help:"Maximum unsettled rows per partition." env:"PURSER_MAX_OUTSTANDING" default:"10000" group:"limits"`
