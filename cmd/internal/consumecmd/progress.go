@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"time"
 
 	"github.com/purser-onboard/purser/cmd/internal/console"
@@ -79,6 +80,14 @@ func doing(now metrics.Now, stopping bool) results.Doing {
 	return results.Working
 }
 
+// rateText is a rate with three digits, or all of a whole number.
+func rateText(n float64) string {
+	if n >= 100 {
+		return console.Count(int64(math.Round(n))) + "/s"
+	}
+	return fmt.Sprintf("%.3g/s", n)
+}
+
 // fieldsOf returns the fields of the progress line: what keeps the run from going on, if something does; how many of
 // the messages that this run has to settle are settled; requests a second of those that are allowed; rows that ended
 // badly; answers that throttled; and how long the rest takes at this speed.
@@ -92,9 +101,9 @@ func fieldsOf(p results.Progress) []console.Field {
 		fields[1].Text = fmt.Sprintf("%s of %s rows", console.Count(p.Settled), console.Count(total))
 		fields = append(fields, console.Field{Text: fmt.Sprintf("%d %%", p.Settled*100/total), Rank: 3})
 	}
-	speed := fmt.Sprintf("%.0f/s of %.3g/s", p.RequestRate, p.AllowedRate)
+	speed := rateText(math.Round(p.RequestRate)) + " of " + rateText(p.AllowedRate)
 	if p.AllowedRate < p.Rate {
-		speed += fmt.Sprintf(", lowered from %.3g/s", p.Rate)
+		speed += ", lowered from " + rateText(p.Rate)
 	}
 	fields = append(fields,
 		console.Field{Text: speed, Rank: 4},

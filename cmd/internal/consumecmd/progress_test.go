@@ -53,8 +53,13 @@ func TestProgressLine(t *testing.T) {
 			now: metrics.Now{Limiter: calm, Assigned: true, Client: client.Stats{Sent: 1190},
 				Tally: pipeline.Tally{Received: 2000, Acked: 2000}},
 			want: "waiting for rows · 2,000 of 2,000 rows · 100 % · 60/s of 60/s · 0 failed · 0 throttled"},
+		{name: "a high rate",
+			now: metrics.Now{Limiter: client.RateLimiterState{Rate: 2500, InForce: 1250}, Assigned: true,
+				Client: client.Stats{Sent: 31190}, Tally: pipeline.Tally{Received: 2000, Acked: 2000}},
+			want: "waiting for rows · 2,000 of 2,000 rows · 100 % · 3,000/s of 1,250/s, lowered from 2,500/s · 0 failed · " +
+				"0 throttled"},
 		{name: "a soft stop", stop: true,
-			now: metrics.Now{Limiter: calm, Assigned: true, Left: 3, Client: client.Stats{Sent: 1190},
+			now: metrics.Now{Limiter: calm, Assigned: true, Left: 3, Client: client.Stats{Sent: 31190},
 				Tally: pipeline.Tally{Received: 2003, Acked: 2000, Open: 2}},
 			want: "stopping · 2,000 of 2,003 rows · 99 % · 0/s of 60/s · 0 failed · 0 throttled"},
 	} {
