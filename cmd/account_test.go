@@ -44,7 +44,7 @@ func TestAccountOfAKilledImport(t *testing.T) {
 	drain(t, env, 0)
 	exitsWith(t, env, 0, []string{
 		"Not finished: All 3 received rows are onboarded. The import of late.csv on ",
-		" has no end: its process was killed.",
+		" has no end: its process was killed, or could not record it.",
 		"not known: the import of late.csv has not ended\n", "Import late.csv again", "importer --data-dir " + dataOf(env) +
 			" late.csv\n", "import not finished: late.csv, exit 1", "Rows of late.csv so far",
 	}, "consumer", "report")

@@ -33,7 +33,7 @@ func Standing(alive *bool) string {
 	case *alive:
 		return "is in progress"
 	}
-	return "has no end: its process was killed"
+	return "has no end: its process was killed, or could not record it"
 }
 
 // ImportCounts says what became of the lines and rows of an export, or of all exports of an import.

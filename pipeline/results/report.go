@@ -75,7 +75,7 @@ func Begun(run string, at time.Time) Report {
 
 // Seen returns the report of a run that has not ended for a reader who knows whether its process is there.
 func (r Report) Seen(alive bool) Report {
-	r.Alive, r.Reason = &alive, "the run has not ended: its process was killed"
+	r.Alive, r.Reason = &alive, "the run has no end: its process was killed, or could not record it"
 	if alive {
 		r.Reason = "the run is in progress"
 	}

@@ -101,7 +101,7 @@ func TestStanding(t *testing.T) {
 	if err := running.lock.Close(); err != nil { // as the system does for a process that is killed
 		t.Fatal(err)
 	}
-	want("killed", "has no end: its process was killed")
+	want("killed", "has no end: its process was killed, or could not record it")
 	elsewhere := begun
 	elsewhere.Host += "-2"
 	put(elsewhere)
