@@ -93,8 +93,8 @@ func TestAccountOfALostQueue(t *testing.T) {
 			" = 0 onboarded + 30 repeated, of another"},
 	} {
 		mustRun(t, env, "importer", customers)
-		if r, out = drainReport(t, env); r.Exit != 0 {
-			t.Errorf("got exit %d, want 0:\n%s", r.Exit, out)
+		if r, out = drainReport(t, env); r.Exit != 0 || !r.Balance.Published.OK {
+			t.Errorf("got exit %d and %+v, want 0 and a balance that holds:\n%s", r.Exit, r.Balance.Published, out)
 		}
 		says = append(says, "30 published = 0 onboarded + 30 not seen, but imported again\n")
 		exitsWith(t, env, 0, says, "consumer", "report")

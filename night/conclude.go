@@ -308,15 +308,7 @@ func (a *Account) unfinished() (list []results.ReportImport) {
 
 // ImportedLater reports whether the files of an import were imported since.
 func (a *Account) ImportedLater(first pipeline.Import) bool {
-	done := map[string]bool{}
-	for _, i := range a.Imports {
-		if m := i.Importer; m != nil && !m.Unfinished() && m.StartedAt.After(first.StartedAt) {
-			for _, f := range m.Files {
-				done[f.Name] = true
-			}
-		}
-	}
-	return len(done) > 0 && !slices.ContainsFunc(first.Files, func(f pipeline.ImportFile) bool { return !done[f.Name] })
+	return results.ImportedLater(a.Imports, first)
 }
 
 // unfinishedWord says how an import that did not come to its end stands.

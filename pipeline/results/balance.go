@@ -1,6 +1,10 @@
 package results
 
-import "github.com/purser-onboard/purser/pipeline"
+import (
+	"slices"
+
+	"github.com/purser-onboard/purser/pipeline"
+)
 
 // ReportImport is an import whose rows a run handled.
 type ReportImport struct {
@@ -68,7 +72,8 @@ type Balance struct {
 	Lines    *LineBalance    `json:"lines,omitempty"`
 	Received ReceivedBalance `json:"received"`
 	// Published is the sum over the imports of the night whose NotSeen is known, also over those of which no row came to
-	// the run; absent if there is none.
+	// the run, without those whose files were imported again because not all of their rows were seen; absent if there is
+	// none.
 	Published *PublishedBalance `json:"published,omitempty"`
 }
 
@@ -126,11 +131,24 @@ func BalanceOf(t pipeline.Tally, imports []ReportImport) *Balance {
 	return b
 }
 
+// ImportedLater reports whether the files of an import were imported since, by imports that came to their end.
+func ImportedLater(imports []ReportImport, first pipeline.Import) bool {
+	done := map[string]bool{}
+	for _, i := range imports {
+		if m := i.Importer; m != nil && !m.Unfinished() && m.StartedAt.After(first.StartedAt) {
+			for _, f := range m.Files {
+				done[f.Name] = true
+			}
+		}
+	}
+	return len(done) > 0 && !slices.ContainsFunc(first.Files, func(f pipeline.ImportFile) bool { return !done[f.Name] })
+}
+
 // PublishedOf draws up the balance of what imports published.
 func PublishedOf(imports []ReportImport) *PublishedBalance {
 	var b *PublishedBalance
 	for _, i := range imports {
-		if i.Importer == nil || i.NotSeen == nil {
+		if i.Importer == nil || i.NotSeen == nil || *i.NotSeen > 0 && ImportedLater(imports, *i.Importer) {
 			continue
 		}
 		if b == nil {
