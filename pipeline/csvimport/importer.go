@@ -65,7 +65,7 @@ type PublishError struct {
 }
 
 func (e *PublishError) Error() string {
-	return fmt.Sprintf("%s:%d: rows from here on may be missing in the queue (%d are in it): %v; "+
+	return fmt.Sprintf("%s:%d: rows from here on may be missing in the queue (at least %d are in it): %v; "+
 		"importing the file again is safe",
 		e.File, e.FirstLine, e.Published, e.Err)
 }

@@ -189,7 +189,7 @@ func progressLine(verb string, s csvimport.ImportStats, share float64, in time.D
 func verdict(ctx context.Context, c *config.Importer, s csvimport.ImportStats, seen noticed, err error) error {
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return fmt.Errorf("%w: %d rows are in the queue, the rest is not; importing the same files again is safe",
+		return fmt.Errorf("%w: at least %d rows are in the queue; importing the same files again is safe",
 			context.Cause(ctx), s.Published)
 	case errors.As(err, new(*csvimport.InvalidLimitError)):
 		return console.Coded(console.ExitUsage, err)
