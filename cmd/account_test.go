@@ -148,7 +148,8 @@ func TestAccountOfInvalidRows(t *testing.T) {
 		t.Errorf("got %s, want the invalid rows as the reason", got)
 	}
 	exitsWith(t, env, 0, []string{"1 of 4 rows are invalid: see "}, "purser", "runs")
-	exitsWith(t, env, 0, []string{"Needs attention: ", "1 row of the exports is invalid"}, "purser", "report")
+	exitsWith(t, env, 0, []string{"Needs attention: ", "1 row of the exports is invalid", " it is rejects-<time>.csv."},
+		"purser", "report")
 
 	r, _ := purserNight(t, env, 2, "--max-invalid", "0", file)
 	if l := r.Balance.Lines; l == nil || !l.OK || l.NotFinished == 0 {

@@ -169,7 +169,8 @@ func (s *steps) ofRows(latest Run) {
 			where = "The file " + s.RejectFile
 		}
 		s.add("Have the invalid rows corrected where the export is made, and import the new export; rows that are " +
-			"onboarded are skipped. " + where + " lists them with file, line, field and reason.")
+			"onboarded are skipped. " + where + " lists them with file, line, field and reason; of an import " +
+			"before the latest, it is rejects-<time>.csv.")
 	}
 }
 
