@@ -82,6 +82,30 @@ func BenchmarkReplaySettled(b *testing.B) {
 	}
 }
 
+// BenchmarkReplayUnfinished imports an export again whose rows are in the ledger and not settled, as after a night that
+// was killed: each row moves to its newest import.
+func BenchmarkReplayUnfinished(b *testing.B) {
+	rows := rowsForBench() / 20
+	l, _, took := filled(b, filepath.Join(b.TempDir(), "ledger.db"), rows, pipeline.Creating)
+	b.ReportMetric(float64(rows)/took.Seconds(), "new-rows/s")
+	batch := make([]pipeline.Row, 500) // about what a partition's first answer holds
+	done := 0
+	for b.Loop() {
+		b.StopTimer()
+		for i := range batch {
+			batch[i] = testRow((done+i)%rows, fmt.Sprintf("import-%d", 2+(done+i)/rows))
+		}
+		b.StartTimer()
+		for _, a := range accept(b, l, batch...) {
+			if a.Admission != pipeline.Open {
+				b.Fatalf("got %+v, want it open", a)
+			}
+		}
+		done += len(batch)
+	}
+	b.ReportMetric(float64(done)/b.Elapsed().Seconds(), "rows/s")
+}
+
 // BenchmarkOpen opens a ledger of many rows after a clean stop and after a crash.
 func BenchmarkOpen(b *testing.B) {
 	rows := rowsForBench()
@@ -103,29 +127,32 @@ func BenchmarkOpen(b *testing.B) {
 }
 
 // BenchmarkTransitions compares durable updates with raw SQLite that commits batches of as many updates as there are
-// workers. x-raw is the ledger's rate divided by that of raw SQLite.
+// workers. x-raw is the ledger's rate divided by that of raw SQLite. The updates of topic are written to a ledger topic
+// in memory, too.
 func BenchmarkTransitions(b *testing.B) {
 	for _, workers := range []int{1, 32, 256} {
 		raw := 0.0
 		b.Run(fmt.Sprintf("raw/batch=%d", workers), func(b *testing.B) { raw = benchRaw(b, workers) })
 		b.Run(fmt.Sprintf("ledger/workers=%d", workers), func(b *testing.B) {
-			if rate := benchTransitions(b, workers); raw > 0 { // raw may have been deselected
+			l := reopen(b, testOptions(filepath.Join(b.TempDir(), "ledger.db")))
+			if rate := benchTransitions(b, workers, l); raw > 0 { // raw may have been deselected
 				b.ReportMetric(rate/raw, "x-raw")
 			}
+		})
+		b.Run(fmt.Sprintf("topic/workers=%d", workers), func(b *testing.B) {
+			l, _ := newFollower(b, newTopic(1))
+			benchTransitions(b, workers, l)
 		})
 	}
 }
 
-func benchTransitions(b *testing.B, workers int) (perSecond float64) {
+func benchTransitions(b *testing.B, workers int, l *Ledger) (perSecond float64) {
 	var commits atomic.Int64
-	o := testOptions(filepath.Join(b.TempDir(), "ledger.db"))
-	o.Now = noClock
-	o.Hook = func(point string) {
+	l.writer.hook = func(point string) { // nothing is written yet
 		if point == "ledger.after-commit" {
 			commits.Add(1)
 		}
 	}
-	l := reopen(b, o)
 	records := make([]pipeline.Record, workers)
 	for i := range records {
 		records[i] = acceptOne(b, l, testRow(i, "import-1"), pipeline.Open)

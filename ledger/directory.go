@@ -172,7 +172,7 @@ func scanCustomer(rows scanner, first ...any) (c pipeline.Customer, err error) {
 func findCustomersQuery() string {
 	const arm = `SELECT d.id, ` + customerColumns + `
 		FROM directory_state s CROSS JOIN directory_%d d WHERE s.active = %[1]d AND %s`
-	byAccount, byExternalID := `lower(d.chain_id) = lower(?1)`, `d.external_id = ?2`
+	byAccount, byExternalID := `lower(d.chain_id) = lower(?1)`, `d.external_id = +?2`
 	return fmt.Sprintf(arm, 0, byAccount) + ` UNION ` + fmt.Sprintf(arm, 0, byExternalID) + ` UNION ` +
 		fmt.Sprintf(arm, 1, byAccount) + ` UNION ` + fmt.Sprintf(arm, 1, byExternalID) + ` ORDER BY 1`
 }

@@ -23,7 +23,7 @@ const putNonceQuery = `INSERT INTO nonces (nonce, row_id, challenge) VALUES (?, 
 
 const isNonceOfQuery = `SELECT EXISTS (SELECT 1 FROM nonces WHERE nonce = ? AND row_id = ? AND challenge = ?)`
 
-const noncesOfRowQuery = `SELECT nonce, challenge FROM nonces WHERE row_id = ? ORDER BY nonce`
+const noncesOfRowQuery = `SELECT nonce, challenge FROM nonces WHERE row_id = +? ORDER BY nonce`
 
 // claimNonce records the nonce of a row's challenge. Recording the same challenge of the same row again is not an
 // error; another challenge with the same nonce is pipeline.ErrNonceUsed.

@@ -37,7 +37,7 @@ func (q *queries) Environment(ctx context.Context) (Environment, error) {
 
 // keysQuery reads every idempotency key of a row.
 const keysQuery = `SELECT operation, generation, id, digest, first_sent, last_sent, outcome
-	FROM keys WHERE row_id = ? ORDER BY operation, generation`
+	FROM keys WHERE row_id = +? ORDER BY operation, generation`
 
 // eachKey calls yield for every key that keysQuery found, and closes rows.
 func eachKey(rows *sql.Rows, yield func(pipeline.Key)) error {

@@ -8,6 +8,10 @@ import (
 )
 
 // statements are the writer's statements, prepared once on its connection.
+//
+// In queries that SQLite has to plan, such as joins, a parameter is written as +?: SQLite would otherwise look at its
+// value, to plan `column = 1` differently, and parse and plan the statement again in each execution, because the driver
+// clears the parameters before (sqlite.org/c3ref/prepare.html, sqlite3_prepare_v2).
 type statements struct {
 	conn *sql.Conn
 
@@ -52,7 +56,7 @@ func prepareStatements(ctx context.Context, conn *sql.Conn) (*statements, error)
 		{&s.releasePoint, `RELEASE operation`},
 
 		{&s.insertRow, insertRowQuery},
-		{&s.rowByPair, recordQuery + ` WHERE r.external_id = ? AND r.chain_id = ?`},
+		{&s.rowByPair, recordQuery + ` WHERE r.external_id = +? AND r.chain_id = +?`},
 		{&s.accountHolder, holderQuery + ` WHERE chain_id = ? AND claims = 1`},
 		{&s.externalHolder, holderQuery + ` WHERE external_id = ? AND claims = 1`},
 		{&s.releaseClaims, releaseClaimsQuery},
@@ -72,9 +76,9 @@ func prepareStatements(ctx context.Context, conn *sql.Conn) (*statements, error)
 		{&s.addToOutbox, addToOutboxQuery},
 		{&s.inOutbox, inOutboxQuery},
 
-		{&s.rowByID, recordQuery + ` WHERE r.id = ?`},
+		{&s.rowByID, recordQuery + ` WHERE r.id = +?`},
 		{&s.keysOfRow, keysQuery},
-		{&s.importsOfRow, `SELECT import_id FROM row_imports WHERE row_id = ? ORDER BY import_id`},
+		{&s.importsOfRow, `SELECT import_id FROM row_imports WHERE row_id = +? ORDER BY import_id`},
 		{&s.rowID, rowIDQuery},
 		{&s.addRow, addRowQuery},
 		{&s.restoreRow, restoreRowQuery},

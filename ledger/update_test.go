@@ -3,11 +3,14 @@ package ledger
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/mattn/go-sqlite3"
 
 	"github.com/purser-onboard/purser/pipeline"
 )
@@ -212,6 +215,44 @@ func TestFrequentStatementsBuildNoIndex(t *testing.T) {
 				t.Errorf("%s: got %s, want none", query, opcode)
 			}
 		}
+	}
+}
+
+// TestStatementsAreParsedOnce: no statement that runs for a row is parsed again, with its values or for another reason.
+// SQLite asks an authorizer while it parses.
+func TestStatementsAreParsedOnce(t *testing.T) {
+	l, _ := newFollower(t, newTopic(1))
+	var parsed []string
+	err := l.writer.stmts.conn.Raw(func(conn any) error {
+		authorize := func(_ int, a, b, _ string) int {
+			parsed = append(parsed, a+" "+b)
+			return 0
+		}
+		conn.(*sqlite3.SQLiteConn).RegisterAuthorizer(authorize) //nolint:forcetypeassert // it is the only driver
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	restarts := func(n int) { // a row that fails twice, and is imported again meanwhile and afterwards
+		for _, importID := range []string{"import-1", "import-2", "import-3"} {
+			r := acceptOne(t, l, testRow(n, importID), pipeline.Open)
+			r = advance(t, l, r, pipeline.Creating, func(r *pipeline.Record) { r.CreateKey = createKey(0, noClock()) })
+			acceptOne(t, l, testRow(n, importID+"-again"), pipeline.Open)
+			r = advance(t, l, r, pipeline.Challenged, func(r *pipeline.Record) { r.CustomerID = "c" })
+			r = use(t, l, r, fmt.Sprint("nonce", n, importID), "challenge", nil)
+			advance(t, l, r, pipeline.Failed, nil)
+		}
+	}
+	restarts(1)
+	if len(parsed) == 0 {
+		t.Fatal("got nothing parsed after the authorizer was set, which has all statements parsed again; want it seen")
+	}
+	parsed = nil
+	restarts(2)
+	if len(parsed) > 0 {
+		t.Errorf("for a second row: got %d columns and tables asked for while parsing, first %q; want none",
+			len(parsed), parsed[0])
 	}
 }
 
