@@ -12,6 +12,8 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // ErrBrokerLost means that no broker answered for as long as the options allow. No acknowledged message is lost; the
@@ -185,9 +187,10 @@ type TopicError struct {
 func (e *TopicError) Error() string {
 	copies := "the broker's default number of copies"
 	if e.Replication > 0 {
-		copies = fmt.Sprintf("%d copies", e.Replication)
+		copies = fmt.Sprintf("%d %s", e.Replication, printable.Plural(e.Replication, "copy", "copies"))
 	}
-	return fmt.Sprintf("topic %q with %d partitions and %s cannot be created: %v", e.Topic, e.Partitions, copies, e.Err)
+	return fmt.Sprintf("topic %q with %d %s and %s cannot be created: %v", e.Topic, e.Partitions,
+		printable.Plural(e.Partitions, "partition", "partitions"), copies, e.Err)
 }
 
 func (e *TopicError) Unwrap() error { return e.Err }

@@ -64,7 +64,7 @@ func TestNight(t *testing.T) {
 		}
 		for _, says := range []string{
 			"purser: 1 of 8 rows are invalid: see ", "; some rows ended badly: `purser failures` lists them",
-			"night     6 rows: 5 onboarded, 1 failed, 1 more are invalid\n",
+			"night     6 rows: 5 onboarded, 1 failed, 1 more invalid\n",
 		} {
 			if !strings.Contains(out, says) {
 				t.Errorf("attempt %d: got this output, want %q in it:\n%s", attempt, says, out)

@@ -95,7 +95,8 @@ func TestRedriveWritesToTheWorkTopicOnly(t *testing.T) {
 		Headers: []pipeline.Header{{Key: pipeline.HeaderTopic, Value: []byte("payments")}},
 	}
 	publish(t, k, "work.dead", []pipeline.Message{forged})
-	exitsWith(t, env, 3, []string{"1 dead letters looked at, 0 put back", "names the topic", "payments"}, "consumer", "redrive")
+	exitsWith(t, env, 3, []string{"1 dead letter looked at, 0 put back", "names the topic", "payments",
+		"1 message of work.dead cannot be put back and stays there"}, "consumer", "redrive")
 	exitsWith(t, other, 0, []string{"rows      0 received"}, "consumer", "--drain")
 }
 
@@ -127,11 +128,11 @@ func TestRedriveKeepsWhatStays(t *testing.T) {
 	exitsWith(t, right, 0, []string{"0 dead letters looked at"}, "consumer", "redrive")
 	exitsWith(t, right, 3, []string{"31 received: 30 onboarded", "1 dead-lettered"}, "consumer", "--drain")
 
-	exitsWith(t, right, 3, []string{"1 dead letters looked at, 0 put back"}, "consumer", "redrive")
+	exitsWith(t, right, 3, []string{"1 dead letter looked at, 0 put back"}, "consumer", "redrive")
 	exitsWith(t, right, 2, []string{"--forget"}, "consumer", "redrive", "--forget", "--since", "1h")
-	exitsWith(t, right, 3, []string{"1 dead letters looked at, 0 would be put back"},
+	exitsWith(t, right, 3, []string{"1 dead letter looked at, 0 would be put back"},
 		"consumer", "redrive", "--forget", "--dry-run")
-	exitsWith(t, right, 0, []string{"1 dead letters looked at, 0 put back, 1 forgotten", "it is not authentic"},
+	exitsWith(t, right, 0, []string{"1 dead letter looked at, 0 put back, 1 forgotten", "it is not authentic"},
 		"consumer", "redrive", "--forget")
 	exitsWith(t, right, 0, []string{"0 dead letters looked at"}, "consumer", "redrive")
 }
@@ -162,6 +163,6 @@ func TestRedriveInterrupted(t *testing.T) {
 	publish(t, k, "cut.dead", []pipeline.Message{stays})
 	refusals.Store(1)
 	exitsWith(t, env, 1, nil, "consumer", "redrive")
-	exitsWith(t, env, 3, []string{"1 dead letters looked at, 0 put back"}, "consumer", "redrive")
-	exitsWith(t, env, 3, []string{"1 dead letters looked at, 0 put back"}, "consumer", "redrive")
+	exitsWith(t, env, 3, []string{"1 dead letter looked at, 0 put back"}, "consumer", "redrive")
+	exitsWith(t, env, 3, []string{"1 dead letter looked at, 0 put back"}, "consumer", "redrive")
 }

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/purser-onboard/purser/lockfile"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // RestoreOptions configure RestoreBackup.
@@ -45,10 +46,11 @@ type NewerError struct {
 }
 
 func (e *NewerError) Error() string {
-	return fmt.Sprintf("ledger %s is newer (%d rows, last change %s) than the backup %s (%d rows, last change %s): "+
-		"%d rows are not in the backup, %d have changed since: use a later backup, or replace the ledger with --force, "+
-		"which keeps it under another name", e.Path, e.Ledger.Rows, when(e.Ledger.LastChange), e.BackupPath,
-		e.Backup.Rows, when(e.Backup.LastChange), e.Missing, e.Changed)
+	return fmt.Sprintf("ledger %s is newer (%d %s, last change %s) than the backup %s (%d %s, last change %s): "+
+		"rows not in the backup: %d, changed since: %d; use a later backup, or replace the ledger with --force, "+
+		"which keeps it under another name", e.Path, e.Ledger.Rows, printable.Plural(e.Ledger.Rows, "row", "rows"),
+		when(e.Ledger.LastChange), e.BackupPath, e.Backup.Rows, printable.Plural(e.Backup.Rows, "row", "rows"),
+		when(e.Backup.LastChange), e.Missing, e.Changed)
 }
 
 // IncomparableError is a ledger of which RestoreBackup cannot tell whether it is newer than the backup. Nothing was

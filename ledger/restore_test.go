@@ -101,7 +101,7 @@ func TestRestoreRefusesANewerLedger(t *testing.T) {
 		newer.Backup.Rows != 2 || newer.Ledger.LastChange.Sub(newer.Backup.LastChange) != time.Hour {
 		t.Fatalf("got %v, want a NewerError: 3 rows and 2, an hour apart, 1 row missing, 1 changed", err)
 	}
-	for _, want := range []string{"3 rows", "2 rows", "T22:00:00Z", "T23:00:00Z", "--force"} {
+	for _, want := range []string{"3 rows", "2 rows", "not in the backup: 1", "T22:00:00Z", "T23:00:00Z", "--force"} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("got %q, want %q in it", err, want)
 		}

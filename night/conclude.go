@@ -8,6 +8,7 @@ import (
 
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/pipeline/results"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // Verdict is the night in a sentence.
@@ -233,15 +234,16 @@ func (a *Account) verdict() Verdict {
 	latest, n := a.Runs[0], a.Rows()
 	n.Received = a.distinct()
 	v := Verdict{Exit: latest.Report.Exit, Reason: cmp.Or(latest.Report.Reason, a.noRows(latest))}
-	onboarded := fmt.Sprintf("%s of %s received rows were onboarded", count(n.Onboarded), count(n.Received))
+	onboarded := fmt.Sprintf("%s of %s onboarded", count(n.Onboarded),
+		counted(n.Received, "received row was", "received rows were"))
 	switch {
 	case !latest.Ended():
 		v.Level, v.Reason = Unfinished, ""
 		v.Sentence = fmt.Sprintf("The run of %s on %s %s.", clock(latest.Report.StartedAt), latest.Host,
 			latest.Report.Standing())
 		if p := latest.Report.Progress; p != nil {
-			v.Sentence += fmt.Sprintf(" By %s it had onboarded %s of %s received rows.", clock(p.At), count(p.Rows.Onboarded),
-				count(p.Rows.Received))
+			v.Sentence += fmt.Sprintf(" By %s it had onboarded %s of %s.", clock(p.At), count(p.Rows.Onboarded),
+				counted(p.Rows.Received, "received row", "received rows"))
 		}
 	case latest.Report.Cause == results.CauseInterrupted:
 		v.Level = Unfinished
@@ -279,7 +281,8 @@ func (a *Account) verdict() Verdict {
 			v.Level = Unfinished
 		}
 		v.Sentence += fmt.Sprintf(" %s of %s %s not been seen by any run of this ledger.",
-			plural(n, "1 published row", "At least "+count(n)+" published rows"), namesOf(list), plural(n, "has", "have"))
+			printable.Plural(n, "1 published row", "At least "+count(n)+" published rows"), namesOf(list),
+			printable.Plural(n, "has", "have"))
 	}
 	return v
 }
@@ -343,12 +346,12 @@ func (a *Account) finished(latest Run, n results.ReportRows, onboarded string) (
 	notPublished := ""
 	if i := a.invalidRows(); i > 0 {
 		notPublished = fmt.Sprintf(" %s of the exports %s invalid and %s not published.",
-			plural(i, "1 row", count(i)+" rows"), plural(i, "is", "are"), plural(i, "was", "were"))
+			counted(i, "row", "rows"), printable.Plural(i, "is", "are"), printable.Plural(i, "was", "were"))
 	}
 	if letters := a.lettersBefore(); letters > 0 {
 		before := fmt.Sprintf("%s of run %s %s not been put back.",
-			plural(letters, "1 dead letter", count(letters)+" dead letters"), latest.Report.Repeats,
-			plural(letters, "has", "have"))
+			counted(letters, "dead letter", "dead letters"), latest.Report.Repeats,
+			printable.Plural(letters, "has", "have"))
 		if n.Received == 0 && a.bad() == 0 {
 			return Bad, "The queue was empty, but " + before + notPublished
 		}
@@ -359,10 +362,10 @@ func (a *Account) finished(latest Run, n results.ReportRows, onboarded string) (
 		return Bad, onboarded + tail + notPublished
 	case latest.Report.Exit != 0 && a.Left.Waiting > 0:
 		return Bad, fmt.Sprintf("%s%s %s for the custodian.%s", onboarded, tail,
-			plural(a.Left.Waiting, "1 row waits", count(a.Left.Waiting)+" rows wait"), notPublished)
+			counted(a.Left.Waiting, "row waits", "rows wait"), notPublished)
 	case a.bad() > 0:
 		return Bad, fmt.Sprintf("%s%s But %s of this ledger ended badly in an earlier run and %s not been onboarded since.%s",
-			onboarded, tail, plural(a.bad(), "1 row", count(a.bad())+" rows"), plural(a.bad(), "has", "have"), notPublished)
+			onboarded, tail, counted(a.bad(), "row", "rows"), printable.Plural(a.bad(), "has", "have"), notPublished)
 	case notPublished != "":
 		return Bad, onboarded + tail + notPublished
 	case latest.Report.Repeats != "" && n.Received == 0:
@@ -375,6 +378,8 @@ func (a *Account) finished(latest Run, n results.ReportRows, onboarded string) (
 		return Good, "The row that was received is onboarded."
 	case n.Onboarded == n.Received:
 		return Good, fmt.Sprintf("All %s received rows are onboarded.", count(n.Received))
+	case n.Onboarded == 0 && n.Received == 1:
+		return Good, "The row that was received was settled before: nothing was left to do."
 	case n.Onboarded == 0:
 		return Good, fmt.Sprintf("All %s received rows were settled before: nothing was left to do.", count(n.Received))
 	}

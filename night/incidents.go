@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/purser-onboard/purser/pipeline/results"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // incidents are the times without an answer, of throttling and of a lowered rate, and what ended runs early.
@@ -34,7 +35,7 @@ func (a *Account) incidents() []Incident {
 	if len(all) > MaxIncidents {
 		rest := len(all) - MaxIncidents
 		all = append(all[:MaxIncidents:MaxIncidents], Incident{From: all[MaxIncidents].From, To: all[len(all)-1].To,
-			Kind: "more", What: fmt.Sprintf("%d more incidents", rest)})
+			Kind: "more", What: fmt.Sprintf("%d more %s", rest, printable.Plural(rest, "incident", "incidents"))})
 	}
 	return all
 }
@@ -67,10 +68,10 @@ func troubles() []trouble {
 			return rate - m.RateAllowed
 		}},
 		{"throttled", "throttle", func(n float64) string {
-			return fmt.Sprintf("%s answers were 429, or 503 with Retry-After", count(int64(n)))
+			return counted(int64(n), "answer was", "answers were") + " 429, or 503 with Retry-After"
 		}, func(m results.Minute, _ float64) float64 { return float64(m.Throttled) }},
 		{"signer errors", "signer", func(n float64) string {
-			return fmt.Sprintf("%s calls of the signer failed", count(int64(n)))
+			return counted(int64(n), "call", "calls") + " of the signer failed"
 		}, func(m results.Minute, _ float64) float64 { return float64(m.SignerErrors) }},
 	}
 }

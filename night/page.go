@@ -27,7 +27,7 @@ var pageStyle string
 func (a *Account) HTML() ([]byte, error) {
 	t, err := template.New("page").Funcs(template.FuncMap{
 		"count": count, "clock": clock, "span": span, "latency": latency, "decimal": decimal, "percent": percent,
-		"plural":  plural,
+		"plural":  printable.Plural[int64],
 		"text":    func(s string) string { return printable.Line(s, maxText) },
 		"short":   func(t time.Time) string { return t.UTC().Format("Mon 2 Jan 15:04") },
 		"unended": func(p page) bool { return len(p.Runs) > 0 && !p.Runs[0].Ended() },

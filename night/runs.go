@@ -3,6 +3,8 @@ package night
 import (
 	"fmt"
 	"slices"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // ofRuns says of which runs the counts of a verdict are, if some have none.
@@ -17,15 +19,15 @@ func (a *Account) ofRuns() string {
 	}
 	n := int64(len(runs))
 	return fmt.Sprintf(" The counts are those of %s: %s %s %s no end, and no counts.", a.counted(),
-		plural(n, "run", "runs"), files(names), plural(n, "has", "have"))
+		printable.Plural(n, "run", "runs"), files(names), printable.Plural(n, "has", "have"))
 }
 
 // counted says of how many runs the counts are.
 func (a *Account) counted() string {
 	if n := len(a.uncounted()); n > 0 {
-		return fmt.Sprintf("%d of %d runs", len(a.Runs)-n, len(a.Runs))
+		return fmt.Sprintf("%d of %d %s", len(a.Runs)-n, len(a.Runs), printable.Plural(len(a.Runs), "run", "runs"))
 	}
-	return fmt.Sprintf("%d runs", len(a.Runs))
+	return fmt.Sprintf("%d %s", len(a.Runs), printable.Plural(len(a.Runs), "run", "runs"))
 }
 
 // uncounted are the runs without counts, because they have no end.

@@ -115,7 +115,7 @@ func (a *Account) textFailures(w writer) {
 	w.noneOf(len(a.Failures), !a.KnowsFailures())
 	w.heading("Invalid rows")
 	for _, i := range a.Invalid {
-		w.line("%s  %s  %s rows: %s", i.File, i.Field, count(i.Rows), i.Reason)
+		w.line("%s  %s  %s: %s", i.File, i.Field, counted(i.Rows, "row", "rows"), i.Reason)
 	}
 	w.noneOf(len(a.Invalid), a.Invalid == nil)
 }
@@ -150,29 +150,30 @@ func (a *Account) textLeft(w writer) {
 		w.noneOf(0, true)
 		return
 	}
-	w.line("%s rows not settled, %s of them waiting for the custodian; %s events not published", count(l.Open),
-		count(l.Waiting), count(l.Unpublished))
+	w.line("%s not settled, %s of them waiting for the custodian; %s not published", counted(l.Open, "row", "rows"),
+		count(l.Waiting), counted(l.Unpublished, "event", "events"))
 	for _, s := range l.Stages {
 		latest := ""
 		if s.Reason != "" {
 			latest = "; the latest: " + s.Reason
 		}
-		w.line("  %s: %s %s%s", s.Stage, count(s.Rows), plural(s.Rows, "row", "rows"), latest)
+		w.line("  %s: %s%s", s.Stage, counted(s.Rows, "row", "rows"), latest)
 	}
 	if l.QueueProblem != "" {
 		w.line("the queue was not read: %s", l.QueueProblem)
 	} else {
-		w.line("%s dead letters; %s messages in the queue", count(l.LetterCount), count(lagOf(l.Lag)))
+		w.line("%s; %s in the queue", counted(l.LetterCount, "dead letter", "dead letters"),
+			counted(lagOf(l.Lag), "message", "messages"))
 	}
 	for _, c := range l.Custodian {
 		w.line("  %s:%d  waits %s  %s  %s  %s", c.File, c.Line, span(a.MadeAt.Sub(c.Since)), c.ExternalID, c.Account,
 			c.Transaction)
 	}
 	for _, d := range l.Letters {
-		w.line("  %s: %s dead letters; the latest: %s", d.Class, count(d.Count), d.Example)
+		w.line("  %s: %s; the latest: %s", d.Class, counted(d.Count, "dead letter", "dead letters"), d.Example)
 	}
 	for _, p := range behind(l.Lag) {
-		w.line("  partition %d: %s messages", p.Partition, count(p.Lag))
+		w.line("  partition %d: %s", p.Partition, counted(p.Lag, "message", "messages"))
 	}
 }
 

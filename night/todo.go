@@ -160,7 +160,7 @@ func (s *steps) ofRows(latest Run) {
 	}
 	if rejected := s.bad() - s.retryable(); rejected > 0 {
 		s.add(fmt.Sprintf("Ask the partner about the %s. A new import does not change that.",
-			plural(rejected, "row that it rejected", count(rejected)+" rows that it rejected")),
+			printable.Plural(rejected, "row that it rejected", count(rejected)+" rows that it rejected")),
 			s.with.Consume+" failures"+s.with.Ledger+" | grep ,rejected,")
 	}
 	if s.invalidRows() > 0 && latest.over() {
@@ -187,8 +187,8 @@ func (s *steps) ofQueue(latest Run) {
 		s.runAgain("onboards the rows of the dead letters")
 	}
 	if n := s.Left.Unpublished; n > 0 {
-		s.runAgain(plural(n, "publishes the event", "publishes the "+count(n)+" events") + " of settled rows that " +
-			plural(n, "was", "were") + " left")
+		s.runAgain(printable.Plural(n, "publishes the event", "publishes the "+count(n)+" events") +
+			" of settled rows that " + printable.Plural(n, "was", "were") + " left")
 	}
 	if s.Verdict.Level == Empty {
 		s.add("Find out whether the export was imported tonight; the importer's log says so. If it was not, import it: rows "+

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // count is a number with its thousands separated: 1,250,000.
@@ -47,11 +49,9 @@ func percent(n, of int64) string {
 	}
 }
 
-func plural(n int64, one, more string) string {
-	if n == 1 {
-		return one
-	}
-	return more
+// counted is a number and what it counts: "1 row", "1,240 rows".
+func counted(n int64, one, more string) string {
+	return count(n) + " " + printable.Plural(n, one, more)
 }
 
 // list joins parts by commas and "and".

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // ImportStats counts what an import did: rows, and the physical lines that they take up.
@@ -117,8 +118,9 @@ type InvalidLimitError struct {
 }
 
 func (e *InvalidLimitError) Error() string {
-	return fmt.Sprintf("%s: %d of the first %d rows are invalid, which is more than --max-invalid allows: reading ended; "+
-		"importing the corrected file is safe", e.File, e.Stats.Invalid, e.Stats.Read)
+	return fmt.Sprintf("%s: %d of the first %d %s invalid, which is more than --max-invalid allows: reading ended; "+
+		"importing the corrected file is safe", e.File, e.Stats.Invalid, e.Stats.Read,
+		printable.Plural(e.Stats.Read, "row is", "rows are"))
 }
 
 // Stats returns the counts so far; it may be called at any time. The lines of an export are added when it ends.

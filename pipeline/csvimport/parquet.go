@@ -71,7 +71,7 @@ func newParquet(in Input, o Options) (s *parquetSource, err error) {
 		}
 		for _, group := range file.Metadata().RowGroups {
 			if n := group.Columns[column.Index()].MetaData.NumValues; n != group.NumRows {
-				return fail(fmt.Sprintf("column %s has %d values in a row group of %d rows: the file is damaged",
+				return fail(fmt.Sprintf("column %s and its row group differ in length, %d and %d: the file is damaged",
 					printable.Quote(column.Name(), 40), n, group.NumRows))
 			}
 			if size := group.Columns[column.Index()].MetaData.TotalUncompressedSize; size > maxChunk {
@@ -148,7 +148,8 @@ func (s *parquetSource) end() error {
 			return err
 		})
 		if err == nil {
-			return fmt.Errorf("the file has %d rows, but column %s has more values", s.rows, columnName(i))
+			return fmt.Errorf("the file has %d %s, but column %s has more values", s.rows,
+				printable.Plural(s.rows, "row", "rows"), columnName(i))
 		}
 		if !errors.Is(err, io.EOF) {
 			return err

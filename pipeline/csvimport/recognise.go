@@ -14,6 +14,8 @@ import (
 	"golang.org/x/text/encoding/charmap"
 	"golang.org/x/text/encoding/unicode"
 	"golang.org/x/text/transform"
+
+	"github.com/purser-onboard/purser/printable"
 )
 
 // peeked is how much of an input is looked at to recognise it; tar has its mark at 257.
@@ -162,7 +164,8 @@ func zipKind(archive *zip.Reader) string {
 			return "an Apple Numbers document: export it as CSV or .xlsx"
 		}
 	}
-	return fmt.Sprintf("a zip archive of %d files: unpack it and import the files in it", len(archive.File))
+	return fmt.Sprintf("a zip archive of %d %s: unpack it and import what is in it", len(archive.File),
+		printable.Plural(len(archive.File), "file", "files"))
 }
 
 // openText opens an export in text: CSV or JSON Lines.

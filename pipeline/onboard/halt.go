@@ -7,6 +7,7 @@ import (
 
 	"github.com/purser-onboard/purser/client"
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/printable"
 	"github.com/purser-onboard/purser/signer"
 )
 
@@ -33,7 +34,8 @@ func (e *HaltError) Error() string {
 		for i, r := range e.Spent {
 			where[i] = r.Where()
 		}
-		fmt.Fprintf(&b, ": %d consecutive rows ended with %s (%s", e.Count, e.Class, strings.Join(where, ", "))
+		fmt.Fprintf(&b, ": %d %s ended with %s (%s", e.Count, printable.Plural(e.Count, "row", "consecutive rows"), e.Class,
+			strings.Join(where, ", "))
 		if more := e.Count - len(e.Spent); more > 0 {
 			fmt.Fprintf(&b, " and %d more", more)
 		}
@@ -49,7 +51,8 @@ func (e *HaltError) Error() string {
 		b.WriteString("; " + hint)
 	}
 	if e.Count > 0 {
-		b.WriteString("; then import these rows again (`consumer failures` lists them); all other rows stay in the queue")
+		b.WriteString("; then import " + printable.Plural(e.Count, "this row again (`consumer failures` lists it)",
+			"these rows again (`consumer failures` lists them)") + "; all other rows stay in the queue")
 	}
 	return b.String()
 }

@@ -202,7 +202,7 @@ func (k *KMS) Check(ctx context.Context) (string, error) {
 		return "", err
 	}
 	if len(list.names) == 0 {
-		return "", fmt.Errorf("%w: KMS in %s has no alias %s0x<address> (of %d aliases)",
+		return "", fmt.Errorf("%w: KMS in %s has no alias %s0x<address> (aliases of any name: %d)",
 			signer.ErrUnusable, k.region, k.prefix, list.total)
 	}
 	if _, err := k.prove(ctx, list.first, list.names[list.first]); errors.Is(err, signer.ErrNoKey) {
@@ -210,8 +210,8 @@ func (k *KMS) Check(ctx context.Context) (string, error) {
 	} else if err != nil {
 		return "", err
 	}
-	line := fmt.Sprintf("AWS KMS %s, %s: %d accounts %s0x…, the first one's key is its own",
-		k.region, caller, len(list.names), k.prefix)
+	line := fmt.Sprintf("AWS KMS %s, %s: %d %s %s0x…, the first one's key is its own",
+		k.region, caller, len(list.names), printable.Plural(len(list.names), "account", "accounts"), k.prefix)
 	if list.odd > 0 {
 		line += fmt.Sprintf("; aliases under the prefix that are not an address: %d", list.odd)
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"github.com/purser-onboard/purser/printable"
 	"github.com/purser-onboard/purser/secretfile"
 	"github.com/purser-onboard/purser/signer"
 )
@@ -120,7 +121,8 @@ func parse(path string, r io.Reader) (_ map[common.Address]*ecdsa.PrivateKey, er
 			continue
 		}
 		if len(record) != 2 {
-			return nil, &LineError{path, line, fmt.Sprintf("has %d fields, want address,privateKey", len(record))}
+			return nil, &LineError{path, line, fmt.Sprintf("has %d %s, want address,privateKey", len(record),
+				printable.Plural(len(record), "field", "fields"))}
 		}
 		address, err := signer.ParseAddress(record[0])
 		if err != nil {
@@ -189,7 +191,8 @@ func (f *File) Check(ctx context.Context) (string, error) {
 	if len(f.keys) == 0 {
 		return "", fmt.Errorf("%w: key file %s holds no key", signer.ErrUnusable, f.path)
 	}
-	return fmt.Sprintf("insecure-file %s: %d accounts, for trials only", f.path, len(f.keys)), nil
+	return fmt.Sprintf("insecure-file %s: %d %s, for trials only", f.path, len(f.keys),
+		printable.Plural(len(f.keys), "account", "accounts")), nil
 }
 
 // HasKey implements signer.Backend.

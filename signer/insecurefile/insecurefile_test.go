@@ -132,7 +132,7 @@ func TestLineErrors(t *testing.T) {
 		"empty":             {"", "k.csv:1: the file is empty"},
 		"no header":         {line(a), "k.csv:1: the header is not address,privateKey"},
 		"a third column":    {"address,privateKey,name\n", "k.csv:1: the header"},
-		"too few":           {header + line(b) + hexA + "\n", "k.csv:3: has 1 fields"},
+		"too few":           {header + line(b) + hexA + "\n", "k.csv:3: has 1 field,"},
 		"too many":          {header + strings.TrimSpace(line(a)) + ",x\n", "k.csv:2: has 3 fields"},
 		"columns swapped":   {header + digits(a) + "," + hexA + "\n", "k.csv:2: address is not 0x and 40 hex digits"},
 		"no 0x":             {header + hexA[2:] + "," + digits(a) + "\n", "k.csv:2: address is not 0x"},

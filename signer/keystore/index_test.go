@@ -93,13 +93,13 @@ func TestWhatIsAKeyFile(t *testing.T) {
 		check         string // what Check says, or its error
 		signs         string // empty: signs; else the error
 	}{
-		{"UTC--2025-01-01T00-00-00Z--" + bare, good, ": 1 accounts, the password opens the first", ""},
-		{"any name", good, ": 1 accounts", ""},
-		{"key", strings.Replace(good, bare, account.Hex(), 1), ": 1 accounts", ""},
-		{"key", strings.Replace(good, `"crypto"`, `"Crypto"`, 1), ": 1 accounts", ""},
-		{"UTC--2025-01-01T00-00-00Z--" + bare, unnamed, ": 1 accounts", ""},
-		{account.Hex() + ".json", unnamed, ": 1 accounts", ""},
-		{bare, strings.Replace(unnamed, `{`, `{"address":"",`, 1), ": 1 accounts", ""},
+		{"UTC--2025-01-01T00-00-00Z--" + bare, good, ": 1 account, the password opens the first", ""},
+		{"any name", good, ": 1 account", ""},
+		{"key", strings.Replace(good, bare, account.Hex(), 1), ": 1 account", ""},
+		{"key", strings.Replace(good, `"crypto"`, `"Crypto"`, 1), ": 1 account", ""},
+		{"UTC--2025-01-01T00-00-00Z--" + bare, unnamed, ": 1 account", ""},
+		{account.Hex() + ".json", unnamed, ": 1 account", ""},
+		{bare, strings.Replace(unnamed, `{`, `{"address":"",`, 1), ": 1 account", ""},
 		{"nameless", unnamed, "nameless names no account, neither in its address field nor in its file name", "no file for it"},
 		{bare, "", "is not a JSON key file", "is not a JSON key file"},
 		{bare + ".json", good[:200], "is not a JSON key file", bare + ".json is not a JSON key file"},
@@ -158,7 +158,7 @@ func TestStrayFilesAreWarnings(t *testing.T) {
 	s.write(filepath.Join(s.dir, "notes.json"), `{"rotated":"2025"}`)
 	for range 2 {
 		line, err := k.Check(t.Context())
-		if err != nil || !strings.Contains(line, ": 1 accounts") || !strings.Contains(line, "no key files: 2") {
+		if err != nil || !strings.Contains(line, ": 1 account") || !strings.Contains(line, "no key files: 2") {
 			t.Errorf("Check says %q, %v; want 1 account, 2 files that are no key files", line, err)
 		}
 	}
@@ -173,7 +173,7 @@ func TestStrayFilesAreWarnings(t *testing.T) {
 	s.warnings = nil
 	s.open()
 	want = []string{fmt.Sprintf(`keystore %s: "\x1b[2J.json" is not a JSON key file: json: cannot unmarshal array into `+
-		"Go value of type keystore.keyFileJSON (and 1 more that are not key files)", s.dir)}
+		"Go value of type keystore.keyFileJSON (and 1 more that is no key file)", s.dir)}
 	if !slices.Equal(s.warnings, want) {
 		t.Errorf("warnings %q\nwant     %q", s.warnings, want)
 	}

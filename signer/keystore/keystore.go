@@ -22,6 +22,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"github.com/purser-onboard/purser/printable"
 	"github.com/purser-onboard/purser/secretfile"
 	"github.com/purser-onboard/purser/signer"
 )
@@ -193,7 +194,7 @@ func (k *Keystore) warnStrays(x *index) {
 	name := x.strays[0]
 	text := fmt.Sprintf("keystore %s: %s %v", shown(k.dir), shown(name), x.findings[name].problem)
 	if more := len(x.strays) - 1; more > 0 {
-		text += fmt.Sprintf(" (and %d more that are not key files)", more)
+		text += fmt.Sprintf(" (and %d more that %s)", more, printable.Plural(more, "is no key file", "are not key files"))
 	}
 	k.warn(text)
 }
@@ -297,7 +298,8 @@ func (k *Keystore) Check(ctx context.Context) (string, error) {
 	if err := k.unlock(ctx, x.findings[x.first].address); err != nil {
 		return "", err
 	}
-	line := fmt.Sprintf("keystore %s: %d accounts, the password opens the first", k.dir, len(x.files))
+	line := fmt.Sprintf("keystore %s: %d %s, the password opens the first", k.dir, len(x.files),
+		printable.Plural(len(x.files), "account", "accounts"))
 	if x.twice > 0 {
 		line += fmt.Sprintf("; files that repeat an account: %d", x.twice)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 	"github.com/ethereum/go-ethereum/crypto"
 
+	"github.com/purser-onboard/purser/printable"
 	"github.com/purser-onboard/purser/signer"
 	"github.com/purser-onboard/purser/signer/remote"
 )
@@ -161,7 +162,8 @@ func (w *Web3Signer) Check(ctx context.Context) (string, error) {
 	if n == 0 {
 		return "", fmt.Errorf("%w: web3signer %s has no key", signer.ErrUnusable, w.http.Name())
 	}
-	return fmt.Sprintf("web3signer %s: %d keys%s", w.http.Name(), n, w.http.Caveats()), nil
+	return fmt.Sprintf("web3signer %s: %d %s%s", w.http.Name(), n, printable.Plural(n, "key", "keys"),
+		w.http.Caveats()), nil
 }
 
 // health asks for what /upcheck does not report, such as keys that could not be loaded. A gateway may block it.

@@ -75,7 +75,8 @@ func contents(l ledger.Summary) string {
 	if !l.LastChange.IsZero() {
 		last = "last change " + l.LastChange.UTC().Format(time.RFC3339)
 	}
-	return fmt.Sprintf("%d rows, %s, API %s, key id %s", l.Rows, last, l.Environment.API(), l.Environment.APIKeyID)
+	return fmt.Sprintf("%d %s, %s, API %s, key id %s", l.Rows, printable.Plural(l.Rows, "row", "rows"), last,
+		l.Environment.API(), l.Environment.APIKeyID)
 }
 
 // coded gives an error of the ledger its exit code, if another attempt cannot succeed.

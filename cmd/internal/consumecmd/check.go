@@ -230,7 +230,9 @@ func checkBroker(
 	if !c.Embedded() {
 		name = strings.Join(c.Brokers, ",")
 	}
-	return first, fmt.Sprintf("%s: %s has %d messages for group %s", name, c.Topic, messages(lag), c.Group), nil
+	n := messages(lag)
+	return first, fmt.Sprintf("%s: %s has %d %s for group %s", name, c.Topic, n,
+		printable.Plural(n, "message", "messages"), c.Group), nil
 }
 
 // checkAuthentic returns those of the queue's first messages that are authentic. That none is points at the wrong key.
@@ -244,11 +246,12 @@ func checkAuthentic(list *checklist, keys *messageauth.Keys, first []pipeline.Me
 		}
 		authentic = append(authentic, m)
 	}
-	line := fmt.Sprintf("%d of the queue's first %d messages are authentic", len(authentic), len(first))
+	line := fmt.Sprintf("%d of the queue's first %d %s authentic", len(authentic), len(first),
+		printable.Plural(len(first), "message is", "messages are"))
 	switch {
 	case problem != nil && len(authentic) == 0:
-		list.say("messages", "", fmt.Errorf("--message-key-file: none of the queue's first %d messages is authentic: %w",
-			len(first), problem))
+		list.say("messages", "", fmt.Errorf("--message-key-file: none of the queue's first messages is authentic: %w",
+			problem))
 	case problem != nil:
 		list.warn("messages", line+": "+problem.Error())
 	case len(first) > 0:
@@ -282,15 +285,16 @@ func checkKeys(ctx context.Context, list *checklist, backend signer.Backend, fir
 			return
 		}
 	}
-	line := fmt.Sprintf("the signer has a key for %d of the queue's first %d rows", keys, rows)
+	line := fmt.Sprintf("the signer has a key for %d of the queue's first %d %s", keys, rows,
+		printable.Plural(rows, "row", "rows"))
 	var err error
 	if rows > 0 && keys == 0 {
-		err = fmt.Errorf("the signer has a key for none of the queue's first %d rows", rows)
+		err = errors.New("the signer has a key for none of the queue's first rows")
 	}
 	list.say("keys", line, err)
 	for i, text := range unusable {
 		if i == shownKeys {
-			list.warn("keys", fmt.Sprintf("and %d more rows without a usable key", len(unusable)-i))
+			list.warn("keys", fmt.Sprintf("rows without a usable key: and %d more", len(unusable)-i))
 			break
 		}
 		list.warn("keys", text)

@@ -9,6 +9,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/pipeline/results"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // Feed puts rows into the queue before a drain. It ends early when ctx ends.
@@ -91,13 +92,13 @@ func (r *run) summarizeImport(w io.Writer) {
 			all = all.Plus(*i.EarlierOutcome)
 		}
 		queued, where := r.notReceived(i)
-		fmt.Fprintf(w, "night     %d rows: %d onboarded", all.Rows, all.Onboarded)
+		fmt.Fprintf(w, "night     %d %s: %d onboarded", all.Rows, printable.Plural(all.Rows, "row", "rows"), all.Onboarded)
 		for _, part := range []struct {
 			n    int64
 			what string
 		}{
 			{all.Conflict, "in conflict"}, {all.Refused, "refused"}, {all.Rejected, "rejected by the partner"},
-			{all.Failed, "failed"}, {all.Open, "not settled"}, {queued, where}, {invalid(i), "more are invalid"},
+			{all.Failed, "failed"}, {all.Open, "not settled"}, {queued, where}, {invalid(i), "more invalid"},
 		} {
 			if part.n > 0 {
 				fmt.Fprintf(w, ", %d %s", part.n, part.what)

@@ -293,14 +293,16 @@ func reconcile(ctx context.Context, c *config.Consumer, form config.Output, s St
 		printReconciled(s.Stdout, r)
 	}
 	if r.Fallen > 0 {
-		err = errors.Join(err, fmt.Errorf("%d onboarded rows have a customer that is initiating or rejected at the partner",
-			r.Fallen))
+		err = errors.Join(err, fmt.Errorf("%d onboarded %s a customer that is initiating or rejected at the partner",
+			r.Fallen, printable.Plural(r.Fallen, "row has", "rows have")))
 	}
 	if r.Odd > 0 {
-		err = errors.Join(err, fmt.Errorf("%d customers have a status that the partner does not document", r.Odd))
+		err = errors.Join(err, fmt.Errorf("%d %s a status that the partner does not document", r.Odd,
+			printable.Plural(r.Odd, "customer has", "customers have")))
 	}
 	if r.Missing > 0 {
-		err = errors.Join(err, fmt.Errorf("%d onboarded rows are not in the partner's list", r.Missing))
+		err = errors.Join(err, fmt.Errorf("%d onboarded %s not in the partner's list", r.Missing,
+			printable.Plural(r.Missing, "row is", "rows are")))
 	}
 	if r.Fallen+r.Missing > 0 {
 		err = errors.Join(err, errors.New("docs/looking-into-a-night.md has the SQL that lists them"))
@@ -338,8 +340,9 @@ func reconciledOf(r results.Reconciled) reconciled {
 }
 
 func printReconciled(w io.Writer, r results.Reconciled) {
-	fmt.Fprintf(w, "partner   %d customers\nledger    %d rows, %d of them with the partner, %d statuses changed\n",
-		r.Customers, r.Rows, r.Matched, r.Updated)
+	fmt.Fprintf(w, "partner   %d %s\nledger    %d %s, %d of them with the partner, %d %s changed\n",
+		r.Customers, printable.Plural(r.Customers, "customer", "customers"), r.Rows, printable.Plural(r.Rows, "row", "rows"),
+		r.Matched, r.Updated, printable.Plural(r.Updated, "status", "statuses"))
 	for _, name := range slices.Sorted(maps.Keys(r.Statuses)) {
 		fmt.Fprintf(w, "  %-12s %d\n", printable.Line(name, mostOfLine), r.Statuses[name])
 	}
@@ -348,7 +351,7 @@ func printReconciled(w io.Writer, r results.Reconciled) {
 			console.Line(r.Partial))
 	}
 	if r.Ahead > 0 {
-		fmt.Fprintf(w, "%d rows that are not onboarded here are past initiating there: "+
-			"import them again to settle them\n", r.Ahead)
+		fmt.Fprintf(w, "%d %s past initiating there: import them again to settle them\n", r.Ahead,
+			printable.Plural(r.Ahead, "row that is not onboarded here is", "rows that are not onboarded here are"))
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/metrics"
 	"github.com/purser-onboard/purser/pipeline/results"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // progress measures how far a run has come. Its methods are not safe for concurrent use.
@@ -94,11 +95,12 @@ func rateText(n float64) string {
 func fieldsOf(p results.Progress) []console.Field {
 	fields := []console.Field{
 		{Text: stateOf(p), Rank: 0},
-		{Text: console.Count(p.Settled) + " rows", Rank: 1},
+		{Text: console.Count(p.Settled) + printable.Plural(p.Settled, " row", " rows"), Rank: 1},
 	}
 	if p.Left != nil && p.Settled+*p.Left > 0 {
 		total := p.Settled + *p.Left
-		fields[1].Text = fmt.Sprintf("%s of %s rows", console.Count(p.Settled), console.Count(total))
+		fields[1].Text = fmt.Sprintf("%s of %s%s", console.Count(p.Settled), console.Count(total),
+			printable.Plural(total, " row", " rows"))
 		fields = append(fields, console.Field{Text: fmt.Sprintf("%d %%", p.Settled*100/total), Rank: 3})
 	}
 	speed := rateText(math.Round(p.RequestRate)) + " of " + rateText(p.AllowedRate)
@@ -114,7 +116,7 @@ func fieldsOf(p results.Progress) []console.Field {
 		what string
 	}{
 		{p.Rows.Conflict, "in conflict"}, {p.Rows.Refused, "refused"}, {p.Rows.Rejected, "rejected"},
-		{p.Rows.DeadLettered, "dead letters"},
+		{p.Rows.DeadLettered, printable.Plural(p.Rows.DeadLettered, "dead letter", "dead letters")},
 	} {
 		if bad.n > 0 {
 			fields = append(fields, console.Field{Text: console.Count(bad.n) + " " + bad.what, Rank: 2})

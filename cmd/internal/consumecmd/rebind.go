@@ -11,6 +11,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/ledger"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // rebind binds the ledger to the API key id of the settings. from is an earlier id that it may not know; with it, a
@@ -63,7 +64,7 @@ func rebind(ctx context.Context, c *config.Consumer, from string, s Streams) (er
 	}
 	fmt.Fprintf(s.Stdout, "ledger %s, API %s: key id %s -> %s\n", c.Ledger, base.Host,
 		bindings[max(0, last-1)].APIKeyID, c.APIKey)
-	fmt.Fprintf(s.Stdout, "%d open rows: each is looked up at the partner before a key is opened for it under the "+
-		"new id\n", open)
+	fmt.Fprintf(s.Stdout, "%d open %s: each is looked up at the partner before a key is opened for it under the "+
+		"new id\n", open, printable.Plural(open, "row", "rows"))
 	return nil
 }

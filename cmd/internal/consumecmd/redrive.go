@@ -16,6 +16,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/queue"
 	"github.com/purser-onboard/purser/messageauth"
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // redriveBatch is how many dead letters are put back at once.
@@ -121,13 +122,15 @@ func (r *redriving) conclude(chosen int, c *config.ConsumerCommands, s Streams) 
 			return err
 		}
 	} else {
-		fmt.Fprintf(s.Stdout, "%d dead letters looked at, %d %s%s\n", d.Looked, d.PutBack, verb, forgotten)
+		fmt.Fprintf(s.Stdout, "%d %s looked at, %d %s%s\n", d.Looked,
+			printable.Plural(d.Looked, "dead letter", "dead letters"), d.PutBack, verb, forgotten)
 	}
 	if r.left == 0 || forgotten != "" {
 		return nil
 	}
-	return console.Coded(console.ExitRowsBad, fmt.Errorf("%d messages of %s cannot be put back and stay there; each is "+
-		"named above: fix the cause, then run this again, or give --forget", r.left, r.dead))
+	return console.Coded(console.ExitRowsBad, fmt.Errorf("%d %s of %s cannot be put back and %s there, as told "+
+		"above: fix the cause, then run this again, or give --forget", r.left,
+		printable.Plural(r.left, "message", "messages"), r.dead, printable.Plural(r.left, "stays", "stay")))
 }
 
 // redriven is the JSON document of `consumer redrive`. The field names are a contract.

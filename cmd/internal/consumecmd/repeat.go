@@ -11,6 +11,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // leftover is what earlier runs left behind: rows that ended badly, and dead letters.
@@ -37,13 +38,13 @@ func (r remains) String() string {
 	for _, stage := range pipeline.Stages() {
 		switch n := r.stages[stage]; {
 		case n > 0 && stage == pipeline.Conflict:
-			parts = append(parts, plural(n, "row")+" in conflict")
+			parts = append(parts, fmt.Sprintf("%d %s in conflict", n, printable.Plural(n, "row", "rows")))
 		case n > 0:
-			parts = append(parts, plural(n, string(stage)+" row"))
+			parts = append(parts, fmt.Sprintf("%d %s %s", n, stage, printable.Plural(n, "row", "rows")))
 		}
 	}
 	if r.letters > 0 {
-		parts = append(parts, plural(r.letters, "dead letter"))
+		parts = append(parts, fmt.Sprintf("%d %s", r.letters, printable.Plural(r.letters, "dead letter", "dead letters")))
 	}
 	return fmt.Sprintf("run %s of %s left %s", r.run.ID, r.run.StartedAt.UTC().Format("2006-01-02 15:04Z"),
 		strings.Join(parts, ", "))
@@ -70,13 +71,6 @@ func (l *leftover) String() string {
 		parts[i] = r.String()
 	}
 	return strings.Join(parts, ", and ")
-}
-
-func plural(n int64, what string) string {
-	if n != 1 {
-		what += "s"
-	}
-	return fmt.Sprintf("%d %s", n, what)
 }
 
 // leftovers returns what this drain has to answer for in place of the drains before it; nil: nothing. A retry is not

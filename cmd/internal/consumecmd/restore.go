@@ -32,7 +32,7 @@ func restore(ctx context.Context, c *config.Consumer, o config.LedgerRestore, s 
 	say("ledger %s: restored from %s: %s", c.Ledger, o.File, contents(r.Summary))
 	switch {
 	case r.Replaced != nil:
-		say("the ledger before is kept as %s: %s; %d of its rows are not in the backup, %d have changed since", r.Kept,
+		say("the ledger before is kept as %s: %s; rows not in the backup: %d, changed since: %d", r.Kept,
 			contents(*r.Replaced), r.Missing, r.Changed)
 	case r.Kept != "":
 		say("the ledger before, which cannot be read, is kept as %s", r.Kept)

@@ -11,6 +11,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/pipeline/results"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // judge fills in the report of the run, and returns its error with the exit code.
@@ -33,7 +34,8 @@ func judge(report *results.Report, done ended, err error) error {
 	case err == nil && (t.Bad() || done.left != nil):
 		err = console.Coded(console.ExitRowsBad, errors.New(whoIsBad(t, done.left)))
 		if t.Waiting > 0 {
-			report.Reason = fmt.Sprintf("%d rows are waiting for the custodian", t.Waiting)
+			report.Reason = fmt.Sprintf("%d %s waiting for the custodian", t.Waiting,
+				printable.Plural(t.Waiting, "row is", "rows are"))
 		}
 		if done.left != nil {
 			report.Repeats, report.Reason = done.left.of().String(), console.Line(err)
@@ -82,8 +84,8 @@ func whatIsLeft(t pipeline.Tally) string {
 	if n == 0 {
 		return "all rows that were taken are settled; the next run goes on with the queue"
 	}
-	return fmt.Sprintf("%d rows that were taken are not settled; they stay in the queue, "+
-		"and the next run goes on with them", n)
+	return fmt.Sprintf("%d %s not settled and in the queue, where the next run goes on", n,
+		printable.Plural(n, "row that was taken is", "rows that were taken are"))
 }
 
 // Summaries returns where summaries go: to standard output, or to standard error if the report or the page is written
@@ -116,8 +118,9 @@ func summarize(w io.Writer, r *results.Report, t pipeline.Tally) {
 			fmt.Fprintf(w, ", %d %s", part.n, part.what)
 		}
 	}
-	fmt.Fprintf(w, "\nrequests  %d sent, %d throttled, %d retried; %d signatures\ntime      %s\n",
-		r.Requests.Sent, r.Requests.Throttled, r.Requests.Retried, r.Signatures, took)
+	fmt.Fprintf(w, "\nrequests  %d sent, %d throttled, %d retried; %d %s\ntime      %s\n", r.Requests.Sent,
+		r.Requests.Throttled, r.Requests.Retried, r.Signatures,
+		printable.Plural(r.Signatures, "signature", "signatures"), took)
 }
 
 // listWaiting names the rows that were left to the custodian.

@@ -14,6 +14,7 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/pipeline/onboard"
 	"github.com/purser-onboard/purser/pipeline/results"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // notifier returns what tells others of the run; nil when no setting asks for it.
@@ -73,8 +74,8 @@ func endedNotice(r *results.Report, t pipeline.Tally, err error, recorded bool) 
 	if e.Reason != "" {
 		why = " (" + e.Reason + ")"
 	}
-	e.Text = fmt.Sprintf("purser run %s has ended with exit code %d%s: %d rows received, %d onboarded, %d skipped",
-		r.Run, exit, why, r.Rows.Received, r.Rows.Onboarded, r.Rows.Skipped)
+	e.Text = fmt.Sprintf("purser run %s has ended with exit code %d%s: %d %s received, %d onboarded, %d skipped",
+		r.Run, exit, why, r.Rows.Received, printable.Plural(r.Rows.Received, "row", "rows"), r.Rows.Onboarded, r.Rows.Skipped)
 	var b strings.Builder
 	b.WriteString(e.Text + "\n\n")
 	summarize(&b, r, t)

@@ -173,7 +173,7 @@ func Import(
 // progressLine returns the fields of the progress line, for the share of the bytes that was read in a time.
 func progressLine(verb string, s csvimport.ImportStats, share float64, in time.Duration) []console.Field {
 	fields := []console.Field{
-		{Text: console.Count(s.Read) + " rows read", Rank: 1},
+		{Text: console.Count(s.Read) + printable.Plural(s.Read, " row", " rows") + " read", Rank: 1},
 		{Text: console.Count(s.Published) + " " + verb, Rank: 3},
 		{Text: console.Count(s.Invalid) + " invalid", Rank: 2},
 	}
@@ -187,24 +187,27 @@ func progressLine(verb string, s csvimport.ImportStats, share float64, in time.D
 
 // verdict gives the error that an import ended with its exit code, and says what there is to do.
 func verdict(ctx context.Context, c *config.Importer, s csvimport.ImportStats, seen noticed, err error) error {
+	invalid := ""
+	if s.Invalid > 0 {
+		invalid = fmt.Sprintf("%d of %d %s invalid: see %s", s.Invalid, s.Read,
+			printable.Plural(s.Read, "row is", "rows are"), c.Rejects)
+	}
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return fmt.Errorf("%w: at least %d rows are in the queue; importing the same files again is safe",
-			context.Cause(ctx), s.Published)
+		return fmt.Errorf("%w: at least %d %s in the queue; importing the same files again is safe",
+			context.Cause(ctx), s.Published, printable.Plural(s.Published, "row is", "rows are"))
 	case errors.As(err, new(*csvimport.InvalidLimitError)):
 		return console.Coded(console.ExitUsage, err)
 	case err != nil:
 		return queue.Coded(err)
 	case len(seen.changed) > 0: // rows may be missing, which is worse than invalid ones
-		invalid := ""
 		if s.Invalid > 0 {
-			invalid = fmt.Sprintf("; %d of %d rows are invalid: see %s", s.Invalid, s.Read, c.Rejects)
+			invalid = "; " + invalid
 		}
 		return fmt.Errorf("%s changed while it was read: import it again when it is complete%s",
 			strings.Join(seen.changed, ", "), invalid)
 	case s.Invalid > 0:
-		return console.Coded(console.ExitRowsBad,
-			fmt.Errorf("%d of %d rows are invalid: see %s", s.Invalid, s.Read, c.Rejects))
+		return console.Coded(console.ExitRowsBad, errors.New(invalid))
 	case c.RequireRows && len(seen.empty) > 0:
 		return console.Coded(console.ExitRowsBad,
 			fmt.Errorf("no rows in %s (required by --require-rows)", strings.Join(seen.empty, ", ")))
@@ -286,9 +289,9 @@ func summarize(
 	finished bool,
 ) {
 	var b strings.Builder // one write, for a reader that takes only the beginning
-	fmt.Fprintf(&b, "imported %s: %d rows read, %d %s, %d invalid in %s\n",
-		printable.Line(strings.Join(c.Files, ", "), mostOfNames), s.Read, s.Published, verb(c), s.Invalid,
-		took.Round(time.Millisecond))
+	fmt.Fprintf(&b, "imported %s: %d %s read, %d %s, %d invalid in %s\n",
+		printable.Line(strings.Join(c.Files, ", "), mostOfNames), s.Read, printable.Plural(s.Read, "row", "rows"),
+		s.Published, verb(c), s.Invalid, took.Round(time.Millisecond))
 	fmt.Fprintf(&b, "lines: %d read, %d %s, %d invalid, %d blank, %d header",
 		s.Lines, s.PublishedLines, verb(c), s.InvalidLines, s.Blank, s.Header)
 	if !finished {
@@ -296,12 +299,13 @@ func summarize(
 	}
 	b.WriteByte('\n')
 	if c.Trim {
-		fmt.Fprintf(&b, "trimmed: %d rows\n", s.Trimmed)
+		fmt.Fprintf(&b, "trimmed: %d %s\n", s.Trimmed, printable.Plural(s.Trimmed, "row", "rows"))
 	}
 	const most = 10
 	for i, k := range invalid {
 		if i == most {
-			fmt.Fprintf(&b, "invalid: and %d other reasons\n", len(invalid)-most)
+			fmt.Fprintf(&b, "invalid: and %d other %s\n", len(invalid)-most,
+				printable.Plural(len(invalid)-most, "reason", "reasons"))
 			break
 		}
 		fmt.Fprintf(&b, "invalid: %d %s: %s (first: %s:%d)\n", k.Rows, k.First.Field,

@@ -113,7 +113,7 @@ func TestChangedWhileRead(t *testing.T) {
 		args := []string{"--dry-run", "--chain=eip155:300", "--data-dir", t.TempDir(), path}
 		err := Main(t.Context(), args, nil, io.Discard, out)
 		if out.failed != nil || console.Code(err) != console.ExitUnfinished ||
-			strings.Contains(err.Error(), "1 of 1 rows are invalid") != invalid ||
+			strings.Contains(err.Error(), "1 of 1 row is invalid") != invalid ||
 			!strings.Contains(out.out.String(), "changed while it was read") {
 			t.Errorf("%q: got %v with %d and %s; want 1 and a warning", begin, err, console.Code(err), out.out.String())
 		}
@@ -259,7 +259,7 @@ func TestFlagsOfText(t *testing.T) {
 		"workbook, encoding":  {[]string{"--encoding=utf-8", book}, nil, console.ExitUsage, `--encoding "utf-8": ` + noText},
 		"lines, delimiter":    {[]string{"--delimiter=,", lines, book}, nil, console.ExitUsage, `--delimiter ",": ` + noCSV},
 		"lines, encoding":     {[]string{"--encoding=utf-8", lines, book}, nil, console.ExitWell, "2 rows read"},
-		"auto":                {[]string{"--encoding=auto", book}, nil, console.ExitWell, "1 rows read"},
+		"auto":                {[]string{"--encoding=auto", book}, nil, console.ExitWell, "1 row read"},
 		"variables": {
 			[]string{book}, map[string]string{"PURSER_DELIMITER": ";"}, console.ExitWell, "--delimiter has no effect",
 		},
@@ -292,7 +292,7 @@ func TestSheetWithoutWorkbook(t *testing.T) {
 		"mixed":                {[]string{"--sheet=Data", filepath.Join(dir, "*")}, "", console.ExitWell, "3 rows read"},
 		"variable, text":       {[]string{text, lines}, "Data", console.ExitWell, problem + ": --sheet has no effect"},
 		"variable, mixed":      {[]string{dir}, "Data", console.ExitWell, "3 rows read"},
-		"variable, overridden": {[]string{"--sheet=", text}, "Data", console.ExitWell, "1 rows read"},
+		"variable, overridden": {[]string{"--sheet=", text}, "Data", console.ExitWell, "1 row read"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if test.variable != "" {

@@ -9,6 +9,7 @@ import (
 	"github.com/purser-onboard/purser/broker"
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
+	"github.com/purser-onboard/purser/printable"
 )
 
 // CheckLedgerTopic checks that the ledger topic exists, has as many partitions as the work topic, and is compacted, so
@@ -50,8 +51,9 @@ func (q *Queue) CheckLedgerTopic(ctx context.Context, rows, ledgers string) (par
 // WrongPartitions returns the error of a ledger topic whose number of partitions differs from that of the work topic.
 // It carries the exit code.
 func WrongPartitions(ledgers string, have int, rows string, want int) error {
-	return wrongLedgerTopic(ledgers, fmt.Sprintf("has %d partitions, but topic %s of the rows has %d: create it with "+
-		"as many, because a partition's ledger moves with its rows", have, rows, want))
+	return wrongLedgerTopic(ledgers, fmt.Sprintf("has %d %s, but topic %s of the rows has %d: create it with "+
+		"as many, because a partition's ledger moves with its rows", have,
+		printable.Plural(have, "partition", "partitions"), rows, want))
 }
 
 func wrongLedgerTopic(topic, problem string) error {

@@ -19,6 +19,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/importcmd"
 	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/printable"
 	"github.com/purser-onboard/purser/sandbox"
 	"github.com/purser-onboard/purser/secretfile"
 )
@@ -107,8 +108,8 @@ func onboard(soft, hard context.Context, c *config.SandboxCommands, stdout, stde
 		for _, v := range verdict.Violations {
 			fmt.Fprintf(stdout, "violation %s %s: %s\n", v.Rule, v.Subject, v.Detail)
 		}
-		return errors.Join(onboarded, fmt.Errorf("the judge found %d violations (seed %d)",
-			len(verdict.Violations), verdict.Seed))
+		return errors.Join(onboarded, fmt.Errorf("the judge found %d %s (seed %d)", len(verdict.Violations),
+			printable.Plural(len(verdict.Violations), "violation", "violations"), verdict.Seed))
 	}
 	if onboarded == nil {
 		return imported
@@ -127,7 +128,8 @@ func importHere(ctx context.Context, args []string, stdout, stderr io.Writer) er
 
 // summarize prints the stand-in's counts.
 func summarize(w io.Writer, s sandbox.Stats) {
-	fmt.Fprintf(w, "partner   %d customers created, %d requests answered", s.Created, s.Complete)
+	fmt.Fprintf(w, "partner   %d %s created, %d %s answered", s.Created,
+		printable.Plural(s.Created, "customer", "customers"), s.Complete, printable.Plural(s.Complete, "request", "requests"))
 	if n := s.Requests - s.Complete; n > 0 {
 		fmt.Fprintf(w, ", %d cut off", n)
 	}
@@ -136,7 +138,7 @@ func summarize(w io.Writer, s sandbox.Stats) {
 		faults += n
 	}
 	if faults > 0 {
-		fmt.Fprintf(w, ", %d faults", faults)
+		fmt.Fprintf(w, ", %d %s", faults, printable.Plural(faults, "fault", "faults"))
 	}
 	fmt.Fprintln(w)
 }
