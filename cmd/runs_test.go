@@ -118,6 +118,16 @@ func TestReportGoesWhereItIsSent(t *testing.T) {
 		exitsWith(t, env, 2, []string{"--report-html: names the same file as --report"},
 			"consumer", "--drain", "--report", paths[0], "--report-html", paths[1])
 	}
+	metrics := filepath.Join(dir, "metrics.prom")
+	for _, flag := range []string{"--report", "--report-html"} {
+		exitsWith(t, env, 2, []string{"--metrics-textfile: names the same file as " + flag},
+			"consumer", "--drain", "--metrics-textfile", metrics, flag, dir+"/./metrics.prom")
+	}
+	exitsWith(t, env, 2, []string{"--metrics-textfile: names the rejects file (--rejects)"},
+		"purser", "night", "--metrics-textfile", metrics, "--rejects", metrics, export(t, 2))
+	if _, err := os.Lstat(metrics); !os.IsNotExist(err) {
+		t.Errorf("a file that two flags name: got %v, want none", err)
+	}
 	if _, err := os.Lstat(filepath.Join(dir, "-")); !os.IsNotExist(err) {
 		t.Errorf("a file named -: got %v, want none", err)
 	}

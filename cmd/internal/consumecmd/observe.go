@@ -112,9 +112,6 @@ func (r *run) beginTextfile() error {
 	if r.c.MetricsTextfile == "" {
 		return nil
 	}
-	if err := r.textfileReplaces(); err != nil { // --report may have been given the same name
-		return err
-	}
 	f := &textfile{path: r.c.MetricsTextfile, metrics: r.metrics, log: r.log}
 	if err := f.write(); err != nil {
 		return console.Unusable(fmt.Errorf("--metrics-textfile: %w", err))

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -246,8 +247,11 @@ func (r *run) open(getenv func(string) string) (err error) {
 	if err := r.c.CheckRun(getenv); err != nil {
 		return err
 	}
-	if r.to.same(r.page) {
-		return &config.Error{Setting: "--report-html", Problem: "names the same file as --report"}
+	outputs := []reportFile{r.to, r.page, {flag: "--metrics-textfile", path: r.c.MetricsTextfile}}
+	for i, f := range outputs {
+		if other := slices.IndexFunc(outputs[:i], f.same); other >= 0 {
+			return &config.Error{Setting: f.flag, Problem: "names the same file as " + outputs[other].flag}
+		}
 	}
 	if err := r.serveMetrics(); err != nil {
 		return err
