@@ -20,6 +20,7 @@ type keyList struct {
 	handles   map[common.Address]p11.ObjectHandle
 	anonymous []anonymous               // secp256k1 keys whose account is unknown or doubtful
 	unfit     map[common.Address]string // why a key of that CKA_ID or CKA_LABEL is not one of secp256k1
+	named     int                       // keys without a public key object, whose account is their CKA_ID or CKA_LABEL
 	twice     int                       // keys of an account that has another key
 	at        time.Time                 // when it was made
 	took      time.Duration
@@ -90,6 +91,9 @@ func (s *session) listKeys(where location) (*keyList, error) {
 				}
 				if !ok {
 					continue
+				}
+				if problem == noPublicKey {
+					list.named++
 				}
 			}
 			list.add(address, key.handle)

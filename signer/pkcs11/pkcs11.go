@@ -160,31 +160,39 @@ func (c *connection) noKey(account common.Address, list *keyList) error {
 		return fmt.Errorf("%w: %v: the key of that CKA_ID or CKA_LABEL in PKCS #11 token %q %s, want secp256k1 (listed %s)",
 			signer.ErrNoKey, account, c.info.Label, problem, list.at.Format(time.TimeOnly))
 	}
+	named := ""
+	if list.named > 0 { // CKA_ID may be the SHA-1 of the public key
+		named = fmt.Sprintf("; private keys without a public key object, known by CKA_ID or CKA_LABEL alone: %d (%s)",
+			list.named, identify)
+	}
 	return fmt.Errorf("%w: %v: PKCS #11 token %q has no secp256k1 key of that CKA_ID or CKA_LABEL, nor a public key of "+
-		"that address (listed %s)%s", signer.ErrNoKey, account, c.info.Label, list.at.Format(time.TimeOnly), list.doubts())
+		"that address (listed %s)%s%s", signer.ErrNoKey, account, c.info.Label, list.at.Format(time.TimeOnly), named,
+		list.doubts())
 }
 
 // doubts returns a description of the keys whose account is unknown, among which a missing key may be; nothing if there
 // are none.
 func (l *keyList) doubts() string {
+	if len(l.anonymous) == 0 {
+		return ""
+	}
 	var text strings.Builder
+	fmt.Fprintf(&text, "; keys whose account is unknown or doubtful: %d (%s)", len(l.anonymous), identify)
 	for i, a := range l.anonymous {
 		if i == mostDoubts {
 			fmt.Fprintf(&text, "; and %d more", len(l.anonymous)-i)
 			break
 		}
-		if i == 0 {
-			fmt.Fprintf(&text, "; keys whose account is unknown or doubtful: %d: ", len(l.anonymous))
-		} else {
-			text.WriteString("; ")
-		}
-		text.WriteString(a.String())
+		text.WriteString("; " + a.String())
 		if a.guess != (common.Address{}) {
 			fmt.Fprintf(&text, ", so it is taken for the key of %v", a.guess)
 		}
 	}
 	return text.String()
 }
+
+// identify is what to do about a private key whose account is not known for sure.
+const identify = "make the address its CKA_ID and CKA_LABEL, or import its public key under its CKA_ID"
 
 // mostDoubts is how many keys of unknown account are described in one line.
 const mostDoubts = 3
