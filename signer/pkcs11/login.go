@@ -133,16 +133,16 @@ func (t *Token) login(anchor *session, info p11.TokenInfo) error {
 	if err := t.module.lockedOut[name]; err != nil {
 		return err
 	}
-	fail := func(format string, a ...any) error {
-		err := fmt.Errorf("%w: PKCS #11 token %q (serial %q) %w",
+	unusable := func(format string, a ...any) error {
+		return fmt.Errorf("%w: PKCS #11 token %q (serial %q) %w",
 			signer.ErrUnusable, info.Label, info.SerialNumber, fmt.Errorf(format, a...))
+	}
+	final := func(err error) error {
 		t.module.lockedOut[name] = err
 		return err
 	}
 	lockout := func(format string, a ...any) error {
-		err := &signer.LockoutError{Err: fail(format, a...)}
-		t.module.lockedOut[name] = err
-		return err
+		return final(&signer.LockoutError{Err: unusable(format, a...)})
 	}
 	switch {
 	case info.Flags&p11.CKF_USER_PIN_LOCKED != 0:
@@ -164,7 +164,7 @@ func (t *Token) login(anchor *session, info p11.TokenInfo) error {
 	default:
 		t.unclear++
 		if t.unclear >= mostUnclear {
-			return fail("fails to log in, for a reason other than the PIN: %w", err)
+			return final(unusable("fails to log in, for a reason other than the PIN: %w", err))
 		}
 		return err
 	}
