@@ -202,16 +202,17 @@ func checkValues(context *kong.Context) error {
 	return nil
 }
 
-// checkTilde returns an error for a file or directory whose name begins with a ~ that no shell has replaced: it would
-// be one of that name in the current directory. In --config it is replaced (fileFlag).
+// checkTilde returns an error for a file or directory whose name begins with a ~ that no shell has replaced, also in a
+// signer's URI: it would be one of that name in the current directory. In --config it is replaced (fileFlag).
 func checkTilde(flag *kong.Flag) error {
-	if flag.Name == "config" || flag.PlaceHolder != "FILE" && flag.PlaceHolder != "DIR" {
+	if flag.Name == "config" || flag.Name != "signer" && flag.PlaceHolder != "FILE" && flag.PlaceHolder != "DIR" {
 		return nil
 	}
 	for _, value := range texts(flag.Target) {
-		if value == "~" || strings.HasPrefix(value, "~/") {
-			return &Error{Setting: "--" + flag.Name, Problem: "begins with ~, which only a shell replaces, and not behind =, " +
-				"in quotes or in a file: write the whole path"}
+		inURI := flag.Name == "signer" && (strings.Contains(value, ":~/") || strings.Contains(value, "=~/"))
+		if value == "~" || strings.HasPrefix(value, "~/") || inURI {
+			return &Error{Setting: "--" + flag.Name, Problem: "~ at the beginning of a path is replaced only by a shell, and " +
+				"not behind = or :, in quotes or in a file: write the whole path"}
 		}
 	}
 	return nil

@@ -19,10 +19,10 @@ func TestTyped(t *testing.T) {
 		variable string
 		want     string // empty: no error of this kind
 	}{
-		"tilde in a flag":      {[]string{"--data-dir=~/purser"}, "", "--data-dir: begins with ~"},
-		"tilde alone":          {[]string{"--data-dir=~"}, "", "--data-dir: begins with ~"},
-		"tilde in the file":    {[]string{"--config", file}, "", "--config:1): begins with ~"},
-		"tilde in a variable":  {nil, "~/rejects.csv", "$PURSER_REJECTS): begins with ~"},
+		"tilde in a flag":      {[]string{"--data-dir=~/purser"}, "", "--data-dir: ~ at the beginning of a path"},
+		"tilde alone":          {[]string{"--data-dir=~"}, "", "--data-dir: ~ at the beginning of a path"},
+		"tilde in the file":    {[]string{"--config", file}, "", "--config:1): ~ at the beginning of a path"},
+		"tilde in a variable":  {nil, "~/rejects.csv", "$PURSER_REJECTS): ~ at the beginning of a path"},
 		"tilde within":         {[]string{"--data-dir=/srv/~/a"}, "", ""},
 		"tilde in a name":      {[]string{"--data-dir=~purser"}, "", ""},
 		"empty --config":       {[]string{"--config="}, "", "--config: is empty: is a variable of the shell not set?"},
@@ -40,6 +40,21 @@ func TestTyped(t *testing.T) {
 				t.Errorf("got %v, want %q", err, tt.want)
 			}
 		})
+	}
+}
+
+// TestTildeInSigner: so is a ~ in the URI of a signer, which no shell replaces.
+func TestTildeInSigner(t *testing.T) {
+	for uri, want := range map[string]bool{
+		"keystore:~/keys?password-file=/p":                                 true,
+		"keystore:///k?password-file=~/p":                                  true,
+		"pkcs11:token=a?module-path=/m.so&pin-source=file:~/pin":           true,
+		"pkcs11:token=~;object=b~/c?module-path=/m~/so&pin-source=env:PIN": false,
+	} {
+		_, err := ParseInit([]string{"--signer=" + uri}, Streams{Stdout: io.Discard, Stderr: io.Discard})
+		if got := err != nil && strings.Contains(err.Error(), "--signer: ~ at the beginning of a path"); got != want {
+			t.Errorf("%s: got %v, want an error %v", uri, err, want)
+		}
 	}
 }
 
