@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/purser-onboard/purser/editdistance"
 )
 
 // Fault is the name of a fault, as in the flag, the control port and the history.
@@ -177,11 +179,26 @@ func (f *Faults) set(name, value string) (err error) {
 	default:
 		p := f.probability(Fault(name))
 		if p == nil {
-			return errors.New("unknown fault")
+			return unknownFault(name)
 		}
 		*p, err = strconv.ParseFloat(value, 64)
 	}
 	return err
+}
+
+// unknownFault returns an error with the names of all faults and their settings, and which of them may have been meant.
+func unknownFault(given string) error {
+	known := []string{"limit", "on", "slow-for", "pause", "retry-after"}
+	for _, name := range allFaults() {
+		known = append(known, string(name))
+	}
+	distance := func(name string) int { return editdistance.Between(name, given) }
+	meant := slices.MinFunc(known, func(a, b string) int { return distance(a) - distance(b) })
+	problem := "unknown fault"
+	if distance(meant) <= len(given)/2 {
+		problem += ", did you mean " + meant + "?"
+	}
+	return fmt.Errorf("%s (want one of %s)", problem, strings.Join(known, ", "))
 }
 
 // validate returns an error for a probability below 0 or above 1, a negative limit or time, or an operation that has no
@@ -278,7 +295,7 @@ func (f *Faults) UnmarshalJSON(data []byte) error {
 		default:
 			p := next.probability(Fault(name))
 			if p == nil {
-				return fmt.Errorf("fault %q: unknown fault", name)
+				return fmt.Errorf("fault %q: %w", name, unknownFault(name))
 			}
 			err = json.Unmarshal(raw, p)
 		}

@@ -344,6 +344,15 @@ func TestParseFaults(t *testing.T) {
 			t.Errorf("%s: got nil, want an error", bad)
 		}
 	}
+	for bad, want := range map[string]string{
+		"drop-aftr=1": "unknown fault, did you mean drop-after? (want one of limit, on, ",
+		"limits=1":    "unknown fault, did you mean limit? (want one of",
+		"x=1":         "unknown fault (want one of limit, on, slow-for, pause, retry-after, expired-token, ",
+	} {
+		if _, err := ParseFaults(bad); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %q in it", bad, err, want)
+		}
+	}
 	for _, bad := range []string{
 		`{"nonsense":1}`, `{"slow":2}`, `{"slow":"x"}`, `{"on":["verify"]}`, `{"pause":"x"}`, `[]`,
 	} {
