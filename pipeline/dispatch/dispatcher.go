@@ -266,8 +266,8 @@ func (d *Dispatcher) takeTask(ctx context.Context, q *taskQueue) *item {
 			continue
 		}
 		// A signer that lags behind holds up new rows: their challenges would run out in its queue. And at most SetupLimit
-		// new rows run, for at most trialTime, until one has come through.
-		trying := !d.trialOver && !d.Worker.Through()
+		// new rows run until one has come through, for at most trialTime, or for as long as the signer only throttles.
+		trying := !d.Worker.Through() && (!d.trialOver || d.Worker.SignsNothing())
 		fresh := d.forSigner.backlog() < max(1, d.SignerConcurrency) && !(trying && d.trials >= onboard.SetupLimit)
 		if t := q.pop(fresh); t != nil {
 			t.running = true

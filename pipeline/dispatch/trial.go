@@ -4,7 +4,8 @@ import (
 	"time"
 )
 
-// trialTime is how long at most SetupLimit new rows run, until one has come through.
+// trialTime is how long at most SetupLimit new rows run, until one has come through. A signer that only throttles
+// prolongs it.
 const trialTime = 30 * time.Second
 
 // finished notes that a row has come through. The lock is held.

@@ -52,6 +52,25 @@ func TestTrialRowsThatStayPlanned(t *testing.T) {
 	}
 }
 
+// TestTrialGoesOnWhileTheSignerThrottles: a customer for whom nobody can sign would be of no use.
+func TestTrialGoesOnWhileTheSignerThrottles(t *testing.T) {
+	m := &scriptedSigner{sign: func(n int) error {
+		if n <= 30 {
+			return throttled{after: 30 * time.Second}
+		}
+		return nil
+	}}
+	withHarness(t, withSigner(m), func(t *testing.T, h *harness) {
+		h.take(h.rows(0, 12)...)
+		time.Sleep(2 * trialTime)
+		synctest.Wait()
+		if got := len(h.partner.of("create")); got != onboard.SetupLimit {
+			t.Errorf("while the signer throttles: got %d creations, want %d", got, onboard.SetupLimit)
+		}
+		h.await(12)
+	})
+}
+
 // TestTrialTimeEnds: with a slow signer, the other rows start when the trial time is over.
 func TestTrialTimeEnds(t *testing.T) {
 	withHarness(t, func(h *harness) {

@@ -306,8 +306,8 @@ func (b *breaker) take(t *Task, res result) (trouble []Trouble) {
 				at = stepKey
 			}
 			since := b.signerBusy[at].since
-			if since.IsZero() || now.Sub(b.signerBusy[at].last) > throttleLimit {
-				since = now
+			if since.IsZero() || t.delays < 2 && now.Sub(b.signerBusy[at].last) > throttleLimit {
+				since = now // no row waits for it since
 			}
 			b.signerBusy[at] = busy{since, now}
 			return nil
@@ -409,6 +409,13 @@ func (b *breaker) signerThrottledOut() bool {
 		}
 	}
 	return false
+}
+
+// signsNothing reports whether the signer has done nothing in this run but throttle when it was asked to sign.
+func (b *breaker) signsNothing() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.proven[stepSign].IsZero() && !b.signerBusy[stepSign].since.IsZero()
 }
 
 // suspected reports whether the partner has to be probed before anything else is sent.

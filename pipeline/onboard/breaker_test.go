@@ -55,3 +55,20 @@ func TestSignerThrottlesAtOneStep(t *testing.T) {
 		})
 	}
 }
+
+// TestSignerThrottlesForLongerThanTheLimit: a row that waits longer than throttleLimit between two attempts shows that
+// the signer throttles on; another row, that nothing was asked of the signer in between.
+func TestSignerThrottlesForLongerThanTheLimit(t *testing.T) {
+	for delays, want := range map[int]bool{1: false, 2: true} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBreaker(0, false)
+			throttles := result{outcome: throttled, err: errors.New("slow down")}
+			b.take(&Task{Record: pipeline.Record{Stage: pipeline.Signing}, delays: 1}, throttles)
+			time.Sleep(throttleLimit * 2)
+			b.take(&Task{Record: pipeline.Record{Stage: pipeline.Signing}, delays: delays}, throttles)
+			if got := b.signerThrottledOut(); got != want {
+				t.Errorf("throttled %d times: got %t, want %t", delays, got, want)
+			}
+		})
+	}
+}

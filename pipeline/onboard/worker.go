@@ -113,6 +113,9 @@ func (w *Worker) Stats() Stats {
 // Through reports whether a row has come through: it is onboarded or rejected, or with a custodian.
 func (w *Worker) Through() bool { return w.breaker.isThrough() }
 
+// SignsNothing reports whether the signer has done nothing in this run but throttle when it was asked to sign.
+func (w *Worker) SignsNothing() bool { return w.breaker.signsNothing() }
+
 // NoteThrough notes that a row has come through. From then on any number of rows may run.
 func (w *Worker) NoteThrough() { w.breaker.firstThrough() }
 
