@@ -9,22 +9,7 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// count is a number with its thousands separated: 1,250,000.
-func count(n int64) string {
-	digits := strconv.FormatInt(n, 10)
-	sign := ""
-	if n < 0 {
-		sign, digits = "−", digits[1:]
-	}
-	var b strings.Builder
-	for i, d := range digits {
-		if i > 0 && (len(digits)-i)%3 == 0 {
-			b.WriteByte(',')
-		}
-		b.WriteRune(d)
-	}
-	return sign + b.String()
-}
+func count(n int64) string { return printable.Thousands(n) }
 
 // decimal is a number with as many places as it needs, at most two.
 func decimal(n float64) string {

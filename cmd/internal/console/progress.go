@@ -8,7 +8,6 @@ import (
 	"os"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -216,15 +215,6 @@ func fit(fields []Field, width int) string {
 		at := slices.Index(fields, last)
 		fields = slices.Delete(fields, at, at+1)
 	}
-}
-
-// Count writes a number with its thousands separated, as 1,240.
-func Count(n int64) string {
-	digits := strconv.FormatInt(n, 10)
-	for at := len(digits) - 3; at > 0 && digits[at-1] != '-'; at -= 3 {
-		digits = digits[:at] + "," + digits[at:]
-	}
-	return digits
 }
 
 // Left writes how long something takes, as 12 s, 4 min or 2 h 10 min.

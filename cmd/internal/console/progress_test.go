@@ -30,16 +30,6 @@ func TestFit(t *testing.T) {
 	}
 }
 
-func TestCount(t *testing.T) {
-	for n, want := range map[int64]string{
-		0: "0", 999: "999", 1000: "1,000", 12345: "12,345", 1234567: "1,234,567", -999: "-999", -1000: "-1,000",
-	} {
-		if got := Count(n); got != want {
-			t.Errorf("%d: got %q, want %q", n, got, want)
-		}
-	}
-}
-
 func TestLeft(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "1 s", 12 * time.Second: "12 s", 99 * time.Second: "99 s", 100 * time.Second: "2 min",

@@ -84,7 +84,7 @@ func doing(now metrics.Now, stopping bool) results.Doing {
 // rateText is a rate with three digits, or all of a whole number.
 func rateText(n float64) string {
 	if n >= 100 {
-		return console.Count(int64(math.Round(n))) + "/s"
+		return printable.Thousands(int64(math.Round(n))) + "/s"
 	}
 	return fmt.Sprintf("%.3g/s", n)
 }
@@ -95,11 +95,11 @@ func rateText(n float64) string {
 func fieldsOf(p results.Progress) []console.Field {
 	fields := []console.Field{
 		{Text: stateOf(p), Rank: 0},
-		{Text: console.Count(p.Settled) + printable.Plural(p.Settled, " row", " rows"), Rank: 1},
+		{Text: printable.Thousands(p.Settled) + printable.Plural(p.Settled, " row", " rows"), Rank: 1},
 	}
 	if p.Left != nil && p.Settled+*p.Left > 0 {
 		total := p.Settled + *p.Left
-		fields[1].Text = fmt.Sprintf("%s of %s%s", console.Count(p.Settled), console.Count(total),
+		fields[1].Text = fmt.Sprintf("%s of %s%s", printable.Thousands(p.Settled), printable.Thousands(total),
 			printable.Plural(total, " row", " rows"))
 		fields = append(fields, console.Field{Text: fmt.Sprintf("%d %%", p.Settled*100/total), Rank: 3})
 	}
@@ -109,7 +109,7 @@ func fieldsOf(p results.Progress) []console.Field {
 	}
 	fields = append(fields,
 		console.Field{Text: speed, Rank: 4},
-		console.Field{Text: console.Count(p.Rows.Failed) + " failed", Rank: 2},
+		console.Field{Text: printable.Thousands(p.Rows.Failed) + " failed", Rank: 2},
 	)
 	for _, bad := range []struct {
 		n    int64
@@ -119,10 +119,10 @@ func fieldsOf(p results.Progress) []console.Field {
 		{p.Rows.DeadLettered, printable.Plural(p.Rows.DeadLettered, "dead letter", "dead letters")},
 	} {
 		if bad.n > 0 {
-			fields = append(fields, console.Field{Text: console.Count(bad.n) + " " + bad.what, Rank: 2})
+			fields = append(fields, console.Field{Text: printable.Thousands(bad.n) + " " + bad.what, Rank: 2})
 		}
 	}
-	fields = append(fields, console.Field{Text: console.Count(p.Throttled) + " throttled", Rank: 6})
+	fields = append(fields, console.Field{Text: printable.Thousands(p.Throttled) + " throttled", Rank: 6})
 	if p.SecondsLeft > 0 {
 		fields = append(fields, console.Field{Text: console.Left(seconds(p.SecondsLeft)) + " left", Rank: 5})
 	}

@@ -173,9 +173,9 @@ func Import(
 // progressLine returns the fields of the progress line, for the share of the bytes that was read in a time.
 func progressLine(verb string, s csvimport.ImportStats, share float64, in time.Duration) []console.Field {
 	fields := []console.Field{
-		{Text: console.Count(s.Read) + printable.Plural(s.Read, " row", " rows") + " read", Rank: 1},
-		{Text: console.Count(s.Published) + " " + verb, Rank: 3},
-		{Text: console.Count(s.Invalid) + " invalid", Rank: 2},
+		{Text: printable.Thousands(s.Read) + printable.Plural(s.Read, " row", " rows") + " read", Rank: 1},
+		{Text: printable.Thousands(s.Published) + " " + verb, Rank: 3},
+		{Text: printable.Thousands(s.Invalid) + " invalid", Rank: 2},
 	}
 	if share <= 0 {
 		return fields
