@@ -50,7 +50,6 @@ func (a *assignment) result(final bool, err error) assignmentResult {
 	}
 }
 
-// errMaybeRecreated ends an assignment whose topic may have been deleted or recreated.
 var errMaybeRecreated = errors.New("the topic may have been deleted or recreated")
 
 // suspectRecreated ends the assignment because its topic may have been deleted or recreated. From now on nothing is

@@ -306,7 +306,6 @@ func tryOpen(dir string) error {
 
 func (e *Embedded) marker() string { return filepath.Join(e.dir, "running") }
 
-// lockDir locks the directory.
 func lockDir(dir string) (*lockfile.Lock, error) {
 	lock, pid, err := lockfile.Acquire(filepath.Join(dir, "lock"))
 	if errors.Is(err, lockfile.ErrHeld) {

@@ -33,19 +33,10 @@ type bearerToken struct {
 
 func (t bearerToken) reveal() string { return t.secret }
 
-// Format prints "[redacted]" for every verb of package fmt.
-func (t bearerToken) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, redacted) }
+// The methods of package fmt, slog and the encoders write "[redacted]".
 
-// String returns "[redacted]".
-func (t bearerToken) String() string { return redacted }
-
-// GoString returns "[redacted]".
-func (t bearerToken) GoString() string { return redacted }
-
-// LogValue returns "[redacted]".
-func (t bearerToken) LogValue() slog.Value { return slog.StringValue(redacted) }
-
-// MarshalText returns "[redacted]".
+func (t bearerToken) Format(f fmt.State, _ rune)   { _, _ = io.WriteString(f, redacted) }
+func (t bearerToken) LogValue() slog.Value         { return slog.StringValue(redacted) }
 func (t bearerToken) MarshalText() ([]byte, error) { return []byte(redacted), nil }
 
 // tokens keeps the token of all workers. The first worker in the rate limiter's queue fetches it while the others

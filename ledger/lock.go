@@ -39,7 +39,6 @@ func (l *Ledger) lockPath() error {
 	return nil
 }
 
-// lockFile locks the ledger itself.
 func (l *Ledger) lockFile() (err error) {
 	l.file, err = lockfile.Claim(l.path)
 	return l.lockError(0, err)

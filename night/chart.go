@@ -256,7 +256,6 @@ func rowSegments(r results.ReportRows, whole int64) []segment {
 		segmentOf{"onboarded", r.Onboarded})
 }
 
-// sumSegments are the parts of a sum as a bar.
 func sumSegments(s Sum) []segment {
 	parts := make([]segmentOf, 0, len(s.Parts)+1)
 	if s.Difference > 0 {

@@ -163,7 +163,6 @@ const (
 	others    = "repeated, of another import or dead-lettered"
 )
 
-// filesOf names the files of an import.
 func filesOf(i results.ReportImport) string {
 	if i.Importer == nil || len(i.Importer.Files) == 0 { // by an earlier version: it has not ended
 		return i.ID
@@ -175,7 +174,6 @@ func filesOf(i results.ReportImport) string {
 	return files(names)
 }
 
-// namesOf names the files of imports.
 func namesOf(imports []results.ReportImport) string {
 	names := make([]string, len(imports))
 	for i := range imports {

@@ -62,7 +62,6 @@ func (s *Server) challengeText(c *customer, ch challenge) string {
 	return m.text()
 }
 
-// nonceOf returns the nonce of an honest challenge.
 func (s *Server) nonceOf(c *customer, ch challenge) string {
 	return s.seed.nonce(16, "nonce", c.id, strconv.Itoa(ch.number))
 }

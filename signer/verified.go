@@ -28,7 +28,6 @@ func Verified(b Backend) Backend {
 	return v
 }
 
-// verifiedCustodian is verified for a Custodian.
 type verifiedCustodian struct {
 	*verified
 	custodian Custodian

@@ -250,7 +250,6 @@ func (i *inputs) importAll(
 	return seen, nil
 }
 
-// importFile imports a file.
 func (i *inputs) importFile(
 	ctx context.Context, im *csvimport.Importer, file string, log *slog.Logger,
 ) (read outcome, err error) {
@@ -289,7 +288,6 @@ func (i *inputs) close() {
 	}
 }
 
-// open opens an export and reads its header.
 func (i *inputs) open(ctx context.Context, file string) (*input, error) {
 	if file == "-" && i.stdin == nil {
 		return nil, errors.New("-: this command does not read exports from standard input: give a file")

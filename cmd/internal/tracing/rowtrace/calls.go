@@ -180,7 +180,6 @@ func (s backend) call(ctx context.Context, name string) (context.Context, func(e
 	}
 }
 
-// SignMessage implements signer.Signer.
 func (s backend) SignMessage(ctx context.Context, a common.Address, message []byte) (signer.Signature, error) {
 	ctx, end := s.call(ctx, "sign")
 	signature, err := s.Backend.SignMessage(ctx, a, message)
@@ -188,7 +187,6 @@ func (s backend) SignMessage(ctx context.Context, a common.Address, message []by
 	return signature, err
 }
 
-// HasKey implements signer.Backend.
 func (s backend) HasKey(ctx context.Context, a common.Address) error {
 	ctx, end := s.call(ctx, "has key")
 	err := s.Backend.HasKey(ctx, a)
@@ -201,7 +199,6 @@ type custodian struct {
 	custodian signer.Custodian
 }
 
-// Request implements signer.Custodian.
 func (c custodian) Request(ctx context.Context, id string, a common.Address, message []byte) error {
 	ctx, end := c.call(ctx, "request")
 	err := c.custodian.Request(ctx, id, a, message)
@@ -209,7 +206,6 @@ func (c custodian) Request(ctx context.Context, id string, a common.Address, mes
 	return err
 }
 
-// Poll implements signer.Custodian.
 func (c custodian) Poll(ctx context.Context, id string, a common.Address, message []byte) (signer.Signature, error) {
 	ctx, end := c.call(ctx, "poll")
 	signature, err := c.custodian.Poll(ctx, id, a, message)
@@ -217,7 +213,6 @@ func (c custodian) Poll(ctx context.Context, id string, a common.Address, messag
 	return signature, err
 }
 
-// Cancel implements signer.Custodian.
 func (c custodian) Cancel(ctx context.Context, id string) error {
 	ctx, end := c.call(ctx, "cancel")
 	err := c.custodian.Cancel(ctx, id)
