@@ -1,6 +1,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -74,12 +75,8 @@ func Connect(ctx context.Context, o Options) (*Cluster, error) {
 
 // newCluster makes the library's clients; dial nil: the network.
 func newCluster(ctx context.Context, o Options, dial dialFunc) *Cluster {
-	if o.ClientID == "" {
-		o.ClientID = "purser"
-	}
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
+	o.ClientID = cmp.Or(o.ClientID, "purser")
+	o.Logger = cmp.Or(o.Logger, slog.New(slog.DiscardHandler))
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext
 	}

@@ -11,6 +11,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/x509"
@@ -147,9 +148,7 @@ func New(config Config) (*Client, error) {
 	if config.Clock == nil {
 		config.Clock = NewClock(config.Now, createdMargin)
 	}
-	if config.Rand == nil {
-		config.Rand = rand.Reader
-	}
+	config.Rand = cmp.Or(config.Rand, rand.Reader)
 	if config.Observer == nil {
 		config.Observer = unobserved{}
 	}
@@ -166,9 +165,7 @@ func New(config Config) (*Client, error) {
 	if c.around = c.transport; config.Around != nil {
 		c.around = config.Around(c.transport)
 	}
-	if c.logger == nil {
-		c.logger = slog.New(slog.DiscardHandler)
-	}
+	c.logger = cmp.Or(c.logger, slog.New(slog.DiscardHandler))
 	return c, nil
 }
 

@@ -1,6 +1,7 @@
 package httpsig
 
 import (
+	"cmp"
 	"net/http"
 	"strconv"
 	"strings"
@@ -59,9 +60,7 @@ func (r request) appendValue(dst []byte, c component) ([]byte, error) {
 		return append(dst, path...), err
 	case "@query": // RFC 9421 §2.2.7: with the question mark; an absent query is "?"
 		_, query, err := r.target()
-		if query == "" {
-			query = "?"
-		}
+		query = cmp.Or(query, "?")
 		return append(dst, query...), err
 	case "@request-target":
 		return r.appendRequestTarget(dst)
@@ -241,9 +240,7 @@ func (r request) target() (path, query string, err error) {
 			path, query = path[:i], path[i:]
 		}
 	}
-	if path == "" {
-		path = "/"
-	}
+	path = cmp.Or(path, "/")
 	if path[0] != '/' {
 		return "", "", componentError("@path", ErrRequest, "the request's path does not begin with a slash")
 	}

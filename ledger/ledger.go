@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -101,9 +102,7 @@ func Open(ctx context.Context, o Options) (*Ledger, error) {
 	case o.Now == nil:
 		return nil, errors.New("ledger: no clock")
 	}
-	if o.CheckFirst == 0 {
-		o.CheckFirst = defaultCheckFirst
-	}
+	o.CheckFirst = cmp.Or(o.CheckFirst, defaultCheckFirst)
 	steps, err := readMigrations(embedded)
 	if err != nil {
 		return nil, err
@@ -117,9 +116,7 @@ func open(ctx context.Context, o Options, steps []migration) (_ *Ledger, err err
 		queries: queries{path: path}, log: o.Logger, dropSigned: o.DropSigned, replacing: make(chan struct{}, 1),
 	}
 	l.fills, l.abandon = context.WithCancel(context.WithoutCancel(ctx))
-	if l.log == nil {
-		l.log = slog.New(slog.DiscardHandler)
-	}
+	l.log = cmp.Or(l.log, slog.New(slog.DiscardHandler))
 	defer func() {
 		if err != nil {
 			_ = l.release()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -137,14 +138,7 @@ func historyFilter(r *http.Request) (keep func(Entry) bool, limit int, err error
 		case "key":
 			test = func(e Entry) bool { return strings.EqualFold(e.Key, value) }
 		case "fault":
-			test = func(e Entry) bool {
-				for _, f := range e.Faults {
-					if string(f) == value {
-						return true
-					}
-				}
-				return false
-			}
+			test = func(e Entry) bool { return slices.Contains(e.Faults, Fault(value)) }
 		}
 		if test == nil {
 			return nil, 0, fmt.Errorf("unknown filter %s", printable.Quote(name, mostQuoted))

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math"
@@ -242,12 +243,8 @@ func rateKept(e evidence) (out []Violation) {
 		return nil
 	}
 	more := e.Tolerance
-	if more.Burst == 0 {
-		more.Burst = max(2, int(e.Rate/10))
-	}
-	if more.Jitter == 0 {
-		more.Jitter = 250 * time.Millisecond
-	}
+	more.Burst = cmp.Or(more.Burst, max(2, int(e.Rate/10)))
+	more.Jitter = cmp.Or(more.Jitter, 250*time.Millisecond)
 	arrivals := slices.Clone(e.Entries) // the numbers of concurrent arrivals may differ from the order of their times
 	slices.SortStableFunc(arrivals, func(a, b Entry) int { return int(a.Elapsed - b.Elapsed) })
 	for _, window := range []time.Duration{time.Second, 10 * time.Second} {

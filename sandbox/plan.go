@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"slices"
 	"strconv"
 	"time"
@@ -18,15 +19,9 @@ type chanceOf struct {
 }
 
 func (f Faults) table() *faultTable {
-	if f.SlowFor == 0 {
-		f.SlowFor = time.Second
-	}
-	if f.Pause == 0 {
-		f.Pause = 2 * time.Millisecond
-	}
-	if f.RetryAfter == 0 {
-		f.RetryAfter = time.Second
-	}
+	f.SlowFor = cmp.Or(f.SlowFor, time.Second)
+	f.Pause = cmp.Or(f.Pause, 2*time.Millisecond)
+	f.RetryAfter = cmp.Or(f.RetryAfter, time.Second)
 	t := &faultTable{Faults: f}
 	for i, name := range allFaults() {
 		p := *f.probability(name)

@@ -79,12 +79,7 @@ func (row Expected) problem(c Customer, own, contradicted bool) string {
 }
 
 func (c Customer) hostile() bool {
-	for _, ch := range c.Challenges {
-		if ch.Hostile != "" {
-			return true
-		}
-	}
-	return false
+	return slices.ContainsFunc(c.Challenges, func(ch Challenge) bool { return ch.Hostile != "" })
 }
 
 // pairs are the different names that are paired with a name among the rows, at most 9.

@@ -1,6 +1,7 @@
 package sandbox
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -136,10 +137,7 @@ func New(cfg Config) (*Server, error) {
 		{"TokenTTL", &cfg.TokenTTL, time.Hour, time.Second},
 		{"MaxSignatureAge", &cfg.MaxSignatureAge, 5 * time.Minute, time.Second},
 	} {
-		if *d.value == 0 {
-			*d.value = d.fallback
-		}
-		if *d.value < d.least {
+		if *d.value = cmp.Or(*d.value, d.fallback); *d.value < d.least {
 			return nil, fmt.Errorf("sandbox: Config.%s is %s, want at least %s", d.field, *d.value, d.least)
 		}
 	}
@@ -197,36 +195,20 @@ func (s *Server) verifyOptions() httpsig.VerifyOptions {
 }
 
 func withDefaults(cfg *Config) {
-	if cfg.Statement == "" {
-		cfg.Statement = vendorStatement
-	}
-	if cfg.Verify == "" {
-		cfg.Verify = VerifyVendor
-	}
+	cfg.Statement = cmp.Or(cfg.Statement, vendorStatement)
+	cfg.Verify = cmp.Or(cfg.Verify, VerifyVendor)
 	switch {
 	case cfg.SignatureSkew < 0:
 		cfg.SignatureSkew = 0
 	case cfg.SignatureSkew == 0 && cfg.Verify == VerifyRFC:
 		cfg.SignatureSkew = time.Minute
 	}
-	if cfg.Encoding == "" {
-		cfg.Encoding = EncodingHex
-	}
-	if cfg.ErrorShape == "" {
-		cfg.ErrorShape = ShapeProblem
-	}
-	if cfg.RateBurst == 0 {
-		cfg.RateBurst = max(1, int(cfg.Rate/10))
-	}
-	if cfg.MaxBody == 0 {
-		cfg.MaxBody = 64 << 10
-	}
-	if cfg.HistoryLimit == 0 {
-		cfg.HistoryLimit = 200_000
-	}
-	if cfg.Logger == nil {
-		cfg.Logger = slog.New(slog.DiscardHandler)
-	}
+	cfg.Encoding = cmp.Or(cfg.Encoding, EncodingHex)
+	cfg.ErrorShape = cmp.Or(cfg.ErrorShape, ShapeProblem)
+	cfg.RateBurst = cmp.Or(cfg.RateBurst, max(1, int(cfg.Rate/10)))
+	cfg.MaxBody = cmp.Or(cfg.MaxBody, 64<<10)
+	cfg.HistoryLimit = cmp.Or(cfg.HistoryLimit, 200_000)
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
 }
 
 func (s *Server) freshState(epoch uint64) *state {

@@ -324,9 +324,7 @@ func (d *drawer) imports(ctx context.Context, a *night.Account) error {
 		}
 	}
 	slices.SortStableFunc(a.Invalid, func(x, y night.Invalid) int { return cmp.Compare(y.Rows, x.Rows) })
-	if len(a.Invalid) > night.MaxInvalid {
-		a.Invalid = a.Invalid[:night.MaxInvalid]
-	}
+	a.Invalid = a.Invalid[:min(len(a.Invalid), night.MaxInvalid)]
 	if path := filepath.Join(absolute(d.c.DataDir), "rejects.csv"); len(a.Invalid) > 0 {
 		if _, err := os.Stat(path); err == nil {
 			a.RejectFile = path

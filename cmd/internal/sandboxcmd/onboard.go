@@ -1,6 +1,7 @@
 package sandboxcmd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -187,12 +188,8 @@ func dataDir(given string) (dir string, cleanUp func(well bool) error, err error
 func keystoreOf(r config.SandboxRun) (string, error) {
 	exports := filepath.Dir(r.Files[0])
 	dir, password := r.Keystore, r.PasswordFile
-	if dir == "" {
-		dir = filepath.Join(exports, "keystore")
-	}
-	if password == "" {
-		password = filepath.Join(exports, "keystore-password")
-	}
+	dir = cmp.Or(dir, filepath.Join(exports, "keystore"))
+	password = cmp.Or(password, filepath.Join(exports, "keystore-password"))
 	for _, file := range []struct{ flag, path string }{{"--keystore", dir}, {"--password-file", password}} {
 		if _, err := os.Stat(file.path); err != nil {
 			return "", &config.Error{Setting: file.flag, Problem: err.Error()}
