@@ -187,10 +187,10 @@ type TopicError struct {
 func (e *TopicError) Error() string {
 	copies := "the broker's default number of copies"
 	if e.Replication > 0 {
-		copies = fmt.Sprintf("%d %s", e.Replication, printable.Plural(e.Replication, "copy", "copies"))
+		copies = printable.Count(e.Replication, "copy", "copies")
 	}
-	return fmt.Sprintf("topic %q with %d %s and %s cannot be created: %v", e.Topic, e.Partitions,
-		printable.Plural(e.Partitions, "partition", "partitions"), copies, e.Err)
+	return fmt.Sprintf("topic %q with %s and %s cannot be created: %v", e.Topic,
+		printable.Count(e.Partitions, "partition", "partitions"), copies, e.Err)
 }
 
 func (e *TopicError) Unwrap() error { return e.Err }

@@ -46,10 +46,10 @@ type NewerError struct {
 }
 
 func (e *NewerError) Error() string {
-	return fmt.Sprintf("ledger %s is newer (%d %s, last change %s) than the backup %s (%d %s, last change %s): "+
+	return fmt.Sprintf("ledger %s is newer (%s, last change %s) than the backup %s (%s, last change %s): "+
 		"rows not in the backup: %d, changed since: %d; use a later backup, or replace the ledger with --force, "+
-		"which keeps it under another name", e.Path, e.Ledger.Rows, printable.Plural(e.Ledger.Rows, "row", "rows"),
-		when(e.Ledger.LastChange), e.BackupPath, e.Backup.Rows, printable.Plural(e.Backup.Rows, "row", "rows"),
+		"which keeps it under another name", e.Path, printable.Count(e.Ledger.Rows, "row", "rows"),
+		when(e.Ledger.LastChange), e.BackupPath, printable.Count(e.Backup.Rows, "row", "rows"),
 		when(e.Backup.LastChange), e.Missing, e.Changed)
 }
 

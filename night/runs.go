@@ -25,9 +25,9 @@ func (a *Account) ofRuns() string {
 // counted says of how many runs the counts are.
 func (a *Account) counted() string {
 	if n := len(a.uncounted()); n > 0 {
-		return fmt.Sprintf("%d of %d %s", len(a.Runs)-n, len(a.Runs), printable.Plural(len(a.Runs), "run", "runs"))
+		return fmt.Sprintf("%d of %s", len(a.Runs)-n, printable.Count(len(a.Runs), "run", "runs"))
 	}
-	return fmt.Sprintf("%d %s", len(a.Runs), printable.Plural(len(a.Runs), "run", "runs"))
+	return printable.Count(len(a.Runs), "run", "runs")
 }
 
 // uncounted are the runs without counts, because they have no end.

@@ -1,6 +1,9 @@
 package printable
 
-import "strconv"
+import (
+	"fmt"
+	"strconv"
+)
 
 // Plural returns the form of a word that follows the number n: one if n is 1, otherwise more.
 func Plural[N int | int64 | uint64](n N, one, more string) string {
@@ -8,6 +11,11 @@ func Plural[N int | int64 | uint64](n N, one, more string) string {
 		return one
 	}
 	return more
+}
+
+// Count returns a number and what it counts: 0 rows, 1 row.
+func Count[N int | int64 | uint64](n N, one, more string) string {
+	return fmt.Sprint(n, " ", Plural(n, one, more))
 }
 
 // Thousands returns a number with its thousands separated, as 1,240.

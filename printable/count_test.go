@@ -7,9 +7,9 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-func ExamplePlural() {
+func ExampleCount() {
 	for _, n := range []int{0, 1, 2} {
-		fmt.Println(n, printable.Plural(n, "row is", "rows are"), "waiting")
+		fmt.Println(printable.Count(n, "row", "rows"), printable.Plural(n, "is", "are"), "waiting")
 	}
 	// Output:
 	// 0 rows are waiting

@@ -330,8 +330,8 @@ func (e *csvSource) split(first rawLine) (fields []string, lines int, reject *Re
 		return stray(reason)
 	}
 	if len(fields) != len(e.names) {
-		reason := fmt.Sprintf("record has %d %s, the header has %d", len(fields),
-			printable.Plural(len(fields), "field", "fields"), len(e.names))
+		reason := fmt.Sprintf("record has %s, the header has %d",
+			printable.Count(len(fields), "field", "fields"), len(e.names))
 		if bytes.IndexByte(e.record, '\r') >= 0 {
 			reason += ", and it holds a carriage return (CR): are the line ends CR?"
 		}

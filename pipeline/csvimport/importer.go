@@ -118,9 +118,8 @@ type InvalidLimitError struct {
 }
 
 func (e *InvalidLimitError) Error() string {
-	return fmt.Sprintf("%s: %d of the first %d %s invalid, which is more than --max-invalid allows: reading ended; "+
-		"importing the corrected file is safe", e.File, e.Stats.Invalid, e.Stats.Read,
-		printable.Plural(e.Stats.Read, "row is", "rows are"))
+	return fmt.Sprintf("%s: %d of the first %s invalid, which is more than --max-invalid allows: reading ended; "+
+		"importing the corrected file is safe", e.File, e.Stats.Invalid, printable.Count(e.Stats.Read, "row is", "rows are"))
 }
 
 // Stats returns the counts so far; it may be called at any time. The lines of an export are added when it ends.

@@ -148,8 +148,8 @@ func (s *parquetSource) end() error {
 			return err
 		})
 		if err == nil {
-			return fmt.Errorf("the file has %d %s, but column %s has more values", s.rows,
-				printable.Plural(s.rows, "row", "rows"), columnName(i))
+			return fmt.Errorf("the file has %s, but column %s has more values",
+				printable.Count(s.rows, "row", "rows"), columnName(i))
 		}
 		if !errors.Is(err, io.EOF) {
 			return err

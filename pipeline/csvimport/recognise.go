@@ -164,8 +164,8 @@ func zipKind(archive *zip.Reader) string {
 			return "an Apple Numbers document: export it as CSV or .xlsx"
 		}
 	}
-	return fmt.Sprintf("a zip archive of %d %s: unpack it and import what is in it", len(archive.File),
-		printable.Plural(len(archive.File), "file", "files"))
+	return fmt.Sprintf("a zip archive of %s: unpack it and import what is in it",
+		printable.Count(len(archive.File), "file", "files"))
 }
 
 // openText opens an export in text: CSV or JSON Lines.

@@ -34,7 +34,7 @@ func (e *HaltError) Error() string {
 		for i, r := range e.Spent {
 			where[i] = r.Where()
 		}
-		fmt.Fprintf(&b, ": %d %s ended with %s (%s", e.Count, printable.Plural(e.Count, "row", "consecutive rows"), e.Class,
+		fmt.Fprintf(&b, ": %s ended with %s (%s", printable.Count(e.Count, "row", "consecutive rows"), e.Class,
 			strings.Join(where, ", "))
 		if more := e.Count - len(e.Spent); more > 0 {
 			fmt.Fprintf(&b, " and %d more", more)

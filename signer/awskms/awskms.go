@@ -210,8 +210,8 @@ func (k *KMS) Check(ctx context.Context) (string, error) {
 	} else if err != nil {
 		return "", err
 	}
-	line := fmt.Sprintf("AWS KMS %s, %s: %d %s %s0x…, the first one's key is its own",
-		k.region, caller, len(list.names), printable.Plural(len(list.names), "account", "accounts"), k.prefix)
+	line := fmt.Sprintf("AWS KMS %s, %s: %s %s0x…, the first one's key is its own",
+		k.region, caller, printable.Count(len(list.names), "account", "accounts"), k.prefix)
 	if list.odd > 0 {
 		line += fmt.Sprintf("; aliases under the prefix that are not an address: %d", list.odd)
 	}

@@ -132,8 +132,8 @@ func (c *Clef) Check(ctx context.Context) (string, error) {
 	if n == 0 {
 		return "", fmt.Errorf("%w: clef %s has no account", signer.ErrUnusable, c.rpc.Name())
 	}
-	return fmt.Sprintf("clef %s (API %q): %d %s%s", c.rpc.Name(), version, n,
-		printable.Plural(n, "account", "accounts"), c.rpc.Caveats()), nil
+	return fmt.Sprintf("clef %s (API %q): %s%s", c.rpc.Name(), version,
+		printable.Count(n, "account", "accounts"), c.rpc.Caveats()), nil
 }
 
 // Close implements signer.Backend: it closes the idle connections.

@@ -132,7 +132,7 @@ func (n *Node) Check(ctx context.Context) (string, error) {
 	if err := n.rpc.Call(ctx, remote.MostSignature, &version, "web3_clientVersion"); err == nil && len(version) <= 200 {
 		line += fmt.Sprintf(" (%q)", version)
 	}
-	return fmt.Sprintf("%s: %d %s%s", line, count, printable.Plural(count, "account", "accounts"), n.rpc.Caveats()), nil
+	return fmt.Sprintf("%s: %s%s", line, printable.Count(count, "account", "accounts"), n.rpc.Caveats()), nil
 }
 
 // Close implements signer.Backend: it closes the idle connections.

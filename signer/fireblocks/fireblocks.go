@@ -210,7 +210,7 @@ func (v *Vault) Check(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("%w: Fireblocks at %s shows us no vault account with an address of %s",
 			signer.ErrUnusable, v.set.base, v.set.asset)
 	}
-	line := fmt.Sprintf("Fireblocks %s: %d %s %s", v.set.base, n, printable.Plural(n, "address", "addresses"), source)
+	line := fmt.Sprintf("Fireblocks %s: %s %s", v.set.base, printable.Count(n, "address", "addresses"), source)
 	if v.exposed {
 		line += fmt.Sprintf("; everybody on this machine can read %s", v.set.keyFile)
 	}

@@ -121,8 +121,8 @@ func parse(path string, r io.Reader) (_ map[common.Address]*ecdsa.PrivateKey, er
 			continue
 		}
 		if len(record) != 2 {
-			return nil, &LineError{path, line, fmt.Sprintf("has %d %s, want address,privateKey", len(record),
-				printable.Plural(len(record), "field", "fields"))}
+			return nil, &LineError{path, line, fmt.Sprintf("has %s, want address,privateKey",
+				printable.Count(len(record), "field", "fields"))}
 		}
 		address, err := signer.ParseAddress(record[0])
 		if err != nil {
@@ -191,8 +191,8 @@ func (f *File) Check(ctx context.Context) (string, error) {
 	if len(f.keys) == 0 {
 		return "", fmt.Errorf("%w: key file %s holds no key", signer.ErrUnusable, f.path)
 	}
-	return fmt.Sprintf("insecure-file %s: %d %s, for trials only", f.path, len(f.keys),
-		printable.Plural(len(f.keys), "account", "accounts")), nil
+	return fmt.Sprintf("insecure-file %s: %s, for trials only", f.path,
+		printable.Count(len(f.keys), "account", "accounts")), nil
 }
 
 // HasKey implements signer.Backend.

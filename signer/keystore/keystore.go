@@ -298,8 +298,8 @@ func (k *Keystore) Check(ctx context.Context) (string, error) {
 	if err := k.unlock(ctx, x.findings[x.first].address); err != nil {
 		return "", err
 	}
-	line := fmt.Sprintf("keystore %s: %d %s, the password opens the first", k.dir, len(x.files),
-		printable.Plural(len(x.files), "account", "accounts"))
+	line := fmt.Sprintf("keystore %s: %s, the password opens the first", k.dir,
+		printable.Count(len(x.files), "account", "accounts"))
 	if x.twice > 0 {
 		line += fmt.Sprintf("; files that repeat an account: %d", x.twice)
 	}

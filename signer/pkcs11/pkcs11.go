@@ -245,9 +245,9 @@ func (t *Token) Check(ctx context.Context) (string, error) {
 			signer.ErrUnusable, info.Label)
 	}
 	var line strings.Builder
-	fmt.Fprintf(&line, "PKCS #11 token %q (%q %q, serial %q, firmware %d.%d): %d %s, sessions: %d", info.Label,
+	fmt.Fprintf(&line, "PKCS #11 token %q (%q %q, serial %q, firmware %d.%d): %s, sessions: %d", info.Label,
 		info.ManufacturerID, info.Model, info.SerialNumber, info.FirmwareVersion.Major, info.FirmwareVersion.Minor,
-		len(list.handles), printable.Plural(len(list.handles), "key", "keys"), c.granted)
+		printable.Count(len(list.handles), "key", "keys"), c.granted)
 	if c.granted < t.where.sessions {
 		fmt.Fprintf(&line, " (the token grants no more; asked for %d)", t.where.sessions)
 	}

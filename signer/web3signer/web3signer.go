@@ -162,8 +162,7 @@ func (w *Web3Signer) Check(ctx context.Context) (string, error) {
 	if n == 0 {
 		return "", fmt.Errorf("%w: web3signer %s has no key", signer.ErrUnusable, w.http.Name())
 	}
-	return fmt.Sprintf("web3signer %s: %d %s%s", w.http.Name(), n, printable.Plural(n, "key", "keys"),
-		w.http.Caveats()), nil
+	return fmt.Sprintf("web3signer %s: %s%s", w.http.Name(), printable.Count(n, "key", "keys"), w.http.Caveats()), nil
 }
 
 // health asks for what /upcheck does not report, such as keys that could not be loaded. A gateway may block it.

@@ -75,7 +75,7 @@ func contents(l ledger.Summary) string {
 	if !l.LastChange.IsZero() {
 		last = "last change " + l.LastChange.UTC().Format(time.RFC3339)
 	}
-	return fmt.Sprintf("%d %s, %s, API %s, key id %s", l.Rows, printable.Plural(l.Rows, "row", "rows"), last,
+	return fmt.Sprintf("%s, %s, API %s, key id %s", printable.Count(l.Rows, "row", "rows"), last,
 		l.Environment.API(), l.Environment.APIKeyID)
 }
 

@@ -231,8 +231,8 @@ func checkBroker(
 		name = strings.Join(c.Brokers, ",")
 	}
 	n := messages(lag)
-	return first, fmt.Sprintf("%s: %s has %d %s for group %s", name, c.Topic, n,
-		printable.Plural(n, "message", "messages"), c.Group), nil
+	return first, fmt.Sprintf("%s: %s has %s for group %s", name, c.Topic,
+		printable.Count(n, "message", "messages"), c.Group), nil
 }
 
 // checkAuthentic returns those of the queue's first messages that are authentic. That none is points at the wrong key.
@@ -246,8 +246,8 @@ func checkAuthentic(list *checklist, keys *messageauth.Keys, first []pipeline.Me
 		}
 		authentic = append(authentic, m)
 	}
-	line := fmt.Sprintf("%d of the queue's first %d %s authentic", len(authentic), len(first),
-		printable.Plural(len(first), "message is", "messages are"))
+	line := fmt.Sprintf("%d of the queue's first %s authentic", len(authentic),
+		printable.Count(len(first), "message is", "messages are"))
 	switch {
 	case problem != nil && len(authentic) == 0:
 		list.say("messages", "", fmt.Errorf("--message-key-file: none of the queue's first messages is authentic: %w",
@@ -285,8 +285,7 @@ func checkKeys(ctx context.Context, list *checklist, backend signer.Backend, fir
 			return
 		}
 	}
-	line := fmt.Sprintf("the signer has a key for %d of the queue's first %d %s", keys, rows,
-		printable.Plural(rows, "row", "rows"))
+	line := fmt.Sprintf("the signer has a key for %d of the queue's first %s", keys, printable.Count(rows, "row", "rows"))
 	var err error
 	if rows > 0 && keys == 0 {
 		err = errors.New("the signer has a key for none of the queue's first rows")

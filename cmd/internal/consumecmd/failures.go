@@ -58,8 +58,8 @@ func failures(ctx context.Context, c *config.ConsumerCommands, s Streams) (err e
 		fmt.Fprintf(s.Stderr, "no row is chosen by %s%s\n", chosen.text, chosen.note())
 	}
 	if open > 0 && !chosen.unsettled {
-		fmt.Fprintf(s.Stderr, "%d %s not settled and not among these; --all prints unsettled rows, too\n", open,
-			printable.Plural(open, "row is", "rows are"))
+		fmt.Fprintf(s.Stderr, "%s not settled and not among these; --all prints unsettled rows, too\n",
+			printable.Count(open, "row is", "rows are"))
 	}
 	return nil
 }

@@ -92,7 +92,7 @@ func (r *run) summarizeImport(w io.Writer) {
 			all = all.Plus(*i.EarlierOutcome)
 		}
 		queued, where := r.notReceived(i)
-		fmt.Fprintf(w, "night     %d %s: %d onboarded", all.Rows, printable.Plural(all.Rows, "row", "rows"), all.Onboarded)
+		fmt.Fprintf(w, "night     %s: %d onboarded", printable.Count(all.Rows, "row", "rows"), all.Onboarded)
 		for _, part := range []struct {
 			n    int64
 			what string

@@ -297,8 +297,8 @@ func reconcile(ctx context.Context, c *config.Consumer, form config.Output, s St
 			r.Fallen, printable.Plural(r.Fallen, "row has", "rows have")))
 	}
 	if r.Odd > 0 {
-		err = errors.Join(err, fmt.Errorf("%d %s a status that the partner does not document", r.Odd,
-			printable.Plural(r.Odd, "customer has", "customers have")))
+		err = errors.Join(err, fmt.Errorf("%s a status that the partner does not document",
+			printable.Count(r.Odd, "customer has", "customers have")))
 	}
 	if r.Missing > 0 {
 		err = errors.Join(err, fmt.Errorf("%d onboarded %s not in the partner's list", r.Missing,
@@ -340,9 +340,9 @@ func reconciledOf(r results.Reconciled) reconciled {
 }
 
 func printReconciled(w io.Writer, r results.Reconciled) {
-	fmt.Fprintf(w, "partner   %d %s\nledger    %d %s, %d of them with the partner, %d %s changed\n",
-		r.Customers, printable.Plural(r.Customers, "customer", "customers"), r.Rows, printable.Plural(r.Rows, "row", "rows"),
-		r.Matched, r.Updated, printable.Plural(r.Updated, "status", "statuses"))
+	fmt.Fprintf(w, "partner   %s\nledger    %s, %d of them with the partner, %s changed\n",
+		printable.Count(r.Customers, "customer", "customers"), printable.Count(r.Rows, "row", "rows"),
+		r.Matched, printable.Count(r.Updated, "status", "statuses"))
 	for _, name := range slices.Sorted(maps.Keys(r.Statuses)) {
 		fmt.Fprintf(w, "  %-12s %d\n", printable.Line(name, mostOfLine), r.Statuses[name])
 	}
@@ -351,7 +351,7 @@ func printReconciled(w io.Writer, r results.Reconciled) {
 			console.Line(r.Partial))
 	}
 	if r.Ahead > 0 {
-		fmt.Fprintf(w, "%d %s past initiating there: import them again to settle them\n", r.Ahead,
-			printable.Plural(r.Ahead, "row that is not onboarded here is", "rows that are not onboarded here are"))
+		fmt.Fprintf(w, "%s past initiating there: import them again to settle them\n",
+			printable.Count(r.Ahead, "row that is not onboarded here is", "rows that are not onboarded here are"))
 	}
 }

@@ -25,9 +25,9 @@ func unanswered(ctx context.Context, backend signer.Backend, waiting []pipeline.
 		return nil
 	}
 	if _, err := backend.Check(ctx); err != nil {
-		return console.Coded(console.ExitUnfinished, fmt.Errorf("%d %s waiting for the custodian, whose polls fail; "+
-			"the signer's check: %w; open rows stay in the queue: run again when the custodian is back", len(waiting),
-			printable.Plural(len(waiting), "row is", "rows are"), err))
+		return console.Coded(console.ExitUnfinished, fmt.Errorf("%s waiting for the custodian, whose polls fail; "+
+			"the signer's check: %w; open rows stay in the queue: run again when the custodian is back",
+			printable.Count(len(waiting), "row is", "rows are"), err))
 	}
 	return nil
 }
@@ -46,9 +46,9 @@ func (r *run) stranded(t pipeline.Tally) error {
 			"otherwise import their export again", "rows", n, "ledger", r.ledger.Path())
 		return nil
 	}
-	return fmt.Errorf("the queue is empty, but ledger %s has %d %s not settled, and no message will bring them "+
+	return fmt.Errorf("the queue is empty, but ledger %s has %s not settled, and no message will bring them "+
 		"(was the ledger damaged or restored?): import their export again, then run again; "+
-		"`consumer failures --all` lists them", r.ledger.Path(), n, printable.Plural(n, "row that is", "rows that are"))
+		"`consumer failures --all` lists them", r.ledger.Path(), printable.Count(n, "row that is", "rows that are"))
 }
 
 // classify gives what ended the run its exit code.

@@ -122,15 +122,15 @@ func (r *redriving) conclude(chosen int, c *config.ConsumerCommands, s Streams) 
 			return err
 		}
 	} else {
-		fmt.Fprintf(s.Stdout, "%d %s looked at, %d %s%s\n", d.Looked,
-			printable.Plural(d.Looked, "dead letter", "dead letters"), d.PutBack, verb, forgotten)
+		fmt.Fprintf(s.Stdout, "%s looked at, %d %s%s\n",
+			printable.Count(d.Looked, "dead letter", "dead letters"), d.PutBack, verb, forgotten)
 	}
 	if r.left == 0 || forgotten != "" {
 		return nil
 	}
-	return console.Coded(console.ExitRowsBad, fmt.Errorf("%d %s of %s cannot be put back and %s there, as told "+
-		"above: fix the cause, then run this again, or give --forget", r.left,
-		printable.Plural(r.left, "message", "messages"), r.dead, printable.Plural(r.left, "stays", "stay")))
+	return console.Coded(console.ExitRowsBad, fmt.Errorf("%s of %s cannot be put back and %s there, as told "+
+		"above: fix the cause, then run this again, or give --forget",
+		printable.Count(r.left, "message", "messages"), r.dead, printable.Plural(r.left, "stays", "stay")))
 }
 
 // redriven is the JSON document of `consumer redrive`. The field names are a contract.

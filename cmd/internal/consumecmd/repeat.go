@@ -38,13 +38,13 @@ func (r remains) String() string {
 	for _, stage := range pipeline.Stages() {
 		switch n := r.stages[stage]; {
 		case n > 0 && stage == pipeline.Conflict:
-			parts = append(parts, fmt.Sprintf("%d %s in conflict", n, printable.Plural(n, "row", "rows")))
+			parts = append(parts, fmt.Sprintf("%s in conflict", printable.Count(n, "row", "rows")))
 		case n > 0:
 			parts = append(parts, fmt.Sprintf("%d %s %s", n, stage, printable.Plural(n, "row", "rows")))
 		}
 	}
 	if r.letters > 0 {
-		parts = append(parts, fmt.Sprintf("%d %s", r.letters, printable.Plural(r.letters, "dead letter", "dead letters")))
+		parts = append(parts, printable.Count(r.letters, "dead letter", "dead letters"))
 	}
 	return fmt.Sprintf("run %s of %s left %s", r.run.ID, r.run.StartedAt.UTC().Format("2006-01-02 15:04Z"),
 		strings.Join(parts, ", "))

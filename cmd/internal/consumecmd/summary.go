@@ -34,8 +34,7 @@ func judge(report *results.Report, done ended, err error) error {
 	case err == nil && (t.Bad() || done.left != nil):
 		err = console.Coded(console.ExitRowsBad, errors.New(whoIsBad(t, done.left)))
 		if t.Waiting > 0 {
-			report.Reason = fmt.Sprintf("%d %s waiting for the custodian", t.Waiting,
-				printable.Plural(t.Waiting, "row is", "rows are"))
+			report.Reason = fmt.Sprintf("%s waiting for the custodian", printable.Count(t.Waiting, "row is", "rows are"))
 		}
 		if done.left != nil {
 			report.Repeats, report.Reason = done.left.of().String(), console.Line(err)
@@ -84,8 +83,8 @@ func whatIsLeft(t pipeline.Tally) string {
 	if n == 0 {
 		return "all rows that were taken are settled; the next run goes on with the queue"
 	}
-	return fmt.Sprintf("%d %s not settled and in the queue, where the next run goes on", n,
-		printable.Plural(n, "row that was taken is", "rows that were taken are"))
+	return fmt.Sprintf("%s not settled and in the queue, where the next run goes on",
+		printable.Count(n, "row that was taken is", "rows that were taken are"))
 }
 
 // Summaries returns where summaries go: to standard output, or to standard error if the report or the page is written
@@ -118,9 +117,8 @@ func summarize(w io.Writer, r *results.Report, t pipeline.Tally) {
 			fmt.Fprintf(w, ", %d %s", part.n, part.what)
 		}
 	}
-	fmt.Fprintf(w, "\nrequests  %d sent, %d throttled, %d retried; %d %s\ntime      %s\n", r.Requests.Sent,
-		r.Requests.Throttled, r.Requests.Retried, r.Signatures,
-		printable.Plural(r.Signatures, "signature", "signatures"), took)
+	fmt.Fprintf(w, "\nrequests  %d sent, %d throttled, %d retried; %s\ntime      %s\n", r.Requests.Sent,
+		r.Requests.Throttled, r.Requests.Retried, printable.Count(r.Signatures, "signature", "signatures"), took)
 }
 
 // listWaiting names the rows that were left to the custodian.

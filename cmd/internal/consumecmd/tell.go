@@ -74,8 +74,8 @@ func endedNotice(r *results.Report, t pipeline.Tally, err error, recorded bool) 
 	if e.Reason != "" {
 		why = " (" + e.Reason + ")"
 	}
-	e.Text = fmt.Sprintf("purser run %s has ended with exit code %d%s: %d %s received, %d onboarded, %d skipped",
-		r.Run, exit, why, r.Rows.Received, printable.Plural(r.Rows.Received, "row", "rows"), r.Rows.Onboarded, r.Rows.Skipped)
+	e.Text = fmt.Sprintf("purser run %s has ended with exit code %d%s: %s received, %d onboarded, %d skipped",
+		r.Run, exit, why, printable.Count(r.Rows.Received, "row", "rows"), r.Rows.Onboarded, r.Rows.Skipped)
 	var b strings.Builder
 	b.WriteString(e.Text + "\n\n")
 	summarize(&b, r, t)

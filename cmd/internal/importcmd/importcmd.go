@@ -189,13 +189,12 @@ func progressLine(verb string, s csvimport.ImportStats, share float64, in time.D
 func verdict(ctx context.Context, c *config.Importer, s csvimport.ImportStats, seen noticed, err error) error {
 	invalid := ""
 	if s.Invalid > 0 {
-		invalid = fmt.Sprintf("%d of %d %s invalid: see %s", s.Invalid, s.Read,
-			printable.Plural(s.Read, "row is", "rows are"), c.Rejects)
+		invalid = fmt.Sprintf("%d of %s invalid: see %s", s.Invalid, printable.Count(s.Read, "row is", "rows are"), c.Rejects)
 	}
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return fmt.Errorf("%w: at least %d %s in the queue; importing the same files again is safe",
-			context.Cause(ctx), s.Published, printable.Plural(s.Published, "row is", "rows are"))
+		return fmt.Errorf("%w: at least %s in the queue; importing the same files again is safe",
+			context.Cause(ctx), printable.Count(s.Published, "row is", "rows are"))
 	case errors.As(err, new(*csvimport.InvalidLimitError)):
 		return console.Coded(console.ExitUsage, err)
 	case err != nil:
@@ -289,8 +288,8 @@ func summarize(
 	finished bool,
 ) {
 	var b strings.Builder // one write, for a reader that takes only the beginning
-	fmt.Fprintf(&b, "imported %s: %d %s read, %d %s, %d invalid in %s\n",
-		printable.Line(strings.Join(c.Files, ", "), mostOfNames), s.Read, printable.Plural(s.Read, "row", "rows"),
+	fmt.Fprintf(&b, "imported %s: %s read, %d %s, %d invalid in %s\n",
+		printable.Line(strings.Join(c.Files, ", "), mostOfNames), printable.Count(s.Read, "row", "rows"),
 		s.Published, verb(c), s.Invalid, took.Round(time.Millisecond))
 	fmt.Fprintf(&b, "lines: %d read, %d %s, %d invalid, %d blank, %d header",
 		s.Lines, s.PublishedLines, verb(c), s.InvalidLines, s.Blank, s.Header)
@@ -299,7 +298,7 @@ func summarize(
 	}
 	b.WriteByte('\n')
 	if c.Trim {
-		fmt.Fprintf(&b, "trimmed: %d %s\n", s.Trimmed, printable.Plural(s.Trimmed, "row", "rows"))
+		fmt.Fprintf(&b, "trimmed: %s\n", printable.Count(s.Trimmed, "row", "rows"))
 	}
 	const most = 10
 	for i, k := range invalid {

@@ -392,7 +392,7 @@ func (in *input) written() string {
 	case err != nil:
 		return err.Error()
 	case info.Size() != in.info.Size():
-		return fmt.Sprintf("from %d to %d %s", in.info.Size(), info.Size(), printable.Plural(info.Size(), "byte", "bytes"))
+		return fmt.Sprintf("from %d to %s", in.info.Size(), printable.Count(info.Size(), "byte", "bytes"))
 	case !info.ModTime().Equal(in.info.ModTime()):
 		return "written to at " + info.ModTime().UTC().Format(time.RFC3339)
 	}

@@ -51,9 +51,9 @@ func (q *Queue) CheckLedgerTopic(ctx context.Context, rows, ledgers string) (par
 // WrongPartitions returns the error of a ledger topic whose number of partitions differs from that of the work topic.
 // It carries the exit code.
 func WrongPartitions(ledgers string, have int, rows string, want int) error {
-	return wrongLedgerTopic(ledgers, fmt.Sprintf("has %d %s, but topic %s of the rows has %d: create it with "+
-		"as many, because a partition's ledger moves with its rows", have,
-		printable.Plural(have, "partition", "partitions"), rows, want))
+	return wrongLedgerTopic(ledgers, fmt.Sprintf("has %s, but topic %s of the rows has %d: create it with "+
+		"as many, because a partition's ledger moves with its rows",
+		printable.Count(have, "partition", "partitions"), rows, want))
 }
 
 func wrongLedgerTopic(topic, problem string) error {

@@ -109,8 +109,8 @@ func onboard(soft, hard context.Context, c *config.SandboxCommands, stdout, stde
 		for _, v := range verdict.Violations {
 			fmt.Fprintf(stdout, "violation %s %s: %s\n", v.Rule, v.Subject, v.Detail)
 		}
-		return errors.Join(onboarded, fmt.Errorf("the judge found %d %s (seed %d)", len(verdict.Violations),
-			printable.Plural(len(verdict.Violations), "violation", "violations"), verdict.Seed))
+		return errors.Join(onboarded, fmt.Errorf("the judge found %s (seed %d)",
+			printable.Count(len(verdict.Violations), "violation", "violations"), verdict.Seed))
 	}
 	if onboarded == nil {
 		return imported
@@ -129,8 +129,8 @@ func importHere(ctx context.Context, args []string, stdout, stderr io.Writer) er
 
 // summarize prints the stand-in's counts.
 func summarize(w io.Writer, s sandbox.Stats) {
-	fmt.Fprintf(w, "partner   %d %s created, %d %s answered", s.Created,
-		printable.Plural(s.Created, "customer", "customers"), s.Complete, printable.Plural(s.Complete, "request", "requests"))
+	fmt.Fprintf(w, "partner   %s created, %s answered", printable.Count(s.Created, "customer", "customers"),
+		printable.Count(s.Complete, "request", "requests"))
 	if n := s.Requests - s.Complete; n > 0 {
 		fmt.Fprintf(w, ", %d cut off", n)
 	}
@@ -139,7 +139,7 @@ func summarize(w io.Writer, s sandbox.Stats) {
 		faults += n
 	}
 	if faults > 0 {
-		fmt.Fprintf(w, ", %d %s", faults, printable.Plural(faults, "fault", "faults"))
+		fmt.Fprintf(w, ", %s", printable.Count(faults, "fault", "faults"))
 	}
 	fmt.Fprintln(w)
 }
