@@ -35,46 +35,37 @@ func (e *ExportError) Unwrap() error { return e.Err }
 
 // expand returns the files that the arguments name: themselves, the files of a directory, and those that match a
 // pattern, each in the order of their names.
-func expand(args []string, log *slog.Logger) ([]string, error) {
-	var files []string
-	fail := func(arg, problem string) error {
-		return console.Coded(console.ExitUsage, &ExportError{arg, fmt.Errorf("%s: %s", arg, problem)})
-	}
+func expand(args []string, log *slog.Logger) (files []string, err error) {
 	for _, arg := range args {
-		info, err := os.Stat(arg)
-		switch {
-		case arg == "":
-			return nil, console.Coded(console.ExitUsage,
-				&ExportError{arg, errors.New("FILE is empty: is a variable of the shell not set?")})
-		case arg == "-" || err == nil && !info.IsDir():
-			files = append(files, arg)
-		case err == nil:
-			found, err := filesIn(arg, log)
-			if err != nil {
-				return nil, console.Coded(console.ExitUsage, &ExportError{arg, err})
-			}
-			if len(found) == 0 {
-				return nil, fail(arg, "the directory has no file")
-			}
-			files = append(files, found...)
-		case errors.Is(err, fs.ErrNotExist) && strings.ContainsAny(arg, "*?["):
-			found, err := filepath.Glob(arg)
-			if err != nil {
-				return nil, fail(arg, "there is no such file, and it is not a valid pattern")
-			}
-			found, err = exports(found, arg, log)
-			if err != nil {
-				return nil, console.Coded(console.ExitUsage, &ExportError{arg, err})
-			}
-			if len(found) == 0 {
-				return nil, fail(arg, "no file has a name of this pattern")
-			}
-			files = append(files, found...)
-		default:
+		found, err := expandOne(arg, log)
+		if err != nil {
 			return nil, console.Coded(console.ExitUsage, &ExportError{arg, err})
 		}
+		files = append(files, found...)
 	}
 	return files, nil
+}
+
+func expandOne(arg string, log *slog.Logger) (found []string, err error) {
+	info, err := os.Stat(arg)
+	switch {
+	case arg == "":
+		err = errors.New("FILE is empty: is a variable of the shell not set?")
+	case arg == "-" || err == nil && !info.IsDir():
+		return []string{arg}, nil
+	case err == nil:
+		if found, err = filesIn(arg, log); err == nil && len(found) == 0 {
+			err = fmt.Errorf("%s: the directory has no file", arg)
+		}
+	case errors.Is(err, fs.ErrNotExist) && strings.ContainsAny(arg, "*?["):
+		if found, err = filepath.Glob(arg); err != nil {
+			return nil, fmt.Errorf("%s: there is no such file, and it is not a valid pattern", arg)
+		}
+		if found, err = exports(found, arg, log); err == nil && len(found) == 0 {
+			err = fmt.Errorf("%s: no file has a name of this pattern", arg)
+		}
+	}
+	return found, err
 }
 
 // filesIn returns the files of a directory that exports takes.
