@@ -44,10 +44,10 @@ func (l *Ledger) lockFile() (err error) {
 	return l.lockError(0, err)
 }
 
-// RunningIn returns the id of the run that goes on in the ledger at a path. It is uuid.Nil if there is none: no process
+// runningIn returns the id of the run that goes on in the ledger at a path. It is uuid.Nil if there is none: no process
 // has the ledger, or a process that has not begun a run, such as `consumer reconcile`. It takes no lock and does not
 // open the ledger.
-func RunningIn(path string) (uuid.UUID, error) {
+func runningIn(path string) (uuid.UUID, error) {
 	path, err := lockfile.Resolve(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return uuid.Nil, nil

@@ -41,7 +41,7 @@ type Run struct {
 func (r Run) Ended() bool { return !r.EndedAt.IsZero() }
 
 // BeginRun records a run that begins, forgets the oldest ones beyond 1000, and the minutes of those beyond 100. Until
-// EndRun or Close, RunningIn returns its id.
+// EndRun or Close, other processes see that it goes on.
 func (l *Ledger) BeginRun(ctx context.Context, r Run) error {
 	if err := l.lock.Note(r.ID.String()); err != nil {
 		return translate(l.path, err)
@@ -174,7 +174,7 @@ func (q *queries) StillBad(
 
 // Runs returns up to n runs, the latest first.
 func (q *queries) Runs(ctx context.Context, n int) ([]Run, error) {
-	before, err := RunningIn(q.path) // a run that ends meanwhile has its end in the table
+	before, err := runningIn(q.path) // a run that ends meanwhile has its end in the table
 	if err != nil {
 		return nil, translate(q.path, err)
 	}
@@ -182,7 +182,7 @@ func (q *queries) Runs(ctx context.Context, n int) ([]Run, error) {
 	if err != nil {
 		return nil, translate(q.path, err)
 	}
-	after, err := RunningIn(q.path) // a run that begins meanwhile
+	after, err := runningIn(q.path) // a run that begins meanwhile
 	if err != nil {
 		return nil, translate(q.path, err)
 	}

@@ -62,7 +62,7 @@ func TestRunningIn(t *testing.T) {
 	id := uuid.Must(uuid.NewV7())
 	check := func(when string, want uuid.UUID) {
 		t.Helper()
-		if got, err := RunningIn(o.Path); got != want || err != nil {
+		if got, err := runningIn(o.Path); got != want || err != nil {
 			t.Errorf("%s: got %v, %v; want %v", when, got, err, want)
 		}
 	}
@@ -82,7 +82,7 @@ func TestRunningIn(t *testing.T) {
 		t.Fatal(err)
 	}
 	check("closed", uuid.Nil)
-	if got, err := RunningIn(filepath.Join(t.TempDir(), "none", "ledger.db")); got != uuid.Nil || err != nil {
+	if got, err := runningIn(filepath.Join(t.TempDir(), "none", "ledger.db")); got != uuid.Nil || err != nil {
 		t.Errorf("no ledger: got %v, %v; want none", got, err)
 	}
 }

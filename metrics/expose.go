@@ -8,12 +8,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 )
-
-// Gather returns the metrics with the prefix purser_.
-func (m *Metrics) Gather() ([]*dto.MetricFamily, error) { return m.own.Gather() }
 
 // Handler answers scrapes with all metrics, those of the Go runtime and the process included.
 func (m *Metrics) Handler() http.Handler {
@@ -23,7 +19,7 @@ func (m *Metrics) Handler() http.Handler {
 // WriteText writes the metrics with the prefix purser_ in Prometheus's text format, for the textfile collector of
 // node_exporter.
 func (m *Metrics) WriteText(w io.Writer) error {
-	families, err := m.Gather()
+	families, err := m.own.Gather()
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 // Package printable escapes text from outside before it is shown: Kafka headers and messages, responses of the partner
 // and of custodians, CSV cells, file names, and errors that quote them. Such text may hold escape sequences that
 // rewrite a terminal, line breaks that forge a line of a log, and characters that reverse or hide the text around them.
+// It also writes numbers, with the nouns that they count.
 package printable
 
 import (

@@ -60,7 +60,7 @@ func helpPrinter(program string) kong.HelpPrinter {
 			}
 			b.WriteString(wrap("  ", "    ", names...))
 		}
-		b.WriteString(EndOfHelp(path))
+		b.WriteString(endOfHelp(path))
 		_, err := fmt.Fprint(ctx.Stdout, b.String())
 		return err
 	}
@@ -99,8 +99,8 @@ func describe(v *kong.Value) string {
 	return strings.TrimSuffix(v.Help, ".") + " (" + strings.Join(facts, "; ") + ")."
 }
 
-// EndOfHelp are the last lines of a command's help: examples and the exit codes.
-func EndOfHelp(path string) string {
+// endOfHelp are the last lines of a command's help: examples and the exit codes.
+func endOfHelp(path string) string {
 	var b strings.Builder
 	for i, example := range Examples(path) {
 		if i == 0 {
@@ -134,7 +134,7 @@ func PrintHelp(w io.Writer, c *Command) {
 	}
 	more := fmt.Sprintf("`%[1]s COMMAND --help` explains a command and its flags, `%[1]s help flags` the flags that "+
 		"commands share; `%[1]s --version` prints the version.", c.Path)
-	fmt.Fprint(w, "\n"+wrap("", "", strings.Fields(more)...)+EndOfHelp(c.Path))
+	fmt.Fprint(w, "\n"+wrap("", "", strings.Fields(more)...)+endOfHelp(c.Path))
 }
 
 // wrap joins words to lines, the first behind first and the others behind rest.
