@@ -60,6 +60,10 @@ func initialize(soft, hard context.Context, args []string, s Streams) error {
 	console.WarnOfVariables(s.Stderr, config.Common{
 		LogFormat: config.LogFormatOf(args), LogLevel: "warn", UnknownVariables: c.UnknownVariables,
 	})
+	secretFile := filepath.Join(filepath.Dir(c.File), "api-secret")
+	if filepath.Clean(c.File) == secretFile {
+		return &config.Error{Setting: "--file", Problem: "names the file of the API secret (--api-secret-file)"}
+	}
 	if _, err := os.Lstat(c.File); err == nil && !c.Force {
 		return &config.Error{Setting: "--file", Problem: c.File + " exists: --force replaces it"}
 	}
@@ -81,7 +85,7 @@ func initialize(soft, hard context.Context, args []string, s Streams) error {
 	}
 	defer clear(secret)
 	if secret != nil {
-		c.APISecretFile = filepath.Join(filepath.Dir(c.File), "api-secret")
+		c.APISecretFile = secretFile
 	}
 	if err := absolute(c); err != nil {
 		return err
