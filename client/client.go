@@ -207,15 +207,8 @@ func (c *Client) CreateCustomer(ctx context.Context, key uuid.UUID, body []byte)
 	if err := k.check(); err != nil {
 		return Customer{}, err
 	}
-	a, err := c.do(ctx, k)
-	if err != nil {
-		return Customer{}, err
-	}
-	customer, err := created(body, a)
-	if err != nil {
-		return Customer{}, c.malformed(k.op, a, err)
-	}
-	return c.shown(customer), nil
+	customer, err := ask(ctx, c, k, func(a answer) (Customer, error) { return created(body, a) })
+	return c.shown(customer), err
 }
 
 // Customer sends GET /customers/{id}. The answer must have that id and a status.
@@ -224,15 +217,8 @@ func (c *Client) Customer(ctx context.Context, id string) (Customer, error) {
 	if err := checkID(k.op, id); err != nil {
 		return Customer{}, err
 	}
-	a, err := c.do(ctx, k)
-	if err != nil {
-		return Customer{}, err
-	}
-	customer, err := found(id, a)
-	if err != nil {
-		return Customer{}, c.malformed(k.op, a, err)
-	}
-	return c.shown(customer), nil
+	customer, err := ask(ctx, c, k, func(a answer) (Customer, error) { return found(id, a) })
+	return c.shown(customer), err
 }
 
 // Challenge sends GET /customers/{id}/challenge and returns the challenge in base64 as it was received; DecodeChallenge
@@ -243,15 +229,21 @@ func (c *Client) Challenge(ctx context.Context, id string) (string, error) {
 	if err := checkID(k.op, id); err != nil {
 		return "", err
 	}
+	return ask(ctx, c, k, challengeIn)
+}
+
+// ask sends a request and reads its answer.
+func ask[T any](ctx context.Context, c *Client, k call, read func(answer) (T, error)) (T, error) {
+	var none T
 	a, err := c.do(ctx, k)
 	if err != nil {
-		return "", err
+		return none, err
 	}
-	challenge, err := challengeIn(a)
+	value, err := read(a)
 	if err != nil {
-		return "", c.malformed(k.op, a, err)
+		return none, c.malformed(k.op, a, err)
 	}
-	return challenge, nil
+	return value, nil
 }
 
 // SubmitSignature sends POST /customers/{id}/challenge/sign with body, from SubmitBody, under the idempotency key.
