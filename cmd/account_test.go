@@ -79,6 +79,9 @@ func TestAccountOfALostQueue(t *testing.T) {
 	if got := r.Balance.Published; r.Exit != 0 || got == nil || *got != want {
 		t.Errorf("got exit %d and %+v, want 0 and %+v:\n%s", r.Exit, got, want, out)
 	}
+	if lost := "import the files again"; strings.Count(out, lost) != 1 || !strings.Contains(out, "rows=30 files=[customers.csv]") {
+		t.Errorf("got %q, want one warning that 30 rows of customers.csv are lost", out)
+	}
 	exitsWith(t, env, 0, []string{
 		"Needs attention: All 3 received rows are onboarded.",
 		"30 published rows of customers.csv have not been seen by any run",

@@ -19,8 +19,9 @@ const mostImports = 100
 const mostRuns = 1000
 
 // account adds the imports and the balance to the report. The ledger keeps what the importers recorded. A run does not
-// end otherwise because its account cannot be drawn up in full: that is a warning.
-func (r *run) account(ctx context.Context, done ended) {
+// end otherwise because its account cannot be drawn up in full: that is a warning. So are rows that a drained queue did
+// not have.
+func (r *run) account(ctx context.Context, done ended, drained bool) {
 	ids := slices.Sorted(maps.Keys(done.imports)) // ids of version 7 sort by their time
 	slices.Reverse(ids)
 	ids = ids[:min(len(ids), mostImports)]
@@ -43,16 +44,36 @@ func (r *run) account(ctx context.Context, done ended) {
 		}
 	}
 	r.report.Balance = results.BalanceOf(done.tally, r.report.Imports)
-	if err := r.accountPublished(ctx, done); err != nil {
+	published, err := r.accountPublished(ctx, done)
+	if err != nil {
 		r.log.Warn("whether all published rows were seen cannot be found out", "error", err)
+	}
+	if drained {
+		r.warnOfUnseen(published)
 	}
 }
 
-// accountPublished adds what became of the rows that were published for this run.
-func (r *run) accountPublished(ctx context.Context, done ended) error {
+// warnOfUnseen reports published rows that must have been in the queue when this run began to drain it, and were not.
+func (r *run) warnOfUnseen(published []results.ReportImport) {
+	for _, i := range published {
+		if i.NotSeen == nil || *i.NotSeen == 0 || !i.Importer.EndedAt.Before(r.report.StartedAt) ||
+			results.ImportedLater(published, *i.Importer) {
+			continue
+		}
+		names := make([]string, len(i.Importer.Files))
+		for n, f := range i.Importer.Files {
+			names[n] = f.Name
+		}
+		r.log.Warn("rows that were published are neither in the queue nor in the ledger (was one of them replaced?): "+
+			"import the files again", "rows", *i.NotSeen, "files", names, "import", i.ID)
+	}
+}
+
+// accountPublished adds what became of the rows that were published for this run, and returns it by import.
+func (r *run) accountPublished(ctx context.Context, done ended) ([]results.ReportImport, error) {
 	recorded, err := importlog.In(r.c.DataDir).All()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	recorded = slices.DeleteFunc(recorded, func(i pipeline.Import) bool {
 		return !slices.ContainsFunc(r.report.Imports, func(of results.ReportImport) bool { return of.ID == i.ID }) &&
@@ -60,11 +81,11 @@ func (r *run) accountPublished(ctx context.Context, done ended) error {
 	})
 	runs, err := r.ledger.Runs(ctx, mostRuns)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	seen, err := sightOf(slices.DeleteFunc(runs, func(other ledger.Run) bool { return other.ID == r.id }))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	now := seenRun{from: r.report.StartedAt, to: time.Now(), Report: r.report}
 	now.Rows.DeadLettered = done.tally.DeadLettered
@@ -75,7 +96,7 @@ func (r *run) accountPublished(ctx context.Context, done ended) error {
 	}
 	stages, err := r.ledger.StagesByImport(ctx, ids)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	all := make([]results.ReportImport, len(recorded))
 	for n, i := range recorded {
@@ -88,7 +109,7 @@ func (r *run) accountPublished(ctx context.Context, done ended) error {
 		}
 	}
 	r.report.Balance.Published = results.PublishedOf(all)
-	return nil
+	return all, nil
 }
 
 // recorded returns what importers recorded of the imports: here, or, by an earlier run, in the ledger.

@@ -120,7 +120,7 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, feed Fe
 	if r.recorder != nil {
 		measured(&r.report, r.recorder.end(last, time.Now()))
 	}
-	r.account(last, done)
+	r.account(last, done, r.drain && cause == nil)
 	err = r.judge(done, cause)
 	kept := r.remember(done)
 	page, drawn := r.drawPage(last, true) // while ledger and queue are open
