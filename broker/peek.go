@@ -165,12 +165,9 @@ func (c *Cluster) fetchMessages(
 ) (found []pipeline.Message, came bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	res, err := c.client.Fetch(ctx, &kafka.FetchRequest{
+	res, err := c.fetch(ctx, &kafka.FetchRequest{
 		Topic: topic, Partition: partition, Offset: from, MinBytes: 1, MaxBytes: size, MaxWait: fetchWait,
 	})
-	if err == nil {
-		err = res.Error
-	}
 	if err != nil {
 		return nil, false, err
 	}
@@ -208,4 +205,17 @@ func (c *Cluster) fetchMessages(
 		}
 	}
 	return found, came, nil
+}
+
+// fetch sends a fetch request. A broker answers a client above its quota with no topic at all, which the library takes
+// for a missing topic: fetch returns an empty response with a high watermark of -1.
+func (c *Cluster) fetch(ctx context.Context, req *kafka.FetchRequest) (*kafka.FetchResponse, error) {
+	res, err := c.client.Fetch(ctx, req)
+	switch {
+	case errors.Is(err, protocol.ErrNoTopic) && !errors.As(err, new(*protocol.TopicError)):
+		return &kafka.FetchResponse{HighWatermark: -1, Records: new(protocol.RecordStream)}, nil
+	case err != nil:
+		return nil, err
+	}
+	return res, res.Error
 }

@@ -102,9 +102,11 @@ func TestScanRetriesEmptyFetches(t *testing.T) {
 	fake, c := cluster(t, 1, 1)
 	publish(t, c, rows(0, 60))
 	publish(t, c, rows(60, 40))
-	emptyFetches(fake, 0, 100, 2)
-	if found, _, err := scanAll(t, c); err != nil || len(found) != 100 {
-		t.Errorf("got %d messages, %v; want 100", len(found), err)
+	for _, end := range []int64{100, -1} {
+		emptyFetches(fake, 0, end, 2)
+		if found, _, err := scanAll(t, c); err != nil || len(found) != 100 {
+			t.Errorf("end %d: got %d messages, %v; want 100", end, len(found), err)
+		}
 	}
 }
 

@@ -79,7 +79,7 @@ func (r *reader) read(ctx context.Context) error {
 
 func (r *reader) fetch(ctx context.Context) (*kafka.FetchResponse, error) {
 	c := r.consumer
-	res, err := c.cluster.client.Fetch(ctx, &kafka.FetchRequest{
+	res, err := c.cluster.fetch(ctx, &kafka.FetchRequest{
 		Topic:     c.o.Topic,
 		Partition: r.partition,
 		Offset:    r.next,
@@ -87,11 +87,11 @@ func (r *reader) fetch(ctx context.Context) (*kafka.FetchResponse, error) {
 		MaxBytes:  r.maxBytes,
 		MaxWait:   c.o.MaxWait,
 	})
-	if err == nil {
-		err = res.Error
-	}
 	if err != nil {
 		return nil, err
+	}
+	if res.HighWatermark < 0 { // throttled
+		res.HighWatermark = r.end.Load()
 	}
 	r.end.Store(res.HighWatermark)
 	return res, nil

@@ -17,7 +17,8 @@ import (
 )
 
 // emptyFetches has the broker return empty responses, with a high watermark of end, to fetches of partition 0 from an
-// offset on, so many times; -1: always. It counts them.
+// offset on, so many times; -1: always. With an end of -1 the responses have no topic, like those to a client above its
+// quota. It counts them.
 func emptyFetches(fake *kfake.Cluster, from, end int64, times int64) *atomic.Int64 {
 	n := new(atomic.Int64)
 	fake.ControlKey(int16(kmsg.Fetch), func(kreq kmsg.Request) (kmsg.Response, error, bool) {
@@ -27,11 +28,14 @@ func emptyFetches(fake *kfake.Cluster, from, end int64, times int64) *atomic.Int
 			return nil, nil, false
 		}
 		n.Add(1)
+		res := req.ResponseKind().(*kmsg.FetchResponse)
+		if end < 0 {
+			return res, nil, true
+		}
 		partition := kmsg.NewFetchResponseTopicPartition()
 		partition.HighWatermark, partition.RecordBatches = end, []byte{}
 		part := kmsg.NewFetchResponseTopic()
 		part.Topic, part.Partitions = topic, append(part.Partitions, partition)
-		res := req.ResponseKind().(*kmsg.FetchResponse)
 		res.Topics = append(res.Topics, part)
 		return res, nil, true
 	})
@@ -52,6 +56,24 @@ func TestEmptyFetch(t *testing.T) {
 		}
 		if seen := counts(s.all()); len(seen) != 100 {
 			t.Errorf("got %d rows, want 100", len(seen))
+		}
+	})
+	t.Run("above the quota", func(t *testing.T) {
+		fake, c := cluster(t, 1, 1)
+		publish(t, c, rows(0, 60))
+		publish(t, c, rows(60, 40))
+		emptyFetches(fake, 60, -1, 8)
+		assigned := 0
+		q := consumer(t, c, func(o *broker.ConsumerOptions) {
+			o.Drain, o.MaxBytes, o.MaxWait = true, 1, time.Millisecond
+			o.Membership = watching{assigned: func([]int, int) { assigned++ }}
+		})
+		s := new(sink)
+		if err := run(t, q, s); err != nil {
+			t.Fatal(err)
+		}
+		if seen := counts(s.all()); len(seen) != 100 || assigned != 1 {
+			t.Errorf("got %d rows and %d assignments, want 100 and 1", len(seen), assigned)
 		}
 	})
 	t.Run("for good", func(t *testing.T) {
