@@ -25,7 +25,7 @@ func (c *Cluster) Check(ctx context.Context, topics ...string) (found map[string
 }
 
 func (c *Cluster) checkOnce(ctx context.Context, topics ...string) (map[string]int, error) {
-	partitions, broker, err := c.listTopics(ctx)
+	partitions, broker, err := c.listTopics(ctx, topics...)
 	if err != nil {
 		return nil, err
 	}
@@ -118,11 +118,14 @@ func (c *Cluster) unreachable(failures []error) error {
 	return all
 }
 
-// listTopics returns the number of partitions of every topic that we may describe, and the broker that answered.
-func (c *Cluster) listTopics(ctx context.Context) (partitions map[string]int, from string, err error) {
+// listTopics returns the number of partitions of the topics, and the broker that answered. A topic that does not exist,
+// or that we may not describe, has none.
+func (c *Cluster) listTopics(
+	ctx context.Context, topics ...string,
+) (partitions map[string]int, from string, err error) {
 	failures := make([]error, 0, len(c.brokers))
 	for _, broker := range c.brokers {
-		found, err := c.probe(ctx, broker)
+		found, err := c.probe(ctx, broker, topics...)
 		if err == nil {
 			return found.partitions, broker, nil
 		}

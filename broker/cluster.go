@@ -29,6 +29,7 @@ type Options struct {
 	Brokers  []string       // host:port of one or more brokers, at least one; they name the others
 	TLS      *tls.Config    // nil: plain text
 	SASL     sasl.Mechanism // nil: no authentication
+	Topics   []string       // those that are used; nil: all topics of the cluster, whose metadata is read all the time
 	ClientID string         // for the brokers' logs and quotas; default "purser"
 	Wait     time.Duration  // how long Connect, Check and CreateTopics retry while no broker answers; 0: no retry
 	Logger   *slog.Logger   // nil: silent
@@ -88,13 +89,14 @@ func newCluster(ctx context.Context, o Options, dial dialFunc) *Cluster {
 	}
 	dial = c.wrapDial(dial)
 	c.transport = &kafka.Transport{
-		Dial:        dial,
-		DialTimeout: dialTimeout,
-		MetadataTTL: metadataTTL,
-		ClientID:    o.ClientID,
-		TLS:         o.TLS,
-		SASL:        o.SASL,
-		Context:     background,
+		Dial:           dial,
+		DialTimeout:    dialTimeout,
+		MetadataTTL:    metadataTTL,
+		MetadataTopics: o.Topics,
+		ClientID:       o.ClientID,
+		TLS:            o.TLS,
+		SASL:           o.SASL,
+		Context:        background,
 	}
 	c.client = &kafka.Client{
 		Addr:      kafka.TCP(o.Brokers...),

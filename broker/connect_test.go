@@ -6,15 +6,55 @@ import (
 	"errors"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/segmentio/kafka-go/sasl/plain"
 	"github.com/segmentio/kafka-go/sasl/scram"
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/purser-onboard/purser/broker"
 )
+
+// A client asks for the metadata of its own topics only: that of a large cluster takes megabytes and seconds.
+func TestMetadataOfOwnTopics(t *testing.T) {
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(1, topic, "another"),
+		kfake.GroupMinSessionTimeout(100*time.Millisecond))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fake.Close)
+	var asked atomic.Int64
+	fake.ControlKey(kmsg.Metadata.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		fake.KeepControl()
+		asked.Add(1)
+		if topics := req.(*kmsg.MetadataRequest).Topics; topics == nil {
+			t.Error("got a request for the metadata of all topics, want none")
+		}
+		return nil, nil, false
+	})
+	c, err := broker.Connect(within(t), broker.Options{Brokers: fake.ListenAddrs(), Topics: []string{topic, "created"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if _, err := c.CreateTopics(within(t), broker.Topic{Name: "created", Partitions: 2}); err != nil {
+		t.Fatal(err)
+	}
+	if counts, err := c.Check(within(t), topic, "created"); err != nil || counts[topic] != 1 || counts["created"] != 2 {
+		t.Errorf("got %v, %v; want 1 and 2 partitions", counts, err)
+	}
+	var missing *broker.MissingTopicError
+	if _, err := c.Check(within(t), "missing"); !errors.As(err, &missing) {
+		t.Errorf("got %v, want a MissingTopicError", err)
+	}
+	publish(t, c, rows(0, 3))
+	if n := len(drained(t, c)); n != 3 || asked.Load() == 0 {
+		t.Errorf("got %d messages after %d requests for metadata, want 3 after some", n, asked.Load())
+	}
+}
 
 func TestConnect(t *testing.T) {
 	t.Run("no brokers", func(t *testing.T) {

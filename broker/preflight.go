@@ -63,24 +63,24 @@ func (e *SetUpError) Unwrap() error { return e.Err }
 // brokerInfo is a broker's description of its cluster.
 type brokerInfo struct {
 	cluster    string         // the cluster's id; may be empty
-	partitions map[string]int // of each topic that we may describe
+	partitions map[string]int // of each topic; 0: it does not exist, or we may not describe it
 }
 
-// probe connects to one broker step by step, so that an error says which step failed, and asks for all topics: asking
-// for a topic by name may create it. (The library's Transport reports a failed login as "unexpected EOF".) It blocks
-// for up to requestTimeout. Its errors are *DialError, *SetUpError, *TokenError, ctx's, or those of a connection that
-// broke.
-func (c *Cluster) probe(ctx context.Context, broker string) (*brokerInfo, error) {
+// probe connects to one broker step by step, so that an error says which step failed, and asks for the topics, without
+// creating them. It asks for no others: a large cluster has megabytes of metadata. (The library's Transport reports a
+// failed login as "unexpected EOF".) It blocks for up to requestTimeout. Its errors are *DialError, *SetUpError,
+// *TokenError, ctx's, or those of a connection that broke.
+func (c *Cluster) probe(ctx context.Context, broker string, topics ...string) (*brokerInfo, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	found, err := c.probeOnce(ctx, broker)
+	found, err := c.probeOnce(ctx, broker, topics)
 	if err != nil && ctx.Err() != nil && !errors.As(err, new(*DialError)) {
 		return nil, fmt.Errorf("no response within %v: %w", requestTimeout, ctx.Err())
 	}
 	return found, err
 }
 
-func (c *Cluster) probeOnce(ctx context.Context, broker string) (*brokerInfo, error) {
+func (c *Cluster) probeOnce(ctx context.Context, broker string, topics []string) (*brokerInfo, error) {
 	conn, stop, err := c.open(ctx, broker)
 	if err != nil {
 		return nil, err
@@ -100,7 +100,8 @@ func (c *Cluster) probeOnce(ctx context.Context, broker string) (*brokerInfo, er
 			return nil, err
 		}
 	}
-	res, err := roundTrip[*metadata.Response](session, new(metadata.Request))
+	named := append([]string{}, topics...) // nil would ask for all
+	res, err := roundTrip[*metadata.Response](session, &metadata.Request{TopicNames: named})
 	if err != nil {
 		if c.dialer.SASLMechanism == nil && closedByPeer(err) {
 			if offers := c.offers(ctx, broker); offers != "" {

@@ -23,9 +23,13 @@ type Topic struct {
 // its partitions differ; it is no error when another process creates the same topic at the same time. It blocks until
 // the broker that is asked knows the new topics. Its errors are *TopicError, *DeniedError, ctx's, or those of Check.
 func (c *Cluster) CreateTopics(ctx context.Context, topics ...Topic) (created []string, err error) {
+	names := make([]string, len(topics))
+	for i, t := range topics {
+		names[i] = t.Name
+	}
 	var there map[string]int
 	err = c.untilAnswered(ctx, func(ctx context.Context) error {
-		there, _, err = c.listTopics(ctx)
+		there, _, err = c.listTopics(ctx, names...)
 		return err
 	})
 	if err != nil {
@@ -64,7 +68,7 @@ func (c *Cluster) CreateTopics(ctx context.Context, topics ...Topic) (created []
 		}
 	}
 	return created, retry.Do(ctx, backoff(requestTimeout), func(ctx context.Context) error {
-		there, broker, err := c.listTopics(ctx)
+		there, broker, err := c.listTopics(ctx, names...)
 		if err != nil {
 			return err
 		}

@@ -7,11 +7,13 @@ import (
 	"net"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/purser-onboard/purser/broker"
 	"github.com/purser-onboard/purser/pipeline"
@@ -32,6 +34,58 @@ func TestSessionTimeout(t *testing.T) {
 	env = append(onKafka(env, k.addrs, "session"), "KAFKA_SESSION_TIMEOUT=50ms", "KAFKA_HEARTBEAT_INTERVAL=10ms")
 	exitsWith(t, env, 0, nil, "consumer", "check", "--create-topics")
 	exitsWith(t, env, 2, []string{`--kafka-session-timeout "50ms"`, "group.min.session.timeout.ms"}, "consumer", "--drain")
+}
+
+// TestCommittedBeyondTheEnd: what ends a run, ends its check, too.
+func TestCommittedBeyondTheEnd(t *testing.T) {
+	k := fakeKafka(t)
+	_, env := partnerEnv(t, sandbox.Config{})
+	env = onKafka(env, k.addrs, "beyond")
+	mustRun(t, env, "importer", "--create-topics", customers)
+	mustRun(t, env, "consumer", "check", "--create-topics")
+	cluster, err := broker.Connect(t.Context(), broker.Options{Brokers: k.addrs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	if err := cluster.CommitScan(t.Context(), "beyond", "beyond", map[int]int64{0: 1000}); err != nil {
+		t.Fatal(err)
+	}
+	says := []string{`group "beyond" has committed offset 1000 of beyond/0`}
+	exitsWith(t, env, 2, says, "consumer", "check")
+	exitsWith(t, env, 2, says, "consumer", "--drain")
+}
+
+// TestMetadataOfOwnTopics: no command asks the brokers for the metadata of all topics, which a large cluster has
+// megabytes of.
+func TestMetadataOfOwnTopics(t *testing.T) {
+	fake, err := kfake.NewCluster(kfake.NumBrokers(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(fake.Close)
+	var asked atomic.Int64
+	fake.ControlKey(kmsg.Metadata.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		fake.KeepControl()
+		if req.(*kmsg.MetadataRequest).Topics == nil {
+			t.Error("got a request for the metadata of all topics, want none")
+		}
+		asked.Add(1)
+		return nil, nil, false
+	})
+	server, env := partnerEnv(t, sandbox.Config{})
+	env = onLedgerTopic(t, onKafka(env, fake.ListenAddrs(), "own"), "own.ledger")
+	for _, command := range [][]string{
+		{"importer", "--create-topics", customers}, {"consumer", "check", "--create-topics"}, {"consumer", "--drain"},
+		{"consumer", "redrive"}, {"consumer", "status", "--fleet"}, {"consumer", "report"},
+	} {
+		before := asked.Load()
+		mustRun(t, env, command[0], command[1:]...)
+		if asked.Load() == before {
+			t.Errorf("%q: got no request for metadata, want some", command)
+		}
+	}
+	judged(t, server, env)
 }
 
 // fakeKafka starts kfake, which advertises the address of a network in front of it.

@@ -206,7 +206,7 @@ func checkBroker(
 ) (first []pipeline.Message, line string, err error) {
 	now := c.Queue
 	now.BrokerWait = 0 // brokers that are away are reported at once
-	q, err := queue.Open(ctx, now, console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel))
+	q, err := queue.Open(ctx, now, console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel), withLedgers(c)...)
 	if err != nil {
 		return nil, "", err
 	}
@@ -222,6 +222,13 @@ func checkBroker(
 	lag, err := q.Lag(ctx, c.Topic, c.Group)
 	if err != nil {
 		return nil, "", err
+	}
+	for _, p := range lag {
+		if p.Committed > p.End {
+			return nil, "", &broker.AheadError{
+				Topic: c.Topic, Group: c.Group, Partition: p.Partition, Committed: p.Committed, End: p.End,
+			}
+		}
 	}
 	if first, err = q.Peek(ctx, c.Topic, c.Group, firstRows); err != nil {
 		return nil, "", err

@@ -40,7 +40,7 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 	}
 	there := c.Queue
 	there.CreateTopics = false // who only looks makes nothing
-	q, err := queue.Open(ctx, there, log)
+	q, err := queue.Open(ctx, there, log, c.Topic, c.LedgerTopic)
 	if err != nil {
 		return nil, err
 	}

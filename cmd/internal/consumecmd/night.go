@@ -455,7 +455,7 @@ func (d *drawer) readQueue(ctx context.Context, a *night.Account) {
 	defer cancel()
 	settings := d.c.Queue
 	settings.BrokerWait, settings.CreateTopics = 0, false
-	q, err := queue.Open(ctx, settings, slog.New(slog.DiscardHandler))
+	q, err := queue.Open(ctx, settings, slog.New(slog.DiscardHandler), topics(d.c)...)
 	if err == nil {
 		err = errors.Join(d.queued(ctx, q, a), q.Close())
 	}

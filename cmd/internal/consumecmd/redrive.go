@@ -37,7 +37,7 @@ func redrive(ctx context.Context, c *config.ConsumerCommands, s Streams) (err er
 		return err
 	}
 	log := console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel)
-	q, err := queue.Open(ctx, c.Queue, log)
+	q, err := queue.Open(ctx, c.Queue, log, c.Topic, c.DeadLetterTopic)
 	if err != nil {
 		return err
 	}

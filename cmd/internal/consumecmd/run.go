@@ -292,7 +292,7 @@ func (r *run) open(getenv func(string) string) (err error) {
 	if err := r.takeImport(); err != nil {
 		return err
 	}
-	if r.queue, err = queue.Serve(r.soft, r.c.Queue, r.log); err != nil {
+	if r.queue, err = queue.Serve(r.soft, r.c.Queue, r.log, withLedgers(r.c)...); err != nil {
 		return err
 	}
 	r.opened("broker", r.queue.Close)
@@ -525,6 +525,15 @@ func topics(c *config.Consumer) []string {
 	names := []string{c.Topic, c.DeadLetterTopic}
 	if c.ResultsTopic != "" {
 		names = append(names, c.ResultsTopic)
+	}
+	return names
+}
+
+// withLedgers returns the same and the ledger topic, if there is one.
+func withLedgers(c *config.Consumer) []string {
+	names := topics(c)
+	if c.LedgerTopic != "" {
+		names = append(names, c.LedgerTopic)
 	}
 	return names
 }

@@ -110,7 +110,7 @@ func Import(
 	}
 	var q *queue.Queue // nil in a dry run
 	if !c.DryRun {
-		if q, err = queue.Open(ctx, c.Queue, log); err != nil {
+		if q, err = queue.Open(ctx, c.Queue, log, c.Topic); err != nil {
 			result.QueueFailed = true
 			return result, err
 		}

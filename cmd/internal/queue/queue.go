@@ -25,20 +25,23 @@ type Queue struct {
 	wait   time.Duration // see config.Queue.BrokerWait
 }
 
-// Open opens the broker, which the caller must Close. With a cluster it blocks for up to q.BrokerWait while no broker
-// answers. An embedded broker that a run has open is used through that process. Its errors carry the exit code.
-func Open(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, error) {
-	return open(ctx, q, broker.EmbeddedOptions{Join: true}, log)
+// Open opens the broker for use with the topics, which need not exist. The caller must Close it. With a cluster it
+// blocks for up to q.BrokerWait while no broker answers. An embedded broker that a run has open is used through that
+// process. Its errors carry the exit code.
+func Open(ctx context.Context, q config.Queue, log *slog.Logger, topics ...string) (*Queue, error) {
+	return open(ctx, q, broker.EmbeddedOptions{Join: true}, log, topics)
 }
 
 // Serve is Open for a run: other processes may use its embedded broker.
-func Serve(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, error) {
-	return open(ctx, q, broker.EmbeddedOptions{Serve: true}, log)
+func Serve(ctx context.Context, q config.Queue, log *slog.Logger, topics ...string) (*Queue, error) {
+	return open(ctx, q, broker.EmbeddedOptions{Serve: true}, log, topics)
 }
 
-func open(ctx context.Context, q config.Queue, o broker.EmbeddedOptions, log *slog.Logger) (*Queue, error) {
+func open(
+	ctx context.Context, q config.Queue, o broker.EmbeddedOptions, log *slog.Logger, topics []string,
+) (*Queue, error) {
 	if !q.Embedded() {
-		return connect(ctx, q, log)
+		return connect(ctx, q, log, topics)
 	}
 	if err := lockfile.CheckDir(q.DataDir); err != nil {
 		return nil, err
@@ -60,8 +63,8 @@ func open(ctx context.Context, q config.Queue, o broker.EmbeddedOptions, log *sl
 	return &Queue{Cluster: embedded.Cluster, close: embedded.Close, log: log, wait: q.BrokerWait}, nil
 }
 
-func connect(ctx context.Context, q config.Queue, log *slog.Logger) (*Queue, error) {
-	o := broker.Options{Brokers: q.Brokers, ClientID: q.Kafka.ClientID, Wait: q.BrokerWait, Logger: log}
+func connect(ctx context.Context, q config.Queue, log *slog.Logger, topics []string) (*Queue, error) {
+	o := broker.Options{Brokers: q.Brokers, Topics: topics, ClientID: q.Kafka.ClientID, Wait: q.BrokerWait, Logger: log}
 	var err error
 	if o.TLS, err = q.TLSConfig(); err != nil {
 		return nil, err
