@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
@@ -134,6 +135,31 @@ func TestChangelogRetries(t *testing.T) {
 			t.Errorf("Replay: got %v, want yield's error", err)
 		}
 	})
+}
+
+// A ledger topic that was deleted is named, and is not taken for a broker that is away.
+func TestChangelogDeleted(t *testing.T) {
+	c := quiet(t, 4)
+	ready := make(chan struct{})
+	var once sync.Once
+	q := consumer(t, c, func(o *broker.ConsumerOptions) {
+		o.LostAfter = 200 * time.Millisecond
+		o.Membership = watching{assigned: func([]int, int) { once.Do(func() { close(ready) }) }}
+	})
+	ctx, stop := context.WithCancel(within(t))
+	done := make(chan error, 1)
+	go func() { done <- q.Run(ctx, new(sink)) }()
+	recv(t, "the partitions", ready)
+	l := q.Changelog("deleted", 4)
+	err := l.Append(ctx, entries(l, 0, 1))
+	var missing *broker.MissingTopicError
+	if !errors.As(err, &missing) || missing.Topic != "deleted" || errors.Is(err, broker.ErrBrokerLost) {
+		t.Errorf("got %v, want a MissingTopicError of topic deleted", err)
+	}
+	stop()
+	if err := recv(t, "the end", done); err != nil {
+		t.Error(err)
+	}
 }
 
 // Nothing is written to a partition that this consumer no longer has.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -386,8 +387,11 @@ func (c *Consumer) nextGeneration(
 		case ctx.Err() != nil:
 			return nil, nil
 		case patience.Err() != nil:
-			if last == nil {
-				last = err
+			switch {
+			case last == nil:
+				last = fmt.Errorf("%w; if the brokers answer, a member of the group holds up the rebalance", err)
+			case foreignMember(last):
+				return nil, c.joinError(last)
 			}
 			return nil, fmt.Errorf("%w (%s) while joining group %q: %w", ErrBrokerLost, c.cluster.Brokers(), c.o.Group,
 				c.cluster.causeOf(last))
@@ -428,8 +432,11 @@ func (c *Consumer) removeMember(ctx context.Context, member string) {
 // joinError adds what failed to an error of joining the group. An error that was retried for LostAfter is
 // ErrBrokerLost.
 func (c *Consumer) joinError(err error) error {
-	if err = c.cluster.causeOf(err); retriable(err) {
+	if err = c.cluster.causeOf(err); retriable(err) && !foreignMember(err) {
 		return fmt.Errorf("%w (%s) while joining group %q: %w", ErrBrokerLost, c.cluster.Brokers(), c.o.Group, err)
+	}
+	if foreignMember(err) {
+		err = &SetUpError{Cause: CauseGroup, Err: err}
 	}
 	err = denied(err, fmt.Sprintf("join group %q for topic %q", c.o.Group, c.o.Topic),
 		fmt.Sprintf("Read on group %q and topic %q", c.o.Group, c.o.Topic))
@@ -448,6 +455,13 @@ func fatalJoinError(err error) bool {
 		return false
 	}
 	return !retriable(err)
+}
+
+// foreignMember reports that a member of the group uses another client library: as the leader we cannot read its
+// subscription, or it has no protocol in common with us. The library has no type for the first.
+func foreignMember(err error) bool {
+	return errors.Is(err, kafka.InconsistentGroupProtocol) ||
+		strings.Contains(err.Error(), "unable to read metadata for member")
 }
 
 // recordLost notes a range of offsets that retention deleted before it was acknowledged.

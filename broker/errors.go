@@ -120,7 +120,7 @@ func SetUp(err error) bool {
 	return errors.As(err, &setUp) || errors.As(err, &token) || errors.As(err, &denied) ||
 		errors.As(err, &topic) && !retriable(topic.Err) ||
 		errors.As(err, &missing) || errors.As(err, &tooLarge) || errors.As(err, &ahead) || errors.As(err, &dir) ||
-		SessionRefused(err) || loginFailed(err) || unverified(err)
+		errors.Is(err, kafka.InvalidRecord) || SessionRefused(err) || loginFailed(err) || unverified(err)
 }
 
 // closedWithoutResponse reports that the brokers closed the connection without a response, and that the cause is
@@ -246,7 +246,7 @@ type EmptyFetchError struct {
 
 func (e *EmptyFetchError) Error() string {
 	text := fmt.Sprintf("fetches of %s/%d from offset %d stay empty, although the partition ends at offset %d: "+
-		"check the broker's storage, then run again", e.Topic, e.Partition, e.Offset, e.End)
+		"check the broker's storage and the quotas of this client, then run again", e.Topic, e.Partition, e.Offset, e.End)
 	if e.Group != "" {
 		text += fmt.Sprintf("; if the messages are certainly gone, set the offset of group %q to %d", e.Group, e.End)
 	}

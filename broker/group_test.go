@@ -3,6 +3,7 @@ package broker_test
 import (
 	"context"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -291,4 +292,37 @@ func TestDrainOfNewPartition(t *testing.T) {
 	if seen := counts(s.all()); len(seen) != 120 {
 		t.Errorf("got %d rows, want 120", len(seen))
 	}
+}
+
+// Another program that has the group is named as the cause: its protocol differs, or its subscription cannot be read.
+func TestGroupOfAnotherProgram(t *testing.T) {
+	t.Parallel()
+	named := func(t *testing.T, err error) {
+		t.Helper()
+		if err == nil || !broker.SetUp(err) || !strings.Contains(err.Error(), string(broker.CauseGroup)) {
+			t.Errorf("got %v, want an error of the set-up: %s", err, broker.CauseGroup)
+		}
+	}
+	t.Run("before", func(t *testing.T) {
+		c := quiet(t, 4)
+		joined := make(chan struct{}, 1)
+		stranger(t, c, kgo.ConsumerGroup(group), kgo.ConsumeTopics(topic), kgo.Balancers(kgo.CooperativeStickyBalancer()),
+			kgo.OnPartitionsAssigned(func(context.Context, *kgo.Client, map[string][]int32) { joined <- struct{}{} }))
+		recv(t, "their partitions", joined)
+		named(t, run(t, consumer(t, c, drain), new(sink)))
+	})
+	t.Run("after", func(t *testing.T) {
+		fake, c := cluster(t, 1, 4)
+		fake.ControlKey(kmsg.JoinGroup.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			fake.KeepControl()
+			res := req.ResponseKind().(*kmsg.JoinGroupResponse)
+			res.Generation, res.Protocol, res.LeaderID, res.MemberID = 1, kmsg.StringPtr("range"), "ours", "ours"
+			theirs := kmsg.NewJoinGroupResponseMember()
+			theirs.MemberID, theirs.ProtocolMetadata = "theirs", []byte{0, 3, 0, 0, 0, 0, 0, 0, 0, 0, 1}
+			res.Members = append(res.Members, theirs)
+			return res, nil, true
+		})
+		q := consumer(t, c, func(o *broker.ConsumerOptions) { o.LostAfter = time.Second })
+		named(t, q.Run(t.Context(), new(sink)))
+	})
 }

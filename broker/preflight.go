@@ -33,6 +33,8 @@ const (
 	CauseLogin       Cause = "the SASL login failed"
 	CauseMechanism   Cause = "the listener does not offer this SASL mechanism"
 	CauseVersion     Cause = "the broker is too old: Apache Kafka 3.x or 4.x is required"
+	CauseController  Cause = "the listener is that of a KRaft controller, which takes no messages"
+	CauseGroup       Cause = "the group has members of another program"
 	CauseClosed      Cause = "closed the connection without a response: a TLS or SASL listener, a proxy, " +
 		"or no Kafka broker"
 	CauseNoBroker    Cause = "the listener does not speak the Kafka protocol"
@@ -173,6 +175,9 @@ func negotiate(conn *protocol.Conn) error {
 	for _, k := range res.ApiKeys {
 		key := protocol.ApiKey(k.ApiKey)
 		versions[key] = key.SelectVersion(k.MinVersion, k.MaxVersion)
+	}
+	if _, ok := versions[protocol.Produce]; !ok {
+		return &SetUpError{Cause: CauseController}
 	}
 	// Record batches with headers and transactions require Kafka 0.11 (KIP-98).
 	if versions[protocol.Produce] < 3 || versions[protocol.Fetch] < 4 {

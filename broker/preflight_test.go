@@ -132,6 +132,8 @@ func TestRefusals(t *testing.T) {
 		}
 		return m
 	}
+	controllers := kversion.Stable()
+	controllers.SetMaxKeyVersion(kmsg.Produce.Int16(), -1)
 	for _, tt := range []struct {
 		name  string
 		o     broker.Options
@@ -156,6 +158,8 @@ func TestRefusals(t *testing.T) {
 			"not OTHER"},
 		{"old broker", broker.Options{Brokers: []string{fakeBroker(t, kfake.MaxVersions(kversion.V0_10_0()))}},
 			broker.CauseVersion, "too old"},
+		{"controller", broker.Options{Brokers: []string{fakeBroker(t, kfake.MaxVersions(controllers))}},
+			broker.CauseController, "KRaft controller"},
 		{"two clusters", broker.Options{Brokers: []string{plainText, fakeBroker(t, kfake.ClusterID("another"))}},
 			broker.CauseClusters, `"another"`},
 	} {

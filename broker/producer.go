@@ -97,6 +97,13 @@ func (p *Producer) publishError(ctx context.Context, topic string, err error) er
 		return err
 	}
 	err = p.cluster.causeOf(err)
+	if unknownTopic(err) {
+		err = &MissingTopicError{Topic: topic, Broker: p.cluster.Brokers()}
+	}
+	if errors.Is(err, kafka.InvalidRecord) {
+		err = fmt.Errorf("%w; with cleanup.policy=compact a topic accepts no message without a key: topics of rows and of "+
+			"dead letters need cleanup.policy=delete", err)
+	}
 	if retriable(err) && !answered(err) {
 		return fmt.Errorf("%w (%s) while publishing to %q: %w", ErrBrokerLost, p.cluster.Brokers(), topic, err)
 	}

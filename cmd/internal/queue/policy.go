@@ -41,7 +41,9 @@ func settings(err error) string {
 			return "--kafka-username and --kafka-password-file, or --kafka-token-file"
 		case broker.CauseClosed:
 			return "--kafka-tls, --kafka-sasl and the port in --brokers"
-		case broker.CauseUnknownHost, broker.CauseClusters, broker.CauseNoBroker:
+		case broker.CauseGroup:
+			return "--group: consumers need a group of their own"
+		case broker.CauseUnknownHost, broker.CauseClusters, broker.CauseNoBroker, broker.CauseController:
 			return "--brokers"
 		}
 	}

@@ -32,6 +32,8 @@ func TestPolicy(t *testing.T) {
 		{unusable(broker.CauseMechanism), 2, "--kafka-sasl"},
 		{unusable(broker.CauseLogin), 2, "--kafka-password-file"},
 		{unusable(broker.CauseVersion), 2, "3.x or 4.x"},
+		{unusable(broker.CauseController), 2, "--brokers"},
+		{&broker.SetUpError{Cause: broker.CauseGroup}, 2, "--group"},
 		{unusable(broker.CauseClosed), 2, "the port in --brokers"},
 		{unusable(broker.CauseUnknownHost), 2, "--brokers"},
 		{&broker.SetUpError{Cause: broker.CauseClusters}, 2, "--brokers"},
