@@ -135,6 +135,7 @@ func TestLedgerTopicThatDoesNotFit(t *testing.T) {
 		[]string{`--ledger-topic "ledgers"`, "share --brokers"}, "consumer", "--drain")
 	exitsWith(t, env, 2, []string{"--fleet", "needs --ledger-topic"}, "consumer", "status", "--fleet")
 	env = onKafka(env, k.addrs, "fit")
+	exitsWith(t, onLedgerTopic(t, env, "nowhere"), 2, []string{`topic "fit" does not exist`}, "consumer", "status", "--fleet")
 	mustRun(t, env, "consumer", "check", "--create-topics", "--create-partitions", "6")
 	exitsWith(t, onLedgerTopic(t, env, "fit.results"), 2, []string{"must differ"}, "consumer", "--drain")
 	exitsWith(t, onLedgerTopic(t, env, "nowhere"), 2,
@@ -313,7 +314,10 @@ func TestLedgerTopicKeyRotation(t *testing.T) {
 	mustRun(t, empty, "importer", customers)
 	exitsWith(t, empty, 0, []string{"30 received: 0 onboarded, 30 skipped", "requests  0 sent"}, "consumer", "--drain")
 	exitsWith(t, with(2), 0, []string{"onboarded         30"}, "consumer", "status", "--fleet")
-	exitsWith(t, with(3), 0, []string{"no record of the ledger topic is authentic"}, "consumer", "status", "--fleet")
+	for _, command := range []string{"status", "failures"} { // not "no rows" and exit code 0
+		exitsWith(t, with(3), 2, []string{"no record of the ledger topic is authentic", "records can be used"},
+			"consumer", command, "--fleet")
+	}
 }
 
 // TestLedgerTopicKeyIsRequired: a ledger topic without a key, and a key without a ledger topic, are usage errors; so

@@ -3,6 +3,7 @@ package consumecmd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -80,9 +81,14 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 		}
 		restored, err = book.Restore(ctx, every)
 	}
-	ignored := 0
+	records, ignored := 0, 0
 	for _, r := range restored {
+		records += r.Records
 		ignored += r.Ignored
+	}
+	if err == nil && records > 0 && ignored == records {
+		err = &config.Error{Setting: "--ledger-topic", Value: c.LedgerTopic, Problem: fmt.Sprintf("none of its %d records "+
+			"can be used, see the warnings: check --ledger-topic-key-file, --api-url and --api-key", records)}
 	}
 	if err != nil {
 		return nil, errors.Join(classify(c, err), book.Close())

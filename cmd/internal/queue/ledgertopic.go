@@ -18,7 +18,7 @@ import (
 func (q *Queue) CheckLedgerTopic(ctx context.Context, rows, ledgers string) (partitions int, err error) {
 	counts, err := q.Check(ctx, rows)
 	if err != nil {
-		return 0, err
+		return 0, Coded(err)
 	}
 	partitions = counts[rows]
 	if q.topics != nil {
