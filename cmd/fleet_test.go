@@ -56,6 +56,28 @@ func TestCommittedBeyondTheEnd(t *testing.T) {
 	exitsWith(t, env, 2, says, "consumer", "--drain")
 }
 
+// TestCompactedWorkTopic: compaction of the work topic would remove the first of two rows of an account.
+func TestCompactedWorkTopic(t *testing.T) {
+	k := fakeKafka(t)
+	_, env := partnerEnv(t, sandbox.Config{})
+	env = onKafka(env, k.addrs, "compacted")
+	cluster, err := broker.Connect(t.Context(), broker.Options{Brokers: k.addrs})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cluster.Close()
+	_, err = cluster.CreateTopics(t.Context(), broker.Topic{
+		Name: "compacted", Partitions: 1, Config: map[string]string{"cleanup.policy": "compact"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	says := []string{"because the topic is compacted", "topic=compacted"}
+	exitsWith(t, env, 0, says, "importer", customers)
+	exitsWith(t, env, 0, says, "consumer", "check", "--create-topics") // creates the others
+	exitsWith(t, env, 0, says, "consumer", "--drain")
+}
+
 // TestMetadataOfOwnTopics: no command asks the brokers for the metadata of all topics, which a large cluster has
 // megabytes of.
 func TestMetadataOfOwnTopics(t *testing.T) {

@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/purser-onboard/purser/broker"
@@ -19,7 +21,8 @@ import (
 // Queue is an open broker. The errors of Cluster's own methods carry no exit code.
 type Queue struct {
 	*broker.Cluster
-	topics *topics // the topics to create; nil: none
+	topics *topics  // the topics to create; nil: none
+	keeps  []string // the topics that must keep every message
 	close  func() error
 	log    *slog.Logger
 	wait   time.Duration // see config.Queue.BrokerWait
@@ -82,7 +85,8 @@ func connect(ctx context.Context, q config.Queue, log *slog.Logger, topics []str
 		}
 		return nil, Coded(err)
 	}
-	opened := &Queue{Cluster: cluster, close: cluster.Close, log: log, wait: q.BrokerWait}
+	opened := &Queue{Cluster: cluster, close: cluster.Close, log: log, wait: q.BrokerWait,
+		keeps: []string{q.Topic, q.DeadLetterTopic}}
 	if q.CreateTopics {
 		opened.topics = newTopics(q)
 	}
@@ -113,15 +117,36 @@ func login(q config.Queue) (sasl broker.Mechanism, err error) {
 // Close closes the broker. It may be called more than once.
 func (q *Queue) Close() error { return q.close() }
 
-// CheckTopics returns an error when a topic does not exist; with --create-topics it creates missing topics first.
+// CheckTopics returns an error when a topic does not exist; with --create-topics it creates missing topics first. It
+// warns of a compacted topic of rows or dead letters.
 func (q *Queue) CheckTopics(ctx context.Context, names ...string) error {
 	if q.topics != nil {
 		if err := q.create(ctx, q.topics.describe(names)...); err != nil {
 			return err
 		}
 	}
-	_, err := q.check(ctx, names...)
-	return err
+	if _, err := q.check(ctx, names...); err != nil {
+		return err
+	}
+	for _, name := range names {
+		if slices.Contains(q.keeps, name) {
+			q.warnOfCompaction(ctx, name)
+		}
+	}
+	return nil
+}
+
+// warnOfCompaction warns if a topic of rows or dead letters is compacted: of two rows of one account, or dead letters
+// with one key, the first would disappear without a word. Without the permission DescribeConfigs it is silent.
+func (q *Queue) warnOfCompaction(ctx context.Context, topic string) {
+	settings, err := q.TopicConfig(ctx, topic, "cleanup.policy")
+	switch policy := settings["cleanup.policy"]; {
+	case err != nil:
+		q.log.Debug("cannot verify the cleanup.policy of a topic", "error", err)
+	case strings.Contains(policy, "compact"):
+		q.log.Warn("messages may disappear before they are read, because the topic is compacted: of two rows of one "+
+			"account the first would be lost; set cleanup.policy=delete", "topic", topic, "cleanup.policy", policy)
+	}
 }
 
 func (q *Queue) create(ctx context.Context, topics ...broker.Topic) error {
