@@ -26,7 +26,7 @@ func TestReconcileFindsFallenRows(t *testing.T) {
 	if answer.Code != http.StatusNoContent {
 		t.Fatalf("reject a customer: got %d, want 204", answer.Code)
 	}
-	exitsWith(t, env, 3, []string{"1 onboarded rows have a customer that is initiating or rejected at the partner; " +
+	exitsWith(t, env, 3, []string{"1 onboarded row has a customer that is initiating or rejected at the partner; " +
 		"docs/looking-into-a-night.md has the SQL"}, "consumer", "reconcile")
 
 	text, err := os.ReadFile("../docs/looking-into-a-night.md")
