@@ -219,3 +219,6 @@ func (c *Cluster) fetch(ctx context.Context, req *kafka.FetchRequest) (*kafka.Fe
 	}
 	return res, res.Error
 }
+
+// throttled reports whether fetch has made up a response, because the client was above its quota.
+func throttled(res *kafka.FetchResponse) bool { return res.HighWatermark < 0 }

@@ -60,7 +60,7 @@ func (r *reader) read(ctx context.Context) error {
 				r.lost = nil
 				continue
 			}
-			if err := r.emptyFetch(res.HighWatermark); err != nil {
+			if err := r.emptyFetch(); err != nil {
 				return err
 			}
 			sleep(ctx, c.o.MaxWait) // the broker may have answered at once
@@ -90,10 +90,9 @@ func (r *reader) fetch(ctx context.Context) (*kafka.FetchResponse, error) {
 	if err != nil {
 		return nil, err
 	}
-	if res.HighWatermark < 0 { // throttled
-		res.HighWatermark = r.end.Load()
+	if !throttled(res) {
+		r.end.Store(res.HighWatermark)
 	}
-	r.end.Store(res.HighWatermark)
 	return res, nil
 }
 
@@ -183,7 +182,7 @@ func (r *reader) deliver(ctx context.Context, res *kafka.FetchResponse) error {
 			break
 		}
 	}
-	r.progress(before, res.HighWatermark, batches)
+	r.progress(before, batches, throttled(res))
 	return nil
 }
 
@@ -191,10 +190,10 @@ func (r *reader) deliver(ctx context.Context, res *kafka.FetchResponse) error {
 // requested offset or, if there is none, with the first batch after it. So a batch without new messages proves that the
 // offset is empty, as after compaction, and it is skipped. A response without a batch proves nothing: a broker also
 // sends it when it cannot read its storage in time (KIP-405), or when the batch is larger than MaxBytes; the next
-// request allows more.
-func (r *reader) progress(before, highWatermark int64, batches int) {
+// request allows more, unless the client was above its quota.
+func (r *reader) progress(before int64, batches int, throttled bool) {
 	c := r.consumer
-	end := highWatermark
+	end := r.end.Load()
 	if c.o.Drain {
 		end = max(end, r.target) // the high watermark when the drain began
 	}
@@ -206,16 +205,18 @@ func (r *reader) progress(before, highWatermark int64, batches int) {
 		r.skipTo(r.next + 1)
 	default:
 		r.empty++
-		r.maxBytes = min(2*r.maxBytes, 64<<20)
+		if !throttled {
+			r.maxBytes = min(2*r.maxBytes, 64<<20)
+		}
 	}
 }
 
 // emptyFetch decides about an empty fetch below the high watermark: nil means retry. Skipping the offset could lose a
 // row. A run retries until a later message proves by its offset that nothing is there. A drain fails after LostAfter.
-func (r *reader) emptyFetch(highWatermark int64) error {
+func (r *reader) emptyFetch() error {
 	c := r.consumer
 	err := &EmptyFetchError{
-		Topic: c.o.Topic, Group: c.o.Group, Partition: r.partition, Offset: r.next, End: max(highWatermark, r.target),
+		Topic: c.o.Topic, Group: c.o.Group, Partition: r.partition, Offset: r.next, End: max(r.end.Load(), r.target),
 	}
 	if r.empty == warnAfterEmpty {
 		c.o.Logger.Warn("empty fetch below the high watermark; retrying", "error", err)

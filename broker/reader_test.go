@@ -62,6 +62,12 @@ func TestEmptyFetch(t *testing.T) {
 		fake, c := cluster(t, 1, 1)
 		publish(t, c, rows(0, 60))
 		publish(t, c, rows(60, 40))
+		var most atomic.Int32
+		fake.ControlKey(kmsg.Fetch.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+			fake.KeepControl()
+			most.Store(max(most.Load(), req.(*kmsg.FetchRequest).MaxBytes))
+			return nil, nil, false
+		})
 		emptyFetches(fake, 60, -1, 8)
 		assigned := 0
 		q := consumer(t, c, func(o *broker.ConsumerOptions) {
@@ -74,6 +80,9 @@ func TestEmptyFetch(t *testing.T) {
 		}
 		if seen := counts(s.all()); len(seen) != 100 || assigned != 1 {
 			t.Errorf("got %d rows and %d assignments, want 100 and 1", len(seen), assigned)
+		}
+		if got := most.Load(); got != 1 { // more would only be throttled for longer
+			t.Errorf("got a request for %d bytes, want 1 in each", got)
 		}
 	})
 	t.Run("for good", func(t *testing.T) {
