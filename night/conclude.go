@@ -123,7 +123,7 @@ func (a *Account) publishedSum(i results.ReportImport) Sum {
 	}
 	switch n := *i.NotSeen; {
 	case n == 0:
-	case a.ImportedLater(*i.Importer):
+	case results.PublishedAgain(a.Imports, *i.Importer):
 		s.Parts = append(s.Parts, Part{"not seen, but imported again", n})
 	case a.drainedSince(*i.Importer):
 		s.Difference = n
@@ -144,7 +144,7 @@ func (a *Account) drainedSince(i pipeline.Import) bool {
 // notSeen are the imports of which rows were published that no run has seen, and how many these are.
 func (a *Account) notSeen() (list []results.ReportImport, n int64) {
 	for _, i := range a.Imports {
-		if i.Importer != nil && i.NotSeen != nil && *i.NotSeen > 0 && !a.ImportedLater(*i.Importer) {
+		if i.Importer != nil && i.NotSeen != nil && *i.NotSeen > 0 && !results.PublishedAgain(a.Imports, *i.Importer) {
 			list, n = append(list, i), n+*i.NotSeen
 		}
 	}
@@ -307,7 +307,7 @@ func (a *Account) unfinished() (list []results.ReportImport) {
 	return list
 }
 
-// ImportedLater reports whether the files of an import were imported since.
+// ImportedLater reports whether files of the same names as those of an import were imported since.
 func (a *Account) ImportedLater(first pipeline.Import) bool {
 	return results.ImportedLater(a.Imports, first)
 }

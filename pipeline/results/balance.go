@@ -1,6 +1,7 @@
 package results
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/purser-onboard/purser/pipeline"
@@ -72,8 +73,8 @@ type Balance struct {
 	Lines    *LineBalance    `json:"lines,omitempty"`
 	Received ReceivedBalance `json:"received"`
 	// Published is the sum over the imports of the night whose NotSeen is known, also over those of which no row came to
-	// the run, without those whose files were imported again because not all of their rows were seen; absent if there is
-	// none.
+	// the run, without those of which not all rows were seen and whose files were imported again, byte for byte; absent if
+	// there is none.
 	Published *PublishedBalance `json:"published,omitempty"`
 }
 
@@ -131,24 +132,35 @@ func BalanceOf(t pipeline.Tally, imports []ReportImport) *Balance {
 	return b
 }
 
-// ImportedLater reports whether the files of an import were imported since, by imports that came to their end.
+// ImportedLater reports whether files of the same names as those of an import were imported since, by imports that came
+// to their end: the exports may have been corrected.
 func ImportedLater(imports []ReportImport, first pipeline.Import) bool {
+	return later(imports, first, func(f pipeline.ImportFile) string { return f.Name })
+}
+
+// PublishedAgain reports whether what an import published was published since: its files were imported again, byte for
+// byte. Of a file that was not read to its end only the name is known.
+func PublishedAgain(imports []ReportImport, first pipeline.Import) bool {
+	return later(imports, first, func(f pipeline.ImportFile) string { return cmp.Or(f.SHA256, f.Name) })
+}
+
+func later(imports []ReportImport, first pipeline.Import, key func(pipeline.ImportFile) string) bool {
 	done := map[string]bool{}
 	for _, i := range imports {
 		if m := i.Importer; m != nil && !m.Unfinished() && m.StartedAt.After(first.StartedAt) {
 			for _, f := range m.Files {
-				done[f.Name] = true
+				done[f.Name], done[f.SHA256] = true, true
 			}
 		}
 	}
-	return len(done) > 0 && !slices.ContainsFunc(first.Files, func(f pipeline.ImportFile) bool { return !done[f.Name] })
+	return len(done) > 0 && !slices.ContainsFunc(first.Files, func(f pipeline.ImportFile) bool { return !done[key(f)] })
 }
 
 // PublishedOf draws up the balance of what imports published.
 func PublishedOf(imports []ReportImport) *PublishedBalance {
 	var b *PublishedBalance
 	for _, i := range imports {
-		if i.Importer == nil || i.NotSeen == nil || *i.NotSeen > 0 && ImportedLater(imports, *i.Importer) {
+		if i.Importer == nil || i.NotSeen == nil || *i.NotSeen > 0 && PublishedAgain(imports, *i.Importer) {
 			continue
 		}
 		if b == nil {

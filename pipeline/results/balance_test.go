@@ -73,3 +73,26 @@ func TestPublishedOf(t *testing.T) {
 		t.Errorf("rows that were not seen: got %+v, want %+v", got, want)
 	}
 }
+
+// TestPublishedAgain: an export of the same name does not stand in for rows that no run has seen.
+func TestPublishedAgain(t *testing.T) {
+	at := time.Date(2026, 11, 28, 1, 0, 0, 0, time.UTC)
+	imported := func(after time.Duration, digest string, notSeen int64) ReportImport {
+		return ReportImport{NotSeen: &notSeen, Importer: &pipeline.Import{
+			StartedAt: at.Add(after), EndedAt: at.Add(after), ImportCounts: pipeline.ImportCounts{Published: 10},
+			Files: []pipeline.ImportFile{{Name: "today.csv", SHA256: digest}},
+		}}
+	}
+	for _, tt := range []struct {
+		first, second string
+		want          int64
+	}{{"a", "a", 0}, {"a", "b", 4}, {"", "b", 0}} { // "": not read to its end
+		imports := []ReportImport{imported(0, tt.first, 4), imported(time.Hour, tt.second, 0)}
+		if got := PublishedOf(imports); got.NotSeen != tt.want {
+			t.Errorf("%q and then %q: got %d rows not seen, want %d", tt.first, tt.second, got.NotSeen, tt.want)
+		}
+		if !ImportedLater(imports, *imports[0].Importer) {
+			t.Errorf("%q and then %q: got an export that was not imported later, want that it was", tt.first, tt.second)
+		}
+	}
+}

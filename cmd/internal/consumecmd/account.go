@@ -57,7 +57,7 @@ func (r *run) account(ctx context.Context, done ended, drained bool) {
 func (r *run) warnOfUnseen(published []results.ReportImport) {
 	for _, i := range published {
 		if i.NotSeen == nil || *i.NotSeen == 0 || !i.Importer.EndedAt.Before(r.report.StartedAt) ||
-			results.ImportedLater(published, *i.Importer) {
+			results.PublishedAgain(published, *i.Importer) {
 			continue
 		}
 		names := make([]string, len(i.Importer.Files))
