@@ -176,4 +176,12 @@ func TestAccountOfInvalidRows(t *testing.T) {
 	exitsWith(t, env, 0, []string{"Needs attention: The queue was empty.\nreason: no rows in ",
 		"Rows of export.csv so far: 1 onboarded and 3 repeated, of another import, dead-lettered or not seen\n"},
 		"purser", "report")
+
+	exitsWith(t, env, 3, []string{"no rows in "}, "importer", "--require-rows", none, export(t, 5))
+	drain(t, env, 0)
+	cmd, out = command(t, env, "consumer", "report")
+	if err := cmd.Run(); err != nil || !strings.HasPrefix(out.String(), "Good: ") ||
+		strings.Contains(out.String(), "reason: ") {
+		t.Errorf("after a good run: got %v and this report, want no reason:\n%s", err, out)
+	}
 }

@@ -285,8 +285,11 @@ func (a *Account) verdict() Verdict {
 	return v
 }
 
-// noRows is why the import of a run ended with 3 although no row is invalid: an export has none.
+// noRows is why a run ended with 3 with its import although no row is invalid: an export has none.
 func (a *Account) noRows(latest Run) string {
+	if latest.Report.Exit != 3 {
+		return ""
+	}
 	for _, i := range a.Imports {
 		of := func(r results.ReportImport) bool { return r.ID == i.ID }
 		if m := i.Importer; m != nil && m.Exit == 3 && m.Invalid == 0 && slices.ContainsFunc(latest.Report.Imports, of) {
