@@ -83,8 +83,8 @@ func whatIsLeft(t pipeline.Tally) string {
 	if n == 0 {
 		return "all rows that were taken are settled; the next run goes on with the queue"
 	}
-	return fmt.Sprintf("%s not settled and in the queue, where the next run goes on",
-		printable.Count(n, "row that was taken is", "rows that were taken are"))
+	return fmt.Sprintf("%s in the queue for the next run",
+		printable.Count(n, "row that was taken is not settled, and stays", "rows that were taken are not settled, and stay"))
 }
 
 // Summaries returns where summaries go: to standard output, or to standard error if the report or the page is written
