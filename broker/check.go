@@ -235,10 +235,6 @@ func (c *Cluster) Lag(ctx context.Context, topic, group string) ([]PartitionLag,
 		return nil, err
 	}
 	all := partitionIDs(n)
-	spans, err := c.spans(ctx, topic, all, requestTimeout)
-	if err != nil {
-		return nil, err
-	}
 	committed := make(map[int]int64, n)
 	err = retry.Do(ctx, backoff(requestTimeout), func(ctx context.Context) error {
 		res, err := c.client.OffsetFetch(ctx, &kafka.OffsetFetchRequest{
@@ -266,6 +262,10 @@ func (c *Cluster) Lag(ctx context.Context, topic, group string) ([]PartitionLag,
 	if err != nil {
 		err = denied(err, fmt.Sprintf("see the offsets of group %q", group), fmt.Sprintf("Read on group %q", group))
 		return nil, fmt.Errorf("committed offsets of group %q: %w", group, err)
+	}
+	spans, err := c.spans(ctx, topic, all, requestTimeout) // afterwards: what is committed meanwhile is not beyond the end
+	if err != nil {
+		return nil, err
 	}
 	lags := make([]PartitionLag, 0, n)
 	for _, p := range all {

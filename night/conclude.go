@@ -310,7 +310,7 @@ func (a *Account) unfinished() (list []results.ReportImport) {
 	return list
 }
 
-// ImportedLater reports whether files of the same names as those of an import were imported since.
+// ImportedLater is results.ImportedLater of the night's imports.
 func (a *Account) ImportedLater(first pipeline.Import) bool {
 	return results.ImportedLater(a.Imports, first)
 }

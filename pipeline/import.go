@@ -74,6 +74,7 @@ func (i Import) NotFinished() int64 {
 // ImportFile is an export of an import.
 type ImportFile struct {
 	Name   string `json:"name"`             // base name, with as much of its path as tells it from others; printable
+	Path   string `json:"path,omitempty"`   // absolute and printable; empty: standard input, or an earlier version
 	Size   int64  `json:"size"`             // bytes read, before decompression
 	SHA256 string `json:"sha256,omitempty"` // of these bytes, hex; empty: the file was not read to its end
 	ImportCounts

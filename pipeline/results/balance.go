@@ -132,16 +132,16 @@ func BalanceOf(t pipeline.Tally, imports []ReportImport) *Balance {
 	return b
 }
 
-// ImportedLater reports whether files of the same names as those of an import were imported since, by imports that came
-// to their end: the exports may have been corrected.
+// ImportedLater reports whether the files at the paths of an import's, or of the same names where a path is not known,
+// were imported since, by imports that came to their end: the exports may have been corrected.
 func ImportedLater(imports []ReportImport, first pipeline.Import) bool {
-	return later(imports, first, func(f pipeline.ImportFile) string { return f.Name })
+	return later(imports, first, func(f pipeline.ImportFile) string { return cmp.Or(f.Path, f.Name) })
 }
 
 // PublishedAgain reports whether what an import published was published since: its files were imported again, byte for
-// byte. Of a file that was not read to its end only the name is known.
+// byte. Of a file that was not read to its end only path and name are known.
 func PublishedAgain(imports []ReportImport, first pipeline.Import) bool {
-	return later(imports, first, func(f pipeline.ImportFile) string { return cmp.Or(f.SHA256, f.Name) })
+	return later(imports, first, func(f pipeline.ImportFile) string { return cmp.Or(f.SHA256, f.Path, f.Name) })
 }
 
 func later(imports []ReportImport, first pipeline.Import, key func(pipeline.ImportFile) string) bool {
@@ -149,7 +149,7 @@ func later(imports []ReportImport, first pipeline.Import, key func(pipeline.Impo
 	for _, i := range imports {
 		if m := i.Importer; m != nil && !m.Unfinished() && m.StartedAt.After(first.StartedAt) {
 			for _, f := range m.Files {
-				done[f.Name], done[f.SHA256] = true, true
+				done[f.Name], done[f.Path], done[f.SHA256] = true, true, true
 			}
 		}
 	}

@@ -74,6 +74,25 @@ func TestPublishedOf(t *testing.T) {
 	}
 }
 
+// TestImportedLater: a file of the same name in another directory is another one, if both directories are known.
+func TestImportedLater(t *testing.T) {
+	at := time.Date(2026, 11, 28, 1, 0, 0, 0, time.UTC)
+	imported := func(after time.Duration, path string) ReportImport {
+		return ReportImport{Importer: &pipeline.Import{
+			StartedAt: at.Add(after), EndedAt: at.Add(after), Files: []pipeline.ImportFile{{Name: "today.csv", Path: path}},
+		}}
+	}
+	for _, tt := range []struct {
+		first, second string
+		want          bool
+	}{{"/a/today.csv", "/a/today.csv", true}, {"/a/today.csv", "/b/today.csv", false}, {"", "/b/today.csv", true}} {
+		imports := []ReportImport{imported(0, tt.first), imported(time.Hour, tt.second)}
+		if got := ImportedLater(imports, *imports[0].Importer); got != tt.want {
+			t.Errorf("%q and then %q: got %t, want %t", tt.first, tt.second, got, tt.want)
+		}
+	}
+}
+
 // TestPublishedAgain: an export of the same name does not stand in for rows that no run has seen.
 func TestPublishedAgain(t *testing.T) {
 	at := time.Date(2026, 11, 28, 1, 0, 0, 0, time.UTC)

@@ -287,11 +287,11 @@ func ParseNight(args []string, s Streams) (*Importer, *Consumer, error) {
 		return nil, nil, n.Explain(err)
 	}
 	rejects, err := filepath.Abs(i.Rejects)
-	for flag, file := range map[string]string{
-		"--report": n.Report, "--report-html": n.ReportHTML, "--metrics-textfile": n.MetricsTextfile,
+	for _, output := range []struct{ flag, file string }{
+		{"--report", n.Report}, {"--report-html", n.ReportHTML}, {"--metrics-textfile", n.MetricsTextfile},
 	} {
-		if path, e := filepath.Abs(file); err == nil && e == nil && path == rejects {
-			return nil, nil, n.Explain(&Error{Setting: flag, Problem: "names the rejects file (--rejects)"})
+		if path, e := filepath.Abs(output.file); err == nil && e == nil && path == rejects {
+			return nil, nil, n.Explain(&Error{Setting: output.flag, Problem: "names the rejects file (--rejects)"})
 		}
 	}
 	return i, &n.Consumer, nil

@@ -3,6 +3,7 @@ package importcmd
 import (
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
@@ -10,7 +11,11 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/importlog"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/pipeline/csvimport"
+	"github.com/purser-onboard/purser/printable"
 )
+
+// maxPath is the longest path on Linux, in bytes (PATH_MAX, limits.h).
+const maxPath = 4096
 
 // memory records the import in the data directory: when it begins, after files that took long, and when it ends. A
 // directory that cannot be written to is reported once, and the import goes on.
@@ -46,6 +51,9 @@ func remember(
 	m.Reason = "the import " + m.Standing()
 	for n, file := range files {
 		m.Files[n].Name = names[file]
+		if path, err := filepath.Abs(file); err == nil && file != "-" {
+			m.Files[n].Path = printable.Line(path, maxPath)
+		}
 	}
 	if m.off {
 		return m
