@@ -336,7 +336,11 @@ func TestApacheKafkaLeaders(t *testing.T) {
 		stop func(int)
 	}{{"killed", k.Kill}, {"stopped", k.Stop}} {
 		t.Run(tt.name, func(t *testing.T) {
-			leader := k.Leader(t, topic, 0)
+			leader := 0
+			eventually(t, "a leader", func() bool {
+				leader = k.Leader(t, topic, 0)
+				return leader > 0
+			})
 			survive(t, c, rowsThere, func() {
 				tt.stop(leader)
 				eventually(t, "another leader", func() bool {
