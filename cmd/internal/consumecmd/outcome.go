@@ -65,8 +65,7 @@ func classify(c *config.Consumer, err error) error {
 				"want group.min.session.timeout.ms (6s by default) to group.max.session.timeout.ms (30m)",
 		})
 	}
-	topic := errors.As(err, new(*broker.MissingTopicError)) || errors.As(err, new(*broker.DeniedError))
-	if errors.As(err, &halt) && !topic { // apart from the ledger topic's, it is the partner's or the signer's
+	if errors.As(err, &halt) && halt.Class != onboard.HaltLedger { // only the ledger's may be a broker's error
 		return console.Coded(console.ExitUnfinished, err)
 	}
 	return queue.Coded(err)

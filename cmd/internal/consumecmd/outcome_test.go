@@ -2,6 +2,7 @@ package consumecmd
 
 import (
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"testing"
 
@@ -14,15 +15,19 @@ import (
 // A halt because of the ledger topic has the exit code of the topic's trouble, others are not taken for the broker's.
 func TestClassifyHalt(t *testing.T) {
 	for _, tt := range []struct {
-		err  error
-		code int
+		class onboard.Class
+		err   error
+		code  int
 	}{
-		{&broker.MissingTopicError{Topic: "ledgers"}, 2},
-		{&broker.DeniedError{Needs: `Write on topic "ledgers"`}, 2},
-		{fmt.Errorf("%w (b:1)", broker.ErrBrokerLost), 1},
-		{x509.UnknownAuthorityError{}, 1}, // the signer's
+		{onboard.HaltLedger, &broker.MissingTopicError{Topic: "ledgers"}, 2},
+		{onboard.HaltLedger, &broker.DeniedError{Needs: `Write on topic "ledgers"`}, 2},
+		{onboard.HaltLedger, &broker.TooLargeError{Topic: "ledgers"}, 2},
+		{onboard.HaltLedger, fmt.Errorf("%w (b:1)", broker.ErrBrokerLost), 1},
+		{onboard.HaltLedger, errors.New("disk I/O error"), 1},
+		{onboard.HaltSigner, x509.UnknownAuthorityError{}, 1},
+		{onboard.HaltUnreachable, x509.UnknownAuthorityError{}, 1},
 	} {
-		err := classify(new(config.Consumer), &onboard.HaltError{Err: fmt.Errorf("write to the ledger topic: %w", tt.err)})
+		err := classify(new(config.Consumer), &onboard.HaltError{Class: tt.class, Err: fmt.Errorf("write: %w", tt.err)})
 		if got := console.Code(err); got != tt.code {
 			t.Errorf("%v: got exit code %d, want %d", err, got, tt.code)
 		}
