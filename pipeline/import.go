@@ -14,6 +14,8 @@ type Import struct {
 	// Alive says of an import that has not ended whether its process is there. It is absent if that is not known, as when
 	// the import ran on another host.
 	Alive *bool `json:"alive,omitempty"`
+	// Unaccounted: the import failed because its own counts do not add up, which is a defect of the importer.
+	Unaccounted bool `json:"unaccounted,omitempty"`
 	ImportCounts
 	Files []ImportFile `json:"files"` // in order; those that were not read, too, with counts of 0 and without a digest
 }
@@ -63,9 +65,9 @@ func (c ImportCounts) Plus(d ImportCounts) ImportCounts {
 func (i Import) Unfinished() bool { return !i.Ended() || i.Exit == 1 || i.Exit == 2 }
 
 // NotFinished is how many lines were read of which nothing has come when the import ended early. An import that came to
-// its end has accounted for each line.
+// its end has to account for each line.
 func (i Import) NotFinished() int64 {
-	if !i.Unfinished() {
+	if i.Unaccounted || !i.Unfinished() {
 		return 0
 	}
 	return i.Lines - i.PublishedLines - i.InvalidLines - i.Neither

@@ -17,6 +17,8 @@ func TestBalanceOf(t *testing.T) {
 	}
 	early := importer(21, ended)
 	early.Exit = 2
+	defect := importer(11, ended)
+	defect.Exit, defect.Unaccounted = 1, true
 	tally := pipeline.Tally{
 		Received: 20, Skipped: 1, Onboarded: 8, AlreadyOnboarded: 2, Conflict: 1, Refused: 2, Rejected: 3, Failed: 2,
 		DeadLettered: 1, Returned: 2,
@@ -38,7 +40,7 @@ func TestBalanceOf(t *testing.T) {
 		"ended early": {tally, []ReportImport{{Importer: early}},
 			ReceivedBalance{Received: 20, Outcomes: 18, Returned: 2, OK: true},
 			&LineBalance{Read: 21, Published: 6, Invalid: 2, Neither: 2, NotFinished: 11, OK: true}},
-		"line lost": {tally, []ReportImport{{Importer: importer(10, ended)}, {Importer: importer(11, ended)}},
+		"line lost": {tally, []ReportImport{{Importer: importer(10, ended)}, {Importer: defect}},
 			ReceivedBalance{Received: 20, Outcomes: 18, Returned: 2, OK: true},
 			&LineBalance{Read: 21, Published: 12, Invalid: 4, Neither: 4}},
 	} {

@@ -1,6 +1,7 @@
 package importcmd
 
 import (
+	"errors"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -120,6 +121,7 @@ func (m *memory) end(err error) {
 	if err != nil {
 		m.Reason = console.Line(err)
 	}
+	m.Unaccounted = errors.As(err, new(*csvimport.AccountingError))
 	m.put()
 	m.running.End()
 }
