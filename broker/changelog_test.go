@@ -138,7 +138,7 @@ func TestChangelogRetries(t *testing.T) {
 }
 
 // A ledger topic that was deleted is named, and is not taken for a broker that is away.
-func TestChangelogDeleted(t *testing.T) {
+func TestChangelogOfAMissingTopic(t *testing.T) {
 	c := quiet(t, 4)
 	ready := make(chan struct{})
 	var once sync.Once

@@ -52,7 +52,7 @@ func TestTrialRowsThatStayPlanned(t *testing.T) {
 	}
 }
 
-// TestTrialGoesOnWhileTheSignerThrottles: a customer for whom nobody can sign would be of no use.
+// TestTrialGoesOnWhileTheSignerThrottles: until the signer has signed, at most SetupLimit customers are created.
 func TestTrialGoesOnWhileTheSignerThrottles(t *testing.T) {
 	m := &scriptedSigner{sign: func(n int) error {
 		if n <= 30 {

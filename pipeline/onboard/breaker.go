@@ -307,7 +307,7 @@ func (b *breaker) take(t *Task, res result) (trouble []Trouble) {
 			}
 			since := b.signerBusy[at].since
 			if since.IsZero() || t.delays < 2 && now.Sub(b.signerBusy[at].last) > throttleLimit {
-				since = now // no row waits for it since
+				since = now // no row has waited for it
 			}
 			b.signerBusy[at] = busy{since, now}
 			return nil

@@ -529,7 +529,7 @@ func topics(c *config.Consumer) []string {
 	return names
 }
 
-// withLedgers returns the same and the ledger topic, if there is one.
+// withLedgers are topics and the ledger topic, if there is one.
 func withLedgers(c *config.Consumer) []string {
 	names := topics(c)
 	if c.LedgerTopic != "" {
