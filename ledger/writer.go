@@ -18,6 +18,10 @@ import (
 // transaction.
 const maxGroup = 2048
 
+// idleYields takes a few microseconds, a commit some hundred. With 32 callers, BenchmarkTransitions gains 5 to 10 %
+// over a single yield; 40 yields gain no more.
+const idleYields = 16
+
 // The states of an operation. From opWaiting it goes to opStarted, by the writer, or to opCanceled, by its caller.
 const (
 	opWaiting int32 = iota
@@ -179,9 +183,22 @@ func (w *writer) loop() {
 			return
 		}
 		w.commit(group)
-		// The callers that have just returned are about to call again. Without this they would miss the next group, and
-		// groups would alternate between two halves of the callers.
+		w.awaitCallers(len(group))
+	}
+}
+
+// awaitCallers yields the processor until want operations wait, or until idleYields in a row have brought none. The
+// callers that have just returned may call again at once. Otherwise they would miss the next group, and groups would
+// alternate between two halves of the callers.
+func (w *writer) awaitCallers(want int) {
+	seen := 0
+	for idle := 0; idle < idleYields && seen < want; idle++ {
 		runtime.Gosched()
+		w.mu.Lock()
+		if n := len(w.waiting); n > seen {
+			seen, idle = n, 0
+		}
+		w.mu.Unlock()
 	}
 }
 
