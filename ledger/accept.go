@@ -79,7 +79,7 @@ func storable(row pipeline.Row) error {
 // order: json_each iterates over the object and is the outer side of the join. A query for a whole batch costs a
 // fraction of a query for each row.
 const lookUpQuery = `SELECT r.id, r.external_id, r.stage, r.class, r.reason, r.customer_id,
-	r.import_id, r.file, r.line
+	r.import_id, r.file, r.line, r.dismissed IS r.version
 	FROM json_each(?) j LEFT JOIN rows r ON r.external_id = j.value AND r.chain_id = j.key`
 
 // lookUp answers the settled rows and returns the indexes of the rows that need the writer. If there are any, these
@@ -92,10 +92,12 @@ func (l *Ledger) lookUp(ctx context.Context, items []item, answers []pipeline.Ac
 	defer rows.Close()
 	var id, line sql.NullInt64
 	var externalID, stage, class, reason, customerID, importID, file sql.NullString
+	var dismissed bool
 	unsettled := false
 	i := 0
 	for ; rows.Next() && i < len(items); i++ {
-		if err := rows.Scan(&id, &externalID, &stage, &class, &reason, &customerID, &importID, &file, &line); err != nil {
+		if err := rows.Scan(&id, &externalID, &stage, &class, &reason, &customerID, &importID, &file, &line,
+			&dismissed); err != nil {
 			return nil, err
 		}
 		it := &items[i]
@@ -123,6 +125,7 @@ func (l *Ledger) lookUp(ctx context.Context, items []item, answers []pipeline.Ac
 		record.Class = class.String
 		record.Reason = reason.String
 		record.CustomerID = customerID.String
+		record.Dismissed = dismissed
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err

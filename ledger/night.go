@@ -19,12 +19,15 @@ type BadEnd struct {
 
 const badStages = `('conflict', 'refused', 'rejected', 'failed')`
 
-// BadEnds counts the rows that ended badly by stage and class, the most frequent first, with up to n examples of each.
-// It reads the whole table, as Counts does.
+// stillBad is the condition for rows that ended badly and are not dismissed.
+const stillBad = `stage IN ` + badStages + ` AND dismissed IS NOT version`
+
+// BadEnds counts the rows that ended badly by stage and class, but for dismissed ones, the most frequent first, with up
+// to n examples of each. It reads the whole table, as Counts does.
 func (q *queries) BadEnds(ctx context.Context, from, to time.Time, n int) ([]BadEnd, error) {
 	const within = `(updated_at BETWEEN ? AND ?)`
 	rows, err := q.source.QueryContext(ctx, `SELECT stage, class, count(*), coalesce(sum(`+within+`), 0) FROM rows
-		WHERE stage IN `+badStages+` GROUP BY stage, class ORDER BY count(*) DESC, stage, class`, micros(from), micros(to))
+		WHERE `+stillBad+` GROUP BY stage, class ORDER BY count(*) DESC, stage, class`, micros(from), micros(to))
 	if err != nil {
 		return nil, translate(q.path, err)
 	}
@@ -49,7 +52,7 @@ func (q *queries) BadEnds(ctx context.Context, from, to time.Time, n int) ([]Bad
 	}
 	err = q.each(ctx, recordQuery+` WHERE r.id IN (SELECT id FROM (SELECT id, row_number() OVER (
 		PARTITION BY stage, class ORDER BY `+within+` DESC, file, line, id) AS nth
-		FROM rows WHERE stage IN `+badStages+`) WHERE nth <= ?) ORDER BY r.file, r.line, r.id`,
+		FROM rows WHERE `+stillBad+`) WHERE nth <= ?) ORDER BY r.file, r.line, r.id`,
 		[]any{micros(from), micros(to), n}, func(r pipeline.Record) error {
 			if i, ok := at[kind{r.Stage, r.Class}]; ok { // a row may have changed between the two queries
 				ends[i].Examples = append(ends[i].Examples, r)

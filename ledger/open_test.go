@@ -39,7 +39,7 @@ func TestConnectionsAreDurable(t *testing.T) {
 	l, _ := openTest(t)
 	for pragma, want := range map[string]string{
 		"journal_mode": "wal", "synchronous": "2", "foreign_keys": "1", "busy_timeout": "5000",
-		"application_id": strconv.Itoa(applicationID), "user_version": "12",
+		"application_id": strconv.Itoa(applicationID), "user_version": "13",
 	} {
 		var got string
 		if err := l.conn.QueryRowContext(t.Context(), "PRAGMA "+pragma).Scan(&got); err != nil || got != want {
@@ -161,8 +161,8 @@ func TestOlderSchemaIsMigrated(t *testing.T) {
 	}
 	var programs string
 	err = l.conn.QueryRowContext(t.Context(), `SELECT group_concat(program, ', ') FROM migrations`).Scan(&programs)
-	if err != nil || programs != "purser 0.0.9"+strings.Repeat(", purser 0.1.0", 11) {
-		t.Errorf("got migrations by %q, %v; want purser 0.0.9 and 11 times purser 0.1.0", programs, err)
+	if err != nil || programs != "purser 0.0.9"+strings.Repeat(", purser 0.1.0", 12) {
+		t.Errorf("got migrations by %q, %v; want purser 0.0.9 and 12 times purser 0.1.0", programs, err)
 	}
 }
 
@@ -206,8 +206,8 @@ func TestMigrationsAreNumbered(t *testing.T) {
 
 func TestNewerSchemaIsAnError(t *testing.T) {
 	l, o := openTest(t)
-	execSQL(t, l, `INSERT INTO migrations VALUES (13, 'purser 4.2.0', 1)`)
-	execSQL(t, l, `PRAGMA user_version = 13`)
+	execSQL(t, l, `INSERT INTO migrations VALUES (14, 'purser 4.2.0', 1)`)
+	execSQL(t, l, `PRAGMA user_version = 14`)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -215,8 +215,8 @@ func TestNewerSchemaIsAnError(t *testing.T) {
 	_, readErr := OpenReadOnly(t.Context(), o.Path)
 	for _, err := range []error{openErr, readErr} {
 		var schema *schemaError
-		if !errors.As(err, &schema) || schema.Have != 13 || schema.Known != 12 || schema.Program != "purser 4.2.0" {
-			t.Fatalf("got %v, want a schemaError with schema 13 and purser 4.2.0", err)
+		if !errors.As(err, &schema) || schema.Have != 14 || schema.Known != 13 || schema.Program != "purser 4.2.0" {
+			t.Fatalf("got %v, want a schemaError with schema 14 and purser 4.2.0", err)
 		}
 		if !strings.Contains(err.Error(), "purser 4.2.0 or newer") {
 			t.Errorf("got %q, want an error with purser 4.2.0 or newer", err)

@@ -67,6 +67,7 @@ type Count struct {
 	Class            string // empty unless the row ended badly
 	Rows             int64
 	AlreadyOnboarded int64  // of Rows, those whose customer was found past initiating
+	Dismissed        int64  // of Rows, those that ended badly and are dismissed
 	Reason           string // of the row that changed last, as an example
 }
 
@@ -75,7 +76,7 @@ type Count struct {
 func (q *queries) Counts(ctx context.Context) ([]Count, error) {
 	// With max, SQLite takes the bare columns from the row that has it (sqlite.org/lang_select.html, section 2.5).
 	rows, err := q.source.QueryContext(ctx, `SELECT stage, class, count(*), total(already_onboarded),
-		reason, max(updated_at) FROM rows GROUP BY stage, class`)
+		total(dismissed IS version), reason, max(updated_at) FROM rows GROUP BY stage, class`)
 	if err != nil {
 		return nil, translate(q.path, err)
 	}
@@ -83,13 +84,13 @@ func (q *queries) Counts(ctx context.Context) ([]Count, error) {
 	var counts []Count
 	for rows.Next() {
 		var c Count
-		var already float64
+		var already, dismissed float64
 		var latest int64
-		if err := rows.Scan(&c.Stage, &c.Class, &c.Rows, &already, &c.Reason, &latest); err != nil {
+		if err := rows.Scan(&c.Stage, &c.Class, &c.Rows, &already, &dismissed, &c.Reason, &latest); err != nil {
 			return nil, translate(q.path, err)
 		}
 		c.Class, c.Reason = printable.Line(c.Class, maxClass), printable.Line(c.Reason, maxText)
-		c.AlreadyOnboarded = int64(already)
+		c.AlreadyOnboarded, c.Dismissed = int64(already), int64(dismissed)
 		counts = append(counts, c)
 	}
 	if err := rows.Err(); err != nil {

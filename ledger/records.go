@@ -16,7 +16,7 @@ import (
 const recordQuery = `SELECT r.id, r.version, r.stage, r.external_id, r.chain_id, r.import_id, r.file, r.line,
 	r.customer_id, r.partner_status, r.challenge, r.challenge_at, r.external_tx_id, r.signature, r.refusals,
 	r.attempts, r.already_onboarded, r.class, r.reason, r.accepted_at, r.updated_at, r.claims,
-	coalesce(r.first_file, r.file), coalesce(r.first_line, r.line),
+	coalesce(r.first_file, r.file), coalesce(r.first_line, r.line), r.dismissed IS r.version,
 	c.generation, c.id, c.digest, c.first_sent, c.last_sent, c.outcome,
 	s.generation, s.id, s.digest, s.first_sent, s.last_sent, s.outcome
 	FROM rows r
@@ -37,7 +37,7 @@ func scanRecord(row scanner) (r pipeline.Record, hasClaims bool, err error) {
 	err = row.Scan(&r.ID, &r.Version, &r.Stage, &r.ExternalID, &chainID, &r.ImportID, &r.File, &r.Line,
 		&r.CustomerID, &r.PartnerStatus, &r.Challenge, &challengeAt, &r.ExternalTxID, &r.Signature, &r.Refusals,
 		&r.Attempts, &r.AlreadyOnboarded, &r.Class, &r.Reason, &acceptedAt, &updatedAt, &hasClaims,
-		&r.FirstFile, &r.FirstLine,
+		&r.FirstFile, &r.FirstLine, &r.Dismissed,
 		&create.generation, &create.id, &create.digest, &create.firstSent, &create.lastSent, &create.outcome,
 		&submit.generation, &submit.id, &submit.digest, &submit.firstSent, &submit.lastSent, &submit.outcome)
 	if err != nil {

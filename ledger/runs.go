@@ -122,8 +122,9 @@ type BadQuery struct {
 	Splits []time.Time
 }
 
-// StillBad counts, by stage, the rows that a query selects: those that changed before all of its Splits, those that did
-// after one of them, and so on. It returns the ids of the first 1000 as well. It reads the whole table, as Counts does.
+// StillBad counts, by stage, the rows that a query selects, dismissed ones aside: those that changed before all of its
+// Splits, those that did after one of them, and so on. It returns the ids of the first 1000 as well. It reads the whole
+// table, as Counts does.
 func (q *queries) StillBad(
 	ctx context.Context, b BadQuery,
 ) (counts []map[pipeline.Stage]int64, first []int64, err error) {
@@ -149,7 +150,7 @@ func (q *queries) StillBad(
 	}
 	rows, err := q.source.QueryContext(ctx, `SELECT id, stage,
 		(SELECT count(*) FROM json_each(?) WHERE value <= updated_at) FROM rows
-		WHERE stage IN ('conflict', 'refused', 'rejected', 'failed') AND (updated_at >= ?
+		WHERE `+stillBad+` AND (updated_at >= ?
 		OR id IN (SELECT row_id FROM run_rows WHERE run IN (SELECT value FROM json_each(?))))
 		AND NOT (coalesce(updated_at >= ?, 0) AND id IN (SELECT value FROM json_each(?)))`,
 		string(splits), micros(b.Since), string(runs), micros(b.Begun), string(own)) // a comparison with NULL is not true

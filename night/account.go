@@ -40,6 +40,7 @@ type Account struct {
 	History []Run                  `json:"history"` // the latest runs of the ledger, the latest first
 
 	Failures   []Failure        `json:"failures"`
+	Dismissed  int64            `json:"dismissed"` // rows that ended badly and are left out, because they were dismissed
 	Invalid    []Invalid        `json:"invalid"`
 	RejectFile string           `json:"rejectFile,omitempty"` // that has each invalid row of the latest import
 	Rate       float64          `json:"rate"`                 // --rate, requests per second; 0: not recorded

@@ -113,6 +113,9 @@ func (a *Account) textFailures(w writer) {
 		}
 	}
 	w.noneOf(len(a.Failures), !a.KnowsFailures())
+	if a.Dismissed > 0 {
+		w.line("not counted: %s", counted(a.Dismissed, "dismissed row", "dismissed rows"))
+	}
 	w.heading("Invalid rows")
 	for _, i := range a.Invalid {
 		w.line("%s  %s  %s: %s", i.File, i.Field, counted(i.Rows, "row", "rows"), i.Reason)

@@ -159,9 +159,10 @@ func (s *steps) ofRows(latest Run) {
 		s.runAgain("onboards the rows that were imported again")
 	}
 	if rejected := s.bad() - s.retryable(); rejected > 0 {
-		s.add(fmt.Sprintf("Ask the partner about the %s. A new import does not change that.",
-			printable.Plural(rejected, "row that it rejected", count(rejected)+" rows that it rejected")),
-			s.with.Consume+" failures"+s.with.Ledger+" | grep ,rejected,")
+		s.add(fmt.Sprintf("Ask the partner about the %s. A new import does not change that. If it is final, leave them out "+
+			"of later reports: %s dismiss%s rejected.csv",
+			printable.Plural(rejected, "row that it rejected", count(rejected)+" rows that it rejected"),
+			s.with.Consume, s.with.Ledger), s.with.Consume+" failures"+s.with.Ledger+" --stage rejected > rejected.csv")
 	}
 	if s.invalidRows() > 0 && latest.over() {
 		where := "The rejects file"

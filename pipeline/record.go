@@ -81,6 +81,8 @@ type Record struct {
 	Class  string // machine-readable kind if the row ended badly, "no-key", "invalid", …; else empty
 	Reason string // one line for the operator; no secrets
 
+	Dismissed bool // an operator has dealt with the row, which ended badly; the next change of the row ends this
+
 	AcceptedAt time.Time
 	UpdatedAt  time.Time
 }

@@ -12,7 +12,7 @@ type Tally struct {
 	Rejected         int64
 	Failed           int64
 	DeadLettered     int64 // messages
-	BadRows          int64 // rows that ended badly, here or in an earlier run, and were not onboarded since
+	BadRows          int64 // rows that ended badly, here or earlier, and are neither onboarded since nor dismissed
 	Waiting          int64 // rows left to the custodian: the next run asks what became of them
 	Open             int64 // rows under way
 	Dropped          int64 // rows taken and given back unsettled, since the latest assignment

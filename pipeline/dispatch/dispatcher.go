@@ -86,7 +86,7 @@ type Dispatcher struct {
 	tally     pipeline.Tally
 	dead      map[string]int64 // dead letters by class, for warnOfDead
 
-	bad     map[int64]struct{}               // by ledger id: the rows that Tally.Bad counts
+	bad     map[int64]struct{}               // by ledger id: the rows that Tally.BadRows counts
 	imports map[string]*pipeline.ImportTally // by import id
 	earlier map[string]*idSet                // by import id: the rows of ImportTally.EarlierStages
 	done    sync.WaitGroup

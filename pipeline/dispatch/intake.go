@@ -184,7 +184,7 @@ func (d *Dispatcher) skip(rec pipeline.Record) {
 
 // noteEnd updates the set of rows that ended badly; the latest message of a row decides.
 func (d *Dispatcher) noteEnd(rec pipeline.Record) {
-	if rec.Stage == pipeline.Onboarded {
+	if rec.Stage == pipeline.Onboarded || rec.Dismissed {
 		delete(d.bad, rec.ID)
 	} else {
 		d.bad[rec.ID] = struct{}{}

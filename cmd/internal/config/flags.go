@@ -253,6 +253,7 @@ type ConsumerCommands struct {
 		Unmask bool   `help:"Show ids and addresses in full."`
 	} `cmd:"" name:"report" group:"look" help:"Tell a night: what became of its rows, what is left, and what to do now."`
 	Failures  Failures `cmd:"" group:"look" help:"Print rows that ended badly as CSV, ready to be imported again."`
+	Dismiss   Dismiss  `cmd:"" group:"settle" help:"Leave rows that ended badly out of failures and reports, because they were dealt with."`
 	Reconcile Output   `cmd:"" group:"settle" help:"Read the partner's customer list and record each customer's status in the ledger."`
 	Redrive   struct {
 		Output
@@ -297,11 +298,18 @@ type Inspect struct {
 // Failures chooses among the rows that are not onboarded.
 type Failures struct {
 	Inspect
-	All    bool     `help:"Print rows that are not settled, too."`
-	Stage  []string `help:"Only rows of these stages, for example failed,conflict; a stage on the way is as --all." placeholder:"STAGE"`
-	Class  []string `help:"Only rows of these classes, for example no-key." placeholder:"CLASS"`
-	Since  string   `help:"Only rows that have changed since a duration ago (24h), a day (2026-11-22) or a time." placeholder:"WHEN"`
-	Import string   `help:"Only rows whose latest import has this id, or an id that begins so." placeholder:"ID"`
+	All       bool     `help:"Print rows that are not settled, too."`
+	Dismissed bool     `help:"Print the rows that were dismissed instead."`
+	Stage     []string `help:"Only rows of these stages, for example failed,conflict; a stage on the way is as --all." placeholder:"STAGE"`
+	Class     []string `help:"Only rows of these classes, for example no-key." placeholder:"CLASS"`
+	Since     string   `help:"Only rows that have changed since a duration ago (24h), a day (2026-11-22) or a time." placeholder:"WHEN"`
+	Import    string   `help:"Only rows whose latest import has this id, or an id that begins so." placeholder:"ID"`
+}
+
+// Dismiss chooses the rows that are dismissed.
+type Dismiss struct {
+	File string `arg:"" help:"CSV file as failures prints it, with the rows; - is standard input."`
+	Undo bool   `help:"Show the rows again."`
 }
 
 // SandboxCommands are the commands of `sandbox`.

@@ -83,7 +83,7 @@ func uses(command string) []string {
 	switch command {
 	case "status", "failures", "redrive": // the first two with --fleet
 		return []string{"kafka", "output", "general"}
-	case "runs", "report", "ledger", "backup", "restore":
+	case "runs", "report", "ledger", "backup", "restore", "dismiss":
 		return []string{"output", "general"}
 	case "reconcile", "register-key", "rotate-secret":
 		return []string{"partner", "limits", "output", "general"}

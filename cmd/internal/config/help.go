@@ -177,6 +177,8 @@ func Examples(command string) []string {
 		return with("--data-dir /var/lib/purser", "--run last")
 	case "failures":
 		return with("> again.csv", "--data-dir /var/lib/purser > again.csv")
+	case "dismiss":
+		return with("dealt-with.csv", "--undo dealt-with.csv")
 	case "backup":
 		return with("--data-dir /var/lib/purser /backups/ledger.db", "--force ledger-backup.db")
 	case "restore":

@@ -24,10 +24,10 @@ type Streams struct {
 	Warned bool
 }
 
-// Stopping is what the command says at the first signal. A command that reads or copies only, and comes first among the
-// arguments, has nothing to wait for.
+// Stopping is what the command says at the first signal. A command that only reads, copies or dismisses, and comes
+// first among the arguments, has nothing to wait for.
 func Stopping(args []string) console.Stopping {
-	if len(args) > 0 && slices.Contains([]string{"status", "runs", "report", "failures"}, args[0]) {
+	if len(args) > 0 && slices.Contains([]string{"status", "runs", "report", "failures", "dismiss"}, args[0]) {
 		return console.Stopping{Command: "consumer", Waits: "nothing is lost", Once: true}
 	}
 	if len(args) > 0 && args[0] == "ledger" {
@@ -87,6 +87,8 @@ func perform(soft, hard context.Context, c *config.ConsumerCommands, command str
 		return reportNight(soft, c, s)
 	case "failures":
 		return failures(soft, c, s)
+	case "dismiss":
+		return dismiss(soft, &c.Consumer, c.Dismiss, s)
 	case "reconcile":
 		return reconcile(soft, &c.Consumer, c.Reconcile, s)
 	case "redrive":

@@ -23,6 +23,9 @@ func failures(ctx context.Context, c *config.ConsumerCommands, s Streams) (err e
 	if err != nil {
 		return err
 	}
+	if c.Failures.Dismissed && c.Failures.Fleet {
+		return &config.Error{Setting: "--dismissed", Problem: "is for this ledger, and the ledger topic has no such mark"}
+	}
 	book, _, err := openBook(ctx, &c.Consumer, c.Failures.Fleet, s)
 	if err != nil {
 		return err
@@ -67,6 +70,7 @@ func failures(ctx context.Context, c *config.ConsumerCommands, s Streams) (err e
 // choice is what --stage, --class, --since, --import and --all choose.
 type choice struct {
 	unsettled bool // rows that are not settled, too
+	dismissed bool // rows that are dismissed instead of the others
 	stages    []pipeline.Stage
 	classes   []onboard.Class
 	since     time.Time
@@ -75,7 +79,7 @@ type choice struct {
 }
 
 func choose(f *config.Failures, now time.Time) (c choice, err error) {
-	c = choice{unsettled: f.All, importID: f.Import}
+	c = choice{unsettled: f.All, dismissed: f.Dismissed, importID: f.Import}
 	var said []string
 	for _, text := range f.Stage {
 		stage := pipeline.Stage(text)
@@ -129,7 +133,7 @@ func (c *choice) note() string {
 
 // has reports whether a row that is not onboarded is chosen.
 func (c *choice) has(r *pipeline.Record) bool {
-	return (c.unsettled || r.Stage.Terminal()) &&
+	return (c.unsettled || r.Stage.Terminal()) && r.Dismissed == c.dismissed &&
 		(len(c.stages) == 0 || slices.Contains(c.stages, r.Stage)) &&
 		(len(c.classes) == 0 || slices.Contains(c.classes, onboard.ClassOf(r.Class, r.Stage))) &&
 		!r.UpdatedAt.Before(c.since) && strings.HasPrefix(r.ImportID, c.importID)

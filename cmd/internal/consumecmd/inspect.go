@@ -105,6 +105,9 @@ func status(ctx context.Context, c *config.Consumer, fleet bool, form config.Out
 		if n.Stage == pipeline.Onboarded && n.AlreadyOnboarded > 0 {
 			reason = fmt.Sprintf("%d of them were onboarded already", n.AlreadyOnboarded)
 		}
+		if n.Dismissed > 0 {
+			reason = fmt.Sprintf("(%d dismissed) %s", n.Dismissed, reason)
+		}
 		fmt.Fprintf(table, "%s\t%s\t%d\t%s\n", n.Stage, n.Class, n.Rows, reason)
 	}
 	fmt.Fprintf(table, "total\t\t%d\t\n", total)
@@ -121,7 +124,7 @@ func status(ctx context.Context, c *config.Consumer, fleet bool, form config.Out
 	}
 	hints := console.NewScreen(s.Stderr).Hints
 	for _, n := range counts {
-		if class := onboard.ClassOf(n.Class, n.Stage); n.Stage.Terminal() && class.Advice() != "" {
+		if class := onboard.ClassOf(n.Class, n.Stage); n.Rows > n.Dismissed && n.Stage.Terminal() && class.Advice() != "" {
 			fmt.Fprintf(s.Stdout, "%s: %s See %s.\n", class, hints(class.Advice()), class.Runbook())
 		}
 	}
@@ -243,7 +246,8 @@ type standingStage struct {
 	Class            string         `json:"class,omitempty"`
 	Rows             int64          `json:"rows"`
 	AlreadyOnboarded int64          `json:"alreadyOnboarded,omitempty"`
-	Reason           string         `json:"reason,omitempty"` // the latest
+	Dismissed        int64          `json:"dismissed,omitempty"` // of rows
+	Reason           string         `json:"reason,omitempty"`    // the latest
 }
 
 func standingOf(

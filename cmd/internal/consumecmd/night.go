@@ -403,6 +403,7 @@ func (d *drawer) left(ctx context.Context, a *night.Account) error {
 		return err
 	}
 	for _, n := range counts {
+		a.Dismissed += n.Dismissed
 		if n.Stage.Terminal() {
 			continue
 		}
