@@ -66,6 +66,7 @@ func TestAccountOfALostQueue(t *testing.T) {
 	t.Parallel()
 	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
 	mustRun(t, env, "importer", customers)
+	mustRun(t, env, "importer", "--topic", "of-another-consumer", export(t, 5))
 	if err := os.RemoveAll(filepath.Join(dataOf(env), "broker")); err != nil {
 		t.Fatal(err)
 	}

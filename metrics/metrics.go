@@ -124,7 +124,9 @@ func (m *Metrics) addRows() {
 	inStage := m.histograms("purser_stage_duration_seconds", "Time that a row was in a stage.",
 		[]float64{.01, .05, .1, .5, 1, 5, 30, 60, 300, 900, 3600, 4 * 3600}, "stage")
 	for _, stage := range pipeline.Stages() {
-		m.reached[stage] = new(atomic.Int64)
+		if stage != pipeline.Planned { // a row begins there
+			m.reached[stage] = new(atomic.Int64)
+		}
 		if !stage.Terminal() {
 			m.stages[stage] = &durations{Observer: inStage.WithLabelValues(string(stage))}
 		}

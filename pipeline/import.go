@@ -9,6 +9,7 @@ type Import struct {
 	Host      string    `json:"host"`
 	StartedAt time.Time `json:"startedAt"`
 	EndedAt   time.Time `json:"endedAt,omitzero"` // zero: it is in progress, or its process was killed
+	Topic     string    `json:"topic,omitempty"`  // of the rows; empty: not recorded, by an earlier version
 	Exit      int       `json:"exit"`             // the exit code; 1 of an import that has not ended
 	Reason    string    `json:"reason,omitempty"` // why Exit is not 0
 	// Alive says of an import that has not ended whether its process is there. It is absent if that is not known, as when

@@ -115,8 +115,8 @@ func (n *night) testReports(t *testing.T) {
 	for _, report := range reports {
 		conforms(t, s, decode(t, report), "repeats", "repeatedDeadLetters", "imports", "imports[].earlierOutcome",
 			"imports[].importer", "imports[].notSeen", "balance.published", "imports[].importer.endedAt",
-			"imports[].importer.reason", "imports[].importer.files[].sha256", "imports[].importer.files[].path",
-			"imports[].importer.files[].reasons", "balance", "balance.lines", "latencies", "stages", "settings", "settings.*")
+			"imports[].importer.reason", "imports[].importer.topic", "imports[].importer.files[].sha256",
+			"imports[].importer.files[].path", "imports[].importer.files[].reasons", "balance", "balance.lines", "latencies", "stages", "settings", "settings.*")
 	}
 }
 

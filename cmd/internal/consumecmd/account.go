@@ -71,7 +71,7 @@ func (r *run) warnOfUnseen(published []results.ReportImport) {
 
 // accountPublished adds what became of the rows that were published for this run, and returns it by import.
 func (r *run) accountPublished(ctx context.Context, done ended) ([]results.ReportImport, error) {
-	recorded, err := importlog.In(r.c.DataDir).All()
+	recorded, err := importlog.In(r.c.DataDir).All(r.c.Topic)
 	if err != nil {
 		return nil, err
 	}
@@ -114,7 +114,7 @@ func (r *run) accountPublished(ctx context.Context, done ended) ([]results.Repor
 
 // recorded returns what importers recorded of the imports: here, or, by an earlier run, in the ledger.
 func (r *run) recorded(ctx context.Context, ids []string) map[string]*pipeline.Import {
-	all, err := importlog.In(r.c.DataDir).All()
+	all, err := importlog.In(r.c.DataDir).All(r.c.Topic)
 	if err != nil {
 		r.log.Warn("what the importer recorded cannot be read in full", "error", err)
 	}

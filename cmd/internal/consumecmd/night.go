@@ -269,7 +269,7 @@ func (d *drawer) imports(ctx context.Context, a *night.Account) error {
 			}
 		}
 	}
-	recorded, err := importlog.In(d.c.DataDir).All()
+	recorded, err := importlog.In(d.c.DataDir).All(d.c.Topic)
 	if err != nil {
 		d.log.Warn("what the importer recorded cannot be read in full", "error", err)
 	}

@@ -43,7 +43,7 @@ func remember(
 	}
 	m := &memory{
 		Import: pipeline.Import{
-			ID: id, Program: config.Program(), Host: host,
+			ID: id, Program: config.Program(), Host: host, Topic: c.Topic,
 			StartedAt: started.UTC().Truncate(time.Microsecond), Exit: console.ExitUnfinished,
 			Files: make([]pipeline.ImportFile, len(files)),
 		},
@@ -59,7 +59,7 @@ func remember(
 	if m.off {
 		return m
 	}
-	all, err := m.to.All()
+	all, err := m.to.All(c.Topic)
 	if err != nil {
 		log.Warn("imports that were recorded earlier cannot be read", "error", err)
 	}

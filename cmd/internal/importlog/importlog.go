@@ -104,9 +104,9 @@ func (l Log) look(i *pipeline.Import) {
 	}
 }
 
-// All returns the imports, the latest first. An error is joined from those of files that cannot be read; the other
-// imports are returned all the same.
-func (l Log) All() ([]pipeline.Import, error) {
+// All returns the imports to a topic, and those whose topic was not recorded, the latest first. An error is joined from
+// those of files that cannot be read; the other imports are returned all the same.
+func (l Log) All(topic string) ([]pipeline.Import, error) {
 	names, err := l.names()
 	errs := []error{err}
 	imports := make([]pipeline.Import, 0, len(names))
@@ -117,6 +117,9 @@ func (l Log) All() ([]pipeline.Import, error) {
 		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("read the import %s: %w", name, err))
+			continue
+		}
+		if i.Topic != "" && i.Topic != topic {
 			continue
 		}
 		l.look(&i)

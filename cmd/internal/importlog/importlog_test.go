@@ -3,6 +3,7 @@ package importlog
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,7 +18,7 @@ import (
 func TestLog(t *testing.T) {
 	dir := t.TempDir()
 	log := In(dir)
-	if all, err := log.All(); err != nil || len(all) != 0 {
+	if all, err := log.All("rows"); err != nil || len(all) != 0 {
 		t.Errorf("no directory: got %v, %v; want none", all, err)
 	}
 	ids := make([]string, kept+3)
@@ -42,7 +43,7 @@ func TestLog(t *testing.T) {
 		}
 	}
 	put(ids[kept+2])
-	all, err := log.All()
+	all, err := log.All("rows")
 	if err != nil || len(all) != kept {
 		t.Fatalf("got %d imports, %v; want the latest %d", len(all), err, kept)
 	}
@@ -64,9 +65,32 @@ func TestLog(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	all, err = log.All()
+	all, err = log.All("rows")
 	if len(all) != kept-2 || err == nil || !strings.Contains(err.Error(), ids[8]) || !strings.Contains(err.Error(), ids[9]) {
 		t.Errorf("got %d imports, %v; want all but two, which the error names", len(all), err)
+	}
+}
+
+// TestTopics: imports to other topics are left out, those of a version that did not record the topic are not.
+func TestTopics(t *testing.T) {
+	log := In(t.TempDir())
+	var want []string
+	for _, topic := range []string{"rows", "other", ""} {
+		i := pipeline.Import{ID: uuid.Must(uuid.NewV7()).String(), Topic: topic}
+		if err := log.Put(i); err != nil {
+			t.Fatal(err)
+		}
+		if topic != "other" {
+			want = append([]string{i.ID}, want...)
+		}
+	}
+	all, err := log.All("rows")
+	var got []string
+	for _, i := range all {
+		got = append(got, i.ID)
+	}
+	if err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v; want %v", got, err, want)
 	}
 }
 
@@ -86,7 +110,7 @@ func TestStanding(t *testing.T) {
 	}
 	want := func(when, standing string) {
 		t.Helper()
-		all, err := log.All()
+		all, err := log.All("rows")
 		if err != nil || len(all) != 1 || all[0].Standing() != standing {
 			t.Errorf("%s: got %+v, %v; want it that the import %s", when, all, err, standing)
 		}
@@ -109,7 +133,7 @@ func TestStanding(t *testing.T) {
 	begun.EndedAt = time.Unix(2, 0)
 	put(begun)
 	running.End()
-	if all, err := log.All(); err != nil || all[0].Alive != nil {
+	if all, err := log.All("rows"); err != nil || all[0].Alive != nil {
 		t.Errorf("ended: got %+v, %v; want no word about its process", all, err)
 	}
 	if _, err := os.Stat(running.path); !os.IsNotExist(err) {

@@ -45,6 +45,10 @@ func onboard(soft, hard context.Context, c *config.SandboxCommands, stdout, stde
 		code := console.Code(err) // after a usage error the directory is of no use
 		err = errors.Join(err, cleanUp(code == console.ExitWell || code == console.ExitUsage))
 	}()
+	if _, err := os.Stat(filepath.Join(dir, "ledger.db")); err == nil {
+		return &config.Error{Setting: "--data-dir", Value: dir, Problem: "has the ledger of an earlier run, and the " +
+			"customers of its sandbox are gone: choose another directory, or remove this one"}
+	}
 	server, err := newServer(c.Run.Adversary, sandbox.Config{DeclaredRate: c.Run.Rate, Logger: log})
 	if err != nil {
 		return err
