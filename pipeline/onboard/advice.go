@@ -34,10 +34,10 @@ func (c Class) Advice() string {
 	case classServerError:
 		return "Give the partner the time of the requests and ask for the cause. Then import the rows again."
 	case classNotRecognized:
-		return "Compare --api-url with the partner's documentation: the answers have an unknown form. Then import the " +
-			"rows again."
+		return "Compare --api-url with the partner's documentation: the responses are malformed. Then import " +
+			"the rows again."
 	case classUnexpected:
-		return "Ask the partner what the status in the reason means. Do not import the rows again before that is known."
+		return "Ask the partner what the status in the reason means. Do not import the rows again until you know."
 	case classConflictUnresolved:
 		return "Run `consumer reconcile`, and ask the partner whether the customer exists. Then import the rows again."
 	case classKeyReused:
@@ -45,28 +45,30 @@ func (c Class) Advice() string {
 	case classNotAccepted:
 		return "Correct the rows, the importer's --chain or --api-url: the partner answers 400 to the creation."
 	case classTaken:
-		return "Decide whose account and externalId it is, and correct the export or the partner's customer."
+		return "Find out which customer owns the account and the externalId. Correct the export or the " +
+			"partner's customer."
 	case classDuplicate:
 		return "Decide which of the two rows is right, and remove the other from the export."
 	case classRejected:
 		return "Ask the partner why it rejected the customer. A new import does not change the verdict."
 	case classChallengeRefused:
-		return "Compare the challenge with the policy before you allow anything: the reason names the part that " +
-			"differs, and the setting."
+		return "Compare the challenge with the policy before you change a setting: the reason names the part " +
+			"that differs, and the setting."
 	case classChallengeExpired:
 		return "Check --challenge-ttl and this machine's clock, and how long the signer takes. Then import the rows again."
 	case classChallengeMissing:
 		return "Ask the partner why the customer has no challenge. Then import the rows again."
 	case classCustomerGone:
-		return "Ask the partner what became of the customer. Then import the rows again."
+		return "Ask the partner what happened to the customer. Then import the rows again."
 	case classKeyMissing:
-		return "Give the signer the key of the account, or correct --signer. Then import the rows again."
+		return "Add the account's key to the signer, or correct --signer. Then import the rows again."
 	case classSignerDeclined:
-		return "Find out who or what declined to sign, in the signer's own log. Then import the rows again."
+		return "Find in the signer's own log who declined to sign, and why. Then import the rows again."
 	case classSignerMismatch:
-		return "Correct the signer's mapping of accounts to keys: the signature is another account's. Nothing was sent."
+		return "Correct the signer's mapping of accounts to keys: it signed with another account's key. Nothing " +
+			"was sent."
 	case classSignerError:
-		return "Look into the signer's own log at the time of the reason. Then import the rows again."
+		return "Check the signer's own log for the error in the reason. Then import the rows again."
 	case classSignatureNotAccepted:
 		return "Check --signature-encoding, and that --signer holds the customers' own keys. Then import the rows again."
 	case HaltConfiguration:
@@ -74,13 +76,13 @@ func (c Class) Advice() string {
 	case HaltSigner:
 		return "Unlock or repair the signer, and run `consumer check`. Then run again."
 	case HaltUnreachable:
-		return "Wait until the partner answers: `consumer check` tells. Then run again."
+		return "Wait until `consumer check` reaches the partner. Then run again."
 	case HaltResources:
-		return "Raise the limit of open files (ulimit -n), or lower --concurrency. Then run again."
+		return "Raise the open file limit (ulimit -n), or lower --concurrency. Then run again."
 	case HaltLedger:
-		return "Make room on the ledger's disk, or repair it. Then run again."
+		return "Free space on the ledger's disk, or repair it. Then run again."
 	case HaltImpossible:
-		return "Keep a copy of the data directory, and report the defect with the reason. Then run again."
+		return "Keep a copy of the data directory, and report the bug with the reason. Then run again."
 	}
 	return ""
 }
