@@ -77,7 +77,7 @@ func decodeOne(body []byte, into any) error {
 	}
 	err := json.Unmarshal(body, into)
 	if syntax := (*json.SyntaxError)(nil); errors.As(err, &syntax) && syntax.Offset >= int64(len(body)) {
-		return fmt.Errorf("the response is cut off: %w", io.ErrUnexpectedEOF)
+		return fmt.Errorf("the response is truncated: %w", io.ErrUnexpectedEOF)
 	}
 	if err != nil {
 		return fmt.Errorf("the response is not the expected JSON: %w", err)

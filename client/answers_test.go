@@ -34,7 +34,7 @@ func TestCreateAnswers(t *testing.T) {
 		"empty":          {201, ``, "empty"},
 		"204":            {204, ``, "empty"},
 		"garbage":        {201, `<html>hello</html>`, "not the expected JSON"},
-		"cut JSON":       {201, `{"id":"` + testID, "cut off"},
+		"cut JSON":       {201, `{"id":"` + testID, "truncated"},
 		"cut connection": {201, truncated, "unexpected EOF"},
 		"two values":     {201, `{"id":"` + testID + `"}{}`, "not the expected JSON"},
 		"null":           {201, `null`, `no "id"`},

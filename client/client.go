@@ -186,7 +186,7 @@ func parseBase(raw string) (string, error) {
 	case u.Scheme != "https" && u.Scheme != "http":
 		return "", fmt.Errorf("client: the API URL's scheme is %q, want https", u.Scheme)
 	case u.User != nil:
-		return "", errors.New("client: the API URL must not hold credentials")
+		return "", errors.New("client: the API URL must not contain credentials")
 	case u.RawQuery != "" || u.ForceQuery || u.Fragment != "":
 		return "", errors.New("client: the API URL must not have a query or a fragment")
 	case u.Scheme == "http" && !loopback.Is(u.Hostname()):

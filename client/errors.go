@@ -154,7 +154,7 @@ func (e *Error) Hint() string {
 			return "the token is fresh, so the request signature is the likely reason: check --signing-key, " +
 				"--signing-key-id, --signature-components, and this machine's clock"
 		case e.Kind == Forbidden:
-			return "ask the partner whether this API key may do that, and from this network"
+			return "ask the partner whether this API key is allowed to do this from this network"
 		case e.Kind == Invalid:
 			return "check --api-url, and --signature-components, --signature-parameters and --content-digest"
 		}
@@ -173,12 +173,12 @@ func (e *Error) Hint() string {
 		}
 	case Redirected:
 		if e.Status == http.StatusNotModified {
-			return "no request was conditional, so a cache has answered and not the API: check --api-url, and the proxy " +
+			return "no request was conditional, so a cache answered instead of the API: check --api-url, and the proxy " +
 				"if there is one"
 		}
 		return "redirects are never followed: set --api-url to the URL of the API itself"
 	case Malformed, Unexpected:
-		return "check --api-url: what answers may not be the API, but a proxy for instance"
+		return "check --api-url: the response may come from a proxy, not from the API"
 	case Unsendable:
 		return "check --signing-key and --signature-components"
 	}

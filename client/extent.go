@@ -22,7 +22,7 @@ type PartialListError struct {
 }
 
 func (e *PartialListError) Error() string {
-	return fmt.Sprintf("the list of customers is incomplete: %d were read, and %q announces more, which cannot be fetched",
+	return fmt.Sprintf("the customer list is incomplete: %d were read, and %q announces more, which cannot be fetched",
 		e.Read, e.Announced)
 }
 

@@ -85,7 +85,7 @@ func (c *Client) customers(
 	case ended != nil:
 		err = ended
 	case errors.Is(err, io.EOF):
-		err = fmt.Errorf("the list is cut off: %w", io.ErrUnexpectedEOF)
+		err = fmt.Errorf("the list is truncated: %w", io.ErrUnexpectedEOF)
 	}
 	return "", c.malformed(opList, answer{status: r.StatusCode, header: r.Header}, err)
 }
@@ -173,7 +173,7 @@ func (l *listReader) read() error {
 	}
 	l.step()
 	if _, err := l.decoder.Token(); err == nil {
-		return errors.New("the response goes on after the list")
+		return errors.New("unexpected data after the list")
 	} else if err != io.EOF {
 		return err
 	}

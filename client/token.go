@@ -228,7 +228,7 @@ func (c *Client) waitForToken(ctx context.Context, op Operation, refused bearerT
 			err := c.fetchOnce(ctx, closings)
 			c.tokens.endRenewal(err)
 			if err != nil {
-				c.logger.DebugContext(ctx, "the renewal of the token failed; fetching one", "error", err)
+				c.logger.DebugContext(ctx, "token renewal failed; fetching a new token", "error", err)
 			}
 		case next == awaitRenewal:
 			if err := c.tokens.awaitRenewal(ctx); err != nil {
@@ -304,7 +304,7 @@ func (c *Client) fetch(ctx context.Context, closings uint64) error {
 	err := c.fetchOnce(ctx, closings)
 	var failure *Error
 	if errors.As(err, &failure) && mayBeChance(failure) {
-		c.logger.DebugContext(ctx, "the request for a token failed; repeating it", "error", err)
+		c.logger.DebugContext(ctx, "token request failed; repeating it", "error", err)
 		if closings, err = c.config.RateLimiter.take(ctx); err != nil {
 			return err
 		}
@@ -323,7 +323,7 @@ func (c *Client) fetch(ctx context.Context, closings uint64) error {
 	} else if !replaced {
 		return err
 	}
-	c.logger.InfoContext(ctx, "the API secret was replaced; fetching a token with the new one")
+	c.logger.InfoContext(ctx, "the API secret was replaced; fetching a token with the new secret")
 	if closings, err = c.config.RateLimiter.take(ctx); err != nil {
 		return err
 	}
@@ -353,10 +353,11 @@ func (c *Client) readSecret(ctx context.Context) (replaced bool, err error) {
 		case err == nil && c.tokens.replaceSecret(secret):
 			return true, nil
 		case accepted && waited == 0:
-			c.logger.WarnContext(ctx, "the API secret is no longer accepted; waiting for a new one", "at_most", secretPatience)
+			c.logger.WarnContext(ctx, "the API secret is no longer accepted; waiting for a new secret",
+				"at_most", secretPatience)
 		case !accepted || waited >= secretPatience:
 			if err != nil {
-				c.logger.WarnContext(ctx, "the API secret cannot be read again", "error", err)
+				c.logger.WarnContext(ctx, "cannot reread the API secret", "error", err)
 			}
 			return false, nil
 		}

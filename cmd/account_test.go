@@ -148,7 +148,7 @@ func TestAccountOfInvalidRows(t *testing.T) {
 	env = append(env, "PURSER_WEBHOOK_URL="+receiver.URL)
 	file := export(t, 3, "0x12,short,")
 	purserNight(t, env, 3, file)
-	if got, _ := told.Load().(string); !strings.Contains(got, `"reason":"rows of an export are invalid, or it has none"`) {
+	if got, _ := told.Load().(string); !strings.Contains(got, `"reason":"an export has invalid rows or no rows"`) {
 		t.Errorf("got %s, want the invalid rows as the reason", got)
 	}
 	exitsWith(t, env, 0, []string{"1 of 4 rows are invalid: see "}, "purser", "runs")

@@ -132,7 +132,7 @@ func TestLedgerTopicThatDoesNotFit(t *testing.T) {
 	k := fakeKafka(t)
 	_, env := partnerEnv(t, sandbox.Config{})
 	exitsWith(t, onLedgerTopic(t, env, "ledgers"), 2,
-		[]string{`--ledger-topic "ledgers"`, "share --brokers"}, "consumer", "--drain")
+		[]string{`--ledger-topic "ledgers"`, "requires --brokers"}, "consumer", "--drain")
 	exitsWith(t, env, 2, []string{"--fleet", "needs --ledger-topic"}, "consumer", "status", "--fleet")
 	env = onKafka(env, k.addrs, "fit")
 	exitsWith(t, onLedgerTopic(t, env, "nowhere"), 2, []string{`topic "fit" does not exist`}, "consumer", "status", "--fleet")

@@ -49,7 +49,7 @@ func TestForgedMessage(t *testing.T) {
 		if slices.ContainsFunc(rows, func(r sandbox.Expected) bool { return r.ExternalID == "attacker" }) {
 			t.Error("got a row of the attacker in the ledger, want none")
 		}
-		exitsWith(t, env, 3, []string{"4 dead letters looked at, 0 put back", "it is not authentic"}, "consumer", "redrive")
+		exitsWith(t, env, 3, []string{"4 dead letters examined, 0 put back", "it is not authentic"}, "consumer", "redrive")
 		// A second key is accepted while the first one is rotated.
 		rotated := append(slices.Clone(env), "PURSER_MESSAGE_KEY_FILE="+keyFile(t, 2, 1))
 		mustRun(t, env, "importer", customers)

@@ -123,7 +123,7 @@ func TestReport(t *testing.T) {
 	exitsWith(t, env, 0, []string{"<!DOCTYPE html>", "Content-Security-Policy"}, "consumer", "report", "--format", "html")
 	exitsWith(t, env, 2, []string{"no such run"}, "consumer", "report", "--run", "01a21b0a-0000-7000-8000-000000000000")
 	exitsWith(t, env, 2, []string{"--last"}, "consumer", "report", "--run", first.Run, "--last", "2")
-	exitsWith(t, env, 0, []string{"no-key: Give the signer the key", "docs/runbook.md#no-key"}, "consumer", "status")
+	exitsWith(t, env, 0, []string{"no-key: Add the account's key", "docs/runbook.md#no-key"}, "consumer", "status")
 	exitsWith(t, env, 0, []string{",docs/runbook.md#no-key"}, "consumer", "failures")
 
 	cmd, out := command(t, env, "consumer", "report", "--format", "json", "--run", first.Run)

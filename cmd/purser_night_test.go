@@ -103,7 +103,7 @@ func TestNightWithoutExport(t *testing.T) {
 	for attempt, onboarded := range []int64{3, 0} {
 		r, out := purserNight(t, env, 2, "missing.csv")
 		if r.Rows.Onboarded != onboarded || !strings.Contains(r.Reason, "missing.csv") ||
-			!strings.Contains(out, "the import has failed; the queue is drained all the same") {
+			!strings.Contains(out, "the import failed; draining the queue anyway") {
 			t.Errorf("attempt %d: got %+v, want %d rows onboarded and the file named:\n%s", attempt, r, onboarded, out)
 		}
 	}

@@ -33,7 +33,7 @@ func TestReconcileFindsFallenRows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, query, _ := strings.Cut(string(text), "**Which onboarded rows are something else at the partner?**")
+	_, query, _ := strings.Cut(string(text), "**Which onboarded rows have another status at the partner?**")
 	_, query, _ = strings.Cut(query, "```sql\n")
 	query, _, _ = strings.Cut(query, "```")
 	db, err := sql.Open("sqlite3", filepath.Join(dataOf(env), "ledger.db"))

@@ -247,7 +247,7 @@ func TestRowsThatNoMessageBrings(t *testing.T) {
 	mustRun(t, env, "consumer", "--drain")
 	removeLedger(t, dataOf(env))
 	copyLedger(t, backup, dataOf(env))
-	exitsWith(t, env, 1, []string{"are not settled, and no message will bring them", "import their export again"},
+	exitsWith(t, env, 1, []string{"unsettled rows that no message will deliver", "import their export again"},
 		"consumer", "--drain")
 	mustRun(t, env, "importer", customers)
 	mustRun(t, env, "consumer", "--drain")

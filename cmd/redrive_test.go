@@ -55,8 +55,8 @@ func TestRedrive(t *testing.T) {
 		"consumer", "redrive", "--dry-run", "--reason", "version")
 	exitsWith(t, env, 0, []string{"0 would be put back"}, "consumer", "redrive", "--dry-run", "--since", "2099-01-01")
 	exitsWith(t, env, 2, []string{"--since"}, "consumer", "redrive", "--since", "yesterday")
-	exitsWith(t, env, 0, []string{"2 dead letters looked at, 2 put back"}, "consumer", "redrive")
-	exitsWith(t, env, 0, []string{"0 dead letters looked at"}, "consumer", "redrive")
+	exitsWith(t, env, 0, []string{"2 dead letters examined, 2 put back"}, "consumer", "redrive")
+	exitsWith(t, env, 0, []string{"0 dead letters examined"}, "consumer", "redrive")
 	exitsWith(t, env, 3, []string{"2 received", "2 dead-lettered"}, "consumer", "--drain")
 	onBroker(t, env, func(b *broker.Embedded) {
 		dead, err := b.Peek(t.Context(), "onboarding.deadletter", "test", 100)
@@ -95,7 +95,7 @@ func TestRedriveWritesToTheWorkTopicOnly(t *testing.T) {
 		Headers: []pipeline.Header{{Key: pipeline.HeaderTopic, Value: []byte("payments")}},
 	}
 	publish(t, k, "work.dead", []pipeline.Message{forged})
-	exitsWith(t, env, 3, []string{"1 dead letter looked at, 0 put back", "names the topic", "payments",
+	exitsWith(t, env, 3, []string{"1 dead letter examined, 0 put back", "names the topic", "payments",
 		"1 message of work.dead cannot be put back and stays there"}, "consumer", "redrive")
 	exitsWith(t, other, 0, []string{"rows      0 received"}, "consumer", "--drain")
 }
@@ -116,25 +116,25 @@ func TestRedriveKeepsWhatStays(t *testing.T) {
 	mustRun(t, right, "importer", customers)
 	exitsWith(t, wrong, 3, []string{"31 received", "31 dead-lettered"}, "consumer", "--drain")
 
-	first := []string{"31 dead letters looked at, 1 put back", "30 messages of stays.dead cannot be put back and stay"}
-	again := []string{"30 dead letters looked at, 0 put back", "30 messages of stays.dead cannot be put back and stay"}
+	first := []string{"31 dead letters examined, 1 put back", "30 messages of stays.dead cannot be put back and stay"}
+	again := []string{"30 dead letters examined, 0 put back", "30 messages of stays.dead cannot be put back and stay"}
 	exitsWith(t, wrong, 3, first, "consumer", "redrive")
 	exitsWith(t, wrong, 3, again, "consumer", "redrive")
 	exitsWith(t, wrong, 3, again, "consumer", "redrive")
 	// A choice looks at all that there is, and at each once.
-	exitsWith(t, right, 0, []string{"31 dead letters looked at, 30 would be put back"},
+	exitsWith(t, right, 0, []string{"31 dead letters examined, 30 would be put back"},
 		"consumer", "redrive", "--dry-run", "--reason", "unknown key")
-	exitsWith(t, right, 0, []string{"30 dead letters looked at, 30 put back"}, "consumer", "redrive")
-	exitsWith(t, right, 0, []string{"0 dead letters looked at"}, "consumer", "redrive")
+	exitsWith(t, right, 0, []string{"30 dead letters examined, 30 put back"}, "consumer", "redrive")
+	exitsWith(t, right, 0, []string{"0 dead letters examined"}, "consumer", "redrive")
 	exitsWith(t, right, 3, []string{"31 received: 30 onboarded", "1 dead-lettered"}, "consumer", "--drain")
 
-	exitsWith(t, right, 3, []string{"1 dead letter looked at, 0 put back"}, "consumer", "redrive")
+	exitsWith(t, right, 3, []string{"1 dead letter examined, 0 put back"}, "consumer", "redrive")
 	exitsWith(t, right, 2, []string{"--forget"}, "consumer", "redrive", "--forget", "--since", "1h")
-	exitsWith(t, right, 3, []string{"1 dead letter looked at, 0 would be put back"},
+	exitsWith(t, right, 3, []string{"1 dead letter examined, 0 would be put back"},
 		"consumer", "redrive", "--forget", "--dry-run")
-	exitsWith(t, right, 0, []string{"1 dead letter looked at, 0 put back, 1 forgotten", "it is not authentic"},
+	exitsWith(t, right, 0, []string{"1 dead letter examined, 0 put back, 1 forgotten", "it is not authentic"},
 		"consumer", "redrive", "--forget")
-	exitsWith(t, right, 0, []string{"0 dead letters looked at"}, "consumer", "redrive")
+	exitsWith(t, right, 0, []string{"0 dead letters examined"}, "consumer", "redrive")
 }
 
 // TestRedriveInterrupted: where the position could not be committed, the copies of what stays count once.
@@ -163,6 +163,6 @@ func TestRedriveInterrupted(t *testing.T) {
 	publish(t, k, "cut.dead", []pipeline.Message{stays})
 	refusals.Store(1)
 	exitsWith(t, env, 1, nil, "consumer", "redrive")
-	exitsWith(t, env, 3, []string{"1 dead letter looked at, 0 put back"}, "consumer", "redrive")
-	exitsWith(t, env, 3, []string{"1 dead letter looked at, 0 put back"}, "consumer", "redrive")
+	exitsWith(t, env, 3, []string{"1 dead letter examined, 0 put back"}, "consumer", "redrive")
+	exitsWith(t, env, 3, []string{"1 dead letter examined, 0 put back"}, "consumer", "redrive")
 }

@@ -134,7 +134,7 @@ func TestReportGoesWhereItIsSent(t *testing.T) {
 	for _, flag := range []string{"--report", "--report-html"} {
 		first := filepath.Join(dir, "first"+flag) // a data directory that is made by this run
 		for _, data := range []string{dataOf(env), first} {
-			exitsWith(t, env, 2, []string{flag + ": is a file of the ledger, and would replace it"},
+			exitsWith(t, env, 2, []string{flag + ": is a file of the ledger and would overwrite it"},
 				"consumer", "--drain", "--data-dir", data, flag, filepath.Join(data, "ledger.db"))
 		}
 	}

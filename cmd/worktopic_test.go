@@ -128,7 +128,7 @@ func TestStrangersMessages(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	exitsWith(t, env, 3, []string{"7 dead letters looked at, 2 put back", "is truncated", "5 messages of strange.dead"},
+	exitsWith(t, env, 3, []string{"7 dead letters examined, 2 put back", "was truncated", "5 messages of strange.dead"},
 		"consumer", "redrive")
 	exitsWith(t, env, 3, []string{"2 received: 1 onboarded", "1 dead-lettered"}, "consumer", "--drain")
 	judgeRows(t, server, rowsOf(t, env), rows)

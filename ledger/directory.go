@@ -95,7 +95,7 @@ func (l *Ledger) ReplaceDirectory(ctx context.Context, begun time.Time,
 	}
 	// The new list is active. The old copy only takes up disk space.
 	if err := l.emptyDirectory(ctx, active); err != nil {
-		l.log.Warn("cannot delete the earlier customer list, the next read of the list will", "path", l.path, "error", err)
+		l.log.Warn("cannot delete the earlier customer list; the next read of the list will", "path", l.path, "error", err)
 	}
 	return nil
 }

@@ -171,7 +171,7 @@ func (own ownEnvironments) check(theirs Environment) error {
 	case same && own.keyIDs[theirs.APIKeyID]:
 		return nil
 	case same:
-		advice = rotated + "; if the key is of another programme with the partner, use another topic"
+		advice = rotated + "; if the key is unrelated to the earlier key, use another topic"
 	}
 	return fmt.Errorf("the record belongs to API %s with key id %s, this ledger to API %q with key id %q: %s",
 		printable.Quote(theirs.API(), maxQuoted), printable.Quote(theirs.APIKeyID, maxQuoted),

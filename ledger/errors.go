@@ -21,7 +21,7 @@ var (
 	// errReadOnly: the ledger's file or directory cannot be read or written.
 	errReadOnly = errors.New("no permission for the file or directory, or a read-only file system")
 	// errHalfDone: reading is possible once a writer has rolled the journal back.
-	errHalfDone = errors.New("a killed process has left a change half done: run again, or restore a backup")
+	errHalfDone = errors.New("a killed process left a change unfinished: run again, or restore a backup")
 	// errClosed: the ledger was closed before the call started.
 	errClosed = errors.New("the ledger is closed")
 	// errNotFound: the row does not exist.
@@ -53,7 +53,7 @@ type goneError struct {
 func (e *goneError) Error() string {
 	if e.Replaced {
 		return fmt.Sprintf("ledger %s was replaced by another file during the run, which does not have its rows: "+
-			"stop what replaces it, then import the export again and run again", e.Path)
+			"stop the program that replaces it, then import the export again and run again", e.Path)
 	}
 	return fmt.Sprintf("ledger %s was removed during the run and its content is lost: import the export again and run "+
 		"again; a new ledger finds the customers that exist at the partner", e.Path)
@@ -70,7 +70,7 @@ type EnvironmentError struct {
 func (e *EnvironmentError) Error() string {
 	advice := "use another data directory for another environment"
 	if e.Ledger.sameAPI(e.Given) {
-		advice = rotated + "; if the key is of another programme with the partner, use another data directory"
+		advice = rotated + "; if the key is unrelated to the earlier key, use another data directory"
 	}
 	return fmt.Sprintf("ledger %s belongs to API %s with key id %q, but this run uses API %s with key id %q: %s",
 		e.Path, e.Ledger.API(), e.Ledger.APIKeyID, e.Given.API(), e.Given.APIKeyID, advice)

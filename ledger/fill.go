@@ -48,7 +48,7 @@ const maxAside = 1 << 14
 const worthKeeping = 100_000
 
 // errAbandoned rolls a fill back.
-var errAbandoned = errors.New("the fill was abandoned")
+var errAbandoned = errors.New("the fill was cancelled")
 
 // startFill returns nil if the ledger is not empty. finish must be called on what it returns.
 func (l *Ledger) startFill(ctx context.Context) (*filling, error) {
@@ -149,7 +149,7 @@ func (f *filling) store(t *tx, batch replayed) (err error) {
 		return errAbandoned
 	}
 	if t.stored >= worthKeeping { // otherwise it takes no second
-		f.l.log.Info("creating the ledger's indexes, which a first signal waits for", "path", f.l.path, "records", t.stored)
+		f.l.log.Info("creating the ledger's indexes; a first signal waits for them", "path", f.l.path, "records", t.stored)
 	}
 	if err := f.end(t, create); err != nil {
 		return err
@@ -174,7 +174,7 @@ func (l *Ledger) writeBack(ctx context.Context) {
 	_, err := db.ExecContext(ctx, `PRAGMA wal_checkpoint(PASSIVE)`)
 	_, failed := l.conn.ExecContext(ctx, `PRAGMA `+autoCheckpoint)
 	if err = errors.Join(err, failed, db.Close()); err != nil {
-		l.log.Warn("cannot write the ledger's log back, a later change will", "path", l.path, "error", err)
+		l.log.Warn("cannot checkpoint the ledger's WAL; a later change will", "path", l.path, "error", err)
 	}
 }
 

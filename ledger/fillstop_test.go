@@ -37,7 +37,7 @@ func (f *interrupting) Replay(
 	})
 }
 
-// TestFillInterrupted: the next call begins again after few records, or if the fill was abandoned, and continues after
+// TestFillInterrupted: the next call begins again after few records, or if the fill was cancelled, and continues after
 // many.
 func TestFillInterrupted(t *testing.T) {
 	few := rowsTopic(t, 1, 100)

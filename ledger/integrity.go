@@ -75,12 +75,12 @@ func (l *Ledger) checkLater(ctx context.Context, o Options) *checking {
 		}
 		switch {
 		case errors.As(err, new(*corruptError)):
-			l.log.Error("the ledger is not used any more", "error", err)
+			l.log.Error("the ledger is no longer in use", "error", err)
 			c.damage.Store(&err)
 			l.writer.suspect.Store(true)
 		case ctx.Err() != nil:
 		case err != nil:
-			l.log.Warn("the ledger's structure could not be checked", "path", l.path, "error", err)
+			l.log.Warn("cannot check the ledger's structure", "path", l.path, "error", err)
 		default:
 			l.log.Info("checked the ledger's structure and found no damage",
 				"path", l.path, "took", o.Now().Sub(begun).Round(time.Millisecond))

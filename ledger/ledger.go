@@ -272,7 +272,7 @@ func (l *Ledger) close() error {
 	var busy, logged, moved int
 	err := l.conn.QueryRowContext(ctx, `PRAGMA wal_checkpoint(TRUNCATE)`).Scan(&busy, &logged, &moved)
 	if err != nil || busy != 0 {
-		l.log.Warn("cannot write the ledger's log back, the next run will", "path", l.path, "error", err)
+		l.log.Warn("cannot checkpoint the ledger's WAL; the next run will", "path", l.path, "error", err)
 	}
 	errs = append(errs, l.writer.stmts.close())
 	return errors.Join(append(errs, l.release())...)

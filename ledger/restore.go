@@ -60,7 +60,7 @@ type IncomparableError struct {
 }
 
 func (e *IncomparableError) Error() string {
-	return fmt.Sprintf("cannot compare the ledger with the backup: %v; to restore all the same, use --force, which keeps "+
+	return fmt.Sprintf("cannot compare the ledger with the backup: %v; to restore anyway, use --force, which keeps "+
 		"the ledger under another name", e.Err)
 }
 
@@ -422,7 +422,7 @@ func writeLogBack(ctx context.Context, path string) (err error) {
 		return err
 	}
 	if mode != "delete" {
-		return fmt.Errorf("ledger %s: cannot write its log back (journal mode %s)", path, mode)
+		return fmt.Errorf("ledger %s: cannot checkpoint its WAL (journal mode %s)", path, mode)
 	}
 	return nil
 }

@@ -280,7 +280,7 @@ func partClass(name string) string {
 		return "failed"
 	case "header or blank", "skipped", others, "not seen, but imported again":
 		return "skipped"
-	case "given back unsettled", "not settled", "not yet seen by a run":
+	case "returned unsettled", "not settled", "not yet seen by a run":
 		return "open"
 	}
 	return name

@@ -98,7 +98,7 @@ func (a *Account) balance() []Sum {
 		returned += r.returned()
 	}
 	if returned > 0 {
-		s.Parts = append(s.Parts, Part{"given back unsettled", returned})
+		s.Parts = append(s.Parts, Part{"returned unsettled", returned})
 	}
 	s.Difference = s.Total
 	for _, p := range s.Parts {
@@ -227,7 +227,7 @@ func (a *Account) invalidRows() (n int64) {
 
 func (a *Account) verdict() Verdict {
 	if len(a.Runs) == 0 {
-		return Verdict{Level: Empty, Sentence: "The ledger remembers no run."}
+		return Verdict{Level: Empty, Sentence: "The ledger has no runs."}
 	}
 	latest, n := a.Runs[0], a.Rows()
 	n.Received = a.distinct()

@@ -209,7 +209,7 @@ func TestVerdicts(t *testing.T) {
 		"halted": {halted(), night.Unfinished, "The run halted after 12 s because of a setting",
 			"consumer check; consumer failures > again.csv; importer again.csv; consumer run --drain"},
 		"empty":  {emptyNight(), night.Empty, "The queue was empty: the run received no rows.", "consumer runs --last 7"},
-		"no run": {noRun(), night.Empty, "The ledger remembers no run.", "consumer runs"},
+		"no run": {noRun(), night.Empty, "The ledger has no runs.", "consumer runs"},
 		"lost":   {lostRows(), night.Bad, "The balance does not add up", "consumer status"},
 		"retry": {retry, night.Bad, "ended badly in an earlier run and have not been onboarded since",
 			"consumer failures > again.csv; importer again.csv; consumer run --drain"},
@@ -318,7 +318,7 @@ func TestBalance(t *testing.T) {
 func TestSumOfRuns(t *testing.T) {
 	text := string(resumed().Text())
 	want := "2 of 3 runs: 527 received = 300 onboarded + 0 skipped + 0 failed + 0 refused + 0 in conflict + " +
-		"0 rejected + 0 dead-lettered + 227 given back unsettled"
+		"0 rejected + 0 dead-lettered + 227 returned unsettled"
 	if !strings.Contains(text, want) {
 		t.Errorf("got the text\n%s\nwant %q in it", text, want)
 	}

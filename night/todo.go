@@ -80,62 +80,62 @@ func (a *Account) todo(c Commands) []Step {
 // ofRun adds what the end of the latest run asks for.
 func (s *steps) ofRun(latest Run) {
 	if latest.Report.Export != "" {
-		s.add("Put the export where the run looked for it, readable for its user, and import it.",
+		s.add("Put the export at the path that the run was given, readable by its user, and import it.",
 			s.with.Import+s.with.Importer+s.with.Export)
-		s.runAgain("onboards the rows of the export")
+		s.runAgain("onboards the export's rows")
 	}
 	switch {
 	case latest.alive():
-		s.add("Wait until the run has ended, or stop it with SIGTERM: until then no other run can begin.",
+		s.add("Wait until the run has ended, or stop it with SIGTERM: until then no other run can start.",
 			s.with.Consume+" status"+s.with.Ledger+" --watch")
 	case latest.over() && !latest.Ended():
-		s.runAgain("goes on where this one was killed")
+		s.runAgain("continues where this run was killed")
 	case !latest.Ended():
 		s.add("If the run is in progress, wait until it has ended, or stop it with SIGTERM: until then no other run can "+
-			"begin.", s.with.Consume+" runs"+s.with.Ledger+" --last 5")
-		s.runAgain("goes on where this one was killed")
+			"start.", s.with.Consume+" runs"+s.with.Ledger+" --last 5")
+		s.runAgain("continues where this run was killed")
 	case latest.Report.Cause == results.CauseInterrupted:
-		s.runAgain("takes the rows that had not ended from the queue")
+		s.runAgain("onboards the unsettled rows in the queue")
 	case latest.Report.Cause == results.CauseImport && latest.Report.Export != "": // its step is there
 	case latest.Report.Cause == results.CauseImport:
-		s.add("Remove the cause that the reason names, and import the export again; rows that are onboarded are not touched.")
-		s.runAgain("onboards the rows of the export")
+		s.add("Fix the cause given in the reason, and import the export again; onboarded rows are skipped.")
+		s.runAgain("onboards the export's rows")
 	case latest.Report.Exit == 2:
 		s.add("Correct the setting that the reason names, and test the set-up; the test touches no customer. The runbook "+
-			"has each halt: docs/runbook.md#runs-that-halted.",
+			"explains each halt: docs/runbook.md#runs-that-halted.",
 			s.with.Consume+" check"+s.with.Queue)
-		s.runAgain("takes the rows that had not ended from the queue")
+		s.runAgain("onboards the unsettled rows in the queue")
 	case latest.Report.Exit == 1:
-		s.add("Remove the cause that the reason names. The runbook has each halt: docs/runbook.md#runs-that-halted.")
-		s.runAgain("takes the rows that had not ended from the queue")
+		s.add("Fix the cause given in the reason. The runbook explains each halt: docs/runbook.md#runs-that-halted.")
+		s.runAgain("onboards the unsettled rows in the queue")
 	}
 }
 
 // ofImports adds what is to be imported again, because it did not reach the queue or no run has seen it.
 func (s *steps) ofImports() {
 	var running, again []results.ReportImport
-	first := "Remove the cause that “Incidents” names."
+	first := "Fix the cause given under “Incidents”."
 	for _, i := range s.unfinished() {
 		switch m := i.Importer; {
 		case m.Alive != nil && *m.Alive:
 			running = append(running, i)
 			continue
 		case !m.Ended() && m.Alive == nil:
-			first = "See first that it is not in progress, and remove the cause that “Incidents” names."
+			first = "Make sure that it is not in progress, and fix the cause given under “Incidents”."
 		}
 		again = append(again, i)
 	}
 	if len(running) > 0 {
 		s.add(fmt.Sprintf("Wait until the import of %s has ended.", namesOf(running)))
-		s.runAgain("takes the rows that are imported meanwhile")
+		s.runAgain("onboards the rows that are imported meanwhile")
 	}
 	if len(again) > 0 {
-		s.add(fmt.Sprintf("Import %s again, from the directory of the export: its import did not come to its end. %s Rows "+
-			"that are onboarded are not touched.", namesOf(again), first), importAgain(s.with, again)...)
+		s.add(fmt.Sprintf("Import %s again, from the directory of the export: its import did not finish. %s Onboarded "+
+			"rows are skipped.", namesOf(again), first), importAgain(s.with, again)...)
 		s.runAgain("onboards the rows that were imported again")
 	}
 	if s.lost() {
-		s.add("Keep a copy of the data directory, and report the difference in the balance as a defect. Importing the file "+
+		s.add("Keep a copy of the data directory, and report the difference in the balance as a bug. Importing the file "+
 			"again is safe.", s.with.Consume+" status"+s.with.Ledger)
 	}
 	list, n := s.notSeen()
@@ -143,18 +143,18 @@ func (s *steps) ofImports() {
 		return
 	}
 	if s.lost() {
-		s.add(fmt.Sprintf("Import %s again, from the directory of the export: the queue is drained, and no run has seen all "+
-			"of its rows. Was the broker's directory replaced, or another queue used?", namesOf(list)),
+		s.add(fmt.Sprintf("Import %s again, from the directory of the export: the queue is drained, but no run has received "+
+			"all of its rows. Was the broker's directory replaced, or another queue used?", namesOf(list)),
 			importAgain(s.with, list)...)
 	}
-	s.runAgain("takes the rows that no run has seen from the queue")
+	s.runAgain("onboards the rows in the queue that no run has received")
 }
 
 // ofRows adds what the rows ask for that ended badly or are invalid.
 func (s *steps) ofRows(latest Run) {
 	if s.retryable() > 0 && latest.over() {
-		s.add("Remove the causes that “Why rows failed” lists. Then import the rows that ended badly again; rows that are "+
-			"onboarded are not touched.", s.with.Consume+" failures"+s.with.Ledger+" > again.csv",
+		s.add("Fix the causes listed under “Why rows failed”. Then import the rows that ended badly again; onboarded rows "+
+			"are skipped.", s.with.Consume+" failures"+s.with.Ledger+" > again.csv",
 			s.with.Import+s.with.Importer+" again.csv")
 		s.runAgain("onboards the rows that were imported again")
 	}
@@ -169,8 +169,8 @@ func (s *steps) ofRows(latest Run) {
 		if s.RejectFile != "" {
 			where = "The file " + s.RejectFile
 		}
-		s.add("Have the invalid rows corrected where the export is made, and import the new export; rows that are " +
-			"onboarded are skipped. " + where + " lists them with file, line, field and reason; of an import " +
+		s.add("Have the invalid rows corrected at the source of the export, and import the new export; " +
+			"onboarded rows are skipped. " + where + " lists them with file, line, field and reason; for an import " +
 			"before the latest, it is rejects-<time>.csv.")
 	}
 }
@@ -178,12 +178,12 @@ func (s *steps) ofRows(latest Run) {
 // ofQueue adds what the custodian, the dead letters and the outbox still hold, and a night without rows.
 func (s *steps) ofQueue(latest Run) {
 	if s.Left.Waiting > 0 {
-		s.add("Have the custodian's transactions approved that “What is left” lists.")
-		s.runAgain("asks the custodian what became of its transactions")
+		s.add("Have the custodian's transactions listed under “What is left” approved.")
+		s.runAgain("polls the custodian's transactions")
 	}
 	letters := s.Left.LetterCount > 0 || s.Left.Letters == nil && s.Rows().DeadLettered+s.lettersBefore() > 0
 	if letters && latest.over() {
-		s.add("Look at the dead letters, remove their cause, and put them back into the queue.",
+		s.add("Inspect the dead letters, fix their cause, and put them back into the queue.",
 			s.with.Consume+" redrive"+s.with.Queue+" --dry-run", s.with.Consume+" redrive"+s.with.Queue)
 		s.runAgain("onboards the rows of the dead letters")
 	}
@@ -192,7 +192,7 @@ func (s *steps) ofQueue(latest Run) {
 			" of settled rows that " + printable.Plural(n, "was", "were") + " left")
 	}
 	if s.Verdict.Level == Empty {
-		s.add("Find out whether the export was imported tonight; the importer's log says so. If it was not, import it: rows "+
-			"that are onboarded are not touched.", s.with.Consume+" runs"+s.with.Ledger+" --last 7")
+		s.add("Check in the importer's log whether the export was imported tonight. If not, import it: onboarded rows "+
+			"are skipped.", s.with.Consume+" runs"+s.with.Ledger+" --last 7")
 	}
 }

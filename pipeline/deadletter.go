@@ -166,7 +166,7 @@ func ReadDeadLetter(m Message) (DeadLetter, error) {
 	line := func(header string) string { return printable.Line(m.Header(header), 500) }
 	d := DeadLetter{Message: m, Class: line(HeaderClass), Reason: line(HeaderReason), Topic: line(HeaderTopic)}
 	if d.Topic == "" || d.Topic != m.Header(HeaderTopic) {
-		return d, fmt.Errorf("the message at offset %d is not a dead letter of ours: its header %s names no topic",
+		return d, fmt.Errorf("the message at offset %d is not one of Purser's dead letters: its header %s names no topic",
 			m.Offset, HeaderTopic)
 	}
 	d.Where = fmt.Sprintf("%s/%s offset %s", d.Topic, line(HeaderPartition), line(HeaderOffset))

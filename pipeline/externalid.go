@@ -23,7 +23,7 @@ func CheckExternalID(id string) error {
 	case isPlain(id):
 		return nil
 	case isScientific(id):
-		return errors.New("externalId is a number in scientific notation, as a spreadsheet writes long numbers: " +
+		return errors.New("externalId is in a spreadsheet's scientific notation: " +
 			"its digits are lost")
 	case isErrorValue(id):
 		return errors.New("externalId is an error value or placeholder of a spreadsheet")
@@ -51,7 +51,7 @@ func CheckExternalID(id string) error {
 	case ascii:
 		return nil
 	case inTypographicQuotes(id):
-		return errors.New("externalId stands in typographic quotes, which are no quotes of CSV")
+		return errors.New("externalId is in typographic quotes, which are not CSV quotes")
 	case !norm.NFC.IsNormalString(id) && !norm.NFD.IsNormalString(id):
 		return errors.New("externalId mixes composed and decomposed characters (Unicode NFC and NFD)")
 	}

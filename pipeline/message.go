@@ -189,7 +189,7 @@ func readJSON(value []byte) (w messageJSON, err error) {
 		return w, syntaxError("message is not valid JSON: %v", err)
 	}
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return w, syntaxError("message has text behind its JSON object")
+		return w, syntaxError("message has text after its JSON object")
 	}
 	switch {
 	case !seen["v"]:

@@ -47,7 +47,7 @@ var ErrNonceUsed = errors.New("the challenge's nonce was used by another challen
 
 // ErrFenced is returned where a row is to be changed whose partition is not, or no longer, this consumer's. Nothing was
 // written, and nothing may be sent for the row: its messages go to the partition's owner.
-var ErrFenced = errors.New("the partition of the row is another consumer's")
+var ErrFenced = errors.New("the row's partition belongs to another consumer")
 
 // ErrChangelogRecreated: the ledger topic ends before the position of a ledger, so it was deleted and created again.
 var ErrChangelogRecreated = errors.New("the ledger topic was recreated")

@@ -123,7 +123,7 @@ func ParseAddress(s string, known *AddressText) (address common.Address, text Ad
 func prefixError(s string) error {
 	switch {
 	case isScientific(s):
-		return errors.New("address is a number in scientific notation, as a spreadsheet writes long numbers: " +
+		return errors.New("address is in a spreadsheet's scientific notation: " +
 			"its digits are lost")
 	case s != "" && isErrorValue(s):
 		return errors.New("address is an error value or placeholder of a spreadsheet")

@@ -15,8 +15,8 @@ type Tally struct {
 	BadRows          int64 // rows that ended badly, here or earlier, and are neither onboarded since nor dismissed
 	Waiting          int64 // rows left to the custodian: the next run asks what became of them
 	Open             int64 // rows under way
-	Dropped          int64 // rows taken and given back unsettled, since the latest assignment
-	Returned         int64 // messages taken and given back unsettled, the waiting rows' too: they come again
+	Dropped          int64 // rows taken and returned unsettled, since the latest assignment
+	Returned         int64 // messages taken and returned unsettled, the waiting rows' too: they come again
 	Retried          int64 // requests sent again under the same key
 	Signatures       int64 // signatures made
 }

@@ -85,8 +85,8 @@ func (n *night) testQueries(t *testing.T) {
 			t.Errorf("%s: got %v, want an answer", title, err)
 			continue
 		}
-		none := title == "What is not done yet?" || title == "Which events are still to be published?" ||
-			title == "Which onboarded rows are something else at the partner?" // TestReconcileFindsFallenRows
+		none := title == "Which rows are unsettled?" || title == "Which events are still to be published?" ||
+			title == "Which onboarded rows have another status at the partner?" // TestReconcileFindsFallenRows
 		if (count == 0) != none {
 			t.Errorf("%s: got %d rows, want none: %v", title, count, none)
 		}

@@ -63,7 +63,7 @@ func (c Columns) find(header []string) (place, error) {
 				continue
 			}
 			if other := at[column]; other >= 0 && fold(header[other]) != name {
-				return at, fmt.Errorf("the columns %s may both be %s: say which with --columns %s",
+				return at, fmt.Errorf("the columns %s may both be %s: select one with --columns %s",
 					quoteAll([]string{header[other], field}), columnName(column),
 					quoteShell(columnName(column)+"="+quoteName(header[other])))
 			} else if other >= 0 {
@@ -133,7 +133,7 @@ func (c Columns) suggest(header []string, at place) string {
 		text = "; did you mean --columns " + quoteShell(strings.Join(pairs, ",")) + "?"
 	}
 	if len(doubts) > 0 {
-		text += "; " + strings.Join(doubts, ", ") + ": say which with --columns"
+		text += "; " + strings.Join(doubts, ", ") + ": select one with --columns"
 	}
 	if text == "" {
 		return "; name them with --columns address=NAME,externalId=NAME"
@@ -151,7 +151,7 @@ func (c Columns) doubt(header []string, at place) string {
 	if len(found) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("may %s be the chain? Say so with --columns %s, or with --columns chainId= that no column is",
+	return fmt.Sprintf("may %s be the chain? If so, use --columns %s; if no column is the chain, --columns chainId=",
 		quoteAll(found), quoteShell(c.with(header, at, "chainId="+quoteName(found[0]))))
 }
 

@@ -42,7 +42,7 @@ func (g *gzipReader) Read(p []byte) (int, error) {
 			return 0, onlyZeros(g.in, "gzip")
 		}
 		if err := g.member.Reset(g.in); err != nil {
-			return 0, fmt.Errorf("gzip: what follows the compressed data is neither more of it nor zeros: %w", err)
+			return 0, fmt.Errorf("gzip: unexpected data after the compressed data: %w", err)
 		}
 		g.member.Multistream(false)
 	}
@@ -63,7 +63,7 @@ func onlyZeros(in *bufio.Reader, format string) error {
 		case err != nil:
 			return err
 		case c != 0:
-			return fmt.Errorf("%s: the compressed data has zeros behind it, and then something else", format)
+			return fmt.Errorf("%s: unexpected data after the zeros that follow the compressed data", format)
 		}
 	}
 }
@@ -112,7 +112,7 @@ func (z *zstdReader) Read(p []byte) (int, error) {
 		// The decoder has read exactly the four bytes in which a frame would have its magic number.
 		return n, onlyZeros(z.in, "zstd")
 	case errors.Is(err, zstd.ErrMagicMismatch):
-		return n, errors.New("zstd: what follows the compressed data is neither more of it nor zeros")
+		return n, errors.New("zstd: unexpected data after the compressed data")
 	case errors.Is(err, zstd.ErrWindowSizeExceeded):
 		return n, fmt.Errorf("zstd: the data needs a window of more than %d MiB, which is the limit: compress it without "+
 			"--long or --ultra, or pipe it in: zstd -dc --long=31 FILE | importer -", maxWindow>>20)

@@ -117,7 +117,7 @@ func (e *csvSource) readHeader() error {
 	case line.tooLong:
 		return fail("the header is longer than %d bytes", maxLine)
 	case line.isBlank():
-		return fail("the file holds nothing but a byte order mark")
+		return fail("the file contains only a byte order mark")
 	}
 	line.text = bytes.Clone(line.text)
 	if err := e.recognise(line, said); err != nil {
@@ -184,11 +184,11 @@ func (e *csvSource) recognise(line rawLine, said rune) error {
 	case said != 0:
 		comma, e.said = said, " (by its sep= line)"
 		if err := e.try(line, said); (err != nil || e.columns.lacks(e.at)) && len(fits) > 0 {
-			return fail("the sep= line says that %s separate the fields, but the header is separated by %s: say which with "+
+			return fail("the sep= line says that %s separate the fields, but the header is separated by %s: select one with "+
 				"--delimiter", commaName(said), commaName(fits[0]))
 		}
 	case len(fits) > 1:
-		return fail("the header has the columns both with %s and with %s as separator: say which with --delimiter",
+		return fail("the header has the columns with both %s and %s as separator: select one with --delimiter",
 			commaName(fits[0]), commaName(fits[1]))
 	case len(fits) == 1:
 		comma = fits[0]
@@ -236,7 +236,7 @@ func (e *csvSource) try(line rawLine, comma rune) error {
 		return &HeaderError{File: e.name, Line: line.number, Reason: fmt.Sprintf(format, args...)}
 	}
 	if !utf8.Valid(e.record) {
-		return fail("the header is not valid UTF-8: save the file as UTF-8, or name its encoding with --encoding")
+		return fail("the header is not valid UTF-8: save the file as UTF-8, or set its encoding with --encoding")
 	}
 	if !closed {
 		return fail("a quoted field is not closed by line %d", line.number+len(more))
@@ -333,7 +333,7 @@ func (e *csvSource) split(first rawLine) (fields []string, lines int, reject *Re
 		reason := fmt.Sprintf("record has %s, the header has %d",
 			printable.Count(len(fields), "field", "fields"), len(e.names))
 		if bytes.IndexByte(e.record, '\r') >= 0 {
-			reason += ", and it holds a carriage return (CR): are the line ends CR?"
+			reason += ", and it contains a carriage return (CR): are the line ends CR?"
 		}
 		return nil, lines, e.reject(first.number, lines, e.record, reason), nil
 	}
@@ -442,9 +442,9 @@ func (e *csvSource) hiddenRow(line int) string {
 		switch rest = rest[i+1:]; {
 		case !e.looksLikeRow(rest):
 		case cr:
-			return "a quoted field holds a carriage return (CR) with a row behind it: are the line ends CR?"
+			return "a quoted field contains a carriage return (CR) followed by a row: are the line ends CR?"
 		default:
-			return fmt.Sprintf("a quoted field swallows line %d, which is a row of its own: is a quote missing or stray?", line)
+			return fmt.Sprintf("a quoted field includes line %d, which looks like a row: is a quote missing or stray?", line)
 		}
 	}
 }
@@ -520,9 +520,9 @@ func csvReason(err error) string {
 	}
 	switch {
 	case errors.Is(parse.Err, csv.ErrBareQuote):
-		return fmt.Sprintf("a quote stands inside an unquoted field (column %d)", parse.Column)
+		return fmt.Sprintf("a quote inside an unquoted field (column %d)", parse.Column)
 	case errors.Is(parse.Err, csv.ErrQuote):
-		return fmt.Sprintf("a quoted field is not closed, or has text behind its closing quote (column %d)", parse.Column)
+		return fmt.Sprintf("a quoted field is not closed, or has text after its closing quote (column %d)", parse.Column)
 	}
 	return parse.Err.Error()
 }

@@ -66,7 +66,7 @@ type PublishError struct {
 }
 
 func (e *PublishError) Error() string {
-	return fmt.Sprintf("%s:%d: rows from here on may be missing in the queue (at least %d are in it): %v; "+
+	return fmt.Sprintf("%s:%d: rows from here on may be missing from the queue (at least %d are in it): %v; "+
 		"importing the file again is safe",
 		e.File, e.FirstLine, e.Published, e.Err)
 }
@@ -118,7 +118,7 @@ type InvalidLimitError struct {
 }
 
 func (e *InvalidLimitError) Error() string {
-	return fmt.Sprintf("%s: %d of the first %s invalid, which is more than --max-invalid allows: reading ended; "+
+	return fmt.Sprintf("%s: %d of the first %s invalid, which is more than --max-invalid allows: stopped reading; "+
 		"importing the corrected file is safe", e.File, e.Stats.Invalid, printable.Count(e.Stats.Read, "row is", "rows are"))
 }
 

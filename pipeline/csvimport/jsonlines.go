@@ -100,7 +100,7 @@ func eachMember(text []byte, f func(name string, value json.RawMessage) error) e
 		return err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("text behind the object")
+		return errors.New("text after the object")
 	}
 	return nil
 }

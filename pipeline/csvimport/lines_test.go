@@ -141,16 +141,16 @@ func TestQuotesSwallowNoRow(t *testing.T) {
 
 // TestReasons: the reason of an invalid record names the cause and the lines that its quotes span.
 func TestReasons(t *testing.T) {
-	const swallows = "a quoted field swallows line 4, which is a row of its own: is a quote missing or stray? (lines 2-5)"
-	const cr = "holds a carriage return (CR)"
+	const swallows = "a quoted field includes line 4, which looks like a row: is a quote missing or stray? (lines 2-5)"
+	const cr = "contains a carriage return (CR)"
 	for text, want := range map[string]string{
 		",s,\"Ann\nnote\n" + cleanLine(4) + "\"\n":            swallows,
 		",s,\"Ann\nnote\n":                                    "a quoted field is not closed (lines 2-3)",
-		",s,\"Ann\r" + goodAddress + ",c,Bea\"\n":             "a quoted field " + cr + " with a row behind it: are the line ends CR?",
+		",s,\"Ann\r" + goodAddress + ",c,Bea\"\n":             "a quoted field " + cr + " followed by a row: are the line ends CR?",
 		",s,Ann\r" + goodAddress + ",c,Bea\n":                 "record has 5 fields, the header has 3, and it " + cr + ": are the line ends CR?",
 		",s,M\xfcller\n":                                      "line is not valid UTF-8: a file in another encoding needs --encoding",
-		",s,5\" screen\n" + cleanLine(3) + cleanLine(4):       "a quote stands inside an unquoted field (column 47)",
-		",s,\"Ann\" Lee \" B\n" + cleanLine(3) + cleanLine(4): "a quoted field is not closed, or has text behind its closing quote (column 50)",
+		",s,5\" screen\n" + cleanLine(3) + cleanLine(4):       "a quote inside an unquoted field (column 47)",
+		",s,\"Ann\" Lee \" B\n" + cleanLine(3) + cleanLine(4): "a quoted field is not closed, or has text after its closing quote (column 50)",
 	} {
 		text = "address,externalId,name\n" + goodAddress + text
 		if _, rejects := readAll(t, text); len(rejects) == 0 {

@@ -43,7 +43,7 @@ func newParquet(in Input, o Options) (s *parquetSource, err error) {
 		return err
 	})
 	if err != nil {
-		return fail(fmt.Sprintf("begins like a Parquet file, but cannot be read: %v; is it cut off?", err))
+		return fail(fmt.Sprintf("begins like a Parquet file, but cannot be read: %v; is it truncated?", err))
 	}
 	top := file.Root().Columns()
 	for _, column := range top {

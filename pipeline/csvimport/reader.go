@@ -226,7 +226,7 @@ func (e *Reader) row(
 		return row, text, "externalId", err
 	}
 	if isMissing(id) {
-		return row, text, "externalId", fmt.Errorf("externalId is %s, which databases and programs write for a missing value",
+		return row, text, "externalId", fmt.Errorf("externalId is %s, a placeholder for a missing value",
 			printable.Quote(id, 10))
 	}
 	row.ExternalID = id

@@ -88,7 +88,7 @@ func (e *Reader) open(in Input, o Options) error {
 				if !isParquet {
 					what = "a zip archive, as Excel workbooks (.xlsx) are"
 				}
-				return fail("is %s, which cannot be read from a pipe or from compressed data: give the file itself", what)
+				return fail("is %s, which cannot be read from a pipe or compressed data: pass the file itself", what)
 			}
 			return e.openTable(in, isParquet, o)
 		case kind.prefix[0] == '\x1f':
@@ -132,7 +132,7 @@ func (e *Reader) openTable(in Input, isParquet bool, o Options) error {
 	archive, err := zip.NewReader(in.At, in.Size)
 	if err != nil {
 		return &HeaderError{File: e.name, Reason: fmt.Sprintf(
-			"begins like an Excel workbook (.xlsx) or another zip archive, but cannot be read: %v; is it cut off?", err)}
+			"begins like an Excel workbook (.xlsx) or another zip archive, but cannot be read: %v; is it truncated?", err)}
 	}
 	if what := zipKind(archive); what != "" {
 		return &HeaderError{File: e.name, Reason: "is " + what}
@@ -232,11 +232,11 @@ func markup(text []byte) string {
 func recogniseEncoding(head []byte, given string) (decoder *encoding.Decoder, name string, err error) {
 	mark, markLen := byteOrderMark(head)
 	if mark == "UTF-32" {
-		return nil, "", errors.New("the byte order mark is that of UTF-32, or of UTF-16 with a NUL character behind it: " +
+		return nil, "", errors.New("the byte order mark is UTF-32's, or UTF-16's followed by a NUL character: " +
 			"save the file as UTF-8")
 	}
 	if given != "" && mark != "" && !strings.EqualFold(mark, given) {
-		return nil, "", fmt.Errorf("the file has the byte order mark of %s, and --encoding says %s: which is it?",
+		return nil, "", fmt.Errorf("the file has the byte order mark of %s, but --encoding is %s",
 			mark, given)
 	}
 	withMark := ""
@@ -266,11 +266,11 @@ func recogniseEncoding(head []byte, given string) (decoder *encoding.Decoder, na
 	case even+odd == 0:
 		return nil, "UTF-8" + withMark, nil
 	case even == 0 && odd > most:
-		return nil, "", errors.New(noMark + "LE: say so with --encoding utf-16le")
+		return nil, "", errors.New(noMark + "LE: use --encoding utf-16le")
 	case odd == 0 && even > most:
-		return nil, "", errors.New(noMark + "BE: say so with --encoding utf-16be")
+		return nil, "", errors.New(noMark + "BE: use --encoding utf-16be")
 	}
-	return nil, "", errors.New("the file has NUL bytes: it is no text, and no format that can be read")
+	return nil, "", errors.New("the file has NUL bytes: it is neither text nor a supported format")
 }
 
 // byteOrderMark returns the encoding that a byte order mark stands for, and the mark's length.

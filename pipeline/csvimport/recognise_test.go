@@ -171,18 +171,18 @@ func TestCompressed(t *testing.T) {
 		"gzip, two members":         {append(zipped(t, small), zipped(t, row)...), 2, ""},
 		"gzip, a zero":              {append(zipped(t, small), 0), 1, ""},
 		"gzip, zeros":               {append(zipped(t, small), zeros...), 1, ""},
-		"gzip, zeros and text":      {append(append(zipped(t, small), 0), 'x'), 0, "zeros behind it, and then something else"},
-		"gzip, text":                {append(zipped(t, small), "text"...), 0, "neither more of it nor zeros"},
+		"gzip, zeros and text":      {append(append(zipped(t, small), 0), 'x'), 0, "unexpected data after the zeros"},
+		"gzip, text":                {append(zipped(t, small), "text"...), 0, "unexpected data after the compressed data"},
 		"gzip, cut off":             {zipped(t, small)[:40], 0, "ends early"},
 		"gzip, twice":               {zipped(t, string(zipped(t, small))), 0, "compressed more than once"},
 		"zstd, two frames":          {append(zstded(t, small), zstded(t, row)...), 2, ""},
 		"zstd, zeros":               {append(zstded(t, small), zeros...), 1, ""},
-		"zstd, zeros and text":      {append(append(zstded(t, small), zeros...), 'x'), 0, "zeros behind it, and then something else"},
-		"zstd, text":                {append(zstded(t, small), "text"...), 0, "neither more of it nor zeros"},
+		"zstd, zeros and text":      {append(append(zstded(t, small), zeros...), 'x'), 0, "unexpected data after the zeros"},
+		"zstd, text":                {append(zstded(t, small), "text"...), 0, "unexpected data after the compressed data"},
 		"zstd, cut off":             {zstded(t, small)[:40], 0, "ends early"},
 		"zstd, a window of 512 MiB": {zstdFrame(29, small), 0, "more than 128 MiB"},
 		"zstd, a window of 128 MiB": {zstdFrame(27, small), 1, ""},
-		"gzip of a workbook":        {zipped(t, "PK\x03\x04"), 0, "give the file itself"},
+		"gzip of a workbook":        {zipped(t, "PK\x03\x04"), 0, "pass the file itself"},
 		"gzip of a program":         {zipped(t, "\x7fELF"), 0, "is an ELF program"},
 	} {
 		ids, _, _, err := read(input(tt.content), Options{})
@@ -211,10 +211,10 @@ func TestUnreadable(t *testing.T) {
 		"[{\"address\":\"0x\"}]":                "is a JSON array",
 		"{\n  \"address\": \"0x\"\n}":           "not a whole object",
 		"PAR1\x15\x00":                          "begins like a Parquet file",
-		"\xff\xfe\x00\x00a\x00\x00\x00":         "UTF-32, or of UTF-16",
+		"\xff\xfe\x00\x00a\x00\x00\x00":         "UTF-32's, or UTF-16's",
 		"a\x00d\x00d\x00":                       "--encoding utf-16le",
 		"\x00a\x00d\x00d":                       "--encoding utf-16be",
-		"\x01\x02\x00\x00\x00\x03":              "no text",
+		"\x01\x02\x00\x00\x00\x03":              "neither text nor",
 		"address,externalId,Stra\xdfe\n":        "--encoding",
 		"sep=;\naddress,externalId\n":           "the sep= line says that semicolons",
 		goodAddress + ",a\n":                    "is the header missing?",
@@ -265,8 +265,8 @@ func TestDialects(t *testing.T) {
 		}
 	}
 	for text, given := range map[string]string{"\xff\xfea\x00": "utf-8", "\ufeffa": "windows-1252", "\xfe\xff\x00a": "utf-16le"} {
-		if _, _, _, err := read(input([]byte(text)), Options{Encoding: given}); err == nil || !strings.Contains(err.Error(), "which is it?") {
-			t.Errorf("%q as %s: got %v, want an error that asks which", text, given, err)
+		if _, _, _, err := read(input([]byte(text)), Options{Encoding: given}); err == nil || !strings.Contains(err.Error(), "but --encoding is "+given) {
+			t.Errorf("%q as %s: got %v, want an error that names both", text, given, err)
 		}
 	}
 	ids, reasons, _, err := read(input([]byte(sixteen("\ufeff"+small+goodAddress+",b\xd8", false)+"\x00\xd8")), Options{})

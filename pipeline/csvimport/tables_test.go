@@ -234,7 +234,7 @@ func TestParquet(t *testing.T) {
 	for want, file := range map[string][]byte{
 		`"externalId", which is read as externalId, has the type DOUBLE`: parquetOf(t, wrong{goodAddress, 1}),
 		`"address", which is read as address, has the type of a group`:   parquetOf(t, nested{[]string{goodAddress}, "a"}),
-		"is it cut off?": parquetOf(t, wrong{goodAddress, 1})[:60],
+		"is it truncated?": parquetOf(t, wrong{goodAddress, 1})[:60],
 	} {
 		_, _, _, err := read(input(file), Options{})
 		if header := new(HeaderError); !errors.As(err, &header) || !strings.Contains(err.Error(), want) {
@@ -313,13 +313,13 @@ func TestColumns(t *testing.T) {
 		"addresss,externalId":              "--columns address=addresss?",
 		"wallet_address,External ID,name":  "--columns 'address=wallet_address,externalId=External ID'?",
 		"address,\"Customer, ID\"":         `--columns 'address=address,`, // nothing is proposed for what is given already
-		"address,customer_id,user_id":      `externalId may be "customer_id", "user_id": say which`,
+		"address,customer_id,user_id":      `externalId may be "customer_id", "user_id": select one`,
 		"address,Ref":                      "name them with --columns address=NAME,externalId=NAME",
 		"wallet address,it's,externalid":   "--columns 'address=wallet address'?",
-		"address,externalId,external_id":   "may both be externalId: say which with --columns externalId=externalId",
+		"address,externalId,external_id":   "may both be externalId: select one with --columns externalId=externalId",
 		"email_address,home_address,extId": `address may be "email_address", "home_address"`,
-		"address,externalId,network":       `may "network" be the chain? Say so with --columns chainId=network, or with`,
-		"address,externalId,Chain ID":      `--columns 'chainId=Chain ID', or with --columns chainId= that no column is`,
+		"address,externalId,network":       `may "network" be the chain? If so, use --columns chainId=network; if`,
+		"address,externalId,Chain ID":      `--columns 'chainId=Chain ID'; if no column is the chain, --columns chainId=`,
 		"address;externalId,foo":           `--columns 'address=address;externalId'?`,
 		"\ufeff\ufeffaddress,externalid":   `--columns $'address=\xef\xbb\xbfaddress'?`,
 		"wallet\x1b,it's\\externalid":      `--columns $'address=wallet\x1b,externalId=it\'s\\externalid'?`,

@@ -114,7 +114,7 @@ func (w *workbook) findSheet(p parts, name string) (part string, err error) {
 		return nil
 	})
 	if err == nil && part == "" {
-		err = fmt.Errorf("the workbook does not say where its sheet %s is", printable.Quote(w.sheet, 40))
+		err = fmt.Errorf("the workbook has no location for its sheet %s", printable.Quote(w.sheet, 40))
 	}
 	return part, err
 }
@@ -191,7 +191,7 @@ func (c cell) problem(field string) string {
 	switch c.kind {
 	case "n":
 		return fmt.Sprintf("%s is a number in the workbook (%s): Excel keeps 15 digits and no leading zeros; format the "+
-			"column as text before it is filled", field, shown)
+			"column as text before entering values", field, shown)
 	case "b":
 		return fmt.Sprintf("%s is true or false in the workbook, not text", field)
 	case "d":

@@ -130,7 +130,7 @@ func (x *xmlReader) token() (xml.Token, error) {
 	case xml.EndElement:
 		x.depth--
 	case xml.Directive:
-		return nil, errors.New("XML directives, such as a document type, have no place in a workbook")
+		return nil, errors.New("XML directives, such as a document type, are not allowed in a workbook")
 	}
 	if errors.Is(err, io.EOF) && x.depth > 0 {
 		return nil, io.ErrUnexpectedEOF

@@ -37,5 +37,5 @@ func (t *item) doing() string {
 	case !t.ready.IsZero():
 		return fmt.Sprintf("%s, again in %v", action, t.ready.Sub(pipeline.Monotonic()).Round(time.Second))
 	}
-	return action + ", in line for a worker"
+	return action + ", waiting for a worker"
 }

@@ -130,7 +130,7 @@ func (d *Dispatcher) warnOfDead(class string, m pipeline.Message, cause error) {
 	d.mu.Unlock()
 	for power := int64(1); power <= n; power *= 10 {
 		if power == n {
-			d.Logger.Warn("messages cannot be processed and go to the dead letters", "class", class, "messages", n,
+			d.Logger.Warn("writing messages that cannot be processed to the dead-letter topic", "class", class, "messages", n,
 				"partition", m.Partition, "offset", m.Offset, "reason", cause.Error())
 		}
 	}

@@ -103,7 +103,7 @@ func setupHint(class Class) (hint string, ok bool) {
 	case classKeyMissing:
 		return "check --signer: it has no key of these accounts", true
 	case classSignerMismatch:
-		return "check --signer: its keys are of other accounts", true
+		return "check --signer: its keys belong to other accounts", true
 	case classSignerDeclined, classSignerError:
 		return "check --signer and its own log", true
 	case classNotAccepted:

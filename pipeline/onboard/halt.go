@@ -72,9 +72,9 @@ func (e *HaltError) hint() string {
 	case e.Class == HaltSigner:
 		hint = "fix the signer, then run again"
 	case e.Class == HaltResources:
-		hint = "raise the limit of open files (ulimit -n), then run again"
+		hint = "raise the open file limit (ulimit -n), then run again"
 	case e.Class == HaltUnreachable:
-		hint = "run again when the partner is back (--outage-wait says how long a run waits)"
+		hint = "run again when the partner is back (--outage-wait sets how long a run waits)"
 	}
 	return hint
 }

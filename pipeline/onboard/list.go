@@ -36,7 +36,7 @@ func newLister(api API, dir pipeline.Directory, now func() time.Time, pause time
 type tooSoonError struct{ after time.Duration }
 
 func (e tooSoonError) Error() string {
-	return fmt.Sprintf("the partner's list was just read and will be read again in %v", e.after.Round(time.Second))
+	return fmt.Sprintf("the partner's list was just read; the next read is in %v", e.after.Round(time.Second))
 }
 
 // find returns the listed customers that have the row's account or externalId. The list may be of an earlier run: it

@@ -250,7 +250,7 @@ func (w *Worker) conclude(ctx context.Context, t *Task, res result) (Disposition
 	err := w.store(ctx, t, next)
 	if errors.Is(err, pipeline.ErrNonceUsed) {
 		return w.conclude(ctx, t, result{outcome: hostile, err: &siwe.PolicyError{
-			Field: siwe.FieldNonce, Got: next.Nonce, Want: "one that no other challenge in this ledger has had",
+			Field: siwe.FieldNonce, Got: next.Nonce, Want: "a nonce that no other challenge in this ledger has had",
 		}})
 	}
 	if err != nil {

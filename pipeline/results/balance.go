@@ -104,7 +104,7 @@ type LineBalance struct {
 type ReceivedBalance struct {
 	Received int64 `json:"received"`
 	Outcomes int64 `json:"outcomes"` // skipped, onboarded, conflict, refused, rejected, failed and dead-lettered
-	Returned int64 `json:"returned"` // given back unsettled: they are delivered again
+	Returned int64 `json:"returned"` // returned unsettled: they are delivered again
 	OK       bool  `json:"ok"`       // Received is the sum of the others
 }
 

@@ -21,7 +21,7 @@ func parseAPIURL(raw string) (*url.URL, error) {
 	case err != nil:
 		return nil, &Error{"--api-url", "", "is not a URL"} // url.Parse quotes its input, which may hold a password
 	case base.User != nil:
-		return nil, &Error{"--api-url", base.Redacted(), "must not hold a user name or password"}
+		return nil, &Error{"--api-url", base.Redacted(), "must not contain a user name or password"}
 	case base.Scheme != "https" && base.Scheme != "http" || base.Host == "" ||
 		base.RawQuery != "" || base.ForceQuery || base.Fragment != "":
 		return nil, &Error{"--api-url", raw, "want https://host/path"}
@@ -30,7 +30,7 @@ func parseAPIURL(raw string) (*url.URL, error) {
 		return nil, &Error{"--api-url", raw, err.Error()}
 	}
 	if base.Scheme == "http" && !loopback.Is(base.Hostname()) {
-		return nil, &Error{"--api-url", raw, "credentials are sent over https only, or over http to loopback"}
+		return nil, &Error{"--api-url", raw, "credentials are sent only over https, or over http to loopback"}
 	}
 	trimmed := strings.TrimRight(base.EscapedPath(), "/")
 	if trimmed != "" && path.Clean(trimmed) != trimmed {
@@ -76,9 +76,9 @@ func canonicalName(host string) (string, error) {
 	for _, r := range host {
 		switch {
 		case r > '~':
-			return "", errors.New("its host is an internationalized name: give its ASCII form, which begins with xn--")
+			return "", errors.New("its host is an internationalized name: use its ASCII form, which begins with xn--")
 		case (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '-' && r != '_' && r != '.':
-			return "", errors.New("its host may hold letters, digits, hyphens, underscores and dots only")
+			return "", errors.New("its host may contain only letters, digits, hyphens, underscores and dots")
 		}
 	}
 	if strings.HasPrefix(host, ".") || strings.Contains(host, "..") || host == "" || len(host) > 253 {

@@ -65,8 +65,8 @@ func TestAPIURLHasOneForm(t *testing.T) {
 
 func TestAPIURLRefused(t *testing.T) {
 	for url, want := range map[string]string{
-		"http://api.example/v1":          "over https only",
-		"http://LOCALHOST.example/v1":    "over https only",
+		"http://api.example/v1":          "only over https",
+		"http://LOCALHOST.example/v1":    "only over https",
 		"https://bücher.example/v1":      "xn--",
 		"https://b%C3%BCcher.example/v1": "xn--",
 		"https://api.example:65536/v1":   "port must be between",
@@ -115,8 +115,8 @@ func TestAuthorities(t *testing.T) {
 	dir := t.TempDir()
 	for name, test := range map[string]struct{ url, content, want string }{
 		"good":      {"https://api.example", "# the bank's own\n" + good + good, ""},
-		"no PEM":    {"https://api.example", "certificate", "holds no certificate in PEM form"},
-		"empty":     {"https://api.example", "", "holds no certificate in PEM form"},
+		"no PEM":    {"https://api.example", "certificate", "contains no PEM certificate"},
+		"empty":     {"https://api.example", "", "contains no PEM certificate"},
 		"spoiled":   {"https://api.example", good + bad, "certificate 2 cannot be read"},
 		"over http": {"http://localhost", good, "has no effect"},
 	} {

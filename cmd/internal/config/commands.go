@@ -24,7 +24,7 @@ func UnknownValue(setting, given string, known []string) error {
 // UnknownCommand says that there is no such command, and which of the known ones may have been meant.
 func UnknownCommand(given string, known []string) error {
 	if !word.MatchString(given) {
-		return errors.New("unknown command; it is not shown, because it may be a secret")
+		return errors.New("unknown command (not shown, because it may be a secret)")
 	}
 	found := near(given, known)
 	if len(found) == 0 {

@@ -34,7 +34,7 @@ type fileFlag string
 func (fileFlag) BeforeResolve(ctx *kong.Context, trace *kong.Path, read *sources) error {
 	path, _ := ctx.FlagValue(trace.Flag).(fileFlag)
 	if path == "" {
-		return fileErrorf("--config: is empty: is a variable of the shell not set?")
+		return fileErrorf("--config: is empty: is a shell variable unset?")
 	}
 	content, err := secretfile.ReadPlain(kong.ExpandPath(string(path)), mostFile)
 	if err != nil {
@@ -79,7 +79,7 @@ func loadFile(content []byte) (*file, error) {
 		return nil, fileErrorf("%s: the file is not YAML: %s cannot be read", name, cmp.Or(at, "it"))
 	}
 	if err := decoder.Decode(&second); !errors.Is(err, io.EOF) {
-		return nil, fileErrorf("%s:%d: want one document, settings in a second one would not count",
+		return nil, fileErrorf("%s:%d: want one document; a second document would be ignored",
 			name, max(second.Line, 1))
 	}
 	root := document.Content[0]
@@ -92,7 +92,7 @@ func loadFile(content []byte) (*file, error) {
 	for i := 0; i+1 < len(root.Content); i += 2 {
 		key, value := root.Content[i], root.Content[i+1]
 		if earlier, ok := f.keys[key.Value]; ok {
-			return nil, fileErrorf("%s:%d: %s is set already in line %d", name, key.Line, quote(key.Value), earlier.Line)
+			return nil, fileErrorf("%s:%d: %s is already set in line %d", name, key.Line, quote(key.Value), earlier.Line)
 		}
 		f.keys[key.Value], f.values[key.Value] = key, value
 	}
@@ -122,11 +122,11 @@ func (f *file) validate(known map[string]bool) error {
 	}
 	for name, key := range f.keys {
 		if strings.EqualFold(name, "api-secret") {
-			return fileErrorf("%s:%d: the secret itself does not belong here: use api-secret-file or $OFFBLOCKS_API_SECRET",
+			return fileErrorf("%s:%d: the secret must not be in this file: use api-secret-file or $OFFBLOCKS_API_SECRET",
 				f.name, key.Line)
 		}
 		if strings.EqualFold(name, "kafka-password") {
-			return fileErrorf("%s:%d: the password itself does not belong here: use kafka-password-file or $KAFKA_PASSWORD",
+			return fileErrorf("%s:%d: the password must not be in this file: use kafka-password-file or $KAFKA_PASSWORD",
 				f.name, key.Line)
 		}
 		if !known[name] {

@@ -14,9 +14,9 @@ import (
 type Common struct {
 	Config    fileFlag         `help:"Read settings from this YAML file, under the flags' names." placeholder:"FILE" group:"general"`
 	LogFormat string           `help:"Format of the log on standard error: text or json." enum:"text,json" env:"PURSER_LOG_FORMAT" default:"text" group:"output"`
-	LogLevel  string           `help:"Lowest level that is logged: debug, info, warn or error." enum:"debug,info,warn,error" env:"PURSER_LOG_LEVEL" default:"info" group:"output"`
-	Progress  string           `help:"Progress on standard error: auto (on a terminal, one line that is updated), plain (one line a minute) or none." enum:"auto,plain,none" env:"PURSER_PROGRESS" default:"auto" group:"output"`
-	Quiet     bool             `help:"Print no summary and no progress if the command succeeds; warnings only." env:"PURSER_QUIET" group:"output"`
+	LogLevel  string           `help:"Lowest log level: debug, info, warn or error." enum:"debug,info,warn,error" env:"PURSER_LOG_LEVEL" default:"info" group:"output"`
+	Progress  string           `help:"Progress on standard error: auto (on a terminal, one line updated in place), plain (one line a minute) or none." enum:"auto,plain,none" env:"PURSER_PROGRESS" default:"auto" group:"output"`
+	Quiet     bool             `help:"If the command succeeds, print only warnings, no summary and no progress." env:"PURSER_QUIET" group:"output"`
 	Version   kong.VersionFlag `help:"Print the version and exit."`
 
 	Origins `kong:"-"`
@@ -28,7 +28,7 @@ func (c *Common) common() *Common { return c }
 
 // Output says in which form a command prints what it found or did.
 type Output struct {
-	Output string `help:"Form of what is printed on standard output: text, or json, one document." enum:"text,json" default:"text"`
+	Output string `help:"Format of standard output: text, or json (one document)." enum:"text,json" default:"text"`
 }
 
 // JSON reports whether a JSON document is asked for.
@@ -42,30 +42,30 @@ type Queue struct {
 	ResultsTopic    string   `help:"Topic of the results, one event per settled row; empty: none." env:"PURSER_RESULTS_TOPIC" default:"onboarding.results"`
 	DataDir         string   `help:"Directory of the ledger, the embedded broker and the rejects file." env:"PURSER_DATA_DIR" default:"./purser-data" placeholder:"DIR" group:"general"`
 	Kafka
-	MessageKeyFile      string        `help:"File of the key that authenticates the messages of --topic: the importer signs them, the consumer accepts no others (default: messages are not authenticated)." env:"PURSER_MESSAGE_KEY_FILE" placeholder:"FILE"`
+	MessageKeyFile      string        `help:"File of the key that authenticates the messages of --topic: the importer signs them, and the consumer accepts only signed messages (default: messages are not authenticated)." env:"PURSER_MESSAGE_KEY_FILE" placeholder:"FILE"`
 	InsecurePermissions bool          `help:"Allow key, password and token files that other users of this machine can access." env:"PURSER_INSECURE_PERMISSIONS" group:"general"`
-	BrokerWait          time.Duration `help:"How long to wait for brokers that cannot be reached before the run ends; 0: no wait at the start, 5s later." env:"PURSER_BROKER_WAIT" default:"2m"`
+	BrokerWait          time.Duration `help:"How long to wait for unreachable brokers before the run ends; 0: no wait at the start, 5s during the run." env:"PURSER_BROKER_WAIT" default:"2m"`
 	CreateTopics        bool          `help:"Create missing topics (the embedded broker always does)." env:"PURSER_CREATE_TOPICS"`
-	CreatePartitions    int           `help:"Partitions of a topic that is created (default: 12; 4 with the embedded broker); the dead-letter topic has 1." env:"PURSER_CREATE_PARTITIONS" placeholder:"N"`
-	CreateReplication   int           `help:"Replication factor of a topic that is created (default: the brokers' default)." env:"PURSER_CREATE_REPLICATION" placeholder:"N"`
+	CreatePartitions    int           `help:"Partitions of a new topic (default: 12; 4 with the embedded broker); the dead-letter topic has 1." env:"PURSER_CREATE_PARTITIONS" placeholder:"N"`
+	CreateReplication   int           `help:"Replication factor of a new topic (default: the brokers' default)." env:"PURSER_CREATE_REPLICATION" placeholder:"N"`
 }
 
 // Traces says what traces hold. Where they go is said by the variables of OpenTelemetry, see TraceExporter.
 type Traces struct {
-	CustomerData bool `name:"trace-customer-data" help:"Put accounts, externalIds, customer ids and reasons into traces; without it they have file and line." env:"PURSER_TRACE_CUSTOMER_DATA"`
+	CustomerData bool `name:"trace-customer-data" help:"Put accounts, externalIds, customer ids and reasons into traces, in addition to file and line." env:"PURSER_TRACE_CUSTOMER_DATA"`
 }
 
 // Kafka says how to connect to the brokers and log in.
 type Kafka struct {
-	TLS          bool   `name:"kafka-tls" help:"Use TLS to the brokers." env:"KAFKA_TLS"`
+	TLS          bool   `name:"kafka-tls" help:"Connect to the brokers with TLS." env:"KAFKA_TLS"`
 	CA           string `name:"kafka-ca" help:"PEM file of the certificate authorities for the brokers (default: the system's)." env:"KAFKA_CA" pem:"public" placeholder:"FILE"`
 	Cert         string `name:"kafka-cert" help:"PEM file of the client certificate, for brokers that require one." env:"KAFKA_CERT" pem:"public" placeholder:"FILE"`
 	Key          string `name:"kafka-key" help:"PEM file of the client certificate's key; the variable may hold the PEM text itself." env:"KAFKA_KEY" pem:"secret" placeholder:"FILE"`
 	SASL         string `name:"kafka-sasl" help:"SASL mechanism: none, plain, scram-sha-256, scram-sha-512 or oauthbearer." env:"KAFKA_SASL" default:"none" placeholder:"MECHANISM"`
 	Username     string `name:"kafka-username" help:"SASL user name." env:"KAFKA_USERNAME" placeholder:"NAME"`
 	PasswordFile string `name:"kafka-password-file" help:"File with the SASL password; or set $$KAFKA_PASSWORD to the password itself." env:"KAFKA_PASSWORD_FILE" placeholder:"FILE"`
-	TokenFile    string `name:"kafka-token-file" help:"File with the token for oauthbearer; it is read again for each connection." env:"KAFKA_TOKEN_FILE" placeholder:"FILE"`
-	ClientID     string `name:"kafka-client-id" help:"Client id, as it appears in the brokers' logs and quotas." env:"KAFKA_CLIENT_ID" default:"purser" placeholder:"NAME"`
+	TokenFile    string `name:"kafka-token-file" help:"File with the token for oauthbearer; reread for each connection." env:"KAFKA_TOKEN_FILE" placeholder:"FILE"`
+	ClientID     string `name:"kafka-client-id" help:"Client id in the brokers' logs and quotas." env:"KAFKA_CLIENT_ID" default:"purser" placeholder:"NAME"`
 }
 
 // Membership says how soon the consumer group notices that a consumer is gone. Only the consumer has these settings.
@@ -91,17 +91,17 @@ type Importer struct {
 
 // Input are the settings of what is imported, and of what is invalid in it.
 type Input struct {
-	Files             []string `arg:"" name:"file" help:"Exports to import: CSV, JSON Lines, .xlsx or Parquet, recognised by content, the first two also compressed with gzip or zstd; directories; patterns such as '/exports/*.csv'; - is standard input."`
-	Chain             string   `help:"Chain of addresses without a chain, in CAIP-2, for example eip155:300." env:"PURSER_CHAIN" placeholder:"CHAIN"`
-	Columns           string   `help:"Columns with other names, for example address=wallet,externalId=\"Customer ID\",chainId=network; chainId= says that no column is the chain." env:"PURSER_COLUMNS" placeholder:"COLUMN=NAME,…"`
-	Delimiter         string   `help:"Field separator of CSV: one character, or \\t (default: recognised)." env:"PURSER_DELIMITER" placeholder:"CHARACTER"`
+	Files             []string `arg:"" name:"file" help:"Exports to import: CSV, JSON Lines, .xlsx or Parquet, detected by content (CSV and JSON Lines may be compressed with gzip or zstd); directories; patterns such as '/exports/*.csv'; - for standard input."`
+	Chain             string   `help:"Default chain of addresses, in CAIP-2, for example eip155:300." env:"PURSER_CHAIN" placeholder:"CHAIN"`
+	Columns           string   `help:"Columns with other names, for example address=wallet,externalId=\"Customer ID\",chainId=network; chainId= means that no column is the chain." env:"PURSER_COLUMNS" placeholder:"COLUMN=NAME,…"`
+	Delimiter         string   `help:"Field separator of CSV: one character, or \\t (default: detected)." env:"PURSER_DELIMITER" placeholder:"CHARACTER"`
 	Encoding          string   `help:"Encoding of text: auto (UTF-8, or UTF-16 with a byte order mark), utf-8, utf-16le, utf-16be, windows-1252 or iso-8859-1." enum:"auto,utf-8,utf-16le,utf-16be,windows-1252,iso-8859-1" env:"PURSER_ENCODING" default:"auto"`
 	Sheet             string   `help:"Sheet of a workbook (default: the first)." env:"PURSER_SHEET" placeholder:"NAME"`
-	Trim              bool     `help:"Remove white space around address, externalId and chainId, and report in how many rows." env:"PURSER_TRIM"`
-	AllowUnterminated bool     `help:"Accept a last line without a line end in a file that is still being changed." env:"PURSER_ALLOW_UNTERMINATED"`
+	Trim              bool     `help:"Remove white space around address, externalId and chainId, and report the number of rows." env:"PURSER_TRIM"`
+	AllowUnterminated bool     `help:"Accept a last line without a line end in a file that is still changing." env:"PURSER_ALLOW_UNTERMINATED"`
 	Rejects           string   `help:"File for invalid rows, with line, field and reason (default: rejects.csv in the data directory)." env:"PURSER_REJECTS" placeholder:"FILE"`
-	MaxInvalid        string   `help:"Stop when more rows than this are invalid: a number, or a percentage of the rows read." env:"PURSER_MAX_INVALID" default:"100000" placeholder:"N|P%"`
-	RequireRows       bool     `help:"End with exit code 3 if an export has a header and no rows." env:"PURSER_REQUIRE_ROWS"`
+	MaxInvalid        string   `help:"Stop if more rows are invalid: a number, or a percentage of the rows read." env:"PURSER_MAX_INVALID" default:"100000" placeholder:"N|P%"`
+	RequireRows       bool     `help:"Exit with 3 if an export has a header but no rows." env:"PURSER_REQUIRE_ROWS"`
 
 	ChainNumber       uint64            `kong:"-"` // from Chain; 0: none
 	Comma             rune              `kong:"-"` // from Delimiter; 0: to be recognised
@@ -121,17 +121,17 @@ type night struct {
 // Init are the settings of `purser init`: what it writes, and where.
 type Init struct {
 	File  string `help:"File to write, with mode 0600." default:"purser.yaml" placeholder:"FILE"`
-	Force bool   `help:"Replace an existing file of settings."`
+	Force bool   `help:"Overwrite an existing settings file."`
 	Check bool   `help:"Run check with the new file." default:"true" negatable:""`
 
 	APIURL        string `name:"api-url" help:"Base URL of the partner API with its version, https://…/v1." env:"OFFBLOCKS_API_URL" placeholder:"URL" group:"partner"`
 	APICA         string `name:"api-ca" help:"PEM file of the certificate authorities for the API (default: the system's)." env:"OFFBLOCKS_API_CA" pem:"public" placeholder:"FILE" group:"partner"`
 	APIKey        string `name:"api-key" help:"Id of the API key." env:"OFFBLOCKS_API_KEY" placeholder:"UUID" group:"partner"`
-	APISecretFile string `name:"api-secret-file" help:"File with the API secret; on a terminal the secret itself is asked for, and written to the file api-secret next to --file." env:"OFFBLOCKS_API_SECRET_FILE" placeholder:"FILE" group:"partner"`
+	APISecretFile string `name:"api-secret-file" help:"File with the API secret; on a terminal, init prompts for the secret and writes it to the file api-secret next to --file." env:"OFFBLOCKS_API_SECRET_FILE" placeholder:"FILE" group:"partner"`
 	SigningKey    string `help:"PEM file of the P-384 key that signs requests." env:"OFFBLOCKS_SIGNING_KEY" pem:"secret" placeholder:"FILE" group:"partner"`
 	SigningKeyID  string `name:"signing-key-id" help:"Id that the partner assigned to the signing key." env:"OFFBLOCKS_SIGNING_KEY_ID" base64:"id" placeholder:"ID" group:"partner"`
 	Signer        string `help:"URI of the signer for the customers' keys, for example keystore:///dir?password-file=FILE." env:"PURSER_SIGNER" placeholder:"URI" group:"signer"`
-	Chain         string `help:"Chain of addresses without a chain, in CAIP-2, for example eip155:300; any: the exports name it." env:"PURSER_CHAIN" placeholder:"CHAIN" group:"input"`
+	Chain         string `help:"Default chain of addresses, in CAIP-2, for example eip155:300; any: the exports name the chain." env:"PURSER_CHAIN" placeholder:"CHAIN" group:"input"`
 	DataDir       string `help:"Directory of the ledger, the embedded broker and the rejects file." default:"./purser-data" env:"PURSER_DATA_DIR" placeholder:"DIR" group:"general"`
 
 	InsecurePermissions bool `help:"Allow key, password and token files that other users of this machine can access." env:"PURSER_INSECURE_PERMISSIONS" group:"general"`
@@ -149,8 +149,8 @@ type Partner struct {
 	SigningKey          string        `help:"PEM file of the P-384 key that signs requests; the variable may hold the PEM text itself; required." env:"OFFBLOCKS_SIGNING_KEY" pem:"secret" placeholder:"FILE"`
 	SigningKeyID        string        `name:"signing-key-id" help:"Id that the partner assigned to the signing key; required." env:"OFFBLOCKS_SIGNING_KEY_ID" base64:"id" placeholder:"ID"`
 	SignatureComponents []string      `help:"Components that the request signature covers; @query and fields only if the request has them." env:"OFFBLOCKS_SIGNATURE_COMPONENTS" placeholder:"NAME" default:"@method,@authority,@path,@query,authorization,content-type,content-digest,idempotency-key"`
-	SignatureAge        time.Duration `help:"How much earlier than the partner's time (from its Date headers) the created parameter of a request signature is." env:"OFFBLOCKS_SIGNATURE_AGE" default:"2s"`
-	SignatureParameters []string      `help:"Further parameters of the request signature, in addition to created, keyid and alg: nonce, expires=DURATION (5m), tag=TEXT (purser)." env:"OFFBLOCKS_SIGNATURE_PARAMETERS" placeholder:"NAME"`
+	SignatureAge        time.Duration `help:"Age of a request signature's created parameter, relative to the partner's time (from its Date headers)." env:"OFFBLOCKS_SIGNATURE_AGE" default:"2s"`
+	SignatureParameters []string      `help:"Parameters of the request signature in addition to created, keyid and alg: nonce, expires=DURATION (5m), tag=TEXT (purser)." env:"OFFBLOCKS_SIGNATURE_PARAMETERS" placeholder:"NAME"`
 	ContentDigest       string        `help:"Digest algorithm for request bodies: sha-256 or sha-512." env:"OFFBLOCKS_CONTENT_DIGEST" enum:"sha-256,sha-512" default:"sha-256"`
 	SignatureEncoding   string        `help:"Encoding of wallet signatures: hex (base64 of the 0x text) or raw (base64 of the 65 bytes)." env:"OFFBLOCKS_SIGNATURE_ENCODING" enum:"hex,raw" default:"hex"`
 	RequestTimeout      time.Duration `help:"Longest wait for a response." env:"PURSER_REQUEST_TIMEOUT" default:"30s" group:"limits"`
@@ -173,34 +173,34 @@ type Consumer struct {
 	Challenge          `group:"signer"`
 	Group              string        `help:"Consumer group." env:"PURSER_GROUP" default:"purser" group:"kafka"`
 	Ledger             string        `help:"File of the ledger (default: ledger.db in the data directory)." env:"PURSER_LEDGER" placeholder:"FILE" group:"general"`
-	LedgerTopic        string        `help:"Compacted topic that holds the ledgers of a fleet, so that the records of a partition follow it to another consumer (default: none)." env:"PURSER_LEDGER_TOPIC" placeholder:"TOPIC" group:"kafka"`
+	LedgerTopic        string        `help:"Compacted topic that stores the ledgers of a fleet, so that a partition's records move with it to another consumer (default: none)." env:"PURSER_LEDGER_TOPIC" placeholder:"TOPIC" group:"kafka"`
 	LedgerTopicKeyFile string        `help:"File of the key that authenticates the records of --ledger-topic; required with --ledger-topic." env:"PURSER_LEDGER_TOPIC_KEY_FILE" placeholder:"FILE" group:"kafka"`
-	Retain             string        `help:"What settled rows keep of challenge and signature: all or none; none also applies to rows of earlier runs." env:"PURSER_RETAIN" enum:"all,none" default:"all" group:"general"`
+	Retain             string        `help:"Whether settled rows keep challenge and signature: all or none; none also applies to rows of earlier runs." env:"PURSER_RETAIN" enum:"all,none" default:"all" group:"general"`
 	Signer             string        `help:"URI of the signer for the customers' keys, for example keystore:///dir?password-file=FILE; required." env:"PURSER_SIGNER" placeholder:"URI" group:"signer"`
-	SignerConcurrency  int           `help:"Maximum calls of the signer in parallel." env:"PURSER_SIGNER_CONCURRENCY" default:"16" group:"signer"`
-	SignerRate         float64       `help:"Maximum calls of the signer per second; 0: no limit." env:"PURSER_SIGNER_RATE" default:"0" group:"signer"`
-	SignerWait         time.Duration `help:"With --drain: how long a row may wait for a custodian. Without: how long its polls may fail consecutively." env:"PURSER_SIGNER_WAIT" default:"30m" group:"signer"`
+	SignerConcurrency  int           `help:"Maximum signer calls in parallel." env:"PURSER_SIGNER_CONCURRENCY" default:"16" group:"signer"`
+	SignerRate         float64       `help:"Maximum signer calls per second; 0: no limit." env:"PURSER_SIGNER_RATE" default:"0" group:"signer"`
+	SignerWait         time.Duration `help:"With --drain: how long a row may wait for a custodian. Without: how long a row's polls may fail in succession." env:"PURSER_SIGNER_WAIT" default:"30m" group:"signer"`
 	ChallengeDomain    string        `help:"Domain that a challenge must have (default: host and port of the API URL)." env:"PURSER_CHALLENGE_DOMAIN" placeholder:"DOMAIN" group:"signer"`
-	Rate               float64       `help:"Maximum requests per second, all workers and retries together." env:"PURSER_RATE" default:"20" group:"limits"`
+	Rate               float64       `help:"Maximum requests per second, for all workers and retries together." env:"PURSER_RATE" default:"20" group:"limits"`
 	Concurrency        int           `help:"Maximum rows in parallel." env:"PURSER_CONCURRENCY" default:"32" group:"limits"`
 	IdempotencyTTL     time.Duration `name:"idempotency-ttl" help:"Lifetime of an idempotency key at the partner." env:"PURSER_IDEMPOTENCY_TTL" default:"1h" group:"limits"`
 	ChallengeTTL       time.Duration `name:"challenge-ttl" help:"Lifetime of a challenge." env:"PURSER_CHALLENGE_TTL" default:"1h" group:"limits"`
 	MaxAttempts        int           `help:"Attempts of one operation before the row fails." env:"PURSER_MAX_ATTEMPTS" default:"12" group:"limits"`
 	RetryMin           time.Duration `help:"First wait between two attempts of a row; it doubles." env:"PURSER_RETRY_MIN" default:"50ms" group:"limits"`
 	RetryMax           time.Duration `help:"Longest wait between two attempts of a row; 4s while other rows succeed." env:"PURSER_RETRY_MAX" default:"1m" group:"limits"`
-	HaltAfter          int           `help:"Halt after this many consecutive rows that end alike for a reason that a setting can cause; 0: never. Until a first row has passed the step it is 5, also with 0, except for no-answer and server-error." env:"PURSER_HALT_AFTER" default:"100" group:"limits"`
-	OutageWait         time.Duration `help:"How long to wait for a partner that gives no usable response before the run halts; it is probed every 5s." env:"PURSER_OUTAGE_WAIT" default:"2m" group:"limits"`
-	ListPause          time.Duration `help:"Shortest pause between two reads of the partner's customer list; in any case at least three times as long as the partner takes, ten times if that is more than a second." env:"PURSER_LIST_PAUSE" default:"0s" group:"limits"`
+	HaltAfter          int           `help:"Halt after this many consecutive rows end with the same class, if a setting can cause it; 0: never. Until a first row has passed the step the limit is 5, also with 0, except for no-answer and server-error." env:"PURSER_HALT_AFTER" default:"100" group:"limits"`
+	OutageWait         time.Duration `help:"How long to wait for a usable response from the partner before the run halts; the partner is probed every 5s." env:"PURSER_OUTAGE_WAIT" default:"2m" group:"limits"`
+	ListPause          time.Duration `help:"Shortest pause between two reads of the partner's customer list; never less than three times the list's response time, ten times if that is over a second." env:"PURSER_LIST_PAUSE" default:"0s" group:"limits"`
 	MaxOutstanding     int           `help:"Maximum unsettled rows per partition." env:"PURSER_MAX_OUTSTANDING" default:"10000" group:"limits"`
-	StalledAfter       time.Duration `help:"Report a partition in which no row was settled for this long, with the row that it waits for." env:"PURSER_STALLED_AFTER" default:"10m" group:"limits"`
-	Report             string        `help:"Write a JSON report to this file, when the run begins and when it ends; - is standard output, {run} the run's id." env:"PURSER_REPORT" placeholder:"FILE" group:"monitoring"`
-	MetricsListen      string        `help:"Serve /metrics, /healthz and /readyz by HTTP at this address; a port alone is one on loopback." env:"PURSER_METRICS_LISTEN" placeholder:"ADDR" group:"monitoring"`
-	MetricsPprof       bool          `help:"Serve profiles of the process at /debug/pprof/, too." env:"PURSER_METRICS_PPROF" group:"monitoring"`
-	MetricsTextfile    string        `help:"Write the metrics to this file, for node_exporter, every 15 seconds and when the run ends; its name ends with .prom." env:"PURSER_METRICS_TEXTFILE" placeholder:"FILE" group:"monitoring"`
+	StalledAfter       time.Duration `help:"Report a partition in which no row was settled for this long, and the row that it waits for." env:"PURSER_STALLED_AFTER" default:"10m" group:"limits"`
+	Report             string        `help:"Write a JSON report to this file at the start and end of the run; - is standard output, {run} the run's id." env:"PURSER_REPORT" placeholder:"FILE" group:"monitoring"`
+	MetricsListen      string        `help:"Serve /metrics, /healthz and /readyz over HTTP at this address; a port alone means loopback." env:"PURSER_METRICS_LISTEN" placeholder:"ADDR" group:"monitoring"`
+	MetricsPprof       bool          `help:"Also serve profiles of the process at /debug/pprof/." env:"PURSER_METRICS_PPROF" group:"monitoring"`
+	MetricsTextfile    string        `help:"Write the metrics to this file for node_exporter, every 15 seconds and at the end of the run; the name must end with .prom." env:"PURSER_METRICS_TEXTFILE" placeholder:"FILE" group:"monitoring"`
 
 	Notify `group:"monitoring"`
 
-	ReportHTML string `name:"report-html" help:"Write the account of the night as a page to this file, when the run begins and when it ends; - is standard output, {run} the run's id." env:"PURSER_REPORT_HTML" placeholder:"FILE" group:"monitoring"`
+	ReportHTML string `name:"report-html" help:"Write the account of the night as an HTML page to this file at the start and end of the run; - is standard output, {run} the run's id." env:"PURSER_REPORT_HTML" placeholder:"FILE" group:"monitoring"`
 
 	Secret string `kong:"-" json:"-"` // the API secret; never printed
 	// Settings are the effective settings by flag, for the memory of runs; what may be a secret is NotShown.
@@ -210,9 +210,9 @@ type Consumer struct {
 
 // Notify says who is told of a run. The URLs hold tokens and are secrets, from a file or from a variable as well.
 type Notify struct {
-	PingURL        string `name:"ping-url" help:"URL of a dead man's switch such as healthchecks.io: it gets a POST to URL/start, and at the end to URL, or to URL/EXIT for another exit code than 0." env:"PURSER_PING_URL" holds:"secret" placeholder:"URL" json:"-"`
+	PingURL        string `name:"ping-url" help:"URL of a dead man's switch such as healthchecks.io: POST to URL/start, and at the end to URL, or to URL/EXIT if the exit code is not 0." env:"PURSER_PING_URL" holds:"secret" placeholder:"URL" json:"-"`
 	PingURLFile    string `name:"ping-url-file" help:"File with the URL of --ping-url." env:"PURSER_PING_URL_FILE" placeholder:"FILE"`
-	WebhookURL     string `name:"webhook-url" help:"URL that gets a POST with a JSON summary when a run begins and when it ends." env:"PURSER_WEBHOOK_URL" holds:"secret" placeholder:"URL" json:"-"`
+	WebhookURL     string `name:"webhook-url" help:"URL that receives a POST with a JSON summary at the start and end of a run." env:"PURSER_WEBHOOK_URL" holds:"secret" placeholder:"URL" json:"-"`
 	WebhookURLFile string `name:"webhook-url-file" help:"File with the URL of --webhook-url." env:"PURSER_WEBHOOK_URL_FILE" placeholder:"FILE"`
 }
 
@@ -232,15 +232,15 @@ type Challenge struct {
 type ConsumerCommands struct {
 	Consumer
 	Run struct {
-		Drain bool `help:"Onboard what is in the queue at the start, then end."`
+		Drain bool `help:"Onboard the rows that are in the queue at the start, then exit."`
 	} `cmd:"" group:"night" default:"withargs" help:"Take rows from the queue and onboard them (default command)."`
 	Check  Output `cmd:"" group:"night" help:"Test clock, token, request signature, signer, broker and ledger without touching a customer."`
 	Status struct {
 		Inspect
 		Output
-		JSON  bool   `name:"json" help:"The same as --output json; with --watch, a document per line."`
-		Watch bool   `help:"Print it every 5 seconds until a signal; on a terminal over the one before."`
-		Run   string `help:"Print the report of a run, last or an id, and end with its exit code." placeholder:"RUN"`
+		JSON  bool   `name:"json" help:"Same as --output json; with --watch, one document per line."`
+		Watch bool   `help:"Print the status every 5 seconds until a signal; on a terminal, update it in place."`
+		Run   string `help:"Print the report of a run (last or an id) and exit with its exit code." placeholder:"RUN"`
 	} `cmd:"" group:"look" help:"Count the ledger's rows by stage and class."`
 	Runs struct {
 		Output
@@ -248,23 +248,23 @@ type ConsumerCommands struct {
 	} `cmd:"" group:"look" help:"List the latest runs with exit code, counts and reason."`
 	Account struct {
 		Run    string `help:"Id of the run (default: the latest)." placeholder:"RUN"`
-		Last   int    `help:"The latest runs together, so many." default:"1"`
+		Last   int    `help:"Number of latest runs to report together." default:"1"`
 		Format string `help:"text, html (one page without scripts) or json." enum:"text,html,json" default:"text"`
 		Unmask bool   `help:"Show ids and addresses in full."`
-	} `cmd:"" name:"report" group:"look" help:"Tell a night: what became of its rows, what is left, and what to do now."`
-	Failures  Failures `cmd:"" group:"look" help:"Print rows that ended badly as CSV, ready to be imported again."`
-	Dismiss   Dismiss  `cmd:"" group:"settle" help:"Leave rows that ended badly out of failures and reports, because they were dealt with."`
+	} `cmd:"" name:"report" group:"look" help:"Report a night: the outcomes of its rows, what is left, and what to do now."`
+	Failures  Failures `cmd:"" group:"look" help:"Print rows that ended badly as CSV that can be imported again."`
+	Dismiss   Dismiss  `cmd:"" group:"settle" help:"Leave rows that ended badly and need no more action out of failures and reports."`
 	Reconcile Output   `cmd:"" group:"settle" help:"Read the partner's customer list and record each customer's status in the ledger."`
 	Redrive   struct {
 		Output
 		Reason string `help:"Only dead letters whose class or reason contains this text." placeholder:"TEXT"`
 		Since  string `help:"Only dead letters since a duration ago (24h), a day (2026-11-22) or a time." placeholder:"WHEN"`
-		DryRun bool   `help:"List the dead letters and put nothing back."`
-		Forget bool   `help:"Report for the last time the dead letters that cannot be put back; later redrives skip them."`
+		DryRun bool   `help:"List the dead letters without putting them back."`
+		Forget bool   `help:"Report dead letters that cannot be put back for the last time; later redrives skip them."`
 	} `cmd:"" group:"settle" help:"Put dead letters back into the queue."`
 	LedgerFile struct {
-		Backup  LedgerBackup  `cmd:"" help:"Copy the ledger into one file, also while a consumer runs, and check the copy."`
-		Restore LedgerRestore `cmd:"" help:"Put a backup in the place of the ledger, which is kept under another name."`
+		Backup  LedgerBackup  `cmd:"" help:"Copy the ledger to a file and check the copy; a consumer may be running."`
+		Restore LedgerRestore `cmd:"" help:"Replace the ledger with a backup; the ledger is kept under another name."`
 	} `cmd:"" name:"ledger" group:"settle" help:"Back up and restore the ledger."`
 	RegisterKey struct {
 		Delete bool `help:"Remove the registered key instead."`
@@ -274,20 +274,20 @@ type ConsumerCommands struct {
 		ReplaceFile   bool   `help:"Write the new secret to --api-secret-file as soon as the partner has issued a token for it."`
 	} `cmd:"" group:"keys" help:"Replace the API secret at the partner with the secret in a file."`
 	Rebind struct {
-		From string `help:"Earlier id of the API key, for a ledger that does not know it, such as that of a new member of a fleet." placeholder:"UUID"`
+		From string `help:"Earlier id of the API key, if the ledger does not have it, for example a new fleet member's ledger." placeholder:"UUID"`
 	} `cmd:"" group:"keys" help:"Bind the ledger to --api-key after the API key's id was rotated."`
 }
 
 // LedgerBackup says where a backup is written.
 type LedgerBackup struct {
-	File  string `arg:"" help:"File of the backup; it gets mode 0600."`
-	Force bool   `help:"Replace FILE if it exists."`
+	File  string `arg:"" help:"Backup file, created with mode 0600."`
+	Force bool   `help:"Overwrite FILE if it exists."`
 }
 
 // LedgerRestore says which backup becomes the ledger.
 type LedgerRestore struct {
-	File  string `arg:"" help:"A file that ledger backup wrote, or another copy of a ledger; it is not changed."`
-	Force bool   `help:"Replace a ledger that is newer than FILE, or that cannot be compared with it."`
+	File  string `arg:"" help:"File that ledger backup wrote, or another copy of a ledger; it is not changed."`
+	Force bool   `help:"Replace the ledger even if it is newer than FILE or cannot be compared with it."`
 }
 
 // Inspect says whose rows a command looks at.
@@ -298,17 +298,17 @@ type Inspect struct {
 // Failures chooses among the rows that are not onboarded.
 type Failures struct {
 	Inspect
-	All       bool     `help:"Print rows that are not settled, too."`
-	Dismissed bool     `help:"Print the rows that were dismissed instead."`
-	Stage     []string `help:"Only rows of these stages, for example failed,conflict; a stage on the way is as --all." placeholder:"STAGE"`
-	Class     []string `help:"Only rows of these classes, for example no-key." placeholder:"CLASS"`
+	All       bool     `help:"Also print unsettled rows."`
+	Dismissed bool     `help:"Print only dismissed rows."`
+	Stage     []string `help:"Only rows in these stages, for example failed,conflict; a stage that is not terminal implies --all." placeholder:"STAGE"`
+	Class     []string `help:"Only rows with these classes, for example no-key." placeholder:"CLASS"`
 	Since     string   `help:"Only rows that have changed since a duration ago (24h), a day (2026-11-22) or a time." placeholder:"WHEN"`
-	Import    string   `help:"Only rows whose latest import has this id, or an id that begins so." placeholder:"ID"`
+	Import    string   `help:"Only rows whose latest import has this id or id prefix." placeholder:"ID"`
 }
 
-// Dismiss chooses the rows that are dismissed.
+// Dismiss chooses the rows to dismiss.
 type Dismiss struct {
-	File string `arg:"" help:"CSV file as failures prints it, with the rows; - is standard input."`
+	File string `arg:"" help:"CSV file with the rows, as failures prints it; - for standard input."`
 	Undo bool   `help:"Show the rows again."`
 }
 
@@ -321,7 +321,7 @@ type SandboxCommands struct {
 
 // Adversary says how strict the stand-in is, how it misbehaves, and how long keys, challenges and tokens live.
 type Adversary struct {
-	Verify        string         `help:"How request signatures are verified: vendor (as the partner's own server library does) or rfc (RFC 9421)." enum:"vendor,rfc" default:"vendor"`
+	Verify        string         `help:"How to verify request signatures: vendor (like the partner's own server library) or rfc (RFC 9421)." enum:"vendor,rfc" default:"vendor"`
 	SignatureSkew *time.Duration `help:"How far a request signature's created may be in the future (default: 0s with --verify vendor, 1m with rfc)." placeholder:"DURATION"`
 
 	Seed         uint64        `help:"Seed of ids, nonces and faults; the same seed repeats a run." default:"1"`
@@ -329,7 +329,7 @@ type Adversary struct {
 	KeyTTL       time.Duration `name:"key-ttl" help:"Lifetime of an idempotency key." default:"1h"`
 	ChallengeTTL time.Duration `name:"challenge-ttl" help:"Lifetime of a challenge." default:"1h"`
 	TokenTTL     time.Duration `name:"token-ttl" help:"Lifetime of a token." default:"1h"`
-	Latency      time.Duration `help:"Shortest time until a response." default:"0s"`
+	Latency      time.Duration `help:"Minimum response time." default:"0s"`
 }
 
 // SandboxServe are the settings of `sandbox serve`.
@@ -337,10 +337,10 @@ type SandboxServe struct {
 	Adversary
 	Listen       string  `help:"Address of the API, on loopback." default:"127.0.0.1:8420"`
 	Control      string  `help:"Address of the control plane, on loopback." default:"127.0.0.1:8421"`
-	Dir          string  `help:"Directory of the credentials that a consumer needs; created if missing; existing credentials in it are used again." default:"./sandbox-data"`
-	Rate         float64 `help:"Requests per second above which the answer is 429; 0: no limit." default:"0"`
+	Dir          string  `help:"Directory for the credentials that a consumer needs; created if missing; existing credentials are reused." default:"./sandbox-data"`
+	Rate         float64 `help:"Requests per second above which the response is 429; 0: no limit." default:"0"`
 	DeclaredRate float64 `help:"Rate that the client has promised, for the judge; 0: not judged." default:"0"`
-	Chain        string  `help:"Chain of addresses without a chain, for sandbox.env." default:"eip155:300"`
+	Chain        string  `help:"Default chain of addresses, for sandbox.env." default:"eip155:300"`
 	Keystore     string  `help:"Directory of the customers' V3 key files, for sandbox.env; if it does not exist, sandbox.env names no signer." default:"./testdata/keystore" placeholder:"DIR"`
 	PasswordFile string  `help:"File with the password of the key files (default: keystore-password next to the keystore)." placeholder:"FILE"`
 	Domain       string  `help:"Domain of the challenges (default: the host of the request)." placeholder:"DOMAIN"`
@@ -352,7 +352,7 @@ type SandboxServe struct {
 type SandboxRun struct {
 	Adversary
 	Files        []string `arg:"" name:"file" help:"Exports to onboard."`
-	Chain        string   `help:"Chain of addresses without a chain." default:"eip155:300"`
+	Chain        string   `help:"Default chain of addresses." default:"eip155:300"`
 	Keystore     string   `help:"Directory of the customers' V3 key files (default: keystore in the export's directory)." placeholder:"DIR"`
 	PasswordFile string   `help:"File with the password of the key files (default: keystore-password in the export's directory)." placeholder:"FILE"`
 	DataDir      string   `help:"Directory of ledger, broker and rejects file (default: a temporary directory, removed if the run succeeds)." placeholder:"DIR"`

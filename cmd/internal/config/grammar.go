@@ -51,7 +51,7 @@ func commandGroups() []kong.Group {
 		{Key: "setup", Title: GroupSetUp},
 		{Key: "night", Title: GroupNight},
 		{Key: "look", Title: "The next morning:"},
-		{Key: "settle", Title: "Now and then:"},
+		{Key: "settle", Title: "Occasionally:"},
 		{Key: "keys", Title: "Credentials:"},
 	}
 }
@@ -133,11 +133,11 @@ func grouped(flags []*kong.Flag) (list []FlagGroup) {
 // What the programs and the commands that have a grammar of their own are for.
 const (
 	aboutPurser   = "Onboards the customers of a migration export with the partner."
-	aboutImporter = "Check exports and put their rows into the queue."
+	aboutImporter = "Validate exports and put their rows into the queue."
 	aboutConsumer = "Onboards the queued customers with the partner."
 	aboutSandbox  = "A strict local stand-in for the partner API, for tests and trials."
-	aboutInit     = "Ask for the settings that are required, write them to a file, and check them."
-	aboutNight    = "Import exports and onboard what is in the queue: one report, one exit code."
+	aboutInit     = "Prompt for the required settings, write them to a file, and check them."
+	aboutNight    = "Import exports and onboard the queue, with one report and one exit code."
 )
 
 // Purser is the program purser with all its commands. The caller may change what it gets.

@@ -15,7 +15,7 @@ import (
 const width = 80
 
 // ExitCodes says what the exit codes mean.
-const ExitCodes = "Exit codes: 0 all is well; 1 could not finish, run again; 2 usage or set-up, fix it first; " +
+const ExitCodes = "Exit codes: 0 success; 1 could not finish, run again; 2 usage or set-up, fix it first; " +
 	"3 finished, but some rows are invalid or ended badly."
 
 // helpPrinter returns what prints the parser's help: a command with its own flags and the names of those that it shares
@@ -36,7 +36,7 @@ func helpPrinter(program string) kong.HelpPrinter {
 		if flagsOnly {
 			options.NoAppSummary = true
 			node.Help = "Flags that the commands of " + program + " share. `" + program +
-				" COMMAND --help` names those that a command has, and explains its own."
+				" COMMAND --help` lists the flags of a command and explains its own."
 			node.Children = nil
 		}
 		if err := kong.DefaultHelpPrinter(options, ctx); err != nil {

@@ -57,7 +57,7 @@ func (q Queue) checkKafka() error {
 		return &Error{"--kafka-sasl", k.SASL, "want none, plain, scram-sha-256, scram-sha-512 or oauthbearer"}
 	}
 	if given := k.given(); q.Embedded() && len(given) > 0 {
-		return &Error{Setting: given[0], Problem: "says how to reach Kafka brokers, but --brokers names none"}
+		return &Error{Setting: given[0], Problem: "configures Kafka brokers, but --brokers is not set"}
 	}
 	if !k.TLS {
 		for _, s := range []struct{ name, value string }{
@@ -89,7 +89,7 @@ func (k Kafka) checkLogin() error {
 		{"--kafka-token-file", k.TokenFile, "oauthbearer", bearer},
 	} {
 		if s.value != "" && !s.wanted { // the value is not shown: it may be the secret itself
-			return &Error{Setting: s.name, Problem: fmt.Sprintf("is for --kafka-sasl %s, but that is %q", s.with, k.SASL)}
+			return &Error{Setting: s.name, Problem: fmt.Sprintf("requires --kafka-sasl %s, but it is %q", s.with, k.SASL)}
 		}
 	}
 	switch {
@@ -121,12 +121,12 @@ func (m Membership) check(embedded bool) error {
 		case s.value < time.Millisecond || s.value > longestTime:
 			return &Error{s.name, s.value.String(), "want 1ms to " + longestTime.String()}
 		case embedded && s.value != s.def:
-			return &Error{s.name, s.value.String(), "is for a group of Kafka brokers, but --brokers names none"}
+			return &Error{s.name, s.value.String(), "configures a Kafka consumer group, but --brokers is not set"}
 		}
 	}
 	if m.HeartbeatInterval >= m.SessionTimeout {
 		return &Error{"--kafka-heartbeat-interval", m.HeartbeatInterval.String(),
-			fmt.Sprintf("must be shorter than --kafka-session-timeout, which is %v", m.SessionTimeout)}
+			fmt.Sprintf("must be shorter than --kafka-session-timeout (%v)", m.SessionTimeout)}
 	}
 	return nil
 }
@@ -157,11 +157,11 @@ func (q Queue) TLSConfig() (*tls.Config, error) {
 			return nil, err
 		}
 		if strings.Contains(string(key), "ENCRYPTED") {
-			return nil, &Error{"--kafka-key", k.Key, "is encrypted: give the key itself, in a file with mode 0600"}
+			return nil, &Error{"--kafka-key", k.Key, "is encrypted: use an unencrypted key in a file with mode 0600"}
 		}
 		pair, err := tls.X509KeyPair(cert, key)
 		if err != nil {
-			return nil, &Error{"--kafka-cert", k.Cert, fmt.Sprintf("cannot be used with the key of --kafka-key: %v", err)}
+			return nil, &Error{"--kafka-cert", k.Cert, fmt.Sprintf("does not match --kafka-key: %v", err)}
 		}
 		c.Certificates = []tls.Certificate{pair}
 	}
@@ -188,7 +188,7 @@ func readAuthorities(setting, file string) (*x509.CertPool, error) {
 		pool.AddCert(certificate)
 	}
 	if n == 0 {
-		return nil, &Error{setting, file, "holds no certificate in PEM form"}
+		return nil, &Error{setting, file, "contains no PEM certificate"}
 	}
 	return pool, nil
 }
@@ -201,7 +201,7 @@ func (q Queue) Password(getenv func(string) string) (string, error) {
 	}
 	if getenv("KAFKA_PASSWORD") != "" && getenv("KAFKA_PASSWORD_FILE") != "" {
 		return "", &Error{Setting: "--kafka-password-file",
-			Problem: "$KAFKA_PASSWORD and $KAFKA_PASSWORD_FILE are both set: which one?"}
+			Problem: "$KAFKA_PASSWORD and $KAFKA_PASSWORD_FILE are both set: unset one"}
 	}
 	if k.PasswordFile == "" {
 		if password := getenv("KAFKA_PASSWORD"); password != "" {

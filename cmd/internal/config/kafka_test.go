@@ -82,8 +82,8 @@ func TestMembership(t *testing.T) {
 		args                 []string
 		setting, value, part string
 	}{
-		{[]string{brokers, "--kafka-heartbeat-interval=45s"}, "--kafka-heartbeat-interval", "45s", "shorter than --kafka-session-timeout, which is 45s"},
-		{[]string{brokers, "--kafka-session-timeout=2s"}, "--kafka-heartbeat-interval", "3s", "which is 2s"},
+		{[]string{brokers, "--kafka-heartbeat-interval=45s"}, "--kafka-heartbeat-interval", "45s", "shorter than --kafka-session-timeout (45s)"},
+		{[]string{brokers, "--kafka-session-timeout=2s"}, "--kafka-heartbeat-interval", "3s", "--kafka-session-timeout (2s)"},
 		{[]string{brokers, "--kafka-session-timeout=0s"}, "--kafka-session-timeout", "0s", "want 1ms to"},
 		{[]string{brokers, "--kafka-session-timeout=-6s"}, "--kafka-session-timeout", "-6s", "want 1ms to"},
 		{[]string{brokers, "--kafka-session-timeout=600h"}, "--kafka-session-timeout", "600h0m0s", "want 1ms to"},
@@ -208,23 +208,23 @@ heartbeat.interval.ms: 2500
 		}
 	})
 	for _, tt := range []struct{ name, text, want string }{
-		{"password", "sasl.password: hunter2\n", ":1: the password itself"},
-		{"our password", "kafka-password: hunter2\n", ":1: the password itself"},
-		{"key password", "ssl.key.password: hunter2\n", ":1: passwords do not belong here"},
+		{"password", "sasl.password: hunter2\n", ":1: the password must not be in this file"},
+		{"our password", "kafka-password: hunter2\n", ":1: the password must not be in this file"},
+		{"key password", "ssl.key.password: hunter2\n", ":1: passwords must not be in this file"},
 		{"unknown", "sasl.kerberos.keytab: /k\n", `:1: unknown setting "sasl.kerberos.keytab"`},
 		{"kerberos", "sasl.mechanism: GSSAPI\n", `:1: sasl.mechanism "GSSAPI" is not supported`},
 		{"protocol", "security.protocol: tls\n", `:1: security.protocol "tls": want plaintext`},
-		{"both names", "brokers: [a:1]\nbootstrap.servers: a:1\n", ":2: bootstrap.servers and brokers in line 1 set the same thing"},
-		{"both names, ours last", "bootstrap.servers: a:1\nbrokers: [a:1]\n", "set the same thing"},
-		{"two spellings", "sasl.mechanism: PLAIN\nsasl.mechanisms: PLAIN\n", ":2: sasl.mechanisms and sasl.mechanism in line 1 set the same thing"},
-		{"no mechanism", "security.protocol: sasl_ssl\n", ":1: security.protocol sasl_ssl is a login"},
-		{"mechanism none", "security.protocol: sasl_ssl\nkafka-sasl: none\n", ":1: security.protocol sasl_ssl is a login"},
-		{"no login", "sasl.mechanism: PLAIN\nsecurity.protocol: ssl\n", ":2: security.protocol ssl is without a login, but sasl.mechanism in line 1"},
-		{"no TLS", "ssl.ca.location: /ca\nsecurity.protocol: plaintext\n", ":2: security.protocol plaintext is without TLS, but ssl.ca.location in line 1"},
+		{"both names", "brokers: [a:1]\nbootstrap.servers: a:1\n", ":2: bootstrap.servers and brokers in line 1 set the same setting"},
+		{"both names, ours last", "bootstrap.servers: a:1\nbrokers: [a:1]\n", "set the same setting"},
+		{"two spellings", "sasl.mechanism: PLAIN\nsasl.mechanisms: PLAIN\n", ":2: sasl.mechanisms and sasl.mechanism in line 1 set the same setting"},
+		{"no mechanism", "security.protocol: sasl_ssl\n", ":1: security.protocol sasl_ssl requires a sasl.mechanism"},
+		{"mechanism none", "security.protocol: sasl_ssl\nkafka-sasl: none\n", ":1: security.protocol sasl_ssl requires a sasl.mechanism"},
+		{"no login", "sasl.mechanism: PLAIN\nsecurity.protocol: ssl\n", ":2: security.protocol ssl has no login, but sasl.mechanism in line 1"},
+		{"no TLS", "ssl.ca.location: /ca\nsecurity.protocol: plaintext\n", ":2: security.protocol plaintext has no TLS, but ssl.ca.location in line 1"},
 		{"session with a unit", "session.timeout.ms: 6s\n", `:1: session.timeout.ms "6s": want a whole number of milliseconds`},
 		{"session by both names", "kafka-session-timeout: 6s\nsession.timeout.ms: 6000\n", ":2: session.timeout.ms and kafka-session-timeout in line 1"},
 		{"fraction of a heartbeat", "heartbeat.interval.ms: 1.5\n", `:1: heartbeat.interval.ms "1.5": want a whole number`},
-		{"our TLS", "kafka-tls: false\nsecurity.protocol: ssl\n", ":2: security.protocol and kafka-tls in line 1 set the same thing"},
+		{"our TLS", "kafka-tls: false\nsecurity.protocol: ssl\n", ":2: security.protocol and kafka-tls in line 1 set the same setting"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			_, _, err := parse(t, tt.text)

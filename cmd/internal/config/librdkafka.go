@@ -47,11 +47,11 @@ func (f *file) translate() error {
 		key, value := f.keys[name], f.values[name]
 		switch name {
 		case "sasl.password":
-			return fileErrorf("%s:%d: the password itself does not belong here: use kafka-password-file or $KAFKA_PASSWORD",
+			return fileErrorf("%s:%d: the password must not be in this file: use kafka-password-file or $KAFKA_PASSWORD",
 				f.name, key.Line)
 		case "ssl.key.password":
-			return fileErrorf("%s:%d: passwords do not belong here, and encrypted keys are not read: give ssl.key.location "+
-				"a file with mode 0600 that holds the key itself", f.name, key.Line)
+			return fileErrorf("%s:%d: passwords must not be in this file, and encrypted keys are not supported: use "+
+				"ssl.key.location with a file of mode 0600 that holds the unencrypted key", f.name, key.Line)
 		}
 		ours := librdkafka(name)
 		if ours == "" {
@@ -81,7 +81,7 @@ func (f *file) translate() error {
 // rename takes a setting for one of ours. The key keeps its line and name for messages.
 func (f *file) rename(key *yaml.Node, ours string, value *yaml.Node) error {
 	if earlier, ok := f.keys[ours]; ok {
-		return fileErrorf("%s:%d: %s and %s in line %d set the same thing: give one of them",
+		return fileErrorf("%s:%d: %s and %s in line %d set the same setting: remove one",
 			f.name, key.Line, key.Value, earlier.Value, earlier.Line)
 	}
 	delete(f.keys, key.Value)
@@ -129,15 +129,15 @@ func (f *file) securityProtocol(key, value *yaml.Node) error {
 	named := ok && !strings.EqualFold(f.values["kafka-sasl"].Value, noSASL)
 	switch {
 	case login && !named:
-		return fileErrorf("%s:%d: %s %s is a login, but no sasl.mechanism says which: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 "+
+		return fileErrorf("%s:%d: %s %s requires a sasl.mechanism: PLAIN, SCRAM-SHA-256, SCRAM-SHA-512 "+
 			"or OAUTHBEARER", f.name, key.Line, key.Value, value.Value)
 	case !login && named:
-		return fileErrorf("%s:%d: %s %s is without a login, but %s in line %d asks for one",
+		return fileErrorf("%s:%d: %s %s has no login, but %s in line %d requires one",
 			f.name, key.Line, key.Value, value.Value, mechanism.Value, mechanism.Line)
 	}
 	for _, name := range []string{"kafka-ca", "kafka-cert", "kafka-key"} {
 		if other, ok := f.keys[name]; ok && !secure {
-			return fileErrorf("%s:%d: %s %s is without TLS, but %s in line %d is for TLS",
+			return fileErrorf("%s:%d: %s %s has no TLS, but %s in line %d requires it",
 				f.name, key.Line, key.Value, value.Value, other.Value, other.Line)
 		}
 	}

@@ -20,7 +20,7 @@ func (c *Consumer) target(setting, value, file string) (*url.URL, error) {
 	case value == "" && file == "":
 		return nil, nil
 	case value != "" && file != "":
-		return nil, &Error{Setting: setting, Problem: "is set together with " + setting + "-file: which one?"}
+		return nil, &Error{Setting: setting, Problem: "is set together with " + setting + "-file: unset one"}
 	case file != "":
 		var err error
 		if value, err = ReadSecret(setting+"-file", file, c.InsecurePermissions); err != nil {
@@ -33,7 +33,7 @@ func (c *Consumer) target(setting, value, file string) (*url.URL, error) {
 	case err != nil, u.Hostname() == "", u.Scheme != "https" && u.Scheme != "http", u.Fragment != "":
 		return nil, &Error{Setting: setting, Problem: "want https://host/path"}
 	case u.Scheme == "http" && !loopback.Is(u.Hostname()):
-		return nil, &Error{Setting: setting, Problem: "the URL is a secret, which is sent over https only, or over http to " +
+		return nil, &Error{Setting: setting, Problem: "the URL is a secret and is sent only over https, or over http to " +
 			"loopback"}
 	}
 	return u, nil

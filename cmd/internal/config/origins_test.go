@@ -34,7 +34,7 @@ func TestOrigin(t *testing.T) {
 		"value, file":     {file: "rate: 0", want: `--rate "0" (from --config:1): must be greater`},
 		"value, argument over variable and file": {args: []string{"--rate", "0"}, variable: "PURSER_RATE=1", file: "rate: 1",
 			want: `--rate "0": must be greater`},
-		"another name in the file": {file: "# Kafka\nsession.timeout.ms: 1", want: `--kafka-session-timeout "1ms" (from --config:2): is for`},
+		"another name in the file": {file: "# Kafka\nsession.timeout.ms: 1", want: `--kafka-session-timeout "1ms" (from --config:2): configures`},
 		"misplaced secret": {variable: "PURSER_GROUP=" + strings.Repeat("0a", 32),
 			want: "--group (from $PURSER_GROUP): holds hex text"},
 		"private value": {variable: "OFFBLOCKS_API_KEY=hush", want: "--api-key (from $OFFBLOCKS_API_KEY): is not a UUID"},

@@ -211,17 +211,17 @@ func checkTilde(flag *kong.Flag) error {
 	for _, value := range texts(flag.Target) {
 		inURI := flag.Name == "signer" && (strings.Contains(value, ":~/") || strings.Contains(value, "=~/"))
 		if value == "~" || strings.HasPrefix(value, "~/") || inURI {
-			return &Error{Setting: "--" + flag.Name, Problem: "~ at the beginning of a path is replaced only by a shell, and " +
-				"not behind = or :, in quotes or in a file: write the whole path"}
+			return &Error{Setting: "--" + flag.Name, Problem: "a shell expands ~ only at the beginning of a word, " +
+				"not after = or :, in quotes or in a file: write the full path"}
 		}
 	}
 	return nil
 }
 
 func misplaced(flag *kong.Flag, kind string) error {
-	problem := "holds " + kind + ", as secrets are: give a secret to the setting that is for it, in a file or its variable"
+	problem := "holds " + kind + ", which looks like a secret: pass secrets in a file or in the variable of their setting"
 	if flag.Tag.Get("pem") != "" {
-		problem = fmt.Sprintf("holds %s: give the name of a PEM file, or the PEM text itself in $%s", kind, flag.Envs[0])
+		problem = fmt.Sprintf("contains %s: pass the name of a PEM file, or the PEM text in $%s", kind, flag.Envs[0])
 	}
 	return &Error{Setting: "--" + flag.Name, Problem: problem}
 }
@@ -343,13 +343,13 @@ func withoutValues(parser *kong.Kong, err error) error {
 			return err
 		}
 		if _, e := os.Stat(given); e == nil {
-			return fmt.Errorf("%s%s: files are given one after the other, without a flag between them", start, given)
+			return fmt.Errorf("%s%s: list the files together, without a flag between them", start, given)
 		}
-		return errors.New(strings.TrimSpace(start) + "; it is not shown, because it may be a secret")
+		return errors.New(strings.TrimSpace(start) + " (not shown, because it may be a secret)")
 	}
 	secret := func(s string) bool { return kindOfSecret(strings.Trim(s, `"`), true) != "" }
 	if strings.ContainsFunc(text, unicode.IsControl) || secret(text) || slices.ContainsFunc(strings.Fields(text), secret) {
-		return errors.New("a value does not fit its setting; it is not shown, because it may be a secret")
+		return errors.New("invalid value for a setting (not shown, because it may be a secret)")
 	}
 	return err
 }
@@ -394,5 +394,5 @@ func wanted(f *kong.Flag) string {
 	case kind.Kind() == reflect.Int, kind.Kind() == reflect.Uint64:
 		return "a whole number"
 	}
-	return "a text; one that begins with - follows an equals sign, as in --" + f.Name + "=-…"
+	return "a text; if it begins with -, use an equals sign, as in --" + f.Name + "=-…"
 }

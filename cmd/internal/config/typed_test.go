@@ -19,13 +19,13 @@ func TestTyped(t *testing.T) {
 		variable string
 		want     string // empty: no error of this kind
 	}{
-		"tilde in a flag":      {[]string{"--data-dir=~/purser"}, "", "--data-dir: ~ at the beginning of a path"},
-		"tilde alone":          {[]string{"--data-dir=~"}, "", "--data-dir: ~ at the beginning of a path"},
-		"tilde in the file":    {[]string{"--config", file}, "", "--config:1): ~ at the beginning of a path"},
-		"tilde in a variable":  {nil, "~/rejects.csv", "$PURSER_REJECTS): ~ at the beginning of a path"},
+		"tilde in a flag":      {[]string{"--data-dir=~/purser"}, "", "--data-dir: a shell expands ~ only"},
+		"tilde alone":          {[]string{"--data-dir=~"}, "", "--data-dir: a shell expands ~ only"},
+		"tilde in the file":    {[]string{"--config", file}, "", "--config:1): a shell expands ~ only"},
+		"tilde in a variable":  {nil, "~/rejects.csv", "$PURSER_REJECTS): a shell expands ~ only"},
 		"tilde within":         {[]string{"--data-dir=/srv/~/a"}, "", ""},
 		"tilde in a name":      {[]string{"--data-dir=~purser"}, "", ""},
-		"empty --config":       {[]string{"--config="}, "", "--config: is empty: is a variable of the shell not set?"},
+		"empty --config":       {[]string{"--config="}, "", "--config: is empty: is a shell variable unset?"},
 		"one dash":             {[]string{"-data-dir=/srv"}, "", "unknown flag -data-dir, did you mean --data-dir?"},
 		"one dash, two words":  {[]string{"-data-dir", "/srv"}, "", "unknown flag -data-dir, did you mean --data-dir?"},
 		"one dash, no setting": {[]string{"-nothing"}, "", "unknown flag -n"},
@@ -52,7 +52,7 @@ func TestTildeInSigner(t *testing.T) {
 		"pkcs11:token=~;object=b~/c?module-path=/m~/so&pin-source=env:PIN": false,
 	} {
 		_, err := ParseInit([]string{"--signer=" + uri}, Streams{Stdout: io.Discard, Stderr: io.Discard})
-		if got := err != nil && strings.Contains(err.Error(), "--signer: ~ at the beginning of a path"); got != want {
+		if got := err != nil && strings.Contains(err.Error(), "--signer: a shell expands ~ only"); got != want {
 			t.Errorf("%s: got %v, want an error %v", uri, err, want)
 		}
 	}

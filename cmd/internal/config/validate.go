@@ -58,7 +58,7 @@ func (c *Importer) validate() error {
 // checkDataDir returns an error if something else has the name of the data directory. A missing one is created later.
 func checkDataDir(dir string) error {
 	if dir == "" { // as a variable of a script that is not set
-		return &Error{Setting: "--data-dir", Problem: "is empty: name a directory; . is the current one"}
+		return &Error{Setting: "--data-dir", Problem: "is empty: want a directory; . is the current directory"}
 	}
 	info, err := os.Stat(dir)
 	switch {
@@ -193,11 +193,11 @@ func parseParameters(list []string) (Parameters, error) {
 		switch name {
 		case "created", "keyid", "alg": // are always there
 			if given {
-				return p, bad("is always sent, and its value cannot be chosen")
+				return p, bad("is always sent and has a fixed value")
 			}
 		case "nonce":
 			if given {
-				return p, bad("is made up for each request, and its value cannot be chosen")
+				return p, bad("is generated for each request and cannot be set")
 			}
 			p.Nonce = true
 		case "expires":
@@ -262,12 +262,12 @@ func (c *Consumer) checkLedgerTopic() error {
 	case topic == c.Topic || topic == c.DeadLetterTopic || topic == c.ResultsTopic:
 		return &Error{"--ledger-topic", topic, "must differ from the other topics"}
 	case c.Embedded():
-		return &Error{"--ledger-topic", topic, "is for consumers that share --brokers; the embedded broker has one, " +
+		return &Error{"--ledger-topic", topic, "requires --brokers; the embedded broker has one consumer, " +
 			"whose ledger is in the same data directory"}
 	case c.LedgerTopicKeyFile == "":
 		return &Error{Setting: "--ledger-topic-key-file", Problem: "is missing (or $PURSER_LEDGER_TOPIC_KEY_FILE): " +
 			"without it, any program with Write on the ledger topic could mark rows as onboarded; " +
-			"`openssl rand -base64 32 > FILE` makes one"}
+			"`openssl rand -base64 32 > FILE` creates it"}
 	}
 	return nil
 }
@@ -340,7 +340,7 @@ func (c *Consumer) CheckAPI(getenv func(string) string) (*url.URL, error) {
 	}
 	if getenv("OFFBLOCKS_API_SECRET") != "" && getenv("OFFBLOCKS_API_SECRET_FILE") != "" {
 		return nil, &Error{Setting: "--api-secret-file",
-			Problem: "$OFFBLOCKS_API_SECRET and $OFFBLOCKS_API_SECRET_FILE are both set: which one?"}
+			Problem: "$OFFBLOCKS_API_SECRET and $OFFBLOCKS_API_SECRET_FILE are both set: unset one"}
 	}
 	if c.APISecretFile != "" {
 		if c.Secret, err = ReadSecret("--api-secret-file", c.APISecretFile, c.InsecurePermissions); err != nil {
@@ -380,7 +380,7 @@ func (c *Consumer) settleChallenge(scheme string) error {
 	}
 	if c.ChallengeURI != "" {
 		return &Error{Setting: "--challenge-uri-host",
-			Problem: "has no effect with --challenge-uri, which names the whole URI"}
+			Problem: "has no effect with --challenge-uri, which sets the whole URI"}
 	}
 	given := c.ChallengeURIHost
 	if c.ChallengeURIHost, err = CanonicalHost(scheme, given); err != nil {

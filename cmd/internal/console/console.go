@@ -169,7 +169,7 @@ func NewLogger(w io.Writer, form, level string) *slog.Logger {
 // WarnOfVariables warns of variables that are nearly those of settings, in one line and without their values.
 func WarnOfVariables(w io.Writer, c config.Common) {
 	if len(c.UnknownVariables) > 0 {
-		NewLogger(w, c.LogFormat, c.LogLevel).Warn("variables that look like settings and are unknown have no effect",
+		NewLogger(w, c.LogFormat, c.LogLevel).Warn("ignored unknown variables that look like settings",
 			"variables", strings.Join(c.UnknownVariables, ", "))
 	}
 }

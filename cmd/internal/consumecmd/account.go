@@ -29,7 +29,7 @@ func (r *run) account(ctx context.Context, done ended, drained bool) {
 		known := r.recorded(ctx, ids)
 		stages, err := r.ledger.StagesByImport(ctx, ids)
 		if err != nil {
-			r.log.Warn("the outcome of the imports cannot be read", "error", err)
+			r.log.Warn("cannot read the outcomes of the imports", "error", err)
 		}
 		for _, id := range ids {
 			n := done.imports[id]
@@ -46,7 +46,7 @@ func (r *run) account(ctx context.Context, done ended, drained bool) {
 	r.report.Balance = results.BalanceOf(done.tally, r.report.Imports)
 	published, err := r.accountPublished(ctx, done)
 	if err != nil {
-		r.log.Warn("whether all published rows were seen cannot be found out", "error", err)
+		r.log.Warn("cannot determine whether all published rows were received", "error", err)
 	}
 	if drained {
 		r.warnOfUnseen(published)
@@ -64,7 +64,7 @@ func (r *run) warnOfUnseen(published []results.ReportImport) {
 		for n, f := range i.Importer.Files {
 			names[n] = f.Name
 		}
-		r.log.Warn("rows that were published are neither in the queue nor in the ledger (was one of them replaced?): "+
+		r.log.Warn("published rows are neither in the queue nor in the ledger (was either replaced?): "+
 			"import the files again", "rows", *i.NotSeen, "files", names, "import", i.ID)
 	}
 }
@@ -116,7 +116,7 @@ func (r *run) accountPublished(ctx context.Context, done ended) ([]results.Repor
 func (r *run) recorded(ctx context.Context, ids []string) map[string]*pipeline.Import {
 	all, err := importlog.In(r.c.DataDir).All(r.c.Topic)
 	if err != nil {
-		r.log.Warn("what the importer recorded cannot be read in full", "error", err)
+		r.log.Warn("cannot read all of the importer's records", "error", err)
 	}
 	wanted := make(map[string]*pipeline.Import, len(ids))
 	var here []pipeline.Import
@@ -127,7 +127,7 @@ func (r *run) recorded(ctx context.Context, ids []string) map[string]*pipeline.I
 		}
 	}
 	if err := r.ledger.PutImports(ctx, here); err != nil {
-		r.log.Warn("what the importer recorded cannot be stored", "error", err)
+		r.log.Warn("cannot store the importer's records", "error", err)
 	}
 	if len(wanted) == len(ids) {
 		return wanted
@@ -135,7 +135,7 @@ func (r *run) recorded(ctx context.Context, ids []string) map[string]*pipeline.I
 	const everything = 1 << 20
 	earlier, err := r.ledger.Imports(ctx, everything)
 	if err != nil {
-		r.log.Warn("imports in the ledger cannot be read", "error", err)
+		r.log.Warn("cannot read the imports in the ledger", "error", err)
 	}
 	for _, i := range earlier {
 		if slices.Contains(ids, i.ID) && wanted[i.ID] == nil {

@@ -22,10 +22,10 @@ func backup(ctx context.Context, c *config.Consumer, b config.LedgerBackup, s St
 		return console.Coded(console.ExitUsage, fmt.Errorf("backup %s: %s", b.File, problem))
 	}
 	if b.File == "" { // such as a variable of a script that is not set
-		return console.Coded(console.ExitUsage, errors.New("backup: the name of the file is empty"))
+		return console.Coded(console.ExitUsage, errors.New("backup: the file name is empty"))
 	}
 	if _, err := os.Stat(filepath.Dir(b.File)); errors.Is(err, fs.ErrNotExist) {
-		return refused("the directory does not exist: make it, or is its disk not mounted?")
+		return refused("the directory does not exist: create it, or mount its disk")
 	}
 	there, err := os.Stat(b.File)
 	switch {
@@ -37,10 +37,10 @@ func backup(ctx context.Context, c *config.Consumer, b config.LedgerBackup, s St
 	case !there.Mode().IsRegular():
 		return refused("is not a regular file: choose another name")
 	case !b.Force:
-		return refused("exists already: choose another name, or replace it with --force")
+		return refused("already exists: choose another name, or overwrite it with --force")
 	}
 	if err := outfile.Replaces(b.File, "a ledger", ledger.IsLedger); err != nil { // --force is for earlier backups
-		return refused("has other content than a ledger: choose another name, or move that file away")
+		return refused("is not a ledger: choose another name, or move the file away")
 	}
 	if _, err := os.Stat(c.Ledger); errors.Is(err, fs.ErrNotExist) {
 		return noLedger(c)
@@ -60,7 +60,7 @@ func backup(ctx context.Context, c *config.Consumer, b config.LedgerBackup, s St
 	}
 	switch err := commit(); {
 	case errors.Is(err, fs.ErrExist):
-		return refused("another process has made it meanwhile: choose another name, or replace it with --force")
+		return refused("another process has just created it: choose another name, or overwrite it with --force")
 	case err != nil:
 		return console.Unusable(fmt.Errorf("backup: %w", err))
 	}

@@ -93,8 +93,8 @@ func checkAll(ctx context.Context, list *checklist, c *config.Consumer, s Stream
 	defer p.client.Close()
 	checkPartner(ctx, list, c, p)
 	if c.AnyStatement {
-		list.warn("challenge", "--challenge-statement any: whatever text the partner puts into a challenge is signed with "+
-			"the customers' keys; set the text that it uses")
+		list.warn("challenge", "--challenge-statement any: any text that the partner puts into a challenge is signed with "+
+			"the customers' keys; set the expected text")
 	}
 	backend, err := openSigner(ctx, c, p.base, s.Getenv, func(text string) { list.warn("signer", text) })
 	if err != nil {
@@ -300,7 +300,7 @@ func checkKeys(ctx context.Context, list *checklist, backend signer.Backend, fir
 	list.say("keys", line, err)
 	for i, text := range unusable {
 		if i == shownKeys {
-			list.warn("keys", fmt.Sprintf("rows without a usable key: and %d more", len(unusable)-i))
+			list.warn("keys", fmt.Sprintf("rows without a usable key: %d more", len(unusable)-i))
 			break
 		}
 		list.warn("keys", text)

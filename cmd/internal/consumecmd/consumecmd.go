@@ -31,7 +31,7 @@ func Stopping(args []string) console.Stopping {
 		return console.Stopping{Command: "consumer", Waits: "nothing is lost", Once: true}
 	}
 	if len(args) > 0 && args[0] == "ledger" {
-		return console.Stopping{Command: "consumer", Waits: "an unfinished copy is removed", Once: true}
+		return console.Stopping{Command: "consumer", Waits: "the unfinished copy is removed", Once: true}
 	}
 	return console.Stopping{
 		Command: "consumer",
@@ -69,7 +69,7 @@ func perform(soft, hard context.Context, c *config.ConsumerCommands, command str
 		return check(soft, &c.Consumer, c.Check, s)
 	case "status":
 		if c.Status.Run != "" && c.Status.Fleet {
-			return &config.Error{Setting: "--run", Problem: "is for this ledger's runs, and --fleet has none"}
+			return &config.Error{Setting: "--run", Problem: "applies to this ledger's runs, which --fleet does not show"}
 		}
 		if c.Status.Run != "" {
 			return statusOfRun(soft, &c.Consumer, c.Status.Run, s)

@@ -58,7 +58,7 @@ func registerKey(ctx context.Context, c *config.Consumer, remove bool, s Streams
 			return partnerError(err)
 		}
 		console.NewScreen(s.Stderr).Say(
-			"the signing key is removed: no request can be signed until another one is registered")
+			"the signing key was removed: no request can be signed until a new key is registered")
 		return nil
 	}
 	keyID, err := p.client.RegisterKey(ctx, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}))
@@ -103,7 +103,7 @@ func rotateSecret(ctx context.Context, c *config.Consumer, file string, replace 
 	case err != nil:
 		return err
 	case secret == c.Secret:
-		return &config.Error{Setting: "--new-secret-file", Problem: "holds the secret that is in use already"}
+		return &config.Error{Setting: "--new-secret-file", Problem: "contains the secret that is already in use"}
 	case secret != strings.TrimSpace(secret) || strings.ContainsFunc(secret, unicode.IsControl):
 		return &config.Error{Setting: "--new-secret-file",
 			Problem: "the secret has white space around it or control characters"}
@@ -113,7 +113,7 @@ func rotateSecret(ctx context.Context, c *config.Consumer, file string, replace 
 	}
 	if err := syncFile(file); err != nil {
 		return &config.Error{Setting: "--new-secret-file",
-			Problem: "the file cannot be written through to the disk: " + secretfile.Reason(err).Error()}
+			Problem: "the file cannot be synced to disk: " + secretfile.Reason(err).Error()}
 	}
 	r := rotation{c: c, p: p, s: s, file: file, secret: secret, replace: replace}
 	if err := p.client.Authenticate(ctx); err != nil {
@@ -158,7 +158,7 @@ func (r *rotation) findOut(ctx context.Context, cause error) error {
 			code = console.ExitUsage
 		}
 		return console.Coded(code, fmt.Errorf("the API secret was not replaced: %w; the secret in %s is still the valid "+
-			"one, the one in --new-secret-file is not: fix the cause, then run again", cause, r.holder()))
+			"secret, the secret in --new-secret-file is not: fix the cause, then run again", cause, r.holder()))
 	case rejectsSecret(fresh) && rejectsSecret(earlier):
 		return console.Coded(console.ExitUsage, fmt.Errorf("replace the API secret: %w; the partner accepts neither the "+
 			"secret in --new-secret-file (%w) nor the one in %s (%w): keep both, and check the API key",
@@ -192,12 +192,12 @@ func (r *rotation) holder() string {
 
 // proved puts the new secret in its place, or says how.
 func (r *rotation) proved() error {
-	fmt.Fprintf(r.s.Stdout, "the API secret is replaced: a token was issued for the one in %s\n", r.file)
+	fmt.Fprintf(r.s.Stdout, "replaced the API secret: a token was issued for the secret in %s\n", r.file)
 	switch {
 	case r.replace:
 		if err := outfile.Write(r.c.APISecretFile, []byte(r.secret+"\n")); err != nil {
-			return fmt.Errorf("the valid API secret is in --new-secret-file, and --api-secret-file still holds the earlier "+
-				"one: %w: put it there yourself", secretfile.Reason(err))
+			return fmt.Errorf("the valid API secret is in --new-secret-file, but --api-secret-file still holds the old "+
+				"secret: %w: copy it there", secretfile.Reason(err))
 		}
 		fmt.Fprintf(r.s.Stdout, "%s holds it now; remove %s\n", r.c.APISecretFile, r.file)
 	case r.c.APISecretFile == "":

@@ -285,9 +285,9 @@ func TestRotateSecret(t *testing.T) {
 		"killed after the request": {func(p *rotatingPartner, _ *command) { p.secret = newSecret },
 			[]string{"--replace-file"}, console.ExitWell, []string{"a token was issued", "holds it now"}, newSecret},
 		"the request was lost": {func(p *rotatingPartner, _ *command) { p.put = drop }, []string{"--replace-file"},
-			console.ExitUnfinished, []string{"was not replaced", "--api-secret-file is still the valid one"}, earlierSecret},
+			console.ExitUnfinished, []string{"was not replaced", "--api-secret-file is still the valid secret"}, earlierSecret},
 		"refused": {func(p *rotatingPartner, _ *command) { p.put = refuse }, []string{"--replace-file"},
-			console.ExitUsage, []string{"was not replaced", "HTTP 400", "--api-secret-file is still the valid one"}, earlierSecret},
+			console.ExitUsage, []string{"was not replaced", "HTTP 400", "--api-secret-file is still the valid secret"}, earlierSecret},
 		"down afterwards": {func(p *rotatingPartner, _ *command) {
 			p.put = func(w http.ResponseWriter) { p.down = true; w.WriteHeader(http.StatusNoContent) }
 		}, []string{"--replace-file"}, console.ExitUnfinished, []string{"is unknown", "keep both"},
@@ -298,7 +298,7 @@ func TestRotateSecret(t *testing.T) {
 		"wrong secret": {func(p *rotatingPartner, _ *command) { p.secret = "a third one" }, nil, console.ExitUsage,
 			[]string{"HTTP 401", "check --api-key and --api-secret-file"}, earlierSecret},
 		"the same": {func(_ *rotatingPartner, c *command) { c.write("new", earlierSecret) }, nil, console.ExitUsage,
-			[]string{"--new-secret-file: holds the secret that is in use already"}, earlierSecret},
+			[]string{"--new-secret-file: contains the secret that is already in use"}, earlierSecret},
 		"white space": {func(_ *rotatingPartner, c *command) { c.write("new", " "+newSecret) }, nil, console.ExitUsage,
 			[]string{"--new-secret-file: the secret has white space"}, earlierSecret},
 		"no file": {func(_ *rotatingPartner, c *command) { _ = os.Remove(c.path("new")) }, nil, console.ExitUsage,
@@ -345,7 +345,7 @@ func TestRebindCommand(t *testing.T) {
 	c.run(console.ExitWell, "rebind")
 	c.wantOutput("API localhost: key id earlier -> "+c.creds.APIKey, "3 open rows")
 	c.run(console.ExitWell, "rebind")
-	c.wantOutput("is bound to key id " + c.creds.APIKey + " already")
+	c.wantOutput("is already bound to key id " + c.creds.APIKey)
 	c.url = "http://localhost:81/v1"
 	c.run(console.ExitUsage, "rebind")
 	c.wantOutput("another data directory for another environment")

@@ -56,7 +56,7 @@ func publishEvents(
 	}
 	e.relay = results.NewRelay(book, q.Publisher(), c.ResultsTopic, from)
 	e.relay.OnTrouble = func(err error) {
-		log.Error("results are not published for now; they wait in the ledger", "error", err)
+		log.Error("cannot publish results; they stay in the ledger", "error", err)
 	}
 	var running context.Context
 	running, e.stop = context.WithCancel(publish)

@@ -58,10 +58,10 @@ func failures(ctx context.Context, c *config.ConsumerCommands, s Streams) (err e
 		return err
 	}
 	if printed == 0 && chosen.text != "" {
-		fmt.Fprintf(s.Stderr, "no row is chosen by %s%s\n", chosen.text, chosen.note())
+		fmt.Fprintf(s.Stderr, "no row matches %s%s\n", chosen.text, chosen.note())
 	}
 	if open > 0 && !chosen.unsettled {
-		fmt.Fprintf(s.Stderr, "%s not settled and not among these; --all prints unsettled rows, too\n",
+		fmt.Fprintf(s.Stderr, "%s unsettled and not listed; --all lists unsettled rows, too\n",
 			printable.Count(open, "row is", "rows are"))
 	}
 	return nil
@@ -128,7 +128,7 @@ func (c *choice) note() string {
 	if c.importID == "" {
 		return ""
 	}
-	return " (a row is of the latest import that had it)"
+	return " (a row belongs to the latest import that had it)"
 }
 
 // has reports whether a row that is not onboarded is chosen.

@@ -42,7 +42,7 @@ func (r *run) takeImport() error {
 	case r.imported.Stops:
 		return r.imported.Err
 	case r.imported.Err != nil && console.Code(r.imported.Err) != console.ExitRowsBad:
-		r.log.Warn("the import has failed; the queue is drained all the same", "error", r.imported.Err)
+		r.log.Warn("the import failed; draining the queue anyway", "error", r.imported.Err)
 	}
 	return nil
 }

@@ -88,10 +88,10 @@ func findSignature(ctx context.Context, c *config.Consumer, p *partner, failure 
 			return "the partner accepts the request with " + v.setting + ": set that"
 		}
 		if !aboutSignature(err) {
-			return fmt.Sprintf("the search for a setting that is accepted ended with: %v", err)
+			return fmt.Sprintf("the search for an accepted setting ended with: %v", err)
 		}
 	}
-	return fmt.Sprintf("none of %d other ways to sign was accepted, so the key, its id or the credentials are probably "+
+	return fmt.Sprintf("none of %d other signature settings works; the key, its id or the credentials are probably "+
 		"wrong: check --signing-key, --signing-key-id (`consumer register-key` registers a key) and --api-key", tried)
 }
 

@@ -23,8 +23,8 @@ type fleetBook struct {
 // openFleet reads the ledger topic as it stands. It joins no group and writes nothing there.
 func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook, err error) {
 	if c.LedgerTopic == "" {
-		return nil, &config.Error{Setting: "--fleet", Problem: "needs --ledger-topic: without it each consumer knows its " +
-			"own rows only, and the results topic is the fleet's view"}
+		return nil, &config.Error{Setting: "--fleet", Problem: "needs --ledger-topic: without it each consumer knows only " +
+			"its own rows, and the results topic is the view of the fleet"}
 	}
 	if c.APIURL == "" || c.APIKey == "" {
 		return nil, &config.Error{Setting: "--fleet",
@@ -94,7 +94,7 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 		return nil, errors.Join(classify(c, err), book.Close())
 	}
 	if ignored > 0 {
-		log.Warn("records of the ledger topic that could not be taken over are left out", "topic", c.LedgerTopic,
+		log.Warn("left out unusable records of the ledger topic", "topic", c.LedgerTopic,
 			"records", ignored)
 	}
 	return &fleetBook{book, dir}, nil

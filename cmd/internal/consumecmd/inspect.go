@@ -115,7 +115,7 @@ func status(ctx context.Context, c *config.Consumer, fleet bool, form config.Out
 		return err
 	}
 	if oldest != nil {
-		fmt.Fprintf(s.Stdout, "oldest row that is not settled: %s, %s since %s, accepted at %s\n",
+		fmt.Fprintf(s.Stdout, "oldest unsettled row: %s, %s since %s, accepted at %s\n",
 			printable.Line(oldest.Where(), mostOfLine), oldest.Stage,
 			oldest.UpdatedAt.UTC().Format(time.RFC3339), oldest.AcceptedAt.UTC().Format(time.RFC3339))
 	}
@@ -351,7 +351,7 @@ func printReconciled(w io.Writer, r results.Reconciled) {
 		fmt.Fprintf(w, "  %-12s %d\n", printable.Line(name, mostOfLine), r.Statuses[name])
 	}
 	if r.Partial != nil {
-		fmt.Fprintf(w, "the list was read in part (%s): rows that are not in it are not counted as missing\n",
+		fmt.Fprintf(w, "the list is incomplete (%s): unlisted rows are not counted as missing\n",
 			console.Line(r.Partial))
 	}
 	if r.Ahead > 0 {

@@ -271,7 +271,7 @@ func (d *drawer) imports(ctx context.Context, a *night.Account) error {
 	}
 	recorded, err := importlog.In(d.c.DataDir).All(d.c.Topic)
 	if err != nil {
-		d.log.Warn("what the importer recorded cannot be read in full", "error", err)
+		d.log.Warn("cannot read all of the importer's records", "error", err)
 	}
 	from, to := d.window(a)
 	for n := range a.Imports { // an import that was in progress at the end of a run may have ended since
@@ -448,8 +448,8 @@ const queueWait = 10 * time.Second
 // consumer could begin.
 func (d *drawer) readQueue(ctx context.Context, a *night.Account) {
 	if d.c.Embedded() {
-		a.Left.QueueProblem = "a report does not open the embedded broker, because no importer or consumer could begin " +
-			"meanwhile; --report-html of a run has what is in the queue"
+		a.Left.QueueProblem = "a report does not open the embedded broker, because that would block importers and " +
+			"consumers; the page of a run's --report-html shows the queue"
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, queueWait)

@@ -99,7 +99,7 @@ func (r *run) textfileReplaces() error {
 	if r.c.MetricsTextfile == "" {
 		return nil
 	}
-	return replaceable("--metrics-textfile", r.c.MetricsTextfile, fileKind{"metrics of a run", metrics.IsText})
+	return replaceable("--metrics-textfile", r.c.MetricsTextfile, fileKind{"a metrics file", metrics.IsText})
 }
 
 // beginTextfile writes the file for the first time, which must succeed, and keeps it up to date until endMetrics.
@@ -157,7 +157,7 @@ func (f *textfile) keep(ctx context.Context) {
 func (f *textfile) update() {
 	err := f.write()
 	if err != nil && !f.failed {
-		f.log.Warn("the metrics cannot be written", "setting", "--metrics-textfile", "error", err)
+		f.log.Warn("cannot write the metrics", "setting", "--metrics-textfile", "error", err)
 	}
 	f.failed = err != nil
 }

@@ -25,7 +25,7 @@ func unanswered(ctx context.Context, backend signer.Backend, waiting []pipeline.
 		return nil
 	}
 	if _, err := backend.Check(ctx); err != nil {
-		return console.Coded(console.ExitUnfinished, fmt.Errorf("%s waiting for the custodian, whose polls fail; "+
+		return console.Coded(console.ExitUnfinished, fmt.Errorf("%s waiting for the custodian, but polls fail; "+
 			"the signer's check: %w; open rows stay in the queue: run again when the custodian is back",
 			printable.Count(len(waiting), "row is", "rows are"), err))
 	}
@@ -42,13 +42,13 @@ func (r *run) stranded(t pipeline.Tally) error {
 		return err
 	}
 	if !r.c.Embedded() && (r.c.LedgerTopic == "" || !r.share.whole()) {
-		r.log.Warn("the queue is empty, but rows of this ledger are not settled; another consumer may have settled them, "+
+		r.log.Warn("the queue is empty, but this ledger has unsettled rows; another consumer may have settled them, "+
 			"otherwise import their export again", "rows", n, "ledger", r.ledger.Path())
 		return nil
 	}
-	return fmt.Errorf("the queue is empty, but ledger %s has %s not settled, and no message will bring them "+
+	return fmt.Errorf("the queue is empty, but ledger %s has %s that no message will deliver "+
 		"(was the ledger damaged or restored?): import their export again, then run again; "+
-		"`consumer failures --all` lists them", r.ledger.Path(), printable.Count(n, "row that is", "rows that are"))
+		"`consumer failures --all` lists them", r.ledger.Path(), printable.Count(n, "unsettled row", "unsettled rows"))
 }
 
 // classify gives what ended the run its exit code.

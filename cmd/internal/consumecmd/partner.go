@@ -189,9 +189,9 @@ func (p *partner) probe(ctx context.Context) error {
 func checkSkew(skew time.Duration) error {
 	switch {
 	case skew > clockSkew:
-		return fmt.Errorf("the clock of this machine is %v ahead of the partner's: set it by NTP", skew.Round(time.Second))
+		return fmt.Errorf("this machine's clock is %v ahead of the partner's: set it by NTP", skew.Round(time.Second))
 	case skew < -clockSkew:
-		return fmt.Errorf("the clock of this machine is %v behind the partner's: set it by NTP", -skew.Round(time.Second))
+		return fmt.Errorf("this machine's clock is %v behind the partner's: set it by NTP", -skew.Round(time.Second))
 	}
 	return nil
 }

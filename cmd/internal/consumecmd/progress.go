@@ -170,7 +170,7 @@ func (t *progressRecorder) record(ctx context.Context, now time.Time) {
 	t.report.Progress = &p
 	err := t.put(ctx, string(t.report.JSON()))
 	if err != nil && !t.failed && ctx.Err() == nil {
-		t.log.Warn("the progress of the run cannot be recorded", "error", err)
+		t.log.Warn("cannot record the progress of the run", "error", err)
 	}
 	if t.failed = err != nil; !t.failed {
 		t.last = same

@@ -18,7 +18,7 @@ import (
 // ledger that is not there is made.
 func rebind(ctx context.Context, c *config.Consumer, from string, s Streams) (err error) {
 	if c.APIURL == "" || c.APIKey == "" {
-		return &config.Error{Setting: "rebind", Problem: "needs --api-url and --api-key, the id to bind to"}
+		return &config.Error{Setting: "rebind", Problem: "needs --api-url and --api-key (the id to bind to)"}
 	}
 	base, err := c.CheckURL()
 	if err != nil {
@@ -49,7 +49,7 @@ func rebind(ctx context.Context, c *config.Consumer, from string, s Streams) (er
 	}
 	last := len(bindings) - 1
 	if bindings[last].Since.Before(begun) {
-		fmt.Fprintf(s.Stdout, "ledger %s is bound to key id %s already\n", c.Ledger, c.APIKey)
+		fmt.Fprintf(s.Stdout, "ledger %s is already bound to key id %s\n", c.Ledger, c.APIKey)
 		return nil
 	}
 	counts, err := book.Counts(ctx)

@@ -97,7 +97,7 @@ func (r *recorder) store(ctx context.Context, s metrics.Snapshot, now time.Time)
 		err = r.put(ctx, r.run, ledger.Minute{At: minute.At, Data: string(data)})
 	}
 	if err != nil && !r.failed && ctx.Err() == nil {
-		r.log.Warn("what the run did in a minute cannot be stored", "error", err)
+		r.log.Warn("cannot store the run's figures of a minute", "error", err)
 	}
 	r.failed = err != nil
 }

@@ -122,14 +122,14 @@ func (r *redriving) conclude(chosen int, c *config.ConsumerCommands, s Streams) 
 			return err
 		}
 	} else {
-		fmt.Fprintf(s.Stdout, "%s looked at, %d %s%s\n",
+		fmt.Fprintf(s.Stdout, "%s examined, %d %s%s\n",
 			printable.Count(d.Looked, "dead letter", "dead letters"), d.PutBack, verb, forgotten)
 	}
 	if r.left == 0 || forgotten != "" {
 		return nil
 	}
-	return console.Coded(console.ExitRowsBad, fmt.Errorf("%s of %s cannot be put back and %s there, as told "+
-		"above: fix the cause, then run this again, or give --forget",
+	return console.Coded(console.ExitRowsBad, fmt.Errorf("%s of %s cannot be put back and %s there, see "+
+		"above: fix the cause and run this again, or use --forget",
 		printable.Count(r.left, "message", "messages"), r.dead, printable.Plural(r.left, "stays", "stay")))
 }
 
@@ -194,7 +194,7 @@ func (r *redriving) again(m pipeline.Message) bool {
 // leave says why a message of the dead-letter topic stays there, and has it copied.
 func (r *redriving) leave(ctx context.Context, m pipeline.Message, reason string) error {
 	r.left++
-	r.log.Warn("a dead letter cannot be put back and stays", "partition", m.Partition, "offset", m.Offset,
+	r.log.Warn("cannot put a dead letter back; it stays", "partition", m.Partition, "offset", m.Offset,
 		"reason", reason)
 	if !r.copies {
 		return nil
@@ -211,7 +211,7 @@ func (r *redriving) flushCopies(ctx context.Context) error {
 	stay := r.stay
 	r.stay = nil
 	if err := r.publisher.Publish(ctx, r.dead, stay); err != nil {
-		return fmt.Errorf("keep dead letters that cannot be put back (the next redrive looks at all again): %w", err)
+		return fmt.Errorf("keep dead letters that cannot be put back (the next redrive examines all again): %w", err)
 	}
 	return nil
 }
@@ -221,7 +221,7 @@ func (r *redriving) flushCopies(ctx context.Context) error {
 func (r *redriving) problem(d pipeline.DeadLetter) string {
 	switch {
 	case d.Truncated:
-		return "it was too large for its topic and is truncated: import the row again from its source"
+		return "it was truncated because it was too large for its topic: import the row again from its source"
 	case d.Topic != r.work:
 		return fmt.Sprintf("its header %s names the topic %q, and only dead letters of --topic %q are put back",
 			pipeline.HeaderTopic, d.Topic, r.work)

@@ -32,17 +32,17 @@ func restore(ctx context.Context, c *config.Consumer, o config.LedgerRestore, s 
 	say("ledger %s: restored from %s: %s", c.Ledger, o.File, contents(r.Summary))
 	switch {
 	case r.Replaced != nil:
-		say("the ledger before is kept as %s: %s; rows not in the backup: %d, changed since: %d", r.Kept,
+		say("the replaced ledger is kept as %s: %s; rows not in the backup: %d, changed since: %d", r.Kept,
 			contents(*r.Replaced), r.Missing, r.Changed)
 	case r.Kept != "":
-		say("the ledger before, which cannot be read, is kept as %s", r.Kept)
+		say("the replaced ledger, which cannot be read, is kept as %s", r.Kept)
 	}
 	since := "all exports"
 	if !r.LastChange.IsZero() {
 		since = "the exports that were imported, or had open rows, since " + r.LastChange.UTC().Format(time.RFC3339)
 	}
 	say("next: import %s again, then run. No customer is created twice: idempotency keys are derived from the "+
-		"row, not from the ledger, and customers that this ledger does not know are looked up at the partner", since)
+		"row, not from the ledger, and customers missing from this ledger are looked up at the partner", since)
 	if placed != nil {
 		return fmt.Errorf("restore: %w", placed)
 	}

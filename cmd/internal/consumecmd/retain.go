@@ -23,7 +23,7 @@ func dropSigned(ctx context.Context, book *ledger.Ledger, log *slog.Logger) *dro
 		for range d.again {
 			n, err := book.DropSigned(ctx)
 			if n > 0 {
-				log.Info("rows that were settled earlier have dropped challenge and signature", "rows", n)
+				log.Info("dropped challenge and signature of rows that were settled earlier", "rows", n)
 			}
 			if err != nil {
 				if ctx.Err() == nil {

@@ -78,7 +78,7 @@ type closer struct {
 func consume(soft, hard context.Context, c *config.Consumer, drain bool, feed Feed, s Streams) error {
 	id, err := uuid.NewV7()
 	if err != nil {
-		return fmt.Errorf("draw an id for the run: %w", err)
+		return fmt.Errorf("generate a run id: %w", err)
 	}
 	screen := console.NewScreen(s.Stderr)
 	r := &run{
@@ -163,7 +163,7 @@ func (r *run) output(done ended, page *night.Account, drawn, err error, s Stream
 		r.rememberAgain(done), r.to.correct(r.report.JSON()), r.writePage(page, reportFile.correct),
 	} {
 		if e != nil {
-			r.log.Error("the exit code of the run cannot be corrected", "exit", exit, "error", e)
+			r.log.Error("cannot correct the exit code of the run", "exit", exit, "error", e)
 		}
 	}
 	return err
@@ -183,7 +183,7 @@ func (r *run) begin() error {
 		return err
 	}
 	r.begun = true
-	r.log.Info("the run begins", "run", r.id, "drain", r.drain)
+	r.log.Info("the run started", "run", r.id, "drain", r.drain)
 	if err := r.to.begin(r.report.JSON()); err != nil {
 		r.to = reportFile{} // the end would fail alike
 		return console.Unusable(err)
@@ -277,7 +277,7 @@ func (r *run) open(getenv func(string) string) (err error) {
 	context.AfterFunc(r.hard, r.ledger.Abandon)
 	for _, f := range []reportFile{r.to, r.page} { // now the ledger's directory exists
 		if f.path != "" && f.stream == nil && ledger.OwnFile(r.c.Ledger, f.path) {
-			return &config.Error{Setting: f.flag, Value: f.path, Problem: "is a file of the ledger, and would replace it"}
+			return &config.Error{Setting: f.flag, Value: f.path, Problem: "is a file of the ledger and would overwrite it"}
 		}
 		if err := f.replaces(); err != nil {
 			return err
@@ -330,7 +330,7 @@ func (r *run) open(getenv func(string) string) (err error) {
 func (r *run) openSigner(getenv func(string) string) (signer.Backend, error) {
 	const patience = 10 * time.Second
 	slow := time.AfterFunc(patience, func() {
-		r.log.Warn("still waiting for the signer to answer", "for", patience, "setting", "--signer")
+		r.log.Warn("still waiting for the signer's response", "for", patience, "setting", "--signer")
 	})
 	defer slow.Stop()
 	return openSigner(r.soft, r.c, r.partner.base, getenv, func(warning string) {
@@ -362,11 +362,11 @@ func (r *run) newWorker(hook func(string)) (*onboard.Worker, error) {
 			r.log.Warn("the partner's customer list is incomplete; unlisted customers are not treated as absent", "cause", cause)
 		},
 		OnStale: func(row pipeline.Row, id string, cause error) {
-			r.log.Warn("a request that is no longer needed could not be cancelled: a person may still be asked to approve it",
+			r.log.Warn("cannot cancel an obsolete signing request: a person may still be asked to approve it",
 				"row", row.Where(), "transaction", id, "error", cause)
 		},
 		OnList: func(n int, took time.Duration) {
-			r.log.Debug("read the partner's list of customers", "customers", n, "took", took.Round(time.Millisecond))
+			r.log.Debug("read the partner's customer list", "customers", n, "took", took.Round(time.Millisecond))
 		},
 	}
 	if !r.drain { // in a drain, a row whose polls fail is left to the next run like one that waits
@@ -413,7 +413,7 @@ func authenticate(keys *messageauth.Keys, log *slog.Logger) func(pipeline.Messag
 	return func(m pipeline.Message) error {
 		if m.Header(messageauth.HeaderKeyID) != "" {
 			once.Do(func() {
-				log.Warn("messages are signed, but not verified: no message key is set", "setting", "--message-key-file")
+				log.Warn("messages are signed but not verified: --message-key-file is not set", "setting", "--message-key-file")
 			})
 		}
 		return nil

@@ -147,7 +147,7 @@ func reportOf(r ledger.Run) (results.Report, error) {
 // storedReport reads a run's report as the ledger has it.
 func storedReport(r ledger.Run) (report results.Report, err error) {
 	if err := json.Unmarshal([]byte(r.Report), &report); err != nil {
-		return report, errors.Join(fmt.Errorf("the report of run %s in the ledger cannot be read", r.ID), err)
+		return report, errors.Join(fmt.Errorf("cannot read the report of run %s in the ledger", r.ID), err)
 	}
 	return report, nil
 }

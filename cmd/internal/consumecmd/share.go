@@ -46,7 +46,7 @@ func (s *share) assigned(partitions []int, of int) {
 	s.set()
 	s.limiter.Admit()
 	if len(partitions) < of {
-		s.log.Info("the share of the rate follows the partitions",
+		s.log.Info("this consumer's share of the rate has changed",
 			"partitions", len(partitions), "of", of, "requests_per_second", s.rate*float64(len(partitions))/float64(of))
 	}
 }

@@ -77,7 +77,7 @@ func openSigner(
 				InsecurePermissions: c.InsecurePermissions, Warn: warn,
 			})
 			if err != nil && ctx.Err() != nil {
-				return nil, console.Coded(console.ExitUnfinished, fmt.Errorf("%w while the signer was asked", context.Cause(ctx)))
+				return nil, console.Coded(console.ExitUnfinished, fmt.Errorf("%w during a signer call", context.Cause(ctx)))
 			}
 			if err != nil {
 				err = withoutPaths(err, c.Signer)
@@ -91,7 +91,7 @@ func openSigner(
 			return signer.Verified(backend), nil
 		}
 	}
-	return nil, fail("has a scheme that is not known") // and that is not shown: it may be a password
+	return nil, fail("has an unknown scheme") // and that is not shown: it may be a password
 }
 
 // mayCome reports whether a signer that could not be opened may be there at another attempt. A file or directory that

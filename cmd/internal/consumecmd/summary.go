@@ -55,7 +55,7 @@ func judge(report *results.Report, done ended, err error) error {
 func whoIsBad(t pipeline.Tally, left *leftover) string {
 	var said []string
 	if left != nil {
-		first := "all rows that were received are onboarded, but "
+		first := "all received rows are onboarded, but "
 		switch {
 		case t.Bad():
 			first = ""
@@ -81,10 +81,10 @@ func whoIsBad(t pipeline.Tally, left *leftover) string {
 func whatIsLeft(t pipeline.Tally) string {
 	n := t.Open + t.Dropped
 	if n == 0 {
-		return "all rows that were taken are settled; the next run goes on with the queue"
+		return "all started rows are settled; the next run continues with the queue"
 	}
 	return fmt.Sprintf("%s in the queue for the next run",
-		printable.Count(n, "row that was taken is not settled, and stays", "rows that were taken are not settled, and stay"))
+		printable.Count(n, "started row is not settled and stays", "started rows are not settled and stay"))
 }
 
 // Summaries returns where summaries go: to standard output, or to standard error if the report or the page is written
@@ -126,7 +126,7 @@ func (r *run) listWaiting(w io.Writer, rows []pipeline.Record) {
 	const most = 50
 	for i, row := range rows {
 		if i == most {
-			more := fmt.Sprintf("waiting   and %d more: `consumer failures --all` lists them\n", len(rows)-most)
+			more := fmt.Sprintf("waiting   %d more: `consumer failures --all` lists them\n", len(rows)-most)
 			fmt.Fprint(w, r.screen.Hints(more))
 			return
 		}

@@ -26,7 +26,7 @@ func (r *run) notifier() (*notify.Notifier, error) {
 	return notify.New(notify.Options{
 		Ping: ping, Webhook: webhook, Run: r.id.String(), UserAgent: "purser/" + config.Version,
 		OnFailure: func(setting string, err error) {
-			r.log.Warn("a notification of the run was not delivered", "setting", setting, "error", err)
+			r.log.Warn("cannot deliver a notification of the run", "setting", setting, "error", err)
 		},
 	}), nil
 }
@@ -112,7 +112,7 @@ func publicReason(r *results.Report, t pipeline.Tally, err error) string {
 	case exit == console.ExitRowsBad && t.Waiting > 0:
 		return "some rows are waiting for the custodian"
 	case exit == console.ExitRowsBad:
-		return "rows of an export are invalid, or it has none"
+		return "an export has invalid rows or no rows"
 	case errors.As(err, new(*console.OutputError)):
 		return "an output cannot be written"
 	case errors.Is(err, console.ErrInterrupted):
@@ -120,11 +120,11 @@ func publicReason(r *results.Report, t pipeline.Tally, err error) string {
 	case errors.As(err, &halt):
 		return "halted: " + string(halt.Class)
 	case errors.As(err, &setting):
-		return "a setting cannot be used: " + setting.Setting
+		return "a setting is invalid: " + setting.Setting
 	case errors.Is(err, broker.ErrBrokerLost):
 		return "the brokers cannot be reached"
 	case exit == console.ExitUsage:
-		return "the set-up has to be fixed"
+		return "the set-up must be fixed"
 	}
 	return "could not finish"
 }

@@ -17,13 +17,13 @@ import (
 func warnOfTrouble(t onboard.Trouble, log *slog.Logger) {
 	switch {
 	case t.Throttled && t.Over:
-		log.Warn("the partner has stopped throttling")
+		log.Warn("the partner stopped throttling")
 	case t.Throttled:
-		log.Warn("the partner throttles: all workers wait, and the rate is lowered", "answer", t.Cause)
+		log.Warn("the partner is throttling: all workers wait, and the rate is lowered", "answer", t.Cause)
 	case t.Over:
 		log.Warn("the partner's responses are usable again", "unusable", t.Unusable, "of", t.Of)
 	default:
-		log.Warn("many of the partner's responses are unusable; the requests are repeated under the same keys",
+		log.Warn("many of the partner's responses are unusable; repeating the requests under the same keys",
 			"unusable", t.Unusable, "of", t.Of, "latest", t.Cause)
 	}
 }
@@ -38,7 +38,7 @@ func warnOfPolls(p onboard.PollTrouble, limit time.Duration, log *slog.Logger) {
 // warnOfOutage says that the partner is away, or back.
 func warnOfOutage(cause error, wait time.Duration, log *slog.Logger) {
 	if cause == nil {
-		log.Warn("partner available again; the run goes on")
+		log.Warn("partner available again; the run continues")
 		return
 	}
 	log.Warn("partner unavailable; probing only", "probe_every", dispatch.ProbeInterval, "halts_after", wait,
@@ -64,14 +64,14 @@ func warnOfEmbedded(c *config.Consumer, host string, log *slog.Logger) {
 	if !c.Embedded() || loopback.Is(host) {
 		return
 	}
-	log.Warn("the queue is the embedded broker, which was written for tests: one copy, and a failing disk can lose "+
+	log.Warn("using the embedded broker, which was written for tests: one copy, and a failing disk can lose "+
 		"queued rows without an error; no settled row is lost, and importing the files again is safe", "setting", "--brokers",
 		"see", "docs/kafka.md#the-embedded-broker")
 }
 
 func warnOfSkew(log *slog.Logger, s client.Stats) {
 	if skew := s.ClockSkew; skew.Abs() > 5*time.Second {
-		log.Warn("the clock here differs from the partner's; request signatures carry the time, so set it right",
+		log.Warn("this machine's clock differs from the partner's; request signatures carry the time, so set it by NTP",
 			"ahead", skew.Round(time.Second))
 	}
 }

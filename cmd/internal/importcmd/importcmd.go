@@ -69,7 +69,7 @@ func Import(
 	started := time.Now()
 	importID, err := uuid.NewV7()
 	if err != nil {
-		return result, fmt.Errorf("draw an import id: %w", err)
+		return result, fmt.Errorf("generate an import id: %w", err)
 	}
 	result.ID = importID.String()
 	screen := console.NewScreen(stderr)
@@ -209,7 +209,7 @@ func verdict(ctx context.Context, c *config.Importer, s csvimport.ImportStats, s
 		return console.Coded(console.ExitRowsBad, errors.New(invalid))
 	case c.RequireRows && len(seen.empty) > 0:
 		return console.Coded(console.ExitRowsBad,
-			fmt.Errorf("no rows in %s (required by --require-rows)", strings.Join(seen.empty, ", ")))
+			fmt.Errorf("no rows in %s (--require-rows)", strings.Join(seen.empty, ", ")))
 	}
 	return nil
 }
@@ -244,7 +244,7 @@ func moveAside(path string) error {
 	extension := filepath.Ext(path)
 	aside := strings.TrimSuffix(path, extension) + info.ModTime().UTC().Format("-20060102T150405.000Z") + extension
 	if err := os.Rename(path, aside); err != nil {
-		return fmt.Errorf("move the rejects of an earlier import aside: %w", err)
+		return fmt.Errorf("move the earlier import's rejects file aside: %w", err)
 	}
 	return nil
 }
@@ -258,13 +258,13 @@ func checkRejects(c *config.Importer, files []string) error {
 	}
 	for _, file := range files {
 		if info, err := os.Stat(file); err == nil && os.SameFile(info, target) {
-			return &config.Error{Setting: "--rejects", Value: c.Rejects, Problem: "is one of the exports, and would replace it"}
+			return &config.Error{Setting: "--rejects", Value: c.Rejects, Problem: "is one of the exports and would overwrite it"}
 		}
 	}
 	if !c.RejectsGiven {
 		return nil
 	}
-	err = outfile.Replaces(c.Rejects, "rejects", func(head []byte) bool {
+	err = outfile.Replaces(c.Rejects, "a rejects file", func(head []byte) bool {
 		header, _, _ := bytes.Cut(head, []byte("\n")) // a spreadsheet may have written it with other separators
 		return bytes.Contains(header, []byte("reason"))
 	})
@@ -277,7 +277,7 @@ func checkRejects(c *config.Importer, files []string) error {
 // verb names the outcome of a good row.
 func verb(c *config.Importer) string {
 	if c.DryRun {
-		return "found good"
+		return "valid"
 	}
 	return "published"
 }
@@ -303,7 +303,7 @@ func summarize(
 	const most = 10
 	for i, k := range invalid {
 		if i == most {
-			fmt.Fprintf(&b, "invalid: and %d other %s\n", len(invalid)-most,
+			fmt.Fprintf(&b, "invalid: %d other %s\n", len(invalid)-most,
 				printable.Plural(len(invalid)-most, "reason", "reasons"))
 			break
 		}

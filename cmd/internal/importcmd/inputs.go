@@ -50,19 +50,19 @@ func expandOne(arg string, log *slog.Logger) (found []string, err error) {
 	info, err := os.Stat(arg)
 	switch {
 	case arg == "":
-		err = errors.New("FILE is empty: is a variable of the shell not set?")
+		err = errors.New("FILE is empty: is a shell variable unset?")
 	case arg == "-" || err == nil && !info.IsDir():
 		return []string{arg}, nil
 	case err == nil:
 		if found, err = filesIn(arg, log); err == nil && len(found) == 0 {
-			err = fmt.Errorf("%s: the directory has no file", arg)
+			err = fmt.Errorf("%s: the directory has no files", arg)
 		}
 	case errors.Is(err, fs.ErrNotExist) && strings.ContainsAny(arg, "*?["):
 		if found, err = filepath.Glob(arg); err != nil {
-			return nil, fmt.Errorf("%s: there is no such file, and it is not a valid pattern", arg)
+			return nil, fmt.Errorf("%s: no such file, and not a valid pattern", arg)
 		}
 		if found, err = exports(found, arg, log); err == nil && len(found) == 0 {
-			err = fmt.Errorf("%s: no file has a name of this pattern", arg)
+			err = fmt.Errorf("%s: no file matches this pattern", arg)
 		}
 	}
 	return found, err
@@ -97,11 +97,11 @@ func exports(paths []string, pattern string, log *slog.Logger) ([]string, error)
 		case err != nil:
 			return nil, err
 		case info.IsDir():
-			log.Warn("a directory in a directory or pattern is not imported", "directory", path)
+			log.Warn("skipped a directory inside a directory or pattern", "directory", path)
 		case !info.Mode().IsRegular(): // reading it may never end
-			log.Warn("a pipe, socket or device in a directory or pattern is not imported", "file", path)
+			log.Warn("skipped a pipe, socket or device in a directory or pattern", "file", path)
 		case unfinishedName.MatchString(name) && !unfinishedToo:
-			log.Warn("a file whose name says that it is not complete is not imported", "file", path)
+			log.Warn("skipped a file whose name marks it as incomplete", "file", path)
 		default:
 			files = append(files, path)
 		}
@@ -188,16 +188,16 @@ func (i *inputs) checkForms(log *slog.Logger) error {
 		name, value, problem string
 		used                 bool
 	}{
-		{"sheet", i.settings.Sheet, "no export is a workbook, and others have no sheets", i.forms.sheets},
-		{"delimiter", i.settings.Delimiter, "no export is CSV, and others have no separator", i.forms.csv},
-		{"encoding", i.settings.Encoding, "no export is CSV or JSON Lines, and others need no encoding", i.forms.text},
+		{"sheet", i.settings.Sheet, "no export is a workbook, and other formats have no sheets", i.forms.sheets},
+		{"delimiter", i.settings.Delimiter, "no export is CSV, and other formats have no separator", i.forms.csv},
+		{"encoding", i.settings.Encoding, "no export is CSV or JSON Lines, and other formats need no encoding", i.forms.text},
 	} {
 		from := i.settings.Origins[s.name]
 		switch {
 		case s.value == "" || s.used:
 		case from == "":
 			return &config.Error{
-				Setting: "--" + s.name, Value: s.value, Problem: s.problem + ": leave it out, or give another file",
+				Setting: "--" + s.name, Value: s.value, Problem: s.problem + ": remove the flag, or import another file",
 			}
 		default:
 			log.Warn(s.problem+": --"+s.name+" has no effect", s.name, s.value, "from", from)
@@ -234,7 +234,7 @@ func (i *inputs) importAll(
 			seen.changed = append(seen.changed, file)
 		}
 		if im.Stats().Read == before.Read {
-			log.Warn("the export has a header and no row", "file", file)
+			log.Warn("the export has a header but no rows", "file", file)
 			seen.empty = append(seen.empty, file)
 		}
 	}
@@ -257,7 +257,7 @@ func (i *inputs) importFile(
 	i.current.Store(in)
 	log.Info("reading", "file", file, "as", in.Format())
 	if sheets := in.UnreadSheets(); len(sheets) > 0 {
-		log.Warn("only the first sheet of the workbook is read; --sheet names another", "file", file,
+		log.Warn("reading only the first sheet of the workbook; --sheet selects another", "file", file,
 			"unread", printable.Line(strings.Join(sheets, ", "), mostOfNames))
 	}
 	if err = im.Import(ctx, in.Reader); err == nil {
@@ -281,7 +281,7 @@ func (i *inputs) close() {
 
 func (i *inputs) open(ctx context.Context, file string) (*input, error) {
 	if file == "-" && i.stdin == nil {
-		return nil, errors.New("-: this command does not read exports from standard input: give a file")
+		return nil, errors.New("-: this command cannot read exports from standard input: name a file")
 	}
 	f, err := openFile(ctx, file)
 	if err != nil {

@@ -186,7 +186,7 @@ func TestExpand(t *testing.T) {
 			t.Errorf("%s: got %q, %v, want %q", arg, got, err, want)
 		}
 	}
-	if !strings.Contains(said.String(), "a directory in a directory or pattern is not imported") {
+	if !strings.Contains(said.String(), "skipped a directory inside a directory or pattern") {
 		t.Errorf("got %q, want a warning about sub", said.String())
 	}
 	for _, name := range []string{"none*", "none.csv", "[", "only/*", "s*b", "only"} {
@@ -215,7 +215,7 @@ func TestUnreadSheets(t *testing.T) {
 	}
 	for sheet, want := range map[string]bool{"": true, "Sheet1": false, "Rest": false} {
 		code, out := dryRun(t, "--sheet", sheet, book)
-		warned := strings.Contains(out, "only the first sheet of the workbook is read") && strings.Contains(out, "unread=Rest")
+		warned := strings.Contains(out, "reading only the first sheet of the workbook") && strings.Contains(out, "unread=Rest")
 		if code != console.ExitWell || warned != want {
 			t.Errorf("--sheet %q: got %d and %s; want 0 and a warning: %v", sheet, code, out, want)
 		}
@@ -246,7 +246,7 @@ func threeForms(t *testing.T) (dir, book, text, lines string) {
 // variable, which may be set for all nights, is a warning then.
 func TestFlagsOfText(t *testing.T) {
 	dir, book, text, lines := threeForms(t)
-	const noCSV, noText = "no export is CSV, and others", "no export is CSV or JSON Lines, and others"
+	const noCSV, noText = "no export is CSV, and other formats", "no export is CSV or JSON Lines, and other formats"
 	for name, test := range map[string]struct {
 		args []string
 		env  map[string]string
@@ -280,7 +280,7 @@ func TestFlagsOfText(t *testing.T) {
 // which may be set for all nights, is a warning then.
 func TestSheetWithoutWorkbook(t *testing.T) {
 	dir, _, text, lines := threeForms(t)
-	const problem = "no export is a workbook, and others have no sheets"
+	const problem = "no export is a workbook, and other formats have no sheets"
 	for name, test := range map[string]struct {
 		args     []string
 		variable string

@@ -61,7 +61,7 @@ func remember(
 	}
 	all, err := m.to.All(c.Topic)
 	if err != nil {
-		log.Warn("imports that were recorded earlier cannot be read", "error", err)
+		log.Warn("cannot read the records of earlier imports", "error", err)
 	}
 	for _, i := range all { // the latest first, and the earliest stays
 		if !i.Unfinished() {
@@ -70,7 +70,7 @@ func remember(
 	}
 	if m.put(); !m.off {
 		if m.running, err = m.to.Begin(id); err != nil {
-			log.Warn("reports cannot tell whether this import is in progress", "error", err)
+			log.Warn("reports cannot determine whether this import is in progress", "error", err)
 		}
 	}
 	return m
@@ -92,7 +92,7 @@ func (m *memory) put() {
 	m.written = time.Now()
 	if err := m.to.Put(m.Import); err != nil {
 		m.off = true
-		m.log.Warn("the import cannot be recorded in the data directory; it goes on without a record", "error", err)
+		m.log.Warn("cannot record the import in the data directory; continuing without a record", "error", err)
 	}
 }
 
@@ -103,7 +103,7 @@ func (m *memory) read(n int, sum *digest, s csvimport.ImportStats) {
 	if sum != nil {
 		file.Size, file.SHA256 = sum.size, sum.sha256
 		if before, known := m.earlier[sum.sha256]; known {
-			m.log.Info("the file was imported before, byte for byte: rows that are onboarded are skipped",
+			m.log.Info("an identical file was imported before: onboarded rows are skipped",
 				"file", file.Name, "import", before.ID, "at", before.StartedAt)
 		}
 	}

@@ -39,7 +39,7 @@ func TestPipe(t *testing.T) {
 	var out strings.Builder
 	args := []string{"--dry-run", "--chain=eip155:300", "--data-dir", t.TempDir(), path}
 	err = Main(t.Context(), args, nil, &out, io.Discard)
-	if err != nil || !strings.Contains(out.String(), "30 found good") {
+	if err != nil || !strings.Contains(out.String(), "30 valid") {
 		t.Errorf("got %v and %q, want the 30 rows of the export", err, out.String())
 	}
 	if err := <-written; err != nil {
@@ -63,7 +63,7 @@ func TestPipeInADirectory(t *testing.T) {
 			t.Errorf("%s: got %q, %v; want %s", arg, got, err, want)
 		}
 	}
-	if n := strings.Count(said.String(), "a pipe, socket or device in a directory or pattern is not imported"); n != 2 {
+	if n := strings.Count(said.String(), "skipped a pipe, socket or device in a directory or pattern"); n != 2 {
 		t.Errorf("got %d warnings, want 2:\n%s", n, &said)
 	}
 }

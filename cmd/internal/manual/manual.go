@@ -64,7 +64,7 @@ func text(program, c *config.Command, date string) string {
 	}
 	line(".SH EXIT STATUS")
 	for _, status := range [][2]string{
-		{"0", "All is well."}, {"1", "The command could not finish: run it again."},
+		{"0", "Success."}, {"1", "The command could not finish: run it again."},
 		{"2", "Usage or set-up: fix it first."}, {"3", "Finished, but some rows are invalid or ended badly."},
 	} {
 		line(".TP\n.B %s\n%s", status[0], status[1])
@@ -99,7 +99,7 @@ func synopsis(line func(string, ...any), c *config.Command) {
 
 // options are the flags, group by group: groups with flags of the command's own first.
 func options(line func(string, ...any), c *config.Command) {
-	line(".SH OPTIONS\nA flag stands over its environment variable, and that over the file of \\fB\\-\\-config\\fR.")
+	line(".SH OPTIONS\nA flag overrides its environment variable, and a variable the file of \\fB\\-\\-config\\fR.")
 	var titles []string
 	flags := map[string][]*kong.Flag{}
 	for _, group := range slices.Concat(c.Own, c.Shared) {

@@ -186,7 +186,7 @@ func (n *Notifier) deliver(ctx context.Context, t *target, path string, m Notice
 	}
 }
 
-var errRedirect = errors.New("the response is a redirect that is not followed: to another host, or to be sent as GET")
+var errRedirect = errors.New("the response is a redirect to another host or to GET, which is not followed")
 
 // sameHost follows redirects of a POST to the same scheme and host only: the URL's token is not for others.
 func sameHost(r *http.Request, via []*http.Request) error {
@@ -231,7 +231,7 @@ func reason(attempt context.Context, err error) error {
 	var certificate *tls.CertificateVerificationError
 	switch {
 	case attempt.Err() != nil:
-		return errors.New("there was no response in time")
+		return errors.New("no response in time")
 	case errors.As(err, &certificate):
 		return certificate
 	case errors.As(err, &dial):

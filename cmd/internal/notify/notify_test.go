@@ -138,13 +138,13 @@ func TestRetries(t *testing.T) {
 		}, 1 + retries, "the connection failed"},
 		"another host": {func(int, *http.Request) (*http.Response, error) {
 			return status(307, "Location", "https://other.example/"+token), nil
-		}, 1, "redirect that is not followed"},
+		}, 1, "redirect to another host or to GET"},
 		"another scheme": {func(int, *http.Request) (*http.Response, error) {
 			return status(308, "Location", "http://hc.example/"+token), nil
-		}, 1, "redirect that is not followed"},
+		}, 1, "redirect to another host or to GET"},
 		"to GET": {func(int, *http.Request) (*http.Response, error) {
 			return status(302, "Location", "/elsewhere"), nil
-		}, 1, "redirect that is not followed"},
+		}, 1, "redirect to another host or to GET"},
 		"same host": {func(n int, _ *http.Request) (*http.Response, error) {
 			if n == 1 {
 				return status(307, "Location", "/elsewhere"), nil
@@ -153,7 +153,7 @@ func TestRetries(t *testing.T) {
 		}, 2, ""},
 		"for ever": {func(int, *http.Request) (*http.Response, error) {
 			return status(307, "Location", "/elsewhere"), nil
-		}, 4, "redirect that is not followed"},
+		}, 4, "redirect to another host or to GET"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			h := &heard{answer: test.answer}

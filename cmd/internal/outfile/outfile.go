@@ -30,7 +30,7 @@ type File struct {
 // are this user's or root's, but not those of other users, as with the kernel's protected_symlinks.
 func Create(path string) (*File, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
-		return nil, &lockfile.UnsafeError{Path: path, Problem: "is not a regular file and is not replaced by one",
+		return nil, &lockfile.UnsafeError{Path: path, Problem: "is not a regular file and is not overwritten",
 			Advice: "choose another path"}
 	}
 	path, err := follow(path, os.Geteuid(), 0)
@@ -70,7 +70,7 @@ func Replaces(path, what string, known func(head []byte) bool) error {
 	head := make([]byte, headSize)
 	n, _ := io.ReadFull(f, head)
 	if n > 0 && !known(head[:n]) {
-		return fmt.Errorf("%s has other content than %s: choose another name, or move that file away", path, what)
+		return fmt.Errorf("%s is not %s: choose another name, or move the file away", path, what)
 	}
 	return nil
 }
@@ -222,7 +222,7 @@ func renameNew(from, to string, link func(from, to string) error) error {
 
 func (f *File) commit(rename func(from, to string) error) error {
 	if f.done {
-		return errors.New("file is finished already")
+		return errors.New("file is already finished")
 	}
 	f.done = true
 	err := f.Sync()

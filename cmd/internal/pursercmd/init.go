@@ -38,14 +38,14 @@ func questions(c *config.Init) []question {
 	return []question{
 		{flag: "api-url", ask: "Base URL of the partner API, with its version", value: &c.APIURL},
 		{flag: "api-key", ask: "Id of the API key", value: &c.APIKey},
-		{flag: "api-secret-file", ask: "API secret (not shown, kept in a file of its own)", value: &c.APISecretFile,
+		{flag: "api-secret-file", ask: "API secret (not shown, stored in a separate file)", value: &c.APISecretFile,
 			path: true, secret: true, why: "mode 0600"},
 		{flag: "signing-key", ask: "PEM file of the P-384 key that signs requests", value: &c.SigningKey, path: true,
 			why: "mode 0600"},
 		{flag: "signing-key-id", ask: "Id that the partner assigned to the signing key; empty: it is not registered yet",
 			value: &c.SigningKeyID, optional: true},
 		{flag: "signer", ask: "URI of the signer for the customers' keys (docs/signers.md)", value: &c.Signer},
-		{flag: "chain", ask: "Chain of addresses without a chain, such as eip155:300; any: the exports name it",
+		{flag: "chain", ask: "Default chain of addresses, such as eip155:300; any: the exports name the chain",
 			value: &c.Chain},
 	}
 }
@@ -62,12 +62,12 @@ func initialize(soft, hard context.Context, args []string, s Streams) error {
 	})
 	secretFile := filepath.Join(filepath.Dir(c.File), "api-secret")
 	if filepath.Clean(c.File) == secretFile {
-		return &config.Error{Setting: "--file", Problem: "names the file of the API secret (--api-secret-file)"}
+		return &config.Error{Setting: "--file", Problem: "is the file of the API secret (--api-secret-file)"}
 	}
 	if _, err := os.Lstat(c.File); err == nil && !c.Force {
-		return &config.Error{Setting: "--file", Problem: c.File + " exists: --force replaces it"}
+		return &config.Error{Setting: "--file", Problem: c.File + " exists: --force overwrites it"}
 	}
-	if err := outfile.Replaces(c.File, "settings", config.IsFile); err != nil {
+	if err := outfile.Replaces(c.File, "a settings file", config.IsFile); err != nil {
 		return &config.Error{Setting: "--file", Problem: err.Error()}
 	}
 	var wrong []error
@@ -93,7 +93,7 @@ func initialize(soft, hard context.Context, args []string, s Streams) error {
 	if secret != nil {
 		if _, err := os.Lstat(c.APISecretFile); err == nil && !c.Force {
 			return &config.Error{Setting: "--api-secret-file",
-				Problem: c.APISecretFile + " exists: name it, or --force replaces it"}
+				Problem: c.APISecretFile + " exists: pass its name, or overwrite it with --force"}
 		}
 		if err := outfile.Write(c.APISecretFile, secret); err != nil {
 			return console.Unusable(fmt.Errorf("api secret: %w", err))
@@ -118,7 +118,7 @@ func initialize(soft, hard context.Context, args []string, s Streams) error {
 		Stdout: s.Stdout, Stderr: s.Stderr, Getenv: s.Getenv, Warned: true,
 	})
 	if err != nil {
-		fmt.Fprintf(s.Stderr, "%s is written, and does not work yet: correct it, then run %s\n", c.File, again)
+		fmt.Fprintf(s.Stderr, "wrote %s, but the check failed: correct it, then run %s\n", c.File, again)
 		return err
 	}
 	fmt.Fprintf(s.Stdout, "next: `%s night --config %s EXPORT`\n", Program, file)
@@ -146,7 +146,7 @@ func answers(ctx context.Context, c *config.Init, s Streams) (secret []byte, err
 			return nil, nil
 		}
 		return nil, &config.UsageError{Command: Program + " init",
-			Err: fmt.Errorf("standard input is no terminal, and these are missing: %s", strings.Join(flags, ", "))}
+			Err: fmt.Errorf("standard input is not a terminal, and these are missing: %s", strings.Join(flags, ", "))}
 	}
 	lines := bufio.NewReader(in)
 	for _, q := range missing {
@@ -231,8 +231,8 @@ func absolute(c *config.Init) (err error) {
 // settings is the content of the file. A secret or key that a variable holds stays there.
 func settings(c *config.Init) ([]byte, error) {
 	var b bytes.Buffer
-	b.WriteString("# Written by `purser init`. Names and values are those of the flags; a variable goes before this\n" +
-		"# file, a flag before both.\n\n")
+	b.WriteString("# Written by `purser init`. Names and values are those of the flags; a variable overrides this\n" +
+		"# file, a flag overrides both.\n\n")
 	line := func(flag, value, why string) error {
 		if value == "" {
 			return nil

@@ -109,7 +109,7 @@ func check(name string) error {
 	case slices.Contains(names, name):
 		return nil
 	case strings.HasPrefix(name, "-"):
-		return usage("the command comes first, its flags behind it")
+		return usage("the command comes first, then its flags")
 	}
 	return &config.UsageError{Command: Program, Err: config.UnknownCommand(name, names)}
 }
@@ -133,7 +133,7 @@ func script(stdout io.Writer, args []string) error {
 // (reproducible-builds.org), otherwise today's.
 func pages(args []string) error {
 	if len(args) != 1 || strings.HasPrefix(args[0], "-") {
-		return usage("man: want the directory to write to")
+		return usage("man: want a directory to write to")
 	}
 	at := time.Now()
 	if epoch := os.Getenv("SOURCE_DATE_EPOCH"); epoch != "" {

@@ -42,7 +42,7 @@ func (q *Queue) CheckLedgerTopic(ctx context.Context, rows, ledgers string) (par
 	case err != nil:
 		return 0, err
 	case strings.TrimSpace(settings["cleanup.policy"]) != "compact":
-		return 0, wrongLedgerTopic(ledgers, fmt.Sprintf("has cleanup.policy=%s: want only compact, or the broker deletes "+
+		return 0, wrongLedgerTopic(ledgers, fmt.Sprintf("has cleanup.policy=%s: set only compact, or the broker deletes "+
 			"records of the ledgers", settings["cleanup.policy"]))
 	}
 	return partitions, nil

@@ -144,7 +144,7 @@ func (q *Queue) warnOfCompaction(ctx context.Context, topic string) {
 	case err != nil:
 		q.log.Debug("cannot verify the cleanup.policy of a topic", "error", err)
 	case strings.Contains(policy, "compact"):
-		q.log.Warn("messages may disappear before they are read, because the topic is compacted: of two rows of one "+
+		q.log.Warn("messages may be lost before they are read, because the topic is compacted: of two rows of one "+
 			"account the first would be lost; set cleanup.policy=delete", "topic", topic, "cleanup.policy", policy)
 	}
 }

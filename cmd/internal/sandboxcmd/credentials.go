@@ -41,7 +41,8 @@ func openCredentials(dir string) (sandbox.Credentials, error) {
 	}
 	var known ids
 	if err := json.Unmarshal(raw, &known); err != nil {
-		return sandbox.Credentials{}, fmt.Errorf("read credentials from %s: %w; remove the directory to have new ones made",
+		return sandbox.Credentials{}, fmt.Errorf("read credentials from %s: %w; remove the directory to create new "+
+			"credentials",
 			filepath.Join(dir, idsFile), err)
 	}
 	secret, err := os.ReadFile(filepath.Join(dir, secretFile))
@@ -64,7 +65,7 @@ func makeCredentials(dir string) (sandbox.Credentials, error) {
 		path := filepath.Join(dir, name)
 		if _, err := os.Lstat(path); err == nil {
 			return sandbox.Credentials{}, console.Coded(console.ExitUsage, fmt.Errorf("%s exists without %s, so it may not "+
-				"be the sandbox's: choose another directory, or remove it to have new credentials made", path, idsFile))
+				"be the sandbox's: choose another directory, or remove it to create new credentials", path, idsFile))
 		}
 	}
 	creds, err := sandbox.NewCredentials(nil)
@@ -117,7 +118,7 @@ func writeEnvironment(c config.SandboxServe, creds sandbox.Credentials, url stri
 		fmt.Fprintf(&b, "export %s='%s'\n", v[0], strings.ReplaceAll(v[1], "'", `'\''`))
 	}
 	path := filepath.Join(abs, envFile)
-	err = outfile.Replaces(path, "settings of the sandbox", func(head []byte) bool {
+	err = outfile.Replaces(path, "a sandbox's settings file", func(head []byte) bool {
 		return bytes.HasPrefix(head, []byte("export OFFBLOCKS_API_URL="))
 	})
 	if err != nil {

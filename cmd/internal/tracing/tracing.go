@@ -122,8 +122,8 @@ func cmpErr(first, second error) error {
 	case second != nil:
 		return reason(second)
 	}
-	return errors.New("they came faster than they could be exported: sample them with $OTEL_TRACES_SAMPLER, or raise " +
-		"$OTEL_BSP_MAX_QUEUE_SIZE")
+	return errors.New("they were created faster than they could be exported: sample them with $OTEL_TRACES_SAMPLER, or " +
+		"raise $OTEL_BSP_MAX_QUEUE_SIZE")
 }
 
 // Tracer returns what makes the spans of Purser's own code.
@@ -171,7 +171,7 @@ func (c *counted) ExportSpans(ctx context.Context, spans []sdktrace.ReadOnlySpan
 	c.last = err
 	c.mu.Unlock()
 	if first {
-		c.log.Warn("traces cannot be exported; the run goes on without them", "error", err)
+		c.log.Warn("cannot export traces; the run continues without them", "error", err)
 	}
 	return nil
 }
@@ -220,7 +220,7 @@ func reason(err error) error {
 func adoptLogs(log *slog.Logger) {
 	otel.SetLogger(logr.FromSlogHandler(adopted{log}))
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) {
-		log.Warn("OpenTelemetry reports a failure", "error", reason(err))
+		log.Warn("OpenTelemetry reported an error", "error", reason(err))
 	}))
 }
 
@@ -231,6 +231,6 @@ func (a adopted) WithAttrs([]slog.Attr) slog.Handler           { return a }
 func (a adopted) WithGroup(string) slog.Handler                { return a }
 
 func (a adopted) Handle(_ context.Context, r slog.Record) error {
-	a.log.Warn("OpenTelemetry cannot use one of its variables ($OTEL_…)", "problem", r.Message)
+	a.log.Warn("OpenTelemetry cannot use an $OTEL_… variable", "problem", r.Message)
 	return nil
 }
