@@ -12,8 +12,8 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// Headers of a dead letter. Key, value and headers of the original message are kept as they were, unless the topic of
-// the dead letters takes no message of that size.
+// Headers of a dead letter. Key, value and headers of the original message are kept, unless the message would be too
+// large for the dead-letter topic.
 const (
 	deadPrefix = "purser-"
 
@@ -34,7 +34,7 @@ const (
 )
 
 // Headers of Kafka Connect's dead letters (KIP-298, DeadLetterQueueReporter), for tools that read those. They repeat
-// what the headers above say. Left out are task.id and exception.stacktrace: there is nothing to say there.
+// the headers above. task.id and exception.stacktrace are left out, because there are none.
 const (
 	connectPrefix = "__connect.errors."
 
@@ -51,7 +51,7 @@ const (
 // maxDeadAttempts bounds a count that comes from a message.
 const maxDeadAttempts = 1_000_000
 
-// Misplaced says that a message is not in the partition that is its account's.
+// Misplaced returns the error of a message that is not in its account's partition.
 func Misplaced(m Message, home int) *MessageError {
 	return &MessageError{Class: "partition", Reason: fmt.Sprintf("wrong partition: want %d, got %d: another key than the "+
 		"account (CAIP-10), another partitioner than Kafka's own (murmur2), or partitions added since? `consumer redrive` "+
@@ -94,7 +94,7 @@ func NewDeadLetter(m Message, cause error) Message {
 	return Message{Key: m.Key, Value: m.Value, Headers: headers} // Time stays zero: the producer sets it
 }
 
-// connectStage is the stage of Connect's in which a message of the class would have failed.
+// connectStage is Connect's stage in which a message of the class would have failed.
 func connectStage(class string) string {
 	switch class {
 	case "partition":
@@ -105,9 +105,9 @@ func connectStage(class string) string {
 	return "VALUE_CONVERTER"
 }
 
-// TruncateDeadLetter cuts a dead letter down so that key, value and the original headers take at most so many bytes,
-// and notes in headers what is missing. The headers that make it a dead letter stay. It returns false when there was
-// nothing to cut.
+// TruncateDeadLetter truncates a dead letter so that key, value and the original headers take at most so many bytes,
+// and records in headers what is missing. The dead-letter headers stay. It returns false if there was nothing to
+// truncate.
 func TruncateDeadLetter(m Message, most int) (shorter Message, ok bool) {
 	theirs, ours := splitHeaders(m)
 	shorter = m
@@ -138,8 +138,8 @@ func TruncateDeadLetter(m Message, most int) (shorter Message, ok bool) {
 	return shorter, ok
 }
 
-// splitHeaders separates a message's own headers from the dead-letter headers. Headers of Connect's are ours where they
-// follow headers of ours; in front of those they are the message's own: it may have been a dead letter of Connect's
+// splitHeaders separates a message's own headers from the dead-letter headers. Connect's headers are ours if they
+// follow headers of ours. Before those they are the message's own: it may have been one of Connect's dead letters
 // before it was a message of the work topic.
 func splitHeaders(m Message) (theirs, ours []Header) {
 	for _, h := range m.Headers {
@@ -161,7 +161,7 @@ type DeadLetter struct {
 	Truncated     bool   // the original is not known as a whole
 }
 
-// ReadDeadLetter takes a message of the dead-letter topic apart.
+// ReadDeadLetter parses a message of the dead-letter topic.
 func ReadDeadLetter(m Message) (DeadLetter, error) {
 	line := func(header string) string { return printable.Line(m.Header(header), 500) }
 	d := DeadLetter{Message: m, Class: line(HeaderClass), Reason: line(HeaderReason), Topic: line(HeaderTopic)}
@@ -176,8 +176,8 @@ func ReadDeadLetter(m Message) (DeadLetter, error) {
 	return d, nil
 }
 
-// Again is the message to put back: the original, and how often it has been a dead letter. A message that is a row gets
-// the key that the importer would have given it, so that it comes into the partition where its row belongs.
+// Again returns the message to put back: the original, with the number of times it has been a dead letter. A row gets
+// the key that the importer would have used, so that it goes to the right partition.
 func (d DeadLetter) Again() Message {
 	key := d.Key
 	if row, err := ParseMessage(d.Value); err == nil {

@@ -43,9 +43,8 @@ func digitsOf(digits string) (a common.Address) {
 	return a
 }
 
-// EIP55 makes the EIP-55 forms of addresses, four at a time: the hash is most of what an importer's row costs, and four
-// hashes side by side take little longer than one where the processor has AVX2. The zero value is ready. Not for
-// concurrent use.
+// EIP55 computes the EIP-55 forms of addresses, four at a time: the hash is most of the cost of an importer's row, and
+// with AVX2 four hashes take little longer than one. The zero value is ready to use. Not safe for concurrent use.
 type EIP55 struct{ state keccakf1600.StateX4 }
 
 // The number of 64-bit words of a Keccak state, and of what Keccak-256 takes in at once (FIPS 202; padded as in the
@@ -55,8 +54,8 @@ const (
 	rateWords  = 136 / 8
 )
 
-// Four returns the EIP-55 forms of four texts: of an address, which may follow the chain in a CAIP-10 account id. What
-// it returns for a text without an address means nothing.
+// Four returns the EIP-55 forms of the addresses in four texts; an address may follow the chain of a CAIP-10 account
+// id. The result for a text without an address is meaningless.
 func (e *EIP55) Four(texts *[4]string) (forms [4]AddressText) {
 	const side = len(texts)
 	words := e.state.Initialize(false)

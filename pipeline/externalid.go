@@ -11,10 +11,10 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// CheckExternalID says what is wrong with an externalId of an export or a message. It must be what CheckStoredID wants,
-// and not be damaged: no number in scientific notation and no error value, as spreadsheets leave them; no invisible
-// character; no character that is made to look like another one; and composed (NFC) or decomposed (NFD), but not a
-// mixture. All of these have been seen to make one customer two, or two one.
+// CheckExternalID returns an error for an invalid externalId of an export or a message. It must pass CheckStoredID and
+// not be damaged: no number in scientific notation or error value from a spreadsheet, no invisible character, no
+// character that imitates another one, and composed (NFC) or decomposed (NFD) but not a mixture. Each of these has
+// split one customer into two, or merged two.
 func CheckExternalID(id string) error {
 	if err := CheckStoredID(id); err != nil {
 		return err
@@ -58,9 +58,9 @@ func CheckExternalID(id string) error {
 	return nil
 }
 
-// CheckStoredID says what is wrong with an externalId of a ledger, which may be older than the rest of CheckExternalID:
-// it must be present, valid UTF-8, printable, without space at its ends, at most maxExternalID bytes, and nothing that
-// a spreadsheet would run as a formula.
+// CheckStoredID returns an error for an invalid externalId of a ledger, which may be older than the rest of
+// CheckExternalID: it must be present, valid UTF-8, printable, without space at either end, at most maxExternalID
+// bytes, and not a spreadsheet formula.
 func CheckStoredID(id string) error {
 	switch {
 	case id == "":
@@ -87,7 +87,7 @@ func CheckStoredID(id string) error {
 	return nil
 }
 
-// OtherForms returns the other spellings of an externalId that Unicode holds to be the same text (UAX #15): composed
+// OtherForms returns the other forms of an externalId that are canonically equivalent in Unicode (UAX #15): composed
 // and decomposed.
 func OtherForms(id string) []string {
 	ascii := true
@@ -117,7 +117,7 @@ func isScientific(id string) bool {
 
 func isDigits(s string) bool { return strings.Trim(s, "0123456789") == "" }
 
-// isErrorValue reports whether a text is what a spreadsheet shows instead of a value.
+// isErrorValue reports whether a text is a spreadsheet's error value or placeholder.
 func isErrorValue(id string) bool {
 	if id[0] != '#' {
 		return false
@@ -130,8 +130,8 @@ func isErrorValue(id string) bool {
 	return strings.Trim(id, "#") == "" // a column that was too narrow
 }
 
-// isInvisible reports whether a character that counts as graphic shows nothing: fillers, variation selectors and what
-// else Unicode wants to be ignored where it is not supported.
+// isInvisible reports whether a character that counts as graphic is invisible: fillers, variation selectors and other
+// default-ignorable characters.
 func isInvisible(r rune) bool {
 	switch r {
 	case 0x2800, 0xfffc, 0x1d159: // the braille blank, the object replacement character, the null notehead
@@ -140,7 +140,7 @@ func isInvisible(r rune) bool {
 	return unicode.In(r, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector)
 }
 
-// inTypographicQuotes reports whether a text stands in the quotes that word processors put instead of straight ones.
+// inTypographicQuotes reports whether a text is in the quotes that word processors substitute for straight quotes.
 func inTypographicQuotes(id string) bool {
 	const quotes = "“”„‟‘’‚‛«»‹›"
 	first, size := utf8.DecodeRuneInString(id)
@@ -162,8 +162,8 @@ func isPlain(id string) bool {
 	return true
 }
 
-// looksLikeFormula reports whether a spreadsheet would run the text: it begins with =, or with +, - or @ and goes on
-// like more than a telephone number or a handle.
+// looksLikeFormula reports whether a spreadsheet would run the text: it begins with =, or with +, - or @ and is not
+// just a telephone number or a handle.
 func looksLikeFormula(id string) bool {
 	for _, wide := range []string{"＝", "＋", "－", "＠"} { // spreadsheets take these for the narrow ones
 		if strings.HasPrefix(id, wide) {

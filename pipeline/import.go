@@ -12,16 +12,16 @@ type Import struct {
 	Topic     string    `json:"topic,omitempty"`  // of the rows; empty: not recorded, by an earlier version
 	Exit      int       `json:"exit"`             // the exit code; 1 of an import that has not ended
 	Reason    string    `json:"reason,omitempty"` // why Exit is not 0
-	// Alive says of an import that has not ended whether its process is there. It is absent if that is not known, as when
+	// Alive says whether the process of an unfinished import is running. It is absent if that is unknown, for example if
 	// the import ran on another host.
 	Alive *bool `json:"alive,omitempty"`
-	// Unaccounted: the import failed because its own counts do not add up, which is a defect of the importer.
+	// Unaccounted: the import failed because its own counts do not add up, which is a bug in the importer.
 	Unaccounted bool `json:"unaccounted,omitempty"`
 	ImportCounts
 	Files []ImportFile `json:"files"` // in order; those that were not read, too, with counts of 0 and without a digest
 }
 
-// Ended reports whether the import came to its end.
+// Ended reports whether the import has ended.
 func (i Import) Ended() bool { return !i.EndedAt.IsZero() }
 
 // Standing says how an import that has not ended stands, as far as the reader knows.
@@ -39,7 +39,7 @@ func Standing(alive *bool) string {
 	return "has no end: its process was killed, or could not record it"
 }
 
-// ImportCounts says what became of the lines and rows of an export, or of all exports of an import.
+// ImportCounts accounts for the lines and rows of an export, or of all exports of an import.
 type ImportCounts struct {
 	Lines          int64 `json:"lines"`     // physical lines read
 	Rows           int64 `json:"rows"`      // rows read; a row may take up several lines
@@ -65,8 +65,8 @@ func (c ImportCounts) Plus(d ImportCounts) ImportCounts {
 // Unfinished reports whether rows of the files may be missing: the import has not ended, or could not finish.
 func (i Import) Unfinished() bool { return !i.Ended() || i.Exit == 1 || i.Exit == 2 }
 
-// NotFinished is how many lines were read of which nothing has come when the import ended early. An import that came to
-// its end has to account for each line.
+// NotFinished is the number of lines that were read but not processed when the import ended early. An import that
+// finished must account for each line.
 func (i Import) NotFinished() int64 {
 	if i.Unaccounted || !i.Unfinished() {
 		return 0
@@ -84,7 +84,7 @@ type ImportFile struct {
 	Reasons []InvalidReason `json:"reasons,omitempty"` // why rows are invalid, the most frequent first
 }
 
-// InvalidReason counts the invalid rows of an export that are alike.
+// InvalidReason counts the invalid rows of an export with the same field and reason.
 type InvalidReason struct {
 	Field  string `json:"field"`  // as in the rejects file
 	Reason string `json:"reason"` // without what is particular to a row

@@ -22,7 +22,7 @@ type Header struct {
 	Value []byte
 }
 
-// Message is a Kafka message. When publishing, Topic, Partition and Offset are the broker's to choose unless stated.
+// Message is a Kafka message. When publishing, the broker chooses Topic, Partition and Offset unless stated otherwise.
 type Message struct {
 	Topic     string
 	Partition int
@@ -68,8 +68,8 @@ func AppendMessage(dst []byte, r Row) []byte {
 	return new(MessageEncoder).Append(dst, []byte(r.Account.String()), r)
 }
 
-// MessageEncoder is AppendMessage for many rows: it encodes the import and the file again only when they change. The
-// zero value is ready. Not for concurrent use.
+// MessageEncoder is AppendMessage for many rows: it encodes import and file only when they change. The zero value is
+// ready to use. Not safe for concurrent use.
 type MessageEncoder struct {
 	importID, file string
 	middle         []byte // what is between the externalId and the line
@@ -116,7 +116,7 @@ func needsNoEscape(s string) bool {
 	return true
 }
 
-// MessageError says why a message of the work topic cannot be processed. Such a message goes to the dead letters.
+// MessageError reports why a message of the work topic cannot be processed. The message becomes a dead letter.
 type MessageError struct {
 	Class  string // "version", "syntax", "row", "partition" or "unauthenticated"
 	Reason string
@@ -124,9 +124,9 @@ type MessageError struct {
 
 func (e *MessageError) Error() string { return e.Reason }
 
-// ParseMessage reads a work message, strictly: version 1, each member once and under its exact name, no unknown
-// members, text in valid UTF-8, nothing behind the object, and a row that passes the importer's own checks. The file is
-// only a label: it is cleaned, and no message is turned away for it. Errors are *MessageError.
+// ParseMessage parses a work message strictly: version 1, each member once and under its exact name, no unknown
+// members, text in valid UTF-8, nothing after the object, and a row that passes the importer's own checks. The file is
+// only a label: it is escaped, never an error. Errors are *MessageError.
 func ParseMessage(value []byte) (Row, error) {
 	w, plain := readPlain(string(value))
 	if !plain {
@@ -153,9 +153,8 @@ func ParseMessage(value []byte) (Row, error) {
 	}, nil
 }
 
-// readJSON reads any spelling of the message. Package json alone takes the last of two members of one name, takes a
-// name in another case for the right one, and replaces bytes that are not UTF-8: each can make it another customer's
-// message.
+// readJSON parses the message as general JSON. Package json alone accepts duplicate members, names in another case, and
+// invalid UTF-8: each can turn it into another customer's message.
 func readJSON(value []byte) (w messageJSON, err error) {
 	decoder := json.NewDecoder(bytes.NewReader(value))
 	if token, err := decoder.Token(); err != nil || token != json.Delim('{') {
@@ -225,8 +224,8 @@ func syntaxError(format string, args ...any) error {
 	return &MessageError{Class: "syntax", Reason: fmt.Sprintf(format, args...)}
 }
 
-// loneSurrogate reports whether a valid JSON value escapes half of a surrogate pair, which stands for no character
-// (RFC 8259, section 8.2).
+// loneSurrogate reports whether a valid JSON value escapes half of a surrogate pair, which is not a character (RFC
+// 8259, section 8.2).
 func loneSurrogate(raw []byte) bool {
 	for i := 0; i < len(raw); i++ {
 		if raw[i] != '\\' {
@@ -255,8 +254,7 @@ func escaped(digits []byte) rune {
 	return rune(unit)
 }
 
-// readPlain is the fast path for messages as AppendMessage writes them, without escapes; ok is false for any other
-// form.
+// readPlain is the fast path for messages in AppendMessage's form, without escapes; ok is false for any other form.
 func readPlain(text string) (w messageJSON, ok bool) {
 	w.V = messageVersion
 	rest := text

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Customer is a customer as the partner lists it.
+// Customer is a customer in the partner's list.
 type Customer struct {
 	ID         string // a UUID
 	ChainID    string // a CAIP-10 account id, in any case
@@ -20,7 +20,7 @@ type Customer struct {
 type Admission int
 
 const (
-	// Open: the row is new, restarted by a new import, or unfinished: it has to be worked on.
+	// Open: the row is new, restarted by a new import, or unfinished: it needs work.
 	Open Admission = iota + 1
 	// Settled: the row was terminal before this message came: skip it.
 	Settled
@@ -45,24 +45,24 @@ var ErrStale = errors.New("ledger row changed since it was read")
 // written.
 var ErrNonceUsed = errors.New("the challenge's nonce was used by another challenge")
 
-// ErrFenced is returned where a row is to be changed whose partition is not, or no longer, this consumer's. Nothing was
-// written, and nothing may be sent for the row: its messages go to the partition's owner.
+// ErrFenced is returned for a change of a row whose partition does not, or no longer, belong to this consumer. Nothing
+// was written, and nothing may be sent for the row: its messages go to the partition's owner.
 var ErrFenced = errors.New("the row's partition belongs to another consumer")
 
 // ErrChangelogRecreated: the ledger topic ends before the position of a ledger, so it was deleted and created again.
 var ErrChangelogRecreated = errors.New("the ledger topic was recreated")
 
-// Ledger is the durable memory of the run; package ledger implements it. All methods may be called by many goroutines;
-// those that write return only when the change is durable, and share one fsync where they meet (group commit).
+// Ledger is the durable memory of the run; package ledger implements it. All methods are safe for concurrent use.
+// Methods that write return only when the change is durable; concurrent writes share an fsync (group commit).
 type Ledger interface {
-	// Accept records the rows of one batch, in order, in one transaction, and says for each what to do. It may be
-	// called again with the same rows: nothing changes then.
+	// Accept records the rows of one batch, in order, in one transaction, and returns what to do with each. Calling it
+	// again with the same rows changes nothing.
 	Accept(ctx context.Context, rows []Row) ([]Acceptance, error)
 
 	// Update stores next over the row with next.ID if that row is still at version next.Version, and returns the new
-	// version. The keys in next (CreateKey, SubmitKey) are stored with it, older generations are kept. ErrStale when
-	// the version differs; an error when the step of stages is not one the state machine knows. A Nonce in next is
-	// recorded for good, as that of next.Challenge: ErrNonceUsed when it is known as another challenge's or another row's.
+	// version. The keys in next (CreateKey, SubmitKey) are stored with it, older generations are kept. It returns ErrStale
+	// if the version differs, and an error if the state machine does not allow the change of stage. A Nonce in next is
+	// recorded permanently as the nonce of next.Challenge; ErrNonceUsed if another challenge or row has used it.
 	Update(ctx context.Context, next Record) (version int64, err error)
 
 	Directory
@@ -71,8 +71,8 @@ type Ledger interface {
 // Directory is the ledger's copy of the partner's customer list, which has no filter of its own (rule "409 is a
 // question").
 type Directory interface {
-	// ReplaceDirectory stores a list read from begun on: feed is called once and hands over every customer. Memory stays
-	// bounded; the earlier list stays in force until feed returned without error.
+	// ReplaceDirectory stores a list whose reading started at begun: feed is called once and passes every customer on.
+	// Memory is bounded; the earlier list stays in use until feed has returned without error.
 	ReplaceDirectory(ctx context.Context, begun time.Time, feed func(add func(Customer) error) error) error
 	// FindCustomers returns the listed customers that have the CAIP-10 account (in any case) or the externalId: none,
 	// one, or two different ones.
@@ -81,13 +81,13 @@ type Directory interface {
 
 // Publisher writes messages to Kafka.
 type Publisher interface {
-	// Publish writes all messages to the topic and returns when every in-sync replica has them (acks=all). The partition
-	// follows from the key as Java clients choose it (murmur2). Order is kept among messages of one partition. After an
-	// error some messages may have been written; publishing them again is safe because the ledger finds repetitions.
+	// Publish writes all messages to the topic and returns when every in-sync replica has them (acks=all). The key
+	// determines the partition as in Java clients (murmur2). Order is kept within a partition. After an error some
+	// messages may have been written; publishing them again is safe because the ledger recognises duplicates.
 	Publish(ctx context.Context, topic string, messages []Message) error
 }
 
-// Handler takes what a Queue delivers.
+// Handler processes the batches of a Queue.
 type Handler interface {
 	// Take is called with one batch at a time per partition, concurrently for several partitions, in order of offsets.
 	// It does not wait for the rows; the queue bounds the unacknowledged messages. It returns early with ctx's error when

@@ -16,26 +16,26 @@ const (
 	OpSubmit Operation = "submit" // POST /customers/{id}/challenge/sign
 )
 
-// KeyState is what is known of the requests sent under an idempotency key.
+// KeyState is the state of the requests sent under an idempotency key.
 type KeyState string
 
 const (
 	// KeyOpen: no answer was received yet; the partner may or may not have acted.
 	KeyOpen KeyState = "open"
-	// KeyHeard: one answer was received that settles nothing (the partner's 5xx). It may be a gateway's, while an earlier
-	// request is still under way.
+	// KeyHeard: one response that settles nothing (5xx) was received. It may come from a gateway while an earlier request
+	// is still in flight.
 	KeyHeard KeyState = "heard"
-	// KeyAnswered: answers were received that settle nothing (twice a 5xx without a silence between them, 422): they are
+	// KeyAnswered: responses that settle nothing were received (two 5xx with no silence between them, or a 422): they are
 	// stored under the key, and the generation may go up.
 	KeyAnswered KeyState = "answered"
-	// KeyRefused: what was sent under it is not to be sent again: the partner did not accept the signature (400), or it
-	// is in an encoding that is not used any more.
+	// KeyRefused: the payload must not be sent again: the partner did not accept the signature (400), or its encoding is
+	// no longer used.
 	KeyRefused KeyState = "refused"
 	// KeySettled: the operation is known to have happened, or never to happen under this key.
 	KeySettled KeyState = "settled"
 )
 
-// Key is an idempotency key as the ledger keeps it.
+// Key is an idempotency key in the ledger.
 type Key struct {
 	Operation  Operation
 	Generation int // 0 for the first
@@ -46,12 +46,12 @@ type Key struct {
 	Outcome    KeyState
 }
 
-// Record is all that the ledger knows of a row. The worker computes the next Record; the ledger stores it by
-// compare-and-set on (ID, Version).
+// Record is the ledger's state of a row. The worker computes the next Record; the ledger stores it by compare-and-set
+// on (ID, Version).
 type Record struct {
 	Row // as its latest import stated it
-	// FirstFile and FirstLine are where its first import had it, as far as this ledger knows: the ledger topic has the
-	// latest place only.
+	// FirstFile and FirstLine are the row's place in its first import that this ledger knows: the ledger topic has only
+	// the latest place.
 	FirstFile string
 	FirstLine int
 
@@ -64,8 +64,8 @@ type Record struct {
 
 	Challenge   string    // the challenge's text, decoded; empty when it must be fetched
 	ChallengeAt time.Time // when it was received
-	// Nonce is the challenge's, in the update that records that it has passed the policy; empty in all others. The ledger
-	// keeps it apart from the record.
+	// Nonce is the challenge's nonce, set only in the update that records that the challenge has passed the policy. The
+	// ledger stores it separately.
 	Nonce string
 
 	ExternalTxID string // a custodian's transaction id, recorded before the custodian is asked

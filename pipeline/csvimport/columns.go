@@ -31,7 +31,7 @@ func columnName(i int) string { return [columnCount]string{"address", "externalI
 // required reports whether every export must have a column.
 func required(i int) bool { return i != chainIDColumn }
 
-// names returns the names by which a column is found, folded.
+// names returns the folded names of a column.
 func (c Columns) names(i int) []string {
 	if i == chainIDColumn && c.NoChainID {
 		return nil
@@ -49,11 +49,11 @@ func (c Columns) given(i int) string {
 // fold is a name as it is compared.
 func fold(name string) string { return strings.ToLower(strings.Join(strings.Fields(name), " ")) }
 
-// place is where a header has the columns; -1: it has no such column.
+// place is the index of each column in a header; -1: there is no such column.
 type place [columnCount]int
 
-// find looks the columns up in a header. It returns an error if a column appears twice; a missing one is missing's
-// concern.
+// find looks the columns up in a header. It returns an error if a column appears twice. For missing columns, see
+// missing.
 func (c Columns) find(header []string) (place, error) {
 	at := place{-1, -1, -1}
 	for i, field := range header {
@@ -85,7 +85,7 @@ func (c Columns) lacks(at place) bool {
 	return false
 }
 
-// missing says which columns a header lacks, and which flag names the ones that may be meant.
+// missing reports which columns a header lacks, and suggests the flag for similar names.
 func (c Columns) missing(header []string, at place) string {
 	var b strings.Builder
 	var want []string
@@ -105,8 +105,8 @@ func (c Columns) missing(header []string, at place) string {
 	return b.String()
 }
 
-// suggest returns the --columns that would name the columns that a header seems to have under other names. It is for
-// the operator to say so: nothing is guessed.
+// suggest returns the --columns for columns that the header seems to have under other names. The operator decides;
+// nothing is guessed.
 func (c Columns) suggest(header []string, at place) string {
 	if len(header) == 1 { // it is separated by something else
 		return ""
@@ -141,8 +141,8 @@ func (c Columns) suggest(header []string, at place) string {
 	return text
 }
 
-// doubt is what speaks against a header that has all required columns: one that may be meant for the chain would not be
-// read, and its rows would go to the default chain.
+// doubt returns an objection to a header with all required columns: a column that may be the chain would be ignored,
+// and its rows would go to the default chain.
 func (c Columns) doubt(header []string, at place) string {
 	if at[chainIDColumn] >= 0 || c.NoChainID {
 		return ""
@@ -155,7 +155,7 @@ func (c Columns) doubt(header []string, at place) string {
 		quoteAll(found), quoteShell(c.with(header, at, "chainId="+quoteName(found[0]))))
 }
 
-// with is a --columns with the names that are given, and another.
+// with returns a --columns with the given names and another.
 func (c Columns) with(header []string, at place, pair string) string {
 	var pairs []string
 	for i := range columnCount {

@@ -10,8 +10,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// gzipReader reads the members of a gzip file (RFC 1952, section 2.2) and accepts zeros behind the last one: tape
-// drives and some object stores fill blocks up with them.
+// gzipReader reads the members of a gzip file (RFC 1952, section 2.2) and accepts zeros after the last member: tape
+// drives and some object stores pad blocks with them.
 type gzipReader struct {
 	in     *bufio.Reader // gzip reads no byte more than a member from it
 	member *gzip.Reader
@@ -68,11 +68,11 @@ func onlyZeros(in *bufio.Reader, format string) error {
 	}
 }
 
-// maxWindow is the longest window of zstd data, in bytes: the decoder keeps so much in memory. The command zstd has the
+// maxWindow is the longest window of zstd data, in bytes, which the decoder keeps in memory. The command zstd has the
 // same limit.
 const maxWindow = 128 << 20
 
-// zstdReader reads zstd frames (RFC 8878) and accepts zeros behind the last one, at least four.
+// zstdReader reads zstd frames (RFC 8878) and accepts zeros after the last frame, at least four.
 type zstdReader struct {
 	in      *bufio.Reader
 	tail    *tail

@@ -13,9 +13,9 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// A record of an export may span several lines when a quoted field holds line breaks. A quote that is not closed within
-// these bounds, or only behind a line that is a row of its own, is taken for a stray one: its line is invalid and
-// reading resumes on the next, so that one missing quote does not swallow the rows behind it.
+// A record of an export may span several lines when a quoted field contains line breaks. A quote that is not closed
+// within these bounds, or only after a line that looks like a row, is treated as stray: its line is invalid and reading
+// resumes on the next line, so that one missing quote does not swallow the rows after it.
 const (
 	maxLine        = 64 << 10 // bytes of one physical line
 	maxRecordLines = 100
@@ -62,7 +62,7 @@ func (e *csvSource) line() int { return e.lines.number }
 
 func (e *csvSource) doubt() string { return e.columns.doubt(e.names, e.at) }
 
-// format says which dialect was recognised.
+// format describes the detected dialect.
 func (e *csvSource) format() string {
 	ends := "LF"
 	if e.lines.crlf {
@@ -165,8 +165,8 @@ func sepLine(line rawLine) rune {
 // commas are the separators that are recognised.
 const commas = ",;\t|"
 
-// recognise finds the separator with which the header has the columns, and takes the header apart. said is the one that
-// a sep= line names, 0 without such a line.
+// recognise finds the separator that gives the header its columns, and splits the header. said is the separator of a
+// sep= line, 0 without such a line.
 func (e *csvSource) recognise(line rawLine, said rune) error {
 	given := e.comma
 	var fits []rune
@@ -211,7 +211,7 @@ func (e *csvSource) recognise(line rawLine, said rune) error {
 	return nil
 }
 
-// mostFields returns the separator that makes most fields of the header, for the error.
+// mostFields returns the separator that splits the header into the most fields, for the error.
 func (e *csvSource) mostFields(line rawLine) rune {
 	best, most := ',', 0
 	for _, comma := range commas {
@@ -223,7 +223,7 @@ func (e *csvSource) mostFields(line rawLine) rune {
 	return best
 }
 
-// try takes the header apart at a separator. The lines that it goes on over are given back.
+// try splits the header at a separator. It gives back the further lines that it read.
 func (e *csvSource) try(line rawLine, comma rune) error {
 	e.comma = comma
 	e.resetCSV()
@@ -268,7 +268,7 @@ func endsInCR(text []byte) bool {
 	return false
 }
 
-// read returns the next record. Its reject says what is wrong with it as a whole.
+// read returns the next record. Its reject describes an error of the whole record.
 func (e *csvSource) read() (record, error) {
 	first, err := e.nextLine()
 	for err == nil && first.isBlank() {
@@ -296,7 +296,7 @@ func (e *csvSource) read() (record, error) {
 	return rec, nil
 }
 
-// split assembles the record that begins with a line. It returns its fields and the number of lines that it takes up.
+// split assembles the record that begins with a line. It returns its fields and its number of lines.
 func (e *csvSource) split(first rawLine) (fields []string, lines int, reject *Reject, err error) {
 	if first.tooLong {
 		return nil, 1, e.reject(first.number, 1, first.text,
@@ -343,8 +343,8 @@ func (e *csvSource) split(first rawLine) (fields []string, lines int, reject *Re
 	return fields, lines, nil, nil
 }
 
-// assemble puts the record that begins with a line into e.record, and returns the lines that it goes on over. It is not
-// closed when a quote is still open within the bounds of a record.
+// assemble puts the record that begins with a line into e.record, and returns its further lines. The record is not
+// closed if a quote is still open at the bounds of a record.
 func (e *csvSource) assemble(first *rawLine) (more []rawLine, closed bool, err error) {
 	e.record = append(e.record[:0], first.text...)
 	if bytes.Count(first.text, []byte{'"'})%2 == 0 {
@@ -374,7 +374,7 @@ func (e *csvSource) assemble(first *rawLine) (more []rawLine, closed bool, err e
 	return more, closed, nil
 }
 
-// misquoted reports whether a line has a quote inside an unquoted field, or text behind a closing quote.
+// misquoted reports whether a line has a quote inside an unquoted field, or text after a closing quote.
 func (e *csvSource) misquoted(line []byte) bool {
 	comma := string(e.comma)
 	for {
@@ -403,8 +403,8 @@ func (e *csvSource) misquoted(line []byte) bool {
 	}
 }
 
-// literal takes apart the line whose quote would have closed a stray one: that quote is text, if it stands inside an
-// unquoted field that the importer does not read. Otherwise the fields are nil.
+// literal splits the line whose quote would have closed a stray quote: that quote is text if it is inside an unquoted
+// field that the importer does not read. Otherwise the fields are nil.
 func (e *csvSource) literal(line []byte) []string {
 	if bytes.Count(line, []byte{'"'}) != 1 || !utf8.Valid(line) {
 		return nil
@@ -423,8 +423,8 @@ func (e *csvSource) literal(line []byte) []string {
 	return fields
 }
 
-// hiddenRow returns the reason why e.record, which begins on a line of that number, is invalid if one of the lines
-// behind its first would be a row by itself; otherwise "". A bare CR breaks a line here as well.
+// hiddenRow returns the reason why e.record, which begins on the given line, is invalid if one of its further lines
+// looks like a row; otherwise "". A bare CR counts as a line break here, too.
 func (e *csvSource) hiddenRow(line int) string {
 	rest := e.record
 	if bytes.IndexByte(rest, '\n') < 0 && (bytes.IndexByte(rest, '\r') < 0 || bytes.IndexByte(rest, '"') < 0) {
@@ -472,7 +472,7 @@ func (e *csvSource) looksLikeRow(text []byte) bool {
 	return looksLikeAddress(fields[e.at[addressColumn]])
 }
 
-// fields takes the record apart. Where there is no quote there is nothing to csv but the commas.
+// fields splits the record. Without a quote, splitting at the separators is enough.
 func (e *csvSource) fields() ([]string, error) {
 	if bytes.IndexByte(e.record, '"') < 0 && e.record[len(e.record)-1] != '\r' { // csv has views on that one, too
 		return e.plainFields(), nil
@@ -485,7 +485,7 @@ func (e *csvSource) fields() ([]string, error) {
 	return fields, err
 }
 
-// plainFields takes the record apart at its commas.
+// plainFields splits the record at its separators.
 func (e *csvSource) plainFields() []string {
 	e.plain = e.plain[:0]
 	for field := range strings.SplitSeq(string(e.record), string(e.comma)) {
@@ -494,7 +494,7 @@ func (e *csvSource) plainFields() []string {
 	return e.plain
 }
 
-// reject is for a record that is wrong as a whole. lines is what it spans by its quotes.
+// reject returns the reject of a whole record. lines is the number of lines that its quotes span.
 func (e *csvSource) reject(line, lines int, raw []byte, reason string) *Reject {
 	return rejectOf(e.name, &record{line: line, lines: lines, raw: raw}, reason)
 }
@@ -512,7 +512,7 @@ func (e *csvSource) nextLine() (rawLine, error) {
 	return e.lines.next()
 }
 
-// csvReason is the csv package's complaint without its line numbers, which count within the record.
+// csvReason is encoding/csv's error without its line numbers, which are relative to the record.
 func csvReason(err error) string {
 	var parse *csv.ParseError
 	if !errors.As(err, &parse) {

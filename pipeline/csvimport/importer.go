@@ -12,7 +12,7 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// ImportStats counts what an import did: rows, and the physical lines that they take up.
+// ImportStats counts the rows of an import and their physical lines.
 type ImportStats struct {
 	Lines          int64 // lines read; counted as bytes come in, not as rows are made of them
 	Header         int64 // lines of headers
@@ -36,13 +36,12 @@ func (s ImportStats) Sub(earlier ImportStats) ImportStats {
 	}
 }
 
-// Missing is the number of lines that were read and have not become a header, a blank line, or a row that is published
-// or invalid.
+// Missing is the number of lines read that are not accounted for as header, blank, published or invalid.
 func (s ImportStats) Missing() int64 {
 	return s.Lines - s.Header - s.Blank - s.PublishedLines - s.InvalidLines
 }
 
-// Importer publishes the good rows of exports and writes the bad ones to a rejects file, in constant memory.
+// Importer publishes the valid rows of exports and writes the invalid rows to a rejects file, in constant memory.
 type Importer struct {
 	Publisher pipeline.Publisher // nil: only check (dry run)
 	Topic     string
@@ -50,14 +49,14 @@ type Importer struct {
 	BatchSize int // rows per Publish call; 0: 32,768
 	// OnReject is called for every invalid row; may be nil.
 	OnReject func(*Reject)
-	// MaxInvalid ends an import early that has more invalid rows; nil: none does.
+	// MaxInvalid ends an import with more invalid rows early; nil: no limit.
 	MaxInvalid *InvalidLimit
 
 	lines, header, blank, read, published, publishedLines, invalid, invalidLines, trimmed atomic.Int64
 }
 
-// PublishError says how far an import had come when the broker failed it. Importing the file again is safe: the ledger
-// finds the rows that were published already.
+// PublishError reports how far an import had come when the broker failed. Importing the file again is safe: the ledger
+// recognises rows that were already published.
 type PublishError struct {
 	File      string
 	Published int64 // rows of this run that are known to be in the queue
@@ -87,13 +86,13 @@ func (e *AccountingError) Error() string {
 		e.File, s.Lines, s.Header, s.Blank, s.PublishedLines, s.Published, s.InvalidLines, s.Invalid, s.Read)
 }
 
-// InvalidLimit is how many rows may be invalid, of all that an Importer has read.
+// InvalidLimit limits the invalid rows of all that an Importer has read.
 type InvalidLimit struct {
 	Rows    int64   // -1: any number
 	Percent float64 // of the rows read, from percentFrom rows on; -1: any share
 }
 
-// percentFrom is how many rows must have been read before a percentage says something.
+// percentFrom is the number of rows read from which a percentage is meaningful.
 const percentFrom = 1000
 
 // exceeded returns an *InvalidLimitError if the counts are beyond the limit. At the end of an export, any number of
@@ -110,8 +109,8 @@ func (l *InvalidLimit) exceeded(file string, s ImportStats, ended bool) error {
 	return &InvalidLimitError{File: file, Stats: s}
 }
 
-// InvalidLimitError is an import that ended early because too many rows are invalid. Of the valid rows that were read,
-// some may be published.
+// InvalidLimitError reports an import that ended early because too many rows are invalid. Some of the valid rows may be
+// published.
 type InvalidLimitError struct {
 	File  string
 	Stats ImportStats

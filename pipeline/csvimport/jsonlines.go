@@ -72,7 +72,7 @@ func memberNames(text []byte) ([]string, error) {
 	return names, err
 }
 
-// eachMember calls f for the members of a JSON object, behind which there is nothing.
+// eachMember calls f for the members of a JSON object. Text after the object is an error.
 func eachMember(text []byte, f func(name string, value json.RawMessage) error) error {
 	d := json.NewDecoder(bytes.NewReader(text))
 	token, err := d.Token()
@@ -133,7 +133,7 @@ func (s *jsonSource) read() (record, error) {
 	return s.record(line), nil
 }
 
-// record takes a line apart.
+// record parses a line.
 func (s *jsonSource) record(line rawLine) record {
 	rec := record{line: line.number, lines: 1, raw: line.text}
 	reject := func(column int, reason string) record {
@@ -201,7 +201,7 @@ func (s *jsonSource) column(name string) int {
 	return column
 }
 
-// exact is the greatest whole number up to which JavaScript, and much that writes JSON, keeps every digit.
+// exact is the greatest whole number up to which JavaScript and many JSON encoders keep every digit.
 const exact = 1<<53 - 1
 
 // jsonText returns the text of a member. A whole number stands for its digits, as long as no writer rounds it. -0 was

@@ -24,7 +24,7 @@ type Reject struct {
 	Raw    string // the record as it stands in the file, without its line end
 }
 
-// HeaderError says why an export cannot be read; no row of it was.
+// HeaderError reports why an export cannot be read; none of its rows was read.
 type HeaderError struct {
 	File   string
 	Line   int // 0: the file as a whole
@@ -38,7 +38,7 @@ func (e *HeaderError) Error() string {
 	return fmt.Sprintf("%s:%d: header: %s", e.File, e.Line, e.Reason)
 }
 
-// Input is what an export is read from.
+// Input is the source of an export.
 type Input struct {
 	io.Reader
 	// At is the same content for formats that are not read from front to back, Size bytes long. nil: there is no such
@@ -59,13 +59,13 @@ type Options struct {
 	Sheet     string // of a workbook; "": the first
 	Trim      bool   // remove white space around address, externalId and chainId
 
-	// Unterminated is asked, at the end, about a last line without a line end. It returns the reason why the row is
-	// invalid, or "". nil: the row is as good as others.
+	// Unterminated is called at the end for a last line without a line end. It returns the reason why the row is invalid,
+	// or "". nil: such a row is valid.
 	Unterminated func() string
 }
 
-// Reader reads the rows of one export, in constant memory if it is text. It never repairs: a record is a good row or a
-// Reject. Not for concurrent use, but for check and trimFields.
+// Reader reads the rows of one export, in constant memory if it is text. It never repairs: a record is a valid row or a
+// Reject. Not safe for concurrent use, except check and trimFields.
 type Reader struct {
 	name     string
 	chain    uint64 // default chain, 0: none
@@ -79,16 +79,16 @@ type Reader struct {
 	closer func()
 }
 
-// source is what records come from, one for each format.
+// source reads records; there is one for each format.
 type source interface {
-	// read returns the next record, io.EOF at the end. The record's reject says what is wrong with it as a whole.
+	// read returns the next record, io.EOF at the end. The record's reject describes an error of the whole record.
 	read() (record, error)
-	// counts returns what was read so far. Lines are counted as the input comes in, independently of the records: the
-	// importer's accounting starts from there.
+	// counts returns the counts so far. Lines are counted as they are read, independently of the records: the importer's
+	// accounting is based on them.
 	counts() (lines, header, blank int64)
 	// line is the number of the line that was read last.
 	line() int
-	// doubt is what speaks against the header, although it has all required columns; "": nothing.
+	// doubt is an objection to a header that has all required columns; "": none.
 	doubt() string
 }
 
@@ -100,8 +100,8 @@ type record struct {
 	reject             *Reject
 }
 
-// NewReader recognises what an export is, and reads its header. The error is a *HeaderError or one of the input. Close
-// the reader when it is done.
+// NewReader detects the format of an export and reads its header. The error is a *HeaderError or one of the input.
+// Close the reader after use.
 func NewReader(in Input, o Options) (*Reader, error) {
 	e := &Reader{
 		name:  printable.Line(o.Name, pipeline.MaxFile),
@@ -119,7 +119,7 @@ func NewReader(in Input, o Options) (*Reader, error) {
 	return e, nil
 }
 
-// Close releases what decompresses. The input stays open.
+// Close releases the decompressor. The input stays open.
 func (e *Reader) Close() {
 	if e.closer != nil {
 		e.closer()
@@ -127,16 +127,16 @@ func (e *Reader) Close() {
 	}
 }
 
-// Format says what the export was recognised as: "gzip, CSV in UTF-8, separated by semicolons, lines end in CRLF".
+// Format describes the detected format: "gzip, CSV in UTF-8, separated by semicolons, lines end in CRLF".
 func (e *Reader) Format() string { return e.format }
 
-// IsCSV reports whether the export is CSV, compressed or not: Options.Delimiter is for no other.
+// IsCSV reports whether the export is CSV, compressed or not: Options.Delimiter applies to no other format.
 func (e *Reader) IsCSV() bool {
 	_, ok := e.source.(*csvSource)
 	return ok
 }
 
-// IsText reports whether the export is CSV or JSON Lines: Options.Encoding is for no other.
+// IsText reports whether the export is CSV or JSON Lines: Options.Encoding applies to no other format.
 func (e *Reader) IsText() bool {
 	_, ok := e.source.(*jsonSource)
 	return ok || e.IsCSV()
@@ -148,11 +148,12 @@ func (e *Reader) HasSheets() bool {
 	return ok
 }
 
-// UnreadSheets are the sheets of a workbook behind the first, which alone is read, unless Options.Sheet chose it.
+// UnreadSheets are the sheets of a workbook that are not read because only the first sheet is; none if Options.Sheet is
+// set.
 func (e *Reader) UnreadSheets() []string { return e.unread }
 
-// check turns a record into a row with its address in EIP-55 form, which known is, or into a Reject. Many goroutines
-// may call it while another one reads on.
+// check turns a record into a row with its address in EIP-55 form (known), or into a Reject. Many goroutines may call
+// it while another goroutine reads.
 func (e *Reader) check(rec *record, known *pipeline.AddressText) (pipeline.Row, pipeline.AddressText, *Reject) {
 	row, text, field, err := e.row(rec, known)
 	if err != nil {
@@ -180,7 +181,7 @@ func (e *Reader) trimFields(rec *record) {
 	}
 }
 
-// row makes a row of a record's fields, or names the field that is wrong.
+// row creates a row from a record's fields, or names the invalid field.
 func (e *Reader) row(
 	rec *record, known *pipeline.AddressText,
 ) (row pipeline.Row, text pipeline.AddressText, field string, err error) {
@@ -233,7 +234,7 @@ func (e *Reader) row(
 	return row, text, "", nil
 }
 
-// isMissing reports whether a text is what an export has where its source had no value.
+// isMissing reports whether a text is a placeholder for a missing value.
 func isMissing(id string) bool {
 	const most = len("undefined")
 	return len(id) <= most && slices.ContainsFunc([]string{

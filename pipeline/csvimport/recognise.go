@@ -18,10 +18,10 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// peeked is how much of an input is looked at to recognise it; tar has its mark at 257.
+// peeked is the number of bytes read to detect the format; tar has its magic number at 257.
 const peeked = 1 << 10
 
-// magic is what files of a kind begin with, and what the kind is. Those without a name are read.
+// magic is the prefix of a kind of files, and the kind. Kinds without a name can be imported.
 type magic struct {
 	prefix string
 	at     int
@@ -29,7 +29,7 @@ type magic struct {
 	advice string
 }
 
-// parquetMagic is Parquet's magic number and the first byte of a page header, which tells it from a CSV header.
+// parquetMagic is Parquet's magic number and the first byte of a page header, which distinguishes it from a CSV header.
 const parquetMagic = "PAR1\x15"
 
 // kinds are in the order in which they are tried.
@@ -59,7 +59,7 @@ func kinds() []magic {
 	}
 }
 
-// open recognises the input and makes the source of its records.
+// open detects the format and creates the source of records.
 func (e *Reader) open(in Input, o Options) error {
 	var said []string // what the export was recognised as
 	fail := func(format string, args ...any) error {
@@ -148,7 +148,7 @@ func (e *Reader) openTable(in Input, isParquet bool, o Options) error {
 	return nil
 }
 
-// zipKind says what a zip archive is, with advice; "" for an Excel workbook.
+// zipKind describes a zip archive, with advice; "" for an Excel workbook.
 func zipKind(archive *zip.Reader) string {
 	for _, f := range archive.File {
 		switch name := strings.ToLower(strings.ReplaceAll(f.Name, `\`, "/")); {
@@ -204,7 +204,7 @@ func (e *Reader) openText(r *bufio.Reader, head []byte, said []string, o Options
 	return nil
 }
 
-// isJSON reports whether a text that begins with { or [ goes on as JSON: a CSV header may begin so, too.
+// isJSON reports whether a text that begins with { or [ is JSON: a CSV header may begin with them, too.
 func isJSON(text []byte) bool {
 	d := json.NewDecoder(bytes.NewReader(text))
 	for range 3 {
@@ -227,8 +227,8 @@ func markup(text []byte) string {
 	return ""
 }
 
-// recogniseEncoding returns what decodes a text to UTF-8, nil if it is UTF-8 already, and the encoding's name. given is
-// utf-8, utf-16le, utf-16be, windows-1252, iso-8859-1, or "" to recognise it.
+// recogniseEncoding returns a decoder to UTF-8, nil if the text is already UTF-8, and the encoding's name. given is
+// utf-8, utf-16le, utf-16be, windows-1252, iso-8859-1, or "" to detect it.
 func recogniseEncoding(head []byte, given string) (decoder *encoding.Decoder, name string, err error) {
 	mark, markLen := byteOrderMark(head)
 	if mark == "UTF-32" {
@@ -273,7 +273,7 @@ func recogniseEncoding(head []byte, given string) (decoder *encoding.Decoder, na
 	return nil, "", errors.New("the file has NUL bytes: it is neither text nor a supported format")
 }
 
-// byteOrderMark returns the encoding that a byte order mark stands for, and the mark's length.
+// byteOrderMark returns the encoding of a byte order mark, and the mark's length.
 func byteOrderMark(head []byte) (name string, length int) {
 	for _, mark := range []struct{ bytes, name string }{
 		{"\xff\xfe\x00\x00", "UTF-32"}, {"\x00\x00\xfe\xff", "UTF-32"},

@@ -48,7 +48,7 @@ func (p *chunks) take() *chunk {
 	return c
 }
 
-// giveBack takes a chunk that is not used any more.
+// giveBack returns a chunk to the pool.
 func (p *chunks) giveBack(c *chunk) {
 	clear(c.records)
 	clear(c.messages)
@@ -56,8 +56,8 @@ func (p *chunks) giveBack(c *chunk) {
 	p.pool.Put(c)
 }
 
-// scan checks the records and hands the good rows over in batches. One goroutine reads the export. As many as there are
-// processors check, which is most of the work. collect puts the results together in the order of the export.
+// scan checks the records and passes the valid rows on in batches. One goroutine reads the export. One goroutine per
+// processor checks records, which is most of the work. collect combines the results in the order of the export.
 func (im *Importer) scan(ctx context.Context, export *Reader, batches chan<- batch) error {
 	checkers := runtime.GOMAXPROCS(0)
 	ordered, unchecked := make(chan *chunk, 2*checkers), make(chan *chunk, 2*checkers)
@@ -118,7 +118,7 @@ func (e *Reader) fill(c *chunk) {
 	}
 }
 
-// check checks the records and makes the messages of those that are good.
+// check checks the records and creates the messages of the valid rows.
 func (c *chunk) check(e *Reader) {
 	defer close(c.checked)
 	var arena []byte // one allocation holds the bytes of many messages
@@ -160,14 +160,14 @@ func (c *chunk) check(e *Reader) {
 	}
 }
 
-// batch is what one Publish call takes.
+// batch is the input of one Publish call.
 type batch struct {
 	messages []pipeline.Message
 	first    int   // line of the first row, for the error
 	lines    int64 // that the rows take up
 }
 
-// collect counts, lists the rejects and hands the messages over in batches.
+// collect counts, writes the rejects and passes the messages on in batches.
 func (im *Importer) collect(
 	ctx context.Context, name string, ordered <-chan *chunk, pool *chunks, batches chan<- batch,
 ) error {

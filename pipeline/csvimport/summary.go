@@ -16,8 +16,8 @@ var (
 	reasonNumber = regexp.MustCompile(`(?:want |at most |-|U\+[0-9A-F]*|[a-z]+)?\d+x?`)
 )
 
-// Kind is the reason without what is particular to the record: its numbers become N, and quoted text an ellipsis. It
-// holds no customer's data.
+// Kind is the reason without the record's own values: numbers become N, and quoted text an ellipsis. It contains no
+// customer data.
 func (r *Reject) Kind() string {
 	kind := reasonQuoted.ReplaceAllString(reasonLines.ReplaceAllString(r.Reason, ""), "…")
 	return reasonNumber.ReplaceAllStringFunc(kind, func(number string) string {
@@ -28,10 +28,10 @@ func (r *Reject) Kind() string {
 	})
 }
 
-// mostReasons bounds the kinds of reasons that are told apart.
+// mostReasons limits the number of kinds that are counted separately.
 const mostReasons = 100
 
-// Kind is a kind of invalid rows: those with the same field and, but for what is particular to a row, the same reason.
+// Kind is a kind of invalid rows: the same field and, apart from a row's own values, the same reason.
 type Kind struct {
 	Rows  int64
 	First Reject // the first row of the kind, without its Raw

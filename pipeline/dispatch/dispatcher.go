@@ -15,26 +15,26 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// Options are what a Dispatcher needs. Worker, DeadLetters, DeadLetterTopic, Logger and OnHalt are required.
+// Options configure a Dispatcher. Worker, DeadLetters, DeadLetterTopic, Logger and OnHalt are required.
 type Options struct {
 	Worker      *onboard.Worker
 	DeadLetters pipeline.Publisher
 	// DeadLetterTopic receives the messages that cannot be processed.
 	DeadLetterTopic string
 	Concurrency     int // workers, at least 1
-	// SignerConcurrency is how many workers of their own wait for the signer, at least 1: a slow signer does not keep the
-	// others from the partner.
+	// SignerConcurrency is the number of separate workers for the signer, at least 1, so that a slow signer does not block
+	// requests to the partner.
 	SignerConcurrency int
 	// SignerPace is waited for before each call of the signer; its error ends the worker's attempt. May be nil.
 	SignerPace func(context.Context) error
 	// SignerWait is how long a row may wait for a custodian before Defer is called for its messages; 0: for ever
 	// (Worker.PollLimit bounds the polls that fail).
 	SignerWait time.Duration
-	// Home says which partition the rows of an account have to be in. A message that is in another one becomes a dead
-	// letter: what is kept of its row would not move with it. May be nil: then any will do.
+	// Home returns the partition of an account's rows. A message in another partition becomes a dead letter, because its
+	// row's record would not move with it. May be nil: any partition is accepted.
 	Home func(pipeline.Account) int
-	// Authenticate returns nil for a message that comes from one of our importers; another becomes a dead letter. May be
-	// nil: then every message is taken.
+	// Authenticate returns nil for a message from one of our importers; other messages become dead letters. May be nil:
+	// every message is accepted.
 	Authenticate func(pipeline.Message) error
 	// Defer tells the Queue that a message will not be acknowledged in this run. It must not block.
 	Defer  func(pipeline.Message)
@@ -43,11 +43,11 @@ type Options struct {
 	OnHalt func(error)
 	// OnSettled is called for each row that this run settles. It must not block. May be nil.
 	OnSettled func(pipeline.Record)
-	// Probe asks the partner something that changes nothing; it blocks until there is an answer. It is called before the
-	// first row is worked on, and whenever the partner seems to be away; until it returns nil, nothing else is sent. An
-	// error that the partner may recover from is asked about again for OutageWait, another halts the run. May be nil.
+	// Probe sends the partner a request that changes nothing, and blocks until the response. It is called before the first
+	// row is worked on, and whenever the partner seems unavailable; until it returns nil, nothing else is sent. After an
+	// error that may be temporary it is repeated for OutageWait; any other error halts the run. May be nil.
 	Probe func(context.Context) error
-	// OutageWait is how long the run waits for a partner that is away; 0: not at all.
+	// OutageWait is how long the run waits for an unavailable partner; 0: not at all.
 	OutageWait time.Duration
 	// OnOutage is called when the probe fails for the first time, with the cause, and with nil when it is answered again.
 	// It must not block. May be nil.
@@ -112,8 +112,8 @@ func New(o Options) (*Dispatcher, error) {
 	return d, nil
 }
 
-// Start starts the goroutines. ctx bounds what they do: ending it cuts requests short, which is safe but leaves
-// outcomes unknown; a soft stop is to end the Queue's Run, then Close.
+// Start starts the goroutines. Cancelling ctx cancels their requests, which is safe but leaves outcomes unknown. For a
+// soft stop, end the Queue's Run, then call Close.
 func (d *Dispatcher) Start(ctx context.Context) {
 	for range max(1, d.Concurrency) {
 		d.done.Go(func() { d.work(ctx, &d.forPartner) })
@@ -144,15 +144,15 @@ func (d *Dispatcher) Close() {
 	}
 }
 
-// Assigned notes that there is a new assignment: the partitions that were given back have an owner again.
+// Assigned reports a new assignment: the released partitions have an owner again.
 func (d *Dispatcher) Assigned() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.tally.Dropped = 0
 }
 
-// Waiting returns the rows that were left to the custodian. The reason of a row is why its last poll failed, and empty
-// if it did not.
+// Waiting returns the rows that were left to the custodian. A row's reason is the error of its last poll; empty if the
+// poll did not fail.
 func (d *Dispatcher) Waiting() []pipeline.Record {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -170,8 +170,7 @@ func (d *Dispatcher) Tally() pipeline.Tally {
 	return t
 }
 
-// Oldest returns when the message was published that has waited longest among those of rows under way; the zero time if
-// no row is under way.
+// Oldest returns the publishing time of the oldest message of a row in progress; zero if no row is in progress.
 func (d *Dispatcher) Oldest() (oldest time.Time) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -241,7 +240,7 @@ func (d *Dispatcher) wakeAll() {
 	d.idle.Broadcast()
 }
 
-// work is one worker: it takes the next ready task of its queue and brings it as far as it goes without waiting.
+// work is one worker: it takes the next ready task of its queue and performs actions until the task has to wait.
 func (d *Dispatcher) work(ctx context.Context, q *taskQueue) {
 	for {
 		t := d.takeTask(ctx, q)
@@ -338,7 +337,7 @@ func (d *Dispatcher) skipAll(t *item) {
 	d.forget(t)
 }
 
-// afterStep says whether the worker goes on with the task at once.
+// afterStep reports whether the worker continues with the task at once.
 func (d *Dispatcher) afterStep(ctx context.Context, t *item, q *taskQueue, next onboard.Disposition, err error) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -396,7 +395,7 @@ func (d *Dispatcher) afterStep(ctx context.Context, t *item, q *taskQueue, next 
 	return false
 }
 
-// tooLong reports whether a row has waited for the custodian as long as this run is willing to.
+// tooLong reports whether a row has waited for the custodian for SignerWait.
 func (d *Dispatcher) tooLong(t *item) bool {
 	if t.asked.IsZero() {
 		t.asked = pipeline.Monotonic()
@@ -404,11 +403,11 @@ func (d *Dispatcher) tooLong(t *item) bool {
 	return d.SignerWait > 0 && pipeline.Monotonic().Sub(t.asked) >= d.SignerWait
 }
 
-// pollEvery is the least time between two questions to the custodian, about whichever rows.
+// pollEvery is the minimum time between two polls of the custodian, for all rows together.
 const pollEvery = 100 * time.Millisecond
 
-// leaveToCustodian gives a row up for this run: its messages stay in the queue, and the next run asks the custodian
-// what became of it. The lock is held.
+// leaveToCustodian gives a row up for this run: its messages stay in the queue, and the next run polls the custodian.
+// The lock is held.
 func (d *Dispatcher) leaveToCustodian(t *item) {
 	d.tally.Waiting++
 	left := t.Record
@@ -445,7 +444,7 @@ func (d *Dispatcher) settle(t *item) {
 	d.forget(t)
 }
 
-// drop gives a row up unsettled: its messages come again. The lock is held.
+// drop gives a row up unsettled: its messages are delivered again. The lock is held.
 func (d *Dispatcher) drop(t *item) {
 	d.tally.Dropped++
 	d.tally.Returned += int64(len(t.messages))

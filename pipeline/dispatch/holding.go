@@ -8,8 +8,8 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// Holding returns the row that a message is about and what is being done with it, for an operator who wonders. It is
-// false for a message without a row in progress.
+// Holding returns the row of a message and its current action, for a report to the operator. It is false for a message
+// without a row in progress.
 func (d *Dispatcher) Holding(partition int, offset int64) (row pipeline.Record, doing string, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

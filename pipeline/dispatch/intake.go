@@ -64,7 +64,7 @@ func (d *Dispatcher) Take(ctx context.Context, batch []pipeline.Message, ack fun
 	return nil
 }
 
-// maxImports is how many imports are told apart: messages may name any.
+// maxImports limits the imports that are counted separately: messages may name any.
 const maxImports = 1000
 
 // countImport counts a message for its import. The lock is held.
@@ -136,7 +136,7 @@ func (d *Dispatcher) warnOfDead(class string, m pipeline.Message, cause error) {
 	}
 }
 
-// admit takes up one accepted row. The lock is held.
+// admit queues one accepted row. The lock is held.
 func (d *Dispatcher) admit(a pipeline.Acceptance, m pipeline.Message, ack func(pipeline.Message)) {
 	arrived := delivery{Message: m, ack: ack}
 	switch a.Admission {

@@ -7,8 +7,8 @@ import (
 	"github.com/purser-onboard/purser/pipeline/onboard"
 )
 
-// item is a task with all that its scheduling takes. The Dispatcher's lock guards all fields except Task; Task
-// belongs to the worker while running is true.
+// item is a task with its scheduling state. The Dispatcher's lock guards all fields except Task; Task belongs to the
+// worker while running is true.
 type item struct {
 	*onboard.Task
 
@@ -23,5 +23,5 @@ type item struct {
 	index    int        // in the queue's heap, -1 when not in it
 }
 
-// begun reports whether the row is under way: it is not held up for those that are.
+// begun reports whether the row was started: started rows run before new rows.
 func (t *item) begun() bool { return t.Stage != pipeline.Planned || t.trial }

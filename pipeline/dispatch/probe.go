@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// ProbeInterval is the longest wait between two probes of a partner that is away.
+	// ProbeInterval is the longest wait between two probes of an unavailable partner.
 	ProbeInterval = 5 * time.Second
 	// probeFirst is the first; it doubles. A single request may be lost.
 	probeFirst = 100 * time.Millisecond
@@ -22,8 +22,8 @@ const (
 	probeShapes = 3
 )
 
-// mustProbe reports whether nothing may be taken from the queue before the partner was probed: at first from any,
-// later, when the partner seems to be away, from those that wait for the partner alone. The lock is held.
+// mustProbe reports whether the partner must be probed before a task is taken: from any queue at the start, later, when
+// the partner seems unavailable, only from the partner's queue. The lock is held.
 func (d *Dispatcher) mustProbe(q *taskQueue) bool {
 	if d.Probe == nil {
 		return false
@@ -31,8 +31,8 @@ func (d *Dispatcher) mustProbe(q *taskQueue) bool {
 	return !d.probed || q == &d.forPartner && (d.probing || d.Worker.Suspect())
 }
 
-// probe repeats the probe until it is answered, and halts the run on a set-up error or after OutageWait. The lock is
-// held; probe unlocks it meanwhile. A rebalance ends this call, but not an outage.
+// probe repeats the probe until the partner answers, and halts the run on a set-up error or after OutageWait. The lock
+// is held; probe unlocks it meanwhile. A rebalance ends this call, but not an outage.
 func (d *Dispatcher) probe(ctx context.Context) {
 	d.probing = true
 	outage := d.outage

@@ -61,8 +61,8 @@ func (q *taskQueue) backlog() int { return len(q.due.tasks) }
 // ready reports whether a task is due or will be; a worker that waits for one is woken then.
 func (q *taskQueue) ready() bool { return len(q.due.tasks)+len(q.later.tasks) > 0 }
 
-// pop returns the first task that is due; when there is none, a timer wakes a worker when there is. Rows that
-// have not begun are left alone unless fresh.
+// pop returns the first due task; if there is none, a timer wakes a worker when the next is due. New rows are returned
+// only if fresh.
 func (q *taskQueue) pop(fresh bool) *item {
 	now := pipeline.Monotonic()
 	for len(q.later.tasks) > 0 && !q.later.tasks[0].ready.After(now) {

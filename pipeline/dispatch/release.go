@@ -7,8 +7,8 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// delivery is a message together with its ack. A row may have several, also of other partitions: foreign producers
-// choose keys of their own, and partitions may be added.
+// delivery is a message together with its ack. A row may have several, also from other partitions: other producers may
+// use other keys, and partitions may be added.
 type delivery struct {
 	pipeline.Message
 	ack     func(pipeline.Message)

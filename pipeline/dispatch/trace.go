@@ -10,20 +10,21 @@ import (
 // Tracer follows rows through a run. Its methods are called by many goroutines at once, also under the Dispatcher's
 // lock: they must not block.
 type Tracer interface {
-	// Begin is called when a row is taken up, with the message that brought it.
+	// Begin is called when a row is taken, with its message.
 	Begin(m pipeline.Message, r pipeline.Record) RowTrace
 	// DeadLetter is called for a message that has become a dead letter.
 	DeadLetter(m pipeline.Message, cause error)
 }
 
-// RowTrace follows a row from when it is taken up until it is settled or given up.
+// RowTrace follows a row from when it is taken until it is settled or given up.
 type RowTrace interface {
 	// Join is called for a further message of the row.
 	Join(m pipeline.Message)
-	// Action is called before the task's next action, which gets the context that it returns. end is called when the
-	// action has ended, and Task.Record is what it has made of the row.
+	// Action is called before the task's next action, which gets the returned context. end is called after the action,
+	// when Task.Record has its result.
 	Action(ctx context.Context, t *onboard.Task) (_ context.Context, end func(onboard.Disposition, error))
-	// End is called once, after everything else. A row whose stage is not terminal is given up: its messages come again.
+	// End is called once, after everything else. A row whose stage is not terminal is given up: its messages are delivered
+	// again.
 	End(r pipeline.Record)
 }
 

@@ -2,13 +2,13 @@ package onboard
 
 import "github.com/purser-onboard/purser/pipeline"
 
-// With these, rows end badly without a class of this package. docs/runbook.md has a section for each class.
+// Classes of rows that ended badly without a class of this package. docs/runbook.md has a section for each class.
 const (
 	classDuplicate Class = "duplicate" // the ledger's: the row contradicts an earlier row of the exports
 	classRejected  Class = "rejected"  // of a row without a class in the stage of that name
 )
 
-// ClassOf is the class under which the runbook has a row that ended badly.
+// ClassOf returns the runbook's class for a row that ended badly.
 func ClassOf(class string, s pipeline.Stage) Class {
 	if class == "" && s == pipeline.Rejected {
 		return classRejected
@@ -16,7 +16,7 @@ func ClassOf(class string, s pipeline.Stage) Class {
 	return Class(class)
 }
 
-// Runbook names the section of the runbook about a class; empty for a class that is not known.
+// Runbook returns the runbook's section about a class; empty for an unknown class.
 func (c Class) Runbook() string {
 	if c.Advice() == "" {
 		return ""
@@ -24,8 +24,8 @@ func (c Class) Runbook() string {
 	return "docs/runbook.md#" + string(c)
 }
 
-// Advice is what to do about rows that ended with a class, or a run that halted with it, in one or two sentences; empty
-// for a class that is not known. docs/runbook.md has the same words.
+// Advice returns one or two sentences on what to do about rows that ended, or a run that halted, with a class; empty
+// for an unknown class. docs/runbook.md has the same text.
 func (c Class) Advice() string {
 	switch c {
 	case classNoAnswer:

@@ -11,23 +11,23 @@ import (
 )
 
 const (
-	// SetupLimit is how many rows may end alike at a step that no row of the run has passed, how many new rows run before
-	// one has come through, and how many answers of an unknown shape in a row are taken for a changed API.
+	// SetupLimit is how many rows may end with the same class at a step that no row of the run has passed, how many new
+	// rows run before one is through, and how many consecutive responses of an unknown shape mean a changed API.
 	SetupLimit = 5
-	// spentNamed is how many of the rows that ended a message names.
+	// spentNamed is how many of the ended rows a message names.
 	spentNamed = 5
-	// outageAnswers is how many unusable answers in a row make the partner suspect.
+	// outageAnswers is how many consecutive unusable answers make the partner suspect.
 	outageAnswers = 10
 	// When at least troubleFrom of troubleOf responses are unusable, that is reported; when fewer than troubleTo are, its
 	// end.
 	troubleOf   = 100
 	troubleFrom = 25
 	troubleTo   = 10
-	// throttleOver is how long the partner must not have throttled for that to be over.
+	// throttleOver is the time without throttling after which throttling is over.
 	throttleOver = time.Minute
 )
 
-// Trouble is what the operator should know of the partner's answers.
+// Trouble reports unusable or throttled answers of the partner to the operator.
 type Trouble struct {
 	Throttled    bool // it is about throttling, not about unusable answers
 	Over         bool // the trouble that was reported is over
@@ -35,7 +35,7 @@ type Trouble struct {
 	Cause        error
 }
 
-// step is what a row passes or fails at. A set-up that is right for one step can be wrong for the next.
+// step is a part of a row's path. A set-up that is right for one step can be wrong for the next.
 type step string
 
 const (
@@ -70,7 +70,7 @@ func stepAt(class Class, s pipeline.Stage) step {
 	return stepCreate
 }
 
-// provenBy are the steps that an outcome proves the set-up to be right for.
+// provenBy returns the steps for which an outcome proves that the set-up is right.
 func provenBy(o outcome, s pipeline.Stage) []step {
 	switch o {
 	case created:
@@ -89,7 +89,7 @@ func provenBy(o outcome, s pipeline.Stage) []step {
 	return nil
 }
 
-// setupHint is the setting to look at when rows end with a class one after the other; ok is false for a class that the
+// setupHint returns the setting to check when consecutive rows end with a class; ok is false for a class that the
 // set-up cannot cause.
 func setupHint(class Class) (hint string, ok bool) {
 	switch class {
@@ -119,7 +119,7 @@ func setupHint(class Class) (hint string, ok bool) {
 	return "", false
 }
 
-// breaker halts a run whose rows fail for a shared cause: a wrong set-up, or a partner that is away.
+// breaker halts a run whose rows fail for a shared cause: a wrong set-up, or an unavailable partner.
 type breaker struct {
 	haltAfter int  // rows in a row that may end alike after a success; 0: any number
 	probes    bool // the partner can be probed
@@ -146,7 +146,7 @@ type breaker struct {
 	signerBusy map[step]busy // while the signer does nothing but throttle when it is asked for a key, or to sign
 }
 
-// busy is since when something has done nothing but throttle, and when it did so last, monotonic.
+// busy records since when a peer has only throttled, and when it last did, monotonic.
 type busy struct{ since, last time.Time }
 
 // streak are the rows that ended with one class since the last success at their step.
@@ -155,7 +155,7 @@ type streak struct {
 	rows []pipeline.Row // the first of them
 }
 
-// shapes counts the answers to an action that were not understood since one was.
+// shapes counts the answers of an unknown shape to an action since the last understood answer.
 type shapes struct {
 	known  bool // one was
 	probed bool // since then the partner was suspected for it
@@ -171,8 +171,8 @@ func newBreaker(haltAfter int, probes bool) *breaker {
 	}
 }
 
-// end takes in that a row is about to end with a class. stored reports whether it may. halt, if it is not nil, ends the
-// run, after the row has ended if that may.
+// end records that a row is about to end with a class. stored reports whether it may. A halt that is not nil ends the
+// run, after the row has ended if it may.
 func (b *breaker) end(t *Task, d Disposition, cause error) (stored bool, halt error) {
 	hint, counts := setupHint(d.Class)
 	if !counts || string(d.Class) == t.previousClass { // it ended so before: that says nothing new about the set-up
@@ -211,7 +211,7 @@ func (b *breaker) end(t *Task, d Disposition, cause error) (stored bool, halt er
 	return !full, halt
 }
 
-// prove takes in that a row has passed steps, and ends their streaks.
+// prove records that a row has passed steps, and ends their streaks.
 func (b *breaker) prove(steps ...step) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -222,15 +222,15 @@ func (b *breaker) prove(steps ...step) {
 	}
 }
 
-// partnerIsUp reports whether the partner has lately answered anything, so that the trouble is the row's: a wait of a
-// minute is for a partner that is away.
+// partnerIsUp reports whether the partner has recently answered anything, so that the problem is the row's: a wait of a
+// minute is for an unavailable partner.
 func (b *breaker) partnerIsUp() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return !b.lastGood.IsZero() && pipeline.Monotonic().Sub(b.lastGood) < upFor
 }
 
-// upFor is how long one good answer shows that the partner is there.
+// upFor is how long one usable answer shows that the partner is available.
 const upFor = 30 * time.Second
 
 // noteShape counts unrecognized answers per action. It returns an error after SetupLimit of them in a row, or, once an
@@ -256,7 +256,7 @@ func (b *breaker) noteShape(t *Task, res result) error {
 	case s.known && len(s.rows) < SetupLimit || s.n < SetupLimit:
 		return nil
 	case s.known && b.probes && !s.probed:
-		// It was understood before: perhaps a page that stands for a partner that is away. The probe tells.
+		// Earlier answers were understood: this may be a maintenance page. The probe shows whether the partner is available.
 		s.probed, b.suspect = true, true
 		s.n = 0
 		clear(s.rows)
@@ -265,25 +265,25 @@ func (b *breaker) noteShape(t *Task, res result) error {
 	return &HaltError{Class: HaltConfiguration, Row: t.Row, Err: res.err}
 }
 
-// firstThrough notes that a row has come through: from now on any number may run.
+// firstThrough records that a row is through: from now on any number may run.
 func (b *breaker) firstThrough() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.through = true
 }
 
-// isThrough reports whether a row has come through.
+// isThrough reports whether a row is through.
 func (b *breaker) isThrough() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.through
 }
 
-// throttleLimit is how long partner or signer may do nothing but throttle the rows before the run halts: twice the
-// longest closing of the gate, so that two of the longest in a row do not halt it.
+// throttleLimit is how long partner or signer may only throttle before the run halts: twice the longest closing of the
+// gate, so that two such closings in succession do not halt it.
 const throttleLimit = 2 * client.MaxRetryAfter
 
-// noteAnswer takes in whether the partner gave a usable answer.
+// noteAnswer records whether the partner gave a usable answer.
 func (b *breaker) noteAnswer(t *Task, res result, tell func(Trouble)) {
 	trouble := b.take(t, res)
 	if tell == nil {
@@ -365,10 +365,10 @@ func (b *breaker) take(t *Task, res result) (trouble []Trouble) {
 	return trouble
 }
 
-// mayEnd reports whether a row may end with a class. Without a usable answer it may only if the partner was seen to be
-// there since the row was last answered; with a 400 only if it has accepted a request since the last few that ended so,
-// because what it finds wrong may be the signature of all requests. If not, the partner is suspect, and the row waits
-// for the probe.
+// mayEnd reports whether a row may end with a class. Without a usable answer it may only if the partner has answered
+// others since it last answered the row; with a 400 only if the partner has accepted a request since the last few rows
+// that ended with a 400, because it may reject the signature of all requests. Otherwise the partner is suspect, and the
+// row waits for the probe.
 func (b *breaker) mayEnd(t *Task, d Disposition) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -392,14 +392,14 @@ func (b *breaker) mayEnd(t *Task, d Disposition) bool {
 	return false
 }
 
-// throttledOut reports whether the partner has done nothing but throttle the rows for too long.
+// throttledOut reports whether the partner has only throttled for too long.
 func (b *breaker) throttledOut() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return !b.throttled.IsZero() && pipeline.Monotonic().Sub(b.throttled) > throttleLimit
 }
 
-// signerThrottledOut reports whether the signer has done nothing but throttle the rows for too long.
+// signerThrottledOut reports whether the signer has only throttled for too long.
 func (b *breaker) signerThrottledOut() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -411,21 +411,21 @@ func (b *breaker) signerThrottledOut() bool {
 	return false
 }
 
-// signsNothing reports whether the signer has done nothing in this run but throttle when it was asked to sign.
+// signsNothing reports whether the signer has answered every signing request of this run by throttling.
 func (b *breaker) signsNothing() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.proven[stepSign].IsZero() && !b.signerBusy[stepSign].since.IsZero()
 }
 
-// suspected reports whether the partner has to be probed before anything else is sent.
+// suspected reports whether the partner must be probed before anything else is sent.
 func (b *breaker) suspected() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.suspect
 }
 
-// probeAnswered notes that the partner has answered the probe.
+// probeAnswered records that the partner has answered the probe.
 func (b *breaker) probeAnswered() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -433,7 +433,7 @@ func (b *breaker) probeAnswered() {
 	b.answers, b.unusable, b.reported = 0, 0, false // an outage is reported by itself
 }
 
-// signerSpoke notes a signature that was right.
+// signerSpoke records a valid signature.
 func (b *breaker) signerSpoke() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

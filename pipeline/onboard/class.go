@@ -25,7 +25,7 @@ const (
 	classSignatureNotAccepted Class = "signature-refused"   // 400: the partner does not accept the signatures
 )
 
-// Classes are those with which rows end badly, as ClassOf returns them.
+// Classes returns the classes of rows that ended badly, as in ClassOf.
 func Classes() []Class {
 	return []Class{
 		classNoAnswer, classServerError, classNotRecognized, classUnexpected, classConflictUnresolved, classKeyReused,
@@ -35,7 +35,7 @@ func Classes() []Class {
 	}
 }
 
-// With these, or with the class of the rows that ended alike, a run halts.
+// Classes of halts; a run may also halt with the class of its rows.
 const (
 	HaltConfiguration Class = "configuration" // a setting is wrong
 	HaltSigner        Class = "signer"        // the signer is locked, absent or failing

@@ -13,15 +13,15 @@ import (
 	"github.com/purser-onboard/purser/signer"
 )
 
-// externalTxID is the id under which a custodian is asked to sign a challenge of an account. It is derived, so that
-// asking again, after a crash or with a lost ledger, asks for the same signature and not for a second one.
+// externalTxID is the id of the request to a custodian to sign an account's challenge. It is derived, so that a
+// repeated request, after a crash or with a lost ledger, does not create a second transaction.
 func externalTxID(a pipeline.Account, challenge string) string {
 	sum := sha256.Sum256([]byte(a.String() + "\n" + challenge))
 	return "purser-" + hex.EncodeToString(sum[:24])
 }
 
-// custody asks what became of the custodian's transaction, and begins it when there is none. The custodian never sees a
-// second request: the id was recorded before the first one, and asking comes before beginning.
+// custody polls the custodian's transaction, and requests it if there is none. The custodian never gets a second
+// request: the id was recorded before the first, and each request is preceded by a poll.
 func (w *Worker) custody(ctx context.Context, t *Task, c signer.Custodian) (signer.Signature, error) {
 	message := []byte(t.Challenge)
 	signature, err := c.Poll(ctx, t.ExternalTxID, t.Account.Address, message)
@@ -36,10 +36,10 @@ func (w *Worker) custody(ctx context.Context, t *Task, c signer.Custodian) (sign
 	return c.Poll(ctx, t.ExternalTxID, t.Account.Address, message)
 }
 
-// giveUp handles a challenge that expires before the custodian decides: it polls once more and uses a decision that is
-// there. If the custodian declined, the row ends; a signature is used as long as the partner may still take it.
-// Otherwise the request is cancelled, where the vendor allows that, so that no person approves a request that is no
-// longer needed, and a new challenge is fetched.
+// giveUp handles a challenge that expires before the custodian decides: it polls once more and uses a decision if there
+// is one. If the custodian declined, the row ends; a signature is used as long as the partner may still accept it.
+// Otherwise the request is cancelled, if the vendor allows that, so that no person approves an obsolete request, and a
+// new challenge is fetched.
 func (w *Worker) giveUp(ctx context.Context, t *Task, c signer.Custodian, expiring result) (result, error) {
 	inTime := w.Limits.challengeIsUsable(t.ChallengeAt, w.Now())
 	begun := pipeline.Monotonic()
@@ -67,7 +67,7 @@ func (w *Worker) giveUp(ctx context.Context, t *Task, c signer.Custodian, expiri
 	return expiring, nil
 }
 
-// withdraw cancels a request that is no longer needed. OnStale gets the error, too.
+// withdraw cancels an obsolete request. OnStale gets the error, too.
 func (w *Worker) withdraw(ctx context.Context, t *Task, c signer.Custodian) error {
 	if t.ExternalTxID == "" {
 		return nil
@@ -79,14 +79,14 @@ func (w *Worker) withdraw(ctx context.Context, t *Task, c signer.Custodian) erro
 	return err
 }
 
-// failing is a series of questions to the custodian about one row that got no usable answer.
+// failing is a series of failed polls of one row.
 type failing struct {
 	since time.Time // of the first, monotonic
 	polls int
 	err   error // of the last
 }
 
-// PollTrouble is questions to a custodian that got no usable answer.
+// PollTrouble reports polls of a custodian without a usable answer.
 type PollTrouble struct {
 	Row          pipeline.Row // whose poll failed last
 	ExternalTxID string       // of its transaction
@@ -95,14 +95,14 @@ type PollTrouble struct {
 	Cause        error
 }
 
-// pollTroubles reports failed polls, at once and then once a minute.
+// pollTroubles reports failed polls: the first at once, then once a minute.
 type pollTroubles struct {
 	mu     sync.Mutex // guards what follows
 	warned time.Time  // monotonic; zero: never
 	failed int        // since then
 }
 
-// pollWarningEvery is the least time between two PollTroubles.
+// pollWarningEvery is the minimum time between two PollTroubles.
 const pollWarningEvery = time.Minute
 
 func (p *pollTroubles) note(t *Task, report func(PollTrouble)) {
@@ -119,9 +119,9 @@ func (p *pollTroubles) note(t *Task, report func(PollTrouble)) {
 	p.warned, p.failed = now, 0
 }
 
-// pollFailed is what a question to the custodian comes to that got no usable answer. A custodian that has answered
-// about the row before was asked and may have decided: this costs the row nothing, until its polls have failed for
-// PollLimit. The row's attempts are spent then.
+// pollFailed returns the result of a poll without a usable answer. If the custodian has answered about the row before,
+// it has the request and may have decided: the failed poll costs the row nothing, until its polls have failed for
+// PollLimit. Then the row's attempts are spent.
 func (w *Worker) pollFailed(t *Task, cause error) result {
 	now := pipeline.Monotonic()
 	if t.failing.polls == 0 {

@@ -6,11 +6,11 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// outcome is what came of the last thing that was done for a row. It sorts answers by what they say about the row, so
-// that one table can answer them all.
+// outcome is the result of a row's last action. It classifies answers by their meaning for the row, so that one table
+// covers all of them.
 type outcome string
 
-// The outcomes, and the action they come of.
+// The outcomes, by action.
 const (
 	// Of any request.
 	throttled     outcome = "throttled"     // 429, 503 with Retry-After
@@ -71,7 +71,7 @@ type Action string
 
 // The actions.
 const (
-	// DoNext: what the record asks for in its stage (next).
+	// DoNext: the action that the record requires in its stage (next).
 	DoNext Action = "next"
 	// DoRepeat: the same action again.
 	DoRepeat Action = "repeat"
@@ -81,7 +81,7 @@ const (
 	DoSubmit Action = "submit"
 	// DoRekey: open the next generation of the operation's key and send under it.
 	DoRekey Action = "re-key"
-	// DoLookUp: search the pair in the partner's list, then read the customer found.
+	// DoLookUp: search the partner's list for the pair, then read the customer found.
 	DoLookUp Action = "look up"
 	// DoRead: read the customer whose id is recorded.
 	DoRead Action = "read"
@@ -118,7 +118,7 @@ const (
 	challengeOld   when = "challenge old"  // the challenge is near or over its hour
 )
 
-// situation is all that a decision depends on.
+// situation is the input of a decision.
 type situation struct {
 	Stage   pipeline.Stage
 	Outcome outcome
@@ -149,8 +149,8 @@ type Limits struct {
 	RetryAlone   time.Duration // longest wait of a row whose trouble is its own: the partner answers others
 }
 
-// DefaultLimits returns the partner's documented lifetimes, and retries that span up to 100 seconds where no row fares
-// better, and up to 22 seconds where others do.
+// DefaultLimits returns the partner's documented lifetimes, and retries that span up to 100 seconds if no row succeeds,
+// and up to 22 seconds if others do.
 func DefaultLimits() Limits {
 	return Limits{
 		KeyTTL: time.Hour, ChallengeTTL: time.Hour,
@@ -159,7 +159,7 @@ func DefaultLimits() Limits {
 	}
 }
 
-// margin is how long before the end of a lifetime it is no longer relied upon: a twelfth, five minutes of the hour.
+// margin is the last part of a lifetime, which is not relied upon: a twelfth, five minutes of the hour.
 func margin(ttl time.Duration) time.Duration { return ttl / 12 }
 
 // keyIsFresh reports whether a key first used at first can still be relied upon at now (rule "Old keys are not
@@ -177,21 +177,21 @@ func (l Limits) challengeIsFresh(at, now time.Time) bool {
 	return age > -margin(l.ChallengeTTL) && age < l.ChallengeTTL-margin(l.ChallengeTTL)
 }
 
-// challengeIsUsable reports whether a challenge that is not fresh any more may still be signed and submitted at now
-// where there is no other: until a twelfth of the margin is left, 25 seconds of the hour.
+// challengeIsUsable reports whether a challenge that is no longer fresh may still be signed and submitted at now if
+// there is no other: until a twelfth of the margin is left, 25 seconds of the hour.
 func (l Limits) challengeIsUsable(at, now time.Time) bool {
 	age := now.Sub(at)
 	return age > 0 && age < l.ChallengeTTL-margin(margin(l.ChallengeTTL))
 }
 
-// staleWhenAsked reports whether a challenge had run out for good when it was asked for, however long it then was on
-// its way: a partner that hands out such a one is not to be trusted. Issued At counts in seconds.
+// staleWhenAsked reports whether a challenge had already expired when it was requested, regardless of how long the
+// response took: a partner that issues such a challenge cannot be trusted. Issued At is in seconds.
 func (l Limits) staleWhenAsked(issued, asked time.Time) bool {
 	return asked.Sub(issued) > l.ChallengeTTL+max(margin(l.ChallengeTTL), 2*time.Second)
 }
 
-// backoff is the wait after so many failures: doubling from RetryMin to most, less up to half of it by jitter (from 0
-// to 1), and never less than the partner asked for.
+// backoff is the wait after n failures: doubling from RetryMin to most, reduced by up to half by jitter (from 0 to 1),
+// and never less than the partner asked for.
 func (l Limits) backoff(failures int, most time.Duration, jitter float64, retryAfter time.Duration) time.Duration {
 	wait := l.RetryMin
 	for i := 1; i < failures && wait < most; i++ {
@@ -201,7 +201,7 @@ func (l Limits) backoff(failures int, most time.Duration, jitter float64, retryA
 	return max(wait-time.Duration(jitter*float64(wait/2)), retryAfter)
 }
 
-// Disposition is the decision: what the row becomes and what is done for it next.
+// Disposition is the decision: the row's next stage and action.
 type Disposition struct {
 	Stage pipeline.Stage    // the stage to be in; the same one means stay
 	Do    Action            // what to do next
@@ -211,14 +211,14 @@ type Disposition struct {
 	After time.Duration     // filled in by decide from Wait
 }
 
-// branch is one possibility of a cell of the decision table.
+// branch is one alternative in a cell of the decision table.
 type branch struct {
 	When when
 	Then Disposition
 }
 
-// decide is the decision table: a pure function. A pair of stage and outcome that cannot meet halts the run, since it
-// means that the program is wrong.
+// decide is the decision table: a pure function. A pair of stage and outcome that is not in the table halts the run,
+// because it means a bug.
 func decide(s situation, l Limits) Disposition {
 	for _, b := range cell(s.Stage, s.Outcome) {
 		if !s.holds(b.When, l) {

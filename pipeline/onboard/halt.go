@@ -11,9 +11,9 @@ import (
 	"github.com/purser-onboard/purser/signer"
 )
 
-// HaltError stops the run: the row stays where it was, and so do all others that had not ended.
+// HaltError stops the run: the row, and all other unsettled rows, stay as they were.
 type HaltError struct {
-	// Class is a halt's own, or the one with which rows ended.
+	// Class is the halt's own class, or the class with which rows ended.
 	Class Class
 	Row   pipeline.Row // the row at which it was found; zero: none
 	Err   error
@@ -79,7 +79,7 @@ func (e *HaltError) hint() string {
 	return hint
 }
 
-// SetUp reports whether the run halted because of a setting: it has to be fixed before the next run.
+// SetUp reports whether the run halted because of a setting, which must be fixed before the next run.
 func (e *HaltError) SetUp() bool {
 	switch e.Class {
 	case HaltConfiguration:

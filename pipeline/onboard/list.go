@@ -11,8 +11,7 @@ import (
 )
 
 // lister finds a pair among the partner's customers (rule "409 is a question"). The partner's list has no filter, so it
-// is read as a whole, as a stream, into the ledger: once when first needed, and again only when what is stored is too
-// old to answer.
+// is streamed as a whole into the ledger: when first needed, and again only when the stored list is too old.
 type lister struct {
 	api    API
 	dir    pipeline.Directory
@@ -39,8 +38,8 @@ func (e tooSoonError) Error() string {
 	return fmt.Sprintf("the partner's list was just read; the next read is in %v", e.after.Round(time.Second))
 }
 
-// find returns the listed customers that have the row's account or externalId. The list may be of an earlier run: it
-// points at customers, and reading those tells.
+// find returns the listed customers that have the row's account or externalId. The list may be from an earlier run: it
+// only names candidates, which are then read.
 func (l *lister) find(ctx context.Context, r pipeline.Row) ([]pipeline.Customer, error) {
 	return l.dir.FindCustomers(ctx, r.Account.String(), r.ExternalID)
 }
@@ -81,8 +80,8 @@ func (l *lister) lock(ctx context.Context) error {
 
 func (l *lister) unlock() { <-l.mu }
 
-// restAfter is how long the partner is spared after a reading that took so long: three times as long, ten times when it
-// took more than a second.
+// restAfter is the pause after a reading of the given duration: three times as long, ten times if it took more than a
+// second.
 func restAfter(took time.Duration) time.Duration {
 	if took > time.Second {
 		return 10 * took
@@ -90,7 +89,7 @@ func restAfter(took time.Duration) time.Duration {
 	return 3 * took
 }
 
-// read reads the whole list, unless the pause after the last reading is not over.
+// read reads the whole list, unless the pause after the last reading is still running.
 func (l *lister) read(ctx context.Context) error {
 	begun := pipeline.Monotonic()
 	if !l.ended.IsZero() {

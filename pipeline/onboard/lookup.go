@@ -10,10 +10,10 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// lookUp searches the pair in the partner's list and reads the customer found: its status may have moved on since, or
-// it may be gone. A customer that is initiating in a list that was begun after the creation was sent is not read: its
-// challenge is asked for next, which tells. Only a list that was read after the creation was last sent can say that no
-// customer is there, and only to a search that began when that list was in force.
+// lookUp searches the partner's list for the pair and reads the customer found: its status may have changed since, or
+// it may be gone. A customer that is initiating in a list whose reading started after the creation was sent is not
+// read: the request for its challenge shows its status. Only a list that was read after the creation was last sent can
+// prove that there is no customer, and only to a search that started when that list was in use.
 func (w *Worker) lookUp(ctx context.Context, t *Task) (result, error) {
 	for {
 		current, partial, err := w.list.current(ctx, t.sent)
@@ -55,7 +55,8 @@ func (w *Worker) lookUp(ctx context.Context, t *Task) (result, error) {
 	}
 }
 
-// listFailed sorts what went wrong with the list: it is too early to read it again, the partner failed, or the ledger.
+// listFailed classifies a failure to read the list: it is too early to read it again, the partner failed, or the
+// ledger.
 func (w *Worker) listFailed(ctx context.Context, t *Task, err error) (result, error) {
 	var soon tooSoonError
 	if errors.As(err, &soon) {
@@ -72,7 +73,7 @@ func (w *Worker) listFailed(ctx context.Context, t *Task, err error) (result, er
 	return result{outcome: outcome, after: after, err: err}, nil
 }
 
-// readCustomer reads one customer and says what it means for the row.
+// readCustomer reads one customer and returns what it means for the row.
 func (w *Worker) readCustomer(ctx context.Context, row pipeline.Row, id string) (result, error) {
 	customer, err := w.API.Customer(ctx, id)
 	if err != nil {

@@ -6,8 +6,8 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// next says what the record asks for in its stage: where a row begins, and where it goes on after a restart.
-// foreign: the key of its operation was derived for an earlier API key id; whether it did anything is looked up first.
+// next returns the action that the record requires in its stage, for a new row and after a restart. foreign: the key of
+// its operation was derived for an earlier API key id; its effect is looked up first.
 func next(r pipeline.Record, now time.Time, l Limits, foreign bool) Action {
 	switch r.Stage {
 	case pipeline.Planned:

@@ -10,7 +10,7 @@ import (
 	"github.com/purser-onboard/purser/signer"
 )
 
-// changeOutcome sorts the failure of a request that changes something at the partner.
+// changeOutcome classifies the failure of a request that changes something at the partner.
 func changeOutcome(err error) (outcome, time.Duration) {
 	var e *client.Error
 	if !errors.As(err, &e) {
@@ -25,8 +25,8 @@ func changeOutcome(err error) (outcome, time.Duration) {
 	case client.Unrecognized:
 		return unrecognized, 0
 	case client.ServerError:
-		// A gateway's 502 or 504 too: by itself it says nothing of the partner, but the same answer twice under one key is
-		// a stored one, and before the key is given up the customer is looked up.
+		// A gateway's 502 or 504, too: alone it says nothing about the partner, but the same answer twice under one key is
+		// stored under the key, and before the key is given up the customer is looked up.
 		return serverFailed, e.RetryAfter
 	case client.Throttled:
 		return throttled, e.RetryAfter
@@ -47,7 +47,7 @@ func changeOutcome(err error) (outcome, time.Duration) {
 	return misconfigured, 0
 }
 
-// tokenOutcome sorts the failure to get a token: the request itself never left.
+// tokenOutcome classifies the failure to get a token: the request itself was never sent.
 func tokenOutcome(e *client.Error) (outcome, time.Duration) {
 	var cause *client.Error
 	if !errors.As(e.Err, &cause) {
@@ -62,7 +62,7 @@ func tokenOutcome(e *client.Error) (outcome, time.Duration) {
 	return misconfigured, 0
 }
 
-// readOutcome sorts the failure of a GET, which may simply be repeated.
+// readOutcome classifies the failure of a GET, which can simply be repeated.
 func readOutcome(err error) (outcome, time.Duration) {
 	outcome, after := changeOutcome(err)
 	switch outcome {
@@ -76,7 +76,7 @@ func readOutcome(err error) (outcome, time.Duration) {
 	return outcome, after
 }
 
-// fetchOutcome sorts the failure to read a challenge.
+// fetchOutcome classifies the failure to fetch a challenge.
 func fetchOutcome(err error) (outcome, time.Duration) {
 	outcome, after := changeOutcome(err)
 	switch outcome {
@@ -88,7 +88,7 @@ func fetchOutcome(err error) (outcome, time.Duration) {
 	return outcome, after
 }
 
-// signResult sorts the failure of a signer, and says how long it asked to be left alone.
+// signResult classifies the failure of a signer, and returns its Retry-After.
 func signResult(err error) result {
 	res := result{outcome: signerFailed, err: err}
 	var busy interface{ Throttled() (time.Duration, bool) }
@@ -113,7 +113,7 @@ func signResult(err error) result {
 	return res
 }
 
-// customerOutcome says what a customer that was read means for a row.
+// customerOutcome returns what a customer that was read means for a row.
 func customerOutcome(r pipeline.Row, c client.Customer) outcome {
 	if !IsPair(r, c.ChainID, c.ExternalID) {
 		return other
@@ -126,7 +126,7 @@ func IsPair(r pipeline.Row, chainID, externalID string) bool {
 	return strings.EqualFold(chainID, r.Account.String()) && externalID == r.ExternalID
 }
 
-// statusOutcome says what a customer with that status means for its row. Statuses are compared without case.
+// statusOutcome returns what a customer's status means for its row. Statuses are compared without case.
 func statusOutcome(s client.Status) outcome {
 	switch s = client.ParseStatus(string(s)); s { // a stored one may be from before statuses were compared without case
 	case "":

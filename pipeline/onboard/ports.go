@@ -11,10 +11,9 @@ import (
 	"github.com/purser-onboard/purser/signer"
 )
 
-// API is what the worker asks of the partner; *client.Client implements it. Each call is one attempt, or two: it is
-// repeated with a fresh token after a 401, and with a fresh signature after a signature error. It waits for the rate
-// limiter, and blocks until there is an answer, an error or ctx ends. Errors are *client.Error, client.ErrStopped, or
-// ctx's.
+// API is the partner's API; *client.Client implements it. Each call is one attempt, or two: it is repeated with a fresh
+// token after a 401, and with a fresh signature after a signature error. It waits for the rate limiter, and blocks
+// until a response, an error or the end of ctx. Errors are *client.Error, client.ErrStopped, or ctx's.
 type API interface {
 	CreateCustomer(ctx context.Context, key uuid.UUID, body []byte) (client.Customer, error)
 	Customer(ctx context.Context, id string) (client.Customer, error)
@@ -25,9 +24,9 @@ type API interface {
 	Customers(ctx context.Context, yield func(client.Customer) error) (took time.Duration, err error)
 }
 
-// Signer is what the worker needs of the signer; signer.Backend has it.
+// Signer is the part of signer.Backend that the worker needs.
 type Signer interface {
 	signer.Signer
-	// HasKey returns nil when there is a key of the account, without signing; otherwise the error says why not.
+	// HasKey returns nil if the signer has the account's key, without signing; otherwise the error says why not.
 	HasKey(ctx context.Context, account common.Address) error
 }

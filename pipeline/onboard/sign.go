@@ -13,7 +13,7 @@ import (
 	"github.com/purser-onboard/purser/signer"
 )
 
-// checkSigner says why the signer, which fails for a row, fails for all of them; nil when only for that row.
+// checkSigner returns why a signer that failed for a row fails for all rows; nil if it fails only for that row.
 func (w *Worker) checkSigner(ctx context.Context, cause error) error {
 	if w.SignerCheck == nil {
 		return cause
@@ -24,8 +24,7 @@ func (w *Worker) checkSigner(ctx context.Context, cause error) error {
 	return nil
 }
 
-// sign has the challenge signed. It is checked here once more, so that no path leads to the signer but through the
-// policy.
+// sign has the challenge signed. It checks the challenge again, so that every path to the signer passes the policy.
 func (w *Worker) sign(ctx context.Context, t *Task) (result, error) {
 	custodian, slow := w.Signer.(signer.Custodian)
 	if slow && t.ExternalTxID == "" { // the signer was another one when the challenge was checked: begin with a new one
@@ -60,7 +59,7 @@ func (w *Worker) sign(ctx context.Context, t *Task) (result, error) {
 	return w.signed(t, signature), nil
 }
 
-// noteSigner reports a call of the signer that was not cut short by us.
+// noteSigner reports a signer call that we did not cancel.
 func (w *Worker) noteSigner(ctx context.Context, err error, begun time.Time) {
 	if w.OnSigner == nil || err != nil && ctx.Err() != nil {
 		return
@@ -71,8 +70,7 @@ func (w *Worker) noteSigner(ctx context.Context, err error, begun time.Time) {
 	w.OnSigner(err, pipeline.Monotonic().Sub(begun))
 }
 
-// signed takes a signature over: it and the key it will be sent under are stored before it is sent (rule "Write, then
-// send").
+// signed takes a signature: it and its idempotency key are stored before it is sent (rule "Write, then send").
 func (w *Worker) signed(t *Task, signature signer.Signature) result {
 	w.stats.signatures.Add(1)
 	w.Hook("sign.after")

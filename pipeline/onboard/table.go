@@ -2,8 +2,8 @@ package onboard
 
 import "github.com/purser-onboard/purser/pipeline"
 
-// cell returns the branches of one cell of the decision table, none for a stage and an outcome that cannot meet.
-// docs/state-machine.md is drawn from it.
+// cell returns the branches of one cell of the decision table, none for an impossible pair of stage and outcome.
+// docs/state-machine.md is generated from it.
 func cell(s pipeline.Stage, o outcome) []branch {
 	if s.Terminal() {
 		return nil
@@ -41,8 +41,8 @@ func cell(s pipeline.Stage, o outcome) []branch {
 	return nil
 }
 
-// planned meets what the signer says about the key, which is asked before anything is sent; and, when an earlier import
-// already had the customer created, so that its id is known, what became of that customer.
+// planned covers the signer's answer about the key, which is checked before anything is sent; and, if an earlier import
+// already created the customer, so that its id is known, the customer's status.
 func planned(o outcome) []branch {
 	switch o {
 	case noKey, declined, mismatch, signerFailed, signerLost:
@@ -185,8 +185,8 @@ func submitting(o outcome) []branch {
 		return always(Disposition{Do: DoRead, Key: pipeline.KeyRefused})
 	case unknown:
 		return []branch{
-			// The same again under the same key tells as much as reading the customer, and one of the two is enough if nothing
-			// has arrived. Not for ever: an answer that never comes must not keep a worker.
+			// Sending the same again under the same key is as informative as reading the customer, and one of the two is enough
+			// if nothing has arrived. It is bounded: a missing answer must not keep a worker.
 			{firstFailure, Disposition{Do: DoNext, Wait: true, Key: pipeline.KeyOpen}},
 			{otherwise, Disposition{Do: DoRead, Key: pipeline.KeyOpen}},
 		}

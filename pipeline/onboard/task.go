@@ -6,13 +6,13 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// Task is a row under way: its record, the action that comes next, and what is remembered between actions and not kept
-// in the ledger. After a restart a row goes on without that memory.
+// Task is a row in progress: its record, its next action, and state that is kept between actions but not in the ledger.
+// After a restart a row continues without that state.
 type Task struct {
 	pipeline.Record
 	Action Action
 
-	// previousClass is how the row ended before this import started it again; empty: it did not.
+	// previousClass is the class with which the row ended before this import restarted it; empty: it did not.
 	previousClass string
 
 	entered  time.Time // when it came to its stage, or to this process, monotonic; only with Options.OnStage
@@ -42,12 +42,12 @@ func (w *Worker) Begin(a pipeline.Acceptance) *Task {
 	return t
 }
 
-// Resume sets the action that the task's record asks for.
+// Resume sets the action that the task's record requires.
 func (w *Worker) Resume(t *Task) { t.Action = w.dueAction(t) }
 
-// AtCustodian reports whether the row waits for a custodian, who has been asked.
+// AtCustodian reports whether the row waits for a custodian that has its request.
 func (t *Task) AtCustodian() bool { return t.polls > 0 && t.Stage == pipeline.Signing }
 
-// FailedPolls returns how many of the latest questions to the custodian failed, and how the last one did; 0 and nil if
-// it did not.
+// FailedPolls returns the number of consecutive failed polls and the error of the last; 0 and nil if the last poll did
+// not fail.
 func (t *Task) FailedPolls() (n int, last error) { return t.failing.polls, t.failing.err }

@@ -17,8 +17,8 @@ import (
 	"github.com/purser-onboard/purser/siwe"
 )
 
-// Options are what a Worker needs. API, Signer, Ledger, Policy and Now are required; the functions without a remark may
-// be called by many goroutines at once.
+// Options configure a Worker. API, Signer, Ledger, Policy and Now are required; the functions may be called by many
+// goroutines at once.
 type Options struct {
 	API     API
 	Signer  Signer // wrapped by signer.Verified
@@ -30,50 +30,50 @@ type Options struct {
 	Encoding client.SignatureEncoding
 	// Policy is the policy for the challenge of an account (rule "Sign nothing blind").
 	Policy func(pipeline.Account) siwe.Policy
-	// CheckClock says why no challenge can be judged by the clock of this machine; nothing is signed then, and the run
-	// halts. May be nil.
+	// CheckClock returns an error if this machine's clock is too wrong to check challenges; then nothing is signed, and
+	// the run halts. May be nil.
 	CheckClock func() error
-	// ListPause is the least time between two readings of the partner's list.
+	// ListPause is the minimum time between two readings of the partner's list.
 	ListPause time.Duration
 	Now       func() time.Time
 	// Hook is called at named points around each durable write and each send; crash tests stop the process there. May
 	// be nil.
 	Hook func(point string)
 	// OnTrouble is called when many answers of the partner are unusable, or it throttles, and when that is over; not for a
-	// failure that stands alone. It must not block. May be nil.
+	// single failure. It must not block. May be nil.
 	OnTrouble func(Trouble)
-	// OnStale is called when a custodian's request that is no longer needed could not be cancelled: a person may still
-	// be asked to approve it. May be nil.
+	// OnStale is called when an obsolete request to a custodian could not be cancelled: a person may still be asked to
+	// approve it. May be nil.
 	OnStale func(r pipeline.Row, externalTxID string, cause error)
-	// OnPollTrouble is called when the custodian gives no usable answer about a row, and then once a minute for as long as
-	// that goes on. It must not block. May be nil.
+	// OnPollTrouble is called when the custodian gives no usable answer about a row, and then once a minute while that
+	// continues. It must not block. May be nil.
 	OnPollTrouble func(PollTrouble)
-	// PollLimit is for how long the polls of a row may fail before the signer is asked for its health: if that is bad, the
-	// run halts; if it is good, the row fails. 0: without end.
+	// PollLimit is how long the polls of a row may fail before SignerCheck is called: if it fails, the run halts;
+	// otherwise the row fails. 0: no limit.
 	PollLimit time.Duration
 	// OnList is called after the partner's list was read. May be nil.
 	OnList func(customers int, took time.Duration)
 	// OnPartialList is called when the partner's list was read and announces more than could be read. May be nil.
 	OnPartialList func(cause error)
-	// OnSigner is called after each call of the signer with its result, which is nil also when a custodian has not decided
-	// yet, and the time that it took. It must not block. May be nil.
+	// OnSigner is called after each signer call with its error, which is also nil if a custodian has not decided yet, and
+	// its duration. It must not block. May be nil.
 	OnSigner func(err error, took time.Duration)
-	// OnStage is called when a row has gone from a stage to another, with the time since it came to the earlier one in
-	// this process. It must not block. May be nil.
+	// OnStage is called when a row changes its stage, with the time that it spent in the previous stage in this process.
+	// It must not block. May be nil.
 	OnStage func(from, to pipeline.Stage, after time.Duration)
-	// HaltAfter is how many consecutive rows may end alike, for a reason that the set-up can cause, before the run halts;
-	// 0: any number. Before the first success at a step it is SetupLimit, except for no-answer and server-error.
+	// HaltAfter is how many consecutive rows may end with the same class, if the set-up can cause it, before the run
+	// halts; 0: any number. Before the first success at a step it is SetupLimit, except for no-answer and server-error.
 	HaltAfter int
-	// Probes says that the partner is probed whenever the worker suspects that it is away (Suspect), before anything else
-	// is sent. Without it, what only a probe could tell apart is taken for the row's own trouble.
+	// Probes says that the caller probes the partner whenever the worker suspects an outage (Suspect), before anything
+	// else is sent. Without it, such failures count as the row's own.
 	Probes bool
-	// SignerCheck asks the signer whether it is well; it is called before a row ends for want of a signature, and an error
-	// halts the run. If nil, no signature since the row's first signer failure halts the run.
+	// SignerCheck checks the signer's health. It is called before a row ends for lack of a signature, and an error halts
+	// the run. If nil, the run halts if there was no signature since the row's first signer failure.
 	SignerCheck func(context.Context) error
 }
 
-// Worker takes rows from stage to stage, one action at a time. It may be used by many goroutines, never by two for one
-// row.
+// Worker takes rows from stage to stage, one action at a time. It may be used by many goroutines, but not by two for
+// the same row.
 type Worker struct {
 	Options
 
@@ -110,22 +110,22 @@ func (w *Worker) Stats() Stats {
 	return Stats{Retried: w.stats.retried.Load(), Signatures: w.stats.signatures.Load()}
 }
 
-// Through reports whether a row has come through: it is onboarded or rejected, or with a custodian.
+// Through reports whether a row is through: onboarded, rejected, or with a custodian.
 func (w *Worker) Through() bool { return w.breaker.isThrough() }
 
-// SignsNothing reports whether the signer has done nothing in this run but throttle when it was asked to sign.
+// SignsNothing reports whether the signer has answered every signing request of this run by throttling.
 func (w *Worker) SignsNothing() bool { return w.breaker.signsNothing() }
 
-// NoteThrough notes that a row has come through. From then on any number of rows may run.
+// NoteThrough records that a row is through. From then on any number of rows may run.
 func (w *Worker) NoteThrough() { w.breaker.firstThrough() }
 
-// Suspect reports whether the partner has to be probed before anything else is sent.
+// Suspect reports whether the partner must be probed before anything else is sent.
 func (w *Worker) Suspect() bool { return w.breaker.suspected() }
 
-// NoteProbe notes that the partner has answered the probe.
+// NoteProbe records that the partner has answered the probe.
 func (w *Worker) NoteProbe() { w.breaker.probeAnswered() }
 
-// result is what came of an action.
+// result is the result of an action.
 type result struct {
 	outcome outcome
 	after   time.Duration          // the partner's Retry-After
@@ -134,8 +134,8 @@ type result struct {
 }
 
 // Step performs the task's next action, decides, and stores the decision. The error is ErrStale (another caller moved
-// the row), ErrFenced (its partition went to another consumer), a *HaltError, client.ErrStopped, or ctx's when the
-// action was interrupted: the row then stands where the ledger says, and the same key goes out again.
+// the row), ErrFenced (its partition went to another consumer), a *HaltError, client.ErrStopped, or ctx's if the action
+// was interrupted: the row then has the ledger's state, and the same key is sent again.
 func (w *Worker) Step(ctx context.Context, t *Task) (Disposition, error) {
 	if t.Action == DoNext || t.Action == "" {
 		t.Action = w.dueAction(t)
@@ -162,12 +162,12 @@ func (w *Worker) Step(ctx context.Context, t *Task) (Disposition, error) {
 // PassingPause is how long a row waits that was turned away because of a rebalance.
 const PassingPause = 100 * time.Millisecond
 
-// Exhausted reports whether this process or machine has no file descriptor left: nothing gets better by trying again.
+// Exhausted reports whether this process or machine is out of file descriptors: retrying does not help.
 func Exhausted(err error) bool {
 	return errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE)
 }
 
-// dueAction is what the task's record asks for.
+// dueAction is the action that the task's record requires.
 func (w *Worker) dueAction(t *Task) Action {
 	return next(t.Record, w.Now(), w.Limits, w.foreign(t.Record))
 }
@@ -213,7 +213,7 @@ func (w *Worker) perform(ctx context.Context, t *Task) (result, error) {
 	}
 }
 
-// conclude decides, and stores what the row has become before anything else happens to it.
+// conclude decides, and stores the row's new state before anything else happens to it.
 func (w *Worker) conclude(ctx context.Context, t *Task, res result) (Disposition, error) {
 	next := t.Record
 	if res.change != nil {
@@ -263,8 +263,8 @@ func (w *Worker) conclude(ctx context.Context, t *Task, res result) (Disposition
 	return d, halt
 }
 
-// remember takes the result into the task's memory, counts the attempt, and returns for how many failures the next wait
-// is: for a reading those of readings in a row, for anything else the attempts that were not spared.
+// remember updates the task's state with the result, counts the attempt, and returns the number of failures for the
+// next wait: for a read the consecutive failed reads, otherwise the attempts that were not spared.
 func (w *Worker) remember(t *Task, next *pipeline.Record, res result) (failures int) {
 	if res.outcome.costs() {
 		next.Attempts++
@@ -304,7 +304,7 @@ func (w *Worker) remember(t *Task, next *pipeline.Record, res result) (failures 
 	return next.Attempts - t.spared
 }
 
-// consultTable asks the decision table what to do.
+// consultTable looks the next step up in the decision table.
 func (w *Worker) consultTable(t *Task, next pipeline.Record, res result, failures int) Disposition {
 	spread := jitter(t.Row, failures)
 	if res.outcome == waiting {
@@ -319,8 +319,8 @@ func (w *Worker) consultTable(t *Task, next pipeline.Record, res result, failure
 	}, w.Limits)
 }
 
-// consultBreaker lets the breaker see the result before anything is stored. stop: the row stays as it is, and what is
-// returned instead of the decision holds.
+// consultBreaker passes the result to the breaker before anything is stored. stop: the row stays as it is, and the
+// returned values replace the decision.
 func (w *Worker) consultBreaker(
 	ctx context.Context, t *Task, res result, d Disposition,
 ) (stop bool, instead Disposition, err error) {
@@ -355,8 +355,8 @@ func (w *Worker) consultBreaker(
 	return true, Disposition{}, &HaltError{Class: d.Class, Row: t.Row, Err: cause}
 }
 
-// jitter spreads the attempts of rows that failed together. It depends on the row and the attempt alone, so that a run
-// can be repeated.
+// jitter spreads the attempts of rows that failed together. It depends only on the row and the attempt, so that a run
+// can be reproduced.
 func jitter(r pipeline.Row, attempt int) float64 {
 	h := fnv.New64a()
 	_, _ = fmt.Fprint(h, r.Account, r.ExternalID, attempt) // a hash takes everything
@@ -377,7 +377,7 @@ func operationKey(r *pipeline.Record) *pipeline.Key {
 	return &r.CreateKey
 }
 
-// apply moves the record to the stage decided on.
+// apply applies the decision to the record.
 func apply(r *pipeline.Record, d Disposition, res result) {
 	if d.Stage != r.Stage {
 		r.Attempts = 0

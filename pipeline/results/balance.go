@@ -66,8 +66,8 @@ func OutcomeOf(stages map[pipeline.Stage]int64) (o ImportOutcome) {
 	return o
 }
 
-// Balance shows that nothing disappeared: neither between the lines of the exports and the queue, nor in the queue, nor
-// between the queue and the outcomes.
+// Balance shows that no row was lost between the lines of the exports and the queue, in the queue, or between the queue
+// and the outcomes.
 type Balance struct {
 	// Lines is the sum over the imports that have ended and whose importer's record is known; absent if there is none.
 	Lines    *LineBalance    `json:"lines,omitempty"`
@@ -108,7 +108,7 @@ type ReceivedBalance struct {
 	OK       bool  `json:"ok"`       // Received is the sum of the others
 }
 
-// BalanceOf draws up the balance of a run that has ended.
+// BalanceOf returns the balance of a run that has ended.
 func BalanceOf(t pipeline.Tally, imports []ReportImport) *Balance {
 	b := &Balance{Received: ReceivedBalance{
 		Received: t.Received, Returned: t.Returned,
@@ -156,7 +156,7 @@ func later(imports []ReportImport, first pipeline.Import, key func(pipeline.Impo
 	return len(done) > 0 && !slices.ContainsFunc(first.Files, func(f pipeline.ImportFile) bool { return !done[key(f)] })
 }
 
-// PublishedOf draws up the balance of what imports published.
+// PublishedOf returns the balance of the imports' published rows.
 func PublishedOf(imports []ReportImport) *PublishedBalance {
 	var b *PublishedBalance
 	for _, i := range imports {

@@ -37,7 +37,7 @@ func Source(apiHost, apiPath string) string {
 	return source
 }
 
-// Origin says where events come from.
+// Origin is the origin of events.
 type Origin struct {
 	Source string // see the function Source
 	Run    string // id of the run that publishes them

@@ -9,7 +9,7 @@ import (
 	"github.com/purser-onboard/purser/pipeline/onboard"
 )
 
-// Book is what Reconcile asks of the ledger in addition to the copy of the list.
+// Book is the part of the ledger that Reconcile needs in addition to the copy of the list.
 type Book interface {
 	pipeline.Directory
 	// Each hands over every row with the listed customers of its account (in any case), in the list's order; yield may
@@ -19,7 +19,7 @@ type Book interface {
 	SetPartnerStatuses(ctx context.Context, statuses map[int64]string) error
 }
 
-// Reconciled says what Reconcile found.
+// Reconciled is the result of Reconcile.
 type Reconciled struct {
 	Customers int64            // customers in the partner's list
 	Rows      int64            // rows in the ledger
@@ -39,7 +39,7 @@ type Reconciled struct {
 	Ahead int64
 }
 
-// statusesPerCommit is how many changed statuses share a commit: a crash loses at most these, and the next
+// statusesPerCommit is the number of changed statuses per commit: a crash loses at most these, and the next
 // reconciliation records them.
 const statusesPerCommit = 5000
 

@@ -21,9 +21,9 @@ type Outbox interface {
 	Published(ctx context.Context, rows []pipeline.Record) error
 }
 
-// Event is what the results topic says of a settled row; its key is the CAIP-10 account, like the work message's, so
-// that a compacted topic keeps the latest word on each. It may come twice after a crash. The field names are a
-// contract.
+// Event is the event of a settled row on the results topic. Its key is the CAIP-10 account, like the work message's, so
+// that a compacted topic keeps the latest event of each account. It may be published twice after a crash. The field
+// names are a contract.
 type Event struct {
 	V                int            `json:"v"` // 1
 	ChainID          string         `json:"chainId"`
@@ -48,8 +48,8 @@ func eventOf(r pipeline.Record) Event {
 	}
 }
 
-// Relay publishes an event for each settled row. What a crash or a lost broker kept it from publishing waits in the
-// outbox for the next run.
+// Relay publishes an event for each settled row. After a crash or a lost broker, unpublished events stay in the outbox
+// for the next run.
 type Relay struct {
 	Outbox    Outbox
 	Publisher pipeline.Publisher
