@@ -199,7 +199,7 @@ func (c *Consumer) Defer(m pipeline.Message) {
 	}
 }
 
-// Position is how far a consumer has come in a partition.
+// Position is the progress of a consumer in a partition.
 type Position struct {
 	Partition int
 	Settled   int64 // the offset below which all messages are acknowledged
@@ -207,7 +207,7 @@ type Position struct {
 	Left      int64 // … apart from those that are acknowledged
 }
 
-// Positions returns how far this consumer has come in each of its partitions; none between two assignments.
+// Positions returns this consumer's progress in each of its partitions; none between two assignments.
 func (c *Consumer) Positions() []Position {
 	c.mu.Lock()
 	a := c.current

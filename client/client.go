@@ -285,7 +285,7 @@ func (c *Client) Stats() Stats {
 	return Stats{Sent: c.sent.Load(), Throttled: c.throttled.Load(), Retried: c.resent.Load(), ClockSkew: c.clock.Skew()}
 }
 
-// Close closes idle connections. Calls in flight go on; it may be called twice.
+// Close closes idle connections. Calls in flight continue; it may be called twice.
 func (c *Client) Close() {
 	if t, ok := c.transport.(interface{ CloseIdleConnections() }); ok {
 		t.CloseIdleConnections()

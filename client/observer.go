@@ -22,7 +22,7 @@ func Operations() []Operation {
 	return []Operation{Create, Find, Challenge, Submit, Token, List, Probe, Credentials}
 }
 
-// Observer is told what a Client does. Its methods are called by many goroutines at once and must not block.
+// Observer observes a Client. Its methods are called by many goroutines at once and must not block.
 type Observer interface {
 	// Waited is called when an attempt has passed the rate limiter, with how long it waited there, in the queue of all
 	// workers included.

@@ -1,4 +1,4 @@
-// Package editdistance says how far two names are from each other, to suggest the one that was meant.
+// Package editdistance computes the distance between two names, to suggest the name that was probably meant.
 package editdistance
 
 // Between returns the Levenshtein distance of two names: how many bytes to insert, remove or replace to come from a

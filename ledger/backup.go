@@ -16,7 +16,7 @@ import (
 	"github.com/purser-onboard/purser/lockfile"
 )
 
-// Summary is what a ledger holds.
+// Summary describes the contents of a ledger.
 type Summary struct {
 	Rows        int64
 	LastChange  time.Time // of a row; zero: there is no row
@@ -30,9 +30,8 @@ type Backup struct {
 }
 
 // WriteBackup copies the ledger at path, with its log, into one file: target, which must exist and be empty. A consumer
-// may hold the ledger and goes on writing; the copy has the ledger as of the moment when the copying began. It has no
-// deleted content. WriteBackup then reads the whole copy and checks it. It does not call fsync on it. After an error
-// the copy is of no use.
+// may keep writing to the ledger; the copy has its state at the start of copying, without deleted data. WriteBackup
+// then reads the whole copy and checks it. It does not call fsync on it. After an error the copy is of no use.
 //
 // Errors: fs.ErrNotExist and ErrEmpty for the ledger; others for a schema that is newer than this program's, for a file
 // that is damaged or not a ledger, and for a full disk.

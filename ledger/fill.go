@@ -110,8 +110,8 @@ func (f *filling) drop(least int) error {
 	return f.finish()
 }
 
-// Abandon has Restore roll back what it fills an empty ledger with, which it keeps otherwise, and return soon: creating
-// the indexes may take minutes. That lasts until Close. It may be called at any time, and several times.
+// Abandon makes Restore roll back the fill of an empty ledger, which it would otherwise keep, and return soon: creating
+// the indexes may take minutes. It holds until Close. It may be called at any time, and several times.
 func (l *Ledger) Abandon() { l.abandon() }
 
 // store stores batches until the fill ends.

@@ -11,14 +11,14 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// keptImports is how many imports a ledger remembers. With an import a night they are three years.
+// keptImports is how many imports a ledger keeps: three years with an import a night.
 const keptImports = 1000
 
 const importColumns = `id, program, host, started_at, ended_at, exit, reason, lines, rows, published, published_lines,
 	invalid, invalid_lines, header, blank, neither, files`
 
-// PutImports stores what importers recorded of their imports, over what is known of the same imports, and forgets the
-// oldest ones beyond 1000.
+// PutImports stores the importers' records, replacing earlier records of the same imports, and keeps only the latest
+// 1000.
 func (l *Ledger) PutImports(ctx context.Context, imports []pipeline.Import) error {
 	if len(imports) == 0 {
 		return nil

@@ -40,7 +40,7 @@ type Options struct {
 	// Program is the name and version of this program. The ledger stores it, so that an older program that cannot read
 	// the schema can name the program that is needed. Default "": unknown.
 	Program string
-	// Logger receives what the operator should know and no call returns. Default nil: no logging.
+	// Logger receives messages for the operator that no call returns. Default nil: no logging.
 	Logger *slog.Logger
 	// Changelog is the name of the ledger topic whose positions the ledger keeps; see Follow. Open deletes the positions
 	// in all other topics, because changes from now on are not written there. Default "": no ledger topic.

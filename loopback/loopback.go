@@ -1,4 +1,4 @@
-// Package loopback tells hosts of this machine from all others: only to them may secrets be sent in clear text.
+// Package loopback recognises hosts of this machine: only to them may secrets be sent in clear text.
 package loopback
 
 import (

@@ -10,7 +10,7 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// Sources are what a Metrics reads when it is asked. Nil functions are not called.
+// Sources are read by a Metrics on request. Nil functions are not called.
 type Sources struct {
 	Tally     func() pipeline.Tally
 	Client    func() client.Stats
@@ -23,7 +23,7 @@ type Sources struct {
 	Follows bool
 }
 
-// Position is how far the run has come in a partition of the queue.
+// Position is the progress of the run in a partition of the queue.
 type Position struct {
 	Partition int
 	Settled   int64 // the offset below which all messages are settled

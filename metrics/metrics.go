@@ -1,7 +1,7 @@
-// Package metrics counts and times what a run of the consumer does. A Metrics is the one source of a run's figures: for
-// what Prometheus scrapes (Handler), for the file that node_exporter reads (WriteText), and for what the ledger and the
-// report keep (Snapshot). The packages that are measured do not know it: they have small hooks, which a Metrics
-// implements, and counts of their own, which it reads when it is asked (Sources).
+// Package metrics counts and times a run of the consumer. A Metrics is the single source of a run's figures: for
+// Prometheus (Handler), for node_exporter's file (WriteText), and for the ledger and the report (Snapshot). The
+// measured packages do not know it: they have small hooks, which a Metrics implements, and their own counts, which it
+// reads on request (Sources).
 //
 // Names have the prefix purser_ and base units. The values of labels come from fixed lists, never from a message, an
 // answer or an error; docs/monitoring.md lists the metrics.
@@ -62,7 +62,7 @@ type request struct {
 	took     *durations
 }
 
-// New returns the metrics of a run that has just begun.
+// New returns the metrics of a run that has just started.
 func New(o Options) *Metrics {
 	m := &Metrics{
 		now: o.Now, own: prometheus.NewRegistry(), process: prometheus.NewRegistry(),

@@ -8,7 +8,7 @@ import (
 	"github.com/purser-onboard/purser/pipeline/results"
 )
 
-// Bounds of what an account lists. Whatever the size of the run, the page stays below a megabyte.
+// Limits of an account's lists. Whatever the size of the run, the page stays below a megabyte.
 const (
 	MaxExamples  = 10 // of a class and stage
 	MaxFailures  = 60 // classes and stages

@@ -315,7 +315,7 @@ func (a *Account) ImportedLater(first pipeline.Import) bool {
 	return results.ImportedLater(a.Imports, first)
 }
 
-// unfinishedWord says how an import that did not come to its end stands.
+// unfinishedWord describes the state of an import that did not finish.
 func unfinishedWord(i results.ReportImport) string {
 	m := i.Importer
 	if !m.Ended() {

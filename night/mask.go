@@ -20,7 +20,7 @@ var (
 // shortest is the length from which an id keeps its ends when it is masked.
 const shortest = 8
 
-// Mask hides an id or an address but for its ends, by which it can be recognized; a short id is hidden whole.
+// Mask hides an id or an address except its ends, which identify it; a short id is hidden completely.
 func Mask(id string) string {
 	if id == "" {
 		return ""

@@ -42,9 +42,10 @@ type Backend interface {
 }
 
 var (
-	// ErrNoKey: the backend has no key of that account. The row fails; the run goes on.
+	// ErrNoKey: the backend has no key for that account. The row fails; the run continues.
 	ErrNoKey = errors.New("signer has no key of this account")
-	// ErrDeclined: the backend, or a person who approves its signatures, declined to sign. The row fails; the run goes on.
+	// ErrDeclined: the backend, or a person who approves its signatures, declined to sign. The row fails; the run
+	// continues.
 	ErrDeclined = errors.New("signer declined")
 	// ErrMismatch: the signature does not recover to the account. The row fails; several in a row halt the run.
 	ErrMismatch = errors.New("signature does not recover to the account")

@@ -16,7 +16,7 @@ import (
 	"github.com/purser-onboard/purser/signer"
 )
 
-// RPC is a signer that is asked by JSON-RPC 2.0 calls, over HTTP or a Unix socket. It may be used by many goroutines.
+// RPC calls a signer by JSON-RPC 2.0, over HTTP or a Unix socket. It is safe for concurrent use.
 type RPC struct {
 	at     address
 	http   *HTTP   // nil for a socket

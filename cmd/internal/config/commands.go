@@ -9,7 +9,7 @@ import (
 	"github.com/purser-onboard/purser/editdistance"
 )
 
-// UnknownValue says that a setting has no such value, and which values it has.
+// UnknownValue returns an error for an unknown value, with the allowed values.
 func UnknownValue(setting, given string, known []string) error {
 	problem := "want one of " + strings.Join(known, ", ")
 	for _, name := range known {
@@ -21,7 +21,7 @@ func UnknownValue(setting, given string, known []string) error {
 	return &Error{Setting: setting, Value: given, Problem: problem}
 }
 
-// UnknownCommand says that there is no such command, and which of the known ones may have been meant.
+// UnknownCommand returns an error for an unknown command, with similar commands.
 func UnknownCommand(given string, known []string) error {
 	if !word.MatchString(given) {
 		return errors.New("unknown command (not shown, because it may be a secret)")

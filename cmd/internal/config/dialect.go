@@ -7,7 +7,7 @@ import (
 	"unicode/utf8"
 )
 
-// settleDialect reads what the settings say of the exports' form.
+// settleDialect reads the settings of the exports' format.
 func (c *Importer) settleDialect() (err error) {
 	if c.Delimiter != "" {
 		delimiter := strings.ReplaceAll(c.Delimiter, `\t`, "\t")
@@ -39,8 +39,8 @@ func (c *Importer) settleDialect() (err error) {
 	return nil
 }
 
-// parseColumns reads address=NAME,externalId=NAME,chainId=NAME. A name with a comma, = or quote stands in double
-// quotes, as a field of CSV does. An empty one says that no column has the chain.
+// parseColumns reads address=NAME,externalId=NAME,chainId=NAME. A name with a comma, = or quote is in double quotes,
+// like a CSV field. An empty name means that no column has the chain.
 func parseColumns(text string) (map[string]string, error) {
 	names := map[string]string{}
 	bad := func(problem string) error { return &Error{"--columns", text, problem} }

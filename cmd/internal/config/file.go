@@ -18,8 +18,8 @@ import (
 	"github.com/purser-onboard/purser/secretfile"
 )
 
-// file is a configuration file: a YAML mapping from flag names to values. One file may serve all commands, so it may
-// hold any name that one of them knows. What librdkafka calls its settings is understood, too (librdkafka.go).
+// file is a configuration file: a YAML mapping from flag names to values. All commands may share one file, so it may
+// contain the settings of any command, also under librdkafka's names (librdkafka.go).
 type file struct {
 	name   string
 	values map[string]*yaml.Node
@@ -30,7 +30,7 @@ type file struct {
 // pipe.
 type fileFlag string
 
-// BeforeResolve makes the file's values those of flags and variables that were not given.
+// BeforeResolve uses the file's values for flags and variables that were not given.
 func (fileFlag) BeforeResolve(ctx *kong.Context, trace *kong.Path, read *sources) error {
 	path, _ := ctx.FlagValue(trace.Flag).(fileFlag)
 	if path == "" {

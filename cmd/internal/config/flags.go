@@ -1,7 +1,6 @@
-// Package config is the one place where Purser's settings are read: flags over variables over the configuration file.
-// An error names the setting, where its value comes from, and the reason, and the value only where it can be no secret;
-// an unknown name is an error.
-// The package parses and validates; it opens nothing but the files that hold settings.
+// Package config reads all of Purser's settings: flags over variables over the configuration file. An error names the
+// setting, the source of its value and the reason, and the value only if it cannot be a secret; an unknown name is an
+// error. The package parses and validates; it opens only files that contain settings.
 package config
 
 import (
@@ -26,15 +25,15 @@ type Common struct {
 
 func (c *Common) common() *Common { return c }
 
-// Output says in which form a command prints what it found or did.
+// Output is the format of a command's output.
 type Output struct {
 	Output string `help:"Format of standard output: text, or json (one document)." enum:"text,json" default:"text"`
 }
 
-// JSON reports whether a JSON document is asked for.
+// JSON reports whether the format is JSON.
 func (o Output) JSON() bool { return o.Output == "json" }
 
-// Queue says where the rows queue.
+// Queue has the settings of the queue.
 type Queue struct {
 	Brokers         []string `help:"Kafka brokers, host:port (default: the embedded broker in the data directory)." env:"KAFKA_BROKERS" placeholder:"HOST:PORT"`
 	Topic           string   `help:"Topic of the rows." env:"PURSER_TOPIC" default:"onboarding.customers"`
@@ -50,12 +49,12 @@ type Queue struct {
 	CreateReplication   int           `help:"Replication factor of a new topic (default: the brokers' default)." env:"PURSER_CREATE_REPLICATION" placeholder:"N"`
 }
 
-// Traces says what traces hold. Where they go is said by the variables of OpenTelemetry, see TraceExporter.
+// Traces has the settings of traces' contents. OpenTelemetry's variables select the exporter, see TraceExporter.
 type Traces struct {
 	CustomerData bool `name:"trace-customer-data" help:"Put accounts, externalIds, customer ids and reasons into traces, in addition to file and line." env:"PURSER_TRACE_CUSTOMER_DATA"`
 }
 
-// Kafka says how to connect to the brokers and log in.
+// Kafka has the settings for connecting to the brokers and logging in.
 type Kafka struct {
 	TLS          bool   `name:"kafka-tls" help:"Connect to the brokers with TLS." env:"KAFKA_TLS"`
 	CA           string `name:"kafka-ca" help:"PEM file of the certificate authorities for the brokers (default: the system's)." env:"KAFKA_CA" pem:"public" placeholder:"FILE"`
@@ -68,7 +67,7 @@ type Kafka struct {
 	ClientID     string `name:"kafka-client-id" help:"Client id in the brokers' logs and quotas." env:"KAFKA_CLIENT_ID" default:"purser" placeholder:"NAME"`
 }
 
-// Membership says how soon the consumer group notices that a consumer is gone. Only the consumer has these settings.
+// Membership has the timeouts of the consumer group. Only the consumer has these settings.
 type Membership struct {
 	SessionTimeout    time.Duration `name:"kafka-session-timeout" help:"How long the group waits for a silent consumer before it reassigns its partitions." env:"KAFKA_SESSION_TIMEOUT" default:"45s"`
 	HeartbeatInterval time.Duration `name:"kafka-heartbeat-interval" help:"Interval between heartbeats to the group, and so the longest time until a rebalance is noticed." env:"KAFKA_HEARTBEAT_INTERVAL" default:"3s"`
@@ -89,7 +88,7 @@ type Importer struct {
 	IgnoreEnvironment bool `kong:"-"` // the process's variables are not settings; see Streams
 }
 
-// Input are the settings of what is imported, and of what is invalid in it.
+// Input are the settings of the exports and of their validation.
 type Input struct {
 	Files             []string `arg:"" name:"file" help:"Exports to import: CSV, JSON Lines, .xlsx or Parquet, detected by content (CSV and JSON Lines may be compressed with gzip or zstd); directories; patterns such as '/exports/*.csv'; - for standard input."`
 	Chain             string   `help:"Default chain of addresses, in CAIP-2, for example eip155:300." env:"PURSER_CHAIN" placeholder:"CHAIN"`
@@ -118,7 +117,7 @@ type night struct {
 	Input `group:"input"`
 }
 
-// Init are the settings of `purser init`: what it writes, and where.
+// Init are the settings of `purser init`.
 type Init struct {
 	File  string `help:"File to write, with mode 0600." default:"purser.yaml" placeholder:"FILE"`
 	Force bool   `help:"Overwrite an existing settings file."`
@@ -140,7 +139,7 @@ type Init struct {
 	UnknownVariables []string `kong:"-"` // see Common
 }
 
-// Partner says how to reach the partner API and sign requests to it.
+// Partner has the settings for reaching the partner API and signing requests.
 type Partner struct {
 	APIURL              string        `name:"api-url" help:"Base URL of the partner API with its version, https://…/v1; required." env:"OFFBLOCKS_API_URL" placeholder:"URL"`
 	APICA               string        `name:"api-ca" help:"PEM file of the certificate authorities for the API (default: the system's)." env:"OFFBLOCKS_API_CA" pem:"public" placeholder:"FILE"`
@@ -208,7 +207,7 @@ type Consumer struct {
 	Parameters Parameters        `kong:"-"` // from SignatureParameters
 }
 
-// Notify says who is told of a run. The URLs hold tokens and are secrets, from a file or from a variable as well.
+// Notify has the receivers of notifications. The URLs contain tokens and are secrets, also in a file or a variable.
 type Notify struct {
 	PingURL        string `name:"ping-url" help:"URL of a dead man's switch such as healthchecks.io: POST to URL/start, and at the end to URL, or to URL/EXIT if the exit code is not 0." env:"PURSER_PING_URL" holds:"secret" placeholder:"URL" json:"-"`
 	PingURLFile    string `name:"ping-url-file" help:"File with the URL of --ping-url." env:"PURSER_PING_URL_FILE" placeholder:"FILE"`
@@ -216,7 +215,7 @@ type Notify struct {
 	WebhookURLFile string `name:"webhook-url-file" help:"File with the URL of --webhook-url." env:"PURSER_WEBHOOK_URL_FILE" placeholder:"FILE"`
 }
 
-// Challenge says which sign-in challenges are signed that differ from the documented form.
+// Challenge permits challenges that differ from the documented form.
 type Challenge struct {
 	ChallengeStatement string `help:"Statement that a challenge must have, byte for byte: the text, file:PATH, any (every text is signed), or empty for none." env:"PURSER_CHALLENGE_STATEMENT" default:"OffBlocks wants to verify ownership of your wallet. By connecting your wallet and using OffBlocks, you agree to our Terms of services and Privacy Policy" placeholder:"TEXT"`
 	ChallengeURI       string `name:"challenge-uri" help:"URI that a challenge must have, byte for byte (default: the URI of the challenge domain, without path, query and fragment)." env:"PURSER_CHALLENGE_URI" placeholder:"URI"`
@@ -278,24 +277,24 @@ type ConsumerCommands struct {
 	} `cmd:"" group:"keys" help:"Bind the ledger to --api-key after the API key's id was rotated."`
 }
 
-// LedgerBackup says where a backup is written.
+// LedgerBackup are the arguments of `ledger backup`.
 type LedgerBackup struct {
 	File  string `arg:"" help:"Backup file, created with mode 0600."`
 	Force bool   `help:"Overwrite FILE if it exists."`
 }
 
-// LedgerRestore says which backup becomes the ledger.
+// LedgerRestore are the arguments of `ledger restore`.
 type LedgerRestore struct {
 	File  string `arg:"" help:"File that ledger backup wrote, or another copy of a ledger; it is not changed."`
 	Force bool   `help:"Replace the ledger even if it is newer than FILE or cannot be compared with it."`
 }
 
-// Inspect says whose rows a command looks at.
+// Inspect selects the rows of this ledger or of the fleet.
 type Inspect struct {
 	Fleet bool `help:"Show the rows of all consumers, from --ledger-topic, instead of this ledger."`
 }
 
-// Failures chooses among the rows that are not onboarded.
+// Failures selects rows that are not onboarded.
 type Failures struct {
 	Inspect
 	All       bool     `help:"Also print unsettled rows."`
@@ -319,7 +318,7 @@ type SandboxCommands struct {
 	Run   SandboxRun   `cmd:"" help:"Run stand-in API, embedded broker, keystore signer, importer and consumer in one process, and print a summary."`
 }
 
-// Adversary says how strict the stand-in is, how it misbehaves, and how long keys, challenges and tokens live.
+// Adversary has the stand-in's strictness, its faults, and the lifetimes of keys, challenges and tokens.
 type Adversary struct {
 	Verify        string         `help:"How to verify request signatures: vendor (like the partner's own server library) or rfc (RFC 9421)." enum:"vendor,rfc" default:"vendor"`
 	SignatureSkew *time.Duration `help:"How far a request signature's created may be in the future (default: 0s with --verify vendor, 1m with rfc)." placeholder:"DURATION"`

@@ -14,7 +14,7 @@ import (
 // width is that of help texts that this file wraps.
 const width = 80
 
-// ExitCodes says what the exit codes mean.
+// ExitCodes explains the exit codes.
 const ExitCodes = "Exit codes: 0 success; 1 could not finish, run again; 2 usage or set-up, fix it first; " +
 	"3 finished, but some rows are invalid or ended badly."
 

@@ -40,8 +40,7 @@ func (k Kafka) given() []string {
 	return names
 }
 
-// checkKafka finds settings that contradict each other or do nothing, which is never what was meant. Files are opened
-// by TLSConfig and Password.
+// checkKafka finds settings that contradict each other or have no effect. TLSConfig and Password open the files.
 func (q Queue) checkKafka() error {
 	if q.CreatePartitions < 0 || q.CreatePartitions > 10_000 {
 		return &Error{"--create-partitions", fmt.Sprint(q.CreatePartitions), "want 1 to 10000"}
@@ -131,7 +130,7 @@ func (m Membership) check(embedded bool) error {
 	return nil
 }
 
-// longestTime is the longest time that Kafka's protocol can say.
+// longestTime is the longest duration in Kafka's protocol.
 const longestTime = math.MaxInt32 * time.Millisecond
 
 // TLSConfig reads the certificates. It returns nil without --kafka-tls.

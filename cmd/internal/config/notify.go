@@ -6,7 +6,7 @@ import (
 	"github.com/purser-onboard/purser/loopback"
 )
 
-// Targets reads and checks the URLs that are told of a run; nil: none. Errors do not show them.
+// Targets reads and checks the URLs of notifications; nil: none. Errors do not show them.
 func (c *Consumer) Targets() (ping, webhook *url.URL, err error) {
 	if ping, err = c.target("--ping-url", c.PingURL, c.PingURLFile); err != nil {
 		return nil, nil, err

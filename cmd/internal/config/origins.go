@@ -11,8 +11,8 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Origins say where settings have their values from, by flag: "$PURSER_RATE", or "--config:12", a line of the
-// configuration file. Flags on the command line, and those with their default, are absent.
+// Origins are the sources of settings' values, by flag: "$PURSER_RATE", or "--config:12", a line of the configuration
+// file. Flags on the command line, and those with their default, are absent.
 type Origins map[string]string
 
 // setOrigins keeps the origins of a command's settings.

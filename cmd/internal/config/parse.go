@@ -27,7 +27,7 @@ type Error struct {
 
 func (e *Error) Error() string { return e.text("") }
 
-// text is the error, with what is to be said of the value behind it.
+// text is the error, followed by a remark on the value.
 func (e *Error) text(behind string) string {
 	switch {
 	case e.Value == "":
@@ -69,7 +69,7 @@ func (s Streams) name(command string) string {
 	return s.Program + " " + command
 }
 
-// parserOf makes the parser of a grammar. Name is how the command is called.
+// parserOf creates the parser of a grammar. Name is the command's name.
 func parserOf(grammar any, name, description string, s Streams) (*kong.Kong, error) {
 	parser, err := kong.New(grammar,
 		kong.Name(name), kong.Description(description),
@@ -164,7 +164,7 @@ func withOneDash(parser *kong.Kong, args []string, err error) error {
 	return nil
 }
 
-// text takes a text as it is. Kong's own mapper takes it through JSON, which replaces what is not UTF-8: a file with
+// text takes a text unchanged. Kong's own mapper converts it through JSON, which replaces invalid UTF-8: a file with
 // such a name would not be found.
 func text(c *kong.DecodeContext, target reflect.Value) error {
 	token, err := c.Scan.PopValue("string")

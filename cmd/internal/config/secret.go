@@ -18,8 +18,8 @@ import (
 	"github.com/purser-onboard/purser/secretfile"
 )
 
-// This file is the one place that decides which values of settings may be shown, which values are secrets in the wrong
-// place, and how the files of secrets are read.
+// This file decides which values of settings may be shown, which values are misplaced secrets, and how secret files are
+// read.
 
 // mostFile bounds a file of keys or certificates.
 const mostFile = 1 << 20
@@ -45,7 +45,7 @@ func private(setting string) bool {
 	return false
 }
 
-// NotShown stands for the value of a setting that may be a secret or name the file of one.
+// NotShown replaces the value of a setting that may be a secret or name a secret file.
 const NotShown = "(not shown)"
 
 // effective returns the values that flags have, by name, without those that are empty.
@@ -161,7 +161,7 @@ func isPath(text string) bool {
 	return err == nil && info.IsDir()
 }
 
-// checkValues refuses settings that hold a secret where none belongs. A field's tag says what it may hold: pem:"public"
+// checkValues returns an error for a setting with a misplaced secret. A field's tag says what it may hold: pem:"public"
 // a PEM block instead of a file's name, pem:"secret" the same, but in a variable only, and base64:"id" text that looks
 // like base64 or hex, and holds:"secret" anything.
 func checkValues(context *kong.Context) error {
@@ -307,7 +307,7 @@ func secretIn(setting, variable, value string) (string, error) {
 	return string(line), nil
 }
 
-// flagError is the beginning of what kong says of a flag's value.
+// flagError matches the beginning of kong's errors about a flag's value.
 var flagError = regexp.MustCompile(`^--([a-z0-9-]+)(:| must be one of)`)
 
 // word is a text that can be shown on the command line: it may be a misspelt flag or command.
@@ -376,7 +376,7 @@ func findFlag(n *kong.Node, name string) *kong.Flag {
 	return nil
 }
 
-// wanted says which values a flag takes.
+// wanted describes the values of a flag.
 func wanted(f *kong.Flag) string {
 	kind := f.Target.Type()
 	if kind.Kind() == reflect.Pointer {

@@ -328,8 +328,8 @@ func (c *Consumer) CheckPartner(getenv func(string) string) (*url.URL, error) {
 	return c.CheckAPI(getenv)
 }
 
-// CheckAPI makes sure that the partner API can be talked to, reads the secret and the challenge's statement, and brings
-// the API URL and the challenge domain into their one form. It returns the base URL.
+// CheckAPI validates the settings of the partner API, reads the secret and the challenge's statement, and normalises
+// the API URL and the challenge domain. It returns the base URL.
 func (c *Consumer) CheckAPI(getenv func(string) string) (*url.URL, error) {
 	if err := c.missing(getenv, false, false); err != nil {
 		return nil, err
@@ -361,7 +361,7 @@ func (c *Consumer) CheckAPI(getenv func(string) string) (*url.URL, error) {
 	return base, c.settleChallenge(base.Scheme)
 }
 
-// settleChallenge reads the statement and checks what is said of the URI.
+// settleChallenge reads the statement and checks the settings of the URI.
 func (c *Consumer) settleChallenge(scheme string) error {
 	var err error
 	file, isFile := strings.CutPrefix(c.ChallengeStatement, "file:")

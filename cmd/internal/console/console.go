@@ -1,5 +1,5 @@
-// Package console is what the commands have in common towards the operator: exit codes, log, standard output, signals
-// and progress.
+// Package console has what the commands share in talking to the operator: exit codes, log, standard output, signals and
+// progress.
 package console
 
 import (
@@ -27,7 +27,7 @@ const (
 	ExitRowsBad    = 3 // finished, but some rows are invalid, rejected, failed, refused, in conflict or dead-lettered
 )
 
-// CodedError is an error with the exit code that it asks for.
+// CodedError is an error with an exit code.
 type CodedError struct {
 	Code int
 	Err  error
@@ -72,7 +72,7 @@ func Lasting(err error) bool {
 	}, func(cause error) bool { return errors.Is(err, cause) })
 }
 
-// Exit turns a command's error into its exit code, after saying on w, in the format of its Screen, what was wrong.
+// Exit returns a command's exit code, after writing its error to w in the format of its Screen.
 func Exit(w io.Writer, command string, err error) int {
 	code := Code(err)
 	if code == ExitWell {
@@ -86,7 +86,7 @@ func Exit(w io.Writer, command string, err error) int {
 	return code
 }
 
-// maxLine bounds what is shown of a text in the log and on the terminal.
+// maxLine limits a text in the log and on the terminal.
 const maxLine = 8 << 10
 
 // Line is an error as one printable line, with what errors.Join has on lines of their own behind semicolons. Of errors
@@ -117,7 +117,7 @@ func fileLimit() string {
 	return strconv.FormatUint(limit.Cur, 10)
 }
 
-// Code is the exit code that an error asks for.
+// Code returns the exit code of an error.
 func Code(err error) int {
 	var coded *CodedError
 	var usage *config.UsageError
@@ -174,7 +174,7 @@ func WarnOfVariables(w io.Writer, c config.Common) {
 	}
 }
 
-// printed makes an attribute's text printable.
+// printed escapes an attribute's text.
 func printed(_ []string, a slog.Attr) slog.Attr {
 	switch v := a.Value.Any().(type) {
 	case string:
@@ -196,8 +196,8 @@ func printed(_ []string, a slog.Attr) slog.Attr {
 	return a
 }
 
-// AdoptStandardLog has what net/http writes to the standard library's own log go through the command's. net/http quotes
-// what a server sent without being asked, which may be a token: that is left out.
+// AdoptStandardLog redirects net/http's messages in the standard library's log to the command's log. net/http quotes
+// unsolicited responses of a server, which may contain a token: these are left out.
 func AdoptStandardLog(to *slog.Logger) {
 	log.SetFlags(0)
 	log.SetOutput(adopted{to})

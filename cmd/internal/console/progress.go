@@ -40,8 +40,8 @@ func NewScreen(w io.Writer) *Screen {
 	return &Screen{w: w}
 }
 
-// Under makes hints name the commands as subcommands of a program: `consumer check` becomes `purser check`. It is to be
-// called before anything is written.
+// Under makes hints name the commands as subcommands of a program: `consumer check` becomes `purser check`. Call it
+// before anything is written.
 func (s *Screen) Under(program string) {
 	s.under = program
 	s.names = strings.NewReplacer(
@@ -49,7 +49,7 @@ func (s *Screen) Under(program string) {
 	)
 }
 
-// Program returns what was given to Under.
+// Program returns Under's argument.
 func (s *Screen) Program() string { return s.under }
 
 // Find gives the consumer's commands in hints flags, with their values, by which they find the settings and the ledger
@@ -85,7 +85,7 @@ var (
 	otherCommand = regexp.MustCompile(" --(help|config|data-dir)\\b|^`purser (import|night|sandbox|init|help)\\b")
 )
 
-// Format sets the form of what Say writes, and of the progress: text, or json as with --log-format.
+// Format sets the format of Say and of the progress: text, or json as with --log-format.
 func (s *Screen) Format(form string) {
 	if form == "json" {
 		s.json.Store(NewLogger(s, form, "info"))
@@ -103,7 +103,7 @@ func (s *Screen) Say(text string) {
 	fmt.Fprintln(s, text)
 }
 
-// Lines returns a writer that says what is written to it, line by line, as Say does.
+// Lines returns a writer that passes each line to Say.
 func (s *Screen) Lines() *Stdout { return Output(&lines{screen: s}) }
 
 type lines struct {
@@ -229,8 +229,8 @@ func Left(d time.Duration) string {
 	return fmt.Sprintf("%d h %02d min", int(d.Hours()), int(d.Minutes())%60)
 }
 
-// Progress shows how far a run has come: on a terminal as one line that is rewritten, elsewhere, if asked for, as a
-// line a minute.
+// Progress shows the progress of a run: on a terminal as one line updated in place, elsewhere, if enabled, as a line a
+// minute.
 type Progress struct {
 	screen *Screen
 	line   func(at time.Time) []Field

@@ -14,7 +14,7 @@ import (
 // ErrInterrupted is the cause of a context that ended with a signal.
 var ErrInterrupted = errors.New("interrupted")
 
-// Stopping is what a command says at the first signal.
+// Stopping is a command's message at the first signal.
 type Stopping struct {
 	Command string
 	Waits   string // for what, after that: "waiting for the requests in flight"

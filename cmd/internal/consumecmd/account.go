@@ -15,7 +15,7 @@ import (
 // mostImports is how many imports a report has.
 const mostImports = 100
 
-// mostRuns is how many runs are read to find out what was received: more than can be in a night.
+// mostRuns is how many runs are read to determine the received rows: more than a night can have.
 const mostRuns = 1000
 
 // account adds the imports and the balance to the report. The ledger keeps what the importers recorded. A run does not

@@ -69,7 +69,7 @@ func backup(ctx context.Context, c *config.Consumer, b config.LedgerBackup, s St
 	return nil
 }
 
-// contents tells what a ledger holds.
+// contents describes the contents of a ledger.
 func contents(l ledger.Summary) string {
 	last := "no change yet"
 	if !l.LastChange.IsZero() {

@@ -71,7 +71,7 @@ func registerKey(ctx context.Context, c *config.Consumer, remove bool, s Streams
 	return nil
 }
 
-// partnerError gives an error of the partner API its exit code and says what to do.
+// partnerError adds the exit code and advice to an error of the partner API.
 func partnerError(err error) error {
 	var partner *client.Error
 	if errors.As(err, &partner) && partner.Hint() != "" {
@@ -208,7 +208,7 @@ func (r *rotation) proved() error {
 	return nil
 }
 
-// syncFile makes a file and its name durable.
+// syncFile syncs a file and its directory.
 func syncFile(path string) error {
 	for _, name := range []string{path, filepath.Dir(path)} {
 		f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe, which cannot be synced, does not block

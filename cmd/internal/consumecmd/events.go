@@ -97,7 +97,7 @@ func (e *events) within(ctx context.Context) (context.Context, context.CancelFun
 	}
 }
 
-// end publishes what is left and is ours to publish.
+// end publishes the remaining events that are ours to publish.
 func (e *events) end(ctx context.Context) error {
 	e.stop()
 	<-e.ended

@@ -123,7 +123,7 @@ func texts[T ~string](list []T) []string {
 	return all
 }
 
-// note says what --import chooses by, which is easily taken for something else.
+// note explains --import, which is easily misunderstood.
 func (c *choice) note() string {
 	if c.importID == "" {
 		return ""

@@ -12,7 +12,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/config"
 )
 
-// variant is a way to sign a request, and the setting that asks for it.
+// variant is a way to sign a request, and its setting.
 type variant struct {
 	components []string
 	parameters config.Parameters

@@ -20,7 +20,7 @@ type fleetBook struct {
 	dir string
 }
 
-// openFleet reads the ledger topic as it stands. It joins no group and writes nothing there.
+// openFleet reads the ledger topic's present records. It joins no group and writes nothing there.
 func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook, err error) {
 	if c.LedgerTopic == "" {
 		return nil, &config.Error{Setting: "--fleet", Problem: "needs --ledger-topic: without it each consumer knows only " +
@@ -40,7 +40,7 @@ func openFleet(ctx context.Context, c *config.Consumer, s Streams) (_ *fleetBook
 		return nil, err
 	}
 	there := c.Queue
-	there.CreateTopics = false // who only looks makes nothing
+	there.CreateTopics = false // a read-only command creates nothing
 	q, err := queue.Open(ctx, there, log, c.Topic, c.LedgerTopic)
 	if err != nil {
 		return nil, err

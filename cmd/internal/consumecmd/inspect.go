@@ -23,10 +23,10 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// mostOfLine bounds what a line of output shows of a text from outside.
+// mostOfLine limits untrusted text in a line of output.
 const mostOfLine = 4 << 10
 
-// book is what can be asked of the rows.
+// book has the queries about rows.
 type book interface {
 	Environment(ctx context.Context) (ledger.Environment, error)
 	Counts(ctx context.Context) ([]ledger.Count, error)

@@ -73,7 +73,7 @@ func reportNight(ctx context.Context, c *config.ConsumerCommands, s Streams) (er
 	return err
 }
 
-// beginPage writes the page of a run that has begun.
+// beginPage writes the page at the start of a run.
 func (r *run) beginPage() error {
 	page, err := r.drawPage(r.soft, false)
 	if err == nil {
@@ -167,7 +167,7 @@ type drawer struct {
 	screen *console.Screen
 }
 
-// draw reads what the ledger knows of runs and rows, and what the importers recorded.
+// draw reads runs and rows from the ledger, and the importers' records.
 func (d *drawer) draw(ctx context.Context, chosen []ledger.Run) (*night.Account, error) {
 	environment, err := d.book.Environment(ctx)
 	if err != nil {
@@ -242,7 +242,7 @@ func maskReason(report results.Report) string {
 // leftByRun is the beginning of what remains.String says.
 var leftByRun = regexp.MustCompile(`run [0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12} of `)
 
-// latest adds what is shown of the latest run alone.
+// latest adds the parts about the latest run.
 func (d *drawer) latest(a *night.Account) {
 	if len(a.Runs) == 0 {
 		return
@@ -470,7 +470,7 @@ const enough = 10_000
 
 var errEnough = errors.New("enough")
 
-// queued adds what is in the queue, and the dead letters that no redrive has put back.
+// queued adds the messages in the queue, and the dead letters that no redrive has put back.
 func (d *drawer) queued(ctx context.Context, q *queue.Queue, a *night.Account) error {
 	lag, err := q.Lag(ctx, d.c.Topic, d.c.Group)
 	if err != nil {

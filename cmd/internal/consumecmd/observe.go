@@ -84,7 +84,7 @@ func (r *run) serveMetrics() error {
 // textfileInterval is how often --metrics-textfile is written.
 const textfileInterval = 15 * time.Second
 
-// textfile is --metrics-textfile while the run goes on.
+// textfile is --metrics-textfile during the run.
 type textfile struct {
 	path    string
 	metrics *metrics.Metrics

@@ -51,7 +51,7 @@ func (r *run) stranded(t pipeline.Tally) error {
 		"`consumer failures --all` lists them", r.ledger.Path(), printable.Count(n, "unsettled row", "unsettled rows"))
 }
 
-// classify gives what ended the run its exit code.
+// classify adds the exit code to the error that ended the run.
 func classify(c *config.Consumer, err error) error {
 	var halt *onboard.HaltError
 	switch {

@@ -33,8 +33,8 @@ type partner struct {
 	key     *ecdsa.PrivateKey // signs the requests
 }
 
-// openPartner connects to the API as the settings say. watch is told of the requests; it may be nil. alter may change
-// the client's settings.
+// openPartner connects to the configured API. watch observes the requests; it may be nil. alter may change the client's
+// settings.
 func openPartner(
 	c *config.Consumer, getenv func(string) string, log *slog.Logger, watch client.Observer,
 	alter ...func(*client.Config),
@@ -103,7 +103,7 @@ func newPartner(
 	return p, nil
 }
 
-// unusablePolicy names the setting by which no challenge can be judged.
+// unusablePolicy names the setting that makes the policy unusable.
 func unusablePolicy(c *config.Consumer, err error) error {
 	var unusable *siwe.UnusableError
 	if !errors.As(err, &unusable) {
@@ -175,8 +175,8 @@ func (p *partner) policy(c *config.Consumer) func(pipeline.Account) siwe.Policy 
 	}
 }
 
-// probe asks the partner for a customer that does not exist. A clock by which no challenge can be judged is found here,
-// before a customer is created.
+// probe requests a customer that does not exist. A clock too wrong for checking challenges is detected here, before a
+// customer is created.
 func (p *partner) probe(ctx context.Context) error {
 	result, err := p.client.Check(ctx)
 	if err != nil {
@@ -185,7 +185,7 @@ func (p *partner) probe(ctx context.Context) error {
 	return checkSkew(result.ClockSkew)
 }
 
-// checkSkew refuses a clock by which a challenge cannot be judged.
+// checkSkew returns an error for a clock that is too wrong to check challenges.
 func checkSkew(skew time.Duration) error {
 	switch {
 	case skew > clockSkew:

@@ -13,14 +13,14 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// progress measures how far a run has come. Its methods are not safe for concurrent use.
+// progress measures the progress of a run. Its methods are not safe for concurrent use.
 type progress struct {
 	taking context.Context // ends with a soft stop or a halt
 	now    func() metrics.Now
 	past   []moment // of the latest window, the oldest first
 }
 
-// moment is how far a run had come.
+// moment is the progress of a run at a time.
 type moment struct {
 	at            time.Time
 	sent, settled int64
@@ -29,7 +29,7 @@ type moment struct {
 // window is the time over which rates are measured, if there are two moments in it.
 const window = 10 * time.Second
 
-// measure returns how far the run has come, and notes the moment.
+// measure returns the progress of the run, and records it for the rates.
 func (p *progress) measure(at time.Time) results.Progress {
 	now := p.now()
 	t := now.Tally
@@ -64,7 +64,7 @@ func (p *progress) rates(here moment) (requests, rows float64) {
 	return requests, rows
 }
 
-// doing says what a run does or waits for.
+// doing returns what a run does or waits for.
 func doing(now metrics.Now, stopping bool) results.Doing {
 	switch {
 	case stopping:
@@ -144,8 +144,7 @@ func stateOf(p results.Progress) string {
 
 func seconds(n float64) time.Duration { return time.Duration(n * float64(time.Second)) }
 
-// progressRecorder records in the ledger, whenever it is asked to, how far the run has come. `consumer status`, `runs`
-// and `report` show it.
+// progressRecorder records the progress of the run in the ledger. `consumer status`, `runs` and `report` show it.
 type progressRecorder struct {
 	progress progress
 	report   results.Report // of the run as it began

@@ -75,7 +75,7 @@ func (r *recorder) sample(ctx context.Context, now time.Time) {
 	}
 }
 
-// end stores what is left of the last minute and returns the final reading.
+// end stores the rest of the last minute and returns the final reading.
 func (r *recorder) end(ctx context.Context, now time.Time) metrics.Snapshot {
 	r.stop()
 	r.done.Wait()
@@ -84,8 +84,8 @@ func (r *recorder) end(ctx context.Context, now time.Time) metrics.Snapshot {
 	return s
 }
 
-// store writes what was done since the latest write, if anything was. A failure does not concern the run; the first of
-// several is logged.
+// store writes the activity since the latest write, if any. A failure does not affect the run; the first of several is
+// logged.
 func (r *recorder) store(ctx context.Context, s metrics.Snapshot, now time.Time) {
 	minute := r.minute(s, now.Sub(r.since).Seconds())
 	r.last, r.since, r.allowed, r.samples = s, now, 0, 0
@@ -140,7 +140,7 @@ func idle(m results.Minute) bool {
 		m.OutageSeconds == 0 && m.GateClosedSeconds == 0
 }
 
-// grown is by how much each count has grown, without those that have not.
+// grown is the growth of each count, without unchanged counts.
 func grown(now, before map[string]int64) map[string]int64 {
 	n := maps.Clone(now)
 	maps.DeleteFunc(n, func(key string, count int64) bool { return count == before[key] })

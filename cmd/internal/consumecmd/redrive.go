@@ -104,7 +104,7 @@ func redrive(ctx context.Context, c *config.ConsumerCommands, s Streams) (err er
 // redriveGroup is the group whose position in the dead letters is that of the redrives.
 func redriveGroup(c *config.Consumer) string { return c.Group + "-redrive" }
 
-// conclude prints what was done, and says which exit code that is.
+// conclude prints the result, and returns the error with its exit code.
 func (r *redriving) conclude(chosen int, c *config.ConsumerCommands, s Streams) error {
 	verb, forgotten := "put back", ""
 	d := redriven{
@@ -149,7 +149,7 @@ type listedLetter struct {
 	Reason string `json:"reason"`
 }
 
-// redriving is what a redrive has at hand.
+// redriving is the state of a redrive.
 type redriving struct {
 	publisher  pipeline.Publisher
 	log        *slog.Logger
@@ -191,7 +191,7 @@ func (r *redriving) again(m pipeline.Message) bool {
 	return false
 }
 
-// leave says why a message of the dead-letter topic stays there, and has it copied.
+// leave logs why a dead letter stays, and has it copied.
 func (r *redriving) leave(ctx context.Context, m pipeline.Message, reason string) error {
 	r.left++
 	r.log.Warn("cannot put a dead letter back; it stays", "partition", m.Partition, "offset", m.Offset,
@@ -216,8 +216,8 @@ func (r *redriving) flushCopies(ctx context.Context) error {
 	return nil
 }
 
-// problem says why a dead letter cannot be put back; empty if it can. Any writer of the dead-letter topic chooses the
-// headers, so they do not decide where this command writes.
+// problem returns why a dead letter cannot be put back; empty if it can. Any writer of the dead-letter topic chooses
+// the headers, so they do not decide where this command writes.
 func (r *redriving) problem(d pipeline.DeadLetter) string {
 	switch {
 	case d.Truncated:

@@ -32,7 +32,7 @@ func (r remains) reported() bool { return r.run.Ended() && r.run.Exit == console
 
 func (r remains) empty() bool { return len(r.stages) == 0 && r.letters == 0 }
 
-// String says what was left: "run … left 2 failed rows".
+// String describes the rest: "run … left 2 failed rows".
 func (r remains) String() string {
 	var parts []string
 	for _, stage := range pipeline.Stages() {
@@ -64,7 +64,7 @@ func (l *leftover) letters() (n int64) {
 	return n
 }
 
-// String says what each run left.
+// String describes each run's rest.
 func (l *leftover) String() string {
 	parts := make([]string, len(l.runs))
 	for i, r := range l.runs {

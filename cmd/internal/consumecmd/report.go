@@ -39,7 +39,7 @@ type fileKind struct {
 	known func(head []byte) bool
 }
 
-// openReport finds out what the setting names; {run} in it is replaced by the run's id.
+// openReport determines the kind of file that the setting names; {run} in it is replaced by the run's id.
 func openReport(flag, setting, run string, kind fileKind, s Streams) reportFile {
 	path := strings.ReplaceAll(setting, "{run}", run)
 	switch path {
@@ -64,7 +64,7 @@ func (f reportFile) same(other reportFile) bool {
 	return absolute(f.path) == absolute(other.path) || err == nil && e == nil && os.SameFile(one, another)
 }
 
-// begin writes the report of a run that has begun, so that the report of an earlier run is not taken for this one's.
+// begin writes the report at the start of the run, so that an earlier run's report is not mistaken for this run's.
 // Streams and devices get only the final report.
 func (f reportFile) begin(content []byte) error {
 	if f.path == "" || f.stream != nil || f.device() {
@@ -73,7 +73,7 @@ func (f reportFile) begin(content []byte) error {
 	return f.write(content)
 }
 
-// replaces returns a *config.Error if a file stands at the path that no run has written as this flag's.
+// replaces returns a *config.Error if the file at the path is not one that a run writes for this flag.
 func (f reportFile) replaces() error {
 	if f.path == "" || f.stream != nil {
 		return nil
@@ -81,7 +81,7 @@ func (f reportFile) replaces() error {
 	return replaceable(f.flag, f.path, f.kind)
 }
 
-// replaceable returns a *config.Error if a file stands at a flag's path that is of another kind.
+// replaceable returns a *config.Error if the file at a flag's path is of another kind.
 func replaceable(flag, path string, kind fileKind) error {
 	if err := outfile.Replaces(path, kind.name, kind.known); err != nil {
 		return &config.Error{Setting: flag, Problem: err.Error()}

@@ -12,7 +12,7 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// restore puts a backup in the place of the ledger, and tells what that means for rows that have changed since.
+// restore replaces the ledger with a backup, and reports the consequences for rows that have changed since.
 func restore(ctx context.Context, c *config.Consumer, o config.LedgerRestore, s Streams) error {
 	r, err := ledger.RestoreBackup(ctx, ledger.RestoreOptions{
 		Path: c.Ledger, Backup: o.File, Force: o.Force, Now: time.Now,

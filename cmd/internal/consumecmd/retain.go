@@ -14,7 +14,7 @@ type dropping struct {
 	err   error
 }
 
-// dropSigned begins to drop; end must follow, once. When ctx ends, the next run goes on with it.
+// dropSigned starts to drop; end must follow, once. When ctx ends, the next run continues.
 func dropSigned(ctx context.Context, book *ledger.Ledger, log *slog.Logger) *dropping {
 	d := &dropping{again: make(chan struct{}, 1), ended: make(chan struct{})}
 	d.again <- struct{}{}

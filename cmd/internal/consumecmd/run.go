@@ -326,7 +326,7 @@ func (r *run) open(getenv func(string) string) (err error) {
 	return nil
 }
 
-// openSigner opens the signer. It may have to be waited for, so that is said after a while.
+// openSigner opens the signer. If that takes long, it logs that it is waiting.
 func (r *run) openSigner(getenv func(string) string) (signer.Backend, error) {
 	const patience = 10 * time.Second
 	slow := time.AfterFunc(patience, func() {
@@ -443,7 +443,7 @@ func (r *run) Lease(until time.Time) { r.partner.limiter.Until(until) }
 // Stalled implements broker.Membership.
 func (r *run) Stalled(s broker.Stall) { warnOfStall(s, r.dispatcher, r.log) }
 
-// ended is what a run leaves for its report.
+// ended is the input for a run's report.
 type ended struct {
 	tally   pipeline.Tally
 	stats   client.Stats
@@ -520,7 +520,7 @@ func earlierHosts(ctx context.Context, book *ledger.Ledger, c *config.Consumer) 
 	return list, nil
 }
 
-// topics are those that a run needs.
+// topics returns the topics that a run needs.
 func topics(c *config.Consumer) []string {
 	names := []string{c.Topic, c.DeadLetterTopic}
 	if c.ResultsTopic != "" {

@@ -9,7 +9,7 @@ import (
 	"github.com/purser-onboard/purser/pipeline/results"
 )
 
-// sight is what the runs of a ledger have received.
+// sight is the messages that the runs of a ledger have received.
 type sight []seenRun // the latest first; a ledger has one run at a time
 
 type seenRun struct {

@@ -51,7 +51,7 @@ func judge(report *results.Report, done ended, err error) error {
 	return err
 }
 
-// whoIsBad says where to look for rows that ended badly and for dead letters, here and in earlier runs.
+// whoIsBad returns where to find rows that ended badly and dead letters, of this run and earlier runs.
 func whoIsBad(t pipeline.Tally, left *leftover) string {
 	var said []string
 	if left != nil {
@@ -77,7 +77,7 @@ func whoIsBad(t pipeline.Tally, left *leftover) string {
 	return strings.Join(said, "; ")
 }
 
-// whatIsLeft says, after an interruption, what became of the rows that were taken.
+// whatIsLeft returns, after an interruption, the state of the rows that were taken.
 func whatIsLeft(t pipeline.Tally) string {
 	n := t.Open + t.Dropped
 	if n == 0 {

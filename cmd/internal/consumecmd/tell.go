@@ -17,7 +17,7 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// notifier returns what tells others of the run; nil when no setting asks for it.
+// notifier returns the notifier of the run; nil if none is configured.
 func (r *run) notifier() (*notify.Notifier, error) {
 	ping, webhook, err := r.c.Targets()
 	if err != nil {
@@ -47,7 +47,7 @@ type webhookEvent struct {
 	Signatures *int64                  `json:"signatures,omitempty"`
 }
 
-// begunNotice tells that a run has begun.
+// begunNotice returns the notice of the start of a run.
 func begunNotice(r *results.Report) notify.Notice {
 	e := webhookEvent{
 		Text:    fmt.Sprintf("purser run %s has begun", r.Run),
@@ -56,7 +56,7 @@ func begunNotice(r *results.Report) notify.Notice {
 	return notice(e, e.Text+"\n")
 }
 
-// endedNotice tells how the run has ended.
+// endedNotice returns the notice of the end of the run.
 func (r *run) endedNotice(t pipeline.Tally, err error) notify.Notice {
 	n := endedNotice(&r.report, t, err, r.begun)
 	n.Text = r.screen.Hints(n.Text)
@@ -98,8 +98,8 @@ func notice(e webhookEvent, text string) notify.Notice {
 // rowsEndedBadly is the reason for exit code 3 of rows and dead letters.
 const rowsEndedBadly = "some rows ended badly"
 
-// publicReason says why a run ended with its exit code, without any text from outside: the reason of the report may
-// name rows, and quote the partner.
+// publicReason returns why a run ended with its exit code, without untrusted text: the report's reason may name rows
+// and quote the partner.
 func publicReason(r *results.Report, t pipeline.Tally, err error) string {
 	exit := console.Code(err)
 	var halt *onboard.HaltError

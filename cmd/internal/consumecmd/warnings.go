@@ -12,8 +12,8 @@ import (
 	"github.com/purser-onboard/purser/pipeline/onboard"
 )
 
-// warnOfTrouble says that many answers are unusable, or that the partner throttles; and when that is over. A failure
-// that stands alone is in the log at level debug, by the client.
+// warnOfTrouble warns of many unusable answers or throttling, and logs its end. The client logs a single failure at
+// level debug.
 func warnOfTrouble(t onboard.Trouble, log *slog.Logger) {
 	switch {
 	case t.Throttled && t.Over:
@@ -28,14 +28,14 @@ func warnOfTrouble(t onboard.Trouble, log *slog.Logger) {
 	}
 }
 
-// warnOfPolls says that the custodian gives no usable response.
+// warnOfPolls warns that the custodian gives no usable response.
 func warnOfPolls(p onboard.PollTrouble, limit time.Duration, log *slog.Logger) {
 	log.Warn("no usable response from the custodian; its rows wait", "row", p.Row.Where(), "transaction", p.ExternalTxID,
 		"failed", p.Failed, "failed_of_all_rows", p.OfAllRows, "waits_at_most", limit, "setting", "--signer-wait",
 		"error", p.Cause)
 }
 
-// warnOfOutage says that the partner is away, or back.
+// warnOfOutage logs the start and the end of an outage.
 func warnOfOutage(cause error, wait time.Duration, log *slog.Logger) {
 	if cause == nil {
 		log.Warn("partner available again; the run continues")
@@ -45,7 +45,7 @@ func warnOfOutage(cause error, wait time.Duration, log *slog.Logger) {
 		"setting", "--outage-wait", "error", cause)
 }
 
-// warnOfStall says of a partition that makes no progress which row is first in it, and what that one waits for.
+// warnOfStall names the first row of a partition that makes no progress, and what it waits for.
 func warnOfStall(s broker.Stall, d *dispatch.Dispatcher, log *slog.Logger) {
 	what := []any{
 		"partition", s.Partition, "offset", s.Offset, "for", s.For.Round(time.Second), "unsettled", s.Outstanding,

@@ -25,7 +25,7 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// mostOfNames bounds what a line of output shows of file names.
+// mostOfNames limits the file names in a line of output.
 const mostOfNames = 4 << 10
 
 // Stopping is what the command says at the first signal.
@@ -185,7 +185,7 @@ func progressLine(verb string, s csvimport.ImportStats, share float64, in time.D
 		[]console.Field{{Text: console.Left(left) + " left", Rank: 5}})
 }
 
-// verdict gives the error that an import ended with its exit code, and says what there is to do.
+// verdict adds the exit code and advice to the error of an import.
 func verdict(ctx context.Context, c *config.Importer, s csvimport.ImportStats, seen noticed, err error) error {
 	invalid := ""
 	if s.Invalid > 0 {
@@ -282,7 +282,7 @@ func verb(c *config.Importer) string {
 	return "published"
 }
 
-// summarize prints what was made of the rows, and of the lines. An import that ended early leaves lines unfinished.
+// summarize prints the counts of rows and lines. An import that ended early leaves lines unfinished.
 func summarize(
 	w io.Writer, c *config.Importer, s csvimport.ImportStats, invalid []csvimport.Kind, rejects string, took time.Duration,
 	finished bool,

@@ -1,4 +1,4 @@
-// Package importlog remembers imports: one JSON file per import in the data directory. The importer writes them without
+// Package importlog records imports: one JSON file per import in the data directory. The importer writes them without
 // the ledger, which a consumer may have locked, and the consumer reads them.
 package importlog
 
@@ -79,8 +79,8 @@ func (l Log) Begin(id string) (*Running, error) {
 	return r, nil
 }
 
-// End ends what Begin has begun; nil is allowed. The id of an import is used once, so no other process waits for the
-// file.
+// End releases what Begin has acquired; nil is allowed. The id of an import is used once, so no other process waits for
+// the file.
 func (r *Running) End() {
 	if r != nil {
 		_ = os.Remove(r.path) // one that stays does not say that the import is in progress

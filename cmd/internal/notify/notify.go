@@ -1,6 +1,6 @@
-// Package notify tells others that a run has begun and how it has ended: a dead man's switch in the manner of
-// healthchecks.io, and a webhook. It changes neither the result of the run nor, by more than Patience, its length. The
-// URLs hold tokens; no error of this package shows them, nor what a server answers.
+// Package notify reports the start and the end of a run to a dead man's switch in the manner of healthchecks.io, and to
+// a webhook. It never changes the result of the run, and delays its end by at most Patience. The URLs contain tokens;
+// no error of this package shows them or a server's response.
 package notify
 
 import (
@@ -44,7 +44,7 @@ type Options struct {
 	OnFailure func(setting string, err error)
 }
 
-// Notice is what is told: Text for a person, and JSON for the webhook.
+// Notice is a notification: Text for people, and JSON for the webhook.
 type Notice struct {
 	Exit int // exit code of the run; of its start: not used
 	Text string
@@ -108,7 +108,7 @@ func (n *Notifier) pingURL(path string) string {
 	return u.String()
 }
 
-// Begin tells that the run has begun, in the background, until ctx ends.
+// Begin reports the start of the run, in the background, until ctx ends.
 func (n *Notifier) Begin(ctx context.Context, m Notice) {
 	if n == nil {
 		return

@@ -1,5 +1,5 @@
-// Package outfile writes files whole or not at all. They have mode 0600, because they may hold customer data, except
-// those of WriteReadable.
+// Package outfile writes files atomically. They have mode 0600, because they may contain customer data, except those of
+// WriteReadable.
 package outfile
 
 import (

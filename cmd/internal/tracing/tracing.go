@@ -1,7 +1,7 @@
-// Package tracing makes traces with OpenTelemetry, for both commands: it exports spans, and it gives each message that
-// is published a context of its own, so that a row has one trace from the importer to its end. Package rowtrace has the
-// consumer's spans. Names and attributes are those of the semantic conventions, in the version that the import of
-// semconv names; attributes that the conventions do not have begin with "purser.".
+// Package tracing creates traces with OpenTelemetry, for both commands: it exports spans, and gives each published
+// message a context, so that a row has one trace from the importer to its end. Package rowtrace has the consumer's
+// spans. Names and attributes are those of the semantic conventions, in the version that the import of semconv names;
+// attributes that the conventions do not have begin with "purser.".
 package tracing
 
 import (

@@ -1,5 +1,5 @@
-// Package rowtrace makes the consumer's spans: one for each row from when it is taken up, in the trace that its message
-// carries, and below it one for each action, request, signature and change of the ledger.
+// Package rowtrace creates the consumer's spans: one for each row from when it is taken, in its message's trace, and
+// below it one for each action, request, signature and change of the ledger.
 package rowtrace
 
 import (
