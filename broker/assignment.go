@@ -36,7 +36,7 @@ type assignment struct {
 	err error // the first failure
 }
 
-// assignmentResult says how an assignment ended. A final one ends Run; otherwise the next generation follows.
+// assignmentResult is how an assignment ended. A final one ends Run; otherwise the next generation follows.
 type assignmentResult struct {
 	final          bool
 	err            error

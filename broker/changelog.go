@@ -44,8 +44,8 @@ func (l *Changelog) Topic() string { return l.topic }
 // Partition returns the partition of an account's messages.
 func (l *Changelog) Partition(account string) int { return partitionOf([]byte(account), l.partitions) }
 
-// Epoch returns the number of the assignment by which this consumer has a partition, which grows with each assignment;
-// 0 when it does not have the partition.
+// Epoch returns the number of the partition's assignment to this consumer, which grows with each assignment; 0 if the
+// partition is not assigned to it.
 func (l *Changelog) Epoch(partition int) int64 { return l.lease.epochOf(partition) }
 
 // Append writes each message to the partition that it names, in order, with acks=all, concurrently for several

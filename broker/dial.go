@@ -9,7 +9,7 @@ import (
 	"syscall"
 )
 
-// DialError says that no connection to a broker could be made.
+// DialError reports that a broker could not be connected.
 type DialError struct {
 	Addr       string // host:port
 	Advertised bool   // not in Options.Brokers: the brokers advertise the address

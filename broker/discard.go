@@ -17,8 +17,8 @@ const (
 	discardEvery = time.Minute
 )
 
-// startDiscarding removes what was read of the topics from now on. The returned function ends that and removes once
-// more.
+// startDiscarding starts removing the messages of the topics that were read. The returned function ends that and
+// removes once more.
 func (e *Embedded) startDiscarding(ctx context.Context, topics []string) (end func()) {
 	if len(topics) == 0 {
 		return func() {}

@@ -20,7 +20,7 @@ import (
 // next run continues from the last commit.
 var ErrBrokerLost = errors.New("lost the Kafka broker")
 
-// LockedError says that another process uses the embedded broker's directory. With two brokers on one directory,
+// LockedError reports that another process uses the embedded broker's directory. With two brokers on one directory,
 // acknowledged messages would be lost.
 type LockedError struct {
 	Dir string
@@ -36,8 +36,8 @@ func (e *LockedError) Error() string {
 		"another data directory, or a Kafka cluster that several processes can share", e.Dir, holder)
 }
 
-// GoneError says that no process accepts connections for the embedded broker in a directory: the process that did has
-// ended. No acknowledged message is lost.
+// GoneError reports that no process accepts connections for the embedded broker in a directory: the process that did
+// has ended. No acknowledged message is lost.
 type GoneError struct {
 	Dir string
 	PID int // the process that had the broker; 0: unknown
@@ -54,7 +54,7 @@ func (e *GoneError) Error() string {
 
 func (e *GoneError) Unwrap() error { return e.Err }
 
-// DirError says that this user cannot create the embedded broker's directory or write to it.
+// DirError reports that this user cannot create the embedded broker's directory or write to it.
 type DirError struct {
 	Dir string
 	Err error
@@ -66,7 +66,7 @@ func (e *DirError) Error() string {
 
 func (e *DirError) Unwrap() error { return e.Err }
 
-// StorageError says that the embedded broker could not use the files in its directory, usually because the disk is
+// StorageError reports that the embedded broker could not use the files in its directory, usually because the disk is
 // full. No acknowledged message is lost.
 type StorageError struct {
 	Dir    string
@@ -89,7 +89,7 @@ func (e *StorageError) Error() string {
 
 func (e *StorageError) Unwrap() []error { return []error{e.Cause, e.Err} }
 
-// UnreachableError says why a broker cannot be used: it does not answer, or does not accept the connection.
+// UnreachableError reports why a broker cannot be used: it does not answer, or does not accept the connection.
 type UnreachableError struct {
 	Broker string // host:port as configured
 	Err    error
@@ -153,7 +153,7 @@ func unverified(err error) bool {
 // bounds.
 func SessionRefused(err error) bool { return errors.Is(err, kafka.InvalidSessionTimeout) }
 
-// DeniedError says what the broker's access control does not allow this user to do, and which permission is missing.
+// DeniedError reports what the broker's access control does not allow this user to do, and which permission is missing.
 type DeniedError struct {
 	Action string // "write to topic \"x\""
 	Needs  string // "Write on topic \"x\""
@@ -176,7 +176,7 @@ func denied(err error, action, needs string) error {
 	return err
 }
 
-// TopicError says why a topic could not be created.
+// TopicError reports why a topic could not be created.
 type TopicError struct {
 	Topic       string
 	Partitions  int
@@ -195,8 +195,8 @@ func (e *TopicError) Error() string {
 
 func (e *TopicError) Unwrap() error { return e.Err }
 
-// MissingTopicError says that a topic does not exist, or that this user may not describe it: Kafka answers both the
-// same.
+// MissingTopicError reports that a topic does not exist, or that this user may not describe it: Kafka does not
+// distinguish the two.
 type MissingTopicError struct {
 	Topic  string
 	Broker string // host:port, one or more
@@ -222,7 +222,7 @@ func (e *TooLargeError) Error() string {
 
 func (e *TooLargeError) Unwrap() error { return e.Err }
 
-// AheadError says that the group's committed offset lies beyond the partition's end: the topic was recreated, or its
+// AheadError reports that the group's committed offset is beyond the partition's end: the topic was recreated, or its
 // log was truncated. The right offset to continue from is unknown.
 type AheadError struct {
 	Topic, Group   string
@@ -236,7 +236,7 @@ func (e *AheadError) Error() string {
 		e.Group, e.Committed, e.Topic, e.Partition, e.End)
 }
 
-// EmptyFetchError says that fetches from an offset stay empty, although the partition's end lies beyond it. Skipping
+// EmptyFetchError reports that fetches from an offset stay empty, although the partition's end is beyond it. Skipping
 // the offset could lose rows.
 type EmptyFetchError struct {
 	Topic, Group string // Group is empty outside a consumer group
@@ -259,7 +259,7 @@ type LostRange struct {
 	From, To  int64 // [From, To)
 }
 
-// LostError says that the topic's retention deleted messages before the group acknowledged them. All other messages
+// LostError reports that the topic's retention deleted messages before the group acknowledged them. All other messages
 // have been delivered; the rows of the deleted messages must be imported again.
 type LostError struct {
 	Topic, Group string

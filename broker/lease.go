@@ -169,7 +169,7 @@ func (a *assignment) confirmMembership(ctx context.Context) (bool, error) {
 	return false, nil
 }
 
-// membershipState is what the response to a heartbeat says.
+// membershipState is the result of a heartbeat.
 type membershipState int
 
 const (

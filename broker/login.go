@@ -70,7 +70,7 @@ func (l Login) SASL() (Mechanism, error) {
 // tokenForm is RFC 6750 §2.1's b64token.
 var tokenForm = regexp.MustCompile(`^[A-Za-z0-9._~+/-]+=*$`)
 
-// TokenError says why a token file cannot be used, without its content. Its text does not name the file, because the
+// TokenError reports why a token file cannot be used, without its content. Its text does not name the file, because the
 // name may be the token itself, configured by mistake.
 type TokenError struct {
 	File string

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// offsetState is what the handler has said about a delivered message.
+// offsetState is the state of a delivered message.
 type offsetState uint8
 
 const (
@@ -15,8 +15,8 @@ const (
 	acknowledged             // may be committed
 )
 
-// offsetTracker knows which of a partition's delivered messages are acknowledged. Its prefix is what may be committed:
-// the offset below which all messages are acknowledged. It is safe for concurrent use.
+// offsetTracker knows which of a partition's delivered messages are acknowledged. Its prefix may be committed: the
+// offset below which all messages are acknowledged. It is safe for concurrent use.
 type offsetTracker struct {
 	limit int // most outstanding messages
 

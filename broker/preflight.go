@@ -20,7 +20,7 @@ import (
 	"github.com/segmentio/kafka-go/sasl"
 )
 
-// Cause says which part of the set-up is wrong.
+// Cause is the wrong part of the set-up.
 type Cause string
 
 // The causes.
@@ -42,7 +42,7 @@ const (
 	CauseClusters    Cause = "the brokers belong to different clusters"
 )
 
-// SetUpError says that a broker cannot be used with the present set-up. Retrying does not help.
+// SetUpError reports that a broker cannot be used with the present set-up. Retrying does not help.
 type SetUpError struct {
 	Cause  Cause
 	Detail string // may be empty

@@ -222,8 +222,8 @@ func challengeIn(a answer) (string, error) {
 // not; the customer's status says which.
 var ErrUnproven = errors.New("no proof that the signature was accepted")
 
-// submitted returns nil for the documented answer, 204 without a body, and an error for any other, whatever it says
-// about the customer.
+// submitted returns nil for the documented response, 204 without a body, and an error for any other, whatever its
+// content.
 func submitted(id string, a answer) error {
 	if a.status == http.StatusNoContent && len(a.body) == 0 && !a.bodied {
 		return nil

@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Kind is what a failure says about the request. The decision table uses it.
+// Kind classifies a failure by its meaning for the request. The decision table uses it.
 type Kind string
 
 // The kinds of failure.
@@ -90,7 +90,7 @@ func kindOf(status int, retryAfter bool) Kind {
 	return Unexpected
 }
 
-// Error is a failed call of the partner API. It holds no secrets: what the partner repeats of them is redacted.
+// Error is a failed call of the partner API. It contains no secrets: secrets that the partner repeats are redacted.
 type Error struct {
 	Op         string        // "POST /customers"
 	Kind       Kind          //
@@ -131,7 +131,7 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() error { return e.Err }
 
-// settles reports whether the answer says what became of the request, so that it may be sent under another key.
+// settles reports whether the response settles the request, so that it may be sent under another key.
 func (e *Error) settles() bool {
 	switch e.Kind {
 	case Throttled, Unauthorized, RequestSignature, Redirected:
@@ -140,8 +140,7 @@ func (e *Error) settles() bool {
 	return true
 }
 
-// Hint returns what the operator can do, with the names of the consumer's settings; empty when there is nothing to do
-// but wait.
+// Hint returns advice for the operator, with the names of the consumer's settings; empty if waiting is all that helps.
 func (e *Error) Hint() string {
 	switch e = e.Root(); e.Kind {
 	case Unauthorized, Invalid, Forbidden, NotFound:

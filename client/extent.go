@@ -26,7 +26,7 @@ func (e *PartialListError) Error() string {
 		e.Read, e.Announced)
 }
 
-// extent is how much of the list was read, and how much there is by what the answers say.
+// extent is how much of the list was read, and how much there is according to the responses.
 type extent struct {
 	read, pages int // customers, and complete answers
 	total       claim
@@ -36,7 +36,7 @@ type extent struct {
 	latest      hints
 }
 
-// hints are what the latest answer says about itself and other pages.
+// hints are the latest response's statements about itself and other pages.
 type hints struct {
 	read     int      // customers in it
 	more     string   // what announces another page; empty: nothing does

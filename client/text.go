@@ -51,7 +51,7 @@ type cleaned struct {
 func (e *cleaned) Error() string { return e.text }
 func (e *cleaned) Unwrap() error { return e.err }
 
-// clean makes the text of an error one short printable line without secrets: net/http quotes what the peer sent.
+// clean makes the text of an error one short printable line without secrets: net/http quotes the peer's response.
 func (c *Client) clean(err error) error {
 	text := err.Error()
 	if clean := c.line(text, mostMessage); clean != text {

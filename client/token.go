@@ -97,7 +97,7 @@ func (t *tokens) confirm(token bearerToken) {
 	}
 }
 
-// nextStep is what a worker does next.
+// nextStep is a worker's next step.
 type nextStep int
 
 const (
@@ -108,8 +108,8 @@ const (
 	lookAgain                    // there is a token, or another worker renews it
 )
 
-// step decides what a worker does that has a place in the rate, but no valid token. The worker is the first in the
-// queue, so that no two fetch.
+// step decides the next step of a worker that has a place in the rate but no valid token. The worker is the first in
+// the queue, so that no two workers fetch.
 func (t *tokens) step(now time.Time, refused bearerToken) nextStep {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -217,7 +217,7 @@ func (t *tokens) failed() (uint64, error) {
 	return t.failures, t.failure
 }
 
-// waitForToken waits for the rate limiter and returns a token that is valid then, and not the one that was refused.
+// waitForToken waits for the rate limiter and returns a token that is valid then, other than refused.
 func (c *Client) waitForToken(ctx context.Context, op Operation, refused bearerToken) (bearerToken, uint64, error) {
 	for {
 		token, closings, next, err := c.inQueue(ctx, op, refused)

@@ -231,8 +231,8 @@ func (s *Server) Add(chainID, externalID string, status Status) (Customer, error
 }
 
 // Restore adds a customer with its challenges, as a Server with the same seed and configuration returned it from
-// Customers, so that a client can go on with what it began there. An error says what is invalid, taken, or differs
-// under this seed. Hostile challenges cannot be restored.
+// Customers, so that a client can continue with it. An error says what is invalid, taken, or differs under this seed.
+// Hostile challenges cannot be restored.
 func (s *Server) Restore(known Customer) error {
 	c, err := s.newCustomer(known.ChainID, known.ExternalID)
 	switch {

@@ -16,7 +16,7 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// mostQuoted bounds what an error quotes of what a client sent, in bytes.
+// mostQuoted limits how much of a client's input an error quotes, in bytes.
 const mostQuoted = 60
 
 // decodeStrings reads a JSON object whose members are exactly names, each a string, each once, with nothing after the

@@ -12,8 +12,8 @@ import (
 // errCut stops a body where a fault wants it to end.
 var errCut = errors.New("cut")
 
-// deliver sends the answer, or what a fault leaves of it. The history is written first, so that a client that has the
-// answer finds it there. An answer that could not be written to the connection is marked as incomplete then.
+// deliver sends the response, or the part that a fault leaves. The history is written first, so that a client that has
+// the response finds it there. A response that could not be sent is then marked as incomplete.
 func (x *exchange) deliver(r reply) {
 	x.entry.Outcome = r.status
 	var fault Fault

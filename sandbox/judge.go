@@ -37,15 +37,15 @@ const (
 	NobodyElse Rule = "nobody-else"
 )
 
-// Tolerance is what the judge allows above the declared rate. In any window of one or of ten seconds
-// rate × (window + Jitter) + Burst requests, rounded up, may arrive: a bucket holds a burst, and the network may delay
-// requests so that they arrive together. Arrivals are measured by Config.Now.
+// Tolerance is the judge's allowance above the declared rate. In any window of one or of ten seconds rate × (window +
+// Jitter) + Burst requests, rounded up, may arrive: a bucket holds a burst, and the network may delay requests so that
+// they arrive together. Arrivals are measured by Config.Now.
 type Tolerance struct {
 	Burst  int           // 0: a tenth of a second's requests, at least 2
 	Jitter time.Duration // 0: 250ms
 }
 
-// evidence is what the judge examines.
+// evidence is the input of the judge.
 type evidence struct {
 	Seed      uint64
 	Entries   []Entry // in the order of arrival
@@ -155,7 +155,7 @@ func onePayload(e evidence) (out []Violation) {
 	return out
 }
 
-// closes reports whether the answer says what became of the request.
+// closes reports whether the response settles the request.
 func (e Entry) closes() bool {
 	if !e.Complete || e.BadSignature || e.InFlight || e.Throttled {
 		return false

@@ -42,7 +42,7 @@ func (f Faults) table() *faultTable {
 	return t
 }
 
-// plan is what was drawn for a request. A drawn fault counts against the limit when it is used.
+// plan has the faults drawn for a request. A drawn fault counts against the limit when it is used.
 type plan struct {
 	table     *faultTable
 	execution []Fault // of which slow can occur with any other

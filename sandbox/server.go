@@ -24,7 +24,7 @@ const (
 	// VerifyVendor verifies as the vendor's own server library does (httpsig.VerifyOptions.Vendor). Every failure is a
 	// 400 in text/plain, whatever Config.ErrorShape, without the cause, which only the history has. [lib]
 	VerifyVendor Verification = "vendor"
-	// VerifyRFC verifies as RFC 9421 says; a failure is a 401 that says why. [inferred]
+	// VerifyRFC verifies according to RFC 9421; a failure is a 401 with the reason. [inferred]
 	VerifyRFC Verification = "rfc"
 )
 
@@ -73,7 +73,7 @@ type Config struct {
 
 	// DeclaredRate, in requests a second, is the client's rate limit, which the judge checks. 0: not judged.
 	DeclaredRate float64
-	// Tolerance is what the judge allows above DeclaredRate.
+	// Tolerance is the judge's allowance above DeclaredRate.
 	Tolerance Tolerance
 
 	// Faults at the start; the control port can change them.

@@ -62,7 +62,7 @@ func (e *LockoutError) Error() string { return e.Err.Error() }
 
 func (e *LockoutError) Unwrap() error { return e.Err }
 
-// Environment is what a backend receives from the process that opens it.
+// Environment is passed to a backend by the process that opens it.
 type Environment struct {
 	// Getenv reads the variables that a URI may point to (a PIN, say). Nil: there are none.
 	Getenv func(string) string

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Scheme is the part of a signer URI before its first colon, in lower case (RFC 3986, section 3.1); empty when uri has
-// none or what stands there is no scheme.
+// Scheme is the part of a signer URI before its first colon, in lower case (RFC 3986, section 3.1); empty if uri has
+// none or an invalid scheme.
 func Scheme(uri string) string {
 	scheme, _, ok := strings.Cut(uri, ":")
 	if !ok || scheme == "" {
@@ -35,7 +35,7 @@ type URI struct {
 
 // ParseURI parses a URI of the form scheme:path?name=value&…, for backends that use files; those with a host use
 // net/url. shape is the URI as it should look, for the error. parameters are the names that are allowed, each at most
-// once; none is required. A plus sign stands for itself. Every error is a *URIError.
+// once; none is required. A plus sign is literal. Every error is a *URIError.
 func ParseURI(uri, shape string, parameters ...string) (URI, error) {
 	scheme := Scheme(uri)
 	fail := func(format string, a ...any) (URI, error) {

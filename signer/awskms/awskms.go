@@ -40,7 +40,7 @@ const (
 	patience  = 15 * time.Second // for one of them
 	// stsPatience is short, because STS may be out of reach.
 	stsPatience = 5 * time.Second
-	// unknownV stands for the v, which KMS does not return; signer.Verified finds it.
+	// unknownV is a placeholder for v, which KMS does not return; signer.Verified finds it.
 	unknownV = 0xff
 )
 

@@ -90,7 +90,7 @@ func (c *Clef) SignMessage(ctx context.Context, account common.Address, message 
 	return sig, err
 }
 
-// explain wraps an error that Clef answered with in the sentinel that it stands for.
+// explain wraps Clef's error in the matching sentinel.
 func (c *Clef) explain(err error) error {
 	var answered *remote.RPCError
 	if !errors.As(err, &answered) {

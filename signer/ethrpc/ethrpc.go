@@ -90,7 +90,7 @@ func (n *Node) explainSigning(ctx context.Context, account common.Address, err e
 	return explained
 }
 
-// explain wraps an error that the node answered with in the sentinel that it stands for, whatever the account.
+// explain wraps the node's error in the matching sentinel, whatever the account.
 func (n *Node) explain(err error) error {
 	var answered *remote.RPCError
 	if !errors.As(err, &answered) {

@@ -22,7 +22,7 @@ const (
 	messageType = "EIP191"
 	// mostID is the longest id that signer.Custodian allows.
 	mostID = 64
-	// unknownV stands for a v that is neither 0 nor 1; signer.Verified finds the right one.
+	// unknownV replaces a v that is neither 0 nor 1; signer.Verified finds the right v.
 	unknownV = 0xff
 )
 
@@ -64,7 +64,7 @@ type transaction struct {
 }
 
 type signedMessage struct {
-	Content   string `json:"content"` // hex of what was signed: the EIP-191 hash
+	Content   string `json:"content"` // hex of the signed hash (EIP-191)
 	Signature struct {
 		R       string `json:"r"`
 		S       string `json:"s"`

@@ -46,7 +46,7 @@ func shown(path string) string {
 // Unwrap returns Err.
 func (e *FileError) Unwrap() error { return e.Err }
 
-// finding is what is known of one file in the directory.
+// finding is the result of reading one file of the directory.
 type finding struct {
 	address common.Address
 	named   bool  // address is known, from the file or from its name

@@ -117,8 +117,8 @@ func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backe
 	return k, nil
 }
 
-// SignMessage implements signer.Signer. The first signature of an account waits for its key's decryption; when ctx ends
-// first, the decryption goes on and its key is kept for the next caller.
+// SignMessage implements signer.Signer. The first signature of an account waits for its key's decryption; if ctx ends
+// first, the decryption continues and the key is kept for the next caller.
 func (k *Keystore) SignMessage(ctx context.Context, account common.Address, message []byte) (signer.Signature, error) {
 	if err := ctx.Err(); err != nil {
 		return signer.Signature{}, err
@@ -255,8 +255,7 @@ func (k *Keystore) distrust() {
 	k.index = &index{}
 }
 
-// HasKey implements signer.Backend: it returns nil when a sound file says that it holds account's key. Nothing is
-// decrypted.
+// HasKey implements signer.Backend: it returns nil if an undamaged file names account. Nothing is decrypted.
 func (k *Keystore) HasKey(ctx context.Context, account common.Address) error {
 	if err := ctx.Err(); err != nil {
 		return err

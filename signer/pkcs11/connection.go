@@ -80,7 +80,7 @@ func (c *connection) away() error {
 	return &AwayError{Token: c.info.Label, Since: c.endedAt, Err: c.reason}
 }
 
-// ask runs do in a free session and returns its error, or ctx's as soon as ctx ends; do goes on until the device
+// ask runs do in a free session and returns its error, or ctx's as soon as ctx ends; do continues until the device
 // answers.
 func (c *connection) ask(ctx context.Context, do func(s *session) error) error {
 	k := task{do: do, done: make(chan error, 1)}

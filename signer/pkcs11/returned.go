@@ -74,7 +74,7 @@ func returned(err error) uint {
 	return p11.CKR_OK
 }
 
-// meaning is what a return value says about the token.
+// meaning is what a return value means for the token.
 type meaning int
 
 const (

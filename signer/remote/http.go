@@ -117,7 +117,7 @@ func tlsConfig(params map[string]string, insecure bool) (config *tls.Config, exp
 // Name returns the signer's address for messages: "https://host:port".
 func (h *HTTP) Name() string { return h.at.name() }
 
-// Caveats returns what the operator should know of the connection, each part beginning with "; ", or nothing.
+// Caveats returns warnings about the connection for the operator, each beginning with "; "; empty: none.
 func (h *HTTP) Caveats() string {
 	var s string
 	if h.at.exposed() {

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// MostSignature bounds an answer with a signature in it: 132 bytes and what is around them.
+	// MostSignature limits a response with a signature: 132 bytes and the JSON around them.
 	MostSignature = 64 << 10
 	// MostList bounds an answer that lists accounts or keys: 1.4 million addresses, 480,000 public keys.
 	MostList = 64 << 20
