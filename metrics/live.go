@@ -62,10 +62,10 @@ type single struct {
 func newLive(m *Metrics) *live {
 	l := &live{
 		m: m,
-		rows: prometheus.NewDesc("purser_rows_total", "Rows that have come to a stage in this run, on the way or at their "+
-			"end (onboarded, conflict, refused, rejected, failed).", []string{"stage"}, nil),
+		rows: prometheus.NewDesc("purser_rows_total", "Rows that reached a stage in this run, including the terminal "+
+			"stages (onboarded, conflict, refused, rejected, failed).", []string{"stage"}, nil),
 		queueLag: prometheus.NewDesc("purser_queue_lag",
-			"Messages of a partition from the first that is not settled to its end.", []string{"partition"}, nil),
+			"Messages of a partition from the first unsettled message to its end.", []string{"partition"}, nil),
 		queueSettled: prometheus.NewDesc("purser_queue_settled_offset",
 			"Offset below which all messages of a partition are settled.", []string{"partition"}, nil),
 	}
@@ -82,17 +82,17 @@ func newLive(m *Metrics) *live {
 		func(r reading) float64 { return float64(r.tally.Skipped) })
 	counter("purser_dead_letters_total", "Messages that cannot be processed and went to the dead letters.",
 		func(r reading) float64 { return float64(r.tally.DeadLettered) })
-	gauge("purser_rows_in_progress", "Rows that are taken and not settled.",
+	gauge("purser_rows_in_progress", "Rows taken from the queue and not settled.",
 		func(r reading) float64 { return float64(r.tally.Open) })
-	gauge("purser_rows_left_to_custodian", "Rows that this run has left to the custodian; the next run asks again.",
+	gauge("purser_rows_left_to_custodian", "Rows that this run has left to the custodian; the next run polls them.",
 		func(r reading) float64 { return float64(r.tally.Waiting) })
-	gauge("purser_oldest_unsettled_row_seconds", "Age of the oldest message whose row is in progress; 0: none is.",
+	gauge("purser_oldest_unsettled_row_seconds", "Age of the oldest message whose row is in progress; 0: none.",
 		func(r reading) float64 { return r.oldest.Seconds() })
 	counter("purser_requests_retried_total", "Requests that were sent again.",
 		func(r reading) float64 { return float64(r.tally.Retried + r.client.Retried) })
-	counter("purser_signatures_total", "Signatures that the signer made.",
+	counter("purser_signatures_total", "Signatures that the signer created.",
 		func(r reading) float64 { return float64(r.tally.Signatures) })
-	counter("purser_throttles_total", "Answers 429, and 503 with Retry-After.",
+	counter("purser_throttles_total", "Responses 429, and 503 with Retry-After.",
 		func(r reading) float64 { return float64(r.client.Throttled) })
 	gauge("purser_rate_limit", "Requests a second that --rate and this consumer's share of the partitions allow.",
 		func(r reading) float64 { return r.limiter.Rate })

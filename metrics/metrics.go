@@ -83,12 +83,12 @@ func New(o Options) *Metrics {
 
 func (m *Metrics) addLocal(backend string) {
 	m.commitTook = m.histogram("purser_ledger_commit_duration_seconds",
-		"Time of a transaction of the ledger, the sync to disk included.", local())
+		"Duration of a ledger transaction, including the sync to disk.", local())
 	m.commitRows = m.histogram("purser_ledger_commit_transitions",
-		"Rows in a transaction of the ledger.", []float64{1, 2, 5, 10, 20, 50, 100, 500, 1000, 2048})
-	took := m.histograms("purser_signer_duration_seconds", "Time of a call of the signer.", local(), "backend")
+		"Rows in a ledger transaction.", []float64{1, 2, 5, 10, 20, 50, 100, 500, 1000, 2048})
+	took := m.histograms("purser_signer_duration_seconds", "Duration of a signer call.", local(), "backend")
 	m.signerTook = &durations{Observer: took.WithLabelValues(backend)}
-	m.signerErrors = m.counters("purser_signer_errors_total", "Calls of the signer that failed.",
+	m.signerErrors = m.counters("purser_signer_errors_total", "Signer calls that failed.",
 		"backend").WithLabelValues(backend)
 }
 
@@ -103,7 +103,7 @@ func remote() []float64 {
 }
 
 func (m *Metrics) addRequests() {
-	m.inFlight = m.gauge("purser_requests_in_flight", "Requests that are sent and whose response is not read.")
+	m.inFlight = m.gauge("purser_requests_in_flight", "Requests whose response is not yet read.")
 	m.waited = m.histogram("purser_rate_wait_seconds", "Time that requests waited for the rate limiter.", remote())
 	sent := m.counters("purser_requests_total",
 		"Requests to the partner by status: 2xx, 3xx, 4xx, 409, 429, 5xx, or error if there is none.", "operation", "status")
@@ -121,7 +121,7 @@ func (m *Metrics) addRequests() {
 }
 
 func (m *Metrics) addRows() {
-	inStage := m.histograms("purser_stage_duration_seconds", "Time that a row was in a stage.",
+	inStage := m.histograms("purser_stage_duration_seconds", "Time that a row spent in a stage.",
 		[]float64{.01, .05, .1, .5, 1, 5, 30, 60, 300, 900, 3600, 4 * 3600}, "stage")
 	for _, stage := range pipeline.Stages() {
 		if stage != pipeline.Planned { // a row begins there
@@ -134,11 +134,11 @@ func (m *Metrics) addRows() {
 }
 
 func (m *Metrics) addRun(o Options) {
-	m.halted = m.gauge("purser_halted", "1 if the run has ended by a halt, otherwise 0.")
+	m.halted = m.gauge("purser_halted", "1 if the run has halted, otherwise 0.")
 	m.exit = prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "purser_exit_code",
 		Help: "Exit code of the run; absent while it is in progress."}, nil)
 	m.own.MustRegister(m.exit)
-	m.gauge("purser_run_started_timestamp_seconds", "When the run began.").Set(seconds(o.Started))
+	m.gauge("purser_run_started_timestamp_seconds", "When the run started.").Set(seconds(o.Started))
 	m.success = o.Started
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "purser_build_info",
 		Help: "Always 1; the version is in the labels."}, []string{"version", "goversion"})
