@@ -15,7 +15,7 @@ import (
 const keptImports = 1000
 
 const importColumns = `id, program, host, started_at, ended_at, exit, reason, lines, rows, published, published_lines,
-	invalid, invalid_lines, header, blank, neither, files`
+	invalid, invalid_lines, header, blank, neither, files, topic`
 
 // PutImports stores the importers' records, replacing earlier records of the same imports, and keeps only the latest
 // 1000.
@@ -31,9 +31,10 @@ func (l *Ledger) PutImports(ctx context.Context, imports []pipeline.Import) erro
 			}
 			c := i.ImportCounts
 			_, err = l.conn.ExecContext(t.ctx, `INSERT OR REPLACE INTO imports (`+importColumns+`)
-				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+				VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
 				i.ID, i.Program, i.Host, i.StartedAt.UnixMicro(), micros(i.EndedAt), i.Exit, i.Reason, c.Lines, c.Rows,
-				c.Published, c.PublishedLines, c.Invalid, c.InvalidLines, c.Header, c.Blank, c.Neither, string(files))
+				c.Published, c.PublishedLines, c.Invalid, c.InvalidLines, c.Header, c.Blank, c.Neither, string(files),
+				i.Topic)
 			if err != nil {
 				return fmt.Errorf("store import %s: %w", printable.Line(i.ID, maxImportID), err)
 			}
@@ -60,7 +61,7 @@ func (q *queries) Imports(ctx context.Context, n int) ([]pipeline.Import, error)
 		var files string
 		c := &i.ImportCounts
 		err := rows.Scan(&i.ID, &i.Program, &i.Host, &started, &ended, &i.Exit, &i.Reason, &c.Lines, &c.Rows,
-			&c.Published, &c.PublishedLines, &c.Invalid, &c.InvalidLines, &c.Header, &c.Blank, &c.Neither, &files)
+			&c.Published, &c.PublishedLines, &c.Invalid, &c.InvalidLines, &c.Header, &c.Blank, &c.Neither, &files, &i.Topic)
 		if err != nil {
 			return nil, translate(q.path, err)
 		}

@@ -1,3 +1,5 @@
+-- Dismissed rows, and the topic of an import.
+
 -- The version that the row had when it was dismissed. A later version is not dismissed.
 ALTER TABLE rows ADD COLUMN dismissed INTEGER;
 
@@ -21,3 +23,6 @@ CREATE VIEW v_failures AS
 SELECT id, file, line, external_id, account, stage, class, reason, customer_id, partner_status, attempts, refusals,
     import_id, updated_at AS settled_at, first_file, first_line, dismissed
 FROM v_rows WHERE settled AND stage <> 'onboarded';
+
+-- The topic that an import published its rows to; empty: an earlier version did not record it.
+ALTER TABLE imports ADD COLUMN topic TEXT NOT NULL DEFAULT '';
