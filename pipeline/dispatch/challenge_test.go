@@ -1,12 +1,14 @@
 package dispatch
 
 import (
+	"context"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/purser-onboard/purser/client"
 	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/signer/signertest"
 )
@@ -48,6 +50,25 @@ func TestHostileChallengeInTheLedger(t *testing.T) {
 		h.await(1)
 		if r := h.ledger.get(h.row(0)); r.Stage != pipeline.Refused || h.dispatcher.Tally().Signatures != 0 {
 			t.Errorf("got stage %s, %d signatures; want refused, 0", r.Stage, h.dispatcher.Tally().Signatures)
+		}
+	})
+}
+
+// TestClockThatCannotBeChecked: if the partner cannot be asked about the clock, it is asked again, and nothing halts.
+func TestClockThatCannotBeChecked(t *testing.T) {
+	asked := 0
+	withHarness(t, func(h *harness) {
+		h.workerOptions.CheckClock = func(context.Context) error {
+			if asked++; asked == 1 {
+				return &client.Error{Op: "check", Kind: client.NoAnswer}
+			}
+			return nil
+		}
+	}, func(t *testing.T, h *harness) {
+		h.take(h.row(0))
+		h.await(1)
+		if r := h.ledger.get(h.row(0)); r.Stage != pipeline.Onboarded || asked < 2 {
+			t.Errorf("got stage %s after %d questions, want onboarded after 2 or more", r.Stage, asked)
 		}
 	})
 }

@@ -149,3 +149,23 @@ func TestKeyOfAnEarlierAPIKey(t *testing.T) {
 		})
 	}
 }
+
+// TestKeysAgeWhileTheMachineIsSuspended: the monotonic clock stands still then, so the age of a key must not be counted
+// by it.
+func TestKeysAgeWhileTheMachineIsSuspended(t *testing.T) {
+	monotonic := time.Now() // a time of synctest has no monotonic reading
+	withHarness(t, func(h *harness) {
+		h.workerOptions.Now = func() time.Time {
+			now := time.Now()
+			return monotonic.Add(now.Sub(monotonic))
+		}
+	}, func(t *testing.T, h *harness) {
+		h.take(h.row(0))
+		h.await(1)
+		for _, key := range []pipeline.Key{h.ledger.get(h.row(0)).CreateKey, h.ledger.get(h.row(0)).SubmitKey} {
+			if key.FirstSent.IsZero() || key.FirstSent != key.FirstSent.Round(0) {
+				t.Errorf("%s: got first sent %v, want a time without a monotonic reading", key.Operation, key.FirstSent)
+			}
+		}
+	})
+}

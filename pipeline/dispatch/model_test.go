@@ -1,6 +1,7 @@
 package dispatch
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -149,7 +150,7 @@ func (p plan) run(t *testing.T) error {
 func runModel(t *testing.T, ledger *memoryLedger, partner *memoryPartner, rows int, offset time.Duration) bool {
 	h := newHarnessFor(t, ledger, partner, func(h *harness) {
 		h.workerOptions.Now = func() time.Time { return time.Now().Add(offset) }
-		h.workerOptions.CheckClock = func() error {
+		h.workerOptions.CheckClock = func(context.Context) error {
 			if offset.Abs() > 2*time.Minute {
 				return fmt.Errorf("the clock is off by %v", offset)
 			}

@@ -32,9 +32,13 @@ func (w *Worker) fetch(ctx context.Context, t *Task) (result, error) {
 }
 
 // check reports whether the challenge is this customer's own sign-in (rule "Sign nothing blind").
-func (w *Worker) check(t *Task) result {
+func (w *Worker) check(ctx context.Context, t *Task) result {
 	if w.CheckClock != nil {
-		if err := w.CheckClock(); err != nil {
+		if err := w.CheckClock(ctx); err != nil {
+			if errors.As(err, new(*client.Error)) {
+				outcome, after := readOutcome(err)
+				return result{outcome: outcome, after: after, err: err}
+			}
 			return result{outcome: misconfigured, err: err}
 		}
 	}

@@ -30,7 +30,7 @@ func (w *Worker) sign(ctx context.Context, t *Task) (result, error) {
 	if slow && t.ExternalTxID == "" { // the signer was another one when the challenge was checked: begin with a new one
 		return result{outcome: expiring, err: errors.New("no transaction id is recorded for the custodian")}, nil
 	}
-	checked := w.check(t)
+	checked := w.check(ctx, t)
 	if checked.outcome == expiring && slow && t.ExternalTxID != "" {
 		return w.giveUp(ctx, t, custodian, checked)
 	}

@@ -31,8 +31,8 @@ type Options struct {
 	// Policy is the policy for the challenge of an account (rule "Sign nothing blind").
 	Policy func(pipeline.Account) siwe.Policy
 	// CheckClock returns an error if this machine's clock is too wrong to check challenges; then nothing is signed, and
-	// the run halts. May be nil.
-	CheckClock func() error
+	// the run halts. A *client.Error means that the partner could not be asked; the row is retried. May be nil.
+	CheckClock func(context.Context) error
 	// ListPause is the minimum time between two readings of the partner's list.
 	ListPause time.Duration
 	Now       func() time.Time
@@ -93,6 +93,10 @@ func New(o Options) (*Worker, error) {
 	if o.Hook == nil {
 		o.Hook = func(string) {}
 	}
+	// The monotonic clock, by which Sub counts, stands still while the machine is suspended; the lifetimes of the
+	// partner's keys and challenges do not.
+	wall := o.Now
+	o.Now = func() time.Time { return wall().Round(0) }
 	w := &Worker{Options: o, list: newLister(o.API, o.Ledger, o.Now, o.ListPause)}
 	w.list.onRead, w.list.onPartial = o.OnList, o.OnPartialList
 	w.breaker = newBreaker(o.HaltAfter, o.Probes)
@@ -202,7 +206,7 @@ func (w *Worker) perform(ctx context.Context, t *Task) (result, error) {
 	case DoFetch:
 		return w.fetch(ctx, t)
 	case DoCheck:
-		return w.check(t), nil
+		return w.check(ctx, t), nil
 	case DoSign:
 		return w.sign(ctx, t)
 	case DoSubmit:

@@ -348,7 +348,7 @@ func (r *run) newWorker(hook func(string)) (*onboard.Worker, error) {
 		Signer:  r.traces.Signer(r.signer, signer.Scheme(r.c.Signer)),
 		Keyring: pipeline.Keyring{APIHost: r.partner.base.Host, APIKeyID: r.c.APIKey}, Aliases: aliases,
 		Limits: limits(r.c), Encoding: encoding(r.c), Policy: r.partner.policy(r.c),
-		CheckClock: func() error { return checkSkew(r.partner.client.Stats().ClockSkew) },
+		CheckClock: r.partner.checkClock,
 		ListPause:  r.c.ListPause, Now: time.Now, Hook: hook,
 		HaltAfter: r.c.HaltAfter, Probes: true,
 		SignerCheck: func(ctx context.Context) error {
