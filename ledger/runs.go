@@ -53,12 +53,12 @@ func (l *Ledger) BeginRun(ctx context.Context, r Run) error {
 			return err
 		}
 		_, err = l.conn.ExecContext(t.ctx, `DELETE FROM runs WHERE id NOT IN
-			(SELECT id FROM runs ORDER BY started_at DESC, id DESC LIMIT ?)`, keptRuns)
+			(SELECT id FROM runs ORDER BY rowid DESC LIMIT ?)`, keptRuns)
 		if err != nil {
 			return err
 		}
 		_, err = l.conn.ExecContext(t.ctx, `DELETE FROM run_minutes WHERE run NOT IN
-			(SELECT id FROM runs ORDER BY started_at DESC, id DESC LIMIT ?)`, keptMinuteRuns)
+			(SELECT id FROM runs ORDER BY rowid DESC LIMIT ?)`, keptMinuteRuns)
 		return err
 	}))
 }
@@ -173,7 +173,7 @@ func (q *queries) StillBad(
 	return counts, first, translate(q.path, rows.Err())
 }
 
-// Runs returns up to n runs, the latest first.
+// Runs returns up to n runs, the latest first: in the order in which they began, whatever the clock was set to.
 func (q *queries) Runs(ctx context.Context, n int) ([]Run, error) {
 	before, err := runningIn(q.path) // a run that ends meanwhile has its end in the table
 	if err != nil {
@@ -196,7 +196,7 @@ func (q *queries) Runs(ctx context.Context, n int) ([]Run, error) {
 
 func (q *queries) readRuns(ctx context.Context, n int) (runs []Run, err error) {
 	rows, err := q.source.QueryContext(ctx, `SELECT id, program, host, drain, started_at, ended_at, exit, report FROM runs
-		ORDER BY started_at DESC, id DESC LIMIT ?`, n)
+		ORDER BY rowid DESC LIMIT ?`, n)
 	if err != nil {
 		return nil, err
 	}

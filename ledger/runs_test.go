@@ -56,6 +56,28 @@ func TestRuns(t *testing.T) {
 	}
 }
 
+// TestRunsOfAClockThatWasSet: the order of runs is that in which they began, also if the clock was ahead meanwhile.
+func TestRunsOfAClockThatWasSet(t *testing.T) {
+	l, o := openTest(t)
+	var want []uuid.UUID
+	for _, ahead := range []time.Duration{0, 24 * time.Hour, time.Hour} {
+		id := uuid.Must(uuid.NewV7())
+		want = append([]uuid.UUID{id}, want...)
+		if err := l.BeginRun(t.Context(), Run{ID: id, StartedAt: o.Now().Add(ahead)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runs, err := l.Runs(t.Context(), 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, r := range runs {
+		if r.ID != want[i] {
+			t.Errorf("run %d from the latest: got the one of %v, want that which began then", i, r.StartedAt)
+		}
+	}
+}
+
 // TestRunningIn: a run that goes on can be told from one whose process was killed, without opening the ledger.
 func TestRunningIn(t *testing.T) {
 	l, o := openTest(t)
