@@ -2,6 +2,7 @@ package client
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
@@ -15,8 +16,8 @@ type Kind string
 
 // The kinds of failure.
 const (
-	// NoAnswer: dial error, timeout, dropped connection, an error answer that was cut off, or a 408 or 425, which comes
-	// from a server in between. The partner may have acted on the request or not.
+	// NoAnswer: dial error, timeout, dropped connection, an error answer that was cut off, or a 408, 421 or 425, which
+	// comes from a server in between. The partner may have acted on the request or not.
 	NoAnswer Kind = "no-answer"
 	// Malformed: a 2xx answer whose body is truncated, too large, or reports an error. The partner probably acted on the
 	// request, but the result is unknown: treated like NoAnswer, never like success.
@@ -68,7 +69,7 @@ func kindOf(status int, retryAfter bool) Kind {
 		return Forbidden
 	case http.StatusNotFound:
 		return NotFound
-	case http.StatusRequestTimeout, http.StatusTooEarly:
+	case http.StatusRequestTimeout, http.StatusMisdirectedRequest, http.StatusTooEarly:
 		return NoAnswer
 	case http.StatusConflict:
 		return Conflicting
@@ -167,7 +168,7 @@ func (e *Error) Hint() string {
 	case Unconnectable:
 		return e.connectionHint()
 	case NoAnswer:
-		if e.Status == 0 {
+		if e.Status == 0 || e.Status == http.StatusMisdirectedRequest {
 			return "check --api-url, the network, and the proxy if there is one (HTTPS_PROXY)"
 		}
 	case Redirected:
@@ -185,7 +186,10 @@ func (e *Error) Hint() string {
 }
 
 func (e *Error) connectionHint() string {
+	invalid := x509.CertificateInvalidError{}
 	switch {
+	case errors.As(e.Err, &invalid) && invalid.Reason == x509.Expired:
+		return "either this machine's clock is wrong, or the server's certificate is: check the clock first"
 	case errors.As(e.Err, new(*tls.CertificateVerificationError)):
 		return "the server's certificate does not verify: check --api-url, and --api-ca if the authority is your own"
 	case errors.As(e.Err, new(*proxyError)):

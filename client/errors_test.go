@@ -35,6 +35,7 @@ func TestStatuses(t *testing.T) {
 		{410, "", Unexpected, 0},
 		{413, "", Unexpected, 0},
 		{415, "", Unexpected, 0},
+		{421, "", NoAnswer, 0},
 		{422, "", KeyReused, 0},
 		{425, "", NoAnswer, 0},
 		{429, "", Throttled, 0},

@@ -92,11 +92,22 @@ var errPart = errors.New("the response is only a part")
 
 // unanswered returns the *Error of a request without an answer.
 func (c *Client) unanswered(op string, err error) *Error {
-	e := &Error{Op: op, Kind: NoAnswer, Err: c.clean(err)}
+	e := &Error{Op: op, Kind: NoAnswer, Err: c.clean(unwrapHTTP2(err))}
 	if c.unconnectable(err) {
 		e.Kind = Unconnectable
 	}
 	return e
+}
+
+// unwrapHTTP2 returns the failure that net/http's HTTP/2 part describes as a fault of the program, because the request
+// has no GetBody (see guard).
+func unwrapHTTP2(err error) error {
+	text, ok := strings.CutPrefix(err.Error(), "http2: Transport: cannot retry err [")
+	if !ok {
+		return err
+	}
+	text, _, _ = strings.Cut(text, "] after Request.Body was written")
+	return errors.New(text)
 }
 
 // unconnectable reports whether the cause of a failure is a setting, not the network or the partner.

@@ -3,7 +3,9 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -145,6 +147,7 @@ func TestUnconnectable(t *testing.T) {
 	secure.Config.ErrorLog = log.New(new(bytes.Buffer), "", 0)
 	secure.StartTLS()
 	defer secure.Close()
+	expired := expiredCertificate(t, secure)
 	old := httptest.NewUnstartedServer(http.NotFoundHandler())
 	old.TLS = &tls.Config{MaxVersion: tls.VersionTLS11, MinVersion: tls.VersionTLS10}
 	old.Config.ErrorLog = log.New(new(bytes.Buffer), "", 0)
@@ -172,6 +175,7 @@ func TestUnconnectable(t *testing.T) {
 		hint  string
 	}{
 		"unknown authority":      {secure.URL, nil, Unconnectable, "--api-ca"},
+		"expired certificate":    {expired.URL, nil, Unconnectable, "clock"},
 		"no TLS there":           {strings.Replace(plain.URL, "http:", "https:", 1), nil, Unconnectable, "--api-url"},
 		"too old a TLS":          {old.URL, nil, Unconnectable, "--api-url"},
 		"proxy wants a login":    {"https://api.example", proxy(407), Unconnectable, "HTTPS_PROXY"},
@@ -186,6 +190,10 @@ func TestUnconnectable(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			config := testConfig(tt.base + "/v1")
 			config.Proxy = tt.proxy
+			if tt.base == expired.URL {
+				config.RootCAs = x509.NewCertPool()
+				config.RootCAs.AddCert(expired.Certificate())
+			}
 			c := newClient(t, config)
 			result, err := c.Check(t.Context())
 			failure := asError(t, err)
@@ -198,6 +206,25 @@ func TestUnconnectable(t *testing.T) {
 			}
 		})
 	}
+}
+
+// expiredCertificate returns a server whose certificate, which is its own authority, ended a minute ago.
+func expiredCertificate(t *testing.T, like *httptest.Server) *httptest.Server {
+	key := like.TLS.Certificates[0].PrivateKey
+	template := *like.Certificate()
+	template.NotBefore, template.NotAfter = time.Now().Add(-time.Hour), time.Now().Add(-time.Minute)
+	der, err := x509.CreateCertificate(rand.Reader, &template, &template, template.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := httptest.NewUnstartedServer(http.NotFoundHandler())
+	server.Config.ErrorLog = log.New(new(bytes.Buffer), "", 0)
+	server.TLS = &tls.Config{
+		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}, MinVersion: tls.VersionTLS12,
+	}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	return server
 }
 
 // TestUnknownHost: before the first answer a host without an address is a wrong setting, afterwards a failure of the

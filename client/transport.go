@@ -74,6 +74,7 @@ func guardedTransport(config Config) http.RoundTripper {
 
 func newTransport(config Config) *http.Transport {
 	dialer := net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+	patience := min(15*time.Second, max(time.Second, config.Timeout/2))
 	return &http.Transport{
 		Proxy: config.Proxy,
 		OnProxyConnectResponse: func(_ context.Context, proxy *url.URL, _ *http.Request, r *http.Response) error {
@@ -86,8 +87,8 @@ func newTransport(config Config) *http.Transport {
 		TLSClientConfig:     &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: config.RootCAs},
 		TLSHandshakeTimeout: 10 * time.Second,
 		ForceAttemptHTTP2:   true,
-		// Without pings a lost network would hold all streams of a connection until each times out.
-		HTTP2:               &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 15 * time.Second},
+		// Without pings a connection that was lost in silence would be used again after its requests have timed out.
+		HTTP2:               &http.HTTP2Config{SendPingTimeout: patience, PingTimeout: patience},
 		MaxIdleConns:        config.Concurrency,
 		MaxIdleConnsPerHost: config.Concurrency,
 		// Below the 60 s after which common load balancers close an idle connection, so that this end closes first.

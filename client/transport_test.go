@@ -253,10 +253,28 @@ func TestNoAttemptIsSentTwiceOverHTTP2(t *testing.T) {
 				_, err = c.CreateCustomer(t.Context(), testIdem, CreateBody("a", "b"))
 			}
 			wantKind(t, err, NoAnswer)
+			if name == "POST" && !strings.Contains(err.Error(), "no-answer: stream error: stream ID 3; REFUSED_STREAM") {
+				t.Errorf("got %v, want it to say what the server did, and nothing to a programmer", err)
+			}
 			if sent, seen := c.Stats().Sent, requests.Load(); sent != 2 || seen != 2 {
 				t.Errorf("got %d attempts counted, %d seen, want 2", sent, seen)
 			}
 		})
+	}
+}
+
+// TestLostConnectionIsFoundInTime: over HTTP/2 a connection that was lost in silence is given up when its requests time
+// out, as over HTTP/1.1.
+func TestLostConnectionIsFoundInTime(t *testing.T) {
+	for timeout, want := range map[time.Duration]time.Duration{
+		time.Second: time.Second, 5 * time.Second: 2500 * time.Millisecond, 30 * time.Second: 15 * time.Second,
+		time.Hour: 15 * time.Second,
+	} {
+		got := newTransport(Config{Timeout: timeout}).HTTP2
+		if got.SendPingTimeout != want || got.PingTimeout != want {
+			t.Errorf("timeout %v: got a ping after %v, awaited for %v; want %v", timeout, got.SendPingTimeout,
+				got.PingTimeout, want)
+		}
 	}
 }
 
