@@ -41,10 +41,10 @@ func (s sight) notSeen(i *pipeline.Import, outcome results.ImportOutcome) *int64
 		if to.IsZero() && n > 0 {
 			to = s[n-1].from
 		}
-		if !to.IsZero() && to.Before(i.StartedAt) {
-			break
-		}
 		at := slices.IndexFunc(r.Imports, func(other results.ReportImport) bool { return other.ID == i.ID })
+		if at < 0 && !to.IsZero() && to.Before(i.StartedAt) { // one with rows of the import was after it, by whatever clock
+			continue
+		}
 		switch {
 		case r.to.IsZero(), r.Balance == nil: // it has no end, or is of an earlier version
 			return nil

@@ -21,8 +21,8 @@ func TestNotSeen(t *testing.T) {
 	killed.to, old.Balance = time.Time{}, nil
 	kafka.Settings = map[string]string{"brokers": "kafka-1:9092"}
 	full.Imports = make([]results.ReportImport, mostImports)
-	killedBefore := run(-5, 0, 0, 0)
-	killedBefore.to = time.Time{}
+	before, killedBefore := run(-3, -2, 6, 0), run(-5, 0, 0, 0)
+	before.Imports, killedBefore.Imports, killedBefore.to = before.Imports[1:], nil, time.Time{}
 	for name, tt := range map[string]struct {
 		runs sight
 		rows int64
@@ -34,8 +34,9 @@ func TestNotSeen(t *testing.T) {
 		"some received":             {sight{run(3, 4, 3, 0), run(1, 2, 1, 0)}, 2, 6},
 		"in the ledger":             {sight{run(1, 2, 0, 0)}, 8, 2},
 		"dead letters":              {sight{run(1, 2, 4, 5)}, 4, 1},
-		"a run before the import":   {sight{run(1, 2, 4, 0), run(-3, -2, 6, 0)}, 4, 6},
+		"a run before the import":   {sight{run(1, 2, 4, 0), before}, 4, 6},
 		"killed before the import":  {sight{run(1, 2, 4, 0), run(-1, 0, 0, 0), killedBefore}, 4, 6},
+		"imported by a clock ahead": {sight{before, run(-4, -3, 10, 0)}, 0, 0},
 		"a killed run":              {sight{run(3, 4, 4, 0), killed}, 4, -1},
 		"a run of earlier versions": {sight{old}, 4, -1},
 		"a cluster":                 {sight{kafka}, 4, -1},
