@@ -120,7 +120,8 @@ func SetUp(err error) bool {
 	return errors.As(err, &setUp) || errors.As(err, &token) || errors.As(err, &denied) ||
 		errors.As(err, &topic) && !retriable(topic.Err) ||
 		errors.As(err, &missing) || errors.As(err, &tooLarge) || errors.As(err, &ahead) || errors.As(err, &dir) ||
-		errors.Is(err, kafka.InvalidRecord) || SessionRefused(err) || loginFailed(err) || unverified(err)
+		errors.Is(err, kafka.InvalidRecord) || errors.Is(err, kafka.InvalidTimestamp) ||
+		SessionRefused(err) || loginFailed(err) || unverified(err)
 }
 
 // closedWithoutResponse reports that the brokers closed the connection without a response, and that the cause is

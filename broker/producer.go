@@ -104,6 +104,10 @@ func (p *Producer) publishError(ctx context.Context, topic string, err error) er
 		err = fmt.Errorf("%w; with cleanup.policy=compact a topic accepts no message without a key: topics of rows and of "+
 			"dead letters need cleanup.policy=delete", err)
 	}
+	if errors.Is(err, kafka.InvalidTimestamp) {
+		err = fmt.Errorf("%w; set the clock of this machine by NTP, or see message.timestamp.after.max.ms and "+
+			"message.timestamp.before.max.ms of the topic", err)
+	}
 	if retriable(err) && !answered(err) {
 		return fmt.Errorf("%w (%s) while publishing to %q: %w", ErrBrokerLost, p.cluster.Brokers(), topic, err)
 	}

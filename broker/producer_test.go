@@ -246,6 +246,14 @@ func TestPublishFailures(t *testing.T) {
 			t.Errorf("got %v, want an error of the set-up that names cleanup.policy", err)
 		}
 	})
+	t.Run("by a wrong clock", func(t *testing.T) {
+		fake, c := cluster(t, 1, 1)
+		fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: topic, Err: kerr.InvalidTimestamp, Count: 1})
+		err := broker.NewProducer(c, broker.ProducerOptions{}).Publish(within(t), topic, rows(0, 1))
+		if !broker.SetUp(err) || !strings.Contains(err.Error(), "clock") {
+			t.Errorf("got %v, want an error of the set-up that names the clock", err)
+		}
+	})
 	t.Run("broker lost", func(t *testing.T) {
 		fake, c := cluster(t, 1, 1)
 		publish(t, c, rows(0, 1))
