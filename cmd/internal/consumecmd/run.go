@@ -39,6 +39,7 @@ type run struct {
 	screen     *console.Screen
 	log        *slog.Logger
 	report     results.Report
+	started    time.Time // as report.StartedAt, by the monotonic clock
 	to         reportFile
 	page       reportFile // --report-html
 	metrics    *metrics.Metrics
@@ -84,7 +85,7 @@ func consume(soft, hard context.Context, c *config.Consumer, drain bool, feed Fe
 	r := &run{
 		id: id, c: c, drain: drain, feed: feed, soft: soft, hard: hard,
 		screen: screen, log: console.NewLogger(screen, c.LogFormat, c.LogLevel),
-		report: results.Begun(id.String(), time.Now().UTC()), remembered: -1,
+		report: results.Begun(id.String(), time.Now().UTC()), started: pipeline.Monotonic(), remembered: -1,
 		to:   openReport("--report", c.Report, id.String(), fileKind{"a report", results.IsReport}, s),
 		page: openReport("--report-html", c.ReportHTML, id.String(), fileKind{"a page of a night", night.IsPage}, s),
 	}

@@ -17,6 +17,9 @@ import (
 // judge fills in the report of the run, and returns its error with the exit code.
 func (r *run) judge(done ended, err error) error {
 	err = r.withImport(judge(&r.report, done, err))
+	if r.report.FinishedAt.Before(r.report.StartedAt) { // the clock was set back
+		r.report.FinishedAt = r.report.StartedAt.Add(pipeline.Monotonic().Sub(r.started))
+	}
 	r.report.Reason = r.screen.Hints(r.report.Reason)
 	return err
 }
