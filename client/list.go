@@ -87,7 +87,7 @@ func (c *Client) customers(
 	case errors.Is(err, io.EOF):
 		err = fmt.Errorf("the list is truncated: %w", io.ErrUnexpectedEOF)
 	}
-	return "", c.malformed(opList, answer{status: r.StatusCode, header: r.Header}, err)
+	return "", c.malformed(opList, answer{status: r.StatusCode, header: r.Header, broken: body.broken}, err)
 }
 
 // noSuchPage reports whether a failure to follow a link is about the link and not about the API.
@@ -112,6 +112,7 @@ type meter struct {
 	used     int64
 	patience time.Duration
 	timer    *time.Timer // ends the attempt
+	broken   error       // why no more can be read, before the end
 
 	kept  []byte // the latest bytes that were read
 	begin int64  // offset in the stream at which kept begins
@@ -129,6 +130,9 @@ func (m *meter) Read(p []byte) (int, error) {
 	m.timer.Reset(m.patience) // stopped between reads, because yield may be slow
 	n, err := m.r.Read(p)
 	m.timer.Stop()
+	if err != nil && !errors.Is(err, io.EOF) {
+		m.broken = err
+	}
 	m.used += int64(n)
 	m.kept = append(m.kept[:copy(m.kept, m.kept[m.from-m.begin:])], p[:n]...)
 	m.begin = m.from

@@ -6,7 +6,9 @@ import (
 	"net/http"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/iotest"
 	"testing/synctest"
 	"time"
 )
@@ -157,5 +159,27 @@ func TestCustomersTook(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestListOnALostConnection: whatever ends the connection in the middle of the list, the API is the expected one.
+func TestListOnALostConnection(t *testing.T) {
+	for _, broken := range []error{
+		syscall.ECONNRESET, io.ErrUnexpectedEOF, errors.New("stream error: stream ID 3; INTERNAL_ERROR; received from peer"),
+	} {
+		for _, read := range []string{"", "[", "[" + element(0), "[" + element(0) + "]"} {
+			config := testConfig("https://api.example/v1")
+			config.Transport = roundTripper(func(r *http.Request) *canned {
+				if strings.HasSuffix(r.URL.Path, "/auth/token") {
+					return response(200, `{"token":"t"}`)
+				}
+				body := io.MultiReader(strings.NewReader(read), iotest.ErrReader(broken))
+				return &canned{status: http.StatusOK, body: body}
+			})
+			err := customersOf(t.Context(), newClient(t, config), func(Customer) error { return nil })
+			if e := asError(t, err); e.Kind != Malformed || !errors.Is(e, broken) {
+				t.Errorf("%v after %q: got %s: %v, want %s", broken, read, e.Kind, e, Malformed)
+			}
+		}
 	}
 }
