@@ -65,7 +65,8 @@ func (c *Cluster) untilAnswered(ctx context.Context, f func(context.Context) err
 }
 
 // checkBrokers makes sure that one of the brokers can be used, and that all brokers that answer belong to one cluster:
-// the library sends requests to any of them.
+// the library sends requests to any of them. It puts the brokers that answer first, and leaves out those that a wrong
+// set-up rules out: the library would ask them all the same, and reads another protocol's text as the size of arrays.
 func (c *Cluster) checkBrokers(ctx context.Context) error {
 	return c.untilAnswered(ctx, func(ctx context.Context) error {
 		found := make([]*brokerInfo, len(c.brokers))
@@ -82,16 +83,24 @@ func (c *Cluster) checkBrokers(ctx context.Context) error {
 		if first < 0 {
 			return c.unreachable(failures)
 		}
+		var answered, silent []string
 		for i, o := range found {
 			switch {
 			case o == nil:
 				c.log.Warn("a broker cannot be used; another broker answers",
 					"error", &UnreachableError{Broker: c.brokers[i], Err: failures[i]})
+				if !SetUp(failures[i]) {
+					silent = append(silent, c.brokers[i])
+				}
 			case o.cluster != found[first].cluster:
 				return &SetUpError{Cause: CauseClusters, Detail: fmt.Sprintf("%s to %q, %s to %q",
 					c.brokers[first], found[first].cluster, c.brokers[i], o.cluster)}
+			default:
+				answered = append(answered, c.brokers[i])
 			}
 		}
+		c.brokers = append(answered, silent...)
+		c.client.Addr = kafka.TCP(c.brokers...)
 		return nil
 	})
 }

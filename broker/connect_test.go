@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"io"
+	"net"
 	"net/http/httptest"
 	"strings"
 	"sync/atomic"
@@ -75,6 +77,26 @@ func TestConnect(t *testing.T) {
 		}
 		defer c.Close()
 		publish(t, c, rows(0, 1))
+	})
+	t.Run("one of two is no broker", func(t *testing.T) {
+		fake, _ := cluster(t, 1, 1)
+		var asked atomic.Int64
+		web := listener(t, func(conn net.Conn) {
+			asked.Add(1)
+			_, _ = io.WriteString(conn, "HTTP/1.1 400 Bad Request\r\n\r\n")
+		})
+		brokers := []string{web, fake.ListenAddrs()[0]}
+		c, err := broker.Connect(t.Context(), broker.Options{Brokers: brokers})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		before := asked.Load()
+		publish(t, c, rows(0, 1))
+		if n := len(drained(t, c)); n != 1 || asked.Load() != before || c.Brokers() != brokers[1] {
+			t.Errorf("got %d messages, %d connections to the web server and brokers %s, want 1, none and %s",
+				n, asked.Load()-before, c.Brokers(), brokers[1])
+		}
 	})
 	t.Run("all are down", func(t *testing.T) {
 		down, _ := cluster(t, 1, 1)

@@ -247,7 +247,8 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 	}
 	known := new(topicLayout)
 	known.count.Store(int64(counts[c.o.Topic]))
-	conns := newGroupConns(c.cluster.dialer.DialFunc)
+	conns := newGroupConns(ctx, c.cluster)
+	defer conns.end()
 	group, err := c.newGroup(conns, known)
 	if err != nil {
 		return err
@@ -258,7 +259,7 @@ func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {
 	delays := retryDelays()
 	var lost <-chan time.Time // fires LostAfter after the first of several assignments in a row that read nothing
 	for {
-		gen, err := c.nextGeneration(ctx, group, member)
+		gen, err := c.nextGeneration(ctx, group, conns, member)
 		if gen == nil {
 			conns.cut()
 			return err
@@ -368,7 +369,7 @@ func fired(timer <-chan time.Time) bool {
 // member, which is lost when the coordinator is unavailable. The group would then wait for the old member until its
 // session times out, so removeMember repeats the request.
 func (c *Consumer) nextGeneration(
-	ctx context.Context, group *kafka.ConsumerGroup, member string,
+	ctx context.Context, group *kafka.ConsumerGroup, conns *groupConns, member string,
 ) (*kafka.Generation, error) {
 	var removing sync.WaitGroup
 	defer removing.Wait()
@@ -382,6 +383,7 @@ func (c *Consumer) nextGeneration(
 		gen, err := group.Next(patience)
 		switch {
 		case err == nil:
+			conns.probing.Store(false)
 			c.cluster.outages.succeeded(operation)
 			return gen, nil
 		case ctx.Err() != nil:
@@ -400,6 +402,7 @@ func (c *Consumer) nextGeneration(
 		}
 		rebalance := errors.Is(err, kafka.RebalanceInProgress) // another member joined or left: not a failure
 		if !rebalance {
+			conns.probing.Store(true)
 			c.cluster.outages.failed(operation, err)
 		}
 		if member != "" && !rebalance {

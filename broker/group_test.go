@@ -2,9 +2,12 @@ package broker_test
 
 import (
 	"context"
+	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -291,6 +294,40 @@ func TestDrainOfNewPartition(t *testing.T) {
 	}
 	if seen := counts(s.all()); len(seen) != 120 {
 		t.Errorf("got %d rows, want 120", len(seen))
+	}
+}
+
+// The first broker of the list answers at the start only; from then on it accepts connections and closes them, as a load
+// balancer does whose broker is down. The group is joined through the second broker.
+func TestJoinThroughAnotherBroker(t *testing.T) {
+	fake, _ := cluster(t, 1, 1)
+	var down atomic.Bool
+	balancer := listener(t, func(from net.Conn) {
+		to, err := net.Dial("tcp", fake.ListenAddrs()[0])
+		if err != nil {
+			return
+		}
+		defer to.Close()
+		if down.Load() {
+			return
+		}
+		go func() {
+			_, _ = io.Copy(to, from)
+			to.Close()
+		}()
+		_, _ = io.Copy(from, to)
+	})
+	c, err := broker.Connect(t.Context(), broker.Options{
+		Brokers: []string{balancer, fake.ListenAddrs()[0]},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	publish(t, c, rows(0, 10))
+	down.Store(true)
+	if n := len(drained(t, c)); n != 10 {
+		t.Errorf("got %d messages, want 10", n)
 	}
 }
 

@@ -77,7 +77,7 @@ func (c *Cluster) probe(ctx context.Context, broker string, topics ...string) (*
 	defer cancel()
 	found, err := c.probeOnce(ctx, broker, topics)
 	if err != nil && ctx.Err() != nil && !errors.As(err, new(*DialError)) {
-		return nil, fmt.Errorf("no response within %v: %w", requestTimeout, ctx.Err())
+		return nil, fmt.Errorf("no response in time: %w", ctx.Err())
 	}
 	return found, err
 }
