@@ -71,9 +71,14 @@ func (c *Cluster) checkBrokers(ctx context.Context) error {
 	return c.untilAnswered(ctx, func(ctx context.Context) error {
 		found := make([]*brokerInfo, len(c.brokers))
 		failures := make([]error, len(c.brokers))
+		took := make([]time.Duration, len(c.brokers))
 		var all sync.WaitGroup
 		for i, broker := range c.brokers {
-			all.Go(func() { found[i], failures[i] = c.probe(ctx, broker) })
+			all.Go(func() {
+				began := time.Now() //nolint:forbidigo // only the monotonic reading is used
+				found[i], failures[i] = c.probe(ctx, broker)
+				took[i] = time.Since(began) //nolint:forbidigo // see above
+			})
 		}
 		all.Wait()
 		if ctx.Err() != nil {
@@ -97,6 +102,8 @@ func (c *Cluster) checkBrokers(ctx context.Context) error {
 					c.brokers[first], found[first].cluster, c.brokers[i], o.cluster)}
 			default:
 				answered = append(answered, c.brokers[i])
+				// The library also takes it for the deadline of its own requests for metadata.
+				c.transport.MetadataTTL = max(c.transport.MetadataTTL, min(2*took[i], 4*metadataTTL))
 			}
 		}
 		c.brokers = append(answered, silent...)

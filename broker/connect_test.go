@@ -58,6 +58,25 @@ func TestMetadataOfOwnTopics(t *testing.T) {
 	}
 }
 
+// Brokers that are far away, or slow, take longer for the metadata than it is otherwise kept.
+func TestSlowMetadata(t *testing.T) {
+	fake, _ := cluster(t, 1, 1)
+	fake.ControlKey(kmsg.Metadata.Int16(), func(kmsg.Request) (kmsg.Response, error, bool) {
+		fake.KeepControl()
+		fake.SleepControl(func() { <-time.After(600 * time.Millisecond) })
+		return nil, nil, false
+	})
+	c, err := broker.Connect(t.Context(), broker.Options{Brokers: fake.ListenAddrs()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	publish(t, c, rows(0, 3))
+	if n := len(drained(t, c)); n != 3 {
+		t.Errorf("got %d messages, want 3", n)
+	}
+}
+
 func TestConnect(t *testing.T) {
 	t.Run("no brokers", func(t *testing.T) {
 		for _, brokers := range [][]string{nil, {"nowhere"}} {
