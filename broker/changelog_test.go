@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -137,7 +138,8 @@ func TestChangelogRetries(t *testing.T) {
 	})
 }
 
-// A ledger topic that was deleted is named, and is not taken for a broker that is away.
+// A ledger topic that was deleted, or recreated with fewer partitions, is named, and is not taken for a broker that is
+// away.
 func TestChangelogOfAMissingTopic(t *testing.T) {
 	c := quiet(t, 4)
 	ready := make(chan struct{})
@@ -155,6 +157,14 @@ func TestChangelogOfAMissingTopic(t *testing.T) {
 	var missing *broker.MissingTopicError
 	if !errors.As(err, &missing) || missing.Topic != "deleted" || errors.Is(err, broker.ErrBrokerLost) {
 		t.Errorf("got %v, want a MissingTopicError of topic deleted", err)
+	}
+	if _, err := c.CreateTopics(within(t), broker.Topic{Name: "shrunk", Partitions: 1}); err != nil {
+		t.Fatal(err)
+	}
+	l = q.Changelog("shrunk", 4)
+	err = l.Append(ctx, entries(l, 0, 8))
+	if !errors.As(err, &missing) || missing.Partitions != 1 || !strings.Contains(err.Error(), "recreated") {
+		t.Errorf("got %v, want a MissingTopicError that says that topic shrunk was recreated with 1 partition", err)
 	}
 	stop()
 	if err := recv(t, "the end", done); err != nil {

@@ -197,13 +197,18 @@ func (e *TopicError) Error() string {
 func (e *TopicError) Unwrap() error { return e.Err }
 
 // MissingTopicError reports that a topic does not exist, or that this user may not describe it: Kafka does not
-// distinguish the two.
+// distinguish the two. With Partitions, it reports a topic that was recreated with fewer partitions than it had.
 type MissingTopicError struct {
-	Topic  string
-	Broker string // host:port, one or more
+	Topic      string
+	Broker     string // host:port, one or more
+	Partitions int    // that are left; 0: the topic does not exist
 }
 
 func (e *MissingTopicError) Error() string {
+	if e.Partitions > 0 {
+		return fmt.Sprintf("topic %q was recreated with fewer partitions, and has only %d now: run again, or recreate it "+
+			"with as many as before", e.Topic, e.Partitions)
+	}
 	return fmt.Sprintf("topic %q does not exist on broker %s (or this user may not describe it): create it, "+
 		"or name an existing topic", e.Topic, e.Broker)
 }

@@ -98,7 +98,8 @@ func (p *Producer) publishError(ctx context.Context, topic string, err error) er
 	}
 	err = p.cluster.causeOf(err)
 	if unknownTopic(err) {
-		err = &MissingTopicError{Topic: topic, Broker: p.cluster.Brokers()}
+		left, _ := p.cluster.partitions(ctx, topic, requestTimeout) // after an error: 0
+		err = &MissingTopicError{Topic: topic, Broker: p.cluster.Brokers(), Partitions: left}
 	}
 	if errors.Is(err, kafka.InvalidRecord) {
 		err = fmt.Errorf("%w; with cleanup.policy=compact a topic accepts no message without a key: topics of rows and of "+
