@@ -1,11 +1,13 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/segmentio/kafka-go"
 	"github.com/sethvargo/go-retry"
@@ -45,7 +47,7 @@ func (c *Cluster) CreateTopics(ctx context.Context, topics ...Topic) (created []
 		return nil, nil
 	}
 	var res *kafka.CreateTopicsResponse
-	err = retry.Do(ctx, backoff(requestTimeout), func(ctx context.Context) (err error) {
+	err = retry.Do(ctx, backoff(c.patience()), func(ctx context.Context) (err error) {
 		res, err = c.client.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: missing})
 		return again(err)
 	})
@@ -85,7 +87,7 @@ func (c *Cluster) CreateTopics(ctx context.Context, topics ...Topic) (created []
 // *DeniedError, ctx's, or the broker's.
 func (c *Cluster) TopicConfig(ctx context.Context, topic string, names ...string) (map[string]string, error) {
 	var res *kafka.DescribeConfigsResponse
-	err := retry.Do(ctx, backoff(requestTimeout), func(ctx context.Context) (err error) {
+	err := retry.Do(ctx, backoff(c.patience()), func(ctx context.Context) (err error) {
 		res, err = c.client.DescribeConfigs(ctx, &kafka.DescribeConfigsRequest{
 			Resources: []kafka.DescribeConfigRequestResource{{
 				ResourceType: kafka.ResourceTypeTopic, ResourceName: topic, ConfigNames: names,
@@ -110,6 +112,9 @@ func (c *Cluster) TopicConfig(ctx context.Context, topic string, names ...string
 	}
 	return settings, nil
 }
+
+// patience returns how long requests about topics are retried: Options.Wait, or requestTimeout if it is 0.
+func (c *Cluster) patience() time.Duration { return cmp.Or(c.wait, requestTimeout) }
 
 // again marks an error for a retry, if another attempt may succeed: the library may know no broker for a moment.
 func again(err error) error {

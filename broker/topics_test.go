@@ -1,10 +1,13 @@
 package broker_test
 
 import (
+	"context"
 	"errors"
 	"slices"
 	"testing"
+	"time"
 
+	"github.com/segmentio/kafka-go"
 	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
@@ -44,5 +47,21 @@ func TestCreateTopics(t *testing.T) {
 	err = fail(kerr.InvalidReplicationFactor)
 	if !errors.As(err, &failed) || failed.Topic != "other" || failed.Replication != 3 {
 		t.Errorf("too few brokers: got %v, want a TopicError of topic other with 3 replicas", err)
+	}
+}
+
+// Requests about topics are retried for Options.Wait, as other requests are.
+func TestTopicsAreRetriedForWait(t *testing.T) {
+	fake, _ := cluster(t, 1, 1)
+	c, err := broker.Connect(t.Context(), broker.Options{Brokers: fake.ListenAddrs(), Wait: 300 * time.Millisecond})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	fake.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.DescribeConfigs}, Err: kerr.CoordinatorNotAvailable, Count: -1})
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if _, err := c.TopicConfig(ctx, topic, "cleanup.policy"); !errors.Is(err, kafka.GroupCoordinatorNotAvailable) {
+		t.Errorf("got %v, want %v", err, kafka.GroupCoordinatorNotAvailable)
 	}
 }

@@ -185,8 +185,8 @@ func (p *partner) probe(ctx context.Context) error {
 	return checkSkew(result.ClockSkew)
 }
 
-// checkClock returns an error for a clock that is too wrong to check challenges. It asks the partner for its time first:
-// while this machine was suspended, its wall clock advanced, but the monotonic clock did not.
+// checkClock returns an error for a clock that is too wrong to check challenges. It asks the partner for its time
+// first: while this machine was suspended, its wall clock advanced, but the monotonic clock did not.
 func (p *partner) checkClock(ctx context.Context) error {
 	if checkSkew(p.client.Stats().ClockSkew) == nil {
 		return nil
