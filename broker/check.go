@@ -10,6 +10,8 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/sethvargo/go-retry"
+
+	"github.com/purser-onboard/purser/pipeline"
 )
 
 // Check is the preflight: it opens a new connection to a broker, authenticates, and looks the topics up. It returns the
@@ -75,9 +77,9 @@ func (c *Cluster) checkBrokers(ctx context.Context) error {
 		var all sync.WaitGroup
 		for i, broker := range c.brokers {
 			all.Go(func() {
-				began := time.Now() //nolint:forbidigo // only the monotonic reading is used
+				began := pipeline.Monotonic()
 				found[i], failures[i] = c.probe(ctx, broker)
-				took[i] = time.Since(began) //nolint:forbidigo // see above
+				took[i] = pipeline.Monotonic().Sub(began)
 			})
 		}
 		all.Wait()
