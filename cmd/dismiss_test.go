@@ -43,13 +43,20 @@ func TestDismiss(t *testing.T) {
 		}
 	}
 
-	exitsWith(t, env, 0, []string{"1 row is no longer dismissed\n"}, "purser", "dismiss", "--undo", rejected)
+	// As a spreadsheet saves it, with the row twice.
+	lines := strings.Split(strings.TrimSpace(output("failures", "--dismissed")), "\n")
+	saved := "\ufeff" + strings.ReplaceAll(strings.Join(append(lines, lines[1]), "\r\n"), ",", ";") + "\r\n"
+	spreadsheet := filepath.Join(t.TempDir(), "spreadsheet.csv")
+	if err := os.WriteFile(spreadsheet, []byte(saved), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	exitsWith(t, env, 0, []string{"1 row is no longer dismissed\n"}, "purser", "dismiss", "--undo", spreadsheet)
 	purserNight(t, env, 3, file)
 	exitsWith(t, env, 3, []string{rejected + ":2: the row is not dismissed", "1 row was left unchanged"},
 		"purser", "dismiss", "--undo", rejected)
 	for content, says := range map[string]string{
 		"":                                      "is empty",
-		"address,chainId\n":                     "no column externalId",
+		"address,chainId\n":                     "header: want the columns address and externalId",
 		"address,externalId,chainId\n0x1,a,1\n": ":2: ",
 	} {
 		if err := os.WriteFile(rejected, []byte(content), 0o600); err != nil {

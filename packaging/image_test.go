@@ -303,7 +303,7 @@ func TestContainerSoftHSM(t *testing.T) {
 
 	wait := p.start("partitions assigned", append(flags, "run")...)
 	p.do("stop", "--time", "60", "consumer") // sends the image's signal
-	const want = "interrupted by terminated: all rows that were taken are settled"
+	const want = "interrupted by terminated: all started rows are settled"
 	if code, got := wait(); code != 1 || !strings.Contains(got, want) {
 		t.Errorf("stopped: got exit code %d and\n%s\nwant 1 and %q", code, got, want)
 	}

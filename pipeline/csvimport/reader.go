@@ -152,6 +152,22 @@ func (e *Reader) HasSheets() bool {
 // set.
 func (e *Reader) UnreadSheets() []string { return e.unread }
 
+// Read returns the next row, or why the next record is invalid; io.EOF at the end. An Importer reads faster.
+func (e *Reader) Read() (row pipeline.Row, reject *Reject, err error) {
+	rec, err := e.source.read()
+	switch {
+	case errors.Is(err, io.EOF):
+		return row, nil, err
+	case err != nil:
+		return row, nil, fmt.Errorf("read %s after line %d: %w", e.name, e.source.line(), err)
+	case rec.reject != nil:
+		return row, rec.reject, nil
+	}
+	e.trimFields(&rec)
+	row, _, reject = e.check(&rec, nil)
+	return row, reject, nil
+}
+
 // check turns a record into a row with its address in EIP-55 form (known), or into a Reject. Many goroutines may call
 // it while another goroutine reads.
 func (e *Reader) check(rec *record, known *pipeline.AddressText) (pipeline.Row, pipeline.AddressText, *Reject) {

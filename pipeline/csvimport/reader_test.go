@@ -31,21 +31,15 @@ func newReader(r io.Reader, name string) (*Reader, error) {
 func drain(t *testing.T, e *Reader) (rows []pipeline.Row, rejects []*Reject) {
 	t.Helper()
 	for {
-		rec, err := e.source.read()
-		if errors.Is(err, io.EOF) {
+		row, reject, err := e.Read()
+		switch {
+		case errors.Is(err, io.EOF):
 			return rows, rejects
-		}
-		if err != nil {
+		case err != nil:
 			t.Fatal(err)
-		}
-		row, reject := pipeline.Row{}, rec.reject
-		if reject == nil {
-			e.trimFields(&rec)
-			row, _, reject = e.check(&rec, nil)
-		}
-		if reject != nil {
+		case reject != nil:
 			rejects = append(rejects, reject)
-		} else {
+		default:
 			rows = append(rows, row)
 		}
 	}

@@ -2,18 +2,17 @@ package consumecmd
 
 import (
 	"context"
-	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"slices"
 	"time"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
 	"github.com/purser-onboard/purser/cmd/internal/console"
 	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/pipeline"
+	"github.com/purser-onboard/purser/pipeline/csvimport"
 	"github.com/purser-onboard/purser/printable"
 )
 
@@ -72,40 +71,33 @@ func dismiss(ctx context.Context, c *config.Consumer, o config.Dismiss, s Stream
 	return nil
 }
 
-// readRows reads the CSV that failures prints. Only address, externalId and chainId are used; the other columns may be
-// missing. A row that is wrong fails the whole file.
+// readRows reads the rows of a file as an import does, each once. Columns other than address, externalId and chainId
+// are ignored. An invalid row fails the whole file.
 func readRows(in io.Reader, name string) ([]pipeline.Row, error) {
-	r := csv.NewReader(in)
-	header, err := r.Read()
-	if errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("%s is empty", name)
-	}
+	file, err := csvimport.NewReader(csvimport.Input{Reader: in}, csvimport.Options{Name: name})
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, err
 	}
-	var at [3]int
-	for i, column := range []string{"address", "externalId", "chainId"} {
-		if at[i] = slices.Index(header, column); at[i] < 0 {
-			return nil, fmt.Errorf("%s has no column %s: want CSV as `consumer failures` prints it", name, column)
-		}
+	defer file.Close()
+	type pair struct {
+		account    pipeline.Account
+		externalID string
 	}
+	seen := make(map[pair]bool)
 	var rows []pipeline.Row
 	for {
-		record, err := r.Read()
-		if errors.Is(err, io.EOF) {
+		row, reject, err := file.Read()
+		switch {
+		case errors.Is(err, io.EOF):
 			return rows, nil
+		case err != nil:
+			return nil, err
+		case reject != nil:
+			return nil, fmt.Errorf("%s:%d: %s", reject.File, reject.Line, reject.Reason)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
+		if p := (pair{row.Account, row.ExternalID}); !seen[p] {
+			seen[p] = true
+			rows = append(rows, row)
 		}
-		line, _ := r.FieldPos(0)
-		row := pipeline.Row{File: name, Line: line, ExternalID: record[at[1]]}
-		if row.Account, err = pipeline.ParseAccount(record[at[2]] + ":" + record[at[0]]); err == nil {
-			err = pipeline.CheckExternalID(row.ExternalID)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("%s:%d: %w", name, line, err)
-		}
-		rows = append(rows, row)
 	}
 }
