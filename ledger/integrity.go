@@ -75,7 +75,7 @@ func (l *Ledger) checkLater(ctx context.Context, o Options) *checking {
 		}
 		switch {
 		case errors.As(err, new(*corruptError)):
-			l.log.Error("the ledger is no longer in use", "error", err)
+			l.log.Error("the ledger is damaged; this run stops using it", "error", err)
 			c.damage.Store(&err)
 			l.writer.suspect.Store(true)
 		case ctx.Err() != nil:

@@ -120,7 +120,7 @@ func publicReason(r *results.Report, t pipeline.Tally, err error) string {
 	case errors.As(err, &halt):
 		return "halted: " + string(halt.Class)
 	case errors.As(err, &setting):
-		return "a setting is invalid: " + setting.Setting
+		return "a setting cannot be used: " + setting.Setting
 	case errors.Is(err, broker.ErrBrokerLost):
 		return "the brokers cannot be reached"
 	case exit == console.ExitUsage:
