@@ -90,8 +90,12 @@ func kindOfSecret(value string, strict bool) string {
 	if strings.Contains(value, "-----BEGIN") {
 		return "a PEM block"
 	}
-	separates := func(r rune) bool { return strings.ContainsRune("?&:,;= ", r) }
-	parts := append([]string{value}, strings.FieldsFunc(value, separates)...)
+	parts := []string{value}
+	for _, part := range strings.FieldsFunc(value, func(r rune) bool { return strings.ContainsRune("?&:,; ", r) }) {
+		_, after, _ := strings.Cut(part, "=")
+		parts = append(parts, part, after)                 // with the padding of base64
+		parts = append(parts, strings.Split(part, "=")...) // each value
+	}
 	for _, part := range parts {
 		if undone, err := url.PathUnescape(part); err == nil {
 			part = undone
