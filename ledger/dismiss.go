@@ -17,8 +17,8 @@ const undismissQuery = `UPDATE rows SET dismissed = NULL
 	WHERE external_id = ? AND chain_id = ? AND dismissed = version`
 
 // Dismiss marks rows that ended badly as dealt with: BadEnds and StillBad leave them out. The mark is in this ledger
-// only, not in the ledger topic, and ends with the next change of the row, such as a new import that restarts it. undo
-// removes the mark. Only account and externalId of the rows are used.
+// only, not in the ledger topic, and ends with the next change of the row: a new import restarts it, or
+// SetPartnerStatuses changes its status. undo removes the mark. Only account and externalId of the rows are used.
 //
 // All changes are made in a transaction. problems has, for each row, nil or why it was left as it is: it is not in the
 // ledger, is onboarded or not settled; with undo, it is not dismissed.

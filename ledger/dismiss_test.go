@@ -90,7 +90,11 @@ func TestDismiss(t *testing.T) {
 	again := testRow(0, "i2") // failed
 	acceptOne(t, l, again, pipeline.Open)
 	wantBad("restarted by a new import", 0, 3)
-	dismiss(true, append([]string{others[1], "<nil>", "<nil>", "<nil>"}, others...)...)
+	if err := l.SetPartnerStatuses(t.Context(), map[int64]string{2: "active"}); err != nil { // row 1, rejected
+		t.Fatal(err)
+	}
+	wantBad("of another status at the partner", 1, 2)
+	dismiss(true, append([]string{others[1], "the row is not dismissed", "<nil>", "<nil>"}, others...)...)
 	wantBad("undone", 3, 0)
 	problems, err := l.Dismiss(t.Context(), rows[1:2], true)
 	if err != nil || fmt.Sprint(problems) != "[the row is not dismissed]" {

@@ -137,7 +137,9 @@ func (t *tx) storeKey(id int64, operation pipeline.Operation, key pipeline.Key) 
 	return err
 }
 
-const partnerStatusQuery = `UPDATE rows SET partner_status = ?, updated_at = ? WHERE id = ? AND partner_status <> ?`
+// A dismissed row whose status has changed may need work again.
+const partnerStatusQuery = `UPDATE rows SET partner_status = ?, updated_at = ?, dismissed = NULL
+	WHERE id = ? AND partner_status <> ?`
 
 // SetPartnerStatuses stores the partner's statuses of rows' customers, by row id, for `consumer reconcile`: all or
 // none, in a transaction. The stage, which may be terminal, and the version do not change, and nothing is written to
