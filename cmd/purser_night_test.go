@@ -80,21 +80,6 @@ func TestNight(t *testing.T) {
 	judgeRows(t, server, rowsOf(t, env), 6)
 }
 
-// TestNightRejected: a row that the partner has rejected stays in the result of the nights that skip it.
-func TestNightRejected(t *testing.T) {
-	t.Parallel()
-	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
-	file := export(t, 2)
-	purserNight(t, env, 0, file)
-	execLedger(t, env, `UPDATE rows SET stage = 'rejected' WHERE id = 1`)
-	for range 2 {
-		r, out := purserNight(t, env, 3, file)
-		if o := ofNight(t, r).Outcome; o.Rows != 2 || o.Rejected != 1 || !strings.Contains(out, ", 1 rejected by") {
-			t.Errorf("got %+v, want 1 of 2 rows rejected:\n%s", o, out)
-		}
-	}
-}
-
 // TestNightWithoutExport: a file that cannot be read is exit code 2, and does not keep the queue from being drained.
 func TestNightWithoutExport(t *testing.T) {
 	t.Parallel()

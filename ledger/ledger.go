@@ -45,6 +45,9 @@ type Options struct {
 	// Changelog is the name of the ledger topic whose positions the ledger keeps; see Follow. Open deletes the positions
 	// in all other topics, because changes from now on are not written there. Default "": no ledger topic.
 	Changelog string
+	// KeepPositions keeps the positions in all topics, for a caller that changes nothing that a ledger topic has. Default:
+	// see Changelog.
+	KeepPositions bool
 	// DropSigned deletes a row's challenge and signature in the transaction that settles the row, and overwrites them in
 	// the file. Ledger.DropSigned does the same for rows settled earlier. Default: they are kept.
 	DropSigned bool
@@ -240,8 +243,10 @@ func (l *Ledger) prepareFile(ctx context.Context, o Options, steps []migration) 
 			return false, err
 		}
 	}
-	if _, err := l.conn.ExecContext(ctx, `DELETE FROM changelog WHERE topic <> ?`, o.Changelog); err != nil {
-		return false, err
+	if !o.KeepPositions {
+		if _, err := l.conn.ExecContext(ctx, `DELETE FROM changelog WHERE topic <> ?`, o.Changelog); err != nil {
+			return false, err
+		}
 	}
 	// This write also finds a read-only file or a full disk before the first row comes.
 	return later, writeMeta(ctx, l.conn, metaClean, "0")

@@ -446,3 +446,24 @@ func readFile(t testing.TB, path string) []byte {
 	}
 	return content
 }
+
+// TestKeepPositions: Open deletes the positions in other ledger topics, unless the caller asks for them to be kept.
+func TestKeepPositions(t *testing.T) {
+	l, o := openTest(t)
+	execSQL(t, l, `INSERT INTO changelog (topic, partition, next, before, met) VALUES ('ledger', 0, 7, 0, 0)`)
+	for _, tt := range []struct {
+		keep bool
+		want int
+	}{{true, 1}, {false, 0}} {
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		o.KeepPositions = tt.keep
+		l = reopen(t, o)
+		var got int
+		err := l.conn.QueryRowContext(t.Context(), `SELECT count(*) FROM changelog`).Scan(&got)
+		if err != nil || got != tt.want {
+			t.Errorf("KeepPositions %t: got %d positions, %v; want %d", tt.keep, got, err, tt.want)
+		}
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/purser-onboard/purser/cmd/internal/config"
@@ -41,7 +42,7 @@ func dismiss(ctx context.Context, c *config.Consumer, o config.Dismiss, s Stream
 		return err
 	}
 	book, err := ledger.Open(ctx, ledger.Options{
-		Path: c.Ledger, Environment: environment, Now: time.Now, Program: config.Program(), Changelog: c.LedgerTopic,
+		Path: c.Ledger, Environment: environment, Now: time.Now, Program: config.Program(), KeepPositions: true,
 		Logger: console.NewLogger(s.Stderr, c.LogFormat, c.LogLevel),
 	})
 	if err != nil {
@@ -52,10 +53,13 @@ func dismiss(ctx context.Context, c *config.Consumer, o config.Dismiss, s Stream
 	if err != nil {
 		return fmt.Errorf("dismiss: %w", err)
 	}
+	const most = 20
 	left := 0
 	for i, problem := range problems {
-		if problem != nil {
-			left++
+		if problem == nil {
+			continue
+		}
+		if left++; left <= most {
 			fmt.Fprintln(s.Stderr, printable.Line(fmt.Sprintf("%s: %v", rows[i].Where(), problem), mostOfLine))
 		}
 	}
@@ -65,8 +69,8 @@ func dismiss(ctx context.Context, c *config.Consumer, o config.Dismiss, s Stream
 	}
 	fmt.Fprintf(s.Stdout, "%s %s\n", printable.Count(len(rows)-left, "row is", "rows are"), what)
 	if left > 0 {
-		return console.Coded(console.ExitRowsBad, fmt.Errorf("%s unchanged: the lines above say why",
-			printable.Count(left, "row was left", "rows were left")))
+		return console.Coded(console.ExitRowsBad, fmt.Errorf("%s unchanged: the lines above say why, of the first %d",
+			printable.Count(left, "row was left", "rows were left"), min(left, most)))
 	}
 	return nil
 }
@@ -75,6 +79,10 @@ func dismiss(ctx context.Context, c *config.Consumer, o config.Dismiss, s Stream
 // are ignored. An invalid row fails the whole file.
 func readRows(in io.Reader, name string) ([]pipeline.Row, error) {
 	file, err := csvimport.NewReader(csvimport.Input{Reader: in}, csvimport.Options{Name: name})
+	var header *csvimport.HeaderError
+	if errors.As(err, &header) && strings.Contains(header.Reason, "--columns") { // a flag of the importer
+		err = fmt.Errorf("%s: want CSV with address, externalId and chainId, as `consumer failures` prints it", name)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +101,7 @@ func readRows(in io.Reader, name string) ([]pipeline.Row, error) {
 		case err != nil:
 			return nil, err
 		case reject != nil:
-			return nil, fmt.Errorf("%s:%d: %s", reject.File, reject.Line, reject.Reason)
+			return nil, fmt.Errorf("%s:%d: %s; no row of the file was changed", reject.File, reject.Line, reject.Reason)
 		}
 		if p := (pair{row.Account, row.ExternalID}); !seen[p] {
 			seen[p] = true

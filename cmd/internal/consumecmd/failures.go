@@ -37,10 +37,13 @@ func failures(ctx context.Context, c *config.ConsumerCommands, s Streams) (err e
 	if err := out.Write(header); err != nil {
 		return err
 	}
-	printed, open := 0, 0
+	printed, open, dismissed := 0, 0, 0
 	err = book.Failures(ctx, func(r pipeline.Record) error {
 		if !r.Stage.Terminal() {
 			open++
+		}
+		if r.Dismissed {
+			dismissed++
 		}
 		if !chosen.has(&r) {
 			return nil
@@ -59,6 +62,10 @@ func failures(ctx context.Context, c *config.ConsumerCommands, s Streams) (err e
 	}
 	if printed == 0 && chosen.text != "" {
 		fmt.Fprintf(s.Stderr, "no row matches %s%s\n", chosen.text, chosen.note())
+	}
+	if dismissed > 0 && !chosen.dismissed {
+		fmt.Fprintf(s.Stderr, "%s dismissed and not listed; --dismissed lists them\n",
+			printable.Count(dismissed, "row is", "rows are"))
 	}
 	if open > 0 && !chosen.unsettled {
 		fmt.Fprintf(s.Stderr, "%s unsettled and not listed; --all lists unsettled rows, too\n",
