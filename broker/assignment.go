@@ -246,14 +246,20 @@ func (a *assignment) release(ctx context.Context) {
 	all.Wait()
 }
 
-// commitUntil commits every CommitInterval until all partitions are released.
+// commitUntil commits every CommitInterval until all partitions are released. Ten times less often it makes sure that
+// the group still has the offsets that were committed: a broker may delete those of a deleted topic after we have
+// committed offsets of the topic that replaced it, and a consumer that has nothing new to commit would not notice.
 func (a *assignment) commitUntil(ctx context.Context, released <-chan struct{}) {
 	tick := time.NewTicker(a.consumer.o.CommitInterval)
 	defer tick.Stop()
+	check := time.NewTicker(10 * a.consumer.o.CommitInterval)
+	defer check.Stop()
 	for {
 		select {
 		case <-tick.C:
 			a.commit(ctx)
+		case <-check.C:
+			a.commitFailed(a.checkOffsets(ctx))
 		case <-released:
 			return
 		}
@@ -282,7 +288,7 @@ func (a *assignment) commit(ctx context.Context) bool {
 	if len(offsets) == 0 {
 		return true
 	}
-	err := a.checkOffsets(ctx, offsets)
+	err := a.checkOffsets(ctx)
 	if err == nil && !a.maybeRecreated.Load() {
 		err = a.gen.CommitOffsets(map[string]map[int]int64{c.o.Topic: offsets})
 	}
@@ -292,13 +298,9 @@ func (a *assignment) commit(ctx context.Context) bool {
 	if a.maybeRecreated.Load() {
 		return false
 	}
-	if err != nil {
-		if !errors.Is(err, kafka.RebalanceInProgress) {
-			c.cluster.outages.failed(a.commitOperation(), err)
-		}
+	if a.commitFailed(err) {
 		return false
 	}
-	c.cluster.outages.succeeded(a.commitOperation())
 	for id, at := range offsets {
 		a.readers[id].committed = at
 		a.hasOffset[id] = true
@@ -306,13 +308,25 @@ func (a *assignment) commit(ctx context.Context) bool {
 	return true
 }
 
+// commitFailed reports whether err is not nil, and keeps count of the outage. A rebalance is none.
+func (a *assignment) commitFailed(err error) bool {
+	outages := a.consumer.cluster.outages
+	switch {
+	case err == nil:
+		outages.succeeded(a.commitOperation())
+	case !errors.Is(err, kafka.RebalanceInProgress):
+		outages.failed(a.commitOperation(), err)
+	}
+	return err != nil
+}
+
 func (a *assignment) commitOperation() string { return "commit offsets of group " + a.consumer.o.Group }
 
 // checkOffsets makes sure that the group still has an offset where it had one, and suspects a recreated topic if not.
-func (a *assignment) checkOffsets(ctx context.Context, offsets map[int]int64) error {
+func (a *assignment) checkOffsets(ctx context.Context) error {
 	c := a.consumer
 	var ids []int
-	for id := range offsets {
+	for id := range a.readers {
 		if a.hasOffset[id] {
 			ids = append(ids, id)
 		}

@@ -217,6 +217,56 @@ func TestNoCommitToAnotherTopic(t *testing.T) {
 	}
 }
 
+// A broker deletes the group's offsets of a deleted topic some time after the topic has been recreated, and so also those
+// that were committed since. The consumer has nothing new to commit, and begins again all the same.
+func TestOffsetsDeletedLate(t *testing.T) {
+	fake, c := cluster(t, 1, 2)
+	publish(t, c, rows(0, 100))
+	s := new(sink)
+	_, end := members(t, c, 1, s, nil)
+	eventually(t, "the offsets", func() bool {
+		offsets := committed(t, c)
+		return offsets[0] > 0 && offsets[1] > 0 && offsets[0]+offsets[1] == 100
+	})
+	fake.ControlKey(kmsg.OffsetFetch.Int16(), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		if len(s.all()) >= 200 {
+			return nil, nil, false
+		}
+		fake.KeepControl()
+		return noOffsets(req.(*kmsg.OffsetFetchRequest)), nil, true
+	})
+	eventually(t, "each row to be delivered twice", func() bool {
+		seen := counts(s.all())
+		for row := range 100 {
+			if seen[row] < 2 {
+				return false
+			}
+		}
+		return true
+	})
+	for _, err := range end(true) {
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// noOffsets answers that the group has committed nothing.
+func noOffsets(req *kmsg.OffsetFetchRequest) *kmsg.OffsetFetchResponse {
+	res := req.ResponseKind().(*kmsg.OffsetFetchResponse)
+	for _, asked := range req.Topics {
+		topic := kmsg.NewOffsetFetchResponseTopic()
+		topic.Topic = asked.Topic
+		for _, id := range asked.Partitions {
+			p := kmsg.NewOffsetFetchResponseTopicPartition()
+			p.Partition, p.Offset = id, -1
+			topic.Partitions = append(topic.Partitions, p)
+		}
+		res.Topics = append(res.Topics, topic)
+	}
+	return res
+}
+
 // A topic that is deleted for good ends every consumer with an error that names it. Until then they join the group only a
 // few times.
 func TestTopicDeleted(t *testing.T) {
