@@ -125,6 +125,15 @@ func TestRecreatedTopic(t *testing.T) {
 			eventually(t, "the old rows", func() bool { return committed(c) })
 			recreateTopic(t, c, tt.after)
 			importer := another(t, c) // without metadata of the old topic
+			defer func() {
+				if t.Failed() {
+					lags, err := importer.Lag(t.Context(), topic, group)
+					t.Logf("the group's offsets: %+v, error %v", lags, err)
+					for i, one := range all {
+						t.Logf("member %d: %+v", i, one.Positions())
+					}
+				}
+			}()
 			publish(t, importer, rows(1000, 900))
 			eventually(t, "the new rows", func() bool {
 				seen := counts(s.all())
