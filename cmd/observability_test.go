@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -18,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/purser-onboard/purser/internal/freeport"
 )
 
 // TestObservabilityRules: the shipped rules are valid, and fire when they should.
@@ -155,7 +156,7 @@ type observers struct {
 func observe(t *testing.T) *observers {
 	t.Helper()
 	dir := t.TempDir()
-	ports := freePorts(t, 4)
+	ports := freeport.On(t, 4)
 	node := ports[3]
 	o := &observers{t: t, consumer: ports[0], prometheus: ports[1], alertmanager: ports[2],
 		textfile: filepath.Join(dir, "textfile", "purser.prom")}
@@ -211,20 +212,6 @@ func (o *observers) start(name string, args ...string) {
 			o.t.Logf("%s:\n%s", name, out.String())
 		}
 	})
-}
-
-// freePorts returns addresses on loopback at which nothing listens.
-func freePorts(t *testing.T, n int) (addresses []string) {
-	t.Helper()
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		addresses = append(addresses, l.Addr().String())
-	}
-	return addresses
 }
 
 // until asks until the answer is yes.

@@ -5,7 +5,6 @@ package cmd
 import (
 	"bufio"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +14,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/purser-onboard/purser/internal/freeport"
 	"github.com/purser-onboard/purser/sandbox"
 )
 
@@ -32,11 +32,8 @@ func startCollector(t *testing.T) *collector {
 	if binary == "" {
 		t.Fatal("got no $PURSER_OTELCOL, want the path of a collector: .ci/traces builds it")
 	}
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := &collector{url: "http://" + free.Addr().String()}
+	free := freeport.On(t, 1)[0]
+	c := &collector{url: "http://" + free}
 	config := filepath.Join(t.TempDir(), "otelcol.yaml")
 	text := fmt.Sprintf(`
 receivers: {otlp: {protocols: {http: {endpoint: %q}}}}
@@ -44,11 +41,10 @@ exporters: {debug: {verbosity: detailed}}
 service:
   telemetry: {metrics: {level: none}}
   pipelines: {traces: {receivers: [otlp], exporters: [debug]}}
-`, free.Addr())
+`, free)
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	free.Close()
 	c.cmd = exec.CommandContext(t.Context(), binary, "--config", config)
 	c.lines = started(t, c.cmd)
 	c.lines.Buffer(nil, 1<<20)

@@ -16,8 +16,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +28,8 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+
+	"github.com/purser-onboard/purser/internal/freeport"
 )
 
 // Version is a version of Apache Kafka: the name of the variable that holds the directory of its jars.
@@ -68,8 +68,8 @@ type Cluster struct {
 type node struct {
 	cluster *Cluster
 	id      int
-	ports   map[string]int // by listener
-	detour  int            // the port that the listener DETOUR advertises
+	at      map[string]string // host:port by listener
+	detour  string            // host:port that the listener DETOUR advertises
 	dir     string
 
 	mu      sync.Mutex
@@ -99,8 +99,10 @@ func Start(t testing.TB, version Version, brokers int) *Cluster {
 	c.ctx = context.WithoutCancel(t.Context())
 	c.Authority = newAuthority(t, c.dir)
 	c.Tokens = newIssuer(t, c.dir)
+	each := len(listeners()) + 1
+	free := freeport.On(t, brokers*each)
 	for i := range brokers {
-		c.nodes = append(c.nodes, newNode(t, c, i+1))
+		c.nodes = append(c.nodes, newNode(t, c, i+1, free[i*each:(i+1)*each]))
 	}
 	var starting sync.WaitGroup
 	errs := make([]error, len(c.nodes))
@@ -131,34 +133,15 @@ func Start(t testing.TB, version Version, brokers int) *Cluster {
 	return c
 }
 
-func newNode(t testing.TB, c *Cluster, id int) *node {
+// newNode returns a node whose listeners, and what DETOUR advertises, have the free addresses.
+func newNode(t testing.TB, c *Cluster, id int, free []string) *node {
 	t.Helper()
-	n := &node{cluster: c, id: id, ports: map[string]int{}, dir: filepath.Join(c.dir, fmt.Sprint(id))}
+	n := &node{cluster: c, id: id, at: map[string]string{}, detour: free[0], dir: filepath.Join(c.dir, fmt.Sprint(id))}
 	if err := os.Mkdir(n.dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	var held []net.Listener // open until all ports are chosen, so that they differ
-	freePort := func() int {
-		for range 100 {
-			// Below the ports that the kernel gives to connections: one of those could take it before the broker does.
-			port := 20_000 + rand.IntN(10_000)
-			socket, err := new(net.ListenConfig).Listen(t.Context(), "tcp", fmt.Sprintf("127.0.0.1:%d", port))
-			if err == nil {
-				held = append(held, socket)
-				return port
-			}
-		}
-		t.Fatal("got no free port on loopback in 100 tries, want one")
-		return 0
-	}
-	for _, l := range listeners() {
-		n.ports[l[0]] = freePort()
-	}
-	n.detour = freePort()
-	for _, socket := range held {
-		if err := socket.Close(); err != nil {
-			t.Fatal(err)
-		}
+	for i, l := range listeners() {
+		n.at[l[0]] = free[i+1]
 	}
 	return n
 }
@@ -169,7 +152,7 @@ func (n *node) file(name string) string { return filepath.Join(n.dir, name) }
 func (c *Cluster) addresses(listener string) []string {
 	var all []string
 	for _, n := range c.nodes {
-		all = append(all, fmt.Sprintf("127.0.0.1:%d", n.ports[listener]))
+		all = append(all, n.at[listener])
 	}
 	return all
 }
@@ -194,7 +177,7 @@ func (c *Cluster) SASLOverTLS() []string { return c.addresses("BOTH") }
 // text and without a login. The test listens on the first and forwards to the second.
 func (c *Cluster) Detour(id int) (advertised, bound string) {
 	n := c.nodes[id-1]
-	return fmt.Sprintf("127.0.0.1:%d", n.detour), fmt.Sprintf("127.0.0.1:%d", n.ports["DETOUR"])
+	return n.detour, n.at["DETOUR"]
 }
 
 // Grant allows a user ("purser", or "CN=purser" by its certificate) operations on a topic or a group.
@@ -269,19 +252,19 @@ func (n *node) properties() string {
 	c := n.cluster
 	var bound, advertised, protocols, voters []string
 	for _, l := range listeners() {
-		at := fmt.Sprintf("%s://127.0.0.1:%d", l[0], n.ports[l[0]])
+		at := l[0] + "://" + n.at[l[0]]
 		bound = append(bound, at)
 		switch l[0] {
 		case "CONTROLLER":
 		case "DETOUR":
-			advertised = append(advertised, fmt.Sprintf("%s://127.0.0.1:%d", l[0], n.detour))
+			advertised = append(advertised, l[0]+"://"+n.detour)
 		default:
 			advertised = append(advertised, at)
 		}
 		protocols = append(protocols, l[0]+":"+l[1])
 	}
 	for _, v := range c.nodes {
-		voters = append(voters, fmt.Sprintf("%d@127.0.0.1:%d", v.id, v.ports["CONTROLLER"]))
+		voters = append(voters, fmt.Sprintf("%d@%s", v.id, v.at["CONTROLLER"]))
 	}
 	replication := min(len(c.nodes), 3)
 	plain := fmt.Sprintf(`org.apache.kafka.common.security.plain.PlainLoginModule required user_%s=%q user_%s=%q;`,
