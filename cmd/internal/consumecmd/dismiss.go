@@ -29,7 +29,7 @@ func dismiss(ctx context.Context, c *config.Consumer, o config.Dismiss, s Stream
 		defer file.Close()
 		in = file
 	}
-	rows, err := readRows(in, o.File)
+	rows, err := readRows(until(ctx, in), o.File)
 	if err != nil {
 		return console.Coded(console.ExitUsage, fmt.Errorf("dismiss: %w", err))
 	}
@@ -73,6 +73,17 @@ func dismiss(ctx context.Context, c *config.Consumer, o config.Dismiss, s Stream
 			printable.Count(left, "row was left", "rows were left"), min(left, most)))
 	}
 	return nil
+}
+
+// until passes on what r reads until ctx ends, also when a read blocks, as that of a terminal does.
+func until(ctx context.Context, r io.Reader) io.Reader {
+	out, in := io.Pipe()
+	go func() {
+		_, err := io.Copy(in, r)
+		in.CloseWithError(err) // nil is io.EOF
+	}()
+	context.AfterFunc(ctx, func() { in.CloseWithError(ctx.Err()) })
+	return out
 }
 
 // readRows reads the rows of a file as an import does, each once. Columns other than address, externalId and chainId
