@@ -156,7 +156,7 @@ type observers struct {
 func observe(t *testing.T) *observers {
 	t.Helper()
 	dir := t.TempDir()
-	ports := freeport.On(t, 4)
+	ports := freeport.Addresses(t, 4)
 	node := ports[3]
 	o := &observers{t: t, consumer: ports[0], prometheus: ports[1], alertmanager: ports[2],
 		textfile: filepath.Join(dir, "textfile", "purser.prom")}

@@ -32,7 +32,7 @@ func startCollector(t *testing.T) *collector {
 	if binary == "" {
 		t.Fatal("got no $PURSER_OTELCOL, want the path of a collector: .ci/traces builds it")
 	}
-	free := freeport.On(t, 1)[0]
+	free := freeport.Addresses(t, 1)[0]
 	c := &collector{url: "http://" + free}
 	config := filepath.Join(t.TempDir(), "otelcol.yaml")
 	text := fmt.Sprintf(`

@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// On returns n different addresses on loopback at which nothing listens. Their ports are below those that the kernel
+// Addresses returns n different addresses on loopback at which nothing listens. Their ports are below those that the kernel
 // gives to connections, because a connection could take one of those before the server does.
-func On(t testing.TB, n int) []string {
+func Addresses(t testing.TB, n int) []string {
 	t.Helper()
 	addresses := make([]string, 0, n)
 	for range 100 * n {

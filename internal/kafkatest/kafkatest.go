@@ -100,7 +100,7 @@ func Start(t testing.TB, version Version, brokers int) *Cluster {
 	c.Authority = newAuthority(t, c.dir)
 	c.Tokens = newIssuer(t, c.dir)
 	each := len(listeners()) + 1
-	free := freeport.On(t, brokers*each)
+	free := freeport.Addresses(t, brokers*each)
 	for i := range brokers {
 		c.nodes = append(c.nodes, newNode(t, c, i+1, free[i*each:(i+1)*each]))
 	}
