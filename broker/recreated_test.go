@@ -33,8 +33,9 @@ func deleteTopic(t testing.TB, c *broker.Cluster) {
 	}
 }
 
-// recreateTopic has another client delete and create the topic. Where auto.create.topics.enable is on, a consumer's request
-// may create it first: then it is deleted again.
+// recreateTopic has another client delete and create the topic, and waits until a broker knows it. Where
+// auto.create.topics.enable is on, a consumer's request may create it first, with another number of partitions: then it is
+// deleted again.
 func recreateTopic(t testing.TB, c *broker.Cluster, partitions int) {
 	t.Helper()
 	made := kmsg.NewCreateTopicsRequestTopic()
@@ -46,6 +47,14 @@ func recreateTopic(t testing.TB, c *broker.Cluster, partitions int) {
 		deleteTopic(t, c)
 		res, err := req.RequestWith(within(t), theirs)
 		return err == nil && res.Topics[0].ErrorCode == 0
+	})
+	asked := kmsg.NewMetadataRequestTopic()
+	asked.Topic = new(topic)
+	metadata := kmsg.NewPtrMetadataRequest()
+	metadata.Topics = append(metadata.Topics, asked)
+	eventually(t, "the recreated topic's partitions", func() bool {
+		res, err := metadata.RequestWith(within(t), theirs)
+		return err == nil && len(res.Topics[0].Partitions) == partitions
 	})
 }
 
