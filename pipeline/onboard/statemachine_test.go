@@ -36,20 +36,20 @@ func stateMachineDocument() string {
 	var b strings.Builder
 	b.WriteString(`# The state machine of a row
 
-Drawn from the decision table (pipeline/onboard/table.go) by a test; do not edit.
+Generated from the decision table (pipeline/onboard/table.go) by a test; do not edit.
 
-Each action for a row (a request, a signature, a look-up) has an outcome. In the cell of the row's stage and this
-outcome, the first branch whose condition holds decides the row's next stage, its next action, and what is known of the
-idempotency key. The decision is durable before the next action begins. "wait" means: not before the backoff has passed,
-nor before the partner's Retry-After. "next" is the action that the stage asks for anyway:
+Each action for a row (a request, a signature, a look-up) has an outcome. The row's stage and the outcome select the
+branches below. The first branch whose condition holds decides the row's next stage, its next action, and what is known
+of the idempotency key. The decision is durable before the next action begins. "wait" is a wait for the backoff or the
+partner's Retry-After, whichever is longer. "next" is the action that the stage requires:
 
 | stage | next action |
 |---|---|
-| planned | create; look up or re-key where an earlier import left a key; read where it left a customer |
-| creating | create under the same key while it is fresh and says nothing final, else look up |
-| challenged | check the challenge while it is fresh, else fetch |
+| planned | create; after an earlier import: read the customer it created, or look up, re-key or create under its key |
+| creating | create under the same key while the key is fresh, neither foreign nor answered; otherwise look up |
+| challenged | check the challenge while it is fresh; otherwise fetch |
 | signing | sign |
-| submitting | submit the same signature under the same key while it is fresh and was not answered, else read |
+| submitting | submit the same signature under the same key while the key is fresh, open and not foreign; otherwise read |
 
 `)
 	b.WriteString("```mermaid\nstateDiagram-v2\n    [*] --> planned: a new row\n")
