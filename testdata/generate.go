@@ -1,6 +1,6 @@
 //go:build ignore
 
-// Generate writes the sample data into this directory: the key files, both exports, what the messy one must come to,
+// Generate writes the sample data into this directory: the key files, both exports, the expected outcomes of messy.csv,
 // and the table in README.md. Everything follows from the seed, so it may be run again at any time and changes nothing:
 //
 //	go run testdata/generate.go
@@ -117,7 +117,7 @@ func clean() []byte {
 	return b.Bytes()
 }
 
-// expectation is what a line of messy.csv must come to.
+// expectation is the expected outcome of a line of messy.csv.
 type expectation struct {
 	line    int
 	outcome string // as README.md lists them
@@ -132,7 +132,7 @@ type export struct {
 	expected []expectation
 }
 
-// put writes a record as it is, with its line end, and says what must become of it.
+// put writes a record as it is, with its line end, and adds its expected outcome.
 func (e *export) put(record, end, outcome, field, what string, a ...any) {
 	if outcome != "" {
 		e.expected = append(e.expected, expectation{e.line, outcome, field, fmt.Sprintf(what, a...)})
@@ -175,7 +175,7 @@ func writeTable(path string, expected []expectation) error {
 		return fmt.Errorf("%s has lost its marks", path)
 	}
 	var b strings.Builder
-	io.WriteString(&b, head+begin+"\n| line | what is there | what must come of it |\n|---:|---|---|\n")
+	io.WriteString(&b, head+begin+"\n| line | content | expected outcome |\n|---:|---|---|\n")
 	for _, x := range expected {
 		outcome := x.outcome
 		if x.field != "" {
@@ -187,7 +187,8 @@ func writeTable(path string, expected []expectation) error {
 	return os.WriteFile(path, []byte(b.String()), 0o644)
 }
 
-// messy is one file that holds everything real exports get wrong. Columns are Address,External_Id,Name,ChainID.
+// messy returns an export with the mistakes of real exports, and the expected outcomes. Columns are
+// Address,External_Id,Name,ChainID.
 func messy() ([]byte, []expectation) {
 	e := &export{line: 1}
 	const lf, crlf = "\n", "\r\n"
