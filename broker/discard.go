@@ -26,8 +26,8 @@ func (e *Embedded) startDiscarding(ctx context.Context, topics []string) (end fu
 	discard := func() {
 		for _, topic := range topics {
 			if err := e.discardRead(ctx, topic); err != nil {
-				e.log.log.Warn("the messages that were read cannot be removed from the embedded broker; the next try is in "+
-					"a minute or in the next run", "topic", topic, "dir", e.dir, "error", err)
+				e.log.log.Warn("cannot remove read messages from the embedded broker; retrying in a minute or in the "+
+					"next run", "topic", topic, "dir", e.dir, "error", err)
 			}
 		}
 	}

@@ -186,12 +186,12 @@ type TopicError struct {
 }
 
 func (e *TopicError) Error() string {
-	copies := "the broker's default number of copies"
+	replication := "the broker's default replication factor"
 	if e.Replication > 0 {
-		copies = printable.Count(e.Replication, "copy", "copies")
+		replication = fmt.Sprintf("replication factor %d", e.Replication)
 	}
 	return fmt.Sprintf("topic %q with %s and %s cannot be created: %v", e.Topic,
-		printable.Count(e.Partitions, "partition", "partitions"), copies, e.Err)
+		printable.Count(e.Partitions, "partition", "partitions"), replication, e.Err)
 }
 
 func (e *TopicError) Unwrap() error { return e.Err }

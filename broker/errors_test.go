@@ -72,7 +72,7 @@ func TestErrorsSayWhatToDo(t *testing.T) {
 		{&UnreachableError{Broker: "b:1", Err: syscall.ECONNREFUSED}, []string{"broker b:1: connection refused"}},
 		{denied(kafka.TopicAuthorizationFailed, "write to t", "Write on t"), []string{"write to t", "permission Write on t"}},
 		{&TopicError{Topic: "t", Partitions: 3, Err: kafka.PolicyViolation},
-			[]string{`"t"`, "3 partitions", "default number"}},
+			[]string{`"t"`, "3 partitions", "default replication factor"}},
 	} {
 		for _, part := range test.parts {
 			if !strings.Contains(test.err.Error(), part) {

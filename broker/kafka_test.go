@@ -157,8 +157,8 @@ func testCreateTopics(t *testing.T, k *kafkatest.Cluster) {
 	}
 	_, err = c.CreateTopics(within(t), broker.Topic{Name: "copies", Partitions: 1, Replication: 3})
 	var failed *broker.TopicError
-	if !errors.As(err, &failed) || failed.Topic != "copies" || !strings.Contains(err.Error(), "3 copies") {
-		t.Errorf("more replicas than brokers: got %v, want a TopicError with 3 copies", err)
+	if !errors.As(err, &failed) || failed.Topic != "copies" || !strings.Contains(err.Error(), "replication factor 3") {
+		t.Errorf("more replicas than brokers: got %v, want a TopicError with replication factor 3", err)
 	}
 }
 

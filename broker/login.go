@@ -43,7 +43,7 @@ func (l Login) SASL() (Mechanism, error) {
 	case Plain:
 		// RFC 4616 §2: NUL separates the parts, so none may hold it.
 		if strings.ContainsRune(l.Username+l.Password, 0) {
-			return nil, errors.New("a user name or password for PLAIN cannot hold a NUL")
+			return nil, errors.New("a user name or password for PLAIN cannot contain a NUL")
 		}
 		return plain.Mechanism{Username: l.Username, Password: l.Password}, nil
 	case ScramSHA256, ScramSHA512:
@@ -53,8 +53,8 @@ func (l Login) SASL() (Mechanism, error) {
 		}
 		m, err := scram.Mechanism(algorithm, l.Username, l.Password)
 		if err != nil { // its text may quote the password
-			return nil, fmt.Errorf("the user name or password cannot be used for %s: it holds characters that RFC 4013 "+
-				"forbids", l.Mechanism)
+			return nil, fmt.Errorf("the user name or password cannot be used for %s: it contains characters that "+
+				"RFC 4013 forbids", l.Mechanism)
 		}
 		return m, nil
 	case OAuthBearer:
@@ -92,7 +92,7 @@ func readToken(file string, insecure bool) (string, error) {
 		return "", &TokenError{File: file, Err: err}
 	}
 	if !tokenForm.Match(token) {
-		return "", &TokenError{File: file, Err: errors.New("does not hold one bearer token and nothing else (RFC 6750, 2.1)")}
+		return "", &TokenError{File: file, Err: errors.New("does not contain exactly one bearer token (RFC 6750, 2.1)")}
 	}
 	return string(token), nil
 }

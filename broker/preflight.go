@@ -341,7 +341,7 @@ func roundTrip[R protocol.Message](conn *protocol.Conn, req protocol.Message) (R
 	}
 	r, ok := res.(R)
 	if !ok {
-		return none, fmt.Errorf("the response to %s is of another kind", req.ApiKey())
+		return none, fmt.Errorf("the response to %s has another type", req.ApiKey())
 	}
 	return r, nil
 }

@@ -120,7 +120,7 @@ func socketPath(dir string) (path string, release func(), err error) {
 		return path, func() {}, nil
 	}
 	if runtime.GOOS != "linux" {
-		return "", nil, fmt.Errorf("the path %s is longer than a socket's may be (%d bytes)", path, longestSocketPath)
+		return "", nil, fmt.Errorf("the path %s is too long for a socket (maximum %d bytes)", path, longestSocketPath)
 	}
 	f, err := os.Open(dir)
 	if err != nil {

@@ -40,7 +40,7 @@ func decodeStrings(body []byte, names ...string) (map[string]string, error) {
 			return nil, fmt.Errorf("unknown field %s", printable.Quote(name, mostQuoted))
 		}
 		if _, twice := out[name]; twice {
-			return nil, fmt.Errorf("field %q comes twice", name)
+			return nil, fmt.Errorf("field %q occurs twice", name)
 		}
 		if t, err = dec.Token(); err != nil {
 			return nil, errors.New("body is not valid JSON")
@@ -55,7 +55,7 @@ func decodeStrings(body []byte, names ...string) (map[string]string, error) {
 		return nil, errors.New("body is not valid JSON")
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return nil, errors.New("body goes on after its JSON object")
+		return nil, errors.New("body has data after its JSON object")
 	}
 	for _, name := range names {
 		if _, ok := out[name]; !ok {

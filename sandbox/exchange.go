@@ -213,7 +213,7 @@ func (x *exchange) checkKey() *refusal {
 	case len(keys) == 0 || keys[0] == "":
 		return badRequest("Idempotency-Key is missing")
 	case len(keys) > 1:
-		return badRequest("Idempotency-Key comes %d times", len(keys))
+		return badRequest("Idempotency-Key occurs %d times", len(keys))
 	case !isUUID(keys[0]):
 		return badRequest("Idempotency-Key is not a UUID")
 	}

@@ -42,7 +42,8 @@ func rowsSettled(e evidence) (out []Violation) {
 	}
 	for _, c := range e.Customers {
 		if !c.Given && !rowsByAccount[foldAccount(c.ChainID)].has(c.ExternalID) {
-			out = append(out, Violation{NobodyElse, c.ID, nil, c.ChainID + " " + c.ExternalID + " is no expected row"})
+			out = append(out, Violation{NobodyElse, c.ID, nil,
+				c.ChainID + " " + c.ExternalID + " is not an expected row"})
 		}
 	}
 	return out

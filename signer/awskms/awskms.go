@@ -221,7 +221,7 @@ func (k *KMS) Check(ctx context.Context) (string, error) {
 	return line, nil
 }
 
-// caller returns the ARN that the credentials belong to, or a text that STS is out of reach.
+// caller returns the ARN that the credentials belong to, or a text that STS is unreachable.
 func (k *KMS) caller(ctx context.Context) (string, error) {
 	short, cancel := context.WithTimeout(ctx, stsPatience)
 	defer cancel()
@@ -233,7 +233,7 @@ func (k *KMS) caller(ctx context.Context) (string, error) {
 		errors.Is(err, signer.ErrUnusable) {
 		return "", err
 	}
-	return "caller unknown (STS is out of reach)", nil
+	return "caller unknown (STS is unreachable)", nil
 }
 
 // Close implements signer.Backend: it closes the idle connections.

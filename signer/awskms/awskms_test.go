@@ -138,8 +138,8 @@ func TestCheck(t *testing.T) {
 		t.Errorf("Check = %q, %v\nwant    %q", line, err, want)
 	}
 	s.Fail(awskmstest.Fault{Op: "GetCallerIdentity", Status: 503, Code: "ServiceUnavailable"})
-	if line, err := s.kms.Check(t.Context()); err != nil || !strings.Contains(line, "STS is out of reach") {
-		t.Errorf("Check without STS = %q, %v; want a line that STS is out of reach", line, err)
+	if line, err := s.kms.Check(t.Context()); err != nil || !strings.Contains(line, "STS is unreachable") {
+		t.Errorf("Check without STS = %q, %v; want a line that STS is unreachable", line, err)
 	}
 	s.ClearFaults()
 	s.Fail(awskmstest.Fault{Op: "GetCallerIdentity", Status: 403, Code: "InvalidClientTokenId"})

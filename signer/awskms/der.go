@@ -49,20 +49,20 @@ func parsePublicKey(spki []byte) (common.Address, error) {
 		return fail(errors.New("is not a SubjectPublicKeyInfo in DER"))
 	}
 	if !kind.Equal(asn1.ObjectIdentifier{1, 2, 840, 10045, 2, 1}) {
-		return fail(fmt.Errorf("is of no elliptic curve (algorithm %v)", kind))
+		return fail(fmt.Errorf("is not an elliptic-curve key (algorithm %v)", kind))
 	}
 	if !algorithm.ReadASN1ObjectIdentifier(&curve) || !algorithm.Empty() {
 		return fail(errors.New("does not name its curve"))
 	}
 	if !curve.Equal(asn1.ObjectIdentifier{1, 3, 132, 0, 10}) {
-		return fail(fmt.Errorf("is of another curve than secp256k1 (%v)", curve))
+		return fail(fmt.Errorf("is not on secp256k1 (curve %v)", curve))
 	}
 	if len(point) != 65 {
-		return fail(errors.New("is no uncompressed point"))
+		return fail(errors.New("is not an uncompressed point"))
 	}
 	key, err := crypto.UnmarshalPubkey(point)
 	if err != nil {
-		return fail(errors.New("is no point of secp256k1"))
+		return fail(errors.New("is not a point on secp256k1"))
 	}
 	return crypto.PubkeyToAddress(*key), nil
 }

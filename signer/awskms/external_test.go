@@ -213,8 +213,8 @@ func TestLocalStack(t *testing.T) {
 	})
 	t.Run("Check", func(t *testing.T) {
 		line, err := k.Check(t.Context()) // LocalStack runs without STS here
-		if err != nil || !strings.Contains(line, "STS is out of reach") || !strings.Contains(line, "accounts") {
-			t.Errorf("Check = %q, %v; want a line with the accounts and that STS is out of reach", line, err)
+		if err != nil || !strings.Contains(line, "STS is unreachable") || !strings.Contains(line, "accounts") {
+			t.Errorf("Check = %q, %v; want a line with the accounts and that STS is unreachable", line, err)
 		}
 	})
 }

@@ -42,13 +42,13 @@ func parse(uri string) (settings, error) {
 		s.prefix = defaultPrefix
 	}
 	if !only(s.region, "-") { // it becomes a part of host names
-		return fail("has a region of other characters than a-z, 0-9 and -")
+		return fail("has a region with characters other than a-z, 0-9 and -")
 	}
 	switch {
 	case !strings.HasPrefix(s.prefix, "alias/"), strings.HasPrefix(s.prefix, "alias/aws/"):
 		return fail("has an alias-prefix that does not begin with alias/, or begins with alias/aws/, which are AWS's own")
 	case len(s.prefix) > mostAlias-42 || !only(strings.ToLower(s.prefix), "/_-"):
-		return fail("has an alias-prefix that is too long or of other characters than a-z, A-Z, 0-9, /, _ and -")
+		return fail("has an alias-prefix that is too long or has characters other than a-z, A-Z, 0-9, /, _ and -")
 	}
 	if s.endpoint == "" {
 		return s, nil

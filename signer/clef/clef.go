@@ -62,7 +62,7 @@ func (c *Clef) version(ctx context.Context) (string, error) {
 		return "", c.explain(err)
 	}
 	if len(version) == 0 || len(version) > 32 {
-		return "", fmt.Errorf("%w: %s answers account_version, but with no version", signer.ErrUnusable, c.rpc.Name())
+		return "", fmt.Errorf("%w: %s returned no version for account_version", signer.ErrUnusable, c.rpc.Name())
 	}
 	return version, nil
 }

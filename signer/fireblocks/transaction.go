@@ -212,7 +212,7 @@ func (v *Vault) read(ctx context.Context, externalID string) (*transaction, erro
 		return nil, err
 	}
 	if t.ID == "" || t.Status == "" {
-		return nil, fmt.Errorf("fireblocks answers with a transaction without id or status for %s", externalID)
+		return nil, fmt.Errorf("fireblocks returned a transaction without id or status for %s", externalID)
 	}
 	return &t, nil
 }

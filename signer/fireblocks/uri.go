@@ -55,11 +55,11 @@ func parse(uri string) (settings, error) {
 	}
 	switch {
 	case u.Path != "vault" && u.Path != "vault/":
-		return fail("names another host than vault, or a path")
+		return fail("has a host other than vault, or a path")
 	case (s.apiKey == "") == (s.apiKeyFile == ""):
 		return fail("must have either api-key or api-key-file")
 	case s.apiKey != "" && !plainKey(s.apiKey):
-		return fail("has an api-key of other characters than letters, digits and -")
+		return fail("has an api-key with characters other than letters, digits and -")
 	case s.keyFile == "":
 		return fail("has no private-key-file")
 	}
@@ -67,7 +67,7 @@ func parse(uri string) (settings, error) {
 		s.asset = defaultAsset
 	}
 	if !plainAsset(s.asset) {
-		return fail("has an asset of other characters than letters, digits, _, - and .")
+		return fail("has an asset with characters other than letters, digits, _, - and .")
 	}
 	if s.base == "" {
 		s.base = defaultBase
@@ -80,7 +80,7 @@ func parse(uri string) (settings, error) {
 	case base.User != nil, base.RawQuery != "", base.Fragment != "":
 		return fail("has a base-url with more than scheme, host and port")
 	case base.Path != "" && base.Path != "/" && base.Path != "/v1" && base.Path != "/v1/": // the vendor writes it with /v1
-		return fail("has a base-url with another path than /v1")
+		return fail("has a base-url with a path other than /v1")
 	case base.Scheme != "https" && (base.Scheme != "http" || !loopback.Is(base.Hostname())):
 		return fail("has a base-url that is neither https nor on a loopback address")
 	}
@@ -121,11 +121,11 @@ func readKey(path string, insecure bool) (key *rsa.PrivateKey, exposed bool, err
 	case "ENCRYPTED PRIVATE KEY":
 		return nil, false, errors.New("is encrypted; Purser takes no password for it")
 	default:
-		return nil, false, errors.New("is PEM of another kind than a private key")
+		return nil, false, errors.New("is not a PEM private key")
 	}
 	key, ok := parsed.(*rsa.PrivateKey)
 	if err != nil || !ok || len(block.Headers) > 0 {
-		return nil, false, errors.New("holds no RSA private key in the clear")
+		return nil, false, errors.New("contains no unencrypted RSA private key")
 	}
 	if key.N.BitLen() < leastBits {
 		return nil, false, fmt.Errorf("holds a key of %d bits, want at least %d", key.N.BitLen(), leastBits)

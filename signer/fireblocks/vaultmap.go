@@ -105,7 +105,7 @@ func parseRow(record []string, columns map[string]int, asset string) (found ref,
 		return found, "the vaultAccountId is not a number"
 	}
 	if !plainAsset(found.asset) {
-		return found, "the assetId has other characters than letters, digits, _, - and ."
+		return found, "the assetId has characters other than letters, digits, _, - and ."
 	}
 	return found, ""
 }

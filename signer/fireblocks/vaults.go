@@ -95,7 +95,7 @@ func (v *Vault) list(ctx context.Context, must bool) error {
 			break
 		}
 		if page.Paging.After == after {
-			return errors.New("fireblocks lists vault accounts without end")
+			return errors.New("the list of vault accounts does not end")
 		}
 		after = page.Paging.After
 	}

@@ -133,7 +133,7 @@ func parse(path string, r io.Reader) (_ map[common.Address]*ecdsa.PrivateKey, er
 			return nil, &LineError{path, line, problem}
 		}
 		if holds := crypto.PubkeyToAddress(key.PublicKey); holds != address {
-			return nil, &LineError{path, line, fmt.Sprintf("privateKey is not that of %v but of %v", address, holds)}
+			return nil, &LineError{path, line, fmt.Sprintf("privateKey belongs to %v, not to %v", holds, address)}
 		}
 		if first, again := lines[address]; again {
 			return nil, &LineError{path, line, fmt.Sprintf("%v is on line %d already", address, first)}

@@ -142,7 +142,7 @@ func TestLineErrors(t *testing.T) {
 		"no hex":            {header + hexA + "," + digits(a)[1:] + "g\n", "k.csv:2: privateKey is not 64 hex digits"},
 		"zero":              {header + hexA + "," + strings.Repeat("0", 64) + "\n", "k.csv:2: privateKey is zero"},
 		"too great":         {header + hexA + "," + strings.Repeat("f", 64) + "\n", "k.csv:2: privateKey is zero or not"},
-		"another's key":     {header + "\n" + hexA + "," + digits(b) + "\n", "k.csv:3: privateKey is not that of " + hexA},
+		"another's key":     {header + "\n" + hexA + "," + digits(b) + "\n", "k.csv:3: privateKey belongs to " + signertest.Address(b).Hex() + ", not to " + hexA},
 		"twice":             {header + line(a) + line(b) + line(a), "k.csv:4: " + hexA + " is on line 2 already"},
 		"unterminated":      {header + line(b) + `"` + line(a), "k.csv:3: extraneous or missing \""},
 		"quote in the data": {header + hexA + `,"` + digits(a) + `"x` + "\n", "k.csv:2: extraneous or missing \""},

@@ -62,7 +62,7 @@ type index struct {
 	broken   []string                  // base names, in the order of the directory
 	first    string                    // the first sound file
 	twice    int                       // sound files of an account that has another file
-	other    int                       // files that are no key files
+	other    int                       // files that are not key files
 	strays   []string                  // base names of those that look like one
 	modified time.Time                 // of the directory, taken before it was read
 	stable   bool                      // a change since then shows in the modification time

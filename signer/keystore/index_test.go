@@ -158,8 +158,8 @@ func TestStrayFilesAreWarnings(t *testing.T) {
 	s.write(filepath.Join(s.dir, "notes.json"), `{"rotated":"2025"}`)
 	for range 2 {
 		line, err := k.Check(t.Context())
-		if err != nil || !strings.Contains(line, ": 1 account") || !strings.Contains(line, "no key files: 2") {
-			t.Errorf("Check says %q, %v; want 1 account, 2 files that are no key files", line, err)
+		if err != nil || !strings.Contains(line, ": 1 account") || !strings.Contains(line, "not key files: 2") {
+			t.Errorf("Check says %q, %v; want 1 account, 2 files that are not key files", line, err)
 		}
 	}
 	want := []string{fmt.Sprintf("keystore %s: notes.json has no version: it is not a key file", s.dir)}
@@ -173,7 +173,7 @@ func TestStrayFilesAreWarnings(t *testing.T) {
 	s.warnings = nil
 	s.open()
 	want = []string{fmt.Sprintf(`keystore %s: "\x1b[2J.json" is not a JSON key file: json: cannot unmarshal array into `+
-		"Go value of type keystore.keyFileJSON (and 1 more that is no key file)", s.dir)}
+		"Go value of type keystore.keyFileJSON (and 1 more that is not a key file)", s.dir)}
 	if !slices.Equal(s.warnings, want) {
 		t.Errorf("warnings %q\nwant     %q", s.warnings, want)
 	}

@@ -191,7 +191,7 @@ func (k *keyFile) decrypt(password []byte) (*ecdsa.PrivateKey, error) {
 	cipher.NewCTR(block, k.iv).XORKeyStream(plain, k.ciphertext)
 	key, err := crypto.ToECDSA(plain)
 	if err != nil {
-		return nil, errors.New("holds something that is not a secp256k1 key")
+		return nil, errors.New("does not contain a secp256k1 key")
 	}
 	return key, nil
 }

@@ -194,7 +194,8 @@ func (k *Keystore) warnStrays(x *index) {
 	name := x.strays[0]
 	text := fmt.Sprintf("keystore %s: %s %v", shown(k.dir), shown(name), x.findings[name].problem)
 	if more := len(x.strays) - 1; more > 0 {
-		text += fmt.Sprintf(" (and %d more that %s)", more, printable.Plural(more, "is no key file", "are not key files"))
+		text += fmt.Sprintf(" (and %d more that %s)", more,
+			printable.Plural(more, "is not a key file", "are not key files"))
 	}
 	k.warn(text)
 }
@@ -303,7 +304,7 @@ func (k *Keystore) Check(ctx context.Context) (string, error) {
 		line += fmt.Sprintf("; files that repeat an account: %d", x.twice)
 	}
 	if x.other > 0 {
-		line += fmt.Sprintf("; files that are no key files: %d", x.other)
+		line += fmt.Sprintf("; files that are not key files: %d", x.other)
 	}
 	if k.exposed {
 		line += fmt.Sprintf("; everybody on this machine can read %s", k.passwordFile)

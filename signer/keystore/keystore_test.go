@@ -144,7 +144,7 @@ func TestCheckCounts(t *testing.T) {
 	s.insecure = true
 	line, err := s.open().Check(t.Context())
 	want := fmt.Sprintf("keystore %s: 2 accounts, the password opens the first; files that repeat an account: 1; "+
-		"files that are no key files: 1; everybody on this machine can read %s", s.dir, s.pass)
+		"files that are not key files: 1; everybody on this machine can read %s", s.dir, s.pass)
 	if err != nil || line != want {
 		t.Errorf("Check says %q, %v\nwant %q", line, err, want)
 	}

@@ -93,7 +93,7 @@ func (k *Keystore) load(account common.Address, name string) (*ecdsa.PrivateKey,
 	if errors.Is(err, errPassword) {
 		how := ""
 		if len(k.passwords) > 1 {
-			how = ", neither as it is nor in NFKC"
+			how = ", neither unchanged nor in NFKC"
 		}
 		return nil, fmt.Errorf("%w: key file %s: the password in password-file does not open it%s",
 			signer.ErrUnusable, shown(path), how)

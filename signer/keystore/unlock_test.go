@@ -100,7 +100,7 @@ func TestPasswordInBothForms(t *testing.T) {
 		}
 	}
 	_, err := k.SignMessage(t.Context(), signertest.Address(other), nil)
-	if !errors.Is(err, signer.ErrUnusable) || !strings.HasSuffix(err.Error(), "does not open it, neither as it is nor in NFKC") {
+	if !errors.Is(err, signer.ErrUnusable) || !strings.HasSuffix(err.Error(), "does not open it, neither unchanged nor in NFKC") {
 		t.Errorf("error %v, want ErrUnusable that names both forms", err)
 	}
 	plain := newStore(t, key).open()

@@ -167,7 +167,7 @@ func TestSoftHSMKeyWithoutPublicKey(t *testing.T) {
 	token := open(t, hsm.URI(), new(Modules))
 	for i, want := range map[uint64]string{
 		1: `CKA_ID "a1", CKA_LABEL "customer 1": it has no public key object`,
-		2: "is of another curve, want secp256k1",
+		2: "is on another curve, want secp256k1",
 	} {
 		err := token.HasKey(t.Context(), addressOf(i))
 		if !errors.Is(err, signer.ErrNoKey) || !strings.Contains(err.Error(), want) {

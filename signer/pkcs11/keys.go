@@ -143,7 +143,7 @@ func (s *session) privateKeys(where location, unfit map[common.Address]string) (
 			keys = append(keys, found{handle, values[1], values[2]})
 			continue
 		}
-		problem := "is of another curve"
+		problem := "is on another curve"
 		if len(values[0]) == 0 {
 			problem = "has no readable CKA_EC_PARAMS"
 		}
@@ -182,7 +182,7 @@ func (s *session) publicKeys() (publicKeys, error) {
 		case len(values[3]) == 0:
 			public.problem = "its public key object has no readable CKA_EC_POINT"
 		case !isSecp256k1(values[0]):
-			public = publicKey{problem: "its public key object is of another curve"}
+			public = publicKey{problem: "its public key object is on another curve"}
 		case !ok:
 			public.problem = "the CKA_EC_POINT of its public key object is not a point of secp256k1"
 		}

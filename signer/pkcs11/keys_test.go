@@ -93,8 +93,8 @@ func TestReasonNamesTheUnreadableKey(t *testing.T) {
 	curve.attributes[p11.CKA_EC_PARAMS] = []byte{6, 1}
 	curveless := private(key, nil, a.Hex())
 	delete(curveless.attributes, p11.CKA_EC_PARAMS)
-	const doubt = "; keys whose account is unknown or doubtful: 1 (make the address its CKA_ID and CKA_LABEL, or import " +
-		"its public key under its CKA_ID); "
+	const doubt = "; keys whose account is unknown or doubtful: 1 (set its CKA_ID and CKA_LABEL to the address, or " +
+		"import its public key under its CKA_ID); "
 	for name, c := range map[string]struct {
 		objects []object
 		want    string // the end of the reason; a part of it, if it ends in …
@@ -103,7 +103,7 @@ func TestReasonNamesTheUnreadableKey(t *testing.T) {
 			doubt + `CKA_ID "09", CKA_LABEL "customer\n1": its public key object has no readable CKA_EC_POINT`},
 		"point that is none": {[]object{private(key, []byte{9}, ""), public(make([]byte, 65), []byte{9}, "")},
 			"the CKA_EC_POINT of its public key object is not a point of secp256k1"},
-		"another curve": {[]object{private(key, []byte{9}, ""), nist}, "its public key object is of another curve"},
+		"another curve": {[]object{private(key, []byte{9}, ""), nist}, "its public key object is on another curve"},
 		"two public keys": {[]object{private(key, nil, "x"), public(point, nil, "x"),
 			public(octets(crypto.FromECDSAPub(&signertest.Key(1).PublicKey)), nil, "x")},
 			"several public key objects have its CKA_ID or its CKA_LABEL"},
@@ -111,10 +111,10 @@ func TestReasonNamesTheUnreadableKey(t *testing.T) {
 		"ID a SHA-1, no CKA_EC_POINT": {[]object{private(key, sum[:], ""), public(nil, sum[:], "")},
 			"has no readable CKA_EC_POINT, so it is taken for the key of " + common.Address(sum).Hex()},
 		"ID a SHA-1, no public key": {[]object{private(key, sum[:], "")},
-			"; private keys without a public key object, known by CKA_ID or CKA_LABEL alone: 1 (make the address …"},
+			"; private keys without a public key object, known by CKA_ID or CKA_LABEL alone: 1 (set its CKA_ID …"},
 		"many": {[]object{private(key, nil, "a"), private(key, nil, "b"), private(key, nil, "c"), private(key, nil, "d")},
 			"; and 1 more"},
-		"key of another curve": {[]object{curve}, "is of another curve, want secp256k1 …"},
+		"key of another curve": {[]object{curve}, "is on another curve, want secp256k1 …"},
 		"no CKA_EC_PARAMS":     {[]object{curveless}, "has no readable CKA_EC_PARAMS, want secp256k1 …"},
 		"none": {[]object{private(signertest.Key(1), addressOf(1).Bytes(), addressOf(1).Hex())},
 			")"},
@@ -267,10 +267,10 @@ func TestCheck(t *testing.T) {
 			`PKCS #11 token "purser" ("Works" "M1", serial "0001", firmware 3.1): 3 keys, sessions: 4`, false},
 		"odd keys": {func(d *device) {
 			d.slots[7].objects = append(d.slots[7].objects, private(signertest.Key(8), nil, "?"), private(signertest.Key(0), a[:], ""))
-		}, `3 keys, sessions: 4; keys whose account is unknown or doubtful: 1 (make the address its CKA_ID and ` +
-			`CKA_LABEL, or import its public key under its CKA_ID); CKA_ID "", CKA_LABEL "?": it has no public key object; ` +
+		}, `3 keys, sessions: 4; keys whose account is unknown or doubtful: 1 (set its CKA_ID and ` +
+			`CKA_LABEL to the address, or import its public key under its CKA_ID); CKA_ID "", CKA_LABEL "?": it has no public key object; ` +
 			`keys that repeat an account: 1`, false},
-		"few sessions": {func(d *device) { d.most = 3 }, `sessions: 2 (the token grants no more; asked for 4)`, false},
+		"few sessions": {func(d *device) { d.most = 3 }, `sessions: 2 (the token allows no more; 4 configured)`, false},
 		"none":         {func(d *device) { d.slots[7].objects = nil }, "has no secp256k1 private key", true},
 		"only odd ones": {func(d *device) { d.slots[7].objects = []object{private(signertest.Key(8), nil, "?")} },
 			`CKA_LABEL "?": it has no public key object`, true},

@@ -146,7 +146,7 @@ func (t *Token) SignMessage(ctx context.Context, account common.Address, message
 			return signer.Signature{}, err
 		}
 		if len(raw) != 64 {
-			return signer.Signature{}, fmt.Errorf("%w %v: CKM_ECDSA gave %d bytes, want r || s of 64",
+			return signer.Signature{}, fmt.Errorf("%w %v: CKM_ECDSA returned %d bytes, want r || s of 64",
 				signer.ErrMismatch, account, len(raw))
 		}
 		sig := signer.Signature{64: 0xff}
@@ -192,7 +192,7 @@ func (l *keyList) doubts() string {
 }
 
 // identify is what to do about a private key whose account is not known for sure.
-const identify = "make the address its CKA_ID and CKA_LABEL, or import its public key under its CKA_ID"
+const identify = "set its CKA_ID and CKA_LABEL to the address, or import its public key under its CKA_ID"
 
 // mostDoubts is how many keys of unknown account are described in one line.
 const mostDoubts = 3
@@ -249,7 +249,7 @@ func (t *Token) Check(ctx context.Context) (string, error) {
 		info.ManufacturerID, info.Model, info.SerialNumber, info.FirmwareVersion.Major, info.FirmwareVersion.Minor,
 		printable.Count(len(list.handles), "key", "keys"), c.granted)
 	if c.granted < t.where.sessions {
-		fmt.Fprintf(&line, " (the token grants no more; asked for %d)", t.where.sessions)
+		fmt.Fprintf(&line, " (the token allows no more; %d configured)", t.where.sessions)
 	}
 	line.WriteString(list.doubts())
 	if list.twice > 0 {

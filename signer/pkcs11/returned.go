@@ -41,7 +41,7 @@ func (e *AwayError) Error() string {
 		return fmt.Sprintf("%v: PKCS #11 token %q has been away since %s: %v",
 			signer.ErrUnusable, e.Token, e.Since.Format(time.RFC3339), e.Err)
 	}
-	return fmt.Sprintf("PKCS #11 token %q is away, trying to find it again: %v", e.Token, e.Err)
+	return fmt.Sprintf("PKCS #11 token %q is away; searching for it: %v", e.Token, e.Err)
 }
 
 // Unwrap returns Err, and signer.ErrUnusable if Given.

@@ -53,7 +53,7 @@ func parseURI(uri string) (location, error) {
 	}
 	path, query, hasQuery := strings.Cut(uri[len(scheme)+1:], "?")
 	if strings.HasPrefix(path, "//") {
-		return fail("names a host (attributes follow the colon at once)")
+		return fail("names a host (attributes must follow the colon directly)")
 	}
 	seen := map[string]bool{}
 	read := func(part, separator string, set func(name, value string) string) string {

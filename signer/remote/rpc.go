@@ -78,7 +78,7 @@ func (r *RPC) Call(ctx context.Context, limit int64, result any, method string, 
 		return err
 	}
 	if err := json.Unmarshal(value, result); err != nil {
-		return fmt.Errorf("%s: %s: the result is not of its form: %w", r.Name(), method, err)
+		return fmt.Errorf("%s: %s: malformed result: %w", r.Name(), method, err)
 	}
 	return nil
 }
@@ -143,7 +143,7 @@ func (r *RPC) read(answer []byte, id uint64, method string) (json.RawMessage, er
 	}
 	var a rpcAnswer
 	if err := json.Unmarshal(answer, &a); err != nil {
-		return malformed("no JSON object of that form")
+		return malformed("it is not a JSON object of that form")
 	}
 	null := func(v json.RawMessage) bool { return len(v) == 0 || bytes.Equal(v, []byte("null")) }
 	if a.Version != "2.0" {
@@ -151,7 +151,7 @@ func (r *RPC) read(answer []byte, id uint64, method string) (json.RawMessage, er
 	}
 	// A server that could not read the request does not know its id.
 	if string(a.ID) != strconv.FormatUint(id, 10) && (a.Error == nil || !null(a.ID)) {
-		return malformed("it answers another call")
+		return malformed("its id is that of another call")
 	}
 	switch {
 	case a.Error != nil && !null(a.Result):

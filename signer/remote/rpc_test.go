@@ -30,11 +30,11 @@ func TestRead(t *testing.T) {
 		"neither":            {`{` + id + `}`, "", "no result"},
 		"null result":        {`{` + id + `,"result":null}`, "", "no result"},
 		"code missing":       {`{` + id + `,"error":{"message":"x"}}`, "", "no code"},
-		"error as text":      {`{` + id + `,"error":"x"}`, "", "no JSON object"},
-		"batch":              {`[{` + id + `,"result":1}]`, "", "no JSON object"},
-		"no JSON":            {`<html>`, "", "no JSON object"},
-		"empty":              {``, "", "no JSON object"},
-		"more after it":      {`{` + id + `,"result":1} {}`, "", "no JSON object"},
+		"error as text":      {`{` + id + `,"error":"x"}`, "", "not a JSON object"},
+		"batch":              {`[{` + id + `,"result":1}]`, "", "not a JSON object"},
+		"no JSON":            {`<html>`, "", "not a JSON object"},
+		"empty":              {``, "", "not a JSON object"},
+		"more after it":      {`{` + id + `,"result":1} {}`, "", "not a JSON object"},
 	}
 	r := &RPC{at: address{socket: "s"}}
 	for name, test := range tests {
@@ -91,8 +91,8 @@ func TestCall(t *testing.T) {
 		}
 	}
 	var number int
-	if err := r.Call(t.Context(), 100, &number, "m"); err == nil || !strings.Contains(err.Error(), "not of its form") {
-		t.Errorf("a result of another type: got error %v, want \"not of its form\"", err)
+	if err := r.Call(t.Context(), 100, &number, "m"); err == nil || !strings.Contains(err.Error(), "malformed result") {
+		t.Errorf("a result of another type: got error %v, want \"malformed result\"", err)
 	}
 }
 

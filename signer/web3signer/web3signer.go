@@ -94,7 +94,7 @@ func parseKeys(answer []byte) (map[common.Address]string, error) {
 		}
 		key, err := crypto.UnmarshalPubkey(point)
 		if err != nil {
-			return nil, fmt.Errorf("entry %d of the list of public keys is no point of secp256k1", i+1)
+			return nil, fmt.Errorf("entry %d of the list of public keys is not a point on secp256k1", i+1)
 		}
 		keys[crypto.PubkeyToAddress(*key)] = text
 	}
