@@ -51,7 +51,7 @@ func (l *Changelog) Epoch(partition int) int64 { return l.lease.epochOf(partitio
 // Append writes each message to the partition that it names, in order, with acks=all, concurrently for several
 // partitions, and sets the messages' offsets. It blocks while the lease has expired and might still be renewed, and
 // returns pipeline.ErrFenced when this consumer no longer has a partition. Other errors are those of Publish; after
-// those, any part of the messages may have been written, some of them twice.
+// them, any part of the messages may have been written, some of them twice.
 func (l *Changelog) Append(ctx context.Context, messages []pipeline.Message) error {
 	order := make([]int32, len(messages))
 	for i := range order {
@@ -86,7 +86,7 @@ func (l *Changelog) Append(ctx context.Context, messages []pipeline.Message) err
 	return l.producer.publishError(ctx, l.topic, err)
 }
 
-// Replay calls yield with the partition's messages from an offset up to its present end, in order, in batches, each
+// Replay calls yield with the partition's messages from an offset up to its current end, in order, in batches, each
 // with the offset that follows the batch. Its errors are pipeline.ErrChangelogRecreated when the partition ends before
 // from, ErrBrokerLost, *EmptyFetchError, *DeniedError, *MissingTopicError, ctx's, those of yield, or the broker's.
 func (l *Changelog) Replay(

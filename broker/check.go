@@ -14,9 +14,9 @@ import (
 	"github.com/purser-onboard/purser/pipeline"
 )
 
-// Check is the preflight: it opens a new connection to a broker, authenticates, and looks the topics up. It returns the
+// Check is the preflight: it opens a new connection to a broker, authenticates, and looks up the topics. It returns the
 // number of partitions of each topic. A broker that cannot be reached is skipped while another answers; when none does,
-// Check retries as Connect does, and its error holds a *UnreachableError for each. A missing topic is a
+// Check retries as Connect does, and its error contains a *UnreachableError for each. A missing topic is a
 // *MissingTopicError. No topic is created, even if the broker's auto.create.topics.enable is on.
 func (c *Cluster) Check(ctx context.Context, topics ...string) (found map[string]int, err error) {
 	err = c.untilAnswered(ctx, func(ctx context.Context) error {

@@ -33,15 +33,15 @@ type ConsumerOptions struct {
 	// CommitInterval is how often offsets are committed; default 1s.
 	CommitInterval time.Duration
 
-	// MaxBatch is the greatest number of messages in one Handler.Take; default 1000.
+	// MaxBatch is the maximum number of messages in one Handler.Take; default 1000.
 	MaxBatch int
-	// MaxBytes is about the greatest size of one fetch response, in bytes per partition; default 1 MiB.
+	// MaxBytes is the approximate maximum size of one fetch response, in bytes per partition; default 1 MiB.
 	MaxBytes int64
 	// MaxWait is how long the broker holds back a fetch response when there is nothing to deliver; default 500ms, at
 	// most 5s.
 	MaxWait time.Duration
-	// MaxOutstanding is the greatest number of messages of one partition that are delivered and neither acknowledged nor
-	// deferred; while it is reached the partition is not read. Default 10,000.
+	// MaxOutstanding is the maximum number of messages of one partition that are delivered and neither acknowledged nor
+	// deferred; the partition is not read while this number is reached. Default 10,000.
 	MaxOutstanding int
 
 	// StalledAfter is how long no message of a partition may be acknowledged, although some are with the handler, before
@@ -59,16 +59,16 @@ type ConsumerOptions struct {
 
 // Membership follows which partitions a consumer has, and for how long. Apart from Restore, its methods must not block.
 type Membership interface {
-	// Assigned names the partitions that this consumer has after a rebalance, and how many the topic has. It is called
-	// before the first Take of that assignment.
+	// Assigned names the partitions that this consumer has after a rebalance; of is the number of partitions of the topic.
+	// It is called before the first Take of that assignment.
 	Assigned(partitions []int, of int)
-	// Restore updates what is stored about the rows of the partitions that Assigned has named. It is called after it and
+	// Restore updates what is stored about the rows of the partitions that Assigned named. It is called after Assigned and
 	// before the first Take, while heartbeats are sent. It returns early with ctx's error when ctx ends; any other error
 	// ends Run.
 	Restore(ctx context.Context, partitions []int) error
-	// Lease is called with the time before which the group cannot reassign our partitions, whenever it changes; the zero
-	// time: we have none. After that time no work may be done for their rows until Lease is called with a later time,
-	// which happens if the group has not reassigned them.
+	// Lease is called, whenever it changes, with the time before which the group cannot reassign this consumer's
+	// partitions; the zero time: it has none. After that time no work may be done for their rows until Lease is called
+	// with a later time, which happens if the group has not reassigned them.
 	Lease(until time.Time)
 	// Stalled reports a partition without progress for ConsumerOptions.StalledAfter, and again every StalledAfter.
 	Stalled(Stall)
@@ -185,8 +185,9 @@ func (c *Consumer) Run(ctx context.Context, h pipeline.Handler) error {
 }
 
 // Defer tells the consumer that a delivered message will not be acknowledged in this run, because its row has to wait.
-// A drain does not wait for the message and it takes no room; its offset is not committed, so a later run delivers it
-// again. It may still be acknowledged later in the same generation. Defer may be called from any goroutine.
+// A drain does not wait for the message, and the message does not count towards MaxOutstanding; its offset is not
+// committed, so a later run delivers it again. It may still be acknowledged later in the same generation. Defer may be
+// called from any goroutine.
 func (c *Consumer) Defer(m pipeline.Message) {
 	c.mu.Lock()
 	a := c.current
@@ -224,7 +225,7 @@ func (c *Consumer) Positions() []Position {
 	return all
 }
 
-// Reachable reports whether no request to the brokers has failed since the latest that was answered.
+// Reachable reports whether no request to the brokers has failed since the latest answered request.
 func (c *Consumer) Reachable() bool { return c.cluster.outages.duration() == 0 }
 
 func (c *Consumer) run(ctx context.Context, h pipeline.Handler) error {

@@ -9,7 +9,7 @@
 //     a partition, retries while they can help.
 //   - Consumer implements pipeline.Queue: it joins the consumer group, delivers each partition in order, and commits
 //     only the offset below which all messages are acknowledged. A committed offset never decreases.
-//   - Check and Lag serve a preflight and a status page.
+//   - Check is a preflight check; Lag returns the position of a group.
 //
 // Delivery is at least once. A produce request that timed out may have been applied, and messages that were delivered
 // but not acknowledged are delivered again: the ledger finds repetitions.

@@ -33,11 +33,11 @@ type EmbeddedOptions struct {
 	// Topics must exist when OpenEmbedded returns: name to number of partitions, 0 for DefaultPartitions. An existing
 	// topic keeps the partitions it has.
 	Topics map[string]int
-	// Discard names topics whose messages need not stay once every group that has committed offsets there has read them.
+	// Discard names topics whose messages may be removed once every group that has committed offsets there has read them.
 	// The process that runs the broker removes them every minute and at Close, from partitions of more than 8 MiB.
 	Discard []string
 	// Serve lets other processes of this user that Join use the broker while it is open: it listens on a Unix socket in
-	// Dir. Where that is not possible, a warning is logged and the broker serves this process only.
+	// Dir. If that is not possible, a warning is logged and the broker serves this process only.
 	Serve bool
 	// Join connects to the process that has locked Dir, if it serves. The broker then ends with that process.
 	Join   bool
@@ -45,8 +45,8 @@ type EmbeddedOptions struct {
 	Logger *slog.Logger  // nil: silent
 }
 
-// Embedded is a Kafka broker inside this process, or with EmbeddedOptions.Join in another one. It listens on no port.
-// It is reached through its Cluster, and with EmbeddedOptions.Serve through a socket in its directory.
+// Embedded is a Kafka broker inside this process, or with EmbeddedOptions.Join in another process. It listens on no
+// port. It is reached through its Cluster, and with EmbeddedOptions.Serve through a socket in its directory.
 type Embedded struct {
 	*Cluster
 	broker *kfake.Cluster // nil: it is in another process
@@ -59,14 +59,14 @@ type Embedded struct {
 	err    error
 }
 
-// OpenEmbedded locks the directory, starts the broker and creates the topics that are missing. A *LockedError says that
-// another process uses the directory, and with EmbeddedOptions.Join that it accepts no connections; a *DirError that
-// this user cannot use it.
+// OpenEmbedded locks the directory, starts the broker and creates missing topics. It returns a *LockedError if another
+// process uses the directory (with EmbeddedOptions.Join: and accepts no connections), and a *DirError if this user
+// cannot use it.
 //
 // All acknowledged messages and commits survive a kill of the process: each batch is written and synced before it is
-// acknowledged. Messages are never deleted, but for those that EmbeddedOptions.Discard allows. After an unclean stop
-// the broker is opened, closed and opened once more: a torn tail of its commit log would otherwise hide commits that
-// are appended after it.
+// acknowledged. Messages are never deleted, except those that EmbeddedOptions.Discard allows. After an unclean stop the
+// broker is opened, closed and opened again: a torn tail of its commit log would otherwise hide commits that are
+// appended after it.
 //
 // The broker outlives ctx; the caller must Close it.
 func OpenEmbedded(ctx context.Context, o EmbeddedOptions) (*Embedded, error) {
@@ -243,8 +243,8 @@ func (e *Embedded) closeSocket() {
 
 // Close stops the broker. Producers and consumers of this process must have ended; those of other processes get a
 // *GoneError. It removes the socket, closes the client's connections, has the broker write its snapshots, removes the
-// marker of an unclean stop, and releases the lock, in this order. A broker that was joined is only disconnected from.
-// It may be called more than once.
+// marker of an unclean stop, and releases the lock, in this order. If the broker was joined, Close only disconnects. It
+// may be called more than once.
 func (e *Embedded) Close() error {
 	e.once.Do(func() {
 		if e.broker == nil {

@@ -20,8 +20,8 @@ import (
 // next run continues from the last commit.
 var ErrBrokerLost = errors.New("lost the Kafka broker")
 
-// LockedError reports that another process uses the embedded broker's directory. With two brokers on one directory,
-// acknowledged messages would be lost.
+// LockedError reports that another process uses the embedded broker's directory. Two brokers on one directory would
+// lose acknowledged messages.
 type LockedError struct {
 	Dir string
 	PID int // the process that holds the lock; 0: unknown
@@ -36,7 +36,7 @@ func (e *LockedError) Error() string {
 		"another data directory, or a Kafka cluster that several processes can share", e.Dir, holder)
 }
 
-// GoneError reports that no process accepts connections for the embedded broker in a directory: the process that did
+// GoneError reports that no process accepts connections for the embedded broker in a directory: the process that ran it
 // has ended. No acknowledged message is lost.
 type GoneError struct {
 	Dir string
@@ -154,7 +154,7 @@ func unverified(err error) bool {
 // bounds.
 func SessionRefused(err error) bool { return errors.Is(err, kafka.InvalidSessionTimeout) }
 
-// DeniedError reports what the broker's access control does not allow this user to do, and which permission is missing.
+// DeniedError reports an action that the broker's access control denies this user, and the missing permission.
 type DeniedError struct {
 	Action string // "write to topic \"x\""
 	Needs  string // "Write on topic \"x\""
@@ -213,7 +213,7 @@ func (e *MissingTopicError) Error() string {
 		"or name an existing topic", e.Topic, e.Broker)
 }
 
-// TooLargeError names a message that is larger than its topic accepts.
+// TooLargeError reports a message that is larger than its topic accepts.
 type TooLargeError struct {
 	Topic string
 	Key   string // its beginning

@@ -15,7 +15,7 @@ import (
 	"github.com/purser-onboard/purser/secretfile"
 )
 
-// The mechanisms that Login knows, by their registered names.
+// Mechanisms of a Login, by their registered names.
 const (
 	Plain       = "PLAIN"         // RFC 4616: sends the password in clear text; use TLS
 	ScramSHA256 = "SCRAM-SHA-256" // RFC 5802, RFC 7677

@@ -20,16 +20,16 @@ import (
 
 // ProducerOptions configures a Producer. A zero value of a field means the default.
 type ProducerOptions struct {
-	// BatchMessages is the greatest number of messages in one request; default 8000.
+	// BatchMessages is the maximum number of messages in one request; default 8000.
 	BatchMessages int
-	// BatchBytes is about the greatest size of one request; default 1,000,000, just below the brokers' default limit of
-	// 1,048,588. When a topic accepts less, batches are split until they fit.
+	// BatchBytes is the approximate maximum size of one request; default 1,000,000, just below the brokers' default limit
+	// of 1,048,588. When a topic accepts less, batches are split until they fit.
 	BatchBytes int
 	// Timeout is how long one Publish retries while no broker can be reached or a partition has no leader; default 2m.
 	Timeout time.Duration
-	// Shorten returns a shorter form of a message that is larger than its topic accepts, with at most about so many bytes
-	// of key, value and headers; false: there is none of that size. It is called with half the size, then a quarter, and
-	// so on. The shorter message goes to the partition of the original. nil: *TooLargeError at once.
+	// Shorten returns a shorter form of a message that is larger than its topic accepts, with at most about most bytes of
+	// key, value and headers; false: there is none of that size. It is called with half the size, then a quarter, and so
+	// on. The shorter message goes to the partition of the original. nil: *TooLargeError at once.
 	Shorten func(m pipeline.Message, most int) (shorter pipeline.Message, ok bool)
 	Logger  *slog.Logger // nil: silent
 }
@@ -65,7 +65,7 @@ func NewProducer(c *Cluster, o ProducerOptions) *Producer {
 // acknowledged. Partition and Offset of the messages are ignored; a zero Time becomes the time of writing. The messages
 // must not be changed before it returns.
 //
-// Retriable failures are retried, in order, for at most ProducerOptions.Timeout, and then are ErrBrokerLost if no
+// Retriable failures are retried, in order, for at most ProducerOptions.Timeout, and then become ErrBrokerLost if no
 // broker answered. Other errors are *MissingTopicError, *TooLargeError, *DeniedError, *StorageError (embedded broker),
 // a kafka.Error, or ctx's. After an error any part of the messages may have been written, some of them twice.
 func (p *Producer) Publish(ctx context.Context, topic string, messages []pipeline.Message) error {

@@ -22,8 +22,8 @@ type Topic struct {
 }
 
 // CreateTopics creates the topics that do not exist and returns their names. An existing topic is not changed, even if
-// its partitions differ; it is no error when another process creates the same topic at the same time. It blocks until
-// the broker that is asked knows the new topics. Its errors are *TopicError, *DeniedError, ctx's, or those of Check.
+// its partitions differ. It is not an error if another process creates the same topic at the same time. It blocks until
+// the broker knows the new topics. Its errors are *TopicError, *DeniedError, ctx's, or those of Check.
 func (c *Cluster) CreateTopics(ctx context.Context, topics ...Topic) (created []string, err error) {
 	names := make([]string, len(topics))
 	for i, t := range topics {

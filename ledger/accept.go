@@ -23,7 +23,7 @@ type item struct {
 
 // Accept implements pipeline.Ledger. A batch of 100 to 10,000 rows is best: it is looked up in a single query, and a
 // batch of settled rows needs no write. A row without account, externalId or import id, or with an externalId that
-// SQLite cannot store as text, fails the whole batch: the caller makes such messages dead letters before.
+// SQLite cannot store as text, fails the whole batch: the caller must turn such messages into dead letters first.
 func (l *Ledger) Accept(ctx context.Context, rows []pipeline.Row) ([]pipeline.Acceptance, error) {
 	if len(rows) == 0 {
 		return nil, ctx.Err()

@@ -30,8 +30,8 @@ type Backup struct {
 }
 
 // WriteBackup copies the ledger at path, with its log, into one file: target, which must exist and be empty. A consumer
-// may keep writing to the ledger; the copy has its state at the start of copying, without deleted data. WriteBackup
-// then reads the whole copy and checks it. It does not call fsync on it. After an error the copy is of no use.
+// may keep writing to the ledger; the copy has the state at the start of copying, without deleted data. WriteBackup
+// then reads the whole copy and checks it. It does not call fsync on it. After an error the copy is unusable.
 //
 // Errors: fs.ErrNotExist and ErrEmpty for the ledger; others for a schema that is newer than this program's, for a file
 // that is damaged or not a ledger, and for a full disk.
@@ -50,9 +50,9 @@ func WriteBackup(ctx context.Context, path, target string) (b Backup, err error)
 	return copyInto(ctx, source, path, target)
 }
 
-// OwnFile reports whether a file is, or would be, one that the ledger at path has, that SQLite makes for it, or that
-// RestoreBackup makes, whatever path leads to it. A copy under such a name would be taken for what it is not. The
-// result is false while the ledger's directory does not exist.
+// OwnFile reports whether a file is, or would be, a file of the ledger at path: the ledger itself, a file that SQLite
+// creates for it, or one that RestoreBackup creates. Links are resolved. A copy under such a name would be mistaken for
+// that file. The result is false while the ledger's directory does not exist.
 func OwnFile(path, file string) bool {
 	path, err := lockfile.Resolve(path)
 	if err != nil {
@@ -72,7 +72,8 @@ func OwnFile(path, file string) bool {
 	return false
 }
 
-// IsLedger reports whether a file that begins so is a ledger, as every backup is. A database of another program is not.
+// IsLedger reports whether head is the beginning of a ledger file; every backup is one. A database of another program
+// is not.
 func IsLedger(head []byte) bool {
 	const idAt = 68 // of the application id: sqlite.org/fileformat.html, section 1.3
 	return bytes.HasPrefix(head, []byte("SQLite format 3\x00")) && len(head) >= idAt+4 &&

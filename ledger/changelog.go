@@ -21,12 +21,12 @@ type Changelog interface {
 	Topic() string
 	// Partition returns the partition of an account's rows (CAIP-10, EIP-55 form).
 	Partition(account string) int
-	// Epoch returns the number of the partition's present assignment to this consumer, which grows with each assignment;
-	// 0 if the partition is not ours.
+	// Epoch returns the number of the partition's current assignment to this consumer, which grows with each assignment; 0
+	// if the partition is not assigned to it.
 	Epoch(partition int) int64
 	// Append writes each message to its Partition and sets its Offset. It returns when every in-sync replica has the
-	// messages. It blocks while the ownership of the partitions is uncertain: pipeline.ErrFenced if they are not ours.
-	// After an error any of the messages may have been written.
+	// messages. It blocks while the ownership of the partitions is uncertain: pipeline.ErrFenced if they are not assigned
+	// to this consumer. After an error any of the messages may have been written.
 	Append(ctx context.Context, messages []pipeline.Message) error
 	// Replay calls yield with the messages of a partition, in order, from an offset up to the end at the time of the call.
 	// next is the offset after the batch; the last batch may be empty. If from is beyond the end, the topic was recreated:
@@ -49,11 +49,11 @@ type Authenticator interface {
 	Current(record pipeline.Message) bool
 }
 
-// Follow makes the ledger write every change of a row to the ledger topic, before the change is committed, so that the
-// topic has everything that the ledger has but the partner's statuses (SetPartnerStatuses). Accept and Update then
-// return pipeline.ErrFenced for rows whose partition is not ours, or was not restored since it became ours. Records
-// that a does not verify are ignored; with a nil Authenticator all records are accepted. Call Follow once, before
-// Accept and Update; c must be for the topic Options.Changelog. It is an error if a is for another topic.
+// Follow makes the ledger write every change of a row to the ledger topic before the change is committed. The topic
+// then has everything that the ledger has, except the partner's statuses (SetPartnerStatuses). Accept and Update then
+// return pipeline.ErrFenced for rows whose partition is not assigned to this consumer, or was not restored since it was
+// assigned. Records that a does not verify are ignored; with a nil Authenticator all records are accepted. Call Follow
+// once, before Accept and Update; c must be for the topic Options.Changelog. It is an error if a is for another topic.
 func (l *Ledger) Follow(c Changelog, a Authenticator) error {
 	if a != nil && a.Topic() != c.Topic() {
 		return fmt.Errorf("ledger: records of topic %q cannot be authenticated with the keys of topic %q",
@@ -75,12 +75,12 @@ type Restored struct {
 	Resigned int   // records that were written again, because their MAC key is being withdrawn
 }
 
-// Restore applies the records of partitions of the ledger topic to this ledger, from its stored positions on. A
+// Restore applies the records of partitions of the ledger topic to this ledger, starting at its stored positions. A
 // ledger that follows the topic for the first time then writes its own rows there, unless the topic has newer records.
-// Call it when the partitions have become ours, before their rows are accepted, and not twice at the same time. If
-// interrupted, the next call continues, or begins again if little was stored in an empty ledger. Records that cannot be
-// applied are ignored, with a warning for each kind. The results are in the order of the partitions, and say what was
-// stored also with an error.
+// Call it when the partitions have been assigned, before their rows are accepted, and not concurrently. If interrupted,
+// the next call continues, or starts again if little was stored in an empty ledger. Records that cannot be applied are
+// ignored, with a warning for each kind. The results are in the order of the partitions; with an error they state what
+// was stored.
 //
 // If the ledger is empty, other calls that write to it wait until most records are stored; see filling.
 //

@@ -20,8 +20,8 @@ const undismissQuery = `UPDATE rows SET dismissed = NULL
 // only, not in the ledger topic, and ends with the next change of the row: a new import restarts it, or
 // SetPartnerStatuses changes its status. undo removes the mark. Only account and externalId of the rows are used.
 //
-// All changes are made in a transaction. problems has, for each row, nil or why it was left as it is: it is not in the
-// ledger, is onboarded or not settled; with undo, it is not dismissed.
+// All changes are made in a transaction. problems has an entry for each row: nil, or why the row was not changed: it is
+// not in the ledger, is onboarded or not settled; with undo, it is not dismissed.
 func (l *Ledger) Dismiss(ctx context.Context, rows []pipeline.Row, undo bool) (problems []error, err error) {
 	query := dismissQuery
 	if undo {

@@ -1,6 +1,6 @@
-// Package ledger stores the state of every row: its stage, the idempotency keys under which requests were sent for it,
-// and the partner's customer list. It is a single SQLite file, opened by one process at a time and bound to one
-// environment.
+// Package ledger stores the state of every row (its stage and the idempotency keys under which requests were sent for
+// it), the partner's customer list, and the record of runs and imports. It is a single SQLite file, opened by one
+// process at a time and bound to one environment.
 //
 // A single goroutine does all writing. Concurrent calls share a transaction and its fsync (group commit), so many
 // workers cost the disk little more than a single worker. A call returns when its change is durable (write-ahead log,
@@ -8,9 +8,9 @@
 //
 // # Durability
 //
-// A process killed at any moment leaves a ledger that opens and holds every acknowledged change. If the disk is full,
-// the calls that need room fail and the ledger stays unchanged; they succeed again once there is room. Losing a ledger
-// costs time only: keys are derived, and existing customers are found at the partner.
+// A process killed at any moment leaves a ledger that opens and contains every acknowledged change. If the disk is
+// full, the calls that need space fail and the ledger stays unchanged; they succeed again once there is space. Losing a
+// ledger costs time only: keys are derived, and existing customers are found at the partner.
 //
 // # Claims
 //

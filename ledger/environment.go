@@ -12,8 +12,8 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// Environment is what a ledger is bound to when it is created (the rule "One ledger, one environment" in
-// docs/rules.md).
+// Environment identifies the API to which a ledger is bound when it is created (the rule "One ledger, one environment"
+// in docs/rules.md).
 type Environment struct {
 	APIHost  string // host of the partner's API, with the port if it has one
 	APIKeyID string // id of the API key

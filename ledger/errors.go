@@ -30,7 +30,7 @@ var (
 	ErrEmpty = errors.New("the ledger is empty: no consumer has opened it yet")
 )
 
-// LockedError is a ledger that another process has open. Only a single process may have it.
+// LockedError reports a ledger that another process has open. Only one process may have it open.
 type LockedError struct {
 	Path string
 	PID  int // of the other process; 0 if unknown
@@ -43,8 +43,8 @@ func (e *LockedError) Error() string {
 	return fmt.Sprintf("ledger %s is in use by process %d: wait for it to end, or stop it", e.Path, e.PID)
 }
 
-// goneError is a ledger file that was removed or replaced while it was open. What was written to it is lost. Nothing is
-// written any more.
+// goneError reports a ledger file that was removed or replaced while it was open. What was written to it is lost.
+// Nothing more is written.
 type goneError struct {
 	Path     string
 	Replaced bool // another file is at Path
@@ -59,7 +59,7 @@ func (e *goneError) Error() string {
 		"again; a new ledger finds the customers that exist at the partner", e.Path)
 }
 
-// EnvironmentError is a ledger that is bound to another API host, base path or key id: its idempotency keys and
+// EnvironmentError reports a ledger that is bound to another API host, base path or key id: its idempotency keys and
 // customer ids have no meaning for this run.
 type EnvironmentError struct {
 	Path   string
@@ -76,7 +76,7 @@ func (e *EnvironmentError) Error() string {
 		e.Path, e.Ledger.API(), e.Ledger.APIKeyID, e.Given.API(), e.Given.APIKeyID, advice)
 }
 
-// schemaError is a ledger whose schema this program cannot use.
+// schemaError reports a ledger whose schema this program cannot use.
 type schemaError struct {
 	Path    string
 	Have    int    // the ledger's schema
@@ -97,7 +97,7 @@ func (e *schemaError) Error() string {
 		"from before the upgrade", e.Path, e.Have, e.Known, needed)
 }
 
-// foreignError is an SQLite database of another application. It was not changed.
+// foreignError reports an SQLite database of another application. It was not changed.
 type foreignError struct {
 	Path          string
 	ApplicationID uint32
@@ -108,7 +108,7 @@ func (e *foreignError) Error() string {
 		e.Path, e.ApplicationID)
 }
 
-// corruptError is a file that is damaged or not an SQLite database.
+// corruptError reports a file that is damaged or not an SQLite database.
 type corruptError struct {
 	Path   string
 	Detail string
@@ -123,17 +123,16 @@ func (e *corruptError) Error() string {
 
 func (e *corruptError) Unwrap() error { return e.Err }
 
-// SetUp reports whether an error of opening a ledger stays whatever the next run does: the ledger belongs to another
-// environment or to another program, a newer program has changed its schema, or this user may not use its file or
-// directory.
+// SetUp reports whether an error of opening a ledger is permanent: the ledger belongs to another environment or to
+// another program, a newer program has changed its schema, or this user may not use its file or directory.
 func SetUp(err error) bool {
 	var schema *schemaError
 	return errors.As(err, new(*EnvironmentError)) || errors.As(err, new(*foreignError)) || errors.Is(err, errReadOnly) ||
 		errors.As(err, &schema) && schema.Have > schema.Known
 }
 
-// stepError is an Update to a stage that the state machine does not allow, or that only Accept may set. Nothing was
-// written.
+// stepError reports an Update to a stage that the state machine does not allow, or that only Accept may set. Nothing
+// was written.
 type stepError struct {
 	ID       int64
 	From, To pipeline.Stage
@@ -143,7 +142,7 @@ func (e *stepError) Error() string {
 	return fmt.Sprintf("ledger row %d cannot go from %s to %s", e.ID, e.From, e.To)
 }
 
-// keyError is an Update with a key whose generation is already recorded with another id or payload. Nothing was
+// keyError reports an Update with a key whose generation is already recorded with another id or payload. Nothing was
 // written.
 type keyError struct {
 	ID         int64 // of the row

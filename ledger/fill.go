@@ -110,8 +110,9 @@ func (f *filling) drop(least int) error {
 	return f.finish()
 }
 
-// Abandon makes Restore roll back the fill of an empty ledger, which it would otherwise keep, and return soon: creating
-// the indexes may take minutes. It holds until Close. It may be called at any time, and several times.
+// Abandon makes Restore return soon: it rolls back the fill of an empty ledger instead of keeping what was stored,
+// because creating the indexes may take minutes. It has effect until Close. It may be called at any time, and several
+// times.
 func (l *Ledger) Abandon() { l.abandon() }
 
 // store stores batches until the fill ends.

@@ -11,9 +11,9 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// SnapshotError is a ledger topic that this ledger cannot follow: it belongs to another environment, a newer program
-// writes to it, or the number of partitions has changed. Topic, Partition, Offset and Key are those of a record that
-// shows it.
+// SnapshotError reports a ledger topic that this ledger cannot follow: it belongs to another environment, a newer
+// program writes to it, or the number of partitions has changed. Topic, Partition, Offset and Key identify a record
+// that shows this.
 type SnapshotError struct {
 	Topic     string
 	Partition int

@@ -37,16 +37,16 @@ type Options struct {
 	EarlierKeyIDs []string
 	// Now returns the time that is stored with every change. Required.
 	Now func() time.Time
-	// Program is the name and version of this program. The ledger stores it, so that an older program that cannot read
-	// the schema can name the program that is needed. Default "": unknown.
+	// Program is the name and version of this program. The ledger stores it, so that an older program that cannot read the
+	// schema can name the required program. Default "": unknown.
 	Program string
 	// Logger receives messages for the operator that no call returns. Default nil: no logging.
 	Logger *slog.Logger
 	// Changelog is the name of the ledger topic whose positions the ledger keeps; see Follow. Open deletes the positions
 	// in all other topics, because changes from now on are not written there. Default "": no ledger topic.
 	Changelog string
-	// KeepPositions keeps the positions in all topics, for a caller that changes nothing that a ledger topic has. Default:
-	// see Changelog.
+	// KeepPositions keeps the positions in all topics, for a caller that changes nothing that is in a ledger topic.
+	// Default: see Changelog.
 	KeepPositions bool
 	// DropSigned deletes a row's challenge and signature in the transaction that settles the row, and overwrites them in
 	// the file. Ledger.DropSigned does the same for rows settled earlier. Default: they are kept.
@@ -57,8 +57,8 @@ type Options struct {
 	// Hook is called in the goroutine that commits, for tests that crash there: at "ledger.after-append" (with a ledger
 	// topic), "ledger.before-commit" and "ledger.after-commit". Default nil: not called.
 	Hook func(point string)
-	// OnCommit is called in the goroutine that commits, after each transaction that was committed, with the number of
-	// rows that it was about and the time that it took. It must not block. Default nil: not called.
+	// OnCommit is called in the goroutine that commits, after each committed transaction, with its number of rows and its
+	// duration. It must not block. Default nil: not called.
 	OnCommit func(rows int, took time.Duration)
 }
 
@@ -89,7 +89,7 @@ type Ledger struct {
 var _ pipeline.Ledger = (*Ledger)(nil)
 
 // Open opens the ledger, creating it if it is missing, checks the file and migrates its schema. The check reads the
-// whole file: about 4 s for a million rows after a crash. After a clean stop a file that is larger than
+// whole file: about 3 s for a million rows after a crash. After a clean stop a file that is larger than
 // Options.CheckFirst is checked while it is in use: if it is damaged, Accept and all calls that write then fail. ctx
 // bounds Open, not the Ledger.
 //
@@ -304,8 +304,8 @@ func (l *Ledger) release() error {
 	return errors.Join(errs...)
 }
 
-// Reader reads a ledger, for commands such as `consumer status`. It sees the ledger as of the moment when it was opened
-// (a snapshot); a consumer may go on writing.
+// Reader reads a ledger, for commands such as `consumer status`. It sees the ledger as it was when it was opened (a
+// snapshot); a consumer may continue to write.
 type Reader struct {
 	queries
 	db *sql.DB
@@ -313,7 +313,7 @@ type Reader struct {
 }
 
 // OpenReadOnly opens the ledger for reading, also while a consumer has it open. It takes no lock and does not check the
-// environment. Close it after a command, not after a day: while it is open the log cannot be truncated.
+// environment. Close it soon: while it is open the log cannot be truncated.
 //
 // Errors: fs.ErrNotExist, ErrEmpty; others for a schema that is newer or older than this program's (only a consumer
 // migrates) and for a file that is damaged or not a ledger.

@@ -11,14 +11,14 @@ import (
 // keptMinutes is how many minutes a run may have: two days. A run that is longer keeps the latest.
 const keptMinutes = 2 * 24 * 60
 
-// Minute is what a run did in a minute.
+// Minute records what a run did in a minute.
 type Minute struct {
 	At   time.Time // the minute's start
 	Data string    // JSON
 }
 
-// PutMinute stores a minute of a run, over what is known of the same minute, and forgets the run's minutes that are two
-// days older. The run must have begun.
+// PutMinute stores a minute of a run, replacing an earlier entry for the same minute, and deletes the run's minutes
+// that are two days older. The run must have begun.
 func (l *Ledger) PutMinute(ctx context.Context, run uuid.UUID, m Minute) error {
 	at := m.At.Truncate(time.Minute)
 	return translate(l.path, l.writer.do(ctx, 1, func(t *tx) error {

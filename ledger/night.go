@@ -8,7 +8,7 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// BadEnd are the rows that ended at a stage with a class and are not onboarded.
+// BadEnd counts the rows that ended badly at a stage with a class.
 type BadEnd struct {
 	Stage    pipeline.Stage
 	Class    string

@@ -8,8 +8,8 @@ import (
 )
 
 // Unpublished implements results.Outbox: it returns up to n settled rows whose event is still to be published, oldest
-// first. With a ledger topic it leaves out rows of partitions that are not ours: their owner publishes the events, and
-// the rows may have changed there.
+// first. With a ledger topic it leaves out rows of partitions that are not assigned to this consumer: their owner
+// publishes the events, and the rows may have changed there.
 func (l *Ledger) Unpublished(ctx context.Context, n int) ([]pipeline.Record, error) {
 	var found []pipeline.Record
 	err := l.each(ctx, recordQuery+` JOIN outbox o ON o.row_id = r.id ORDER BY o.row_id`, nil,

@@ -61,7 +61,7 @@ func eachKey(rows *sql.Rows, yield func(pipeline.Key)) error {
 	return rows.Err()
 }
 
-// Count is how many rows have a stage and class, a line of `consumer status`.
+// Count is the number of rows with a stage and class, a line of `consumer status`.
 type Count struct {
 	Stage            pipeline.Stage
 	Class            string // empty unless the row ended badly

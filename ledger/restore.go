@@ -29,7 +29,7 @@ type RestoreOptions struct {
 	link func(old, name string) error // for tests; nil: os.Link
 }
 
-// Replacement tells what RestoreBackup has done.
+// Replacement is the result of RestoreBackup.
 type Replacement struct {
 	Summary           // of the backup, now the ledger
 	Replaced *Summary // of the ledger before; nil: there was none, or it could not be read
@@ -38,7 +38,7 @@ type Replacement struct {
 	Changed  int64    // rows of it that have changed since the backup
 }
 
-// NewerError is a ledger that has what the backup does not have. Nothing was changed.
+// NewerError reports a ledger with rows or changes that the backup does not have. Nothing was changed.
 type NewerError struct {
 	Path, BackupPath string
 	Ledger, Backup   Summary
@@ -53,7 +53,7 @@ func (e *NewerError) Error() string {
 		when(e.Backup.LastChange), e.Missing, e.Changed)
 }
 
-// IncomparableError is a ledger of which RestoreBackup cannot tell whether it is newer than the backup. Nothing was
+// IncomparableError reports a ledger that RestoreBackup cannot compare with the backup, so it may be newer. Nothing was
 // changed.
 type IncomparableError struct {
 	Err error // why
@@ -73,13 +73,13 @@ func when(t time.Time) string {
 	return t.UTC().Format(time.RFC3339Nano)
 }
 
-// RestoreBackup puts a copy of a backup in the place of the ledger, and keeps the ledger that it replaces, with its
-// log, under another name in the same directory. The backup stays as it is. A crash leaves the ledger or the backup in
-// place, never a part, and never the log of the one with the other.
+// RestoreBackup replaces the ledger with a copy of a backup, and keeps the replaced ledger, with its log, under another
+// name in the same directory. The backup is not changed. After a crash either the ledger or the backup is in place,
+// complete and with its own log.
 //
-// Errors, after which the ledger is unchanged: *LockedError if a process has the ledger, *NewerError,
-// *IncomparableError, *BackupError, for which no file and no directory was made, *lockfile.UnsafeError; others for a
-// full disk, and the system's. After a *PlacedError the backup is in place.
+// Errors, after which the ledger is unchanged: *LockedError if a process has the ledger open, *NewerError,
+// *IncomparableError, *BackupError (after which no file and no directory was created), *lockfile.UnsafeError; others
+// for a full disk, and the system's. After a *PlacedError the backup is in place.
 func RestoreBackup(ctx context.Context, o RestoreOptions) (r Replacement, err error) {
 	if o.Now == nil {
 		return r, errors.New("ledger: no clock")
@@ -164,8 +164,8 @@ func withClosing(path string, inPlace bool, err, closing error) error {
 	return errors.Join(err, closing)
 }
 
-// PlacedError is what failed when the backup was in place already. If the directory could not be synced, it is not
-// certain that a crash of the machine would leave it there.
+// PlacedError reports a failure after the backup was put in place. If the directory could not be synced, the backup may
+// not survive a crash of the machine.
 type PlacedError struct {
 	Path string
 	Err  error
@@ -177,7 +177,7 @@ func (e *PlacedError) Error() string {
 
 func (e *PlacedError) Unwrap() error { return e.Err }
 
-// BackupError is a backup that cannot be restored. Nothing was changed.
+// BackupError reports a backup that cannot be restored. Nothing was changed.
 type BackupError struct {
 	Path string
 	Err  error

@@ -24,7 +24,7 @@ const (
 	keptRunRows = 1000
 )
 
-// Run is a run of a consumer, as the ledger remembers it.
+// Run is the ledger's record of a run of a consumer.
 type Run struct {
 	ID        uuid.UUID // version 7: ids sort by their time
 	Program   string    // name and version
@@ -37,11 +37,11 @@ type Run struct {
 	Report    string    // JSON; of a run without an end, of BeginRun or the latest PutReport
 }
 
-// Ended reports whether the run came to its end.
+// Ended reports whether the run recorded its end.
 func (r Run) Ended() bool { return !r.EndedAt.IsZero() }
 
-// BeginRun records a run that begins, forgets the oldest ones beyond 1000, and the minutes of those beyond 100. Until
-// EndRun or Close, other processes see that it goes on.
+// BeginRun records the start of a run. It deletes the records of all but the latest 1000 runs, and the minutes of all
+// but the latest 100. Until EndRun or Close, other processes see the run as in progress.
 func (l *Ledger) BeginRun(ctx context.Context, r Run) error {
 	if err := l.lock.Note(r.ID.String()); err != nil {
 		return translate(l.path, err)
@@ -115,16 +115,16 @@ func (l *Ledger) EndRun(ctx context.Context, id uuid.UUID, end RunEnd) error {
 type BadQuery struct {
 	Runs  []uuid.UUID // rows that these runs ended with
 	Since time.Time   // and rows that have changed since then; zero: none
-	// Own are not selected if they have changed since Begun: the rows, by their ids, of a run that began then.
+	// Own are the rows, by their ids, of a run that began at Begun. They are not selected if they have changed since then.
 	Own   []int64
 	Begun time.Time
 	// Splits divide the counts, by when a row changed last.
 	Splits []time.Time
 }
 
-// StillBad counts, by stage, the rows that a query selects, dismissed ones aside: those that changed before all of its
-// Splits, those that did after one of them, and so on. It returns the ids of the first 1000 as well. It reads the whole
-// table, as Counts does.
+// StillBad counts, by stage, the rows that a query selects, without dismissed rows: first the rows that changed before
+// all of its Splits, then those that changed after the first of them, and so on. It also returns the ids of the first
+// 1000. It reads the whole table, as Counts does.
 func (q *queries) StillBad(
 	ctx context.Context, b BadQuery,
 ) (counts []map[pipeline.Stage]int64, first []int64, err error) {
@@ -173,7 +173,7 @@ func (q *queries) StillBad(
 	return counts, first, translate(q.path, rows.Err())
 }
 
-// Runs returns up to n runs, the latest first: in the order in which they began, whatever the clock was set to.
+// Runs returns up to n runs, the latest first, in the order in which they began, whatever the clock showed.
 func (q *queries) Runs(ctx context.Context, n int) ([]Run, error) {
 	before, err := runningIn(q.path) // a run that ends meanwhile has its end in the table
 	if err != nil {
