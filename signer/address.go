@@ -7,7 +7,7 @@ import (
 	"github.com/ethereum/go-ethereum/common"
 )
 
-// ParseAddress reads 0x and 40 hex digits; digits of mixed case must be in EIP-55 form. Errors read on after the name
+// ParseAddress parses 0x and 40 hex digits; digits of mixed case must be in EIP-55 form. Error texts continue the name
 // of the field: "is not 0x and 40 hex digits".
 func ParseAddress(s string) (common.Address, error) {
 	if !strings.HasPrefix(s, "0x") || !common.IsHexAddress(s) {

@@ -15,17 +15,17 @@ type Custodian interface {
 	Backend
 
 	// Request requests a signature of message by account under externalID (at most 64 bytes of [0-9A-Za-z-], recorded by
-	// the caller before the call). It may be called again with the same three arguments, after a crash or an error: no
-	// second transaction is ever made for one externalID, and nil is returned when there is one already. After any error
-	// but ErrNoKey, ErrDeclined and ErrUnusable the request may have been accepted.
+	// the caller before the call). It may be called again with the same three arguments, after a crash or an error: there
+	// is never a second transaction for one externalID, and nil is returned if there is one already. After any error
+	// except ErrNoKey, ErrDeclined and ErrUnusable the request may have been accepted.
 	Request(ctx context.Context, externalID string, account common.Address, message []byte) error
 
 	// Poll reads the state of the request once, without waiting. ErrPending: not decided yet. ErrUnknownRequest: there is
-	// no transaction of that id. ErrDeclined: it was declined, failed or was cancelled for good; the text says which.
+	// no transaction with that id. ErrDeclined: it was declined, failed or was cancelled permanently; the text says which.
 	Poll(ctx context.Context, externalID string, account common.Address, message []byte) (Signature, error)
 
-	// Cancel cancels the request, if the vendor allows that. It returns nil also when the request was decided or cancelled
-	// already.
+	// Cancel cancels the request, if the vendor allows that. It also returns nil if the request was already decided or
+	// cancelled.
 	Cancel(ctx context.Context, externalID string) error
 }
 

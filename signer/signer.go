@@ -1,4 +1,4 @@
-// Package signer is the interface to the holder of the customers' keys, which makes EIP-191 personal-message
+// Package signer is the interface to the holder of the customers' keys, which creates EIP-191 personal-message
 // signatures. Each backend is a package below this one and imports no other backend; the commands map URI schemes to
 // backends. Verified checks every signature that a backend returns, and every backend passes the suite in signertest.
 package signer
@@ -31,12 +31,12 @@ type Backend interface {
 	// Check verifies, without signing, that the backend works, and returns one line for the operator ("keystore /keys:
 	// 1000 accounts"). An error says what to fix.
 	Check(ctx context.Context) (string, error)
-	// HasKey returns nil when the backend holds a usable key of account, without signing. Otherwise the error says why
-	// not. It wraps ErrNoKey when the backend has no such key, or has it and cannot use it (a damaged file, a key object
-	// that names no account); the text then holds that cause, as SignMessage's would. ErrDeclined, ErrMismatch and
-	// ErrUnusable mean what they mean there; any other error means that the backend could not be asked.
+	// HasKey returns nil if the backend has a usable key of account; it does not sign. Otherwise the error says why not.
+	// It wraps ErrNoKey if the backend has no such key, or cannot use it (a damaged file, a key object that names no
+	// account); the text then contains that cause, as SignMessage's would. ErrDeclined, ErrMismatch and ErrUnusable have
+	// the same meaning as for SignMessage; any other error means that the backend could not be asked.
 	HasKey(ctx context.Context, account common.Address) error
-	// Close waits for the backend's own background work, then releases sessions and key material. No other method may be
+	// Close waits for the backend's background work, then releases sessions and key material. No other method may be
 	// called after it; Close may be called twice.
 	Close() error
 }
@@ -49,13 +49,14 @@ var (
 	ErrDeclined = errors.New("signer declined")
 	// ErrMismatch: the signature does not recover to the account. The row fails; several in a row halt the run.
 	ErrMismatch = errors.New("signature does not recover to the account")
-	// ErrUnusable: the backend is locked, absent or does not accept our credentials. The run halts, because trying again
-	// could lock a device for good.
+	// ErrUnusable: the backend is locked, absent or does not accept our credentials. The run halts, because a retry could
+	// lock a device permanently.
 	ErrUnusable = errors.New("signer is unusable")
 )
 
 // LockoutError is an ErrUnusable that another attempt with the same credential may make worse: a device locks after
-// some wrong PINs, for good or until its security officer acts. A run ends with an exit code that no scheduler repeats.
+// some wrong PINs, permanently or until its security officer unlocks it. A run ends with an exit code that schedulers
+// do not retry.
 type LockoutError struct{ Err error }
 
 func (e *LockoutError) Error() string { return e.Err.Error() }
@@ -70,15 +71,15 @@ type Environment struct {
 	Loopback bool
 	// InsecurePermissions allows files of passwords and keys that other users of the machine may use.
 	InsecurePermissions bool
-	// Warn receives, as one line, a possible misconfiguration with which the backend still works (a file among the keys
-	// that is not a key). It is called while opening or later, from any goroutine, and must not block. Nil: warnings are
-	// dropped.
+	// Warn receives, as one line, a possible misconfiguration that does not stop the backend from working (a file among
+	// the keys that is not a key). It is called while opening or later, from any goroutine, and must not block. Nil:
+	// warnings are dropped.
 	Warn func(text string)
 	// Now is the clock. Nil: time.Now.
 	Now func() time.Time
 }
 
 // Opener opens the backend that uri names. It blocks while it reads what it needs (a directory, a password file, a
-// token's list of keys); ctx bounds the opening, not the backend's life. The error is a *URIError for a malformed uri,
-// and wraps ErrUnusable when the backend cannot be opened.
+// token's list of keys); ctx bounds the opening, not the backend's lifetime. The error is a *URIError for a malformed
+// uri, and wraps ErrUnusable if the backend cannot be opened.
 type Opener func(ctx context.Context, uri string, env Environment) (Backend, error)

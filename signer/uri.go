@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Scheme is the part of a signer URI before its first colon, in lower case (RFC 3986, section 3.1); empty if uri has
+// Scheme returns the part of a signer URI before its first colon, in lower case (RFC 3986, section 3.1); "" if uri has
 // none or an invalid scheme.
 func Scheme(uri string) string {
 	scheme, _, ok := strings.Cut(uri, ":")
@@ -34,8 +34,8 @@ type URI struct {
 }
 
 // ParseURI parses a URI of the form scheme:path?name=value&…, for backends that use files; those with a host use
-// net/url. shape is the URI as it should look, for the error. parameters are the names that are allowed, each at most
-// once; none is required. A plus sign is literal. Every error is a *URIError.
+// net/url. shape is the form of the URI, for the error. parameters are the allowed names, each at most once; none is
+// required. A plus sign is literal. Every error is a *URIError.
 func ParseURI(uri, shape string, parameters ...string) (URI, error) {
 	scheme := Scheme(uri)
 	fail := func(format string, a ...any) (URI, error) {
@@ -92,7 +92,7 @@ func ParseURI(uri, shape string, parameters ...string) (URI, error) {
 	return u, nil
 }
 
-// URIError is a malformed signer URI. Its text quotes no path and no value, because people put passwords into URIs.
+// URIError reports a malformed signer URI. Its text quotes no path and no value, because URIs may contain passwords.
 type URIError struct {
 	Scheme  string // empty when the URI has none
 	Problem string // "has no password-file"

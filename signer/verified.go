@@ -10,14 +10,13 @@ import (
 	"github.com/ethereum/go-ethereum/crypto"
 )
 
-// Verified wraps a backend so that every signature it lets through is canonical and proven: s in the lower half of the
-// group order (EIP-2), v 27 or 28, and recovering to the account that was asked for, over the EIP-191 hash of the
-// message that was asked for. Anything else is a *MismatchError, which wraps ErrMismatch. The other methods are b's
-// own. If b is a Custodian, so is the result, and Poll's signatures pass the same check.
+// Verified wraps a backend so that every signature it returns is canonical and verified: s in the lower half of the
+// group order (EIP-2), v 27 or 28, and recovering to the requested account over the EIP-191 hash of the requested
+// message. Anything else is a *MismatchError, which wraps ErrMismatch. The other methods are b's own. If b is a
+// Custodian, so is the result, and Poll's signatures pass the same check.
 //
-// The backend's v is a hint, not a claim: r and s alone decide whether the account's key made the signature, and many
-// devices know no v at all. The hint is tried first and the other value after it, so an honest backend costs one
-// recovery.
+// The backend's v is only a hint: r and s alone decide whether the account's key made the signature, and many devices
+// return no v. The hint is tried first and the other value after it, so a correct backend costs one recovery.
 func Verified(b Backend) Backend {
 	v := &verified{Backend: b, order: crypto.S256().Params().N}
 	v.order.FillBytes(v.n[:])
@@ -112,7 +111,7 @@ func (v *verified) rangeProblem(name string, value []byte) string {
 	return ""
 }
 
-// MismatchError is a signature that is not one of Account over the message. It wraps ErrMismatch.
+// MismatchError reports a signature that is not one of Account over the message. It wraps ErrMismatch.
 type MismatchError struct {
 	Account   common.Address
 	Recovered common.Address // the signature's account, if the backend's v is right; zero when Problem is set

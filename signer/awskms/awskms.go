@@ -68,8 +68,8 @@ type KMS struct {
 	known  *aliases                  // nil until they were first listed
 }
 
-// Open prepares the use of the KMS that uri names (see Shape); it is a signer.Opener. It fails when the chain of
-// credentials, which may query a metadata service, has none. It sends no request to KMS.
+// Open prepares the use of the KMS that uri names (see Shape); it is a signer.Opener. It fails if the chain of
+// credentials, which may query a metadata service, finds none. It sends no request to KMS.
 func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backend, error) {
 	return open(ctx, uri, env, retry.NewExponentialJitterBackoff(mostPause))
 }

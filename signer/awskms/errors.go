@@ -19,7 +19,7 @@ import (
 // mostWords is how many bytes are kept of AWS's own text.
 const mostWords = 300
 
-// Error is an answer of AWS other than success. It wraps the signer's sentinel for its Code, if there is one.
+// Error is a response of AWS other than success. It wraps the signer's sentinel for its Code, if there is one.
 type Error struct {
 	Op        string         // "Sign"
 	Account   common.Address // zero if it is about none

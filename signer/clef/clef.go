@@ -1,6 +1,6 @@
 // Package clef signs with Clef, go-ethereum's signer in a process of its own, over its HTTP server or its IPC socket.
 //
-// Clef adds the prefix of EIP-191 itself and asks its rules, or a person at its console, about every request. For an
+// Clef adds the prefix of EIP-191 itself and has its rules, or a person at its console, approve every request. For an
 // unattended run its rules must approve ApproveListing and ApproveSignData. It decrypts the key file for every
 // signature, at the cost of the file's scrypt parameters.
 //
@@ -77,8 +77,8 @@ func (c *Clef) list(ctx context.Context) (map[common.Address]struct{}, error) {
 	return accounts, c.explain(err)
 }
 
-// SignMessage implements signer.Signer; v is 27 or 28. A person who has to approve has as long as Clef's server waits,
-// 30 s over HTTP, or our time limit, a minute over the socket.
+// SignMessage implements signer.Signer; v is 27 or 28. A person has to approve within the time that Clef's server
+// waits, 30 s over HTTP, or within our limit of a minute over the socket.
 func (c *Clef) SignMessage(ctx context.Context, account common.Address, message []byte) (signer.Signature, error) {
 	if err := ctx.Err(); err != nil {
 		return signer.Signature{}, err

@@ -1,10 +1,10 @@
 // Package ethrpc signs with an Ethereum node, or another server, that has the JSON-RPC methods eth_sign and
 // eth_accounts.
 //
-// eth_sign takes the address and the message and gives "an EIP-191 signature over the provided data" (Ethereum's
-// execution-apis): the node adds the prefix. anvil, go-ethereum and Web3Signer's JSON-RPC do. If a node does not,
-// signer.Verified reports a mismatch; this is not known before it signs. Nodes like these have no authentication of
-// their own: their addresses belong on loopback or behind TLS with client certificates.
+// eth_sign takes the address and the message and returns "an EIP-191 signature over the provided data" (Ethereum's
+// execution-apis): the node adds the prefix, as anvil, go-ethereum and Web3Signer's JSON-RPC do. If a node does not,
+// signer.Verified reports a mismatch at the first signature. Such nodes have no authentication of their own: they
+// belong on loopback or behind TLS with client certificates.
 package ethrpc
 
 import (
@@ -117,8 +117,8 @@ func (n *Node) HasKey(ctx context.Context, account common.Address) error {
 	return err
 }
 
-// Check implements signer.Backend: it reads the list of accounts, and the node's own name if it gives one. A node
-// without accounts is an error. Whether it has eth_sign is not known before it signs.
+// Check implements signer.Backend: it reads the list of accounts, and the node's name if it returns one. A node without
+// accounts is an error. Whether it has eth_sign is known only when it signs.
 func (n *Node) Check(ctx context.Context) (string, error) {
 	count, err := n.accounts.Read(ctx)
 	if err != nil {

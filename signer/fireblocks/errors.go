@@ -22,7 +22,7 @@ const (
 	codeNoVaultAccount = 1004
 )
 
-// Error is an answer of Fireblocks other than success. It wraps signer.ErrUnusable when Fireblocks does not accept our
+// Error is a response of Fireblocks other than success. It wraps signer.ErrUnusable if Fireblocks does not accept our
 // credentials (401, 403), and for a redirect, which is not followed.
 type Error struct {
 	Method, Path string        // "POST", "/v1/transactions"; no query

@@ -6,8 +6,8 @@
 // repeated, and when its outcome is unknown, the transaction is read by that id. The package stores no transactions;
 // another process can poll after a restart.
 //
-// The vault account of each address comes from a file (vault-map), or else from Fireblocks, with a request for every
-// vault account, when the backend is opened.
+// The vault account of each address comes from a file (vault-map). Without it the addresses are read from Fireblocks
+// when the backend is opened, with one request for each vault account.
 package fireblocks
 
 import (
@@ -116,8 +116,8 @@ func open(ctx context.Context, uri string, env signer.Environment) (*Vault, erro
 }
 
 // SignMessage implements signer.Signer: it requests the signature under an id derived from account and message, and
-// polls until the signature is there, Fireblocks has declined, or ctx ends. A second call for the same message, also by
-// another process, finds the same transaction: what was declined stays declined.
+// polls until there is a signature, Fireblocks has declined, or ctx ends. A second call for the same message, also by
+// another process, finds the same transaction: a declined request stays declined.
 func (v *Vault) SignMessage(ctx context.Context, account common.Address, message []byte) (signer.Signature, error) {
 	if err := ctx.Err(); err != nil {
 		return signer.Signature{}, err

@@ -173,8 +173,8 @@ func (v *Vault) Poll(
 	return t.signature(account, message)
 }
 
-// Cancel implements signer.Custodian. For an id that Fireblocks does not know it is an error wrapping
-// ErrUnknownRequest. Fireblocks cancels for as long as nothing is signed.
+// Cancel implements signer.Custodian. For an id that Fireblocks does not know the error wraps ErrUnknownRequest.
+// Fireblocks can cancel until something is signed.
 func (v *Vault) Cancel(ctx context.Context, externalID string) error {
 	t, err := v.read(ctx, externalID)
 	if err != nil {

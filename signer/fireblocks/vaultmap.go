@@ -16,7 +16,7 @@ import (
 	"github.com/purser-onboard/purser/signer"
 )
 
-// LineError is a line of the vault map that is wrong.
+// LineError reports an invalid line of the vault map.
 type LineError struct {
 	Path    string
 	Line    int

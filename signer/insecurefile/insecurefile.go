@@ -78,8 +78,8 @@ func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backe
 	return &File{path: u.Path, keys: keys}, nil
 }
 
-// LineError is a line of the key file that is wrong. It never quotes a field: where columns are swapped, any of them
-// may be a key.
+// LineError reports an invalid line of the key file. It never quotes a field: if columns are swapped, any field may be
+// a key.
 type LineError struct {
 	Path    string
 	Line    int

@@ -27,7 +27,7 @@ const maxKeyFile = 64 << 10
 // systems store it in steps of up to two seconds.
 const settling = 2 * time.Second
 
-// FileError is a key file that cannot be used.
+// FileError reports a key file that cannot be used.
 type FileError struct {
 	Path string
 	Err  error // follows the file's name: "has no crypto section"

@@ -1,9 +1,9 @@
 // Package keystore signs with go-ethereum key files, a directory of version 3 files ("UTC--…"), all under one password.
 //
 // The directory is read once, when it is opened; a file's account is in its address field or else in its name. A key is
-// decrypted when it is first needed, because the standard cost is over a second and 256 MiB a key, and then stays in
-// memory until Close. The same key is never decrypted by two callers at once. A key that was added later is found when
-// it is first requested.
+// decrypted when it is first needed, because the standard cost is more than a second and 256 MiB per key. It then stays
+// in memory until Close. Two callers never decrypt the same key at once. A key that was added later is found when it is
+// first requested.
 package keystore
 
 import (
@@ -65,10 +65,10 @@ type Keystore struct {
 }
 
 // Open opens the directory that uri names (see Shape); it is a signer.Opener. It reads the password file and every key
-// file, but decrypts none. One newline at the password's end is dropped; a file is tried with the password as it is,
-// then, if that is another text, in Unicode's form NFKC, in which ethers and other programs use it. Files that other
-// users of the machine may use, and a directory that they may write to, are an error unless env.InsecurePermissions is
-// set; then Check says that everybody may read the password file.
+// file, but decrypts none. One newline at the password's end is dropped. A file is tried with the unchanged password,
+// then, if it differs, with its Unicode form NFKC, which ethers and other programs use. Files that other users of the
+// machine may use, and a directory that they may write to, are an error unless env.InsecurePermissions is set; then
+// Check reports that everybody can read the password file.
 func Open(ctx context.Context, uri string, env signer.Environment) (signer.Backend, error) {
 	u, err := signer.ParseURI(uri, Shape, "password-file")
 	if err != nil {
@@ -312,7 +312,7 @@ func (k *Keystore) Check(ctx context.Context) (string, error) {
 	return line, nil
 }
 
-// Close implements signer.Backend. It waits for decryptions under way, at most a few seconds, then overwrites keys and
+// Close implements signer.Backend. It waits for running decryptions, at most a few seconds, then overwrites keys and
 // password in memory.
 func (k *Keystore) Close() error {
 	k.mu.Lock()

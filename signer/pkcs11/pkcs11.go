@@ -1,12 +1,12 @@
 // Package pkcs11 signs with keys in a hardware security module, by way of PKCS #11 (version 2.40): any device whose
 // module knows secp256k1 keys and the mechanism CKM_ECDSA.
 //
-// The token is logged in to once, with a PIN from a file or a variable; a PIN that the token did not accept is never
-// tried again. The keys are listed once, because a search takes a device time in proportion to what it holds, and then
-// found by address. A few sessions sign at the same time, each owned by one goroutine; one more, the anchor, does not
-// sign and keeps the login. When the token goes away, one goroutine looks for it, with growing pauses, and finalises
-// and initialises the module each time, because devices need that to find it. Meanwhile callers get an *AwayError at
-// once, and signer.ErrUnusable after five minutes.
+// Purser logs in to the token once, with a PIN from a file or a variable; a PIN that the token did not accept is never
+// tried again. The keys are listed once, because a search takes a device time in proportion to its number of objects,
+// and then found by address. A few sessions sign at the same time, each owned by one goroutine; another session, the
+// anchor, does not sign and keeps the login. When the token goes away, one goroutine looks for it, with growing pauses.
+// It finalises and initialises the module each time, because devices need that to find the token. Meanwhile callers get
+// an *AwayError at once, and signer.ErrUnusable after five minutes.
 //
 // Calls into a module may block without limit. A caller returns when its context ends; the session it used stays with
 // its goroutine until the call returns.
@@ -28,9 +28,9 @@ import (
 
 var errClosed = fmt.Errorf("%w: the PKCS #11 token is closed", signer.ErrUnusable)
 
-// Modules holds the PKCS #11 libraries that a process has loaded, and the tokens that did not accept their PIN. The
-// state of a library is the process's: it crashes when two users initialise, log in and finalise it independently.
-// Therefore a process has one Modules, through which it opens all of its tokens. The zero value is ready to use.
+// Modules has the PKCS #11 libraries that a process has loaded, and the tokens that did not accept their PIN. A library
+// has one state per process: it crashes if two users initialise, log in and finalise it independently. Therefore a
+// process has one Modules, through which it opens all of its tokens. The zero value is ready to use.
 type Modules struct {
 	mu     sync.Mutex
 	loaded []*module

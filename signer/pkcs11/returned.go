@@ -11,7 +11,7 @@ import (
 	"github.com/purser-onboard/purser/signer"
 )
 
-// CallError is a PKCS #11 function that did not return CKR_OK.
+// CallError reports a PKCS #11 function that did not return CKR_OK.
 type CallError struct {
 	Function string // "C_Sign"
 	Code     uint   // CK_RV
@@ -26,9 +26,8 @@ func (e *CallError) Error() string {
 	return e.Function + ": " + name
 }
 
-// AwayError is an opened token that cannot be reached: the device was removed or restarted, or the network is down. A
-// goroutine looks for it, and the next call may succeed. When it has been away for five minutes, the error wraps
-// signer.ErrUnusable.
+// AwayError reports an opened token that cannot be reached: the device was removed or restarted, or the network is
+// down. A goroutine looks for it, and the next call may succeed. After five minutes the error wraps signer.ErrUnusable.
 type AwayError struct {
 	Token string    // its label
 	Since time.Time // when that was noticed

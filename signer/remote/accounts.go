@@ -62,7 +62,7 @@ func (a *Accounts[T]) Find(ctx context.Context, account common.Address) (T, bool
 	return value, ok, nil
 }
 
-// Read reads the list whatever its age, and gives the number of accounts in it.
+// Read reads the list whatever its age, and returns the number of accounts in it.
 func (a *Accounts[T]) Read(ctx context.Context) (int, error) {
 	a.mu.Lock()
 	tries := a.tries

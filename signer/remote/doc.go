@@ -1,4 +1,4 @@
-// Package remote is shared by the backends whose keys are held by another process: the URI of that process, a bounded
+// Package remote is shared by the backends whose keys are in another process: the URI of that process, a bounded
 // exchange with it over HTTP, TLS or a Unix socket, JSON-RPC 2.0 on top of that, and a cache of its list of accounts.
 //
 // The backends decide what an answer means for a row. These rules hold for all of them:

@@ -16,12 +16,12 @@ import (
 // mostDetail is how many bytes are kept of the signer's own text.
 const mostDetail = 400
 
-// StatusError is an HTTP answer other than 200. It wraps signer.ErrUnusable for 401, 403 and redirects.
+// StatusError is an HTTP status other than 200. It wraps signer.ErrUnusable for 401, 403 and redirects.
 type StatusError struct {
 	Endpoint string // "https://host:port"
 	Status   int
 	Detail   string // the body's beginning, one line; empty for a 2xx, which may have a signature
-	// RetryAfter is how long the signer asks to be left alone, at most five minutes; 0 if it does not say.
+	// RetryAfter is how long the signer asks us to wait, at most five minutes; 0 if it does not say.
 	RetryAfter time.Duration
 }
 
@@ -55,9 +55,9 @@ func (e *StatusError) Throttled() (after time.Duration, yes bool) {
 // mostRetryAfter bounds the wait that a Retry-After asks for.
 const mostRetryAfter = 5 * time.Minute
 
-// RetryAfter reads the header of that name: seconds or a date (RFC 9110, section 10.2.3), which counts from the
-// answer's own Date, because the clocks may differ. It is at most five minutes, and zero if there is none, or none that
-// can be read.
+// RetryAfter parses the Retry-After header: seconds, or a date (RFC 9110, section 10.2.3), which is compared with the
+// response's own Date, because the clocks may differ. It returns at most five minutes, and zero if the header is absent
+// or invalid.
 func RetryAfter(h http.Header) time.Duration {
 	value := strings.TrimSpace(h.Get("Retry-After"))
 	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
@@ -74,7 +74,7 @@ func RetryAfter(h http.Header) time.Duration {
 	return min(max(until.Sub(sent), 0), mostRetryAfter)
 }
 
-// RPCError is an error that was answered to a call (JSON-RPC 2.0, section 5.1).
+// RPCError is an error that the signer returned for a call (JSON-RPC 2.0, section 5.1).
 type RPCError struct {
 	Endpoint string // "http://host:port" or "unix:/path"
 	Method   string
@@ -82,7 +82,7 @@ type RPCError struct {
 	Message  string // one line
 }
 
-// MethodNotFound is the Code for a method that the other side does not have.
+// MethodNotFound is the RPCError.Code for a method that the server does not have.
 const MethodNotFound = -32601
 
 func (e *RPCError) Error() string {

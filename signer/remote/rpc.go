@@ -45,7 +45,7 @@ func OpenRPC(uri, kind, shape string, sockets, insecure bool) (*RPC, error) {
 // Name returns the signer's address for messages: "http://host:port" or "unix:/path".
 func (r *RPC) Name() string { return r.at.name() }
 
-// Caveats is HTTP.Caveats; a socket has none.
+// Caveats returns HTTP.Caveats; a socket has none.
 func (r *RPC) Caveats() string {
 	if r.http == nil {
 		return ""

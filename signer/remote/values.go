@@ -18,7 +18,7 @@ const (
 	MostList = 64 << 20
 )
 
-// Data is 0x and the hex digits of b, as the Ethereum APIs write bytes.
+// Data returns 0x and the hex digits of b, the encoding of bytes in the Ethereum APIs.
 func Data(b []byte) string { return "0x" + hex.EncodeToString(b) }
 
 // ParseSignature reads 0x and 130 hex digits: r, s and v.

@@ -14,7 +14,7 @@ import (
 )
 
 // Key returns test key i, the same each time: its bytes are the Keccak-256 of "purser signertest key" and i. It must
-// never hold anything of value.
+// never control anything of value.
 func Key(i uint64) *ecdsa.PrivateKey {
 	seed := binary.BigEndian.AppendUint64([]byte("purser signertest key"), i)
 	key, err := crypto.ToECDSA(crypto.Keccak256(seed))

@@ -1,9 +1,9 @@
 // Package web3signer signs with Consensys Web3Signer in its eth1 mode, over its REST interface.
 //
-// Web3Signer knows keys by their public key, not by their address, and signs the Keccak-256 of the bytes it is sent as
-// they are. So its list of public keys is read once and turned into addresses, and what it is sent is the message with
-// the prefix of EIP-191 in front. It has no authentication but TLS with client certificates, and answers 403 to every
-// request whose Host is not on its allow-list (--http-host-allowlist).
+// Web3Signer knows keys by their public key, not by their address, and signs the Keccak-256 of the bytes it receives.
+// So its list of public keys is read once and converted to addresses, and each message is sent with the prefix of
+// EIP-191 in front. It has no authentication except TLS with client certificates, and answers 403 to every request
+// whose Host is not on its allow-list (--http-host-allowlist).
 //
 // Its JSON-RPC interface, which adds the prefix itself, is supported by package ethrpc; unlike this interface it needs
 // an Ethereum node behind it.
