@@ -7,10 +7,10 @@
 // covered through its Content-Digest: set that field, cover it, and have the receiver call both Verify and
 // VerifyContentDigest.
 //
-// Both work on a *http.Request, which is either to be sent (URL absolute) or was received (RequestURI set, URL only a
-// path, scheme given by TLS). Host and default port are normalised in the same way for both (RFC 9110 §4.2.3); path and
-// query are used byte for byte and never decoded. VerifyOptions.Vendor reads received requests as the partner's own
-// server library does.
+// Both work on a *http.Request, either outgoing (URL absolute) or received (RequestURI set, URL only a path, scheme
+// given by TLS). Host and default port are normalised in the same way for both (RFC 9110 §4.2.3); path and query are
+// used byte for byte and never decoded. VerifyOptions.Vendor reads received requests as the partner's own server
+// library does.
 //
 // Components with parameters (;sf, ;key, ;bs, ;req, ;tr, "@query-param") and signatures of responses are not
 // supported: a signature that covers such a component does not verify.

@@ -33,14 +33,14 @@ var (
 	ErrTooOld = errors.New("signature is too old")
 	// ErrFuture: created is further in the future than Skew.
 	ErrFuture = errors.New("signature was created in the future")
-	// ErrBadSignature: the message, parameters, signature or key are not those of the signing.
+	// ErrBadSignature: message, parameters, signature and key do not belong together.
 	ErrBadSignature = errors.New("signature does not verify")
-	// ErrDigestMismatch: Content-Digest is that of another body.
+	// ErrDigestMismatch: Content-Digest does not match the body.
 	ErrDigestMismatch = errors.New("digest does not match the body")
 )
 
-// Error says which part of a signature, digest or key is wrong. It names components, parameters and fields but never
-// holds their values, so that covered credentials do not reach a log.
+// Error reports which part of a signature, digest or key is wrong. It names components, parameters and fields but never
+// contains their values, so that covered credentials do not reach a log.
 type Error struct {
 	Label   string // label of the signature concerned; may be empty
 	Part    string // "component", "parameter", "field", "option", "key"; empty for the signature as a whole

@@ -64,7 +64,7 @@ type Signer struct {
 	size       int // total length of the component identifiers, in bytes
 }
 
-// NewSigner returns a Signer for a key of the curve P-384. Errors are *Error with Kind ErrConfig or ErrKey.
+// NewSigner returns a Signer for a P-384 key. Errors are *Error with Kind ErrConfig or ErrKey.
 func NewSigner(key *ecdsa.PrivateKey, o Options) (*Signer, error) {
 	if key == nil || key.Curve != elliptic.P384() {
 		return nil, keyError("private key", "want an ECDSA key of the curve P-384", nil)

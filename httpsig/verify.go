@@ -100,11 +100,11 @@ func knownParams() []string { return []string{"created", "expires", "keyid", "al
 
 // Verify returns the first signature that verifies and satisfies the options. A request may have at most 8 signatures.
 // Verify does not read the body: call VerifyContentDigest as well, and require "content-digest". The request may also
-// be a request to be sent.
+// be outgoing.
 //
-// The parameter alg, if present, must be ecdsa-p384-sha384, and the key must be of the curve P-384. The parameter keyid
-// is required. A created in the future, an expires in the past, a duplicate label, parameter or component, and a label
-// in only one of the two fields are errors. Both s and n-s satisfy ECDSA and are accepted, so a signature does not
+// The parameter alg, if present, must be ecdsa-p384-sha384, and the key must be a P-384 key. The parameter keyid is
+// required. A created in the future, an expires in the past, a duplicate label, parameter or component, and a label in
+// only one of the two fields are errors. Both s and n-s satisfy ECDSA and are accepted, so a signature does not
 // identify a request uniquely.
 //
 // Errors are *Error, joined in the order of the signatures if there are several.

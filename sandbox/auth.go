@@ -71,13 +71,13 @@ func NewCredentials(random io.Reader) (Credentials, error) {
 // String returns the API key and no secrets.
 func (c Credentials) String() string { return "credentials of API key " + c.APIKey }
 
-// GoString is String, so that %#v shows no secrets either.
+// GoString returns String, so that %#v shows no secrets either.
 func (c Credentials) GoString() string { return c.String() }
 
-// LogValue is String for logs.
+// LogValue returns String, for logs.
 func (c Credentials) LogValue() slog.Value { return slog.StringValue(c.String()) }
 
-// RegisterCredentials is Register with the result of NewCredentials.
+// RegisterCredentials calls Register with the result of NewCredentials.
 func (s *Server) RegisterCredentials(c Credentials) error {
 	key, err := httpsig.ParsePrivateKey(c.PrivateKeyPEM)
 	if err != nil {
@@ -88,7 +88,7 @@ func (s *Server) RegisterCredentials(c Credentials) error {
 }
 
 // Register adds an API key, or replaces it. All API keys belong to one programme and see the same customers. With a nil
-// pub there is no signing key yet: PUT /auth/signing can register it, and needs no signature then.
+// pub there is no signing key yet: PUT /auth/signing can register it without a signature.
 func (s *Server) Register(apiKey, apiSecret, keyID string, pub *ecdsa.PublicKey) {
 	s.programs.put(apiKey, sha256.Sum256([]byte(apiSecret)))
 	if pub != nil {

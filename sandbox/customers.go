@@ -214,7 +214,7 @@ func (x *exchange) simulate() (reply, *refusal) {
 }
 
 // Add adds a customer without a request, for a partner that has customers before a run. The customer has no challenge
-// until it is read. An error says which of account, externalId and status is invalid or taken.
+// until its challenge is read. An error says which of account, externalId and status is invalid or taken.
 func (s *Server) Add(chainID, externalID string, status Status) (Customer, error) {
 	if !status.known() {
 		return Customer{}, fmt.Errorf("status %q is unknown", status)
@@ -230,8 +230,8 @@ func (s *Server) Add(chainID, externalID string, status Status) (Customer, error
 	return s.dump(c, false), nil
 }
 
-// Restore adds a customer with its challenges, as a Server with the same seed and configuration returned it from
-// Customers, so that a client can continue with it. An error says what is invalid, taken, or differs under this seed.
+// Restore adds a customer with its challenges, as Customers of a Server with the same seed and configuration returned
+// it, so that a client can continue with it. An error says what is invalid, taken, or different under this seed.
 // Hostile challenges cannot be restored.
 func (s *Server) Restore(known Customer) error {
 	c, err := s.newCustomer(known.ChainID, known.ExternalID)

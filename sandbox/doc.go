@@ -1,8 +1,8 @@
-// Package sandbox is a strict local stand-in for the partner API. It does what the partner's documents say, and the
-// stricter of the possible readings where they say nothing. It is strict (a request whose signature misses a
-// component fails), seeded (the same seed and requests give the same ids, nonces and faults, in whatever order the
-// requests arrive), forgetful (nothing survives a restart or a reset), and unlike production where a client must not
-// depend on it. Its model is Let's Encrypt's pebble.
+// Package sandbox is a strict local stand-in for the partner API. It does what the partner's documents say, and where
+// they say nothing, follows the stricter reading. It is strict (a request whose signature misses a component fails),
+// seeded (the same seed and requests give the same ids, nonces and faults, in whatever order the requests arrive),
+// forgetful (nothing survives a restart or a reset), and unlike production where a client must not depend on it. Its
+// model is Let's Encrypt's pebble.
 //
 // Two handlers belong to two ports. [Server.API] is for the client under test, below /v1. [Server.Control] is for the
 // test: it sets faults, moves the clock, returns the history of requests, and has the judge ([Server.Judge]) check

@@ -272,8 +272,8 @@ func (f Faults) MarshalJSON() ([]byte, error) {
 	return json.Marshal(out)
 }
 
-// UnmarshalJSON reads that object; faults that it does not name are off. It fails as Validate does, and for unknown
-// names.
+// UnmarshalJSON parses the output of MarshalJSON; faults that are not named are off. It fails as Validate does, and for
+// unknown names.
 func (f *Faults) UnmarshalJSON(data []byte) error {
 	var in map[string]json.RawMessage
 	if err := json.Unmarshal(data, &in); err != nil {

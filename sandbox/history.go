@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Entry is a request in the history. It holds no secret and no token.
+// Entry is a request in the history. It contains no secret and no token.
 //
 // Seq and Answered number the same sequence of events: if an answer's number is smaller than a request's Seq, it was
 // sent before that request arrived.

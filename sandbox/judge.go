@@ -38,7 +38,7 @@ const (
 )
 
 // Tolerance is the judge's allowance above the declared rate. In any window of one or of ten seconds rate × (window +
-// Jitter) + Burst requests, rounded up, may arrive: a bucket holds a burst, and the network may delay requests so that
+// Jitter) + Burst requests, rounded up, may arrive: a bucket allows a burst, and the network may delay requests so that
 // they arrive together. Arrivals are measured by Config.Now.
 type Tolerance struct {
 	Burst  int           // 0: a tenth of a second's requests, at least 2
@@ -58,7 +58,7 @@ type evidence struct {
 	Expected  []Expected // nil: rows are not judged
 }
 
-// Violation is an invariant that was broken.
+// Violation is a broken invariant.
 type Violation struct {
 	Rule    Rule     `json:"rule"`
 	Subject string   `json:"subject,omitempty"` // account, key, customer or row
@@ -66,7 +66,7 @@ type Violation struct {
 	Detail  string   `json:"detail"`
 }
 
-// Verdict is the result of the judge.
+// Verdict is the judge's result.
 type Verdict struct {
 	Seed       uint64      `json:"seed"` // repeats the run
 	Requests   int         `json:"requests"`

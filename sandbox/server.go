@@ -68,7 +68,7 @@ type Config struct {
 	Rate float64
 	// RateBurst is how many requests may come at once below Rate. 0: one tenth of Rate, at least 1.
 	RateBurst int
-	// Latency is the time before a request is executed, and its key in flight meanwhile.
+	// Latency is the time before a request is executed; its key is in flight meanwhile.
 	Latency time.Duration
 
 	// DeclaredRate, in requests a second, is the client's rate limit, which the judge checks. 0: not judged.
@@ -79,7 +79,7 @@ type Config struct {
 	// Faults at the start; the control port can change them.
 	Faults Faults
 
-	// MaxBody is the greatest size of a request body in bytes; 0: 64 KiB.
+	// MaxBody is the maximum size of a request body in bytes; 0: 64 KiB.
 	MaxBody int64
 	// HistoryLimit is how many requests, the latest, are kept; 0: 200,000. The judge reports when some are missing.
 	HistoryLimit int
@@ -90,8 +90,8 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-// Server is the stand-in. Its methods may be called by many goroutines. It owns no goroutine and no connection: the
-// HTTP servers of its handlers do.
+// Server is the stand-in. It is safe for concurrent use. It owns no goroutine and no connection: the HTTP servers of
+// its handlers do.
 type Server struct {
 	cfg      Config
 	seed     seeded
@@ -224,8 +224,8 @@ func (s *Server) freshState(epoch uint64) *state {
 // now returns the sandbox's time: Config.Now plus what Advance has added.
 func (s *Server) now() time.Time { return s.cfg.Now().Add(time.Duration(s.offset.Load())) }
 
-// Advance moves the sandbox's clock by d, back when d is negative, and returns its time. Keys, challenges and tokens
-// age by it; the Date header and the check of created use it. For a client with another clock it is a clock skew.
+// Advance moves the sandbox's clock by d (back if d is negative) and returns its time. Keys, challenges and tokens age
+// by this clock; the Date header and the check of created use it. For a client with another clock this is a clock skew.
 func (s *Server) Advance(d time.Duration) time.Time {
 	s.offset.Add(int64(d))
 	return s.now()
@@ -248,7 +248,7 @@ func (s *Server) SetFaults(f Faults) {
 }
 
 // RedirectTo sets the target of the fault redirect: the base URL of the control port, "http://127.0.0.1:9091", whose
-// path /canary/ records what clients send there. Empty: a path of the API itself, which records the same.
+// path /canary/ records what clients send there. Empty: a path of the API itself, which records it, too.
 func (s *Server) RedirectTo(controlURL string) { s.canary.Store(&controlURL) }
 
 // API returns the handler of the partner API below /v1.

@@ -11,7 +11,7 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/config"
 )
 
-// Write writes the script of a shell, bash, zsh or fish, for a program.
+// Write writes the completion script of a program for a shell: bash, zsh or fish.
 func Write(w io.Writer, shell string, program *config.Command) error {
 	switch shell {
 	case "bash":

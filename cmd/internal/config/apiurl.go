@@ -40,8 +40,8 @@ func parseAPIURL(raw string) (*url.URL, error) {
 	return base, nil
 }
 
-// CanonicalHost brings host[:port] of a URL of that scheme into its one form; see parseAPIURL. Errors say what is wrong
-// with the host and do not repeat it.
+// CanonicalHost normalises host[:port] of a URL of that scheme; see parseAPIURL. Errors say what is wrong with the host
+// and do not repeat it.
 func CanonicalHost(scheme, hostport string) (string, error) {
 	u, err := url.Parse("//" + hostport)
 	if err != nil || u.User != nil || u.Host != hostport {
@@ -87,7 +87,7 @@ func canonicalName(host string) (string, error) {
 	return host, nil
 }
 
-// Authorities reads the certificates of --api-ca; nil without it: the system's count.
+// Authorities reads the certificates of --api-ca; nil without it: the system's certificates are used.
 func (p Partner) Authorities() (*x509.CertPool, error) {
 	switch {
 	case p.APICA == "":

@@ -9,7 +9,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Common are the settings of every command.
+// Common has the settings of every command.
 type Common struct {
 	Config    fileFlag         `help:"Read settings from this YAML file, under the flags' names." placeholder:"FILE" group:"general"`
 	LogFormat string           `help:"Format of the log on standard error: text or json." enum:"text,json" env:"PURSER_LOG_FORMAT" default:"text" group:"output"`
@@ -19,7 +19,8 @@ type Common struct {
 	Version   kong.VersionFlag `help:"Print the version and exit."`
 
 	Origins `kong:"-"`
-	// UnknownVariables are those of the environment that are nearly those of settings, as "NAME (did you mean OTHER?)".
+	// UnknownVariables are variables of the environment whose names are almost those of settings, as "NAME (did you mean
+	// OTHER?)".
 	UnknownVariables []string `kong:"-"`
 }
 
@@ -76,7 +77,7 @@ type Membership struct {
 // Embedded reports whether the embedded broker is used.
 func (q Queue) Embedded() bool { return len(q.Brokers) == 0 }
 
-// Importer are the settings of `importer`.
+// Importer has the settings of `importer`.
 type Importer struct {
 	Common
 	Queue `group:"kafka"`
@@ -88,7 +89,7 @@ type Importer struct {
 	IgnoreEnvironment bool `kong:"-"` // the process's variables are not settings; see Streams
 }
 
-// Input are the settings of the exports and of their validation.
+// Input has the settings of the exports and of their validation.
 type Input struct {
 	Files             []string `arg:"" name:"file" help:"Exports to import: CSV, JSON Lines, .xlsx or Parquet, detected by content (CSV and JSON Lines may be compressed with gzip or zstd); directories; patterns such as '/exports/*.csv'; - for standard input."`
 	Chain             string   `help:"Default chain of addresses, in CAIP-2, for example eip155:300." env:"PURSER_CHAIN" placeholder:"CHAIN"`
@@ -162,7 +163,7 @@ type Parameters struct {
 	Tag     string        // empty: no parameter tag
 }
 
-// Consumer are the settings that all commands of `consumer` share.
+// Consumer has the settings that all commands of `consumer` share.
 type Consumer struct {
 	Common
 	Queue              `group:"kafka"`
@@ -202,7 +203,7 @@ type Consumer struct {
 	ReportHTML string `name:"report-html" help:"Write the account of the night as an HTML page to this file at the start and end of the run; - is standard output, {run} the run's id." env:"PURSER_REPORT_HTML" placeholder:"FILE" group:"monitoring"`
 
 	Secret string `kong:"-" json:"-"` // the API secret; never printed
-	// Settings are the effective settings by flag, for the memory of runs; what may be a secret is NotShown.
+	// Settings are the effective settings by flag, for the record of the run; NotShown replaces possible secrets.
 	Settings   map[string]string `kong:"-"`
 	Parameters Parameters        `kong:"-"` // from SignatureParameters
 }

@@ -8,7 +8,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-// Command is a command as help texts, completion and manual pages present it.
+// Command describes a command for help texts, completion and manual pages.
 type Command struct {
 	Path   string // how it is called: "purser status"
 	Help   string // one sentence
@@ -20,10 +20,10 @@ type Command struct {
 	Commands []*Command
 }
 
-// Name is the last word of its path.
+// Name returns the last word of Path.
 func (c *Command) Name() string { return c.Path[strings.LastIndexByte(c.Path, ' ')+1:] }
 
-// Flags are all flags that it takes.
+// Flags returns all flags of the command.
 func (c *Command) Flags() []*kong.Flag {
 	var all []*kong.Flag
 	for _, group := range slices.Concat(c.Own, c.Shared) {
@@ -140,7 +140,7 @@ const (
 	aboutNight    = "Import exports and onboard the queue, with one report and one exit code."
 )
 
-// Purser is the program purser with all its commands. The caller may change what it gets.
+// Purser returns the program purser with all its commands. The caller may change the result.
 func Purser() *Command {
 	night := command(&night{}, "purser night", aboutNight, GroupNight)
 	importer := command(&Importer{}, "purser import", aboutImporter, GroupNight)

@@ -151,7 +151,7 @@ func wrap(first, rest string, words ...string) string {
 	return b.String() + strings.TrimRight(line, " ") + "\n"
 }
 
-// Examples are calls of a command, such as `consumer status` or `purser status`.
+// Examples returns example calls of a command, such as `consumer status` or `purser status`.
 func Examples(command string) []string {
 	with := func(calls ...string) []string {
 		for i, call := range calls {

@@ -2,13 +2,14 @@ package config
 
 import "github.com/purser-onboard/purser/pipeline"
 
-// IsFile reports whether content is a configuration file: it has settings, and nothing else.
+// IsFile reports whether content is a configuration file: it contains settings and nothing else.
 func IsFile(content []byte) bool {
 	f, err := loadFile(content)
 	return err == nil && len(f.values) > 0 && f.validate(namesOfAll()) == nil
 }
 
-// CheckForm returns an error for a setting of `purser init` whose form is wrong; what it names is found out by check.
+// CheckForm returns an error for a setting of `purser init` with an invalid form. Whether the value works is tested by
+// check.
 func (c *Init) CheckForm(flag, value string) error {
 	switch flag {
 	case "api-url":

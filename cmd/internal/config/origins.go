@@ -18,8 +18,8 @@ type Origins map[string]string
 // setOrigins keeps the origins of a command's settings.
 func (o *Origins) setOrigins(origins Origins) { *o = origins }
 
-// Explain adds to the errors of settings among err where their values come from, unless that is the command line: an
-// operator who knows only the flag looks for it there. It returns nil for nil, and may be called again with its result.
+// Explain adds to the errors of settings in err where their values come from, except those from the command line. It
+// returns nil for nil, and may be called again with its result.
 func (o Origins) Explain(err error) error {
 	if err == nil || errors.As(err, new(*explained)) {
 		return err

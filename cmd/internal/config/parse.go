@@ -18,7 +18,7 @@ import (
 	"github.com/purser-onboard/purser/secretfile"
 )
 
-// Error is a setting that cannot be used. Commands exit with 2 for it.
+// Error reports a setting that cannot be used. Commands exit with 2.
 type Error struct {
 	Setting string // "--rate"
 	Value   string // as given; Error shows it only where it can be no secret and no file's name
@@ -48,7 +48,7 @@ var ErrPrinted = errors.New("help or version printed")
 // exited carries kong's wish to exit out of the parser.
 type exited int
 
-// Streams are where the parser prints help and version, and whether the process's variables count.
+// Streams are the parser's outputs for help and version, and whether the process's variables are settings.
 type Streams struct {
 	Stdout, Stderr    io.Writer
 	IgnoreEnvironment bool // for `sandbox run`, which must not meet the settings of production
@@ -179,8 +179,8 @@ func text(c *kong.DecodeContext, target reflect.Value) error {
 	return nil
 }
 
-// LogFormatOf returns the format of the log that arguments, or the configuration file that they name, ask for: what is
-// wrong with arguments or file is said in it.
+// LogFormatOf returns the log format that arguments, or the configuration file that they name, request. Errors in
+// arguments or file are reported in this format.
 func LogFormatOf(args []string) string {
 	if format := valueOf(args, "--log-format"); format != "" {
 		return format
@@ -215,7 +215,7 @@ func valueOf(args []string, flag string) (value string) {
 	return value
 }
 
-// Whereabouts are the flags among arguments that name the configuration file, the data directory and the ledger, as
+// Whereabouts returns the flags among arguments that name the configuration file, the data directory and the ledger, as
 // pairs of flag and value.
 func Whereabouts(args []string) (flags [][2]string) {
 	for _, flag := range []string{"--config", "--data-dir", "--ledger"} {
@@ -246,7 +246,7 @@ func forgetVariables(n *kong.Node) {
 	}
 }
 
-// UsageError is a command line, variable or configuration file that does not fit the command.
+// UsageError reports a command line, variable or configuration file that does not fit the command.
 type UsageError struct {
 	Command string
 	Err     error
@@ -258,7 +258,7 @@ func (e *UsageError) Error() string {
 
 func (e *UsageError) Unwrap() error { return e.Err }
 
-// ParseImporter reads the settings of `importer`.
+// ParseImporter parses the settings of `importer`.
 func ParseImporter(args []string, s Streams) (*Importer, error) {
 	c := Importer{IgnoreEnvironment: s.IgnoreEnvironment}
 	_, err := parse(&c, "importer", aboutImporter, args, s)
@@ -271,7 +271,7 @@ func ParseImporter(args []string, s Streams) (*Importer, error) {
 	return &c, nil
 }
 
-// ParseNight reads the settings of `purser night`: those of its import and of its drain. Flags of both are given once.
+// ParseNight parses the settings of `purser night`: those of its import and of its drain. Flags of both are given once.
 func ParseNight(args []string, s Streams) (*Importer, *Consumer, error) {
 	var n night
 	if _, err := parse(&n, "night", aboutNight, args, s); err != nil {
@@ -297,7 +297,7 @@ func ParseNight(args []string, s Streams) (*Importer, *Consumer, error) {
 	return i, &n.Consumer, nil
 }
 
-// ParseInit reads the settings of `purser init`, as far as they are given.
+// ParseInit parses the settings of `purser init` that are given.
 func ParseInit(args []string, s Streams) (*Init, error) {
 	var c Init
 	if _, err := parse(&c, "init", aboutInit, args, s); err != nil {
@@ -306,7 +306,7 @@ func ParseInit(args []string, s Streams) (*Init, error) {
 	return &c, nil
 }
 
-// ParseConsumer reads the settings of `consumer` and the command. What only some commands need is checked by
+// ParseConsumer parses the settings of `consumer` and the command. Settings that only some commands need are checked by
 // CheckPartner and CheckSigner.
 func ParseConsumer(args []string, s Streams) (*ConsumerCommands, string, error) {
 	var c ConsumerCommands
@@ -339,7 +339,7 @@ func (c *ConsumerCommands) check() error {
 
 const notUUID = "is not a UUID, as the partner's ids are"
 
-// ParseSandbox reads the settings of `sandbox` and the command.
+// ParseSandbox parses the settings of `sandbox` and the command.
 func ParseSandbox(args []string, s Streams) (*SandboxCommands, string, error) {
 	var c SandboxCommands
 	command, err := parse(&c, "sandbox", aboutSandbox, args, s)

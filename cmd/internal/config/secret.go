@@ -262,9 +262,9 @@ func readPEM(setting, value string, insecure bool) ([]byte, error) {
 // public are files that everybody may read: certificates.
 const public = true
 
-// ReadSecret reads a secret, one line, from the file that a setting names. A final line end is dropped, other white
-// space is a part of the secret. Errors do not show the file's name, but in the chmod to run: it may be the secret
-// itself, put there by mistake.
+// ReadSecret reads a secret, one line, from the file that a setting names. A final line end is dropped; other white
+// space is part of the secret. Errors do not show the file's name, except in a chmod command: the name may be the
+// secret itself, configured by mistake.
 func ReadSecret(setting, file string, insecure bool) (string, error) {
 	raw, _, err := secretfile.Read(file, mostFile, insecure)
 	if err == nil {

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// TraceExporter says where the spans of traces go, by the standard variables of OpenTelemetry: "otlp", "console"
-// (standard error), or "" for nowhere, as without a variable that names an exporter or an OTLP endpoint. The other
-// variables (headers, certificates, sampler, limits) are read by the libraries of OpenTelemetry.
+// TraceExporter returns where the spans of traces go, by the standard variables of OpenTelemetry: "otlp", "console"
+// (standard error), or "" if no variable names an exporter or an OTLP endpoint. OpenTelemetry's libraries read the
+// other variables (headers, certificates, sampler, limits).
 func TraceExporter(getenv func(string) string) (string, error) {
 	if strings.EqualFold(getenv("OTEL_SDK_DISABLED"), "true") {
 		return "", nil

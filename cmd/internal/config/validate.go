@@ -285,7 +285,7 @@ func validGroup(s string) bool {
 	return s != "" && len(s) <= 255 && strings.TrimSpace(s) == s && printable.Is(s)
 }
 
-// CheckRun finds the settings that a run needs and that are missing, all of them at once.
+// CheckRun returns one error for all missing settings that a run needs.
 func (c *Consumer) CheckRun(getenv func(string) string) error { return c.missing(getenv, true, true) }
 
 // missing returns an error for each setting that is missing, joined: those of the partner API, and, if they are needed,
@@ -320,7 +320,7 @@ func (c *Consumer) missing(getenv func(string) string, keyID, signer bool) error
 	return errors.Join(all...)
 }
 
-// CheckPartner is CheckAPI for commands whose requests are signed: they need the signing key's id, too.
+// CheckPartner is CheckAPI for commands that sign requests: they also need the signing key's id.
 func (c *Consumer) CheckPartner(getenv func(string) string) (*url.URL, error) {
 	if err := c.missing(getenv, true, false); err != nil {
 		return nil, err
@@ -402,7 +402,7 @@ func readStatement(file string) (string, error) {
 	return text, nil
 }
 
-// CheckURL brings the API URL into its one form and returns it.
+// CheckURL normalises the API URL and returns it.
 func (c *Consumer) CheckURL() (*url.URL, error) {
 	base, err := parseAPIURL(c.APIURL)
 	if err != nil {
@@ -412,7 +412,7 @@ func (c *Consumer) CheckURL() (*url.URL, error) {
 	return base, nil
 }
 
-// SecretReader returns what reads the API secret again; nil when it is no file's.
+// SecretReader returns a function that reads the API secret again; nil if the secret is not from a file.
 func (c *Consumer) SecretReader() func() (string, error) {
 	if c.APISecretFile == "" {
 		return nil

@@ -14,11 +14,11 @@ const Version = "0.2.0"
 // release is the version of the package that the program is in; packaging/snapshot sets it with -ldflags -X.
 var release string //nolint:gochecknoglobals // the linker sets nothing else
 
-// Program is the name and version of this program in what it records: the version is that of the package, if it is in
-// a package. Two builds of the same Version may know different schemas of the ledger.
+// Program returns the name and version of this program for its records: in a package, the package's version. Two builds
+// of the same Version may know different schemas of the ledger.
 func Program() string { return "purser " + cmp.Or(release, Version) }
 
-// VersionText is what --version prints.
+// VersionText returns the output of --version.
 func VersionText() string {
 	build, _ := debug.ReadBuildInfo() // nil if the binary has none
 	return versionText(cmp.Or(release, Version), build)

@@ -1,4 +1,4 @@
-// Package console has what the commands share in talking to the operator: exit codes, log, standard output, signals and
+// Package console is what the commands share in talking to the operator: exit codes, log, standard output, signals and
 // progress.
 package console
 
@@ -44,8 +44,8 @@ func Coded(code int, err error) error {
 	return &CodedError{Code: code, Err: err}
 }
 
-// Unusable gives the error of a path that a setting or argument names the exit code 2 if it is Lasting. Any other error
-// keeps its code, which is 1 if it has none.
+// Unusable gives the error of a path in a setting or argument exit code 2 if it is Lasting. Any other error keeps its
+// code, 1 by default.
 func Unusable(err error) error {
 	switch {
 	case !Lasting(err):
@@ -56,9 +56,9 @@ func Unusable(err error) error {
 	return Coded(ExitUsage, fmt.Errorf("%w: choose another path, or make this one accessible", err))
 }
 
-// Lasting reports whether the error of a path stays until somebody changes the command or the path. Every other error
-// may pass by itself: there may be room again (ENOSPC, EDQUOT), fewer files may be open (EMFILE, ENFILE), a disk or a
-// file server may come back (EIO, ESTALE, ETIMEDOUT), and of errors that are not known it cannot be said.
+// Lasting reports whether the error of a path is permanent until the command or the path is changed. Every other error
+// may be temporary: there may be space again (ENOSPC, EDQUOT), fewer files may be open (EMFILE, ENFILE), a disk or a
+// file server may come back (EIO, ESTALE, ETIMEDOUT), and unknown errors may be either.
 func Lasting(err error) bool {
 	if errors.As(err, new(*lockfile.UnsafeError)) {
 		return true
@@ -89,8 +89,8 @@ func Exit(w io.Writer, command string, err error) int {
 // maxLine limits a text in the log and on the terminal.
 const maxLine = 8 << 10
 
-// Line is an error as one printable line, with what errors.Join has on lines of their own behind semicolons. Of errors
-// with the same text, as several writers to a full disk return them, it has the first.
+// Line returns an error as one printable line; semicolons separate the errors that errors.Join puts on separate lines.
+// Of errors with the same text, such as those of several writers to a full disk, it has the first.
 func Line(err error) string {
 	var lines []string
 	for line := range strings.SplitSeq(err.Error(), "\n") {
@@ -135,8 +135,8 @@ func Code(err error) int {
 	return ExitUnfinished
 }
 
-// Worse joins the errors of two parts of a command, and gives them the worse of their exit codes: 2, where something
-// has to be fixed first, is worse than 1, where another attempt may do, and that than 3.
+// Worse joins the errors of two parts of a command and gives them the worse of their exit codes: 2 (fix something
+// first) is worse than 1 (another attempt may succeed), and 1 is worse than 3.
 func Worse(first, second error) error {
 	rank := []int{ExitWell, ExitRowsBad, ExitUnfinished, ExitUsage}
 	one, other := Code(first), Code(second)
@@ -166,7 +166,7 @@ func NewLogger(w io.Writer, form, level string) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, options))
 }
 
-// WarnOfVariables warns of variables that are nearly those of settings, in one line and without their values.
+// WarnOfVariables writes one warning, without values, about variables whose names are almost those of settings.
 func WarnOfVariables(w io.Writer, c config.Common) {
 	if len(c.UnknownVariables) > 0 {
 		NewLogger(w, c.LogFormat, c.LogLevel).Warn("ignored unknown variables that look like settings",

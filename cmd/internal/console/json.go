@@ -6,7 +6,7 @@ import (
 	"io"
 )
 
-// WriteJSON writes a document as indented JSON with a line feed at its end. Its texts from outside must be printable.
+// WriteJSON writes a document as indented JSON with a final line feed. Its texts from outside must be printable.
 func WriteJSON(w io.Writer, document any) error {
 	raw, err := json.MarshalIndent(document, "", "  ")
 	if err != nil {

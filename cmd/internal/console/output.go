@@ -13,7 +13,7 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// Stdout is a command's standard output; Output makes it.
+// Stdout is a command's standard output; see Output.
 type Stdout struct {
 	w io.Writer
 
@@ -23,10 +23,9 @@ type Stdout struct {
 	err    error // of the first write that failed
 }
 
-// Output returns a writer to w, a command's standard output, that makes printable what is written, except line feeds
-// and tabs, and drops what is written after the reader has closed the pipe: a reader who has seen enough does not
-// decide how the command ends. Any other failure does; see Result. A character may be written in parts. A Stdout is
-// returned as it is.
+// Output returns a writer to w, a command's standard output. It makes the output printable, except line feeds and tabs.
+// After the reader has closed the pipe, it drops the output: this does not change how the command ends. Any other
+// failure does; see Result. A character may be written in parts. If w is a Stdout, it is returned unchanged.
 func Output(w io.Writer) *Stdout {
 	if o, ok := w.(*Stdout); ok {
 		return o
@@ -34,7 +33,7 @@ func Output(w io.Writer) *Stdout {
 	return &Stdout{w: w}
 }
 
-// OutputError is an output of a command that cannot be written.
+// OutputError reports an output of a command that cannot be written.
 type OutputError struct {
 	What string // "standard output"; empty: Err says it
 	Err  error
@@ -49,8 +48,8 @@ func (e *OutputError) Error() string {
 
 func (e *OutputError) Unwrap() error { return e.Err }
 
-// Result is the error with which a command ends that has ended with err: if its output could not be written, with exit
-// code 1, unless err has the worse one of Worse. It may be called again with what it has returned.
+// Result returns the final error of a command that ended with err: if its output could not be written, exit code 1,
+// unless err has a worse code (see Worse). It may be called again with its result.
 func (o *Stdout) Result(err error) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -65,15 +64,14 @@ func (o *Stdout) Result(err error) error {
 	return Worse(err, failed)
 }
 
-// Closed reports whether the reader has closed the pipe: what is written further is dropped.
+// Closed reports whether the reader has closed the pipe: further output is dropped.
 func (o *Stdout) Closed() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.closed
 }
 
-// Clear clears the screen of a terminal, so that what is written next replaces what is there. On anything else it does
-// nothing, and reports false.
+// Clear clears the screen of a terminal. On anything else it does nothing, and returns false.
 func (o *Stdout) Clear() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()

@@ -19,8 +19,8 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// Screen is standard error, shared by the log, the progress line and what a command says apart from its log: what is
-// logged goes above the line.
+// Screen is standard error, shared by the log, the progress line and the command's other messages. Log lines appear
+// above the progress line.
 type Screen struct {
 	mu   sync.Mutex
 	w    io.Writer
@@ -32,7 +32,7 @@ type Screen struct {
 	find  string                      // arguments by which they find settings and ledger; empty: they need none
 }
 
-// NewScreen writes to w. A Screen is returned as it is.
+// NewScreen returns a Screen that writes to w. If w is a Screen, it is returned unchanged.
 func NewScreen(w io.Writer) *Screen {
 	if s, ok := w.(*Screen); ok {
 		return s
@@ -49,11 +49,11 @@ func (s *Screen) Under(program string) {
 	)
 }
 
-// Program returns Under's argument.
+// Program returns the argument of Under.
 func (s *Screen) Program() string { return s.under }
 
-// Find gives the consumer's commands in hints flags, with their values, by which they find the settings and the ledger
-// of this command, so that they work as printed. It is to be called before anything is written.
+// Find adds flags with their values to the consumer's commands in hints, so that a hint uses the settings and the
+// ledger of this command and works as printed. Call it before anything is written.
 func (s *Screen) Find(flags [][2]string) {
 	var words []string
 	for _, f := range flags {
@@ -62,8 +62,8 @@ func (s *Screen) Find(flags [][2]string) {
 	s.find = strings.Join(words, " ")
 }
 
-// Hints returns a text of ours with its commands named as Under has it, and with the arguments of Find. What is written
-// to the screen is changed so without it. A second call changes nothing.
+// Hints returns one of Purser's texts with its commands changed by Under and Find. Text that is written to the screen
+// is changed automatically. A second call changes nothing.
 func (s *Screen) Hints(text string) string {
 	if s.names != nil {
 		text = s.names.Replace(text)
@@ -94,7 +94,7 @@ func (s *Screen) Format(form string) {
 	}
 }
 
-// Say writes a text apart from the log, whatever its level: as a line, or as a record of a JSON log.
+// Say writes a message outside the log, whatever the log level: as a line, or as a record of a JSON log.
 func (s *Screen) Say(text string) {
 	if log := s.json.Load(); log != nil {
 		log.Info(text)
@@ -189,7 +189,7 @@ func (s *Screen) width() int {
 	return width
 }
 
-// Field is a part of a progress line, in characters of one column each. Where the line is too narrow for all fields,
+// Field is a part of a progress line; its characters are one column wide. If the line is too narrow for all fields,
 // those of the highest Rank are left out first.
 type Field struct {
 	Text string // empty: left out
@@ -217,7 +217,7 @@ func fit(fields []Field, width int) string {
 	}
 }
 
-// Left writes how long something takes, as 12 s, 4 min or 2 h 10 min.
+// Left formats a duration as 12 s, 4 min or 2 h 10 min.
 func Left(d time.Duration) string {
 	switch {
 	case d < 100*time.Second:

@@ -18,14 +18,15 @@ var ErrInterrupted = errors.New("interrupted")
 type Stopping struct {
 	Command string
 	Waits   string // for what, after that: "waiting for the requests in flight"
-	// Once: the command has nothing that a hard stop could cut short, so that the second signal ends the process.
+	// Once: the command has nothing that a hard stop could cancel, so the second signal ends the process.
 	Once bool
 }
 
 // Signals returns two contexts. The first ends with the first SIGINT, SIGTERM or SIGHUP, the soft stop: take nothing
-// new, finish what is in flight; what is waited for is said on w. The second ends with the second SIGINT or SIGTERM,
-// the hard stop: cut short what is in flight, too. Another SIGHUP is no hard stop, as a terminal that closes may send
-// several; under nohup, SIGHUP stays ignored. stop gives the signals back.
+// new and finish requests in flight; a message on w says what the command waits for. The second ends with the second
+// SIGINT or SIGTERM, the hard stop: cancel requests in flight, too. Another SIGHUP is not a hard stop, because a
+// closing terminal may send several; under nohup, SIGHUP stays ignored. stop restores the default handling of the
+// signals.
 //
 // SIGPIPE is ignored, so that a closed pipe is an error of the write that met it; see Output.
 func Signals(parent context.Context, w io.Writer, s Stopping) (soft, hard context.Context, stop func()) {

@@ -1,4 +1,4 @@
-// Package consumecmd is the consumer's wiring: broker, ledger, partner API and signer around the dispatcher. The
+// Package consumecmd connects the consumer's parts: broker, ledger, partner API and signer around the dispatcher. The
 // commands consumer and purser, and `sandbox run`, share it.
 package consumecmd
 
@@ -14,17 +14,17 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/queue"
 )
 
-// Streams are where a command reads and writes.
+// Streams are a command's outputs and variables.
 type Streams struct {
 	Stdout, Stderr io.Writer
 	Getenv         func(string) string
-	// IgnoreEnvironment keeps the process's variables from being settings.
+	// IgnoreEnvironment ignores the process's variables as settings.
 	IgnoreEnvironment bool
 	// Warned says that unknown variables were warned of.
 	Warned bool
 }
 
-// Stopping is what the command says at the first signal. A command that only reads, copies or dismisses, and comes
+// Stopping returns the command's message at the first signal. A command that only reads, copies or dismisses, and comes
 // first among the arguments, has nothing to wait for.
 func Stopping(args []string) console.Stopping {
 	if len(args) > 0 && slices.Contains([]string{"status", "runs", "report", "failures", "dismiss"}, args[0]) {
@@ -40,8 +40,8 @@ func Stopping(args []string) console.Stopping {
 	}
 }
 
-// Main parses the arguments and runs the command they name. soft asks to take nothing new and finish what is in
-// flight, hard to cut that short. The error carries the exit code (console.Exit).
+// Main parses the arguments and runs the command they name. soft requests a soft stop (take nothing new, finish
+// requests in flight), hard a hard stop, which cancels them. The error carries the exit code (console.Exit).
 func Main(soft, hard context.Context, args []string, s Streams) error {
 	s.Stdout = console.Output(s.Stdout)
 	screen := console.NewScreen(s.Stderr)

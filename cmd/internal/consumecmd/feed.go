@@ -15,7 +15,7 @@ import (
 // Feed puts rows into the queue before a drain. It ends early when ctx ends.
 type Feed func(ctx context.Context) Import
 
-// Import is what became of a Feed.
+// Import is the result of a Feed.
 type Import struct {
 	ID    string // the import id
 	Err   error  // with its exit code
@@ -24,10 +24,10 @@ type Import struct {
 	Export string
 }
 
-// Night imports by feed, drains the queue, and reports both as one run. It begins when the run has the ledger, so that
-// settings, signer and ledger are known to be usable before a row is queued. An import that failed does not keep the
-// queue from being drained, unless it was interrupted or the queue itself failed: the rows of earlier imports have
-// nothing to do with an export that cannot be read. The error has the worse exit code of the two.
+// Night imports with feed, drains the queue, and reports both as one run. The import starts when the run has opened the
+// ledger, so that settings, signer and ledger are known to be usable before a row is queued. After a failed import the
+// queue is still drained, because the rows of earlier imports do not depend on an unreadable export, unless the import
+// was interrupted or the queue itself failed. The error has the worse exit code of the two.
 func Night(soft, hard context.Context, c *config.Consumer, feed Feed, s Streams) error {
 	return interrupted(soft, consume(soft, hard, c, true, feed, s))
 }

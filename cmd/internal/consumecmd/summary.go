@@ -90,8 +90,8 @@ func whatIsLeft(t pipeline.Tally) string {
 		printable.Count(n, "started row is not settled and stays", "started rows are not settled and stay"))
 }
 
-// Summaries returns where summaries go: to standard output, or to standard error if the report or the page is written
-// to standard output, which is then one document.
+// Summaries returns the output for summaries: standard output, or standard error if the report or the page is written
+// to standard output, which then has only that document.
 func Summaries(c *config.Consumer, s Streams) *console.Stdout {
 	stdout := console.Output(s.Stdout)
 	for _, setting := range []string{c.Report, c.ReportHTML} {

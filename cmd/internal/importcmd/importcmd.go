@@ -1,5 +1,5 @@
-// Package importcmd is the importer's wiring: exports in, a Kafka topic and a rejects file out. The command importer
-// and `sandbox run` share it.
+// Package importcmd connects the importer's parts: exports, a Kafka topic and a rejects file. The commands importer and
+// purser, and `sandbox run`, share it.
 package importcmd
 
 import (
@@ -28,7 +28,7 @@ import (
 // mostOfNames limits the file names in a line of output.
 const mostOfNames = 4 << 10
 
-// Stopping is what the command says at the first signal.
+// Stopping returns the command's message at the first signal.
 func Stopping() console.Stopping {
 	return console.Stopping{
 		Command: "importer", Waits: "reading no more, waiting for the queue and the rejects file to be closed", Once: true,
@@ -50,19 +50,19 @@ func Main(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io
 	return c.Explain(Run(ctx, c, stdin, stdout, screen))
 }
 
-// Run is Import for callers who need no Result.
+// Run is Import for callers that need no Result.
 func Run(ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stderr io.Writer) error {
 	_, err := Import(ctx, c, stdin, stdout, stderr)
 	return err
 }
 
-// Result is what is known of an import, also of one that failed.
+// Result describes an import, also a failed one.
 type Result struct {
 	ID          string // the import id
 	QueueFailed bool   // the queue could not be opened or written to
 }
 
-// Import imports the exports. It ends early when ctx ends; what was published until then is in the queue.
+// Import imports the exports. It ends early when ctx ends; rows that were already published stay in the queue.
 func Import(
 	ctx context.Context, c *config.Importer, stdin io.Reader, stdout, stderr io.Writer,
 ) (result Result, err error) {

@@ -23,7 +23,7 @@ import (
 	"github.com/purser-onboard/purser/printable"
 )
 
-// ExportError is the error of a file or pattern that was given and cannot be read as an export. Nothing was published.
+// ExportError reports an argument or file that cannot be read as an export. Nothing was published.
 type ExportError struct {
 	Path string // as it was given, or of a file in a directory that was given
 	Err  error

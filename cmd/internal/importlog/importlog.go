@@ -37,7 +37,7 @@ type Log struct{ dir string }
 // In returns the log of a data directory.
 func In(dataDir string) Log { return Log{filepath.Join(dataDir, "imports")} }
 
-// Put writes an import, replacing what was written of it before, and forgets the oldest ones beyond 1000.
+// Put writes an import, replacing an earlier version of it, and deletes all but the latest 1000.
 func (l Log) Put(i pipeline.Import) error {
 	if err := uuid.Validate(i.ID); err != nil {
 		return fmt.Errorf("import %q: %w", i.ID, err)
@@ -69,7 +69,7 @@ type Running struct {
 	path string
 }
 
-// Begin marks an import as in progress, until End or the end of this process, however it ends.
+// Begin marks an import as in progress until End, or until this process ends in any way.
 func (l Log) Begin(id string) (*Running, error) {
 	r := &Running{path: filepath.Join(l.dir, id+".lock")}
 	var err error
@@ -79,8 +79,8 @@ func (l Log) Begin(id string) (*Running, error) {
 	return r, nil
 }
 
-// End releases what Begin has acquired; nil is allowed. The id of an import is used once, so no other process waits for
-// the file.
+// End releases the mark of Begin; nil is allowed. The id of an import is used once, so no other process waits for the
+// file.
 func (r *Running) End() {
 	if r != nil {
 		_ = os.Remove(r.path) // one that stays does not say that the import is in progress
@@ -104,8 +104,8 @@ func (l Log) look(i *pipeline.Import) {
 	}
 }
 
-// All returns the imports to a topic, and those whose topic was not recorded, the latest first. An error is joined from
-// those of files that cannot be read; the other imports are returned all the same.
+// All returns the imports to a topic, and those whose topic was not recorded, the latest first. Files that cannot be
+// read are joined into the error; the other imports are still returned.
 func (l Log) All(topic string) ([]pipeline.Import, error) {
 	names, err := l.names()
 	errs := []error{err}

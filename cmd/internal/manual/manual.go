@@ -14,7 +14,7 @@ import (
 )
 
 // Write writes the pages of section 1 of a program and its commands into a directory, which is created if it is
-// missing: purser.1, purser-night.1 and so on. Existing pages are replaced. Date is that of the pages, as 2026-11-27.
+// missing: purser.1, purser-night.1 and so on. Existing pages are replaced. date is the pages' date, as 2026-11-27.
 func Write(dir string, program *config.Command, date string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // everybody may read manual pages
 		return err

@@ -33,14 +33,14 @@ const (
 	firstRetry, retries = 500 * time.Millisecond, 3
 )
 
-// Options say whom to tell.
+// Options configure a Notifier.
 type Options struct {
 	Ping      *url.URL // of the dead man's switch; nil: none
 	Webhook   *url.URL // nil: none
 	Run       string   // id of the run, a UUID
 	UserAgent string
 	Transport http.RoundTripper // nil: HTTP with the proxy of the environment
-	// OnFailure is called when something could not be delivered, with the flag of the URL. It must not block.
+	// OnFailure is called with the flag of the URL when a delivery failed. It must not block.
 	OnFailure func(setting string, err error)
 }
 
@@ -68,7 +68,7 @@ type target struct {
 	body        func(Notice) []byte
 }
 
-// New returns a Notifier, or nil when there is nothing to tell to.
+// New returns a Notifier, or nil if there is no receiver.
 func New(o Options) *Notifier {
 	if o.Ping == nil && o.Webhook == nil {
 		return nil
@@ -124,8 +124,8 @@ func (n *Notifier) Begin(ctx context.Context, m Notice) {
 	}
 }
 
-// End tells how the run has ended, in the background, and returns what waits for that: at most Patience, and much less
-// when ctx has ended or ends meanwhile. The start is delivered before the end, or not at all.
+// End reports the end of the run, in the background, and returns a function that waits for the deliveries: at most
+// Patience, and much less if ctx has ended or ends meanwhile. The start is delivered before the end, or not at all.
 func (n *Notifier) End(ctx context.Context, m Notice) (wait func()) {
 	if n == nil {
 		return func() {}

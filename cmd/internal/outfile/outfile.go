@@ -17,17 +17,17 @@ import (
 	"github.com/purser-onboard/purser/lockfile"
 )
 
-// File is a file in the making. It takes its name with Commit; until then an earlier file of that name stays.
+// File is a file that is being written. Commit gives it its name; until then an earlier file of that name stays.
 type File struct {
 	*os.File
 	path string
 	done bool
 }
 
-// Create begins a file with mode 0600. What killed processes have left of earlier attempts is removed. Its directory is
-// made, with mode 0700, if it is missing. Errors are the system's and *lockfile.UnsafeError: what stands at the path
-// already must be a regular file, as a device or a directory is not replaced, and symbolic links are followed if they
-// are this user's or root's, but not those of other users, as with the kernel's protected_symlinks.
+// Create creates a file with mode 0600. Leftovers of killed processes are removed. Its directory is created, with mode
+// 0700, if it is missing. Errors are the system's and *lockfile.UnsafeError: an existing file at the path must be a
+// regular file, because a device or a directory is not replaced. Symbolic links are followed if they belong to this
+// user or root, but not those of other users, like the kernel's protected_symlinks.
 func Create(path string) (*File, error) {
 	if info, err := os.Stat(path); err == nil && !info.Mode().IsRegular() {
 		return nil, &lockfile.UnsafeError{Path: path, Problem: "is not a regular file and is not overwritten",
@@ -55,9 +55,9 @@ func Create(path string) (*File, error) {
 // headSize is how much of a file Replaces looks at: in a sorted report, imports of up to 2 KiB each come first.
 const headSize = 64 << 10
 
-// Replaces returns an error if a file with other content than is to be written stands at the path, by the judgement of
-// known on its first 64 KiB: a mistake in a setting must not cost an export, a key or the ledger. what names it: "a
-// report". A file without content, and what is no regular file or cannot be read, are no errors here.
+// Replaces returns an error if there is a file with other content at the path, by the judgement of known on its first
+// 64 KiB: a mistake in a setting must not destroy an export, a key or the ledger. what names the new content: "a
+// report". An empty file, a path that is not a regular file, and an unreadable file are not errors here.
 func Replaces(path, what string, known func(head []byte) bool) error {
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() {
 		return nil //nolint:nilerr // Create gives the error, if it is one
@@ -250,9 +250,8 @@ func written(path string, err error) error {
 	return fmt.Errorf("write %s: %w", path, err)
 }
 
-// Hold takes so many bytes of the file system on which the file at a path is written, until the result is closed or the
-// process ends: what is written after that finds room there, although the disk has become full in the meantime. It
-// makes no file that stays.
+// Hold reserves so many bytes of the file system of the file at a path until the result is closed or the process ends:
+// what is written after that has space there, even if the disk has become full in the meantime. It leaves no file.
 func Hold(path string, bytes int) (io.Closer, error) {
 	path, err := follow(path, os.Geteuid(), 0)
 	if err != nil {
@@ -291,7 +290,7 @@ func syncDir(dir string) error {
 	return nil
 }
 
-// Discard drops the file if it was not committed; to be deferred.
+// Discard removes the file if it was not committed; call it with defer.
 func (f *File) Discard() {
 	if f.done {
 		return
@@ -302,11 +301,11 @@ func (f *File) Discard() {
 	_ = os.Remove(f.Name())
 }
 
-// Write makes a whole file of data.
+// Write writes data as a complete file.
 func Write(path string, data []byte) error { return write(path, data, false) }
 
-// WriteReadable makes a whole file of data that holds no customer data: every user of the machine may read it. Its
-// directory must be there, because a missing one would be made for this user alone.
+// WriteReadable writes data without customer data as a complete file that every user of the machine may read. Its
+// directory must exist, because a missing directory would be created for this user alone.
 func WriteReadable(path string, data []byte) error {
 	if _, err := os.Stat(filepath.Dir(path)); err != nil {
 		return err

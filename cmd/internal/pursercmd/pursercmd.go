@@ -1,5 +1,5 @@
-// Package pursercmd is the command purser: importer, consumer and sandbox as subcommands of one program. It looks at
-// the first argument only; the rest is the subcommand's, and parsed by it.
+// Package pursercmd is the command purser: the commands of importer, consumer and sandbox as subcommands of one
+// program, and night, init, completion and man. The first argument selects the subcommand, which parses the rest.
 package pursercmd
 
 import (
@@ -24,14 +24,14 @@ import (
 // Program is the command's name.
 const Program = "purser"
 
-// Streams are where the command reads and writes.
+// Streams are the command's input, outputs and variables.
 type Streams struct {
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	Getenv         func(string) string
 }
 
-// Stopping is what the command with these arguments says at the first signal.
+// Stopping returns the message of the command with these arguments at the first signal.
 func Stopping(args []string) console.Stopping {
 	s := consumecmd.Stopping(args)
 	switch first(args) {
@@ -48,8 +48,8 @@ func Stopping(args []string) console.Stopping {
 	return s
 }
 
-// Main runs the subcommand that the first argument names. soft asks to take nothing new and finish what is in flight,
-// hard to cut that short. The error carries the exit code (console.Exit).
+// Main runs the subcommand that the first argument names. soft requests a soft stop (take nothing new, finish requests
+// in flight), hard a hard stop, which cancels them. The error carries the exit code (console.Exit).
 func Main(soft, hard context.Context, args []string, s Streams) error {
 	stdout := console.Output(s.Stdout)
 	screen := console.NewScreen(s.Stderr)

@@ -13,8 +13,8 @@ import (
 )
 
 // CheckLedgerTopic checks that the ledger topic exists, has as many partitions as the work topic, and is compacted, so
-// that nothing in it is deleted by age. With --create-topics it creates the topic if it is missing. It returns
-// the number of partitions.
+// that no records are deleted by age. With --create-topics it creates the topic if it is missing. It returns the number
+// of partitions.
 func (q *Queue) CheckLedgerTopic(ctx context.Context, rows, ledgers string) (partitions int, err error) {
 	counts, err := q.Check(ctx, rows)
 	if err != nil {

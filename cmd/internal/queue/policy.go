@@ -8,8 +8,8 @@ import (
 	"github.com/purser-onboard/purser/cmd/internal/console"
 )
 
-// Coded adds to an error of the broker its exit code and the settings to look at, as docs/kafka.md lists them. An error
-// that has a code keeps it. An error that is not caused by the set-up is returned as it is: it ends the command with
+// Coded adds to an error of the broker its exit code and the settings to check, as docs/kafka.md lists them. An error
+// that has a code keeps it. An error that is not caused by the set-up is returned unchanged: it ends the command with
 // console.ExitUnfinished.
 func Coded(err error) error {
 	if errors.As(err, new(*console.CodedError)) || !broker.SetUp(err) {

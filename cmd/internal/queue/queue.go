@@ -29,8 +29,8 @@ type Queue struct {
 }
 
 // Open opens the broker for use with the topics, which need not exist. The caller must Close it. With a cluster it
-// blocks for up to q.BrokerWait while no broker answers. An embedded broker that a run has open is used through that
-// process. Its errors carry the exit code.
+// blocks for up to q.BrokerWait while no broker answers. If a run has opened the embedded broker, it is used through
+// that process. Its errors carry the exit code.
 func Open(ctx context.Context, q config.Queue, log *slog.Logger, topics ...string) (*Queue, error) {
 	return open(ctx, q, broker.EmbeddedOptions{Join: true}, log, topics)
 }

@@ -16,8 +16,9 @@ func Stopping() console.Stopping {
 	return console.Stopping{Command: "sandbox", Waits: "taking no new rows, waiting for the requests in flight"}
 }
 
-// Main parses the arguments and runs their command. The end of soft is a soft stop: no new work, requests in flight are
-// finished. The end of hard is a hard stop, which cancels them. The error carries the exit code (console.Exit).
+// Main parses the arguments and runs their command. The end of soft is a soft stop: no new work is started, and
+// requests in flight are finished. The end of hard is a hard stop, which cancels them. The error carries the exit code
+// (console.Exit).
 func Main(soft, hard context.Context, args []string, stdout, stderr io.Writer) error {
 	stdout = console.Output(stdout)
 	screen := console.NewScreen(stderr)

@@ -40,7 +40,7 @@ func CreationContext(ctx context.Context, m pipeline.Message) context.Context {
 }
 
 // Publisher returns a publisher that begins a trace for each message, and writes its context into the message's
-// headers. With a nil Provider it is next.
+// headers. A nil Provider returns next.
 func (p *Provider) Publisher(next pipeline.Publisher) pipeline.Publisher {
 	if p == nil {
 		return next

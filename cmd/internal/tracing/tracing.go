@@ -1,7 +1,6 @@
-// Package tracing creates traces with OpenTelemetry, for both commands: it exports spans, and gives each published
-// message a context, so that a row has one trace from the importer to its end. Package rowtrace has the consumer's
-// spans. Names and attributes are those of the semantic conventions, in the version that the import of semconv names;
-// attributes that the conventions do not have begin with "purser.".
+// Package tracing creates traces with OpenTelemetry, for importer and consumer: it exports spans, and gives each
+// published message a context, so that a row has one trace from the importer to its end. Package rowtrace has the
+// consumer's spans.
 package tracing
 
 import (
@@ -41,7 +40,7 @@ const (
 	stoppedPatience = time.Second
 )
 
-// Options say what is traced, and where the spans go.
+// Options configure a Provider.
 type Options struct {
 	Exporter     string    // "otlp", as the variables of OpenTelemetry say, or "console"
 	Service      string    // name of the service, unless a variable names another
@@ -54,7 +53,7 @@ type Options struct {
 	To sdktrace.SpanExporter // where Exporter is empty
 }
 
-// Provider makes spans. Nil is one that makes none; its methods may be called.
+// Provider creates spans. The methods of a nil Provider may be called; it creates none.
 type Provider struct {
 	Options
 	sdk  *sdktrace.TracerProvider
@@ -95,8 +94,7 @@ func Open(ctx context.Context, o Options) (*Provider, error) {
 	return p, nil
 }
 
-// Close exports the spans that are left, for at most five seconds, or one when ctx has ended. What is lost is a
-// warning.
+// Close exports the remaining spans, for at most five seconds, or one when ctx has ended. Lost spans are a warning.
 func (p *Provider) Close(ctx context.Context) {
 	if p == nil {
 		return
@@ -126,7 +124,7 @@ func cmpErr(first, second error) error {
 		"raise $OTEL_BSP_MAX_QUEUE_SIZE")
 }
 
-// Tracer returns what makes the spans of Purser's own code.
+// Tracer returns the tracer for the spans of Purser's own code.
 func (p *Provider) Tracer() trace.Tracer {
 	return p.sdk.Tracer("github.com/purser-onboard/purser", trace.WithInstrumentationVersion(p.Version),
 		trace.WithSchemaURL(semconv.SchemaURL))
@@ -135,7 +133,7 @@ func (p *Provider) Tracer() trace.Tracer {
 // SDK returns the provider for the instrumentation of libraries.
 func (p *Provider) SDK() trace.TracerProvider { return p.sdk }
 
-// Row returns the attributes by which a row is found: import, file and line, and with CustomerData whose it is.
+// Row returns the attributes that identify a row: import, file and line, and with CustomerData its customer.
 func (p *Provider) Row(r pipeline.Row) []attribute.KeyValue {
 	list := []attribute.KeyValue{
 		attribute.String("purser.import.id", r.ImportID), attribute.String("purser.row.file", r.File),

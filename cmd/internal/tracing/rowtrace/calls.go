@@ -24,8 +24,8 @@ import (
 
 func partition(m pipeline.Message) string { return strconv.Itoa(m.Partition) }
 
-// Around wraps what sends requests to the partner, for client.Config. Each attempt has a span, in which the customer's
-// id is a placeholder, unless customer data is asked for. The partner gets no header of ours.
+// Around wraps the transport of requests to the partner, for client.Config. Each attempt has a span, in which the
+// customer's id is a placeholder, unless customer data is enabled. No header is added to requests to the partner.
 func (t *Tracer) Around(next http.RoundTripper) http.RoundTripper {
 	return plainErrors{otelhttp.NewTransport(described{next, t.CustomerData},
 		otelhttp.WithTracerProvider(t.SDK()), otelhttp.WithMeterProvider(noop.NewMeterProvider()),

@@ -18,7 +18,7 @@ import (
 	"github.com/purser-onboard/purser/pipeline/onboard"
 )
 
-// Tracer implements dispatch.Tracer. Nil makes no spans; its other methods then return what they are given.
+// Tracer implements dispatch.Tracer. A nil Tracer creates no spans; its other methods then return their argument.
 type Tracer struct {
 	*tracing.Provider
 	tracer trace.Tracer
@@ -33,7 +33,7 @@ func New(p *tracing.Provider, group string) *Tracer {
 	return &Tracer{Provider: p, tracer: p.Tracer(), group: group}
 }
 
-// Rows returns what follows rows, or nil.
+// Rows returns the tracer of rows, or nil.
 func (t *Tracer) Rows() dispatch.Tracer {
 	if t == nil {
 		return nil // a nil interface, which the dispatcher takes for none
@@ -41,7 +41,7 @@ func (t *Tracer) Rows() dispatch.Tracer {
 	return t
 }
 
-// Begin implements dispatch.Tracer. As the messaging conventions have it for a single message, the span's parent is the
+// Begin implements dispatch.Tracer. As in the messaging conventions for a single message, the span's parent is the
 // message's creation context, to which it links, too. Without such a context the row has a trace of its own.
 func (t *Tracer) Begin(m pipeline.Message, r pipeline.Record) dispatch.RowTrace {
 	row := &rowTrace{Tracer: t}
