@@ -29,6 +29,12 @@ func TestReleased(t *testing.T) {
 	for _, archive := range archives {
 		t.Run(strings.TrimSuffix(filepath.Base(archive), ".tar.gz"), func(t *testing.T) { // all at one address
 			server, env, there := released(t, archive)
+			// Before the first run: check does not fail, and what reads the tables names that run.
+			says := []string{"warn  ledger", "the next run migrates it", "ledger backup FILE"}
+			exitsWith(t, env, 0, says, "consumer", "check")
+			for _, args := range []string{"status", "failures", "report", "runs"} {
+				exitsWith(t, env, 1, []string{"of an earlier version", "the next run migrates it"}, "consumer", args)
+			}
 			// The queue has the rows that were under way. Rows that failed stay failed until they are imported again.
 			cmd, out := command(t, env, "consumer", "--drain")
 			err := cmd.Run()

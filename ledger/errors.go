@@ -86,8 +86,8 @@ type schemaError struct {
 
 func (e *schemaError) Error() string {
 	if e.Have < e.Known {
-		return fmt.Sprintf("ledger %s has schema %d, this program needs %d: run the consumer once to migrate it",
-			e.Path, e.Have, e.Known)
+		return fmt.Sprintf("ledger %s has schema %d, of an earlier version, and this program reads schema %d: the next "+
+			"run migrates it; `consumer ledger backup FILE` before that run keeps the way back", e.Path, e.Have, e.Known)
 	}
 	needed := "a newer program"
 	if e.Program != "" {

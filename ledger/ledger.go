@@ -228,6 +228,10 @@ func (l *Ledger) prepareFile(ctx context.Context, o Options, steps []migration) 
 	if err := migrate(ctx, l.conn, have, steps, o.Program, o.Now()); err != nil {
 		return false, err
 	}
+	if have > 0 && have < len(steps) {
+		l.log.Info("migrated the ledger; an earlier version of the program does not open it any more",
+			"path", l.path, "from_schema", have, "to_schema", len(steps))
+	}
 	if o.DropSigned {
 		if _, err := l.conn.ExecContext(ctx, signedIndexQuery); err != nil {
 			return false, err
@@ -317,17 +321,43 @@ type Reader struct {
 //
 // Errors: fs.ErrNotExist, ErrEmpty; others for a schema that is newer or older than this program's (only a consumer
 // migrates) and for a file that is damaged or not a ledger.
-func OpenReadOnly(ctx context.Context, path string) (_ *Reader, err error) {
+func OpenReadOnly(ctx context.Context, path string) (*Reader, error) {
+	r, s, err := openReader(ctx, path)
+	if err == nil && s.Have < s.Known {
+		err = errors.Join(&schemaError{Path: r.path, Have: s.Have, Known: s.Known}, r.Close())
+	}
+	return r, err
+}
+
+// Schema is the schema of a ledger, and the newest that this program knows. Open migrates a ledger from an earlier
+// schema.
+type Schema struct {
+	Have, Known int
+}
+
+// Identify returns the environment of a ledger and its schema, which may be earlier than this program's. It changes
+// nothing. Errors: as OpenReadOnly, except that an earlier schema is none.
+func Identify(ctx context.Context, path string) (Environment, Schema, error) {
+	r, s, err := openReader(ctx, path)
+	if err != nil {
+		return Environment{}, s, err
+	}
+	e, err := r.Environment(ctx)
+	return e, s, errors.Join(err, r.Close())
+}
+
+// openReader opens a ledger of this or an earlier schema.
+func openReader(ctx context.Context, path string) (_ *Reader, s Schema, err error) {
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		return nil, err
+		return nil, s, err
 	}
 	info, err := os.Stat(abs)
 	if err != nil {
-		return nil, translate(abs, err)
+		return nil, s, translate(abs, err)
 	}
 	if info.IsDir() {
-		return nil, fmt.Errorf("ledger %s is a directory", abs)
+		return nil, s, fmt.Errorf("ledger %s is a directory", abs)
 	}
 	r := &Reader{db: openDB(abs, readMode(abs), readerPragmas()...)}
 	defer func() {
@@ -338,14 +368,11 @@ func OpenReadOnly(ctx context.Context, path string) (_ *Reader, err error) {
 	}()
 	// The transaction lasts until Close, longer than ctx.
 	if r.tx, err = r.db.BeginTx(context.WithoutCancel(ctx), nil); err != nil {
-		return nil, err
+		return nil, s, err
 	}
 	r.queries = queries{source: r.tx, path: abs}
-	have, known, err := readSchema(ctx, r.tx, abs) // the first read fixes the snapshot
-	if err == nil && have < known {
-		err = &schemaError{Path: abs, Have: have, Known: known}
-	}
-	return r, err
+	s.Have, s.Known, err = readSchema(ctx, r.tx, abs) // the first read fixes the snapshot
+	return r, s, err
 }
 
 // readMode is the mode in which a ledger is opened that is only read. If it was closed cleanly and is in a read-only

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -138,11 +139,19 @@ func TestOlderSchemaIsMigrated(t *testing.T) {
 
 	_, err = OpenReadOnly(t.Context(), o.Path)
 	var schema *schemaError
-	if !errors.As(err, &schema) || schema.Have != 1 || !strings.Contains(err.Error(), "run the consumer once") {
+	if !errors.As(err, &schema) || schema.Have != 1 || !strings.Contains(err.Error(), "the next run migrates it") {
 		t.Errorf("OpenReadOnly: got %v, want a schemaError with what to do", err)
 	}
+	if e, s, err := Identify(t.Context(), o.Path); err != nil || e != testEnvironment || s != (Schema{1, 13}) {
+		t.Errorf("Identify: got %v, %v, %v; want the environment of schema 1, and the newest schema", e, s, err)
+	}
 
+	var log bytes.Buffer
+	o.Logger = slog.New(slog.NewTextHandler(&log, nil))
 	l := reopen(t, o)
+	if !strings.Contains(log.String(), "from_schema=1 to_schema=13") {
+		t.Errorf("log: got %q, want the migration", &log)
+	}
 	r := get(t, l, testRow(1, ""))
 	if r.Stage != pipeline.Creating || r.CreateKey != createKey(0, r.CreateKey.FirstSent) || r.CreateKey.IsZero() {
 		t.Errorf("row of schema 1: got %+v, want stage creating and its key", r)

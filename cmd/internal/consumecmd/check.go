@@ -103,7 +103,7 @@ func checkAll(ctx context.Context, list *checklist, c *config.Consumer, s Stream
 		line, err := backend.Check(ctx)
 		list.say("signer", line, err)
 	}
-	list.say("ledger", c.Ledger, checkLedger(ctx, c, p))
+	checkLedger(ctx, list, c, p)
 	if c.LedgerTopic != "" {
 		if _, err := c.LedgerTopicKeys(); err != nil {
 			list.say("topic-key", "", err)
@@ -174,30 +174,41 @@ func checkClock(list *checklist, skew time.Duration) {
 		checkSkew(skew))
 }
 
-func checkLedger(ctx context.Context, c *config.Consumer, p *partner) error {
+func checkLedger(ctx context.Context, list *checklist, c *config.Consumer, p *partner) {
+	schema, err := readLedger(ctx, c, p)
+	if err == nil && schema.Have < schema.Known {
+		list.warn("ledger", fmt.Sprintf("%s has schema %d, of an earlier version; the next run migrates it to schema %d, "+
+			"which the earlier version does not open: to keep the way back, make a backup before "+
+			"(`consumer ledger backup FILE`)", c.Ledger, schema.Have, schema.Known))
+		return
+	}
+	list.say("ledger", c.Ledger, err)
+}
+
+// readLedger returns the schema of the run's ledger, or what a run could not use it for.
+func readLedger(ctx context.Context, c *config.Consumer, p *partner) (schema ledger.Schema, err error) {
 	path, err := lockfile.Resolve(c.Ledger)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil // the first run makes it
+		return schema, nil // the first run makes it
 	case err != nil:
-		return err
+		return schema, err
 	}
 	if err := lockfile.CheckDir(filepath.Dir(path)); err != nil {
-		return err
+		return schema, err
 	}
-	book, err := ledger.OpenReadOnly(ctx, path)
+	have, schema, err := ledger.Identify(ctx, path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, ledger.ErrEmpty):
-		return nil // the first run makes it
+		return schema, nil // the first run makes it
 	case err != nil:
-		return err
+		return schema, err
 	}
-	have, err := book.Environment(ctx)
 	have.APIHost = canonicalHost(p.base)(have.APIHost)
-	if want := environment(c, p.base); err == nil && !have.Matches(want) {
-		err = &ledger.EnvironmentError{Path: c.Ledger, Ledger: have, Given: want}
+	if want := environment(c, p.base); !have.Matches(want) {
+		return schema, &ledger.EnvironmentError{Path: c.Ledger, Ledger: have, Given: want}
 	}
-	return errors.Join(err, book.Close())
+	return schema, nil
 }
 
 // checkBroker also returns the queue's first messages.
