@@ -14,9 +14,21 @@ const Version = "0.2.0"
 // release is the version of the package that the program is in; packaging/snapshot sets it with -ldflags -X.
 var release string //nolint:gochecknoglobals // the linker sets nothing else
 
-// Program returns the name and version of this program for its records: in a package, the package's version. Two builds
-// of the same Version may know different schemas of the ledger.
-func Program() string { return "purser " + cmp.Or(release, Version) }
+// Program returns the name and version of this program for its records: in a package, the package's version; otherwise
+// Version with the revision of the source, if it is known. Two builds of the same Version may know different schemas of
+// the ledger, and the older one's error for a migrated ledger names the other one.
+func Program() string {
+	build, _ := debug.ReadBuildInfo()
+	return programText(release, build)
+}
+
+func programText(release string, info *debug.BuildInfo) string {
+	if release != "" {
+		return "purser " + release
+	}
+	text, _, _ := strings.Cut(versionText(Version, info), "\n")
+	return text
+}
 
 // VersionText returns the output of --version.
 func VersionText() string {

@@ -33,13 +33,20 @@ func TestVersionText(t *testing.T) {
 	}
 }
 
-// TestProgram: what is recorded of a package names its version.
+// TestProgram: what is recorded names the version of the package, or else the revision of the source.
 func TestProgram(t *testing.T) {
-	defer func(before string) { release = before }(release)
-	for given, want := range map[string]string{"": "purser " + Version, "0.3.0+git1": "purser 0.3.0+git1"} {
-		release = given
-		if got := Program(); got != want {
-			t.Errorf("release %q: got %q, want %q", given, got, want)
+	clone := &debug.BuildInfo{Settings: []debug.BuildSetting{{Key: "vcs.revision", Value: "0123456789abcdef"}}}
+	for _, tt := range []struct {
+		release string
+		info    *debug.BuildInfo
+		want    string
+	}{
+		{"0.3.0+git1", clone, "purser 0.3.0+git1"},
+		{"", clone, "purser " + Version + " (revision 0123456789ab)"},
+		{"", nil, "purser " + Version},
+	} {
+		if got := programText(tt.release, tt.info); got != tt.want {
+			t.Errorf("release %q: got %q, want %q", tt.release, got, tt.want)
 		}
 	}
 }
