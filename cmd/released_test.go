@@ -15,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/purser-onboard/purser/ledger"
+	"github.com/purser-onboard/purser/pipeline"
 	"github.com/purser-onboard/purser/sandbox"
 )
 
@@ -138,6 +139,26 @@ func unpack(t *testing.T, archive, dir string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestEarlierExternalID: a row that an earlier version accepted with an externalId that is now invalid is finished, as its
+// customer may exist. A new row with such an externalId becomes a dead letter.
+func TestEarlierExternalID(t *testing.T) {
+	t.Parallel()
+	_, env := partnerEnv(t, sandbox.Config{DeclaredRate: 500})
+	rows := exportRows(t)[:2]
+	messages := make([]pipeline.Message, len(rows))
+	for i := range rows {
+		rows[i].ExternalID = "“" + rows[i].ExternalID + "”"
+		messages[i] = pipeline.Message{Key: []byte(rows[i].Account.String()), Value: pipeline.AppendMessage(nil, rows[i])}
+	}
+	book, _ := openBook(t, env)
+	_, err := book.Accept(t.Context(), rows[:1])
+	if err := errors.Join(err, book.Close()); err != nil {
+		t.Fatal(err)
+	}
+	publishEmbedded(t, env, "onboarding.customers", messages)
+	exitsWith(t, env, 3, []string{"2 received: 1 onboarded", "1 dead-lettered"}, "consumer", "--drain")
 }
 
 // TestDowngrade: a ledger that a newer version has migrated is refused by every command, with what to do.

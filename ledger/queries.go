@@ -109,6 +109,12 @@ func (q *queries) Counts(ctx context.Context) ([]Count, error) {
 	return counts, nil
 }
 
+// Has reports whether the ledger has the pair of the row's account and externalId.
+func (q *queries) Has(ctx context.Context, row pipeline.Row) (has bool, err error) {
+	err = q.source.QueryRowContext(ctx, `SELECT EXISTS (`+rowIDQuery+`)`, row.ExternalID, row.Account.String()).Scan(&has)
+	return has, translate(q.path, err)
+}
+
 // Unsettled counts the rows that are not settled. It reads the whole table, as Counts does.
 func (q *queries) Unsettled(ctx context.Context) (n int64, err error) {
 	var terminal []any

@@ -126,7 +126,8 @@ func (e *MessageError) Error() string { return e.Reason }
 
 // ParseMessage parses a work message strictly: version 1, each member once and under its exact name, no unknown
 // members, text in valid UTF-8, nothing after the object, and a row that passes the importer's own checks. The file is
-// only a label: it is escaped, never an error. Errors are *MessageError.
+// only a label: it is escaped, never an error. Errors are *MessageError. The row is the zero value then, unless only
+// its externalId is invalid and a ledger may have it from an earlier version (CheckStoredID).
 func ParseMessage(value []byte) (Row, error) {
 	w, plain := readPlain(string(value))
 	if !plain {
@@ -139,7 +140,7 @@ func ParseMessage(value []byte) (Row, error) {
 	if err != nil {
 		return Row{}, &MessageError{Class: "row", Reason: "chainId: " + err.Error()}
 	}
-	if err := CheckExternalID(w.ExternalID); err != nil {
+	if err := CheckStoredID(w.ExternalID); err != nil {
 		return Row{}, &MessageError{Class: "row", Reason: err.Error()}
 	}
 	if w.ImportID == "" || len(w.ImportID) > maxImportID || !printable.Is(w.ImportID) {
@@ -148,9 +149,13 @@ func ParseMessage(value []byte) (Row, error) {
 	if w.Line < 0 {
 		return Row{}, &MessageError{Class: "row", Reason: "line is negative"}
 	}
-	return Row{
+	row := Row{
 		Account: account, ExternalID: w.ExternalID, ImportID: w.ImportID, File: printable.Line(w.File, MaxFile), Line: w.Line,
-	}, nil
+	}
+	if err := CheckExternalID(w.ExternalID); err != nil {
+		return row, &MessageError{Class: "row", Reason: err.Error()}
+	}
+	return row, nil
 }
 
 // readJSON parses the message as general JSON. Package json alone accepts duplicate members, names in another case, and

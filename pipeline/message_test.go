@@ -54,6 +54,18 @@ func TestMessage(t *testing.T) {
 	}
 }
 
+// TestParseMessageOfAnEarlierVersion: an externalId that an earlier version accepted, and only that, is returned with
+// the error.
+func TestParseMessageOfAnEarlierVersion(t *testing.T) {
+	account := Account{Chain: 300, Address: common.Address{1}}
+	for id, want := range map[string]string{"“17”": "“17”", "1.23457E+15": "1.23457E+15", "": "", "=1+1": ""} {
+		row, err := ParseMessage(AppendMessage(nil, Row{Account: account, ExternalID: id, ImportID: "i", File: "f"}))
+		if !errors.As(err, new(*MessageError)) || row.ExternalID != want {
+			t.Errorf("externalId %q: got %+v, %v; want externalId %q and a *MessageError", id, row, err, want)
+		}
+	}
+}
+
 // messageSeeds are messages in the spellings of former bugs, and valid ones.
 func messageSeeds() []string {
 	plain := Row{Account: Account{Chain: 300, Address: common.Address{1}}, ExternalID: "e", ImportID: "i", File: "f", Line: 17}

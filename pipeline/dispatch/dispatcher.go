@@ -33,6 +33,10 @@ type Options struct {
 	// Home returns the partition of an account's rows. A message in another partition becomes a dead letter, because its
 	// row's record would not move with it. May be nil: any partition is accepted.
 	Home func(pipeline.Account) int
+	// Known reports whether the ledger has a row. A row whose externalId is invalid is processed if the ledger has it from
+	// an earlier version, whose rules were less strict; otherwise its message becomes a dead letter. May be nil: it
+	// always does.
+	Known func(context.Context, pipeline.Row) (bool, error)
 	// Authenticate returns nil for a message from one of our importers; other messages become dead letters. May be nil:
 	// every message is accepted.
 	Authenticate func(pipeline.Message) error

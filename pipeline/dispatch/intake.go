@@ -15,6 +15,17 @@ func (d *Dispatcher) Take(ctx context.Context, batch []pipeline.Message, ack fun
 	var dead []pipeline.Message
 	for _, m := range batch {
 		row, err := d.read(m)
+		if err != nil && row.ExternalID != "" && d.Known != nil {
+			known, failed := d.Known(ctx, row)
+			switch {
+			case failed != nil && ctx.Err() != nil:
+				return ctx.Err()
+			case failed != nil:
+				return &onboard.HaltError{Class: onboard.HaltLedger, Row: row, Err: failed}
+			case known: // an earlier version accepted it, and may have created its customer
+				err = nil
+			}
+		}
 		if err != nil {
 			letter := pipeline.NewDeadLetter(m, err)
 			dead = append(dead, letter)
@@ -104,7 +115,8 @@ func (s *idSet) add(id int64) bool {
 	return absent
 }
 
-// read returns the row of a message that may be processed; otherwise *MessageError.
+// read returns the row of a message that may be processed; otherwise *MessageError, with the row if it may be processed
+// in case the ledger has it.
 func (d *Dispatcher) read(m pipeline.Message) (pipeline.Row, error) {
 	if d.Authenticate != nil {
 		if err := d.Authenticate(m); err != nil {
@@ -112,8 +124,8 @@ func (d *Dispatcher) read(m pipeline.Message) (pipeline.Row, error) {
 		}
 	}
 	row, err := pipeline.ParseMessage(m.Value)
-	if err == nil && d.Home != nil && d.Home(row.Account) != m.Partition {
-		err = pipeline.Misplaced(m, d.Home(row.Account))
+	if row.ExternalID != "" && d.Home != nil && d.Home(row.Account) != m.Partition {
+		return pipeline.Row{}, pipeline.Misplaced(m, d.Home(row.Account))
 	}
 	return row, err
 }

@@ -382,7 +382,7 @@ func (r *run) newDispatcher(
 	o := dispatch.Options{
 		Worker: worker, DeadLetters: r.queue.DeadLetters(), DeadLetterTopic: r.c.DeadLetterTopic,
 		Concurrency: r.c.Concurrency, SignerConcurrency: r.c.SignerConcurrency, Defer: r.consumer.Defer, Logger: r.log,
-		Home: home, Authenticate: authenticate(keys, r.log),
+		Home: home, Known: r.ledger.Has, Authenticate: authenticate(keys, r.log),
 		OnHalt:     func(cause error) { r.stopTaking(cause) },
 		Probe:      r.partner.probe,
 		OutageWait: r.c.OutageWait,
