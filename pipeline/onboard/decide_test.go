@@ -287,3 +287,15 @@ func TestNext(t *testing.T) {
 		}
 	}
 }
+
+// TestSettledRowForgetsItsTrouble: a row that the partner onboarded or rejected after all has no class of an earlier
+// failed request.
+func TestSettledRowForgetsItsTrouble(t *testing.T) {
+	for stage, o := range map[pipeline.Stage]outcome{pipeline.Onboarded: past, pipeline.Rejected: rejectedThere} {
+		r := pipeline.Record{Stage: pipeline.Submitting, Class: string(readFailed), Reason: "no-answer"}
+		apply(&r, Disposition{Stage: stage, Do: DoSettle}, result{outcome: o})
+		if r.Stage != stage || r.Class != "" || r.Reason != "" {
+			t.Errorf("got stage %q, class %q, reason %q; want %q without class and reason", r.Stage, r.Class, r.Reason, stage)
+		}
+	}
+}

@@ -399,7 +399,7 @@ func apply(r *pipeline.Record, d Disposition, res result) {
 			r.Reason = reasonOf(res)
 		}
 		r.Class = string(d.Class)
-	case d.Stage == pipeline.Onboarded:
+	case d.Stage.Terminal(): // onboarded, or rejected by the partner: what the row was struggling with is over
 		r.Class, r.Reason = "", ""
 	case res.err != nil:
 		r.Class, r.Reason = string(res.outcome), reasonOf(res) // what the row is struggling with
