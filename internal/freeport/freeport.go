@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// Addresses returns n different addresses on loopback at which nothing listens. Their ports are below those that the kernel
-// gives to connections, because a connection could take one of those before the server does.
+// Addresses returns n different addresses on loopback at which nothing listens. Their ports are below those that the
+// kernel gives to connections, because a connection could take one of those before the server does.
 func Addresses(t testing.TB, n int) []string {
 	t.Helper()
 	addresses := make([]string, 0, n)
