@@ -12,7 +12,9 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
 	"github.com/purser-onboard/purser/ledger"
 	"github.com/purser-onboard/purser/pipeline"
@@ -81,10 +83,7 @@ func released(t *testing.T, archive string) (server *sandbox.Server, env []strin
 		t.Fatal(err)
 	}
 	creds.APIKey = made.Environment.APIKeyID
-	listener, err := net.Listen("tcp", made.Environment.APIHost)
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := listenWhenFree(t, made.Environment.APIHost)
 	plain := func(partner http.Handler) http.Handler { return partner }
 	server, env = partnerOn(t, sandbox.Config{Seed: 1, DeclaredRate: 500}, plain, creds, listener)
 	text, err := os.Open(filepath.Join(dir, "customers.jsonl"))
@@ -106,6 +105,23 @@ func released(t *testing.T, archive string) (server *sandbox.Server, env []strin
 		there[c.ID] = true
 	}
 	return server, append(env, "PURSER_DATA_DIR="+filepath.Join(dir, "data")), there
+}
+
+// listenWhenFree waits while another run of the tests on this machine listens at the address.
+func listenWhenFree(t *testing.T, address string) net.Listener {
+	t.Helper()
+	again := time.NewTicker(100 * time.Millisecond)
+	defer again.Stop()
+	for {
+		listener, err := net.Listen("tcp", address)
+		if err == nil {
+			return listener
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+		<-again.C
+	}
 }
 
 func unpack(t *testing.T, archive, dir string) {
