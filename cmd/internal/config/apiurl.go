@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"crypto/x509"
 	"errors"
 	"net/netip"
@@ -8,6 +9,8 @@ import (
 	"path"
 	"strconv"
 	"strings"
+
+	"golang.org/x/net/http/httpproxy"
 
 	"github.com/purser-onboard/purser/loopback"
 )
@@ -38,6 +41,24 @@ func parseAPIURL(raw string) (*url.URL, error) {
 	}
 	base.Path, base.RawPath = strings.TrimRight(base.Path, "/"), strings.TrimRight(base.RawPath, "/")
 	return base, nil
+}
+
+// checkProxy refuses a proxy's URL that net/http would ignore, or take for another, and so connect past the proxy.
+func checkProxy(api *url.URL, getenv func(string) string) error {
+	proxy := cmp.Or(getenv("HTTPS_PROXY"), getenv("https_proxy"))
+	exempt := httpproxy.Config{HTTPSProxy: "any", NoProxy: cmp.Or(getenv("NO_PROXY"), getenv("no_proxy"))}
+	if through, err := exempt.ProxyFunc()(api); proxy == "" || through == nil || err != nil {
+		return nil
+	}
+	if !strings.Contains(proxy, "://") {
+		proxy = "http://" + proxy
+	}
+	u, err := url.Parse(proxy)
+	if err != nil || u.Hostname() == "" || strings.Contains(u.Path+u.RawQuery+u.Fragment, "@") {
+		return &Error{"HTTPS_PROXY", "", "is not a proxy's URL, http://host:port: special characters of a user name or " +
+			"password must be percent-encoded, such as %23 for #"}
+	}
+	return nil
 }
 
 // CanonicalHost normalises host[:port] of a URL of that scheme; see parseAPIURL. Errors say what is wrong with the host

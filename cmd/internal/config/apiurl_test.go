@@ -100,6 +100,49 @@ func TestAPIURLRefused(t *testing.T) {
 	}
 }
 
+// TestProxyURL: a proxy's URL that net/http ignores, so that the run connects past the proxy, is an error without the
+// password. One that is not used is none.
+func TestProxyURL(t *testing.T) {
+	const api, wrong = "https://api.example", "http://user:pass%word@proxy.example:3128"
+	for _, test := range []struct {
+		api, variable, proxy, none string
+		good                       bool
+	}{
+		{api, "HTTPS_PROXY", "http://user:pass%25word@proxy.example:3128", "", true},
+		{api, "HTTPS_PROXY", "user:password@proxy.example:3128", "", true},
+		{api, "HTTPS_PROXY", "socks5://proxy.example:1080", "", true},
+		{api, "HTTPS_PROXY", "http://[::1]:3128/", "", true},
+		{api, "HTTPS_PROXY", "http://user:p@ssword@proxy.example:3128", "", true},
+		{api, "HTTPS_PROXY", wrong, "", false},
+		{api, "https_proxy", wrong, "", false},
+		{api, "HTTPS_PROXY", "user:pass%word@proxy.example:3128", "", false},
+		{api, "HTTPS_PROXY", "http://user:pass#word@proxy.example:3128", "", false},
+		{api, "HTTPS_PROXY", "http://user:1#word@proxy.example:3128", "", false},
+		{api, "HTTPS_PROXY", "http://user:1/word@proxy.example:3128", "", false},
+		{api, "HTTPS_PROXY", "http://user:1?word@proxy.example:3128", "", false},
+		{api, "HTTPS_PROXY", "http://:3128", "", false},
+		{api, "HTTPS_PROXY", wrong, "internal.example,.api.example,api.example", true},
+		{"http://localhost:8420", "HTTPS_PROXY", wrong, "", true},
+		{"https://127.0.0.1:8420", "HTTPS_PROXY", wrong, "", true},
+	} {
+		c := Consumer{Partner: Partner{APIURL: test.api, APIKey: "k", SigningKey: "f", SigningKeyID: "i"}}
+		_, err := c.CheckPartner(func(name string) string {
+			return map[string]string{
+				"OFFBLOCKS_API_SECRET": "s", test.variable: test.proxy, "no_proxy": test.none,
+			}[name]
+		})
+		var setting *Error
+		switch {
+		case test.good:
+			if err != nil {
+				t.Errorf("%s %s, except for %q: got %v, want none", test.api, test.proxy, test.none, err)
+			}
+		case !errors.As(err, &setting), setting.Setting != "HTTPS_PROXY", strings.Contains(err.Error(), "word@"):
+			t.Errorf("%s %s: got %v, want an Error of HTTPS_PROXY without the password", test.api, test.proxy, err)
+		}
+	}
+}
+
 func TestAuthorities(t *testing.T) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -338,6 +338,9 @@ func (c *Consumer) CheckAPI(getenv func(string) string) (*url.URL, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := checkProxy(base, getenv); err != nil {
+		return nil, err
+	}
 	if getenv("OFFBLOCKS_API_SECRET") != "" && getenv("OFFBLOCKS_API_SECRET_FILE") != "" {
 		return nil, &Error{Setting: "--api-secret-file",
 			Problem: "$OFFBLOCKS_API_SECRET and $OFFBLOCKS_API_SECRET_FILE are both set: unset one"}
