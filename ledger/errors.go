@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -116,9 +117,9 @@ type corruptError struct {
 }
 
 func (e *corruptError) Error() string {
-	return fmt.Sprintf("ledger %s is damaged or not a ledger (%s): check the path; if it is right, move the file and "+
-		"its -wal elsewhere, keep them, and run again; a new ledger finds the customers that exist at the partner",
-		e.Path, e.Detail)
+	return fmt.Sprintf("ledger %s is damaged or not a ledger (%s): check the path and the disk, because SQLite says the "+
+		"same of a disk that cannot be read; if both are right, move the file and its -wal elsewhere, keep them, and run "+
+		"again; a new ledger finds the customers that exist at the partner", e.Path, e.Detail)
 }
 
 func (e *corruptError) Unwrap() error { return e.Err }
@@ -166,7 +167,7 @@ func translate(path string, err error) error {
 		case errors.Is(err, sql.ErrConnDone), errors.Is(err, sql.ErrTxDone), isClosedDB(err):
 			return errClosed
 		case isNoSpace(err):
-			return fmt.Errorf("ledger %s: %w: %w", path, errDiskFull, err)
+			return fmt.Errorf("ledger %s: %w: %w: %s", path, errDiskFull, err, freeSpace)
 		case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 			return fmt.Errorf("ledger %s: %w: %w", path, errReadOnly, err)
 		}
@@ -174,10 +175,13 @@ func translate(path string, err error) error {
 	}
 	switch {
 	case lite.Code == sqlite3.ErrFull && hasRoom(path): // SQLite does not say which file had no room
-		return fmt.Errorf("ledger %s: %w: that of temporary files ($SQLITE_TMPDIR, $TMPDIR, /var/tmp or /tmp): %w",
-			path, errDiskFull, err)
+		return fmt.Errorf("ledger %s: %w: that of temporary files ($SQLITE_TMPDIR, $TMPDIR, /var/tmp or /tmp): %w: %s",
+			path, errDiskFull, err, freeSpace)
 	case lite.Code == sqlite3.ErrFull, lite.SystemErrno != 0 && isNoSpace(lite.SystemErrno):
-		return fmt.Errorf("ledger %s: %w: %w", path, errDiskFull, err)
+		return fmt.Errorf("ledger %s: %w: %w: %s", path, errDiskFull, err, freeSpace)
+	case lite.Code == sqlite3.ErrCantOpen && noInodes(path): // SQLite reports its second try, of an existing file
+		return fmt.Errorf("ledger %s: %w: no inode is left (df -i): %w: remove files, then run again",
+			path, errDiskFull, err)
 	case lite.ExtendedCode == sqlite3.ErrReadonlyRollback:
 		return fmt.Errorf("ledger %s: %w", path, errHalfDone)
 	case lite.Code == sqlite3.ErrReadonly, lite.Code == sqlite3.ErrPerm,
@@ -187,8 +191,19 @@ func translate(path string, err error) error {
 		return &corruptError{Path: path, Detail: lite.Error(), Err: err}
 	case lite.Code == sqlite3.ErrBusy, lite.Code == sqlite3.ErrLocked:
 		return fmt.Errorf("ledger %s: another program keeps the database busy: %w", path, err)
+	case lite.Code == sqlite3.ErrIoErr:
+		return fmt.Errorf("ledger %s: %w: check the disk and the kernel's log, then run again", path, err)
 	}
 	return fmt.Errorf("ledger %s: %w", path, err)
+}
+
+// freeSpace is the advice for a full disk.
+const freeSpace = "free space, then run again"
+
+// noInodes reports whether the file system of a file can have no more files. Some have no such limit.
+func noInodes(path string) bool {
+	var system unix.Statfs_t
+	return unix.Statfs(filepath.Dir(path), &system) == nil && system.Files > 0 && system.Ffree == 0
 }
 
 // hasRoom reports whether the file system of a file is certainly not full.

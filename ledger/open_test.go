@@ -10,10 +10,12 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/fstest"
 
 	"github.com/google/uuid"
+	"github.com/mattn/go-sqlite3"
 
 	"github.com/purser-onboard/purser/pipeline"
 )
@@ -473,6 +475,24 @@ func TestKeepPositions(t *testing.T) {
 		err := l.conn.QueryRowContext(t.Context(), `SELECT count(*) FROM changelog`).Scan(&got)
 		if err != nil || got != tt.want {
 			t.Errorf("KeepPositions %t: got %d positions, %v; want %d", tt.keep, got, err, tt.want)
+		}
+	}
+}
+
+// TestErrorsSayWhatToDo: the error of a disk does, also where SQLite calls an unreadable one a damaged database.
+func TestErrorsSayWhatToDo(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.db")
+	for name, tt := range map[string]struct {
+		err  error
+		want string
+	}{
+		"I/O error":     {sqlite3.Error{Code: sqlite3.ErrIoErr, SystemErrno: syscall.EIO}, "check the disk and the kernel's log"},
+		"full":          {sqlite3.Error{Code: sqlite3.ErrIoErr, SystemErrno: syscall.ENOSPC}, "free space, then run again"},
+		"full, no code": {&os.PathError{Op: "write", Path: path, Err: syscall.ENOSPC}, "free space, then run again"},
+		"unreadable":    {sqlite3.Error{Code: sqlite3.ErrCorrupt}, "check the path and the disk"},
+	} {
+		if got := translate(path, tt.err); !errors.Is(got, tt.err) || !strings.Contains(got.Error(), tt.want) {
+			t.Errorf("%s: got %v, want %q in it", name, got, tt.want)
 		}
 	}
 }
