@@ -57,7 +57,7 @@ func testCreateTopics(t *testing.T, k *kafkatest.Cluster) {
 	missing := []string{`topic "create" does not exist`, k.Addrs()[0], "--create-topics"}
 	exitsWith(t, env, 2, missing, "importer", customers)
 	exitsWith(t, env, 2, missing, "consumer", "--drain")
-	exitsWith(t, env, 2, []string{"2 copies"}, "importer", "--create-topics", "--create-replication", "2", customers)
+	exitsWith(t, env, 2, []string{"replication factor 2"}, "importer", "--create-topics", "--create-replication", "2", customers)
 	exitsWith(t, env, 0, []string{"created a topic"}, "importer", "--create-topics", "--create-partitions", "6", customers)
 	if n := len(k.Partitions(t, "create")); n != 6 {
 		t.Errorf("got %d partitions, want 6", n)
