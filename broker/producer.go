@@ -27,9 +27,9 @@ type ProducerOptions struct {
 	BatchBytes int
 	// Timeout is how long one Publish retries while no broker can be reached or a partition has no leader; default 2m.
 	Timeout time.Duration
-	// Shorten returns a shorter form of a message that is larger than its topic accepts, with at most about most bytes of
-	// key, value and headers; false: there is none of that size. It is called with half the size, then a quarter, and so
-	// on. The shorter message goes to the partition of the original. nil: *TooLargeError at once.
+	// Shorten returns a shorter form of a message that is larger than its topic accepts; false: there is none. Its key,
+	// value and headers together should have at most the given number of bytes: half the size, then a quarter, and so on.
+	// The shorter message goes to the partition of the original. nil: *TooLargeError at once.
 	Shorten func(m pipeline.Message, most int) (shorter pipeline.Message, ok bool)
 	Logger  *slog.Logger // nil: silent
 }

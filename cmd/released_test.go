@@ -112,6 +112,7 @@ func listenWhenFree(t *testing.T, address string) net.Listener {
 	t.Helper()
 	again := time.NewTicker(100 * time.Millisecond)
 	defer again.Stop()
+	patience := time.After(2 * time.Minute)
 	for {
 		listener, err := net.Listen("tcp", address)
 		if err == nil {
@@ -120,7 +121,11 @@ func listenWhenFree(t *testing.T, address string) net.Listener {
 		if !errors.Is(err, syscall.EADDRINUSE) {
 			t.Fatal(err)
 		}
-		<-again.C
+		select {
+		case <-again.C:
+		case <-patience:
+			t.Fatalf("%v: another program than these tests listens there", err)
+		}
 	}
 }
 

@@ -9,10 +9,11 @@ import (
 	"testing"
 )
 
-// TestFullTemporaryDirectory: if there is no room for SQLite's temporary files, the error says where they are.
-func TestFullTemporaryDirectory(t *testing.T) {
+// smallDisk mounts a file system with these options, until the test ends.
+func smallDisk(t *testing.T, options string) string {
+	t.Helper()
 	small := t.TempDir()
-	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=64k"); err != nil {
+	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, options); err != nil {
 		t.Skip("a small file system cannot be mounted here: ", err)
 	}
 	t.Cleanup(func() {
@@ -20,6 +21,12 @@ func TestFullTemporaryDirectory(t *testing.T) {
 			t.Error(err)
 		}
 	})
+	return small
+}
+
+// TestFullTemporaryDirectory: if there is no room for SQLite's temporary files, the error says where they are.
+func TestFullTemporaryDirectory(t *testing.T) {
+	small := smallDisk(t, "size=64k")
 	t.Setenv("SQLITE_TMPDIR", small)
 	got := runChild(t, "temp", filepath.Join(t.TempDir(), "ledger.db"))
 	if want := "the disk is full: that of temporary files ($SQLITE_TMPDIR, "; !strings.Contains(got, want) {
@@ -29,15 +36,7 @@ func TestFullTemporaryDirectory(t *testing.T) {
 
 // TestNoInodes: a file system that can have no more files is not called a missing file.
 func TestNoInodes(t *testing.T) {
-	small := t.TempDir()
-	if err := syscall.Mount("tmpfs", small, "tmpfs", 0, "size=1m,mode=0700"); err != nil {
-		t.Skip("a small file system cannot be mounted here: ", err)
-	}
-	t.Cleanup(func() {
-		if err := syscall.Unmount(small, 0); err != nil {
-			t.Error(err)
-		}
-	})
+	small := smallDisk(t, "size=1m,mode=0700")
 	// With each inode the ledger has one file more: the lock, the database, its log.
 	for inodes := 2; inodes < 10; inodes++ {
 		if err := syscall.Mount("tmpfs", small, "tmpfs", syscall.MS_REMOUNT, fmt.Sprint("nr_inodes=", inodes)); err != nil {

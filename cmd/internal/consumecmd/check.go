@@ -289,7 +289,7 @@ func checkKeys(ctx context.Context, list *checklist, backend signer.Backend, fir
 	for _, m := range first {
 		row, err := pipeline.ParseMessage(m.Value)
 		if err != nil {
-			continue // it goes to the dead letters
+			continue // it becomes a dead letter, unless the ledger has its row
 		}
 		rows++
 		err = backend.HasKey(ctx, row.Account.Address)
